@@ -1,0 +1,112 @@
+"""The error tree, the codes, and what a consumer may make of a failure.
+
+    PinflowError
+    ├── Unavailable            a server's fault that passes: wait, try again
+    │   ├── DatabaseUnavailable
+    │   └── BrokerUnavailable
+    ├── Poison                 a record that can never be processed: dead letter, go on
+    └── RequestRefused         a request that is answered with a code, a message and a status
+
+Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a consumer.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+
+class ErrorCode(StrEnum):
+    """Every code that an answer, a row result or a dead letter can carry."""
+
+    # A request, as a whole
+    INVALID_JSON = "invalid_json"
+    INVALID_PAYLOAD = "invalid_payload"
+    INVALID_PARAMETER = "invalid_parameter"
+    EMPTY_IMPORT = "empty_import"
+    TOO_MANY_ROWS = "too_many_rows"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    EMPTY_FILE = "empty_file"
+    MISSING_COLUMNS = "missing_columns"
+    DUPLICATE_COLUMNS = "duplicate_columns"
+    INVALID_ENCODING = "invalid_encoding"
+    INVALID_CSV = "invalid_csv"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    INVALID_MULTIPART = "invalid_multipart"
+    MISSING_FILE = "missing_file"
+    UNAUTHORIZED = "unauthorized"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    ALREADY_SCHEDULED = "already_scheduled"
+    PIN_DELETED = "pin_deleted"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    BROKER_UNAVAILABLE = "broker_unavailable"
+    ACCEPTANCE_UNKNOWN = "acceptance_unknown"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    STATUS_BEHIND = "status_behind"
+    INTERNAL_ERROR = "internal_error"
+
+    # A row of an import, or a single pin
+    VALIDATION_ERROR = "validation_error"
+    ACCOUNT_NOT_FOUND = "account_not_found"
+    BOARD_NOT_FOUND = "board_not_found"
+
+    # A dead letter
+    INVALID_RECORD = "invalid_record"
+    REQUEST_ID_REUSED = "request_id_reused"
+    WORKSPACE_NOT_FOUND = "workspace_not_found"
+    RECORD_REFUSED = "record_refused"
+
+
+class PinflowError(Exception):
+    """The root of what Pinflow raises on purpose."""
+
+
+class Unavailable(PinflowError):
+    """A server is away, slow or restarting. Nothing is wrong with what was asked: wait and ask again."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres is away, restarting, read-only or out of connections."""
+
+
+class BrokerUnavailable(Unavailable):
+    """Kafka is away, or did not answer in time."""
+
+
+class Poison(PinflowError):
+    """A record that no retry can mend. It goes to dead letters with this code and message."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class RequestRefused(PinflowError):
+    """A request that is answered `{"detail": {"code": …, "message": …, **details}}`."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.headers = dict(headers or {})
+        self.details = details
+
+    def body(self) -> dict[str, Any]:
+        return {"detail": {"code": self.code, "message": self.message, **self.details}}
+
+
+def not_found(what: str) -> RequestRefused:
+    """The same answer for what does not exist and for what another workspace owns (invariant 10)."""
+    return RequestRefused(ErrorCode.NOT_FOUND, f"{what} not found", HTTPStatus.NOT_FOUND)

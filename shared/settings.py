@@ -1,0 +1,76 @@
+"""What every service can be told by its environment: variables with the prefix PINFLOW_."""
+
+import ssl
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ReplicaName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9-]{1,64}$")]
+TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach Kafka. Plain text by default; TLS and SASL for anything but a local stack."""
+
+    model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: str | None = None
+    kafka_ssl_certificate_file: str | None = None
+    kafka_ssl_key_file: str | None = None
+    topic_prefix: TopicPrefix = "pinflow"
+
+    @cached_property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context the protocol asks for, or None. Raises OSError for a file that can't be read."""
+        if not self.kafka_security_protocol.endswith("SSL"):
+            return None
+        context = ssl.create_default_context(cafile=self.kafka_ssl_ca_file)
+        if self.kafka_ssl_certificate_file is not None:
+            context.load_cert_chain(self.kafka_ssl_certificate_file, self.kafka_ssl_key_file)
+        return context
+
+
+class DatabaseSettings(BaseSettings):
+    """How to reach Postgres. TLS is asked for in the URL, as libpq does: ?sslmode=verify-full&sslrootcert=FILE."""
+
+    model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
+
+    database_url: SecretStr = SecretStr("postgresql://pinflow@127.0.0.1:5432/pinflow")
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
+    database_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10
+    """How long one transaction may take before the database counts as away."""
+
+
+class ServiceSettings(KafkaSettings, DatabaseSettings):
+    """What all three services share."""
+
+    environment: str = "local"
+    replica: ReplicaName = "0"
+    """Unique and stable: names the transactional ids and the group members of this process."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    base_url: str = "http://127.0.0.1:8080"
+    """The gateway's address, as clients see it."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    access_cache_seconds: Annotated[float, Field(ge=0, le=10)] = 5
+    """How long a checked key is believed. A revocation holds after this (design: at most 10 s)."""
+    access_stale_seconds: Annotated[float, Field(ge=0, le=3600)] = 300
+    """How long a key checked before is still believed while the database is away."""
+
+    consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    """Records in a batch. 500 cost half as much CPU again (docs/performance.md)."""
+    consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
+    """Records in a row that may go to dead letters before the consumer stops and asks for a human."""
+    stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15
+    """How long a batch or a request in flight may take to end after SIGTERM."""

@@ -1,0 +1,26 @@
+"""CloudEvents 1.0 over Kafka, binary mode: the attributes are headers `ce_*`, the data is the record's value."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+Headers = list[tuple[str, bytes]]
+
+
+class EventType(StrEnum):
+    IMPORT_REQUESTED = "pinflow.import.requested.v1"
+    IMPORT_COMPLETED = "pinflow.import.completed.v1"
+    PIN_PUBLISHED = "pinflow.pin.published.v1"
+    PIN_SCHEDULED = "pinflow.pin.scheduled.v1"
+    PIN_FAILED = "pinflow.pin.failed.v1"
+
+
+def headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
+    """The headers of one event. The same fact must carry the same `event_id` however often it is announced."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_time", time.astimezone(UTC).isoformat().encode()),
+        ("content-type", b"application/json"),
+    ]

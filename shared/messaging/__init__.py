@@ -1,0 +1,1 @@
+"""Kafka: connections, producing in batches, and the consumer that loses nothing."""

@@ -1,0 +1,32 @@
+"""What Prometheus is told. Names are a contract with dashboards and alerts: change them as you would an event."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ROWS_SETTLED = Counter("pinflow_rows_settled", "Rows that have their outcome, counted where it is decided.", ["service", "status"])
+IMPORTS = Counter("pinflow_imports", "Imports by what became of the request.", ["source", "outcome"])
+DEAD_LETTERS = Counter("pinflow_dead_letters", "Records given up.", ["service", "topic", "code"])
+
+BATCH_RECORDS = Histogram(
+    "pinflow_batch_records",
+    "Records in a consumed batch.",
+    ["consumer"],
+    buckets=(1, 5, 20, 50, 100, 250, 500, 1000, 2000, 5000),
+)
+BATCH_SECONDS = Histogram(
+    "pinflow_batch_seconds",
+    "From a batch's arrival to its commit.",
+    ["consumer"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+BATCH_RETRIES = Counter("pinflow_batch_retries", "Batches put back because a server was away or something broke.", ["consumer"])
+OLDEST_UNPROCESSED_SECONDS = Gauge(
+    "pinflow_oldest_unprocessed_seconds", "Age of the oldest record that this consumer has and has not committed.", ["consumer"]
+)
+CONSUMER_HALTED = Gauge("pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer"])
+
+HTTP_SECONDS = Histogram(
+    "pinflow_http_seconds",
+    "Requests by route and status.",
+    ["service", "method", "route", "status"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)

@@ -1,0 +1,64 @@
+"""Every topic, in one place: its name, partitions, what it keeps and how large a record may be."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+DAY_MS = 24 * 60 * 60 * 1000
+MEBIBYTE = 1024 * 1024
+
+LARGEST_RECORD = 7 * MEBIBYTE
+"""What producers and consumers must be able to carry: a whole import of 6 MiB, and its dead letter with the headers."""
+
+
+class TopicName(StrEnum):
+    IMPORT_REQUESTS = "import-requests"
+    IMPORTS = "imports"
+    ROWS = "rows"
+    OUTCOMES = "outcomes"
+    JOB_EVENTS = "job-events"
+    PIN_EVENTS = "pin-events"
+    DEAD_LETTERS = "dead-letters"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Retention is generous: a record must outlive any backlog. An alert on the oldest record's age comes long before."""
+
+    name: TopicName
+    partitions: int
+    retention_ms: int = 7 * DAY_MS
+    max_record_bytes: int = MEBIBYTE
+    config: dict[str, str] = field(default_factory=dict)
+
+    def configuration(self) -> dict[str, str]:
+        return {
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.max_record_bytes),
+            "cleanup.policy": "delete",
+            **self.config,
+        }
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(TopicName.IMPORT_REQUESTS, partitions=6, max_record_bytes=LARGEST_RECORD),
+    Topic(TopicName.IMPORTS, partitions=6),
+    Topic(TopicName.ROWS, partitions=6),
+    Topic(TopicName.OUTCOMES, partitions=6),
+    Topic(TopicName.JOB_EVENTS, partitions=6),
+    Topic(TopicName.PIN_EVENTS, partitions=6),
+    Topic(TopicName.DEAD_LETTERS, partitions=3, retention_ms=30 * DAY_MS, max_record_bytes=LARGEST_RECORD),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names as Kafka knows them: `<prefix>.<name>.v1`. The prefix keeps installations (and tests) on one cluster apart."""
+
+    prefix: str = "pinflow"
+
+    def __getitem__(self, name: TopicName) -> str:
+        return f"{self.prefix}.{name}.v1"
+
+    def group(self, service: str) -> str:
+        """The consumer group of one service."""
+        return f"{self.prefix}.{service}"

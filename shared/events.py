@@ -57,7 +57,7 @@ class Fault(Frozen):
     value: str | None = None
 
 
-class Warning(Frozen):
+class Notice(Frozen):
     """Something the client should know of an import that was accepted all the same."""
 
     code: str
@@ -131,7 +131,7 @@ class ImportAccepted(Event):
     total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
     accepted_at: datetime
     request_id: str | None = None
-    warnings: list[Warning] = []
+    warnings: list[Notice] = []
 
 
 class ImportRejected(Event):

@@ -20,7 +20,9 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_RETRIES = Counter("pinflow_batch_retries", "Batches put back because a server was away or something broke.", ["consumer"])
 OLDEST_UNPROCESSED_SECONDS = Gauge(
-    "pinflow_oldest_unprocessed_seconds", "Age of the oldest record that this consumer has and has not committed.", ["consumer"]
+    "pinflow_oldest_unprocessed_seconds",
+    "Age of the oldest record that this consumer has and has not committed.",
+    ["consumer"],
 )
 CONSUMER_HALTED = Gauge("pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer"])
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -97,8 +96,6 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_records=self._settings.consumer_max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
             batch_timeout_ms=10**10,
-            # Eager rebalances: a sticky assignor keeps what it can
-            partition_assignment_strategy=(StickyPartitionAssignor,),
             max_partition_fetch_bytes=LARGEST_RECORD,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             rebalance_timeout_ms=SESSION_TIMEOUT_MS,
@@ -142,7 +139,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._poison_in_a_row = poisoned + (0 if healthy else self._poison_in_a_row)
         if not healthy and self._poison_in_a_row > self._settings.consumer_poison_limit:
             raise Halted(f"{self._poison_in_a_row} records in a row can't be read")
-        self._set_halted(False)
+        self._set_halted(halted=False)
 
     async def _give_up(self, letters: Sequence[DeadLetter]) -> None:
         records = [to_record(letter, service=self.name) for letter in letters]
@@ -166,14 +163,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if isinstance(error, Unavailable):
             log.warning("batch_waits", consumer=self.name, attempt=self._attempt, error=str(error))
         elif isinstance(error, Halted):
-            self._set_halted(True)
+            self._set_halted(halted=True)
             log.critical("consumer_halted", consumer=self.name, error=str(error), next="mend or restart; nothing is lost")
         else:
             log.error("batch_failed", consumer=self.name, attempt=self._attempt, exc_info=error)
         await self._back_off()
         self._rewind(records)
 
-    def _set_halted(self, halted: bool) -> None:
+    def _set_halted(self, *, halted: bool) -> None:
         self._halted = halted
         metrics.CONSUMER_HALTED.labels(self.name).set(halted)
 
@@ -248,5 +245,3 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
 async def _pass_through(message: KafkaAckableMessage) -> KafkaAckableMessage:
     return message
-
-

@@ -1,0 +1,155 @@
+"""How a service runs: one process of an HTTP server, consumers and sweepers, that ends when any part of it is lost."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from shared.errors import Unavailable
+from shared.health import Health
+from shared.lease import ReplicaLease
+from shared.messaging.admin import leave_group, require_topics
+from shared.messaging.connection import create_broker
+from shared.messaging.consumer import BatchConsumer
+from shared.settings import ServiceSettings
+from shared.sweeper import Sweeper
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 0.5
+
+
+class Part(Protocol):
+    """Something with a life of its own that needs Kafka: a producer, a pool of them."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Machinery:
+    """What a service does besides answering requests: its lease, producers, consumers and sweepers.
+
+    It starts in the background, in this order, each step waiting for its server as long as it takes, so that HTTP can answer
+    503 meanwhile. A part that ends on its own calls `on_lost`: the process stops, and its supervisor starts another.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        *,
+        parts: Sequence[Part] = (),
+        consumers: Sequence[BatchConsumer] = (),
+        sweepers: Sequence[Sweeper] = (),
+    ) -> None:
+        self._settings = settings
+        self._lease = ReplicaLease(service, settings)
+        self._parts = parts
+        self._consumers = consumers
+        self._sweepers = sweepers
+        self._broker = create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running_parts: list[Part] = []
+        self.started = False
+        self.on_lost: Callable[[], None] = lambda: None
+        for consumer in consumers:
+            consumer.subscribe(self._broker)
+
+    def watch_over(self, health: Health) -> None:
+        """Tell `health` what does not do its work."""
+        health.add("machinery", self._trouble)
+
+    async def _trouble(self) -> str | None:
+        if not self.started:
+            return "starting, or waiting for Kafka, its topics or Postgres"
+        troubles = [f"{consumer.name}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
+        return "; ".join(troubles) or None
+
+    def start(self) -> None:
+        self._spawn("machinery", self._run())
+
+    async def _run(self) -> None:
+        await self._lease.acquire()
+        await until_available("kafka", lambda: require_topics(self._settings))
+        for part in self._parts:
+            self._running_parts.append(part)
+            await part.start()
+        if self._consumers:
+            await self._broker.start()
+        for sweeper in self._sweepers:
+            self._spawn(sweeper.name, sweeper.run())
+        self.started = True
+        log.info("started")
+        await self._lease.keep()
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            log.critical("part_lost", part=task.get_name(), exc_info=task.exception())
+            self.on_lost()
+
+    async def stop(self) -> None:
+        """Finish the batches in flight within the broker's grace; give back the partitions, the producers and the name."""
+        for consumer in self._consumers:
+            consumer.interrupt()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._broker.stop()
+        if self.started:
+            for consumer in self._consumers:
+                await leave_group(self._settings, consumer.group, consumer.group_instance_id)
+        for part in reversed(self._running_parts):
+            await part.stop()
+        await self._lease.release()
+
+
+def serve(app: FastAPI, settings: ServiceSettings) -> None:
+    """Run until SIGTERM: stop accepting, finish what is in flight, end the lifespan. Exits with 1 when a part was lost.
+
+    `app.state.machinery` is the service's Machinery.
+    """
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=75,  # longer than the gateway keeps idle connections, or it would send into a closed one
+            timeout_graceful_shutdown=int(settings.stop_timeout_seconds),
+        )
+    )
+    lost = False
+
+    def stop() -> None:
+        nonlocal lost
+        lost = server.should_exit = True
+
+    app.state.machinery.on_lost = stop
+    server.run()
+    if lost or not server.started:
+        raise SystemExit(1)
+
+
+async def until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Repeat `attempt` while it raises Unavailable: a service that starts before its servers waits for them."""
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            log.warning("waiting", what=what, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)

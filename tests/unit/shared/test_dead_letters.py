@@ -1,0 +1,55 @@
+"""Invariant 8: a poison record never vanishes; what is kept of it says where it was and why."""
+
+from aiokafka import ConsumerRecord
+
+from shared.errors import ErrorCode, Poison
+from shared.messaging.dead_letters import DeadLetter, to_record
+
+
+def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord(
+        topic="pinflow.rows.v1",
+        partition=3,
+        offset=41,
+        timestamp=0,
+        timestamp_type=0,
+        key=b"job",
+        value=value,
+        checksum=None,
+        serialized_key_size=3,
+        serialized_value_size=9,
+        headers=list(headers),
+    )
+
+
+REASON = Poison(ErrorCode.INVALID_RECORD, "not JSON")
+
+
+def test_the_bytes_and_the_key_are_the_original() -> None:
+    record = to_record(DeadLetter(consumed(), REASON), service="publisher")
+    assert (record.key, record.value) == (b"job", b"\xff\x00garbage")
+
+
+def test_the_headers_say_where_and_why_as_text() -> None:
+    headers = dict(to_record(DeadLetter(consumed(), REASON), service="publisher").headers)
+    assert headers["pinflow-topic"] == b"pinflow.rows.v1"
+    assert headers["pinflow-partition"] == b"3"
+    assert headers["pinflow-offset"] == b"41"
+    assert headers["pinflow-service"] == b"publisher"
+    assert headers["pinflow-error-class"] == b"Poison"
+    assert headers["pinflow-error-code"] == b"invalid_record"
+    assert headers["pinflow-error-message"] == b"not JSON"
+    assert headers["pinflow-replay-count"] == b"0"
+
+
+def test_the_original_headers_stay_and_a_replay_keeps_its_history() -> None:
+    given = [("ce_id", b"7"), ("odd", b"\xff"), ("none", None), ("pinflow-replay-count", b"2"), ("pinflow-first-seen", b"then")]
+    headers = dict(to_record(DeadLetter(consumed(*given), REASON), service="ingest").headers)
+    assert headers["ce_id"] == b"7"
+    assert headers["odd"] == b"\xff"
+    assert headers["pinflow-replay-count"] == b"2"
+    assert headers["pinflow-first-seen"] == b"then"
+
+
+def test_a_record_without_a_value_can_be_kept() -> None:
+    assert to_record(DeadLetter(consumed(value=None), REASON), service="status").value == b""

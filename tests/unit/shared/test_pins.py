@@ -1,0 +1,146 @@
+"""The rules for one row, field by field (docs/api.md)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.events import MAX_ROW_FAULTS, PinContent
+from shared.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
+from tests.factories import submitted
+
+
+def faults(**fields: Any) -> list[tuple[str | None, str]]:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(**fields))
+    return [(fault.field, fault.code) for fault in faults_of(caught.value)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("account_id", "not-a-uuid", "uuid_parsing"),
+        ("board_id", " ", "blank"),
+        ("board_id", "b" * 256, "string_too_long"),
+        ("title", "\t", "blank"),
+        ("title", "t" * 101, "string_too_long"),
+        ("title", 7, "string_type"),
+        ("title", "\ud800", "string_unicode"),
+        ("title", "a\0b", "nul_character"),
+        ("idempotency_key", "", "blank"),
+        ("idempotency_key", "k" * 256, "string_too_long"),
+        ("description", "d" * 801, "string_too_long"),
+        ("alt_text", "a" * 501, "string_too_long"),
+        ("link_url", "ftp://shop.example", "url_scheme"),
+        ("link_url", "shop.example", "url_scheme"),
+        ("link_url", "https://", "url_parsing"),
+        ("link_url", "https://shop.example/" + "x" * 2048, "string_too_long"),
+        ("image_url", "javascript:alert(1)", "url_scheme"),
+        ("related_terms", ["t"] * 51, "too_long"),
+        ("related_terms", 5, "list_type"),
+        ("dominant_color", "#12345", "color"),
+        ("dominant_color", "blue", "color"),
+        ("run_at", 1_800_000_000, "iso_datetime"),
+        ("run_at", "1800000000", "iso_datetime"),
+        ("run_at", "2027-01-01T10:00:00", "timezone_aware"),
+        ("run_at", "0001-01-01T00:00:00+10:00", "iso_datetime"),
+        ("run_at", "2027-13-01T10:00:00Z", "datetime_from_date_parsing"),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_named(field: str, value: object, code: str) -> None:
+    assert faults(**{field: value}) == [(field, code)]
+
+
+def test_a_related_term_that_is_too_long_is_named_by_its_place() -> None:
+    assert faults(related_terms=["ok", "t" * 101]) == [("related_terms.1", "string_too_long")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_url": None}, "Either image_url or asset_id must be provided"),
+        ({"asset_id": "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"}, "Provide either image_url or asset_id, not both"),
+    ],
+)
+def test_exactly_one_source_of_the_image(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(**fields))
+    assert first_fault(faults_of(caught.value))[1] == message
+
+
+def test_the_first_fault_is_told_with_its_field() -> None:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(board_id=None, title=None))
+    assert first_fault(faults_of(caught.value)) == ("validation_error", "board_id: Field required")
+
+
+def test_a_rejected_value_is_cut_at_200_characters_and_made_encodable() -> None:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(title="\ud800\0" + "x" * 1000))
+    value = faults_of(caught.value)[0].value
+    assert value is not None
+    assert len(value) == 200
+    value.encode()
+    assert "\0" not in value
+
+
+def test_no_row_tells_of_more_than_twenty_faults() -> None:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(related_terms=[5] * 50))
+    assert len(faults_of(caught.value)) == MAX_ROW_FAULTS
+
+
+def test_keys_and_ids_lose_surrounding_space_and_texts_keep_it() -> None:
+    pin = PinSubmission.model_validate(submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps "))
+    assert (pin.idempotency_key, pin.board_id, pin.title) == ("k", "b", " Lamps ")
+
+
+def test_run_at_becomes_utc() -> None:
+    pin = PinSubmission.model_validate(submitted(run_at="2027-01-01T01:00:00+02:00"))
+    assert pin.run_at == datetime(2026, 12, 31, 23, tzinfo=UTC)
+
+
+def test_related_terms_may_be_text_with_commas() -> None:
+    assert PinSubmission.model_validate(submitted(related_terms=" lamps, ,light ")).related_terms == ["lamps", "light"]
+
+
+def test_the_hash_of_a_color_is_optional_and_letters_become_upper_case() -> None:
+    assert PinSubmission.model_validate(submitted(dominant_color="6e7874")).dominant_color == "#6E7874"
+
+
+def test_a_url_is_kept_as_it_was_sent() -> None:
+    sent = "HTTPS://Shop.Example:443/Lamps?q=Ä"
+    assert PinSubmission.model_validate(submitted(link_url=sent)).link_url == sent
+
+
+def test_null_is_absent() -> None:
+    assert PinSubmission.model_validate({**submitted(), "description": None, "run_at": None}).run_at is None
+
+
+def test_unknown_fields_are_ignored_unless_strict() -> None:
+    row = {**submitted(), "colour": "blue"}
+    PinSubmission.model_validate(row)
+    with pytest.raises(ValidationError) as caught:
+        StrictPinSubmission.model_validate(row)
+    assert [(fault.field, fault.code) for fault in faults_of(caught.value)] == [("colour", "extra_forbidden")]
+
+
+def of(**fields: Any) -> Any:
+    return fingerprint(PinSubmission.model_validate(submitted(**fields)))
+
+
+def test_the_fingerprint_compares_content_and_not_the_key() -> None:
+    assert of(idempotency_key="a") == of(idempotency_key="b")
+    assert of(title="Lamps") != of(title="Lights")
+    assert of(run_at="2027-01-01T01:00:00+02:00") == of(run_at="2026-12-31T23:00:00Z")
+
+
+def test_the_fingerprint_compares_urls_as_browsers_would() -> None:
+    assert of(link_url="HTTPS://Shop.Example:443/a") == of(link_url="https://shop.example/a")
+    assert of(link_url="https://shop.example/a") != of(link_url="https://shop.example/A")
+
+
+def test_the_fingerprint_is_the_same_for_what_travels() -> None:
+    submission = PinSubmission.model_validate(submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b"))
+    assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(submission)

@@ -46,9 +46,7 @@ def row_accepted(
     )
 
 
-def import_accepted(
-    *, job_id: UUID | None = None, workspace_id: UUID | None = None, total_rows: int = 3, **fields: Any
-) -> ImportAccepted:
+def import_accepted(*, job_id: UUID | None = None, workspace_id: UUID | None = None, total_rows: int = 3, **fields: Any) -> ImportAccepted:
     return ImportAccepted(
         job_id=job_id or uuid4(),
         workspace_id=workspace_id or uuid4(),

@@ -62,6 +62,13 @@ async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOP
     return [topic.name for topic in new]
 
 
+async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:
+    """Delete the topics and all they hold."""
+    names = TopicNames(settings.topic_prefix)
+    async with admin_client(settings) as admin:
+        await admin.delete_topics([names[topic.name] for topic in topics])
+
+
 class _LeaveGroupResponse(Response):  # type: ignore[misc]
     API_KEY = 13
     API_VERSION = 3

@@ -1,0 +1,51 @@
+"""Runs the migrations, one runner at a time, and makes the services' roles before them."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from sqlalchemy import create_engine
+
+from shared.database import sqlalchemy_url
+
+ROLES = ("pinflow_ingest", "pinflow_publisher", "pinflow_status")
+MIGRATION_LOCK = 7_103_548_221
+"""An advisory lock of this number is held meanwhile: two runners at once would collide."""
+
+
+def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
+    """Bring the database at `database_url`, an owner's URL, to the newest revision. Idempotent.
+
+    `passwords` gives roles theirs, by role; a role without one keeps what it has (none, when new: then only trusted or
+    certificate connections can use it). Raises psycopg.OperationalError when Postgres is away.
+    """
+    with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        _ensure_roles(connection, passwords or {})
+        _upgrade(database_url)
+
+
+def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]) -> None:
+    for role in ROLES:
+        name = sql.Identifier(role)
+        # Roles belong to the cluster: another database's migration made it before, or makes it at this moment
+        with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            connection.execute(sql.SQL("create role {} login").format(name))
+        if role in passwords:
+            connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(passwords[role])))
+
+
+def _upgrade(database_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    engine = create_engine(sqlalchemy_url(database_url))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

@@ -1,0 +1,46 @@
+"""FastAPI's side of access: who asks, and whether the key's scopes allow it."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from shared.access.authentication import Authenticator
+from shared.access.keys import Scope
+from shared.access.repository import Principal
+from shared.errors import ErrorCode, RequestRefused
+
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key; wins over Authorization.")
+_bearer = HTTPBearer(auto_error=False, description="The same API key as a bearer token.")
+
+
+async def _principal(
+    request: Request,
+    header: Annotated[str | None, Security(_header)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Principal:
+    authenticator: Authenticator = request.app.state.authenticator
+    return await authenticator.authenticate(header or (bearer.credentials if bearer else None))
+
+
+_Principal = Annotated[Principal, Depends(_principal)]
+
+
+def _require(principal: Principal, scope: Scope) -> Principal:
+    if scope not in principal.scopes:
+        message = f"This API key lacks the scope {scope}."
+        raise RequestRefused(ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope)
+    return principal
+
+
+async def _reader(principal: _Principal) -> Principal:
+    return _require(principal, Scope.READ)
+
+
+async def _writer(principal: _Principal) -> Principal:
+    return _require(principal, Scope.WRITE)
+
+
+ReadAccess = Annotated[Principal, Depends(_reader)]
+WriteAccess = Annotated[Principal, Depends(_writer)]

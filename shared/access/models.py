@@ -1,0 +1,70 @@
+"""The tables of schema `access`. All services read them; the publisher, which serves them over HTTP, may write."""
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+
+metadata = MetaData(schema="access")
+
+_NOW = func.now()
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("workspace_id", ForeignKey("access.workspaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key_hash", LargeBinary, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("revoked_at", DateTime(timezone=True)),
+    UniqueConstraint("key_hash", name="api_keys_key_hash"),
+    CheckConstraint("scopes <@ array['read', 'write', 'destructive']", name="api_keys_scopes"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("workspace_id", ForeignKey("access.workspaces.id"), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("revoked_at", DateTime(timezone=True)),
+    UniqueConstraint("workspace_id", "id", name="accounts_of_workspace"),
+)
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("account_id", Uuid, primary_key=True),
+    Column("board_id", Text, primary_key=True),
+    Column("workspace_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("privacy", Text, nullable=False, server_default="PUBLIC"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    ForeignKeyConstraint(["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]),
+)

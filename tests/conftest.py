@@ -1,0 +1,43 @@
+"""The servers that tests run on, always real: one stack a session, fresh topics and a fresh database for each module.
+
+The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_TEST_DATABASE_URL: an owner who may create databases and
+roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise the local stack's servers are started, without Docker.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from shared.messaging.admin import create_topics, delete_topics
+from shared.settings import KafkaSettings
+from tests.infrastructure import Servers, fresh_database, servers
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with servers(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka(stack: Servers) -> str:
+    """Bootstrap servers of the session's Kafka. A test that kills a broker starts one of its own."""
+    return stack.kafka_bootstrap_servers
+
+
+@pytest.fixture(scope="module")
+def topic_prefix(kafka: str) -> Iterator[str]:
+    """A prefix under which all topics have been made, empty."""
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
+    asyncio.run(create_topics(settings))
+    yield settings.topic_prefix
+    asyncio.run(delete_topics(settings))
+
+
+@pytest.fixture(scope="module")
+def database_url(stack: Servers) -> Iterator[str]:
+    """The owner's URL of an empty database with every migration applied."""
+    with fresh_database(stack) as url:
+        yield url

@@ -1,0 +1,43 @@
+"""Kafka as a test sees it: what stands on a topic, read anew each time."""
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from shared.topics import TopicName, TopicNames
+
+
+@asynccontextmanager
+async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committed") -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of a whole topic from its beginning, in no group."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        isolation_level=isolation_level,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        await consumer._client._wait_on_metadata(topic)
+        consumer.assign([TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()])
+        await consumer.seek_to_beginning()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def records_of(
+    kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
+) -> list["ConsumerRecord[bytes, bytes]"]:
+    """Every record that stands on the topic now, partition by partition in order."""
+    topic = TopicNames(topic_prefix)[name]
+    found: list[ConsumerRecord[Any, Any]] = []
+    async with reader(kafka, topic, isolation_level=isolation_level) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            batches = await consumer.getmany(timeout_ms=200)
+            found += [record for partition in sorted(batches) for record in batches[partition]]
+    return found

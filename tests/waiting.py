@@ -1,0 +1,23 @@
+"""Tests wait for a condition with a deadline; they never sleep a while and hope."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, seconds: float = 20, every: float = 0.02) -> T:
+    """The first true value of `condition`. Fails with its last value when there was none in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {seconds} s; last seen: {value!r}")
+        await asyncio.sleep(every)

@@ -1,23 +1,33 @@
 """Postgres: the engine, transactions, and what a driver's error means."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import event, exc
+from sqlalchemy import Executable, event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, PinflowError
 from shared.settings import DatabaseSettings
 
 DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
 
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a query, by column."""
+
 PASSING_STATES = ("08", "53", "57P", "40001", "40P01", "25006", "55P03")
 """SQLSTATE prefixes of faults that pass: connection, resources, shutdown, serialization, deadlock, a read-only standby, a lock
 not had in time. (57014, a cancelled statement, is the client's own doing and comes as a TimeoutError.)"""
+
+
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+
+
+class Refused(PinflowError):
+    """Postgres would not take a value: no retry mends it. Somewhere in the batch is a record that must be given up."""
 
 
 def create_engine(settings: DatabaseSettings, *, application: str) -> AsyncEngine:
@@ -74,11 +84,26 @@ class Database:
         """A transaction whose statements travel together: psycopg's connection in pipeline mode.
 
         For the hot path: SQLAlchemy's own execution costs more than the statement. `fetchall()` waits for the answers so far.
+        Raises Refused when Postgres would not take a value.
         """
         async with self.transaction() as connection:
             driver = await driver_connection(connection)
-            async with driver.pipeline():
-                yield driver
+            try:
+                async with driver.pipeline():
+                    yield driver
+            except REFUSALS as error:
+                raise Refused(str(error).splitlines()[0]) from error
+
+    async def first(self, statement: Executable) -> Row | None:
+        """One statement in a transaction of its own; its first row."""
+        async with self.transaction() as connection:
+            row = (await connection.execute(statement)).mappings().first()
+        return None if row is None else dict(row)
+
+    async def all(self, statement: Executable) -> list[Row]:
+        """One statement in a transaction of its own; its rows."""
+        async with self.transaction() as connection:
+            return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
     async def dispose(self) -> None:
         await self.engine.dispose()

@@ -1,16 +1,16 @@
 """All SQL on the schema `access`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import RowMapping, exc, func, insert, select, text, update
+from sqlalchemy import Insert, exc, func, insert, select, text, update
 
 from shared.access.keys import NewKey, Scope
 from shared.access.models import accounts, api_keys, boards, workspaces
-from shared.database import Database
+from shared.database import Database, Row
 from shared.errors import PinflowError
 
 
@@ -64,11 +64,11 @@ class AccessRepository:
         query = select(api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes).where(
             api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None)
         )
-        row = await self._first(query)
+        row = await self._database.first(query)
         return Principal(row["workspace_id"], row["id"], frozenset(row["scopes"])) if row else None
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
-        return await self._first(select(workspaces.c.id).where(workspaces.c.id == workspace_id)) is not None
+        return await self._database.first(select(workspaces.c.id).where(workspaces.c.id == workspace_id)) is not None
 
     async def check_boards(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
         """What each destination is, in one statement."""
@@ -105,7 +105,7 @@ class AccessRepository:
             .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
             .returning(api_keys.c.id)
         )
-        return await self._first(statement) is not None
+        return await self._database.first(statement) is not None
 
     async def add_account(self, workspace_id: UUID, *, name: str) -> UUID:
         """Raises NoSuchParent for an unknown workspace."""
@@ -119,31 +119,25 @@ class AccessRepository:
         values = {"workspace_id": workspace_id, "account_id": account_id, "board_id": board_id, "name": name}
         await self._write(insert(boards).values(**values))
 
-    async def list_workspaces(self) -> Sequence[RowMapping]:
-        return await self._all(select(workspaces).order_by(workspaces.c.created_at))
+    async def list_workspaces(self) -> list[Row]:
+        return await self._database.all(select(workspaces).order_by(workspaces.c.created_at))
 
-    async def list_keys(self, workspace_id: UUID) -> Sequence[RowMapping]:
+    async def list_keys(self, workspace_id: UUID) -> list[Row]:
         columns = [column for column in api_keys.c if column.name != "key_hash"]
-        return await self._all(select(*columns).where(api_keys.c.workspace_id == workspace_id).order_by(api_keys.c.created_at))
+        return await self._database.all(select(*columns).where(api_keys.c.workspace_id == workspace_id).order_by(api_keys.c.created_at))
 
-    async def list_accounts(self, workspace_id: UUID) -> Sequence[RowMapping]:
-        return await self._all(select(accounts).where(accounts.c.workspace_id == workspace_id).order_by(accounts.c.created_at))
+    async def list_accounts(self, workspace_id: UUID) -> list[Row]:
+        return await self._database.all(select(accounts).where(accounts.c.workspace_id == workspace_id).order_by(accounts.c.created_at))
 
-    async def list_boards(self, workspace_id: UUID, account_id: UUID) -> Sequence[RowMapping] | None:
+    async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """None for an account that the workspace does not have."""
-        if not await self._first(select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)):
+        if not await self._database.first(
+            select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)
+        ):
             return None
-        return await self._all(select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id))
+        return await self._database.all(select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id))
 
-    async def _first(self, statement: Any) -> RowMapping | None:
-        async with self._database.transaction() as connection:
-            return (await connection.execute(statement)).mappings().first()
-
-    async def _all(self, statement: Any) -> Sequence[RowMapping]:
-        async with self._database.transaction() as connection:
-            return (await connection.execute(statement)).mappings().all()
-
-    async def _write(self, statement: Any) -> None:
+    async def _write(self, statement: Insert) -> None:
         try:
             async with self._database.transaction() as connection:
                 await connection.execute(statement)

@@ -36,7 +36,7 @@ def upgrade() -> None:
             image_url text,
             cover_image_url text,
             dominant_color text,
-            related_terms text[],
+            related_terms json,
             error_code text,
             error_message text,
             constraint pins_origin check ((origin_job_id is null) = (origin_row is null)),

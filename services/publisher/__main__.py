@@ -1,0 +1,11 @@
+"""python -m services.publisher"""
+
+from services.publisher.app import create_app
+from services.publisher.config import PublisherSettings
+from shared.logging import configure_logging
+from shared.process import serve
+
+if __name__ == "__main__":
+    settings = PublisherSettings()
+    configure_logging(settings, service="publisher")
+    serve(create_app(settings), settings)

@@ -1,0 +1,132 @@
+"""What the publisher tells the world of pins, and status of rows: records, made lean, as there is one or more for each row."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from services.publisher.identity import schedule_id_of
+from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
+from shared.cloudevents import EventType, headers
+from shared.events import PinFailed, PinPublished, RowStatus
+from shared.messaging.records import Record
+
+SOURCE = "/pinflow/publisher"
+RESULTS_IN_A_RECORD = 200
+"""Longest keys and messages, every character escaped, still stay below the topic's 1 MiB."""
+
+
+class OutboxEvent(NamedTuple):
+    """An event as it waits in the outbox, written in the transaction that made it true."""
+
+    event_type: str
+    event_id: str
+    key: str
+    payload: bytes
+    occurred_at: datetime
+
+
+def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
+    event = PinPublished(**_shared(row), published_at=row["published_at"])
+    return _waiting(EventType.PIN_PUBLISHED, f"{row['pin_id']}:published", event, row["published_at"])
+
+
+def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
+    at = row["failed_at"]
+    error = {"error_code": row["error_code"], "error_message": row["error_message"]}
+    event = PinFailed(**_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error)
+    return _waiting(EventType.PIN_FAILED, f"{row['pin_id']}:failed:{at.isoformat()}", event, at)
+
+
+def outbox_record(event: OutboxEvent) -> Record:
+    about = headers(EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at)
+    return Record(event.key.encode(), event.payload, about)
+
+
+def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
+    """PinPublished or PinScheduled for every created row, in the rows' order. A redelivered row announces again, under the same id."""
+    time = datetime.now(UTC)
+    constant = {kind: headers(kind, event_id="", source=SOURCE, time=time) for kind in (EventType.PIN_PUBLISHED, EventType.PIN_SCHEDULED)}
+    records = []
+    for outcome in outcomes:
+        if isinstance(outcome, Created):
+            kind, event_id, event = _of_created(outcome)
+            about = [("ce_id", event_id.encode()), *(header for header in constant[kind] if header[0] != "ce_id")]
+            records.append(Record(str(outcome.ask.row.workspace_id).encode(), orjson.dumps(event), about))
+    return records
+
+
+def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:
+    row, stored = outcome.ask.row, outcome.stored
+    event = {
+        "version": 1,
+        "pin_id": stored.pin_id,
+        "workspace_id": row.workspace_id,
+        "account_id": row.row.account_id,
+        "board_id": row.row.board_id,
+        "idempotency_key": row.row.idempotency_key,
+        "job_id": row.job_id,
+        "row_number": row.row_number,
+    }
+    if stored.run_at is None:
+        event["published_at"] = stored.published_at
+        return EventType.PIN_PUBLISHED, f"{stored.pin_id}:published", event
+    event["schedule_id"] = schedule_id_of(stored.pin_id)
+    event["run_at"] = stored.run_at
+    return EventType.PIN_SCHEDULED, f"{stored.pin_id}:scheduled", event
+
+
+def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
+    """RowsSettled, one record a job or a few, rows in order."""
+    by_job: dict[tuple[UUID, UUID], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            by_job[outcome.job_id, outcome.workspace_id].append((outcome.row_number, _failed(outcome)))
+        else:
+            row = outcome.ask.row
+            by_job[row.job_id, row.workspace_id].append((row.row_number, _settled(outcome)))
+    return [record for (job_id, workspace_id), results in by_job.items() for record in _records_of_job(job_id, workspace_id, results)]
+
+
+def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[tuple[int, dict[str, Any]]]) -> Iterator[Record]:
+    results.sort(key=lambda numbered: numbered[0])
+    for start in range(0, len(results), RESULTS_IN_A_RECORD):
+        chosen = [result for _, result in results[start : start + RESULTS_IN_A_RECORD]]
+        value = {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": chosen}
+        yield Record(str(job_id).encode(), orjson.dumps(value))
+
+
+def _settled(outcome: Created | Existing) -> dict[str, Any]:
+    pin_id, schedule_id = result_ids(outcome)
+    result: dict[str, Any] = {
+        "row_number": outcome.ask.row.row_number,
+        "status": RowStatus.CREATED if isinstance(outcome, Created) else RowStatus.EXISTING,
+        "idempotency_key": outcome.ask.row.row.idempotency_key,
+    }
+    if pin_id is not None:
+        result["pin_id"] = pin_id
+    if schedule_id is not None:
+        result["schedule_id"] = schedule_id
+    if isinstance(outcome, Existing):
+        result["payload_matches"] = outcome.stored.fingerprint == outcome.ask.row.fingerprint
+    return result
+
+
+def _failed(outcome: Failed) -> dict[str, Any]:
+    code, message = outcome.failure
+    result = {"row_number": outcome.row_number, "status": RowStatus.FAILED, "error_code": code, "error_message": message}
+    if outcome.idempotency_key is not None:
+        result["idempotency_key"] = outcome.idempotency_key
+    return result
+
+
+def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
+    return {**{name: row[name] for name in names}, "job_id": row["origin_job_id"], "row_number": row["origin_row"]}
+
+
+def _waiting(kind: EventType, event_id: str, event: PinPublished | PinFailed, at: datetime) -> OutboxEvent:
+    return OutboxEvent(kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at)

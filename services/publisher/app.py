@@ -1,0 +1,65 @@
+"""The one place that builds the publisher."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.publisher.config import PublisherSettings
+from services.publisher.consumers import RowsHandler
+from services.publisher.endpoints import Ports, router
+from services.publisher.pins import Pins
+from services.publisher.repository import PinStore
+from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.settlement import Settler
+from shared.access.authentication import Authenticator
+from shared.access.directories import BoardDirectory
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.health import Health
+from shared.http import add_process_endpoints, create_api
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.records import RecordProducer
+from shared.process import Machinery
+from shared.sweeper import Sweeper
+from shared.topics import TopicName, TopicNames
+
+
+def create_app(settings: PublisherSettings) -> FastAPI:
+    """Makes everything and starts nothing: that is the lifespan's."""
+    names = TopicNames(settings.topic_prefix)
+    database = Database.of(settings, application="pinflow-publisher")
+    access = AccessRepository(database)
+    boards = BoardDirectory(access)
+    store = PinStore(database)
+    producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
+    rows = BatchConsumer("publisher", settings, [TopicName.ROWS], RowsHandler(Settler(store, boards), producer, names), producer)
+    scheduler = Scheduler(store, access, settings.sweep_limit)
+    outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
+    machinery = Machinery(
+        "publisher",
+        settings,
+        parts=[producer],
+        consumers=[rows],
+        sweepers=[
+            Sweeper("scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds),
+            Sweeper("outbox", outbox.sweep, interval_seconds=settings.schedule_interval_seconds),
+        ],
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        machinery.start()
+        yield
+        await machinery.stop()
+        await database.dispose()
+
+    health = Health()
+    machinery.watch_over(health)
+    app = create_api("publisher", summary="Publishes rows once, and answers for pins and schedules.", lifespan=lifespan, health=health)
+    app.state.machinery = machinery
+    app.state.authenticator = Authenticator(access, settings)
+    app.state.ports = Ports(settings, store, Pins(store, boards), access)
+    app.include_router(router)
+    add_process_endpoints(app)
+    return app

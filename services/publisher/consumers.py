@@ -1,0 +1,84 @@
+"""Rows come in, outcomes and pin events go out."""
+
+import asyncio
+from typing import NamedTuple
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from services.publisher.announcements import outcome_records, pin_event_records
+from services.publisher.service import Created, Doomed, Existing, Outcome
+from services.publisher.settlement import Settler
+from shared import metrics
+from shared.errors import ErrorCode, Poison
+from shared.events import RowAccepted, RowStatus
+from shared.messaging.consumer import Batch
+from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.records import RecordSender
+from shared.topics import TopicName, TopicNames
+
+_parse = RowAccepted.__pydantic_validator__.validate_json
+_name = TypeAdapter(Doomed)
+
+
+class Delivered(NamedTuple):
+    record: object
+    row: RowAccepted
+
+
+class RowsHandler:
+    """Settles the rows of a batch; a row that can't be read but can be named settles as failed (invariant 8)."""
+
+    def __init__(self, settler: Settler, producer: RecordSender, names: TopicNames) -> None:
+        self._settler = settler
+        self._producer = producer
+        self._outcomes = names[TopicName.OUTCOMES]
+        self._pin_events = names[TopicName.PIN_EVENTS]
+
+    def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
+        try:
+            return [Delivered(record, _parse(record.value)) for record in records], []
+        except (ValidationError, TypeError):
+            return self._decode_one_by_one(records)
+
+    def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
+        delivered, poison = [], []
+        for record in records:
+            try:
+                delivered.append(Delivered(record, _parse(record.value or b"")))
+            except ValidationError as error:
+                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, str(error))))
+        return delivered, poison
+
+    async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
+        doomed = [named for letter in poison if (named := _named(letter.record.value))]
+        settlement = await self._settler.settle([delivered.row for delivered in decoded], doomed)
+        await asyncio.gather(
+            self._producer.send(self._outcomes, outcome_records(settlement.outcomes)),
+            self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
+        )
+        _count(settlement.outcomes)
+        refused = {id(row): message for row, message in settlement.refused}
+        return [
+            DeadLetter(delivered.record, Poison(ErrorCode.RECORD_REFUSED, refused[id(delivered.row)]))
+            for delivered in decoded
+            if id(delivered.row) in refused
+        ]
+
+
+def _named(value: bytes | None) -> Doomed | None:
+    """Job, workspace and row number, if they can still be read of a record that can't."""
+    try:
+        document = orjson.loads(value or b"")
+        return _name.validate_python([document["job_id"], document["workspace_id"], document["row_number"]])
+    except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
+        return None
+
+
+def _count(outcomes: list[Outcome]) -> None:
+    created = sum(isinstance(outcome, Created) for outcome in outcomes)
+    existing = sum(isinstance(outcome, Existing) for outcome in outcomes)
+    counts = {RowStatus.CREATED: created, RowStatus.EXISTING: existing, RowStatus.FAILED: len(outcomes) - created - existing}
+    for status, count in counts.items():
+        if count:
+            metrics.ROWS_SETTLED.labels("publisher", status).inc(count)

@@ -1,0 +1,116 @@
+"""HTTP of the publisher: single pins, what is published, what is scheduled, where to publish."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from services.publisher.config import PublisherSettings
+from services.publisher.identity import pin_id_of_schedule
+from services.publisher.models import pins as table
+from services.publisher.pins import Pins
+from services.publisher.repository import PinStore
+from services.publisher.schemas import AccountResponse, BoardResponse, PinResponse, ScheduleResponse
+from shared.access.dependencies import ReadAccess, WriteAccess
+from shared.access.repository import AccessRepository
+from shared.bodies import parse_json, read_limited, require_content_type
+from shared.errors import not_found
+from shared.pins import PinSubmission
+
+router = APIRouter()
+
+
+class Ports:
+    """What the endpoints work with; app.py puts it into app.state."""
+
+    def __init__(self, settings: PublisherSettings, store: PinStore, pins: Pins, access: AccessRepository) -> None:
+        self.settings = settings
+        self.store = store
+        self.pins = pins
+        self.access = access
+
+
+def _ports(request: Request) -> Ports:
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+Publisher = Annotated[Ports, Depends(_ports)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000)]
+
+
+def uuid_or_404(text: str, what: str) -> UUID:
+    """An id that is no UUID names nothing: the same answer as for one that does not exist."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise not_found(what) from None
+
+
+_PIN_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": PinSubmission.model_json_schema()}}}
+}
+
+
+@router.post("/v1/pins", status_code=HTTPStatus.CREATED, tags=["pins"], openapi_extra=_PIN_BODY)
+async def create_pin(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> PinResponse:
+    """Publish one pin now. The same key again answers the pin that stands, with `Idempotent-Replayed: true`."""
+    require_content_type(request, "application/json")
+    document = parse_json(await read_limited(request, publisher.settings.pin_body_limit))
+    row, made = await publisher.pins.publish(who.workspace_id, document)
+    if not made:
+        response.headers["Idempotent-Replayed"] = "true"
+    return PinResponse.of(row, publisher.settings.base_url)
+
+
+@router.get("/v1/pins", tags=["pins"])
+async def list_pins(
+    response: Response,
+    who: ReadAccess,
+    publisher: Publisher,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    account_id: UUID | None = None,
+    board_id: Annotated[str | None, Query(max_length=255)] = None,
+) -> list[PinResponse]:
+    """What is published or due, newest first; `X-Total-Count` has the number of all."""
+    conditions = []
+    if account_id is not None:
+        conditions.append(table.c.account_id == account_id)
+    if board_id is not None:
+        conditions.append(table.c.board_id == board_id)
+    rows, total = await publisher.store.list_pins(who.workspace_id, limit=limit, offset=offset, conditions=conditions)
+    response.headers["X-Total-Count"] = str(total)
+    return [PinResponse.of(row, publisher.settings.base_url) for row in rows]
+
+
+@router.get("/v1/pins/{pin_id}", tags=["pins"])
+async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResponse:
+    row = await publisher.store.pin(who.workspace_id, uuid_or_404(pin_id, "Pin"))
+    if row is None:
+        raise not_found("Pin")
+    return PinResponse.of(row, publisher.settings.base_url)
+
+
+@router.get("/v1/schedules/{schedule_id}", tags=["schedules"])
+async def get_schedule(schedule_id: str, who: ReadAccess, publisher: Publisher) -> ScheduleResponse:
+    pin_id = pin_id_of_schedule(uuid_or_404(schedule_id, "Schedule"))
+    row = await publisher.store.schedule(who.workspace_id, pin_id)
+    if row is None:
+        raise not_found("Schedule")
+    return ScheduleResponse.of(row)
+
+
+@router.get("/v1/pinterest/accounts", tags=["pinterest"])
+async def list_accounts(who: ReadAccess, publisher: Publisher) -> list[AccountResponse]:
+    return [AccountResponse.of(row) for row in await publisher.access.list_accounts(who.workspace_id)]
+
+
+@router.get("/v1/pinterest/boards", tags=["pinterest"])
+async def list_boards(account_id: str, who: ReadAccess, publisher: Publisher) -> list[BoardResponse]:
+    rows = await publisher.access.list_boards(who.workspace_id, uuid_or_404(account_id, "Account"))
+    if rows is None:
+        raise not_found("Account")
+    return [BoardResponse.of(row) for row in rows]

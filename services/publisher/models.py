@@ -1,0 +1,53 @@
+"""The publisher's tables, for queries. Their definition, with every constraint, is the migration's."""
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text, Uuid
+
+metadata = MetaData(schema="publisher")
+
+
+def _time(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True))
+
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("pin_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid),
+    Column("account_id", Uuid),
+    Column("asset_id", Uuid),
+    Column("cover_image_asset_id", Uuid),
+    Column("fingerprint", Uuid),
+    Column("origin_job_id", Uuid),
+    _time("run_at"),
+    _time("created_at"),
+    _time("updated_at"),
+    _time("published_at"),
+    _time("failed_at"),
+    _time("deleted_at"),
+    Column("origin_row", Integer),
+    Column("state", Text),
+    Column("idempotency_key", Text),
+    Column("board_id", Text),
+    Column("title", Text),
+    Column("description", Text),
+    Column("alt_text", Text),
+    Column("link_url", Text),
+    Column("image_url", Text),
+    Column("cover_image_url", Text),
+    Column("dominant_color", Text),
+    Column("related_terms", JSON),
+    Column("error_code", Text),
+    Column("error_message", Text),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("event_type", Text),
+    Column("event_id", Text),
+    Column("key", Text),
+    Column("payload", LargeBinary),
+    _time("occurred_at"),
+)

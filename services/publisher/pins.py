@@ -1,0 +1,67 @@
+"""Single pins: published at once, under the same rules and the same keys as the rows of an import."""
+
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.repository import PinStore
+from services.publisher.service import PinState, failure_of
+from shared.access.directories import BoardDirectory
+from shared.access.repository import Destination
+from shared.database import Row
+from shared.errors import ErrorCode, RequestRefused
+from shared.events import PinContent
+from shared.pins import PinSubmission, faults_of, fingerprint, first_fault
+
+
+class Pins:
+    def __init__(self, store: PinStore, boards: BoardDirectory) -> None:
+        self._store = store
+        self._boards = boards
+
+    async def publish(self, workspace_id: UUID, document: object) -> tuple[Row, bool]:
+        """Publish one pin. Returns what stands under its key, and whether this call made it. Raises RequestRefused."""
+        content = parse_pin(document)
+        pin_id = pin_id_of(workspace_id, content.idempotency_key)
+        destination = Destination(workspace_id, content.account_id, content.board_id)
+        failing = await self._boards.failing([destination])
+        if destination in failing:
+            # A key that is taken answers what stands under it, whatever its account has become since
+            stands = await self._store.any(workspace_id, pin_id)
+            if stands is None:
+                failure = failure_of(failing[destination], destination)
+                raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
+            return _usable(stands), False
+        row, made = await self._store.publish_directly(pin_id, workspace_id, content, fingerprint(content))
+        return _usable(row), made
+
+
+def parse_pin(document: object) -> PinContent:
+    """Raises RequestRefused (422) with every fault."""
+    if not isinstance(document, dict):
+        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+    # A pin for a later time is a schedule: POST /v1/pins has no run_at
+    fields = {name: value for name, value in document.items() if name != "run_at"}
+    try:
+        return PinContent.model_validate(PinSubmission.model_validate(fields).model_dump())
+    except ValidationError as error:
+        faults = faults_of(error)
+        code, message = first_fault(faults)
+        raise RequestRefused(code, message, errors=[fault.model_dump() for fault in faults]) from None
+
+
+def _usable(row: Row) -> Row:
+    if row["deleted_at"] is not None:
+        raise _conflict(ErrorCode.PIN_DELETED, "The pin under this key has been deleted; its key stays taken.", row)
+    if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:
+        schedule_id = schedule_id_of(row["pin_id"])
+        message = "This key belongs to a schedule."
+        raise _conflict(ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id))
+    return row
+
+
+def _conflict(code: ErrorCode, message: str, row: Row, **details: Any) -> RequestRefused:
+    return RequestRefused(code, message, HTTPStatus.CONFLICT, pin_id=str(row["pin_id"]), **details)

@@ -1,0 +1,269 @@
+"""All SQL on the schema `publisher`."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.publisher.announcements import OutboxEvent, pin_failed, pin_published
+from services.publisher.models import outbox, pins
+from services.publisher.service import Ask, Doomed, Failed, Failure, Found, Origin, PinState, Stored
+from shared.database import Database, DriverConnection, Row
+from shared.events import PinContent
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+# One lock a job, taken before anything else, in order. Without it a publisher that lost its partition in the middle of a batch could
+# record a failure for a row (no such account) while the partition's new owner, for which the account exists by now, publishes it:
+# READ COMMITTED shows neither the other's uncommitted row.
+LOCK_JOBS = "select pg_advisory_xact_lock(k) from unnest(%b::bigint[]) k"
+
+RECORDED = "select job_id, row_number, error_code, error_message from publisher.row_failures where job_id = any(%b::uuid[])"
+
+COLUMNS = (
+    ("pin_id", "uuid"),
+    ("workspace_id", "uuid"),
+    ("account_id", "uuid"),
+    ("asset_id", "uuid"),
+    ("cover_image_asset_id", "uuid"),
+    ("fingerprint", "uuid"),
+    ("origin_job_id", "uuid"),
+    ("origin_row", "int4"),
+    ("run_at", "timestamptz"),
+    ("created_at", "int8"),
+    ("idempotency_key", "text"),
+    ("board_id", "text"),
+    ("title", "text"),
+    ("description", "text"),
+    ("alt_text", "text"),
+    ("link_url", "text"),
+    ("image_url", "text"),
+    ("cover_image_url", "text"),
+    ("dominant_color", "text"),
+    ("related_terms", "text"),
+)
+_NAMES = ", ".join(name for name, _ in COLUMNS)
+_VALUES = {
+    "created_at": "timestamptz 'epoch' + r.created_at * interval '1 microsecond'",
+    "related_terms": "r.related_terms::json",
+}
+
+# One publication for each key, for ever, is the primary key's doing: the id is computed from workspace and key. Of equal keys in one
+# batch the first in order is inserted. Sorted by id, or two publishers with overlapping keys deadlock (measured).
+INSERT = f"""
+    insert into publisher.pins ({_NAMES}, state, published_at)
+    select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
+        case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
+    from unnest({", ".join(f"%b::{kind}[]" for _, kind in COLUMNS)}) with ordinality as r({_NAMES}, position)
+    where not exists (
+        select from publisher.row_failures f where f.job_id = r.origin_job_id and f.row_number = r.origin_row
+    )
+    order by r.pin_id, r.position
+    on conflict (pin_id) do nothing
+    returning pin_id
+"""
+
+# A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured)
+SELECT = f"""
+    select {", ".join(Stored._fields)} from publisher.pins where pin_id = any(%b::uuid[])
+"""
+
+RECORD = """
+    insert into publisher.row_failures (job_id, row_number, error_code, error_message)
+    select * from unnest(%b::uuid[], %b::int4[], %b::text[], %b::text[]) order by 1, 2
+    on conflict do nothing
+"""
+
+Judge = Callable[[Found], Sequence[Failed]]
+"""Decides the batch from what was found; returns the failures to record in the same transaction."""
+
+
+DueCheck = Callable[[Sequence[Row]], Awaitable[Mapping[UUID, Failure]]]
+"""Why pins that are due can't be published, by pin id; the others can."""
+
+
+class PinStore:
+    """The keyed store. Raises DatabaseUnavailable when Postgres is away; any other database error is about what was stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def settle(self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], judge: Judge) -> None:
+        """Publish what may be published and read what stands, for a whole batch, in one transaction.
+
+        `publishable` are those of `asks`, in order, that passed their checks. When all did, one round trip does it all.
+        """
+        at_once = len(publishable) == len(asks) and not doomed
+        async with self._database.pipeline() as driver:
+            jobs = {ask.row.job_id for ask in asks} | {row.job_id for row in doomed}
+            await driver.execute(LOCK_JOBS, (sorted(_lock_key(job_id) for job_id in jobs),))
+            recorded = await driver.execute(RECORDED, (list(jobs),), binary=True)
+            inserted = await driver.execute(INSERT, columns_of(publishable), binary=True)
+            cursor = driver.cursor(binary=True, row_factory=_stored)
+            stored = await cursor.execute(SELECT, ([ask.pin_id for ask in asks],))
+            if at_once:
+                await driver.commit()
+            found = Found(
+                failures={Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()},
+                inserted=frozenset(pin_id for (pin_id,) in await inserted.fetchall()),
+                stored={one.pin_id: one for one in await stored.fetchall()},
+            )
+            if failures := judge(found):
+                await _record(driver, failures)
+
+    async def publish_directly(self, pin_id: UUID, workspace_id: UUID, content: PinContent, fingerprint: UUID) -> tuple[Row, bool]:
+        """Publish one pin that no import brought. Returns what stands under its key, and whether this call made it.
+
+        The event stands in the outbox with it. A call that loses the race for the key finds the winner.
+        """
+        values = {name: value for name, value in content.model_dump().items() if name != "run_at"}
+        now = func.now()
+        statement = (
+            insert(pins)
+            .values(
+                **values,
+                pin_id=pin_id,
+                workspace_id=workspace_id,
+                fingerprint=fingerprint,
+                state=PinState.PUBLISHED,
+                created_at=now,
+                published_at=now,
+            )
+            .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
+            .returning(pins)
+        )
+        async with self._database.transaction() as connection:
+            made = (await connection.execute(statement)).mappings().first()
+            if made is not None:
+                await connection.execute(insert(outbox).values(pin_published(dict(made))._asdict()))
+                return dict(made), True
+            # A statement of its own sees the row that the conflict was with
+            stands = (await connection.execute(select(pins).where(pins.c.pin_id == pin_id))).mappings().one()
+            return dict(stands), False
+
+    async def publish_due(self, limit: int, check: DueCheck) -> int:
+        """Publish what is due by the database's clock, or fail it as `check` says; events go to the outbox. Returns how many."""
+        due = (
+            select(pins)
+            .where(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
+            .order_by(pins.c.run_at, pins.c.created_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            rows = [dict(row) for row in (await connection.execute(due)).mappings()]
+            failures = await check(rows) if rows else {}
+            now = (await connection.execute(select(func.now()))).scalar_one()
+            events: list[OutboxEvent] = []
+            for row in rows:
+                change = _change_when_due(failures.get(row["pin_id"]), now)
+                await connection.execute(update(pins).where(pins.c.pin_id == row["pin_id"]).values(**change, updated_at=now))
+                settled = {**row, **change}
+                events.append(pin_published(settled) if change["state"] == PinState.PUBLISHED else pin_failed(settled))
+            if events:
+                await connection.execute(insert(outbox), [event._asdict() for event in events])
+        return len(rows)
+
+    async def take_events(self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]) -> int:
+        """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay when it raised. Returns how many."""
+        async with self._database.transaction() as connection:
+            taken = select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True)
+            statement = delete(outbox).where(outbox.c.id.in_(taken.scalar_subquery())).returning(outbox)
+            rows = (await connection.execute(statement)).mappings().all()
+            ordered = sorted(rows, key=lambda row: row["id"])
+            if ordered:
+                await deliver([OutboxEvent(*(row[name] for name in OutboxEvent._fields)) for row in ordered])
+        return len(ordered)
+
+    async def pin(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
+        """A pin that is published, due or failed; a schedule that is not due is none yet."""
+        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_PIN))
+
+    async def any(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
+        """Whatever stands under the id, deleted and scheduled ones too."""
+        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
+
+    async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
+        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, pins.c.run_at.is_not(None)))
+
+    async def list_pins(
+        self, workspace_id: UUID, *, limit: int, offset: int, conditions: Sequence[ColumnElement[bool]]
+    ) -> tuple[Sequence[Row], int]:
+        """A page, newest first, and how many there are in all."""
+        where = and_(pins.c.workspace_id == workspace_id, IS_PIN, *conditions)
+        page = select(pins, IS_DUE.label("is_due")).where(where).order_by(pins.c.created_at.desc(), pins.c.pin_id)
+        async with self._database.transaction() as connection:
+            total = (await connection.execute(select(func.count()).select_from(pins).where(where))).scalar_one()
+            rows = (await connection.execute(page.limit(limit).offset(offset))).mappings().all()
+        return [dict(row) for row in rows], total
+
+    async def _first(self, where: ColumnElement[bool]) -> Row | None:
+        return await self._database.first(select(pins, IS_DUE.label("is_due")).where(where))
+
+
+IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
+IS_PIN = and_(pins.c.deleted_at.is_(None), or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE))
+
+
+def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:
+    if failure is None:
+        return {"state": PinState.PUBLISHED, "published_at": now}
+    return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
+
+
+def columns_of(asks: Collection[Ask]) -> list[list[Any]]:
+    """The batch, column by column, in the order of COLUMNS."""
+    if not asks:
+        return [[] for _ in COLUMNS]
+    accepted: dict[datetime, int] = {}
+    rows = []
+    for ask in asks:
+        row, pin = ask.row, ask.row.row
+        if (start := accepted.get(row.accepted_at)) is None:
+            start = accepted[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
+        rows.append(
+            (
+                ask.pin_id,
+                row.workspace_id,
+                pin.account_id,
+                pin.asset_id,
+                pin.cover_image_asset_id,
+                row.fingerprint,
+                row.job_id,
+                row.row_number,
+                # In the future when the import was accepted: scheduled. A clock that moves must not decide it
+                pin.run_at if pin.run_at is not None and pin.run_at > row.accepted_at else None,
+                # A microsecond a row gives each its place in lists without another column in their index
+                start + row.row_number,
+                pin.idempotency_key,
+                pin.board_id,
+                pin.title,
+                pin.description,
+                pin.alt_text,
+                pin.link_url,
+                pin.image_url,
+                pin.cover_image_url,
+                pin.dominant_color,
+                None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
+            )
+        )
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
+    return Stored._make
+
+
+async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:
+    rows = [(one.job_id, one.row_number, one.failure.error_code, one.failure.error_message) for one in failures]
+    await driver.execute(RECORD, [list(column) for column in zip(*rows, strict=True)])
+
+
+def _lock_key(job_id: UUID) -> int:
+    return int.from_bytes(blake2b(job_id.bytes, digest_size=8).digest(), signed=True)

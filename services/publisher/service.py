@@ -1,0 +1,186 @@
+"""What becomes of a row: decided here, from what the store says, without any I/O."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from services.publisher.identity import pin_id_of, schedule_id_of
+from shared.access.repository import BoardCheck, Destination
+from shared.errors import ErrorCode
+from shared.events import RowAccepted
+
+
+class PinState(StrEnum):
+    """docs/states.md draws them."""
+
+    SCHEDULED = "scheduled"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Origin(NamedTuple):
+    """The row of the import that a pin came from; (None, None) for one that came by a direct call."""
+
+    job_id: UUID | None
+    row_number: int | None
+
+
+class Stored(NamedTuple):
+    """What the keyed store holds under an id."""
+
+    pin_id: UUID
+    workspace_id: UUID
+    idempotency_key: str
+    origin_job_id: UUID | None
+    origin_row: int | None
+    fingerprint: UUID
+    run_at: datetime | None
+    published_at: datetime | None
+
+
+class Failure(NamedTuple):
+    """Why a row failed, as it is recorded and reported for ever."""
+
+    error_code: str
+    error_message: str
+
+
+class Ask(NamedTuple):
+    """One row of a batch, with the id its key computes to."""
+
+    row: RowAccepted
+    pin_id: UUID
+
+
+class Doomed(NamedTuple):
+    """A row of which no more than its name can be read: it settles as failed."""
+
+    job_id: UUID
+    workspace_id: UUID
+    row_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The store's answer to a batch: what was recorded before, what this batch inserted, what stands under its ids."""
+
+    failures: Mapping[Origin, Failure]
+    inserted: frozenset[UUID]
+    stored: Mapping[UUID, Stored]
+
+
+class Created(NamedTuple):
+    """Published, or scheduled, for this row. Announced in the same breath: `stored` has what the event needs."""
+
+    ask: Ask
+    stored: Stored
+
+
+class Existing(NamedTuple):
+    ask: Ask
+    stored: Stored
+
+
+class Failed(NamedTuple):
+    job_id: UUID
+    workspace_id: UUID
+    row_number: int
+    idempotency_key: str | None
+    failure: Failure
+
+
+Outcome = Created | Existing | Failed
+
+UNREADABLE = Failure(ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import.")
+COLLISION = Failure(ErrorCode.INTERNAL_ERROR, "This idempotency key collides with another; choose a different one.")
+
+
+def in_order(rows: Iterable[RowAccepted]) -> list[Ask]:
+    """The batch in the order in which rows win their keys: earliest job first, then by row number (invariant 7)."""
+    ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id, row.row_number))
+    return [Ask(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
+
+
+def destination_of(row: RowAccepted) -> Destination:
+    return Destination(row.workspace_id, row.row.account_id, row.row.board_id)
+
+
+def failure_of(check: BoardCheck, destination: Destination) -> Failure:
+    if check is BoardCheck.NO_ACCOUNT:
+        return Failure(ErrorCode.ACCOUNT_NOT_FOUND, f"account_id: no account {destination.account_id} in this workspace")
+    return Failure(ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account")
+
+
+def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], found: Found) -> list[Outcome]:
+    """The outcome of each row, the same under any redelivery and any cut into batches (invariant 4)."""
+    winners = _positions_of_winners(asks, found)
+    outcomes: list[Outcome] = []
+    for position, ask in enumerate(asks):
+        refused: Failure | None = None
+        if failing and (check := failing.get(destination := destination_of(ask.row))):
+            refused = failure_of(check, destination)
+        outcomes.append(decide(ask, found, refused, came_first=winners.get(ask.pin_id, -1) < position))
+    return outcomes
+
+
+def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool) -> Outcome:
+    """Precedence: a recorded failure, the store, the checks.
+
+    `refused` is what the checks say of the row; `came_first` whether what the store holds under the key was there before
+    this row in the order of the batch: a row that may not be published must not look like a repetition of a later one.
+    """
+    row = ask.row
+    origin = Origin(row.job_id, row.row_number)
+    failure = found.failures.get(origin)
+    if failure is not None:
+        return _failed(row, failure)
+    stored = found.stored.get(ask.pin_id)
+    if stored is None:
+        return _failed(row, refused or UNREADABLE)
+    if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
+        return _failed(row, COLLISION)
+    if stored.origin_row == row.row_number and stored.origin_job_id == row.job_id:
+        return Created(ask, stored)
+    if refused is not None and not came_first:
+        return _failed(row, refused)
+    return Existing(ask, stored)
+
+
+def new_failures(outcomes: Iterable[Outcome], found: Found) -> list[Failed]:
+    """Those to be recorded with the batch, so that a redelivery reads them back."""
+    return [
+        outcome for outcome in outcomes if isinstance(outcome, Failed) and Origin(outcome.job_id, outcome.row_number) not in found.failures
+    ]
+
+
+def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
+    """(pin_id, schedule_id) as the row reports them. Created: the first choice, whatever has happened since; existing: as it stands."""
+    stored = outcome.stored
+    if stored.run_at is None:
+        return stored.pin_id, None
+    schedule_id = schedule_id_of(stored.pin_id)
+    if isinstance(outcome, Created) or stored.published_at is None:
+        return None, schedule_id
+    return stored.pin_id, schedule_id
+
+
+def _positions_of_winners(asks: Sequence[Ask], found: Found) -> dict[UUID, int]:
+    """Where in this batch the rows stand that were inserted by it; ids from before are not in it."""
+    inserted = found.inserted
+    if not inserted:
+        return {}
+    winners: dict[UUID, int] = {}
+    for position, ask in enumerate(asks):
+        if ask.pin_id in inserted:
+            stored = found.stored[ask.pin_id]
+            if stored.origin_row == ask.row.row_number and stored.origin_job_id == ask.row.job_id:
+                winners[ask.pin_id] = position
+    return winners
+
+
+def _failed(row: RowAccepted, failure: Failure) -> Failed:
+    return Failed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, failure)

@@ -1,0 +1,74 @@
+"""Reading what a client sends: never more than the limit, and JSON as strict as the contract says."""
+
+import json
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import orjson
+from fastapi import Request
+
+from shared.errors import ErrorCode, RequestRefused
+
+
+def require_content_type(request: Request, *accepted: str) -> None:
+    """Raises RequestRefused (415). A request without one is taken at its word: it is parsed, and refused if it isn't what it should be."""
+    given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
+    if given not in accepted:
+        message = f"Send {' or '.join(accepted)}, not {given or 'nothing'}."
+        raise RequestRefused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
+async def read_limited(request: Request, limit_bytes: int) -> bytes:
+    """The whole body, unless it is larger than the limit: that is refused while reading (413), from its announced length if it has one."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise too_large(limit_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise too_large(limit_bytes)
+    return bytes(body)
+
+
+def too_large(limit_bytes: int) -> RequestRefused:
+    # The rest of the body is not read: the connection can't be used again
+    return RequestRefused(
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        f"The body is larger than {limit_bytes} bytes.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        headers={"Connection": "close"},
+        limit_bytes=limit_bytes,
+    )
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises RequestRefused (`invalid_json`) with line, column and offset.
+
+    orjson refuses a document with a lone surrogate in any string; the contract fails only its row. So what orjson refuses is
+    given to the standard library, whose verdict counts; NaN and Infinity, which it would take, are no JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _parse_slowly(body)
+
+
+def _parse_slowly(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where: dict[str, Any] = {"line": error.lineno, "column": error.colno, "offset": error.pos}
+        message = f"Not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise RequestRefused(ErrorCode.INVALID_JSON, message, **where) from None
+    except UnicodeDecodeError as error:
+        message = f"Not JSON: byte {error.start} is not UTF-8."
+        raise RequestRefused(ErrorCode.INVALID_JSON, message, offset=error.start) from None
+    except RecursionError:
+        raise RequestRefused(ErrorCode.INVALID_JSON, "Not JSON that anyone needs: nested too deeply.") from None
+    except ValueError as error:  # a number of more digits than Python converts, NaN, Infinity
+        raise RequestRefused(ErrorCode.INVALID_JSON, f"Not JSON: {error}.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")

@@ -1,0 +1,68 @@
+"""What integration tests of one service share: a database of the module's own, a workspace to publish in, and settings."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from shared.access.keys import Scope, new_api_key
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.settings import DatabaseSettings
+from tests.factories import BOARD
+
+
+@dataclass(frozen=True)
+class Workspace:
+    id: UUID
+    account_id: UUID
+    api_key: str
+    access: AccessRepository
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-API-Key": self.api_key}
+
+    async def add_account(self, *boards: str) -> UUID:
+        account_id = await self.access.add_account(self.id, name="Another Account")
+        for board in boards:
+            await self.access.add_board(self.id, account_id, board, name=board)
+        return account_id
+
+
+async def make_workspace(database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)) -> Workspace:
+    """A workspace with a key, one account, and one board on it."""
+    access = AccessRepository(database)
+    workspace_id = await access.create_workspace("Test")
+    key = new_api_key()
+    await access.create_key(workspace_id, key, name="test", scopes=scopes)
+    account_id = await access.add_account(workspace_id, name="Test Account")
+    await access.add_board(workspace_id, account_id, BOARD, name="Lamps")
+    return Workspace(workspace_id, account_id, key.plain, access)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="tests")
+    yield database
+    await database.dispose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def workspace(database: Database) -> Workspace:
+    return await make_workspace(database)
+
+
+@pytest.fixture
+def environment(kafka: str, topic_prefix: str, database_url: str) -> dict[str, Any]:
+    """What a service under test is told; `port=0` and so on are added by who starts it."""
+    return {
+        "kafka_bootstrap_servers": kafka,
+        "topic_prefix": topic_prefix,
+        "database_url": SecretStr(database_url),
+        "log_level": "WARNING",
+    }

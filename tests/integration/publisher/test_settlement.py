@@ -1,0 +1,220 @@
+"""The keyed store on the real Postgres: one publication a key, and outcomes that never change."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.repository import PinStore
+from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, result_ids
+from services.publisher.settlement import Settlement, Settler
+from shared.access.directories import BoardDirectory
+from shared.database import Database
+from shared.events import RowAccepted
+from tests.factories import NOON, row_accepted
+from tests.integration.conftest import Workspace
+
+
+@pytest.fixture
+def settler(database: Database, workspace: Workspace) -> Settler:
+    return new_settler(database, workspace)
+
+
+def new_settler(database: Database, workspace: Workspace) -> Settler:
+    return Settler(PinStore(database), BoardDirectory(workspace.access))
+
+
+def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
+    return row_accepted(**{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields})
+
+
+def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
+    """Each outcome as its row reports it."""
+    return [
+        ("failed", outcome.failure.error_code) if isinstance(outcome, Failed) else (type(outcome).__name__.lower(), result_ids(outcome))
+        for outcome in outcomes
+    ]
+
+
+async def publications(database: Database, workspace: Workspace) -> int:
+    async with database.transaction() as connection:
+        query = text("select count(*) from publisher.pins where workspace_id = :id")
+        return int((await connection.execute(query, {"id": workspace.id})).scalar_one())
+
+
+async def test_a_row_is_published_under_the_id_of_its_key(settler: Settler, workspace: Workspace) -> None:
+    row = row_of(workspace)
+    settlement = await settler.settle([row])
+    assert told(settlement.outcomes) == [("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))]
+
+
+async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(
+    settler: Settler, workspace: Workspace, database: Database
+) -> None:
+    job = uuid4()
+    rows = [row_of(workspace, job_id=job, row_number=number) for number in range(1, 6)]
+    rows.append(row_of(workspace, job_id=job, row_number=6, board_id="gone"))
+    first = await settler.settle(rows)
+    again = await settler.settle(rows)
+    assert told(again.outcomes) == told(first.outcomes)
+    assert [kind for kind, _ in told(first.outcomes)] == ["created"] * 5 + ["failed"]
+    assert await publications(database, workspace) == 5
+
+
+async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Settler, workspace: Workspace) -> None:
+    first, second = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k")
+    await settler.settle([first])
+    settlement = await settler.settle([second])
+    (outcome,) = settlement.outcomes
+    assert isinstance(outcome, Existing)
+    assert outcome.stored.origin_job_id == first.job_id
+
+
+async def test_an_existing_row_with_other_content_says_so(settler: Settler, workspace: Workspace) -> None:
+    await settler.settle([row_of(workspace, idempotency_key="k")])
+    same, other = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k", title="Other")
+    settlement = await settler.settle([same, other])
+    by_job = {o.ask.row.job_id: o.stored.fingerprint == o.ask.row.fingerprint for o in settlement.outcomes if isinstance(o, Existing)}
+    assert by_job == {same.job_id: True, other.job_id: False}
+
+
+async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(settler: Settler, workspace: Workspace) -> None:
+    early, late = uuid4(), uuid4()
+    rows = [
+        row_of(workspace, job_id=late, row_number=1, accepted_at=NOON + timedelta(seconds=1), idempotency_key="k"),
+        row_of(workspace, job_id=early, row_number=9, idempotency_key="k"),
+        row_of(workspace, job_id=early, row_number=2, idempotency_key="k"),
+    ]
+    settlement = await settler.settle(rows)
+    winners = [(o.ask.row.job_id, o.ask.row.row_number) for o in settlement.outcomes if isinstance(o, Created)]
+    assert winners == [(early, 2)]
+
+
+async def test_invariant_10_workspaces_do_not_share_keys(
+    settler: Settler, workspace: Workspace, database: Database
+) -> None:
+    from tests.integration.conftest import make_workspace
+
+    other = await make_workspace(database)
+    settlement = await settler.settle([row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")])
+    assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "created"]
+
+
+async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(settler: Settler, workspace: Workspace) -> None:
+    past = row_of(workspace, run_at="2026-11-23T11:59:59Z")
+    future = row_of(workspace, run_at="2026-11-23T12:00:01Z", job_id=uuid4(), accepted_at=NOON + timedelta(milliseconds=1))
+    settlement = await settler.settle([past, future])
+    future_id = pin_id_of(workspace.id, future.row.idempotency_key)
+    assert told(settlement.outcomes) == [
+        ("created", (pin_id_of(workspace.id, past.row.idempotency_key), None)),
+        ("created", (None, schedule_id_of(future_id))),
+    ]
+
+
+async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Settler, workspace: Workspace) -> None:
+    await settler.settle([row_of(workspace, idempotency_key="k", board_id="gone")])
+    settlement = await settler.settle([row_of(workspace, idempotency_key="k")])
+    assert isinstance(settlement.outcomes[0], Created)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"), [({"account_id": str(uuid4())}, "account_not_found"), ({"board_id": "gone"}, "board_not_found")]
+)
+async def test_an_unknown_destination_fails_the_row(
+    settler: Settler, workspace: Workspace, fields: dict[str, str], code: str
+) -> None:
+    settlement = await settler.settle([row_of(workspace, **fields)])
+    assert told(settlement.outcomes) == [("failed", code)]
+
+
+async def test_invariant_10_another_workspaces_account_is_unknown(settler: Settler, workspace: Workspace, database: Database) -> None:
+    from tests.integration.conftest import make_workspace
+
+    other = await make_workspace(database)
+    settlement = await settler.settle([row_of(workspace, account_id=str(other.account_id))])
+    assert told(settlement.outcomes) == [("failed", "account_not_found")]
+
+
+async def test_invariant_4_a_failed_row_redelivered_after_its_cause_has_gone_is_still_failed(
+    settler: Settler, workspace: Workspace, database: Database
+) -> None:
+    row = row_of(workspace, board_id="soon")
+    await settler.settle([row])
+    await workspace.access.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
+    again = await settler.settle([row])
+    assert told(again.outcomes) == [("failed", "board_not_found")]
+    assert await publications(database, workspace) == 0
+
+
+async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_is_still_created(
+    workspace: Workspace, database: Database
+) -> None:
+    row = row_of(workspace)
+    await new_settler(database, workspace).settle([row])
+    async with database.transaction() as connection:
+        await connection.execute(text("update access.accounts set revoked_at = now() where id = :id"), {"id": workspace.account_id})
+    again = await new_settler(database, workspace).settle([row])
+    assert isinstance(again.outcomes[0], Created)
+
+
+async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(
+    settler: Settler, workspace: Workspace
+) -> None:
+    job = uuid4()
+    bad = row_of(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
+    good = row_of(workspace, job_id=job, row_number=2, idempotency_key="k")
+    bad_again = row_of(workspace, job_id=job, row_number=3, idempotency_key="k", board_id="gone")
+    settlement = await settler.settle([bad, good, bad_again])
+    assert [kind for kind, _ in told(settlement.outcomes)] == ["failed", "created", "existing"]
+    alone = await settler.settle([bad])
+    assert [kind for kind, _ in told(alone.outcomes)] == ["failed"]
+
+
+async def test_a_doomed_row_is_failed_and_recorded(settler: Settler, workspace: Workspace) -> None:
+    doomed = Doomed(uuid4(), workspace.id, 7)
+    good = row_of(workspace)
+    settlement = await settler.settle([good], [doomed])
+    assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "failed"]
+    now_readable = row_of(workspace, job_id=doomed.job_id, row_number=7)
+    assert told((await settler.settle([now_readable])).outcomes) == [("failed", "internal_error")]
+
+
+async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Settler, workspace: Workspace) -> None:
+    rows = [row_of(workspace) for _ in range(9)]
+    poison = row_of(workspace)
+    poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
+    settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
+    kinds = {o.ask.row.job_id if not isinstance(o, Failed) else o.job_id: type(o).__name__ for o in settlement.outcomes}
+    assert kinds[poison.job_id] == "Failed"
+    assert sum(kind == "Created" for kind in kinds.values()) == 9
+    assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]
+
+
+async def test_a_collision_of_ids_does_not_go_unseen(settler: Settler, workspace: Workspace, database: Database) -> None:
+    row = row_of(workspace)
+    await settler.settle([row])
+    async with database.transaction() as connection:
+        statement = text("update publisher.pins set idempotency_key = 'another' where origin_job_id = :id")
+        await connection.execute(statement, {"id": row.job_id})
+    assert told((await settler.settle([row])).outcomes) == [("failed", "internal_error")]
+
+
+async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock_nor_publish_twice(
+    workspace: Workspace, database: Database
+) -> None:
+    def batch(number: int) -> list[RowAccepted]:
+        job = UUID(int=number)
+        return [row_of(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}") for n in range(300)]
+
+    settlers = [new_settler(database, workspace) for _ in range(4)]
+    batches = [batch(1), list(reversed(batch(2))), batch(3), list(reversed(batch(4)))]
+    settlements: list[Settlement] = await asyncio.gather(*(one.settle(rows) for one, rows in zip(settlers, batches, strict=True)))
+    outcomes = [outcome for settlement in settlements for outcome in settlement.outcomes]
+    assert len(outcomes) == 1200
+    assert sum(isinstance(outcome, Created) for outcome in outcomes) == 300
+    assert await publications(database, workspace) == 300

@@ -1,5 +1,6 @@
 """Whether a process does its work: its parts say what troubles them, the endpoints tell whoever asks."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 Check = Callable[[], Awaitable[str | None]]
@@ -19,7 +20,8 @@ class Health:
 
     async def report(self) -> dict[str, str]:
         """`ok` or the trouble, for each check."""
-        return {name: await check() or OK for name, check in self._checks.items()}
+        answers = await asyncio.gather(*(check() for check in self._checks.values()))
+        return {name: trouble or OK for name, trouble in zip(self._checks, answers, strict=True)}
 
 
 def is_ready(report: dict[str, str]) -> bool:

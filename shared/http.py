@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import metrics
-from shared.errors import BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused
+from shared.errors import BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused, not_found
 from shared.health import Health, is_ready
 
 log = structlog.get_logger()
@@ -85,6 +85,14 @@ def add_metrics_endpoint(api: FastAPI) -> None:
     @api.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def uuid_or_404(text: str, what: str) -> UUID:
+    """An id that is no UUID names nothing: the same answer as for one that does not exist."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise not_found(what) from None
 
 
 class RequestContext:

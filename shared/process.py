@@ -60,9 +60,9 @@ class Machinery:
 
     def watch_over(self, health: Health) -> None:
         """Tell `health` what does not do its work."""
-        health.add("machinery", self._trouble)
+        health.add("machinery", self.trouble)
 
-    async def _trouble(self) -> str | None:
+    async def trouble(self) -> str | None:
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
         troubles = [f"{consumer.name}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]

@@ -16,6 +16,7 @@ from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.repository import AccessRepository
 from shared.bodies import parse_json, read_limited, require_content_type
 from shared.errors import not_found
+from shared.http import uuid_or_404
 from shared.pins import PinSubmission
 
 router = APIRouter()
@@ -39,14 +40,6 @@ def _ports(request: Request) -> Ports:
 Publisher = Annotated[Ports, Depends(_ports)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000)]
-
-
-def uuid_or_404(text: str, what: str) -> UUID:
-    """An id that is no UUID names nothing: the same answer as for one that does not exist."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise not_found(what) from None
 
 
 _PIN_BODY: dict[str, Any] = {

@@ -53,9 +53,7 @@ async def test_a_row_is_published_under_the_id_of_its_key(settler: Settler, work
     assert told(settlement.outcomes) == [("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))]
 
 
-async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(
-    settler: Settler, workspace: Workspace, database: Database
-) -> None:
+async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Settler, workspace: Workspace, database: Database) -> None:
     job = uuid4()
     rows = [row_of(workspace, job_id=job, row_number=number) for number in range(1, 6)]
     rows.append(row_of(workspace, job_id=job, row_number=6, board_id="gone"))
@@ -95,9 +93,7 @@ async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row
     assert winners == [(early, 2)]
 
 
-async def test_invariant_10_workspaces_do_not_share_keys(
-    settler: Settler, workspace: Workspace, database: Database
-) -> None:
+async def test_invariant_10_workspaces_do_not_share_keys(settler: Settler, workspace: Workspace, database: Database) -> None:
     from tests.integration.conftest import make_workspace
 
     other = await make_workspace(database)
@@ -125,9 +121,7 @@ async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Settler, wo
 @pytest.mark.parametrize(
     ("fields", "code"), [({"account_id": str(uuid4())}, "account_not_found"), ({"board_id": "gone"}, "board_not_found")]
 )
-async def test_an_unknown_destination_fails_the_row(
-    settler: Settler, workspace: Workspace, fields: dict[str, str], code: str
-) -> None:
+async def test_an_unknown_destination_fails_the_row(settler: Settler, workspace: Workspace, fields: dict[str, str], code: str) -> None:
     settlement = await settler.settle([row_of(workspace, **fields)])
     assert told(settlement.outcomes) == [("failed", code)]
 
@@ -162,9 +156,7 @@ async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_
     assert isinstance(again.outcomes[0], Created)
 
 
-async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(
-    settler: Settler, workspace: Workspace
-) -> None:
+async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(settler: Settler, workspace: Workspace) -> None:
     job = uuid4()
     bad = row_of(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
     good = row_of(workspace, job_id=job, row_number=2, idempotency_key="k")

@@ -1,0 +1,33 @@
+"""Jobs that ended, told to whoever listens on `job-events`: at least once, always under the same id."""
+
+from collections.abc import Sequence
+
+from services.status.repository import JobStore
+from shared.cloudevents import EventType, headers
+from shared.database import Row
+from shared.events import ImportCompleted
+from shared.messaging.records import Record, RecordSender
+
+SOURCE = "/pinflow/status"
+
+
+class Announcer:
+    def __init__(self, store: JobStore, producer: RecordSender, topic: str, limit: int) -> None:
+        self._store = store
+        self._producer = producer
+        self._topic = topic
+        self._limit = limit
+
+    async def sweep(self) -> int:
+        return await self._store.announce(self._limit, self._deliver)
+
+    async def _deliver(self, jobs: Sequence[Row]) -> None:
+        await self._producer.send(self._topic, [announcement(job) for job in jobs])
+
+
+def announcement(job: Row) -> Record:
+    counters = {name: job[name] for name in ("created_rows", "existing_rows", "failed_rows")}
+    names = ("request_id", "job_id", "workspace_id", "status", "total_rows", "error_message", "completed_at")
+    event = ImportCompleted(**{name: job[name] for name in names}, **counters, processed_rows=sum(counters.values()))
+    about = headers(EventType.IMPORT_COMPLETED, event_id=f"{event.job_id}:completed", source=SOURCE, time=event.completed_at)
+    return Record(str(event.workspace_id).encode(), event.model_dump_json().encode(), about)

@@ -1,0 +1,61 @@
+"""The one place that builds the status service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.status.announcements import Announcer
+from services.status.config import StatusSettings
+from services.status.consumers import FoldHandler
+from services.status.endpoints import router
+from services.status.repository import JobStore
+from services.status.service import JobQueries
+from services.status.system import add_system_endpoints, watch_everything
+from shared.access.authentication import Authenticator
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.health import Health
+from shared.http import create_api
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.records import RecordProducer
+from shared.process import Machinery
+from shared.sweeper import Sweeper
+from shared.topics import TopicName, TopicNames
+
+
+def create_app(settings: StatusSettings) -> FastAPI:
+    """Makes everything and starts nothing: that is the lifespan's."""
+    names = TopicNames(settings.topic_prefix)
+    database = Database.of(settings, application="pinflow-status")
+    store = JobStore(database)
+    producer = RecordProducer(settings, client_id=f"pinflow-status-{settings.replica}")
+    announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
+    sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
+    topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
+    consumer = BatchConsumer("status", settings, topics, FoldHandler(store, names, sweeper), producer)
+    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper])
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        machinery.start()
+        yield
+        await machinery.stop()
+        await database.dispose()
+
+    def fold_lag_seconds() -> float | None:
+        return None if consumer.trouble() else consumer.oldest_unprocessed_seconds()
+
+    health = Health()
+    machinery.watch_over(health)
+    watch_everything(health, settings, database)
+    app = create_api("status", summary="Knows what became of every row.", lifespan=lifespan, health=health)
+    app.state.settings = settings
+    app.state.machinery = machinery
+    app.state.own_check = machinery.trouble
+    app.state.authenticator = Authenticator(AccessRepository(database), settings)
+    app.state.store = store
+    app.state.queries = JobQueries(store, fold_lag_seconds)
+    app.include_router(router)
+    add_system_endpoints(app)
+    return app

@@ -1,0 +1,16 @@
+"""What the status service can be told."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+
+class StatusSettings(ServiceSettings):
+    ingest_url: str = "http://127.0.0.1:8001"
+    publisher_url: str = "http://127.0.0.1:8002"
+    """Where the other services answer /readyz; asked by this service's own, which is the gateway's."""
+    announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
+    """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
+    announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500

@@ -1,0 +1,51 @@
+"""HTTP of the status service: import jobs, as a list and one by one."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from services.status.repository import JobStore
+from services.status.schemas import ImportJobResponse, job_document
+from services.status.service import JobQueries, parse_prefer_wait
+from shared.access.dependencies import ReadAccess
+from shared.events import JobStatus, SourceType
+from shared.http import uuid_or_404
+
+router = APIRouter(prefix="/v1/pins/imports", tags=["imports"])
+
+
+def _store(request: Request) -> JobStore:
+    store: JobStore = request.app.state.store
+    return store
+
+
+def _queries(request: Request) -> JobQueries:
+    queries: JobQueries = request.app.state.queries
+    return queries
+
+
+def _json(document: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json", headers=headers)
+
+
+@router.get("", response_model=list[ImportJobResponse])
+async def list_imports(
+    who: ReadAccess,
+    store: Annotated[JobStore, Depends(_store)],
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    status: JobStatus | None = None,
+    source_type: SourceType | None = None,
+) -> Response:
+    """The workspace's imports, newest first, without their results; `X-Total-Count` has the number of all."""
+    jobs, total = await store.list_jobs(who.workspace_id, limit=limit, offset=offset, status=status, source_type=source_type)
+    return _json([job_document(job) for job in jobs], {"X-Total-Count": str(total)})
+
+
+@router.get("/{job_id}", response_model=ImportJobResponse)
+async def get_import(job_id: str, request: Request, who: ReadAccess, queries: Annotated[JobQueries, Depends(_queries)]) -> Response:
+    """One import with what became of each row, in row order. `Prefer: wait=N` (at most 30) waits N seconds for its end."""
+    wait = parse_prefer_wait(request.headers.getlist("prefer"))
+    job = await queries.get(who.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait)
+    return _json(job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)

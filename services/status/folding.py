@@ -1,0 +1,74 @@
+"""From events to columns: one batch of imports and outcomes, as the fold's statement takes it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+
+Foldable = ImportAccepted | ImportRejected | RowsSettled
+
+STATUS_NUMBERS = {RowStatus.CREATED: 1, RowStatus.EXISTING: 2, RowStatus.FAILED: 3}
+"""As the table stores them: two bytes a row."""
+
+
+@dataclass(slots=True)
+class Fold:
+    """Distinct jobs, with what their import says if it is in the batch, and the row results."""
+
+    jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
+    results: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def fold(events: Iterable[Foldable]) -> Fold:
+    """Order and repetition don't matter: the first result of a row that the table takes is the one that counts."""
+    batch = Fold()
+    for event in events:
+        if isinstance(event, RowsSettled):
+            batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
+            batch.results += [_result(event.job_id, result) for result in event.results]
+        else:
+            batch.jobs[event.job_id] = _known_by_import(event)
+    return batch
+
+
+def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows turned into `width` columns."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:
+    return (event.job_id, event.workspace_id, *(None,) * 8)
+
+
+def _known_by_import(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
+    particulars: tuple[str | None, str | None, str | None]
+    if isinstance(event, ImportAccepted):
+        warnings = _json([notice.model_dump() for notice in event.warnings]) if event.warnings else None
+        total, particulars = event.total_rows, (warnings, None, None)
+    else:
+        total, particulars = 0, (None, event.error_code, event.error_message)
+    source = (event.source_type.value, event.source_filename, event.request_id)
+    return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *particulars)
+
+
+def _result(job_id: UUID, result: RowResult) -> tuple[Any, ...]:
+    return (
+        job_id,
+        result.row_number,
+        STATUS_NUMBERS[result.status],
+        result.payload_matches,
+        result.pin_id,
+        result.schedule_id,
+        result.idempotency_key,
+        result.error_code,
+        result.error_message,
+        None if result.errors is None else _json([fault.model_dump() for fault in result.errors]),
+    )
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,167 @@
+"""All SQL on the schema `status`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from sqlalchemy import and_, func, select, text, update
+
+from services.status.folding import Fold, columns
+from services.status.models import jobs
+from shared.database import Database, Row
+
+JOB_COLUMNS = (
+    ("job_id", "uuid"),
+    ("workspace_id", "uuid"),
+    ("accepted_at", "timestamptz"),
+    ("total_rows", "int4"),
+    ("source_type", "text"),
+    ("source_filename", "text"),
+    ("request_id", "text"),
+    ("warnings", "text"),
+    ("error_code", "text"),
+    ("error_message", "text"),
+)
+RESULT_COLUMNS = (
+    ("job_id", "uuid"),
+    ("row_number", "int4"),
+    ("status", "int2"),
+    ("payload_matches", "bool"),
+    ("pin_id", "uuid"),
+    ("schedule_id", "uuid"),
+    ("idempotency_key", "text"),
+    ("error_code", "text"),
+    ("error_message", "text"),
+    ("errors", "text"),
+)
+_ONCE = ("accepted_at", "source_type", "source_filename", "request_id", "warnings", "error_code", "error_message")
+_COUNTERS = ("created_rows", "existing_rows", "failed_rows")
+
+
+def _names(table: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(name for name, _ in table)
+
+
+def _selected(table: Sequence[tuple[str, str]], alias: str) -> str:
+    as_json = {"warnings", "errors"}
+    return ", ".join(f"{alias}.{name}::jsonb" if name in as_json else f"{alias}.{name}" for name, _ in table)
+
+
+def _unnest(table: Sequence[tuple[str, str]]) -> str:
+    return f"unnest({', '.join(f'%b::{kind}[]' for _, kind in table)})"
+
+
+_NEW_TOTAL = "coalesce(j.total_rows, excluded.total_rows)"
+_NEW_COUNTERS = ", ".join(f"j.{name} + excluded.{name}" for name in _COUNTERS)
+_NEW_PROCESSED = " + ".join(f"j.{name} + excluded.{name}" for name in _COUNTERS)
+_COUNTS = "coalesce(c.created, 0), coalesce(c.existing, 0), coalesce(c.failed, 0)"
+_PROCESSED = "coalesce(c.created + c.existing + c.failed, 0)"
+
+# The whole fold, at once: counters move by what was really inserted, so repetition moves nothing and the order of import and outcomes
+# does not matter. Results and jobs are sorted, or two folds that overlap deadlock. A job that nothing new is known of is left alone.
+FOLD = f"""
+    with inserted as (
+        insert into status.row_results ({_names(RESULT_COLUMNS)})
+        select {_selected(RESULT_COLUMNS, "r")} from {_unnest(RESULT_COLUMNS)} as r({_names(RESULT_COLUMNS)})
+        order by r.job_id, r.row_number
+        on conflict (job_id, row_number) do nothing
+        returning job_id, status
+    ), counted as (
+        select job_id,
+            count(*) filter (where status = 1)::int as created,
+            count(*) filter (where status = 2)::int as existing,
+            count(*) filter (where status = 3)::int as failed
+        from inserted group by job_id
+    )
+    insert into status.jobs as j ({_names(JOB_COLUMNS)}, {", ".join(_COUNTERS)}, status, started_at, completed_at)
+    select {_selected(JOB_COLUMNS, "k")}, {_COUNTS},
+        status.job_status(k.total_rows, {_COUNTS}),
+        case when {_PROCESSED} > 0 then now() end,
+        case when {_PROCESSED} = k.total_rows then now() end
+    from {_unnest(JOB_COLUMNS)} as k({_names(JOB_COLUMNS)})
+    left join counted c using (job_id)
+    order by k.job_id
+    on conflict (job_id) do update set
+        total_rows = {_NEW_TOTAL},
+        {", ".join(f"{name} = coalesce(j.{name}, excluded.{name})" for name in _ONCE)},
+        {", ".join(f"{name} = j.{name} + excluded.{name}" for name in _COUNTERS)},
+        status = status.job_status({_NEW_TOTAL}, {_NEW_COUNTERS}),
+        started_at = coalesce(j.started_at, excluded.started_at),
+        completed_at = coalesce(j.completed_at, case when {_NEW_PROCESSED} = {_NEW_TOTAL} then now() end),
+        updated_at = now()
+    where {" or ".join(f"excluded.{name} > 0" for name in _COUNTERS)}
+        or (j.total_rows is null and excluded.total_rows is not null)
+    returning completed_at is not null
+"""
+
+# One statement, so one snapshot: counters equal the results in every answer (invariant 5). Postgres writes the rows' JSON:
+# ten times cheaper than making objects of them to take apart again.
+_JOB = """
+    select j.*, case when :with_results then coalesce((
+        select json_agg(json_build_object(
+            'row_number', r.row_number,
+            'status', (array['created', 'existing', 'failed'])[r.status],
+            'pin_id', r.pin_id,
+            'schedule_id', r.schedule_id,
+            'idempotency_key', r.idempotency_key,
+            'error_code', r.error_code,
+            'error_message', r.error_message,
+            'errors', coalesce(r.errors, '[]'),
+            'payload_matches', r.payload_matches
+        ) order by r.row_number)::text
+        from status.row_results r where r.job_id = j.job_id
+    ), '[]') end as results
+    from status.jobs j
+    where j.job_id = :job_id and j.workspace_id = :workspace_id and j.accepted_at is not null
+"""
+JOB = text(_JOB)
+
+
+class JobStore:
+    """Raises DatabaseUnavailable when Postgres is away, Refused when it would not take a value of a fold."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fold(self, batch: Fold) -> int:
+        """One transaction, one statement. Returns how many of the jobs touched have ended."""
+        values = columns(batch.results, len(RESULT_COLUMNS)) + columns(list(batch.jobs.values()), len(JOB_COLUMNS))
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(FOLD, values)
+            await driver.commit()
+            return sum(ended for (ended,) in await cursor.fetchall())
+
+    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None:
+        """A job whose import is known; `results` is JSON text, in row order."""
+        values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
+        return await self._database.first(JOB.bindparams(**values))
+
+    async def list_jobs(
+        self, workspace_id: UUID, *, limit: int, offset: int, status: str | None, source_type: str | None
+    ) -> tuple[list[Row], int]:
+        """A page, newest first, and how many there are in all."""
+        where = and_(jobs.c.workspace_id == workspace_id, jobs.c.accepted_at.is_not(None))
+        if status is not None:
+            where = and_(where, jobs.c.status == status)
+        if source_type is not None:
+            where = and_(where, jobs.c.source_type == source_type)
+        page = select(jobs).where(where).order_by(jobs.c.accepted_at.desc(), jobs.c.job_id.desc()).limit(limit).offset(offset)
+        async with self._database.transaction() as connection:
+            total = (await connection.execute(select(func.count()).select_from(jobs).where(where))).scalar_one()
+            return [dict(row) for row in (await connection.execute(page)).mappings()], total
+
+    async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]]) -> int:
+        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises."""
+        ended = (
+            select(jobs)
+            .where(jobs.c.completed_at.is_not(None), jobs.c.announced_at.is_(None))
+            .order_by(jobs.c.job_id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
+            if rows:
+                await deliver(rows)
+                ids = [row["job_id"] for row in rows]
+                await connection.execute(update(jobs).where(jobs.c.job_id.in_(ids)).values(announced_at=func.now()))
+        return len(rows)

@@ -1,0 +1,92 @@
+"""Jobs as clients ask for them: at once, right after the 202, or when they have ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Protocol
+from uuid import UUID
+
+from shared.errors import ErrorCode, RequestRefused, not_found
+
+Row = Mapping[str, Any]
+
+YOUNG = timedelta(minutes=5)
+"""A job id of this age may belong to an import whose fold is still to come. Either way: clocks differ."""
+APPEARANCE_SECONDS = 2.0
+"""How long such a job is waited for, foreign and absent ones alike, so that the time an answer takes tells nothing."""
+FIRST_POLL_SECONDS = 0.02
+LONGEST_POLL_SECONDS = 0.25
+UUID_VERSION_WITH_TIME = 7
+
+
+class Jobs(Protocol):
+    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None: ...
+
+
+class JobQueries:
+    """Reads of one job. Polls Postgres, so that any replica can answer for what any other folded; holds no connection meanwhile."""
+
+    def __init__(self, jobs: Jobs, fold_lag_seconds: Callable[[], float | None]) -> None:
+        """`fold_lag_seconds` says how old the oldest record is that this process has not folded; None: can't say, it is not consuming."""
+        self._jobs = jobs
+        self._fold_lag_seconds = fold_lag_seconds
+
+    async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
+        """The job with its results; with `wait_seconds`, when it has ended or that time has passed. Raises RequestRefused."""
+        job = await self._jobs.job(workspace_id, job_id)
+        if job is None and is_young(job_id, datetime.now(UTC)):
+            job = await _poll(lambda: self._jobs.job(workspace_id, job_id), APPEARANCE_SECONDS)
+            if job is None:
+                self._refuse_if_behind(job_id)
+        if job is None:
+            raise not_found("Import job")
+        if wait_seconds and job["completed_at"] is None:
+            job = await self._wait(workspace_id, job_id, wait_seconds) or job
+        return job
+
+    async def _wait(self, workspace_id: UUID, job_id: UUID, seconds: float) -> Row | None:
+        async def ended() -> Row | None:
+            job = await self._jobs.job(workspace_id, job_id, with_results=False)
+            return job if job is not None and job["completed_at"] is not None else None
+
+        await _poll(ended, seconds)
+        return await self._jobs.job(workspace_id, job_id)
+
+    def _refuse_if_behind(self, job_id: UUID) -> None:
+        lag = self._fold_lag_seconds()
+        if lag is None or lag > APPEARANCE_SECONDS:
+            message = "Results are running late; whether this job exists can't be told yet. Ask again."
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RequestRefused(ErrorCode.STATUS_BEHIND, message, status, headers={"Retry-After": "2"}, job_id=str(job_id))
+
+
+def is_young(job_id: UUID, now: datetime) -> bool:
+    """Whether the id is one of ours (a UUIDv7) and was made about now."""
+    if job_id.version != UUID_VERSION_WITH_TIME:
+        return False
+    made = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=job_id.int >> 80)
+    return abs(now - made) <= YOUNG
+
+
+def parse_prefer_wait(values: list[str], *, most: int = 30) -> int:
+    """The seconds of `Prefer: wait=N` (RFC 7240), at most `most`; 0 without one or for nonsense: a preference never refuses."""
+    for value in values:
+        for preference in value.split(","):
+            name, _, argument = preference.split(";")[0].partition("=")
+            text = argument.strip().strip('"')
+            if name.strip().lower() == "wait" and text.isascii() and text.isdigit():
+                return min(int(text[:6]), most)
+    return 0
+
+
+async def _poll(attempt: Callable[[], Awaitable[Row | None]], seconds: float) -> Row | None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = FIRST_POLL_SECONDS
+    while (left := deadline - loop.time()) > 0:
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_POLL_SECONDS)
+        if (found := await attempt()) is not None:
+            return found
+    return None

@@ -1,0 +1,110 @@
+"""What the gateway answers for the whole of Pinflow: its name, its health, its documentation."""
+
+import asyncio
+from http import HTTPStatus
+from importlib.resources import files
+
+import httpx
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from services.status.config import StatusSettings
+from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
+from shared.database import Database
+from shared.errors import DatabaseUnavailable
+from shared.health import OK, Check, Health, is_ready
+from shared.http import VERSION, add_metrics_endpoint
+
+router = APIRouter(tags=["system"])
+
+CHECK_SECONDS = 1.5
+
+
+@router.get("/")
+async def root() -> RootResponse:
+    return RootResponse(service="pinflow", version=VERSION, docs="/docs")
+
+
+@router.get("/healthz")
+async def health(request: Request) -> HealthResponse:
+    """This process is up. Whether everything works is /readyz."""
+    return HealthResponse(status="ok", version=VERSION, environment=_settings(request).environment, checks=None)
+
+
+@router.get("/readyz", responses={503: {"model": ReadinessResponse}})
+async def readiness(request: Request, response: Response) -> ReadinessResponse:
+    """Whether all services, Kafka and Postgres do their work; 503 with what does not."""
+    checks = await request.app.state.health.report()
+    ready = is_ready(checks)
+    if not ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return ReadinessResponse(
+        status="ok" if ready else "unavailable",
+        version=VERSION,
+        environment=_settings(request).environment,
+        database=checks["database"],
+        checks=checks,
+    )
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi() -> Response:
+    return Response(files("services.status").joinpath("openapi.json").read_bytes(), media_type="application/json")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    return HTMLResponse(files("services.status").joinpath("docs.html").read_text(encoding="utf-8"))
+
+
+@router.get("/internal/readyz", include_in_schema=False)
+async def own_readiness(request: Request) -> JSONResponse:
+    """This process alone, for its supervisor: restarting it would not mend another."""
+    report = {"status": await request.app.state.own_check() or OK}
+    return JSONResponse(report, HTTPStatus.OK if is_ready(report) else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def add_system_endpoints(api: FastAPI) -> None:
+    api.include_router(router)
+    add_metrics_endpoint(api)
+
+
+def watch_everything(health: Health, settings: StatusSettings, database: Database) -> None:
+    health.add("database", database_check(database))
+    health.add("ingest", service_check(settings.ingest_url))
+    health.add("publisher", service_check(settings.publisher_url))
+
+
+def database_check(database: Database) -> Check:
+    async def check() -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS), database.transaction() as connection:
+                await connection.exec_driver_sql("select 1")
+        except (DatabaseUnavailable, TimeoutError):
+            return "unavailable"
+        return None
+
+    return check
+
+
+def service_check(url: str) -> Check:
+    async def check() -> str | None:
+        try:
+            async with httpx.AsyncClient(timeout=CHECK_SECONDS) as client:
+                answer = await client.get(f"{url}/readyz")
+        except httpx.HTTPError:
+            return "no answer"
+        if answer.status_code == HTTPStatus.OK:
+            return None
+        try:
+            troubles = answer.json()["checks"]
+        except (ValueError, KeyError, TypeError):
+            return f"status {answer.status_code}"
+        return "; ".join(trouble for trouble in troubles.values() if trouble != OK)
+
+    return check
+
+
+def _settings(request: Request) -> StatusSettings:
+    settings: StatusSettings = request.app.state.settings
+    return settings

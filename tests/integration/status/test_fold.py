@@ -1,0 +1,146 @@
+"""The fold on the real Postgres: counters equal the results, whatever comes in which order and how often."""
+
+import asyncio
+import random
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from services.status.folding import Foldable, fold
+from services.status.repository import JobStore
+from shared.database import Database
+from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from tests.factories import NOON, created, failed, import_accepted, rows_settled
+
+
+@pytest.fixture
+def store(database: Database) -> JobStore:
+    return JobStore(database)
+
+
+async def folded(store: JobStore, *events: Foldable) -> None:
+    await store.fold(fold(events))
+
+
+async def job_of(store: JobStore, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
+    row = await store.job(job.workspace_id, job.job_id)
+    assert row is not None
+    return {**row, "results": orjson.loads(row["results"])}
+
+
+def counters(row: dict[str, Any]) -> tuple[str, int, int, int, int]:
+    return row["status"], row["total_rows"], row["created_rows"], row["existing_rows"], row["failed_rows"]
+
+
+async def test_a_job_without_outcomes_is_queued(store: JobStore) -> None:
+    job = import_accepted(total_rows=2)
+    await folded(store, job)
+    row = await job_of(store, job)
+    assert counters(row) == ("queued", 2, 0, 0, 0)
+    assert (row["started_at"], row["completed_at"], row["results"]) == (None, None, [])
+
+
+async def test_a_job_with_some_outcomes_is_processing(store: JobStore) -> None:
+    job = import_accepted(total_rows=2)
+    await folded(store, job, rows_settled(job, created(2)))
+    row = await job_of(store, job)
+    assert counters(row) == ("processing", 2, 1, 0, 0)
+    assert row["started_at"] is not None
+    assert row["completed_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ((created(1), created(2)), ("completed", 2, 2, 0, 0)),
+        ((created(1), failed(2)), ("completed_with_errors", 2, 1, 0, 1)),
+        ((failed(1), failed(2)), ("failed", 2, 0, 0, 2)),
+    ],
+)
+async def test_invariant_5_a_job_ends_exactly_when_all_rows_have(
+    store: JobStore, results: tuple[RowResult, ...], expected: tuple[object, ...]
+) -> None:
+    job = import_accepted(total_rows=2)
+    await folded(store, job, rows_settled(job, *results))
+    row = await job_of(store, job)
+    assert counters(row) == expected
+    assert row["completed_at"] is not None
+
+
+async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobStore) -> None:
+    job = import_accepted(total_rows=3)
+    batch = (job, rows_settled(job, created(1), failed(2)))
+    await folded(store, *batch)
+    before = await job_of(store, job)
+    await folded(store, *batch)
+    assert await job_of(store, job) == before
+
+
+async def test_outcomes_before_their_import_are_kept_and_invisible(store: JobStore) -> None:
+    job = import_accepted(total_rows=1)
+    await folded(store, rows_settled(job, created(1)))
+    assert await store.job(job.workspace_id, job.job_id) is None
+    assert (await store.list_jobs(job.workspace_id, limit=10, offset=0, status=None, source_type=None)) == ([], 0)
+    await folded(store, job)
+    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
+
+
+async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobStore) -> None:
+    job = import_accepted(total_rows=1)
+    await folded(store, job, rows_settled(job, failed(1)))
+    await folded(store, rows_settled(job, created(1)))
+    assert counters(await job_of(store, job)) == ("failed", 1, 0, 0, 1)
+
+
+async def test_results_come_in_row_order_with_all_they_carry(store: JobStore) -> None:
+    job = import_accepted(total_rows=3)
+    existing = RowResult(row_number=2, status=RowStatus.EXISTING, pin_id=uuid4(), idempotency_key="k", payload_matches=False)
+    await folded(store, rows_settled(job, failed(3)), rows_settled(job, existing), job, rows_settled(job, created(1)))
+    results = (await job_of(store, job))["results"]
+    assert [(result["row_number"], result["status"]) for result in results] == [(1, "created"), (2, "existing"), (3, "failed")]
+    assert results[1]["payload_matches"] is False
+    assert results[2]["error_message"] == "title: Field required"
+
+
+async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) -> None:
+    rejected = ImportRejected(
+        job_id=uuid4(), workspace_id=uuid4(), accepted_at=NOON, error_code="too_many_rows", error_message="501 rows", request_id="r"
+    )
+    await folded(store, rejected)
+    row = await job_of(store, rejected)
+    assert counters(row) == ("failed", 0, 0, 0, 0)
+    assert (row["error_message"], row["completed_at"] is not None) == ("501 rows", True)
+
+
+async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(store: JobStore) -> None:
+    jobs = [import_accepted(total_rows=50) for _ in range(8)]
+    events: list[Foldable] = [*jobs, *(rows_settled(job, *(created(n) for n in range(1, 51))) for job in jobs)]
+    batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
+    await asyncio.gather(*(store.fold(fold(batch)) for batch in batches))
+    assert [counters(await job_of(store, job)) for job in jobs] == [("completed", 50, 50, 0, 0)] * 8
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(store: JobStore, seed: int) -> None:
+    rng = random.Random(seed)
+    job = import_accepted(total_rows=12)
+    results = [rng.choice((created, failed))(number) for number in range(1, 13)]
+    events: list[Foldable] = [job, *(RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[one]) for one in results)]
+    stream = events * 3
+    rng.shuffle(stream)
+    seen = 0
+    while stream:
+        size = rng.randint(1, 5)
+        await folded(store, *stream[:size])
+        stream = stream[size:]
+        row = await store.job(job.workspace_id, job.job_id)
+        if row is not None:
+            processed = row["created_rows"] + row["existing_rows"] + row["failed_rows"]
+            assert processed == len(orjson.loads(row["results"]))
+            assert processed >= seen
+            assert (row["completed_at"] is not None) == (processed == 12)
+            seen = processed
+    failures = sum(result.status is RowStatus.FAILED for result in results)
+    assert counters(await job_of(store, job))[2:] == (12 - failures, 0, failures)

@@ -4,6 +4,7 @@
     ├── Unavailable            a server's fault that passes: wait, try again
     │   ├── DatabaseUnavailable
     │   └── BrokerUnavailable
+    │       └── AcceptanceUnknown
     ├── Poison                 a record that can never be processed: dead letter, go on
     └── RequestRefused         a request that is answered with a code, a message and a status
 
@@ -73,6 +74,10 @@ class DatabaseUnavailable(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """Kafka is away, or did not answer in time."""
+
+
+class AcceptanceUnknown(BrokerUnavailable):
+    """Kafka fell silent while a transaction was being committed: nothing stands, or all of it. Never a part."""
 
 
 class Poison(PinflowError):

@@ -155,15 +155,15 @@ def faults_of(error: ValidationError) -> list[Fault]:
 
 def _fault(details: ErrorDetails) -> Fault:
     location = ".".join(str(part) for part in details["loc"])
-    field = location or str(details.get("ctx", {}).get("field", "")) or None
-    value = None if details["type"] == "missing" or not location else _shown(details["input"])
-    return Fault(code=details["type"], field=field, message=details["msg"], value=value)
+    field = location or str(details.get("ctx", {}).get("field", ""))
+    value = None if details["type"] == "missing" or not location else printable(details["input"])
+    return Fault(code=details["type"], field=printable(field) or None, message=printable(details["msg"]), value=value)
 
 
-def _shown(value: object) -> str:
-    """A rejected value for the client, cut, and without what can't be encoded or stored."""
+def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:
+    """What a client sent, to be repeated to it: cut, and without what can't be encoded or stored."""
     text = value if isinstance(value, str) else _SHORT.repr(value)  # bounded: a hostile value may be deep or endless
-    return text[:MAX_REJECTED_VALUE].replace("\0", "�").encode(errors="replace").decode()
+    return text[:most].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:

@@ -63,6 +63,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Sequence[TopicName],
         handler: BatchHandler[Any],
         producer: RecordSender,
+        *,
+        max_records: int | None = None,
     ) -> None:
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
@@ -71,6 +73,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
         self._handler = handler
+        self._max_records = max_records or settings.consumer_max_records
         self._producer = producer
         self._idle = asyncio.Event()
         self._idle.set()
@@ -93,7 +96,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            max_records=self._settings.consumer_max_records,
+            max_records=self._max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
             batch_timeout_ms=10**10,
             max_partition_fetch_bytes=LARGEST_RECORD,

@@ -1,0 +1,11 @@
+"""python -m services.ingest"""
+
+from services.ingest.app import create_app
+from services.ingest.config import IngestSettings
+from shared.logging import configure_logging
+from shared.process import serve
+
+if __name__ == "__main__":
+    settings = IngestSettings()
+    configure_logging(settings, service="ingest")
+    serve(create_app(settings), settings)

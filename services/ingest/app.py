@@ -1,0 +1,52 @@
+"""The one place that builds ingest."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.ingest.config import IngestSettings
+from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.endpoints import router
+from services.ingest.imports import Imports
+from services.ingest.repository import Ledger
+from services.ingest.transactions import TransactionPool
+from shared.access.authentication import Authenticator
+from shared.access.directories import WorkspaceDirectory
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.health import Health
+from shared.http import add_process_endpoints, create_api
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.records import RecordProducer
+from shared.process import Machinery
+from shared.topics import TopicName
+
+
+def create_app(settings: IngestSettings) -> FastAPI:
+    """Makes everything and starts nothing: that is the lifespan's."""
+    database = Database.of(settings, application="pinflow-ingest")
+    access = AccessRepository(database)
+    transactions = TransactionPool(settings)
+    producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
+    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions)
+    requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
+    machinery = Machinery("ingest", settings, parts=[producer, transactions], consumers=[requests])
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        machinery.start()
+        yield
+        await machinery.stop()
+        await database.dispose()
+
+    health = Health()
+    machinery.watch_over(health)
+    app = create_api("ingest", summary="Accepts imports: whole, durably, once.", lifespan=lifespan, health=health)
+    app.state.settings = settings
+    app.state.machinery = machinery
+    app.state.authenticator = Authenticator(access, settings)
+    app.state.imports = Imports(transactions)
+    app.include_router(router)
+    add_process_endpoints(app)
+    return app

@@ -1,0 +1,22 @@
+"""What ingest can be told."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+
+class IngestSettings(ServiceSettings):
+    import_body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 5 * 1024 * 1024
+    """Bytes of one import's body."""
+    transactional_producers: Annotated[int, Field(ge=1, le=32)] = 6
+    """Imports that can be committed at the same time. One alone waits 20 ms for each predecessor's markers; 4 to 8 are enough."""
+    transaction_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 12_000
+    """A killed ingest's open transaction blocks read_committed consumers of its partitions for as long."""
+    broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
+    """An import that could not begin its commit by then is refused: nothing was accepted."""
+    commit_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
+    """A commit without an answer by then is answered `acceptance_unknown`. Not below broker_deadline_seconds."""
+    import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
+    """Requests taken from the topic at once: each may be 6 MiB."""

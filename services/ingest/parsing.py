@@ -1,0 +1,104 @@
+"""From a parsed document to rows: each valid, or failed with every fault. Only what is wrong with the whole is refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from shared.errors import ErrorCode, RequestRefused
+from shared.events import MAX_ROWS, Fault, RowResult, RowStatus
+from shared.pins import PinSubmission, StrictPinSubmission, faults_of, first_fault, printable
+
+MAX_KEY = 255
+
+_ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(list[PinSubmission])
+_STRICT_ROWS: TypeAdapter[list[StrictPinSubmission]] = TypeAdapter(list[StrictPinSubmission])
+
+
+class Misshapen(NamedTuple):
+    """A CSV row whose cells don't fit the header."""
+
+    message: str
+
+
+RawRow = dict[str, Any] | Misshapen
+
+
+class ValidRow(NamedTuple):
+    row_number: int
+    pin: PinSubmission
+
+
+@dataclass(slots=True)
+class ParsedRows:
+    """Row numbers are 1-based. Together the two lists are the whole import."""
+
+    valid: list[ValidRow] = field(default_factory=list)
+    failed: list[RowResult] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.valid) + len(self.failed)
+
+
+def require_rows(document: object) -> list[RawRow]:
+    """An import's document: an array of 1 to 500 objects. Raises RequestRefused for anything else."""
+    if not isinstance(document, list):
+        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}.")
+    require_row_count(len(document))
+    for index, row in enumerate(document):
+        if not isinstance(row, dict):
+            raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"Row {index + 1} is {_kind(row)}, not an object.", index=index)
+    return document
+
+
+def require_row_count(count: int) -> None:
+    if count == 0:
+        raise RequestRefused(ErrorCode.EMPTY_IMPORT, "There is no row in this import.")
+    if count > MAX_ROWS:
+        message = f"An import has at most {MAX_ROWS} rows; this one has {count}. Split it."
+        raise RequestRefused(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)
+
+
+def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
+    """Validate all rows in one call; only when something is wrong, row by row."""
+    adapter: TypeAdapter[Any] = _STRICT_ROWS if strict else _ROWS
+    try:
+        pins = adapter.validate_python(rows)
+    except ValidationError:
+        return _validate_one_by_one(rows, StrictPinSubmission if strict else PinSubmission)
+    return ParsedRows(valid=[ValidRow(number, pin) for number, pin in enumerate(pins, 1)])
+
+
+def _validate_one_by_one(rows: Sequence[RawRow], model: type[PinSubmission]) -> ParsedRows:
+    parsed = ParsedRows()
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, Misshapen):
+            parsed.failed.append(_failed(number, None, [Fault(code="cell_count", field=None, message=row.message)]))
+            continue
+        try:
+            parsed.valid.append(ValidRow(number, model.model_validate(row)))
+        except ValidationError as error:
+            parsed.failed.append(_failed(number, row.get("idempotency_key"), faults_of(error)))
+    return parsed
+
+
+def _failed(number: int, key: object, faults: list[Fault]) -> RowResult:
+    code, message = first_fault(faults)
+    return RowResult(
+        row_number=number,
+        status=RowStatus.FAILED,
+        idempotency_key=printable(key.strip(), MAX_KEY) if isinstance(key, str) else None,
+        error_code=code,
+        error_message=message,
+        errors=faults,
+    )
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is, in JSON's words."""
+    if value is None:
+        return "null"
+    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,72 @@
+"""All SQL on the schema `ingest`: the ledger of requests that name themselves."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import tuple_, update
+
+from services.ingest.models import requests
+from shared.database import Database
+
+# The primary key closes the race of two claims; a second statement reads what stands, as the first one can't see what another
+# transaction has just committed. Sorted, or two claims deadlock.
+CLAIM = """
+    insert into ingest.requests (workspace_id, request_id, body_hash, job_id, accepted_at)
+    select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[]) order by 1, 2
+    on conflict (workspace_id, request_id) do nothing
+"""
+STANDING = """
+    select r.workspace_id, r.request_id, r.body_hash, r.job_id, r.accepted_at, r.state = 'committed'
+    from ingest.requests r
+    join unnest(%b::uuid[], %b::text[]) as asked(workspace_id, request_id) using (workspace_id, request_id)
+"""
+
+
+class RequestKey(NamedTuple):
+    workspace_id: UUID
+    request_id: str
+
+
+class Claim(NamedTuple):
+    """What a request would be, were it the first under its name."""
+
+    key: RequestKey
+    body_hash: bytes
+    job_id: UUID
+    accepted_at: datetime
+
+
+class Standing(NamedTuple):
+    """What the ledger has under a name: the first claim, whoever made it."""
+
+    body_hash: bytes
+    job_id: UUID
+    accepted_at: datetime
+    committed: bool
+
+
+class Ledger:
+    """Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]:
+        """Enter what is new and read what stands, for all, in one round trip. Of two claims of one key, the first counts."""
+        first: dict[RequestKey, Claim] = {}
+        for claim in claims:
+            first.setdefault(claim.key, claim)
+        workspaces, names = [key.workspace_id for key in first], [key.request_id for key in first]
+        rest = [[claim[column] for claim in first.values()] for column in range(1, len(Claim._fields))]
+        async with self._database.pipeline() as driver:
+            await driver.execute(CLAIM, [workspaces, names, *rest])
+            cursor = await driver.execute(STANDING, [workspaces, names], binary=True)
+            await driver.commit()
+            return {RequestKey(workspace, name): Standing(*values) for workspace, name, *values in await cursor.fetchall()}
+
+    async def mark_committed(self, keys: Collection[RequestKey]) -> None:
+        statement = update(requests).where(tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys)))
+        async with self._database.transaction() as connection:
+            await connection.execute(statement.values(state="committed"))

@@ -1,0 +1,95 @@
+"""An import from its parsed rows on: what goes into its one transaction, the same for HTTP and for the topic."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from services.ingest.parsing import ParsedRows, ValidRow
+from shared.events import ImportAccepted, ImportRejected, Notice, RowResult, SourceType
+from shared.messaging.records import Record
+from shared.pins import fingerprint
+from shared.topics import TopicName
+
+MAX_OUTCOME_BYTES = 700_000
+"""Results of failed rows in one record; below the topic's 1 MiB with all that comes around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """Settled once and never again: retries reuse job id, time and rows."""
+
+    job_id: UUID
+    workspace_id: UUID
+    accepted_at: datetime
+    source_type: SourceType
+    source_filename: str | None
+    rows: ParsedRows
+    warnings: Sequence[Notice] = field(default_factory=tuple)
+    request_id: str | None = None
+
+
+class TopicRecord(NamedTuple):
+    topic: TopicName
+    record: Record
+
+
+def records_of(accepted: Import) -> list[TopicRecord]:
+    """The import, its rows, and the outcomes of those that failed validation: one transaction."""
+    event = ImportAccepted(
+        job_id=accepted.job_id,
+        workspace_id=accepted.workspace_id,
+        source_type=accepted.source_type,
+        source_filename=accepted.source_filename,
+        total_rows=accepted.rows.total,
+        accepted_at=accepted.accepted_at,
+        request_id=accepted.request_id,
+        warnings=list(accepted.warnings),
+    )
+    key = str(accepted.job_id).encode()
+    records = [TopicRecord(TopicName.IMPORTS, Record(key, event.model_dump_json().encode()))]
+    records += [TopicRecord(TopicName.ROWS, Record(key, value)) for value in _row_events(accepted)]
+    records += [TopicRecord(TopicName.OUTCOMES, Record(key, value)) for value in _outcome_events(accepted)]
+    return records
+
+
+def rejection_record(rejected: ImportRejected) -> TopicRecord:
+    return TopicRecord(TopicName.IMPORTS, Record(str(rejected.job_id).encode(), rejected.model_dump_json().encode()))
+
+
+def _row_events(accepted: Import) -> Iterator[bytes]:
+    """RowAccepted, spliced: the envelope once, each row from its validated values. A second model would cost as much as validation."""
+    before = b'{"version":1,"job_id":"%b","workspace_id":"%b","accepted_at":"%b","row_number":' % (
+        str(accepted.job_id).encode(),
+        str(accepted.workspace_id).encode(),
+        accepted.accepted_at.astimezone(UTC).isoformat().encode(),
+    )
+    for row in accepted.rows.valid:
+        yield b'%b%d,"fingerprint":"%b","row":%b}' % (before, row.row_number, str(fingerprint(row.pin)).encode(), _content(row))
+
+
+def _content(row: ValidRow) -> bytes:
+    return orjson.dumps({name: value for name, value in row.pin.__dict__.items() if value is not None})
+
+
+def _outcome_events(accepted: Import) -> Iterator[bytes]:
+    about = {"version": 1, "job_id": accepted.job_id, "workspace_id": accepted.workspace_id}
+    for results in _in_portions(accepted.rows.failed):
+        yield orjson.dumps({**about, "results": [orjson.Fragment(result) for result in results]})
+
+
+def _in_portions(results: Iterable[RowResult]) -> Iterator[list[bytes]]:
+    portion: list[bytes] = []
+    size = 0
+    for result in results:
+        value = result.model_dump_json(exclude_none=True).encode()
+        if portion and size + len(value) > MAX_OUTCOME_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(value)
+        size += len(value)
+    if portion:
+        yield portion

@@ -1,0 +1,193 @@
+"""One Kafka transaction an import, over a pool of transactional producers, with aiokafka's traps stepped around.
+
+- A batch that fails for good fails only its futures, and commit_transaction() still returns: all futures are awaited first.
+- After any failure a producer's sequence numbers are off: it is thrown away, and a new one takes its transactional id, which also
+  makes the coordinator abort whatever the old one left open.
+- With the broker away neither a produce nor an abort in a transaction ever times out: each runs in a task of its own, with a deadline.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from services.ingest.config import IngestSettings
+from services.ingest.service import TopicRecord
+from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.messaging.connection import client_options
+from shared.messaging.records import MAX_BATCH_BYTES, Record, append_records, partition_count, partition_of
+from shared.topics import LARGEST_RECORD, TopicNames
+
+log = structlog.get_logger()
+
+RENEWAL_SECONDS = 10.0
+RENEWAL_PAUSE_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A transactional id, stable across restarts of this replica: a new process fences what the old one left."""
+
+    transactional_id: str
+    producer: AIOKafkaProducer | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    committing: bool = False
+    abandoned: bool = False
+
+
+class TransactionPool:
+    """Commits record sets atomically. Heals by itself when Kafka comes back."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self._settings = settings
+        self._names = TopicNames(settings.topic_prefix)
+        prefix = f"{settings.topic_prefix}-ingest-{settings.replica}"
+        self._slots = [_Slot(f"{prefix}-{number}") for number in range(settings.transactional_producers)]
+        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._running: set[asyncio.Task[None]] = set()
+        self._renewing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Returns when the first producer is ready; the others follow."""
+        for slot in self._slots:
+            _spawn(self._renewing, self._renew(slot))
+        self._free.put_nowait(await self._free.get())
+
+    async def stop(self) -> None:
+        """Let commits under way end, within their deadline; then nothing is left running."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.commit_deadline_seconds)
+        tasks = [*self._running, *self._renewing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(_drop(slot) for slot in self._slots))
+
+    async def commit(self, records: Iterable[TopicRecord]) -> None:
+        """Write all of `records`, which share one key, in one transaction.
+
+        Raises BrokerUnavailable when it is certain that nothing was committed, within broker_deadline_seconds; AcceptanceUnknown when
+        the commit was asked for and no answer came, within commit_deadline_seconds: then nothing stands, or all.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        groups = _by_topic(records, self._names)
+        while True:
+            slot = await self._take(started + self._settings.broker_deadline_seconds - loop.time())
+            attempt = _Attempt()
+            # A task of its own: neither a client that goes away nor a deadline may stop it between records and commit
+            task = _spawn(self._running, self._transact(slot, groups, attempt))
+            try:
+                await self._finish(task, attempt, started)
+            except KafkaError as error:
+                log.warning("transaction_failed", transactional_id=slot.transactional_id, error=repr(error))
+                if attempt.committing:
+                    raise AcceptanceUnknown(repr(error)) from error
+                if loop.time() > started + self._settings.broker_deadline_seconds:
+                    raise BrokerUnavailable(repr(error)) from error
+            else:
+                return
+
+    async def _take(self, seconds: float) -> _Slot:
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                return await self._free.get()
+        except TimeoutError:
+            raise BrokerUnavailable("no transactional producer is free") from None
+
+    async def _finish(self, task: "asyncio.Task[None]", attempt: _Attempt, started: float) -> None:
+        await self._until(task, started + self._settings.broker_deadline_seconds)
+        if not task.done() and attempt.committing:
+            await self._until(task, started + self._settings.commit_deadline_seconds)
+        if task.done():
+            return task.result()
+        if attempt.committing:
+            task.cancel()
+            raise AcceptanceUnknown("Kafka did not answer the commit")
+        attempt.abandoned = True  # the same event loop: from here on the task can't begin the commit
+        task.cancel()
+        raise BrokerUnavailable("Kafka did not take the records in time")
+
+    async def _until(self, task: "asyncio.Task[None]", deadline: float) -> None:
+        await asyncio.wait({task}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+    async def _transact(self, slot: _Slot, groups: dict[str, list[Record]], attempt: _Attempt) -> None:
+        producer = slot.producer
+        if producer is None:
+            raise AssertionError("a free slot has a producer")
+        try:
+            await producer.begin_transaction()
+            futures = []
+            for topic, records in groups.items():
+                partition = partition_of(records[0].key or b"", await partition_count(producer, topic))
+                futures += await append_records(producer, topic, partition, records)
+            await asyncio.gather(*futures)
+            if attempt.abandoned:
+                raise asyncio.CancelledError
+            attempt.committing = True
+            await producer.commit_transaction()
+        except BaseException:
+            _spawn(self._renewing, self._renew(slot))
+            raise
+        self._free.put_nowait(slot)
+
+    async def _renew(self, slot: _Slot) -> None:
+        """Give the slot a producer that works, however long Kafka is away; then it is free."""
+        while True:
+            await _drop(slot)
+            slot.producer = AIOKafkaProducer(
+                **client_options(self._settings, client_id=f"pinflow-{slot.transactional_id}"),
+                transactional_id=slot.transactional_id,
+                transaction_timeout_ms=self._settings.transaction_timeout_ms,
+                acks="all",
+                max_batch_size=MAX_BATCH_BYTES,
+                max_request_size=LARGEST_RECORD,
+            )
+            try:
+                async with asyncio.timeout(RENEWAL_SECONDS):
+                    await slot.producer.start()
+                    # Waits for the producer id, which fences a predecessor; nothing is sent for an empty transaction
+                    await slot.producer.begin_transaction()
+                    await slot.producer.abort_transaction()
+            except (KafkaError, TimeoutError, OSError) as error:
+                log.warning("producer_waits", transactional_id=slot.transactional_id, error=repr(error))
+                await asyncio.sleep(RENEWAL_PAUSE_SECONDS)
+            else:
+                self._free.put_nowait(slot)
+                return
+
+
+def _spawn(tasks: "set[asyncio.Task[None]]", work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+async def _drop(slot: _Slot) -> None:
+    """Throw the slot's producer away without waiting for anything it still wants to send."""
+    producer, slot.producer = slot.producer, None
+    if producer is None:
+        return
+    # stop() would first wait for the broker to take what was given up; so its sender is stopped before
+    with contextlib.suppress(KafkaError, OSError):
+        if producer._sender is not None:  # noqa: SLF001
+            await producer._sender.close()  # noqa: SLF001
+        await producer.client.close()
+    producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
+
+
+def _by_topic(records: Iterable[TopicRecord], names: TopicNames) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for topic, record in records:
+        groups[names[topic]].append(record)
+    return groups

@@ -1,0 +1,55 @@
+"""One uploaded file out of a multipart body."""
+
+from collections.abc import AsyncIterator
+from email.message import Message
+from http import HTTPStatus
+from typing import NamedTuple
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from shared.bodies import read_limited, require_content_type
+from shared.errors import ErrorCode, RequestRefused
+
+FIELD = "file"
+
+
+class Upload(NamedTuple):
+    data: bytes
+    filename: str | None
+
+
+async def read_upload(request: Request, limit_bytes: int) -> Upload:
+    """The field `file`. Raises RequestRefused: 413 while reading, 400 for a broken multipart, 415, or 422 without the field."""
+    require_content_type(request, "multipart/form-data")
+    boundary = _boundary(request.headers.get("content-type", ""))
+    body = await read_limited(request, limit_bytes)
+    if f"--{boundary}--".encode() not in body[-len(boundary) - 16 :]:
+        raise _broken("it does not end with its boundary")
+    try:
+        form = await MultiPartParser(request.headers, _once(body), max_files=10, max_fields=50).parse()
+    except MultiPartException as error:
+        raise _broken(error.message) from None
+    async with form:
+        file = form.get(FIELD)
+        if not isinstance(file, UploadFile):
+            raise RequestRefused(ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`.")
+        return Upload(await file.read(), file.filename)
+
+
+def _boundary(content_type: str) -> str:
+    message = Message()
+    message["content-type"] = content_type
+    boundary = message.get_boundary()
+    if not boundary or not boundary.isascii():
+        raise _broken("its content type names no boundary")
+    return boundary
+
+
+def _broken(why: str) -> RequestRefused:
+    return RequestRefused(ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST)
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

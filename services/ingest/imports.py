@@ -64,9 +64,7 @@ def location_of(job_id: UUID) -> str:
 
 def _unknown(job_id: UUID) -> RequestRefused:
     location = location_of(job_id)
-    message = (
-        f"Kafka fell silent at the last step: the import was accepted whole, or not at all. {location} will tell; look before you retry."
-    )
+    message = f"Kafka fell silent at the last step: the import was accepted whole, or not at all. Look at {location} first."
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return RequestRefused(ErrorCode.ACCEPTANCE_UNKNOWN, message, status, headers=headers, job_id=str(job_id), location=location)

@@ -43,6 +43,11 @@ class _Attempt:
     committing: bool = False
     abandoned: bool = False
 
+    def begin_commit(self) -> None:
+        if self.abandoned:
+            raise asyncio.CancelledError
+        self.committing = True
+
 
 class TransactionPool:
     """Commits record sets atomically. Heals by itself when Kafka comes back."""
@@ -131,9 +136,7 @@ class TransactionPool:
                 partition = partition_of(records[0].key or b"", await partition_count(producer, topic))
                 futures += await append_records(producer, topic, partition, records)
             await asyncio.gather(*futures)
-            if attempt.abandoned:
-                raise asyncio.CancelledError
-            attempt.committing = True
+            attempt.begin_commit()
             await producer.commit_transaction()
         except BaseException:
             _spawn(self._renewing, self._renew(slot))

@@ -1,6 +1,6 @@
 """One uploaded file out of a multipart body."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from email.message import Message
 from http import HTTPStatus
 from typing import NamedTuple
@@ -31,11 +31,13 @@ async def read_upload(request: Request, limit_bytes: int) -> Upload:
         form = await MultiPartParser(request.headers, _once(body), max_files=10, max_fields=50).parse()
     except MultiPartException as error:
         raise _broken(error.message) from None
-    async with form:
+    try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
             raise RequestRefused(ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`.")
         return Upload(await file.read(), file.filename)
+    finally:
+        await form.close()
 
 
 def _boundary(content_type: str) -> str:
@@ -51,5 +53,5 @@ def _broken(why: str) -> RequestRefused:
     return RequestRefused(ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST)
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body

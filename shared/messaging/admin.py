@@ -19,6 +19,7 @@ from shared.topics import TOPICS, Topic, TopicNames
 log = structlog.get_logger()
 
 LEAVE_TIMEOUT_SECONDS = 3.0
+REPLICAS = 3
 
 
 @asynccontextmanager
@@ -43,23 +44,32 @@ async def require_topics(settings: KafkaSettings) -> None:
         raise BrokerUnavailable(f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create")
 
 
-async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS, *, replication_factor: int = -1) -> list[str]:
-    """Create what is missing, idempotently; -1 is the cluster's default. Returns the names of those made now."""
+async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> list[str]:
+    """Create what is missing, idempotently: three replicas, two of them in sync, where there are three brokers, else one.
+
+    Returns the names of those made now. Raises BrokerUnavailable.
+    """
     names = TopicNames(settings.topic_prefix)
     async with admin_client(settings) as admin:
         there = set(await admin.list_topics())
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = REPLICAS if brokers >= REPLICAS else 1
+        in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
         new = [
-            NewTopic(names[topic.name], topic.partitions, replication_factor, topic_configs=topic.configuration())
+            NewTopic(names[topic.name], topic.partitions, replicas, topic_configs=topic.configuration() | in_sync)
             for topic in topics
             if names[topic.name] not in there
         ]
         if new:
-            answer = await admin.create_topics(new)
-            for topic, code, *_ in answer.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:  # someone else was faster: just as well
-                    raise error(topic)
+            _check(await admin.create_topics(new))
     return [topic.name for topic in new]
+
+
+def _check(answer: Response) -> None:
+    for topic, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # someone else was faster: just as well
+            raise error(topic)
 
 
 async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:

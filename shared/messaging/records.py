@@ -27,7 +27,7 @@ SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
 class Record(NamedTuple):
     key: bytes | None
     value: bytes
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: list[tuple[str, bytes]] = []  # aiokafka takes a list only; never changed
 
 
 class RecordSender(Protocol):
@@ -71,28 +71,35 @@ class RecordProducer:
     """Sends records outside of any transaction, acknowledged by all in-sync replicas. At least once: consumers are idempotent."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
-        self._producer = AIOKafkaProducer(
-            **client_options(settings, client_id=client_id),
+        self._settings = settings
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        self._producer = AIOKafkaProducer(  # here, as it wants a running event loop
+            **client_options(self._settings, client_id=self._client_id),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=LARGEST_RECORD,
         )
-
-    async def start(self) -> None:
         await self._producer.start()
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        if self._producer is not None:
+            await self._producer.stop()
 
     async def send(self, topic: str, records: Sequence[Record]) -> None:
         """Records with one key keep their order, unless a retry repeats some. Raises BrokerUnavailable."""
+        producer = self._producer
+        if producer is None:
+            raise BrokerUnavailable("not connected to Kafka yet")
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                partitions = await partition_count(self._producer, topic)
+                partitions = await partition_count(producer, topic)
                 futures = [
                     future
                     for partition, group in _by_partition(records, partitions).items()
-                    for future in await append_records(self._producer, topic, partition, group)
+                    for future in await append_records(producer, topic, partition, group)
                 ]
                 await asyncio.gather(*futures)
         except TimeoutError as error:

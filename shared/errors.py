@@ -46,6 +46,8 @@ class ErrorCode(StrEnum):
     ACCEPTANCE_UNKNOWN = "acceptance_unknown"
     DATABASE_UNAVAILABLE = "database_unavailable"
     STATUS_BEHIND = "status_behind"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    """Said by the gateway: the service behind it is away."""
     INTERNAL_ERROR = "internal_error"
 
     # A row of an import, or a single pin

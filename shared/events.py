@@ -52,7 +52,7 @@ class Fault(Frozen):
     """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is cut at 200 characters."""
 
     code: str
-    field: str | None
+    field: str | None = None
     message: str
     value: str | None = None
 

@@ -1,0 +1,1 @@
+"""The `pinflow` command: what operators do, and imports from a terminal."""

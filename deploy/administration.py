@@ -1,0 +1,35 @@
+"""What an operator does in one go, for the command line and the local stack alike."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from shared.access.keys import Scope, new_api_key
+from shared.access.repository import AccessRepository
+
+FIRST_KEY = "first key"
+
+
+class NewAccount(NamedTuple):
+    id: UUID
+    boards: list[str]
+
+
+class NewWorkspace(NamedTuple):
+    id: UUID
+    api_key: str
+    accounts: list[NewAccount]
+
+
+async def create_workspace(access: AccessRepository, name: str, *, accounts: int = 0, boards: int = 0) -> NewWorkspace:
+    """A workspace with a key of all scopes, and `accounts` accounts with `boards` boards each: board-1, board-2 and so on."""
+    workspace_id = await access.create_workspace(name)
+    key = new_api_key()
+    await access.create_key(workspace_id, key, name=FIRST_KEY, scopes=list(Scope))
+    made = []
+    for number in range(1, accounts + 1):
+        account_id = await access.add_account(workspace_id, name=f"{name} {number}")
+        board_ids = [f"board-{board}" for board in range(1, boards + 1)]
+        for board_id in board_ids:
+            await access.add_board(workspace_id, account_id, board_id, name=board_id.replace("-", " ").capitalize())
+        made.append(NewAccount(account_id, board_ids))
+    return NewWorkspace(workspace_id, key.plain, made)

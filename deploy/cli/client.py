@@ -1,0 +1,103 @@
+"""Pinflow over HTTP, as the command line uses it: waits out what passes, and never guesses what became of an import."""
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from deploy.cli.failures import Exit, fail
+from shared.errors import ErrorCode
+
+LONGEST_PAUSE_SECONDS = 10.0
+Job = dict[str, Any]
+Attempt = Callable[[], httpx.Response]
+AGAIN = "Run the same command again: no row is published twice. What stands is shown by: pinflow imports list"
+
+
+class PinflowClient:
+    """`patience_seconds`: how long a 503, or a gateway that can't be reached, is waited out."""
+
+    def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._base_url = base_url
+        self._http = httpx.Client(base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False)
+
+    def submit_json(self, body: bytes, *, strict: bool) -> Job:
+        headers = {"Content-Type": "application/json"}
+        return self._submit(lambda: self._http.post("/v1/pins/imports/json", content=body, headers=headers, params={"strict": strict}))
+
+    def submit_csv(self, body: bytes, filename: str, *, strict: bool) -> Job:
+        files = {"file": (filename, body, "text/csv")}
+        return self._submit(lambda: self._http.post("/v1/pins/imports/csv", files=files, params={"strict": strict}))
+
+    def job(self, job_id: str) -> Job:
+        return self._checked(self._get(f"/v1/pins/imports/{job_id}")).json()  # type: ignore[no-any-return]
+
+    def jobs(self, limit: int, status: str | None) -> list[Job]:
+        parameters = {"limit": str(limit)} | ({"status": status} if status else {})
+        return self._checked(self._get("/v1/pins/imports", parameters)).json()  # type: ignore[no-any-return]
+
+    def _submit(self, attempt: Attempt) -> Job:
+        answer = self._patiently(attempt, retried=(httpx.ConnectError,))
+        if code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
+            return self._find_out(answer.json()["detail"]["job_id"])
+        return self._checked(answer).json()  # type: ignore[no-any-return]
+
+    def _find_out(self, job_id: str) -> Job:
+        """The job whose acceptance nobody could tell: it is there as a whole, or it is not."""
+        answer = self._get(f"/v1/pins/imports/{job_id}")
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            fail(f"Kafka fell silent and nothing was accepted. {AGAIN}", Exit.AWAY)
+        return self._checked(answer).json()  # type: ignore[no-any-return]
+
+    def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
+        return self._patiently(lambda: self._http.get(path, params=parameters), retried=(httpx.TransportError,))
+
+    def _patiently(self, attempt: Attempt, *, retried: tuple[type[httpx.TransportError], ...]) -> httpx.Response:
+        """The first answer that is not `ask again`; `retried` are the failures after which asking again can do no harm."""
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            pause, why = 1.0, f"Nothing answers at {self._base_url}."
+            try:
+                answer = attempt()
+            except retried:
+                pass
+            except httpx.TransportError as error:
+                fail(f"The connection was lost ({error!r}), and whether the import was accepted is not known. {AGAIN}", Exit.AWAY)
+            else:
+                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
+                    return answer
+                pause, why = _retry_after(answer), message_of(answer)
+            if time.monotonic() + pause > deadline:
+                fail(f"{why} Try again later. The local stack is started with: make up", Exit.AWAY)
+            time.sleep(pause)
+
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
+        if not answer.is_success:
+            advice = " Set PINFLOW_API_KEY to a key of the workspace." if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
+            away = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            fail(f"{message_of(answer)} ({code_of(answer) or answer.status_code}){advice}", Exit.AWAY if away else Exit.REFUSED)
+        return answer
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    seconds = answer.headers.get("retry-after", "")
+    return min(float(seconds), LONGEST_PAUSE_SECONDS) if seconds.isdigit() else 1.0
+
+
+def code_of(answer: httpx.Response) -> str | None:
+    return _detail(answer).get("code")
+
+
+def message_of(answer: httpx.Response) -> str:
+    return _detail(answer).get("message", f"HTTP {answer.status_code}")
+
+
+def _detail(answer: httpx.Response) -> dict[str, str]:
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return detail if isinstance(detail, dict) else {}

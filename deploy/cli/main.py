@@ -1,0 +1,24 @@
+"""The console script `pinflow`."""
+
+from pathlib import Path
+
+import typer
+
+from deploy.cli import imports, operations
+from deploy.cli.environment import load_environment
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Operate Pinflow. In a checkout with a running local stack (make up) its address and key are known; else set PINFLOW_*.",
+)
+app.command("import")(imports.import_file)
+app.add_typer(imports.imports, name="imports")
+app.command()(operations.migrate)
+for group in ("topics", "workspaces", "keys", "accounts", "boards"):
+    app.add_typer(getattr(operations, group), name=group)
+
+
+def main() -> None:
+    load_environment(Path.cwd())  # before options read their variables
+    app()

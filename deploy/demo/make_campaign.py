@@ -1,0 +1,89 @@
+"""python -m deploy.demo.make_campaign: write campaign.csv. Accounts are placeholders that `make demo` fills in."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+CAMPAIGN = Path(__file__).with_name("campaign.csv")
+ROWS = 500
+ACCOUNTS, BOARDS = 2, 5
+
+COLUMNS = (
+    "account_id",
+    "board_id",
+    "title",
+    "description",
+    "alt_text",
+    "link_url",
+    "image_url",
+    "related_terms",
+    "dominant_color",
+    "run_at",
+    "idempotency_key",
+)
+Row = dict[str, str]
+
+ROOMS = ("living room", "hallway", "kitchen", "reading corner", "balcony", "study", "bedroom", "workshop")
+THINGS = ("floor lamp", "oak shelf", "wool throw", "stoneware vase", "linen curtain", "side table", "wall mirror", "jute rug", "desk clock")
+COLORS = ("#C2410C", "#365314", "#1E3A8A", "#78350F", "#0F766E")
+
+MISTAKES: dict[int, Row] = {
+    41: {"title": ""},
+    87: {"board_id": "board-99"},
+    133: {"run_at": "2031-04-01T09:00:00"},
+    178: {"dominant_color": "terracotta"},
+    222: {"account_id": "7d5bd1f0-3f7e-4c9e-8a57-0d1f5d6f9a10"},
+    267: {"image_url": "cdn.shop.example/without-scheme.jpg"},
+    311: {"title": "A title that someone pasted from the product page, with all of its selling points, far past what Pinterest shows"},
+    356: {"image_url": ""},
+    402: {"account_id": "second account"},
+    447: {"idempotency_key": ""},
+}
+"""What is wrong in which row; everything else is fine."""
+REPEATED = {500: 1}
+"""Rows that repeat another: `existing`, not published twice."""
+
+
+def campaign() -> str:
+    """The file's text."""
+    rows = [_row(number) for number in range(1, ROWS + 1)]
+    for number, first in REPEATED.items():
+        rows[number - 1] = rows[first - 1]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(number: int) -> Row:
+    thing, room = THINGS[number % len(THINGS)], ROOMS[number % len(ROOMS)]
+    slug = f"{thing.replace(' ', '-')}-{number:03}"
+    row = {
+        "account_id": f"ACCOUNT_{number % ACCOUNTS + 1}",
+        "board_id": f"board-{number % BOARDS + 1}",
+        "title": f"{thing.capitalize()} for the {room}, no. {number}",
+        "description": f'Autumn collection: a {thing} that makes the {room} a place to stay. "Made to last," says the workshop.',
+        "alt_text": f"A {thing} in a {room}",
+        "link_url": f"https://shop.example/autumn/{slug}?utm_source=pinterest&utm_campaign=autumn",
+        "image_url": f"https://cdn.shop.example/autumn/{slug}.jpg",
+        "related_terms": f"{thing}, {room}, autumn decor",
+        "dominant_color": COLORS[number % len(COLORS)],
+        "run_at": _run_at(number),
+        "idempotency_key": f"autumn-{slug}",
+    }
+    return row | MISTAKES.get(number, {})
+
+
+def _run_at(number: int) -> str:
+    """Every 50th row is for a later day, every 70th for one that has passed: that one is published at once."""
+    schedules: tuple[tuple[int, Callable[[int], str]], ...] = (
+        (50, lambda n: f"2031-03-{n // 50 + 1:02}T08:30:00+01:00"),
+        (70, lambda _: "2026-09-01T08:30:00+02:00"),
+    )
+    return next((at(number) for every, at in schedules if number % every == 0), "")
+
+
+if __name__ == "__main__":
+    CAMPAIGN.write_text(campaign(), encoding="utf-8")

@@ -1,0 +1,58 @@
+"""`make demo`: a campaign of 500 rows through the gateway, and what became of each."""
+
+from pathlib import Path
+
+import httpx
+import typer
+
+from deploy.cli.client import PinflowClient
+from deploy.cli.imports import report, watch
+from deploy.demo.make_campaign import CAMPAIGN
+from deploy.local.layout import LocalError
+from deploy.local.stack import Stack
+from shared.events import JobStatus
+
+PATIENCE_SECONDS = 30
+
+
+def run_demo(stack: Stack) -> int:
+    """Import the campaign and show the outcome. Returns the exit code: 0 when every row has settled. Raises LocalError."""
+    env = stack.env()
+    base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
+    file = stack.directory / "campaign.csv"
+    file.write_text(_campaign_for(base_url, api_key), encoding="utf-8")
+    typer.echo(f"\nImporting {CAMPAIGN.name} (500 rows) through {base_url}\n")
+    client = PinflowClient(base_url, api_key, PATIENCE_SECONDS)
+    job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))
+    report(job)
+    typer.echo(_where_to_look(job["id"], file, again=job["existing_rows"] > job["created_rows"]))
+    settled = job["processed_rows"] == job["total_rows"] and job["status"] != JobStatus.FAILED
+    return 0 if settled else 1
+
+
+def _campaign_for(base_url: str, api_key: str) -> str:
+    """The campaign with this workspace's accounts."""
+    answer = httpx.get(f"{base_url}/v1/pinterest/accounts", headers={"X-API-Key": api_key}, timeout=10, trust_env=False)
+    if not answer.is_success:
+        raise LocalError(f"The accounts could not be read: {answer.text}\nRun make clean, then make demo.")
+    text = CAMPAIGN.read_text(encoding="utf-8")
+    for number, account in enumerate(answer.json(), 1):
+        text = text.replace(f"ACCOUNT_{number},", f"{account['id']},")
+    return text
+
+
+def _where_to_look(job_id: str, file: Path, *, again: bool) -> str:
+    first = (
+        "Every row was there before: the same file a second time publishes nothing twice."
+        if again
+        else "Run make demo again: the same rows are then existing, none is published twice."
+    )
+    return f"""
+{first}
+The file as it was sent: {file}
+To look around, keep it running:
+  make up
+  .venv/bin/pinflow imports show {job_id} --all
+  .venv/bin/pinflow imports list
+and the API, with examples to try, at the address that make up prints, under /docs.
+"""

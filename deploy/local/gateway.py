@@ -1,0 +1,32 @@
+"""Caddy in front of the three services, with the Caddyfile that docker-compose.yml uses too."""
+
+from pathlib import Path
+
+import httpx
+
+from deploy.local.layout import CHECKOUT
+from deploy.local.programs import Program
+from deploy.local.software import caddy
+
+CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
+
+
+def gateway(port: int, upstreams: dict[str, int], home: Path) -> Program:
+    """`upstreams`: the services' ports on this machine, by name."""
+    environment = {
+        "PINFLOW_GATEWAY_ADDRESS": f"http://127.0.0.1:{port}",
+        **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in ("ingest", "publisher", "status")},
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+    command = (caddy(), "run", "--config", str(CADDYFILE), "--adapter", "caddyfile")
+    return Program("gateway", command, environment, start_order=3)
+
+
+def is_ready(base_url: str) -> str | None:
+    """None when all services, Kafka and Postgres do their work; else what /readyz says."""
+    try:
+        answer = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
+    except httpx.HTTPError as error:
+        return f"no answer from the gateway: {error}"
+    return None if answer.is_success else answer.text

@@ -1,0 +1,45 @@
+"""Ports: the usual ones, or the next that are free."""
+
+import socket
+from collections.abc import Iterable, Mapping
+
+from deploy.local.layout import LocalError
+
+PREFERRED = {
+    "gateway": 8080,
+    "ingest": 8001,
+    "publisher": 8002,
+    "status": 8003,
+    "postgres": 5432,
+    "kafka": 9092,
+    "kafka_controller": 9093,
+}
+TRIES = 200
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    # A server that listens on another address only (*, ::1) does not stop a bind on every system, but would answer in our place
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def choose(wanted: Mapping[str, int]) -> dict[str, int]:
+    """A free port for each name, the wanted one if it is free. Raises LocalError."""
+    chosen: dict[str, int] = {}
+    for name, first in wanted.items():
+        chosen[name] = _next_free(first, chosen.values(), name)
+    return chosen
+
+
+def _next_free(first: int, taken: Iterable[int], name: str) -> int:
+    for port in range(first, min(first + TRIES, 65536)):
+        if port not in taken and is_free(port):
+            return port
+    raise LocalError(f"No free port for {name} from {first} on; end what listens there and run make up again.")

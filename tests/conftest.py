@@ -39,5 +39,5 @@ def topic_prefix(kafka: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def database_url(stack: Servers) -> Iterator[str]:
     """The owner's URL of an empty database with every migration applied."""
-    with fresh_database(stack) as url:
+    with fresh_database(stack.database_url) as url:
         yield url

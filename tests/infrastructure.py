@@ -1,5 +1,6 @@
-"""Where the session's Kafka and Postgres come from, and how a module gets a database of its own."""
+"""Where Kafka and Postgres come from, and how a module gets a database of its own."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,18 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from deploy.local.kafka import Kafka
+from deploy.local.ports import choose
+from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
+from deploy.migrations.runner import ROLES
+from tests.processes import RunningProgram
 
 TEMPLATE = "pinflow_test_template"
+ROLE_PASSWORD = "for-tests-only"
+FIRST_PORT = 21_000
+FAST = {"fsync": "off", "shared_buffers": "128MB"}
+"""A killed Postgres process loses nothing without fsync; only a machine that loses power would."""
 
 
 @dataclass(frozen=True)
@@ -25,27 +35,90 @@ class Servers:
 
 @contextmanager
 def servers(directory: Path) -> Iterator[Servers]:
+    """Those that the environment names; else containers, if PINFLOW_TEST_INFRA is `docker`; else the local stack's."""
+    docker = os.environ.get("PINFLOW_TEST_INFRA") == "docker"
     with ExitStack() as stack:
+        kafka = os.environ.get("PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS")
+        database = os.environ.get("PINFLOW_TEST_DATABASE_URL")
         yield Servers(
-            os.environ.get("PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS") or stack.enter_context(_kafka(directory)),
-            os.environ.get("PINFLOW_TEST_DATABASE_URL") or stack.enter_context(_postgres(directory)),
+            kafka
+            or (stack.enter_context(_kafka_container()) if docker else stack.enter_context(kafka_server(directory))[0].bootstrap_servers),
+            database or (stack.enter_context(_postgres_container()) if docker else stack.enter_context(postgres_server(directory))[0].url),
         )
 
 
 @contextmanager
-def fresh_database(stack: Servers) -> Iterator[str]:
+def kafka_server(directory: Path) -> Iterator[tuple[Kafka, RunningProgram]]:
+    """A broker of the caller's own, ready."""
+    ports = choose({"kafka": FIRST_PORT, "controller": FIRST_PORT + 1000})
+    # C1 only: it is quick to start, and throughput is not what tests measure
+    options = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    kafka = Kafka(directory / "kafka", ports["kafka"], ports["controller"], options)
+    running = RunningProgram(kafka.prepare(), directory)
+    running.start()
+    try:
+        running.wait_until(lambda: asyncio.run(kafka.is_ready()))
+        yield kafka, running
+    finally:
+        running.kill() if running.is_alive else None  # nothing of it is needed any more
+
+
+@contextmanager
+def postgres_server(directory: Path) -> Iterator[tuple[Postgres, RunningProgram]]:
+    """A Postgres of the caller's own, ready."""
+    port = choose({"postgres": FIRST_PORT + 2000})["postgres"]
+    postgres = Postgres(directory / "postgres", port, uuid4().hex, FAST)
+    running = RunningProgram(postgres.prepare(), directory)
+    running.start()
+    try:
+        running.wait_until(postgres.is_ready)
+        yield postgres, running
+    finally:
+        running.close()
+        postgres.remove()
+
+
+@contextmanager
+def _kafka_container() -> Iterator[str]:
+    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - needs a Docker engine
+
+    # Without these two transactional producers hang in start() on a single broker
+    single = {"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1", "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1"}
+    container = KafkaContainer().with_kraft()
+    for name, value in single.items():
+        container = container.with_env(name, value)
+    with container as kafka:
+        yield kafka.get_bootstrap_server()
+
+
+@contextmanager
+def _postgres_container() -> Iterator[str]:
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - needs a Docker engine
+
+    with PostgresContainer("postgres:18", username="pinflow", dbname="pinflow") as postgres:
+        yield postgres.get_connection_url(driver=None)
+
+
+@contextmanager
+def fresh_database(owner_url: str) -> Iterator[str]:
     """A copy of a migrated template, which is made once: far quicker than migrating for each module."""
     name = f"pinflow_test_{uuid4().hex[:12]}"
-    _ensure_template(stack.database_url)
-    _administer(stack.database_url, sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+    _ensure_template(owner_url)
+    _administer(owner_url, sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
     try:
-        yield with_database(stack.database_url, name)
+        yield with_database(owner_url, name)
     finally:
-        _administer(stack.database_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        _administer(owner_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def with_role(url: str, role: str) -> str:
+    """The same database as one of the services' roles."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{ROLE_PASSWORD}@{parts.hostname}:{parts.port}"))
 
 
 _templates: set[str] = set()
@@ -56,7 +129,7 @@ def _ensure_template(url: str) -> None:
         return
     _administer(url, sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(TEMPLATE)))
     _administer(url, sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
-    migrate(with_database(url, TEMPLATE))
+    migrate(with_database(url, TEMPLATE), dict.fromkeys(ROLES, ROLE_PASSWORD))
     _templates.add(url)
 
 

@@ -1,7 +1,7 @@
 """Kafka as a test sees it: what stands on a topic, read anew each time."""
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition

@@ -27,7 +27,7 @@ SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
 class Record(NamedTuple):
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]] = []  # aiokafka takes a list only; never changed
+    headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - aiokafka takes a list only; never changed
 
 
 class RecordSender(Protocol):

@@ -17,7 +17,7 @@ from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowAccepted
 from tests.factories import NOON, row_accepted
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, make_workspace
 
 
 @pytest.fixture
@@ -94,8 +94,6 @@ async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row
 
 
 async def test_invariant_10_workspaces_do_not_share_keys(settler: Settler, workspace: Workspace, database: Database) -> None:
-    from tests.integration.conftest import make_workspace
-
     other = await make_workspace(database)
     settlement = await settler.settle([row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")])
     assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "created"]
@@ -127,8 +125,6 @@ async def test_an_unknown_destination_fails_the_row(settler: Settler, workspace:
 
 
 async def test_invariant_10_another_workspaces_account_is_unknown(settler: Settler, workspace: Workspace, database: Database) -> None:
-    from tests.integration.conftest import make_workspace
-
     other = await make_workspace(database)
     settlement = await settler.settle([row_of(workspace, account_id=str(other.account_id))])
     assert told(settlement.outcomes) == [("failed", "account_not_found")]

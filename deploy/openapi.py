@@ -1,0 +1,47 @@
+"""One OpenAPI document of all services, as the gateway answers it under /openapi.json."""
+
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+
+from services.ingest.app import create_app as create_ingest
+from services.ingest.config import IngestSettings
+from services.publisher.app import create_app as create_publisher
+from services.publisher.config import PublisherSettings
+from services.status.app import create_app as create_status
+from services.status.config import StatusSettings
+from shared.http import VERSION
+
+DESCRIPTION = """\
+Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what becomes of every row: `created`, `existing` or `failed`,
+and why. A key is published once, for ever, however often it is submitted. Wire-compatible with PinBridge.
+
+Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it when you ask for help.
+"""
+
+
+def document() -> dict[str, Any]:
+    """The merged document. Raises ValueError when two services mean different things by one name."""
+    merged: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "Pinflow", "version": VERSION, "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "paths": {},
+        "components": {},
+    }
+    for app in (create_ingest(IngestSettings()), create_publisher(PublisherSettings()), create_status(StatusSettings())):
+        _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
+    return merged
+
+
+def _merge(merged: dict[str, Any], one: dict[str, Any]) -> None:
+    for path, operations in one["paths"].items():
+        _add(merged["paths"].setdefault(path, {}), operations, path)
+    for kind, components in one.get("components", {}).items():
+        _add(merged["components"].setdefault(kind, {}), components, kind)
+
+
+def _add(into: dict[str, Any], new: dict[str, Any], where: str) -> None:
+    for name, value in new.items():
+        if into.setdefault(name, value) != value:
+            raise ValueError(f"{where}: two services describe {name} differently")

@@ -1,0 +1,80 @@
+"""Real processes under a test's control: started, killed, frozen, started again; their log kept for when a test fails."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local.programs import Program
+
+STOP_SECONDS = 30.0
+
+
+class RunningProgram:
+    """One program, started as supervisor would. Not started again when it dies: that is the test's to do."""
+
+    def __init__(self, program: Program, directory: Path) -> None:
+        self.program = program
+        self.log = directory / f"{program.name}.log"
+        self._pid_file = directory / f"{program.name}.pid"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.program.launched(self._pid_file),
+                env={**inherited, **self.program.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, f"{self.program.name} was not started"
+        return self._process
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is said."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def pause(self) -> None:
+        """SIGSTOP: alive, connected, silent."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> int:
+        """SIGTERM, and wait. Returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+    def close(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if not self.is_alive:
+            return
+        self.resume()
+        self.process.send_signal(getattr(signal, f"SIG{self.program.stop_signal}"))
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def wait_until(self, is_ready: Callable[[], bool], *, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_ready():
+            if not self.is_alive or time.monotonic() > deadline:
+                raise AssertionError(f"{self.program.name} is not ready; its log ends:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else "(no log)"

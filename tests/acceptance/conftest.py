@@ -1,0 +1,45 @@
+"""The whole of Pinflow behind its gateway, and two workspaces to use it from."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from deploy.administration import NewWorkspace, create_workspace
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.settings import DatabaseSettings
+from tests.deployment import Deployment, deployed
+
+
+def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
+    async def make() -> NewWorkspace:
+        database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="tests")
+        try:
+            return await create_workspace(AccessRepository(database), name, accounts=2, boards=3)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(make())
+
+
+@pytest.fixture(scope="module")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+    directory: Path = tmp_path_factory.mktemp("pinflow")
+    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def workspace(pinflow: Deployment, database_url: str) -> NewWorkspace:
+    return new_workspace(database_url)
+
+
+@pytest.fixture
+def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
+    """Speaks to the gateway as `workspace`."""
+    with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
+        yield client

@@ -1,0 +1,91 @@
+"""kill -9 of each service in the middle of imports changes nothing but the time."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from deploy.administration import NewWorkspace
+from shared.database import sqlalchemy_url
+from tests.acceptance.rows import rows_for
+from tests.deployment import SERVICES, Deployment, job_of
+
+IMPORTS, ROWS = 24, 100
+
+
+@contextmanager
+def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
+    """Kill the service and start it again, `times` times, while the body runs; ready again afterwards."""
+    done = threading.Event()
+
+    def work() -> None:
+        rng = random.Random(name)
+        for _ in range(times):
+            if done.wait(rng.uniform(0.05, 0.4)):
+                break
+            pinflow.programs[name].kill()
+            pinflow.restart(name)
+            pinflow.programs[name].wait_until(lambda: _answers(pinflow.service_url(name)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        pinflow.wait_until_ready()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def submit_until_accepted(client: httpx.Client, rows: list[dict[str, Any]]) -> list[str]:
+    """What a careful client does: again after a 503 or a lost connection. Returns the jobs that it was told of."""
+    told: list[str] = []
+    for _ in range(200):
+        try:
+            answer = client.post("/v1/pins/imports/json", json=rows)
+        except httpx.TransportError:
+            continue
+        if answer.status_code == 202:
+            return [*told, answer.json()["id"]]
+        assert answer.status_code == 503, answer.text
+    raise AssertionError("never accepted")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_invariants_2_and_3_kill_9_of_a_service_loses_and_doubles_nothing(
+    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, database_url: str, name: str
+) -> None:
+    with killing(pinflow, name, times=3):
+        jobs = [
+            job_id
+            for number in range(IMPORTS)
+            for job_id in submit_until_accepted(client, rows_for(workspace, ROWS, prefix=f"{name}-{number}"))
+        ]
+    assert len(jobs) == IMPORTS
+    for job_id in jobs:
+        job = job_of(client, job_id)
+        assert job["completed_at"] is not None, pinflow.logs()
+        assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (ROWS, 0, ROWS)
+    assert client.get("/v1/pins?limit=1").headers["x-total-count"] == str(IMPORTS * ROWS)
+    assert published_keys(database_url, workspace) == IMPORTS * ROWS
+
+
+def published_keys(database_url: str, workspace: NewWorkspace) -> int:
+    engine = create_engine(sqlalchemy_url(database_url))
+    query = text("select count(distinct idempotency_key) from publisher.pins where workspace_id = :id")
+    with engine.connect() as connection:
+        found = int(connection.execute(query, {"id": workspace.id}).scalar_one())
+    engine.dispose()
+    return found

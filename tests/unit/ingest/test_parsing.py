@@ -1,0 +1,76 @@
+"""From a document to rows: what refuses the whole, and what fails a row."""
+
+from typing import Any
+
+import pytest
+
+from services.ingest.parsing import Misshapen, require_rows, validate
+from shared.bodies import parse_json
+from shared.errors import RequestRefused
+from tests.factories import submitted
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"[{]", "invalid_json"),
+        (b"[NaN]", "invalid_json"),
+        (b'[{"title": Infinity}]', "invalid_json"),
+        (b"\xff[]", "invalid_json"),
+        (b"[" * 100_000, "invalid_json"),
+        (b"{}", "invalid_payload"),
+        (b"null", "invalid_payload"),
+        (b'"text"', "invalid_payload"),
+        (b"[1]", "invalid_payload"),
+        (b"[{}, []]", "invalid_payload"),
+        (b"[]", "empty_import"),
+        (b"[" + b"{}," * 500 + b"{}]", "too_many_rows"),
+    ],
+)
+def test_a_document_that_is_no_import_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        require_rows(parse_json(body))
+    assert refused.value.code == code
+
+
+def test_a_syntax_error_is_told_with_its_place() -> None:
+    with pytest.raises(RequestRefused) as refused:
+        parse_json(b'[\n {"a": 1,}\n]')
+    assert refused.value.details == {"line": 2, "column": 10, "offset": 11}
+
+
+def test_a_lone_surrogate_fails_its_row_and_no_other() -> None:
+    body = rb'[{"title": "\ud800"}, {"title": "fine"}]'
+    assert len(validate(require_rows(parse_json(body))).failed) == 2
+    good = submitted()
+    parsed = validate([{**good, "title": "\ud800"}, good])
+    assert [result.row_number for result in parsed.failed] == [1]
+    assert [row.row_number for row in parsed.valid] == [2]
+
+
+def test_every_fault_of_a_row_is_told_the_first_one_first() -> None:
+    parsed = validate([{"title": "x" * 101, "image_url": "https://a.example/b.jpg"}])
+    (result,) = parsed.failed
+    assert (result.error_code, result.error_message) == ("validation_error", "account_id: Field required")
+    assert [fault.field for fault in result.errors or []] == ["account_id", "board_id", "title", "idempotency_key"]
+
+
+def test_a_failed_row_is_told_with_the_key_it_has() -> None:
+    (result,) = validate([submitted(title="", idempotency_key="  k ")]).failed
+    assert result.idempotency_key == "k"
+
+
+def test_unknown_fields_are_ignored_unless_strict() -> None:
+    row = {**submitted(), "colour": "red"}
+    assert not validate([row]).failed
+    (result,) = validate([row], strict=True).failed
+    assert result.error_message == "colour: Extra inputs are not permitted"
+
+
+def test_a_misshapen_row_fails_alone() -> None:
+    rows: list[Any] = [submitted(), Misshapen("expected 9 cells, found 10"), submitted()]
+    parsed = validate(rows)
+    assert [row.row_number for row in parsed.valid] == [1, 3]
+    assert parsed.failed[0].error_message == "expected 9 cells, found 10"
+    assert parsed.total == 3

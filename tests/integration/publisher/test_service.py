@@ -1,0 +1,289 @@
+"""The publisher as a whole: rows in, outcomes and pin events out, schedules, single pins, queries."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest_asyncio
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from services.publisher.app import create_app
+from services.publisher.config import PublisherSettings
+from services.publisher.identity import pin_id_of, schedule_id_of
+from shared.access.keys import Scope
+from shared.database import Database
+from shared.events import RowAccepted, RowResult, RowsSettled
+from shared.messaging.records import Record, RecordProducer
+from shared.topics import TopicName, TopicNames
+from tests.factories import row_accepted, submitted
+from tests.integration.conftest import Workspace, make_workspace
+from tests.kafka import records_of
+from tests.services import running
+from tests.waiting import eventually
+
+
+class Publisher:
+    """The running service and the topics around it."""
+
+    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str) -> None:
+        self.http = http
+        self._producer = producer
+        self._kafka = kafka
+        self._prefix = prefix
+
+    async def deliver(self, *rows: RowAccepted) -> None:
+        records = [Record(str(row.job_id).encode(), row.model_dump_json().encode()) for row in rows]
+        await self._producer.send(TopicNames(self._prefix)[TopicName.ROWS], records)
+
+    async def deliver_bytes(self, value: bytes) -> None:
+        await self._producer.send(TopicNames(self._prefix)[TopicName.ROWS], [Record(b"k", value)])
+
+    async def outcomes(self, job_id: UUID) -> list[RowResult]:
+        """Every result of the job that was announced, in the order of the topic."""
+        events = [RowsSettled.model_validate_json(one.value or b"") for one in await self.records(TopicName.OUTCOMES)]
+        return [result for event in events if event.job_id == job_id for result in event.results]
+
+    async def pin_events(self, pin_id: UUID) -> list[tuple[str, str]]:
+        """(ce_type, ce_id) of each event of the pin."""
+        found = []
+        for record in await self.records(TopicName.PIN_EVENTS):
+            headers = {name: value.decode() for name, value in record.headers}
+            if json.loads(record.value or b"{}")["pin_id"] == str(pin_id):
+                found.append((headers["ce_type"], headers["ce_id"]))
+        return found
+
+    async def records(self, name: TopicName) -> list[Any]:
+        return await records_of(self._kafka, self._prefix, name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(kafka: str, topic_prefix: str, database_url: str) -> FastAPI:
+    settings = PublisherSettings(
+        kafka_bootstrap_servers=kafka,
+        topic_prefix=topic_prefix,
+        database_url=database_url,
+        schedule_interval_seconds=0.1,  # type: ignore[arg-type]
+    )
+    return create_app(settings)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def publisher(app: FastAPI, kafka: str, topic_prefix: str) -> AsyncIterator[Publisher]:
+    producer = RecordProducer(PublisherSettings(kafka_bootstrap_servers=kafka), client_id="test")
+    await producer.start()
+    async with running(app) as http:
+        yield Publisher(http, producer, kafka, topic_prefix)
+    await producer.stop()
+
+
+def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
+    return row_accepted(**{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields})
+
+
+async def settled(publisher: Publisher, job_id: UUID, count: int = 1) -> list[RowResult]:
+    async def enough() -> list[RowResult] | None:
+        found = await publisher.outcomes(job_id)
+        return found if len(found) >= count else None
+
+    return await eventually(enough, every=0.1)
+
+
+async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: Workspace) -> None:
+    row = row_of(workspace)
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    assert (result.status, result.pin_id, result.idempotency_key) == ("created", pin_id, row.row.idempotency_key)
+    assert await publisher.pin_events(pin_id) == [("pinflow.pin.published.v1", f"{pin_id}:published")]
+
+
+async def test_invariant_4_a_redelivered_row_says_the_same_and_announces_under_the_same_id(
+    publisher: Publisher, workspace: Workspace
+) -> None:
+    row = row_of(workspace)
+    await publisher.deliver(row)
+    await settled(publisher, row.job_id)
+    await publisher.deliver(row)
+    first, second = await settled(publisher, row.job_id, 2)
+    assert first == second
+    assert first.pin_id is not None
+    assert len(set(await publisher.pin_events(first.pin_id))) == 1
+
+
+async def test_invariant_7_pin_events_follow_row_numbers(publisher: Publisher, workspace: Workspace) -> None:
+    job = uuid4()
+    rows = [row_of(workspace, job_id=job, row_number=number, idempotency_key=f"in-order-{number}") for number in range(1, 41)]
+    await publisher.deliver(*rows)
+    await settled(publisher, job, 40)
+
+    async def announced() -> list[int] | None:
+        events = [json.loads(one.value or b"{}") for one in await publisher.records(TopicName.PIN_EVENTS)]
+        numbers = [event["row_number"] for event in events if event["job_id"] == str(job)]
+        return numbers if len(numbers) >= 40 else None
+
+    assert await eventually(announced, every=0.1) == list(range(1, 41))
+
+
+async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(publisher: Publisher, workspace: Workspace) -> None:
+    row = row_of(workspace)
+    document = json.loads(row.model_dump_json())
+    document["version"] = 99
+    del document["row"]["title"]
+    await publisher.deliver_bytes(json.dumps(document).encode())
+    await publisher.deliver_bytes(b"\x00garbage")
+    (result,) = await settled(publisher, row.job_id)
+    assert (result.status, result.error_code) == ("failed", "internal_error")
+    letters = await publisher.records(TopicName.DEAD_LETTERS)
+    assert {letter.value for letter in letters} == {json.dumps(document).encode(), b"\x00garbage"}
+
+
+async def test_a_row_for_later_is_scheduled_then_published_when_due(publisher: Publisher, workspace: Workspace) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=1.5)
+    row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    assert (result.pin_id, result.schedule_id) == (None, schedule_id_of(pin_id))
+    path = f"/v1/schedules/{result.schedule_id}"
+    before = (await publisher.http.get(path, headers=workspace.headers)).json()
+    assert (before["status"], before["pin_id"]) == ("scheduled", None)
+
+    async def published() -> Any:
+        schedule = (await publisher.http.get(path, headers=workspace.headers)).json()
+        return schedule if schedule["status"] == "done" else None
+
+    assert (await eventually(published))["pin_id"] == str(pin_id)
+    pin = (await publisher.http.get(f"/v1/pins/{pin_id}", headers=workspace.headers)).json()
+    assert pin["status"] == "published"
+    expected = [("pinflow.pin.scheduled.v1", f"{pin_id}:scheduled"), ("pinflow.pin.published.v1", f"{pin_id}:published")]
+
+    async def announced() -> bool:
+        return await publisher.pin_events(pin_id) == expected
+
+    await eventually(announced, every=0.1)
+
+
+async def test_a_board_that_went_before_its_pin_was_due_fails_the_pin_not_the_row(
+    publisher: Publisher, workspace: Workspace, database: Database
+) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=1)
+    row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
+    await publisher.deliver(row)
+    await settled(publisher, row.job_id)
+    async with database.transaction() as connection:
+        await connection.execute(text("delete from access.boards where account_id = :id"), {"id": workspace.account_id})
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+
+    async def failed() -> Any:
+        answer = await publisher.http.get(f"/v1/pins/{pin_id}", headers=workspace.headers)
+        return answer.json() if answer.status_code == 200 and answer.json()["status"] == "failed" else None
+
+    assert (await eventually(failed))["error_code"] == "board_not_found"
+    assert [result.status for result in await publisher.outcomes(row.job_id)] == ["created"]
+
+    async def announced() -> bool:
+        return [kind for kind, _ in await publisher.pin_events(pin_id)] == ["pinflow.pin.scheduled.v1", "pinflow.pin.failed.v1"]
+
+    await eventually(announced, every=0.1)
+
+
+async def post_pin(publisher: Publisher, workspace: Workspace, **fields: Any) -> httpx.Response:
+    body = submitted(**{"account_id": str(workspace.account_id), **fields})
+    return await publisher.http.post("/v1/pins", json=body, headers=workspace.headers)
+
+
+async def test_invariant_3_a_single_pin_is_made_once_by_any_path(publisher: Publisher, workspace: Workspace) -> None:
+    first = await post_pin(publisher, workspace, idempotency_key="once")
+    assert (first.status_code, first.headers.get("idempotent-replayed")) == (201, None)
+    again = await post_pin(publisher, workspace, idempotency_key="once")
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+    assert again.json() == first.json()
+    row = row_of(workspace, idempotency_key="once")
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    assert (result.status, str(result.pin_id)) == ("existing", first.json()["id"])
+
+    async def announced() -> bool:
+        return [kind for kind, _ in await publisher.pin_events(UUID(first.json()["id"]))] == ["pinflow.pin.published.v1"]
+
+    await eventually(announced, every=0.1)
+
+
+async def test_a_single_pin_with_faults_is_422_with_all_of_them(publisher: Publisher, workspace: Workspace) -> None:
+    answer = await post_pin(publisher, workspace, title="", dominant_color="red")
+    detail = answer.json()["detail"]
+    assert (answer.status_code, detail["code"]) == (422, "validation_error")
+    assert [fault["field"] for fault in detail["errors"]] == ["title", "dominant_color"]
+
+
+async def test_a_single_pin_on_a_scheduled_key_is_409(publisher: Publisher, workspace: Workspace) -> None:
+    row = row_of(workspace, run_at="2031-01-01T00:00:00Z", idempotency_key="taken")
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    answer = await post_pin(publisher, workspace, idempotency_key="taken")
+    detail = answer.json()["detail"]
+    assert (answer.status_code, detail["code"], detail["schedule_id"]) == (409, "already_scheduled", str(result.schedule_id))
+
+
+async def test_pins_are_listed_newest_first_in_pages(publisher: Publisher, workspace: Workspace) -> None:
+    for number in range(3):
+        await post_pin(publisher, workspace, idempotency_key=f"page-{number}")
+    page = await publisher.http.get("/v1/pins?limit=2&offset=0", headers=workspace.headers)
+    rest = await publisher.http.get("/v1/pins?limit=2&offset=2", headers=workspace.headers)
+    assert page.headers["x-total-count"] == "3"
+    assert [pin["idempotency_key"] for pin in [*page.json(), *rest.json()]] == ["page-2", "page-1", "page-0"]
+
+
+async def test_a_pin_from_an_asset_answers_with_its_address(publisher: Publisher, workspace: Workspace) -> None:
+    asset = str(uuid4())
+    pin = (await post_pin(publisher, workspace, image_url=None, asset_id=asset)).json()
+    assert pin["image_url"] == pin["media_url"]
+    assert pin["image_url"].endswith(f"/v1/assets/{asset}")
+
+
+async def test_invariant_10_accounts_boards_and_schedules_of_another_workspace_do_not_exist(
+    publisher: Publisher, workspace: Workspace, database: Database
+) -> None:
+    other = await make_workspace(database)
+    row = row_of(workspace, run_at="2031-01-01T00:00:00Z")
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    for path in (f"/v1/schedules/{result.schedule_id}", f"/v1/pinterest/boards?account_id={workspace.account_id}"):
+        assert (await publisher.http.get(path, headers=workspace.headers)).status_code == 200
+        answer = await publisher.http.get(path, headers=other.headers)
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
+    accounts = (await publisher.http.get("/v1/pinterest/accounts", headers=other.headers)).json()
+    assert [account["id"] for account in accounts] == [str(other.account_id)]
+
+
+async def test_a_read_key_may_not_write(publisher: Publisher, database: Database) -> None:
+    reader = await make_workspace(database, scopes=(Scope.READ,))
+    assert (await publisher.http.get("/v1/pins", headers=reader.headers)).status_code == 200
+    answer = await post_pin(publisher, reader)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "insufficient_scope")
+
+
+async def test_no_key_and_a_wrong_key_are_401(publisher: Publisher) -> None:
+    for headers in ({}, {"X-API-Key": "pf_wrong"}, {"Authorization": "Bearer pf_wrong"}, {"Authorization": "Basic abc"}):
+        answer = await publisher.http.get("/v1/pins", headers=headers)
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (401, "unauthorized")
+        assert "www-authenticate" in answer.headers
+
+
+async def test_x_api_key_wins_over_the_bearer_token(publisher: Publisher, workspace: Workspace) -> None:
+    both = {"X-API-Key": workspace.api_key, "Authorization": "Bearer pf_wrong"}
+    assert (await publisher.http.get("/v1/pins", headers=both)).status_code == 200
+    bearer = {"Authorization": f"Bearer {workspace.api_key}"}
+    assert (await publisher.http.get("/v1/pins", headers=bearer)).status_code == 200
+
+
+async def test_metrics_tell_what_was_settled(publisher: Publisher) -> None:
+    text_of = (await publisher.http.get("/metrics")).text
+    assert 'pinflow_rows_settled_total{service="publisher",status="created"}' in text_of
+    assert 'pinflow_oldest_unprocessed_seconds{consumer="publisher"}' in text_of
+    assert "pinflow_batch_seconds_bucket" in text_of
+    assert "pinflow_dead_letters_total" in text_of

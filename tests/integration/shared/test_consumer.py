@@ -1,0 +1,244 @@
+"""The safe batch consumer on a real broker: nothing is skipped, nothing is lost, poison moves aside."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+
+from shared.errors import DatabaseUnavailable, ErrorCode, Poison
+from shared.messaging.admin import leave_group
+from shared.messaging.connection import create_broker
+from shared.messaging.consumer import SESSION_TIMEOUT_MS, Batch, BatchConsumer
+from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.records import Record, RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.kafka import records_of
+from tests.waiting import eventually
+
+TOPIC = TopicName.ROWS
+
+
+class Handler:
+    """Remembers what it was given; does to a batch what the test wants. A value that begins with `poison` can't be read."""
+
+    def __init__(self, before: Callable[[list[bytes]], Any] | None = None) -> None:
+        self.done: list[bytes] = []
+        self.batches: list[list[bytes]] = []
+        self._before = before
+
+    def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
+        poison = [DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable")) for one in records if _is_poison(one)]
+        return [one.value or b"" for one in records if not _is_poison(one)], poison
+
+    async def process(self, decoded: list[bytes], _poison: list[DeadLetter]) -> list[DeadLetter]:
+        self.batches.append(decoded)
+        if self._before is not None:
+            await self._before(decoded)
+        self.done += decoded
+        return []
+
+
+def _is_poison(record: "ConsumerRecord[bytes, bytes]") -> bool:
+    return (record.value or b"").startswith(b"poison")
+
+
+@pytest.fixture
+def settings(environment: dict[str, Any]) -> ServiceSettings:
+    """A group of its own for each test: by the consumer's name."""
+    return ServiceSettings(**environment)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
+    producer = RecordProducer(settings, client_id="test")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+@asynccontextmanager
+async def consuming(
+    settings: ServiceSettings, producer: RecordProducer, handler: Handler, *, name: str, clean: bool = True
+) -> AsyncIterator[BatchConsumer]:
+    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer)
+    broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
+    consumer.subscribe(broker)
+    await broker.start()
+    try:
+        yield consumer
+    finally:
+        consumer.interrupt()
+        await broker.stop()
+        if clean:
+            await leave_group(settings, consumer.group, consumer.group_instance_id)
+
+
+async def produce(
+    producer: RecordProducer, settings: ServiceSettings, values: Sequence[bytes], *, headers: list[Any] | None = None
+) -> None:
+    """One key each, so that they spread over the partitions."""
+    records = [Record(value, value, headers or []) for value in values]
+    await producer.send(TopicNames(settings.topic_prefix)[TOPIC], records)
+
+
+def some(prefix: str, count: int = 60) -> list[bytes]:
+    return [f"{prefix}-{number}".encode() for number in range(count)]
+
+
+def of(prefix: str, values: Sequence[bytes]) -> list[bytes]:
+    """The topic is shared by the module's tests: only those of one."""
+    return [value for value in values if value.startswith(prefix.encode())]
+
+
+async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(settings: ServiceSettings, producer: RecordProducer) -> None:
+    attempts = 0
+
+    async def away_three_times(_: list[bytes]) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 3:
+            raise DatabaseUnavailable("away")
+
+    handler = Handler(away_three_times)
+    await produce(producer, settings, some("outage"))
+    async with consuming(settings, producer, handler, name="outage"):
+        await eventually(lambda: set(some("outage")) <= set(handler.done))
+    assert attempts > 3
+    assert Counter(of("outage", handler.done)).most_common(1)[0][1] == 1
+
+
+async def test_a_bug_is_waited_out_too_and_skips_nothing(settings: ServiceSettings, producer: RecordProducer) -> None:
+    failed: list[bytes] = []
+
+    async def broken_once(values: list[bytes]) -> None:
+        if of("bug", values) and not failed:
+            failed.extend(values)
+            raise RuntimeError("a bug")
+
+    handler = Handler(broken_once)
+    await produce(producer, settings, some("bug"))
+    async with consuming(settings, producer, handler, name="bug"):
+        await eventually(lambda: set(some("bug")) <= set(handler.done))
+    assert failed
+
+
+async def test_invariant_8_poison_moves_aside_with_all_it_carried(
+    settings: ServiceSettings, producer: RecordProducer, kafka: str, topic_prefix: str
+) -> None:
+    handler = Handler()
+    await produce(producer, settings, [b"poison-1"], headers=[("trace", b"\xff\xfe"), ("ce_id", b"x")])
+    await produce(producer, settings, some("beside"))
+    async with consuming(settings, producer, handler, name="poison"):
+        await eventually(lambda: set(some("beside")) <= set(handler.done))
+    letters = [one for one in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS) if one.value == b"poison-1"]
+    headers = dict(letters[0].headers)
+    assert letters[0].key == b"poison-1"
+    assert (headers["trace"], headers["ce_id"]) == (b"\xff\xfe", b"x")
+    assert headers["pinflow-topic"].decode() == TopicNames(topic_prefix)[TOPIC]
+    assert headers["pinflow-error-code"] == b"invalid_record"
+    assert headers["pinflow-replay-count"] == b"0"
+
+
+async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keeps_it(
+    environment: dict[str, Any], producer: RecordProducer
+) -> None:
+    prefix = {**environment, "consumer_poison_limit": 5}
+    settings = ServiceSettings(**prefix)
+    handler = Handler()
+    async with consuming(settings, producer, handler, name="flood", clean=False) as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: handler.batches)  # what other tests left behind is read
+        await produce(producer, settings, [b"poison-%d" % number for number in range(200)])
+        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+    # A restart with a version that can read them: all are still there
+    later = Handler()
+    later.decode = lambda records: ([one.value or b"" for one in records], [])  # type: ignore[method-assign]
+    async with consuming(settings, producer, later, name="flood"):
+        await eventually(lambda: b"poison-199" in later.done)
+    assert len(of("poison", later.done)) >= 195
+
+
+async def test_a_killed_consumers_batch_is_delivered_again(settings: ServiceSettings, producer: RecordProducer) -> None:
+    begun = asyncio.Event()
+
+    async def never_ends(values: list[bytes]) -> None:
+        if of("killed", values):
+            begun.set()
+            await asyncio.Event().wait()
+
+    stuck = Handler(never_ends)
+    await produce(producer, settings, some("killed"))
+    impatient = settings.model_copy(update={"stop_timeout_seconds": 0.01})
+    async with consuming(impatient, producer, stuck, name="killed", clean=False):
+        await asyncio.wait_for(begun.wait(), 20)
+    # The same static member comes back at once: no session has to time out
+    heir = Handler()
+    async with consuming(settings, producer, heir, name="killed"):
+        await eventually(lambda: set(some("killed")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 2000)
+    assert not of("killed", stuck.done)
+
+
+async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
+    settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
+) -> None:
+    """Every record is processed once, though its partition goes to a new member while it is being processed."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(values: list[bytes]) -> None:
+        if of("rebalance", values) and not begun.is_set():
+            begun.set()
+            await asyncio.wait_for(go_on.wait(), 20)
+
+    first, second = Handler(slow), Handler()
+    other = ServiceSettings(**{**environment, "replica": "1"})
+    await produce(producer, settings, some("rebalance", 300))
+    async with consuming(settings, producer, first, name="rebalance") as one:
+        await asyncio.wait_for(begun.wait(), 20)
+        joining = asyncio.create_task(_consume_until(other, producer, second, go_on, first))
+        # The joining member's rebalance has reached the first one, which holds it up until its batch has ended
+        await eventually(lambda: one.trouble() is not None)
+        go_on.set()
+        await joining
+    seen = Counter(of("rebalance", [*first.done, *second.done]))
+    assert set(seen) == set(some("rebalance", 300))
+    assert seen.most_common(1)[0][1] == 1
+
+
+async def _consume_until(
+    settings: ServiceSettings, producer: RecordProducer, handler: Handler, go_on: asyncio.Event, first: Handler
+) -> None:
+    async with consuming(settings, producer, handler, name="rebalance") as consumer:
+        await go_on.wait()
+        await eventually(lambda: consumer.trouble() is None)
+        await produce(producer, settings, some("after", 60))
+        await eventually(lambda: set(some("after", 60)) <= {*first.done, *handler.done})
+        assert of("after", handler.done), "the new member has partitions of its own"
+
+
+async def test_a_clean_stop_hands_over_at_once(settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]) -> None:
+    """A static member that stops would keep its partitions for a whole session, were it not removed from the group."""
+    gone, heir = Handler(), Handler()
+    other = ServiceSettings(**{**environment, "replica": "1"})
+    async with consuming(settings, producer, gone, name="handover") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+    await produce(producer, settings, some("handover"))
+    async with consuming(other, producer, heir, name="handover"):
+        await eventually(lambda: set(some("handover")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 3000)
+
+
+async def test_a_commit_covers_what_was_processed_and_no_more(settings: ServiceSettings, producer: RecordProducer) -> None:
+    first, second = Handler(), Handler()
+    await produce(producer, settings, some("committed"))
+    async with consuming(settings, producer, first, name="committed"):
+        await eventually(lambda: set(some("committed")) <= set(first.done))
+    await produce(producer, settings, some("next"))
+    async with consuming(settings, producer, second, name="committed"):
+        await eventually(lambda: set(some("next")) <= set(second.done))
+    assert not of("committed", second.done)

@@ -1,0 +1,89 @@
+"""The lease on a replica's name, on a real Postgres."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from shared import lease as lease_module
+from shared.database import Database
+from shared.lease import ReplicaLease, ReplicaNameTaken
+from shared.settings import ServiceSettings
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def settings(environment: dict[str, Any]) -> ServiceSettings:
+    return ServiceSettings(**environment)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "TAKEOVER_SECONDS", 1.0)
+    monkeypatch.setattr(lease_module, "CHECK_SECONDS", 0.1)
+
+
+async def test_a_second_process_under_one_name_is_refused(settings: ServiceSettings) -> None:
+    first, second = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
+    await first.acquire()
+    with pytest.raises(ReplicaNameTaken, match="PINFLOW_REPLICA"):
+        await second.acquire()
+    await first.release()
+
+
+async def test_another_name_another_service_and_another_installation_are_free(settings: ServiceSettings) -> None:
+    leases = [
+        ReplicaLease("publisher", settings),
+        ReplicaLease("publisher", settings.model_copy(update={"replica": "1"})),
+        ReplicaLease("status", settings),
+        ReplicaLease("publisher", settings.model_copy(update={"topic_prefix": "another"})),
+    ]
+    for lease in leases:
+        await lease.acquire()
+    for lease in leases:
+        await lease.release()
+
+
+async def test_a_released_name_is_free(settings: ServiceSettings) -> None:
+    first, second = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
+    await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await first.release()
+    await waiting
+    await second.release()
+
+
+async def test_a_lost_session_is_taken_anew(settings: ServiceSettings, database: Database) -> None:
+    lease, other = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
+    await lease.acquire()
+    before = lease._connection
+    keeping = asyncio.create_task(lease.keep())
+    await terminate(database, lease.name)
+    await eventually(lambda: lease._connection is not None and lease._connection is not before and not lease._connection.closed)
+    with pytest.raises(ReplicaNameTaken):
+        await other.acquire()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await lease.release()
+
+
+async def test_a_name_lost_to_another_ends_the_process(settings: ServiceSettings, database: Database) -> None:
+    lease, thief = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
+    await lease.acquire()
+    taking = asyncio.create_task(thief.acquire())
+    await terminate(database, lease.name)
+    await taking
+    with pytest.raises(ReplicaNameTaken):
+        await asyncio.wait_for(lease.keep(), 20)
+    await thief.release()
+
+
+async def terminate(database: Database, name: str) -> None:
+    """End the session that holds the lease, as a lost connection would; not the one that waits for it."""
+    statement = text("""
+        select pg_terminate_backend(a.pid) from pg_stat_activity a join pg_locks l on l.pid = a.pid
+        where a.application_name = left(:name, 63) and l.locktype = 'advisory' and l.granted
+    """)
+    async with database.transaction() as connection:
+        await connection.execute(statement, {"name": f"pinflow-lease {name}"})

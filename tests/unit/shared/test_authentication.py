@@ -1,0 +1,125 @@
+"""How long a key is believed: fresh, revoked, and while the database is away."""
+
+from uuid import uuid4
+
+import pytest
+
+from shared.access.authentication import Authenticator
+from shared.access.keys import Scope, hash_api_key, new_api_key
+from shared.access.repository import Principal
+from shared.errors import DatabaseUnavailable, RequestRefused
+from shared.settings import ServiceSettings
+
+
+class Keys:
+    """A table of keys that can be away."""
+
+    def __init__(self) -> None:
+        self.principals: dict[bytes, Principal] = {}
+        self.away = False
+        self.asked = 0
+
+    async def find_principal(self, key_hash: bytes) -> Principal | None:
+        self.asked += 1
+        if self.away:
+            raise DatabaseUnavailable("away")
+        return self.principals.get(key_hash)
+
+    def add(self, plain: str) -> Principal:
+        principal = Principal(uuid4(), uuid4(), frozenset({Scope.READ}))
+        self.principals[hash_api_key(plain)] = principal
+        return principal
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def authenticator(keys: Keys, clock: Clock) -> Authenticator:
+    return Authenticator(keys, ServiceSettings(access_cache_seconds=5, access_stale_seconds=300), clock)
+
+
+async def refused(authenticator: Authenticator, key: str | None) -> str:
+    with pytest.raises(RequestRefused) as error:
+        await authenticator.authenticate(key)
+    assert error.value.headers["WWW-Authenticate"].startswith("Bearer")
+    return error.value.code
+
+
+@pytest.mark.parametrize("key", [None, "", "pf_unknown"])
+async def test_a_missing_or_unknown_key_is_refused(authenticator: Authenticator, key: str | None) -> None:
+    assert await refused(authenticator, key) == "unauthorized"
+
+
+async def test_a_key_is_looked_up_once_while_fresh(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+    principal = keys.add("k")
+    for _ in range(3):
+        assert await authenticator.authenticate("k") == principal
+    assert keys.asked == 1
+    clock.now += 5
+    await authenticator.authenticate("k")
+    assert keys.asked == 2
+
+
+async def test_a_revocation_holds_after_the_caches_seconds(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+    keys.add("k")
+    await authenticator.authenticate("k")
+    keys.principals.clear()
+    await authenticator.authenticate("k")
+    clock.now += 5
+    assert await refused(authenticator, "k") == "unauthorized"
+
+
+async def test_a_new_key_is_good_at_once_even_if_it_was_tried_before(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+    await refused(authenticator, "k")
+    keys.add("k")
+    clock.now += 5
+    await authenticator.authenticate("k")
+
+
+async def test_with_the_database_away_a_known_key_is_believed_and_an_unknown_one_is_no_401(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    principal = keys.add("k")
+    await authenticator.authenticate("k")
+    keys.away = True
+    clock.now += 200
+    assert await authenticator.authenticate("k") == principal
+    with pytest.raises(DatabaseUnavailable):
+        await authenticator.authenticate("another")
+    clock.now += 200
+    with pytest.raises(DatabaseUnavailable):
+        await authenticator.authenticate("k")
+
+
+async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(authenticator: Authenticator, keys: Keys) -> None:
+    keys.add("k")
+    await authenticator.authenticate("k")
+    for number in range(11_000):
+        with pytest.raises(RequestRefused):
+            await authenticator.authenticate(f"wrong-{number}")
+    asked = keys.asked
+    await authenticator.authenticate("k")
+    assert keys.asked == asked
+
+
+def test_keys_are_random_and_only_their_hash_is_kept() -> None:
+    one, other = new_api_key(), new_api_key()
+    assert one.plain != other.plain
+    assert one.hashed == hash_api_key(one.plain)
+    assert one.plain.encode() not in one.hashed
+    assert len(one.prefix) < len(one.plain) / 3

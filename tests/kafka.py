@@ -1,5 +1,6 @@
 """Kafka as a test sees it: what stands on a topic, read anew each time."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared.topics import TopicName, TopicNames
+
+DEADLINE_SECONDS = 30
 
 
 @asynccontextmanager
@@ -32,11 +35,15 @@ async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committ
 async def records_of(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
-    """Every record that stands on the topic now, partition by partition in order."""
+    """Every record that stands on the topic now, partition by partition in order.
+
+    A commit is answered before its markers are written, partition by partition: transactions that are ending are waited for.
+    """
     topic = TopicNames(topic_prefix)[name]
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:
+        ends = await everything.end_offsets(everything.assignment())
     found: list[ConsumerRecord[Any, Any]] = []
-    async with reader(kafka, topic, isolation_level=isolation_level) as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
+    async with asyncio.timeout(DEADLINE_SECONDS), reader(kafka, topic, isolation_level=isolation_level) as consumer:
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             batches = await consumer.getmany(timeout_ms=200)
             found += [record for partition in sorted(batches) for record in batches[partition]]

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from deploy.local.programs import Program
 
 STOP_SECONDS = 30.0
@@ -47,8 +49,12 @@ class RunningProgram:
         self.process.wait(STOP_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP: alive, connected, silent."""
+        """SIGSTOP: alive, connected, silent. Returns when it is."""
         self.process.send_signal(signal.SIGSTOP)
+        # All of its threads: the signal alone leaves them a moment in which to answer once more
+        deadline = time.monotonic() + STOP_SECONDS
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, f"{self.program.name} does not stop"
 
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)

@@ -49,9 +49,9 @@ async def partition_count(producer: AIOKafkaProducer, topic: str) -> int:
 async def append_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[asyncio.Future[RecordMetadata]]:
-    """Hand records of one partition to the producer, in order; the futures tell when the broker has them.
+    """Hand records of one partition to the producer, in order; the futures tell when the broker has them, or refuses them.
 
-    Raises ValueError for a record that is larger than any batch may be.
+    A batch takes its first record whatever its size: what is larger than its topic's limit is refused by the broker.
     """
     futures: list[asyncio.Future[RecordMetadata]] = []
     batch = producer.create_batch()
@@ -60,8 +60,7 @@ async def append_records(
             continue
         futures.append(await producer.send_batch(batch, topic, partition=partition))
         batch = producer.create_batch()
-        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            raise ValueError(f"a record of {len(value)} bytes fits into no batch")
+        batch.append(timestamp=None, key=key, value=value, headers=headers)
     if batch.record_count():
         futures.append(await producer.send_batch(batch, topic, partition=partition))
     return futures

@@ -66,7 +66,7 @@ async def app(kafka: str, topic_prefix: str, database_url: str) -> FastAPI:
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
         database_url=database_url,
-        schedule_interval_seconds=0.1,  # type: ignore[arg-type]
+        schedule_interval_seconds=0.1,
     )
     return create_app(settings)
 

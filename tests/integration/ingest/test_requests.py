@@ -1,0 +1,192 @@
+"""Imports asked for by topic: once for each request id, whatever is redelivered or crashes in between."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+
+from services.ingest.config import IngestSettings
+from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.identity import new_job_id
+from services.ingest.repository import Claim, Ledger, RequestKey
+from services.ingest.service import TopicRecord
+from services.ingest.transactions import TransactionPool
+from shared.access.directories import WorkspaceDirectory
+from shared.cloudevents import EventType, headers
+from shared.database import Database
+from shared.errors import BrokerUnavailable
+from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected
+from shared.topics import TopicName
+from tests.factories import submitted
+from tests.integration.conftest import Workspace
+from tests.kafka import records_of
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(kafka: str, topic_prefix: str) -> AsyncIterator[TransactionPool]:
+    pool = TransactionPool(IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, transactional_producers=2))
+    await pool.start()
+    yield pool
+    await pool.stop()
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    return Ledger(database)
+
+
+@pytest.fixture
+def handler(ledger: Ledger, workspace: Workspace, pool: TransactionPool) -> ImportRequestsHandler:
+    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool)
+
+
+def request(workspace: Workspace, **fields: Any) -> bytes:
+    document = {"request_id": str(uuid4()), "workspace_id": str(workspace.id), "source": "planner", "rows": [submitted()], **fields}
+    return json.dumps(document).encode()
+
+
+def delivered(value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED) -> "ConsumerRecord[bytes, bytes]":
+    about = headers(EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC))
+    about = [(name, kind.encode() if name == "ce_type" else header) for name, header in about]
+    return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, tuple(about))
+
+
+async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
+    """The codes of the dead letters."""
+    decoded, poison = handler.decode(records)
+    return [letter.reason.code for letter in [*poison, *await handler.process(decoded, poison)]]
+
+
+class Imports:
+    """What stands on the topic `imports`."""
+
+    def __init__(self, kafka: str, prefix: str) -> None:
+        self._kafka = kafka
+        self._prefix = prefix
+
+    async def of(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
+        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
+        events = [IMPORT_EVENT.validate_json(record.value or b"") for record in records]
+        return [event for event in events if event.request_id == request_id]
+
+    async def rows(self, job_id: UUID) -> int:
+        records = await records_of(self._kafka, self._prefix, TopicName.ROWS)
+        return sum(record.key == str(job_id).encode() for record in records)
+
+
+@pytest.fixture
+def imports(kafka: str, topic_prefix: str) -> Imports:
+    return Imports(kafka, topic_prefix)
+
+
+async def test_a_request_becomes_an_import(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
+    assert await handle(handler, delivered(request(workspace, request_id="a", rows=[submitted(), submitted()]))) == []
+    (event,) = await imports.of("a")
+    assert isinstance(event, ImportAccepted)
+    assert (event.workspace_id, event.total_rows, event.source_filename, event.source_type) == (workspace.id, 2, "planner", "json")
+    assert await imports.rows(event.job_id) == 2
+
+
+async def test_a_redelivered_request_is_one_job(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
+    record = delivered(request(workspace, request_id="b"))
+    assert await handle(handler, record, record) == []
+    assert await handle(handler, record) == []
+    assert len(await imports.of("b")) == 1
+
+
+async def test_a_request_id_with_another_body_is_a_dead_letter(
+    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+) -> None:
+    first, second = request(workspace, request_id="c"), request(workspace, request_id="c", rows=[submitted()] * 2)
+    assert await handle(handler, delivered(first), delivered(second)) == ["request_id_reused"]
+    assert await handle(handler, delivered(second)) == ["request_id_reused"]
+    assert len(await imports.of("c")) == 1
+
+
+async def test_a_crash_between_ledger_and_commit_repeats_the_same_job(
+    handler: ImportRequestsHandler, ledger: Ledger, workspace: Workspace, imports: Imports
+) -> None:
+    body, now = request(workspace, request_id="d"), datetime.now(UTC)
+    claim = Claim(RequestKey(workspace.id, "d"), blake2b(body, digest_size=32).digest(), new_job_id(now), now)
+    await ledger.claim([claim])  # and then the process died
+    assert await handle(handler, delivered(body)) == []
+    (event,) = await imports.of("d")
+    assert (event.job_id, event.accepted_at) == (claim.job_id, now)
+
+
+async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
+    ledger: Ledger, workspace: Workspace, pool: TransactionPool, imports: Imports, handler: ImportRequestsHandler
+) -> None:
+    class Committed:
+        async def commit(self, records: list[TopicRecord]) -> None:
+            await pool.commit(records)
+            raise BrokerUnavailable("and then the process died")
+
+    body = request(workspace, request_id="e")
+    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed())
+    with pytest.raises(BrokerUnavailable):
+        await handle(dying, delivered(body))
+    await handle(handler, delivered(body))
+    first, second = await imports.of("e")
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"rows": []}, "empty_import"),
+        ({"rows": [{}] * 501}, "too_many_rows"),
+        ({"rows": "no list"}, "invalid_payload"),
+        ({"rows": None}, "invalid_payload"),
+        ({"rows": [1]}, "invalid_payload"),
+        ({"source": "s" * 256}, "invalid_payload"),
+        ({"source": 7}, "invalid_payload"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_what_http_would_refuse_becomes_a_failed_job(
+    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports, fields: dict[str, Any], code: str
+) -> None:
+    request_id = str(uuid4())
+    record = delivered(request(workspace, request_id=request_id, **fields))
+    assert await handle(handler, record) == []
+    assert await handle(handler, record) == []
+    (event,) = await imports.of(request_id)  # announced once: its id is spent
+    assert isinstance(event, ImportRejected)
+    assert event.error_code == code
+    assert event.error_message
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (None, EventType.IMPORT_REQUESTED),
+        (b"garbage", EventType.IMPORT_REQUESTED),
+        (b"[]", EventType.IMPORT_REQUESTED),
+        (b'{"request_id": "", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}', EventType.IMPORT_REQUESTED),
+        (b'{"request_id": "x", "workspace_id": "nobody"}', EventType.IMPORT_REQUESTED),
+        (b'{"request_id": "a\\u0000b", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}', EventType.IMPORT_REQUESTED),
+        (b"{}", "another.type.v1"),
+    ],
+)
+async def test_invariant_8_a_request_that_names_nothing_is_a_dead_letter(
+    handler: ImportRequestsHandler, value: bytes | None, kind: str
+) -> None:
+    assert await handle(handler, delivered(value, kind=kind)) == ["invalid_record"]
+
+
+async def test_an_unknown_workspace_is_a_dead_letter(handler: ImportRequestsHandler, workspace: Workspace) -> None:
+    assert await handle(handler, delivered(request(workspace, workspace_id=str(uuid4())))) == ["workspace_not_found"]
+
+
+async def test_one_bad_request_holds_up_no_other(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
+    good = delivered(request(workspace, request_id="good"))
+    codes = await handle(handler, delivered(b"garbage"), delivered(request(workspace, workspace_id=str(uuid4()))), good)
+    assert sorted(codes) == ["invalid_record", "workspace_not_found"]
+    assert len(await imports.of("good")) == 1

@@ -29,6 +29,9 @@ class Part(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
+    def trouble(self) -> str | None:
+        """Why it can't do its work now, or None."""
+
 
 class Machinery:
     """What a service does besides answering requests: its lease, producers, consumers and sweepers.
@@ -67,6 +70,7 @@ class Machinery:
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
         troubles = [f"{consumer.name}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
+        troubles += [trouble for part in self._parts if (trouble := part.trouble())]
         return "; ".join(troubles) or None
 
     def start(self) -> None:

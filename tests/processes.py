@@ -49,15 +49,22 @@ class RunningProgram:
         self.process.wait(STOP_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP: alive, connected, silent. Returns when it is."""
-        self.process.send_signal(signal.SIGSTOP)
+        """SIGSTOP to it and its children: alive, connected, silent. Returns when they are."""
+        family = self._family()
+        for process in family:
+            process.suspend()
         # All of its threads: the signal alone leaves them a moment in which to answer once more
         deadline = time.monotonic() + STOP_SECONDS
-        while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:
+        while any(process.is_running() and process.status() != psutil.STATUS_STOPPED for process in family):
             assert time.monotonic() < deadline, f"{self.program.name} does not stop"
 
     def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        for process in self._family():
+            process.resume()
+
+    def _family(self) -> list[psutil.Process]:
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
 
     def terminate(self) -> int:
         """SIGTERM, and wait. Returns the exit code."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
@@ -25,3 +26,11 @@ async def eventually(condition: Callable[[], Any], *, seconds: float = 20, every
         if loop.time() > deadline:
             raise AssertionError(f"not within {seconds} s; last seen: {value!r}")
         await asyncio.sleep(every)
+
+
+def until(condition: Callable[[], object], *, seconds: float = 40) -> None:
+    """The same, for tests that are not asynchronous."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)

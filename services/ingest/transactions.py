@@ -77,6 +77,9 @@ class TransactionPool:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(_drop(slot) for slot in self._slots))
 
+    def trouble(self) -> str | None:
+        return "no transactional producer works" if len(self._renewing) >= len(self._slots) else None
+
     async def commit(self, records: Iterable[TopicRecord]) -> None:
         """Write all of `records`, which share one key, in one transaction.
 

@@ -87,6 +87,9 @@ class RecordProducer:
         if self._producer is not None:
             await self._producer.stop()
 
+    def trouble(self) -> str | None:
+        return "producer: not connected" if self._producer is None else None
+
     async def send(self, topic: str, records: Sequence[Record]) -> None:
         """Records with one key keep their order, unless a retry repeats some. Raises BrokerUnavailable."""
         producer = self._producer

@@ -4,7 +4,6 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +11,7 @@ from sqlalchemy import create_engine, text
 
 from deploy.administration import NewWorkspace
 from shared.database import sqlalchemy_url
-from tests.acceptance.rows import rows_for
+from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.deployment import SERVICES, Deployment, job_of
 
 IMPORTS, ROWS = 24, 100
@@ -49,31 +48,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def submit_until_accepted(client: httpx.Client, rows: list[dict[str, Any]]) -> list[str]:
-    """What a careful client does: again after a 503 or a lost connection. Returns the jobs that it was told of."""
-    told: list[str] = []
-    for _ in range(200):
-        try:
-            answer = client.post("/v1/pins/imports/json", json=rows)
-        except httpx.TransportError:
-            continue
-        if answer.status_code == 202:
-            return [*told, answer.json()["id"]]
-        assert answer.status_code == 503, answer.text
-    raise AssertionError("never accepted")
-
-
 @pytest.mark.parametrize("name", SERVICES)
 def test_invariants_2_and_3_kill_9_of_a_service_loses_and_doubles_nothing(
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, database_url: str, name: str
 ) -> None:
     with killing(pinflow, name, times=3):
-        jobs = [
-            job_id
-            for number in range(IMPORTS)
-            for job_id in submit_until_accepted(client, rows_for(workspace, ROWS, prefix=f"{name}-{number}"))
-        ]
-    assert len(jobs) == IMPORTS
+        jobs = [submit_until_accepted(client, rows_for(workspace, ROWS, prefix=f"{name}-{number}")) for number in range(IMPORTS)]
     for job_id in jobs:
         job = job_of(client, job_id)
         assert job["completed_at"] is not None, pinflow.logs()

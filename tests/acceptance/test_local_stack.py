@@ -1,0 +1,218 @@
+"""The local stack and the `pinflow` command, as a person uses them, in a directory of the test's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deploy.local import gateway
+from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
+from deploy.local.state import read_env
+from tests.deployment import SERVICES
+from tests.factories import submitted
+from tests.waiting import until
+
+PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
+SECONDS = 170
+
+
+class Shell:
+    def __init__(self, home: Path) -> None:
+        self.layout = Layout(home / ".pinflow")
+        self._home = home
+
+    def local(self, command: str) -> "subprocess.CompletedProcess[str]":
+        return self._run([sys.executable, "-m", "deploy.local", command], CHECKOUT)
+
+    def pinflow(self, *arguments: str, stdin: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """`pinflow` as it runs in the folder whose `.pinflow/env` it finds."""
+        return self._run([str(Path(sys.executable).with_name("pinflow")), *arguments], self._home, stdin, variables)
+
+    def _run(
+        self, command: list[str], directory: Path, stdin: str | None = None, variables: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+        environment = {**inherited, HOME_VARIABLE: str(self.layout.directory), **(variables or {})}
+        return subprocess.run(
+            command, cwd=directory, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+
+    @property
+    def env(self) -> dict[str, str]:
+        return read_env(self.layout.env_file)
+
+    def pid(self, name: str) -> int:
+        return int(self.layout.pid_file(name).read_text())
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("home"))
+    up = shell.local("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    yield shell
+    clean = shell.local("clean")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert not shell.layout.directory.exists()
+
+
+@pytest.fixture(scope="module")
+def account(shell: Shell) -> str:
+    listed = json.loads(shell.pinflow("accounts", "list", "--json").stdout)
+    return str(listed[0]["id"])
+
+
+def write(shell: Shell, name: str, rows: list[dict[str, Any]]) -> str:
+    file = shell.layout.directory / name
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    return str(file)
+
+
+def test_up_runs_every_process_under_its_pid_and_writes_the_env(shell: Shell) -> None:
+    assert {name for name in PROCESSES if psutil.pid_exists(shell.pid(name))} == PROCESSES
+    assert all(shell.layout.log_file(name).exists() for name in PROCESSES)
+    names = {"PINFLOW_BASE_URL", "PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID", "PINFLOW_KAFKA_BOOTSTRAP_SERVERS", "PINFLOW_DATABASE_URL"}
+    assert names <= set(shell.env)
+    assert shell.layout.env_file.stat().st_mode & 0o077 == 0
+    assert gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None
+
+
+def test_up_again_does_no_harm(shell: Shell) -> None:
+    before = {name: shell.pid(name) for name in PROCESSES}, shell.env
+    again = shell.local("up")
+    assert "was already up" in again.stdout
+    assert ({name: shell.pid(name) for name in PROCESSES}, shell.env) == before
+
+
+def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
+    before = shell.pid("publisher")
+    os.kill(before, signal.SIGKILL)
+    until(lambda: shell.pid("publisher") != before and gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None)
+
+
+def test_taken_ports_are_stepped_around(shell: Shell, tmp_path: Path) -> None:
+    """While one stack runs, another starts beside it."""
+    other = Shell(tmp_path)
+    try:
+        up = other.local("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert "is taken" in up.stdout
+        assert other.env["PINFLOW_BASE_URL"] != shell.env["PINFLOW_BASE_URL"]
+    finally:
+        assert other.local("clean").returncode == 0
+
+
+def test_down_leaves_no_process_and_up_finds_the_data_again(shell: Shell, account: str) -> None:
+    file = write(shell, "kept.json", [submitted(account_id=account, idempotency_key="kept")])
+    assert shell.pinflow("import", file).returncode == 0
+    pids = [shell.pid(name) for name in (*PROCESSES, "supervisor")]
+    down = shell.local("down")
+    assert down.returncode == 0, down.stderr
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+    assert "not running" in shell.local("down").stdout
+    assert shell.local("status").returncode == 1
+    assert shell.local("up").returncode == 0
+    again = shell.pinflow("import", file, "--json")
+    assert (again.returncode, json.loads(again.stdout)["existing_rows"]) == (0, 1)
+
+
+def test_processes_that_lost_their_supervisor_are_found_and_ended(shell: Shell) -> None:
+    os.kill(shell.pid("supervisor"), signal.SIGKILL)
+    orphan = shell.pid("kafka")
+    up = shell.local("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert "lost its supervisor" in up.stdout
+    assert not psutil.pid_exists(orphan)
+
+
+def test_import_tells_the_outcome_by_table_and_exit_code(shell: Shell, account: str) -> None:
+    good = submitted(account_id=account, idempotency_key="cli-1")
+    assert shell.pinflow("import", write(shell, "good.json", [good])).returncode == 0
+    mixed = shell.pinflow("import", write(shell, "mixed.json", [good, {**good, "title": ""}]))
+    assert mixed.returncode == 1
+    assert "0 created, 1 existing, 1 failed" in mixed.stdout
+    assert "title: must not be blank" in mixed.stdout
+
+
+def test_import_reads_standard_input_and_csv(shell: Shell, account: str) -> None:
+    text = f"account_id,board_id,title,image_url,idempotency_key\n{account},board-1,Shelf,https://cdn.example/s.jpg,cli-csv\n"
+    done = shell.pinflow("import", "-", "--format", "csv", "--json", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["source_type"] == "csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("[]", (), "empty_import"),
+        ("{", (), "invalid_json"),
+        ("[]", ("--api-key", "pf_wrong"), "PINFLOW_API_KEY"),
+    ],
+)
+def test_a_refused_import_is_exit_code_2_with_the_reason(shell: Shell, content: str, arguments: tuple[str, ...], message: str) -> None:
+    file = shell.layout.directory / "refused.json"
+    file.write_text(content, encoding="utf-8")
+    refused = shell.pinflow("import", str(file), *arguments)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+
+
+def test_a_missing_or_nameless_file_is_exit_code_2(shell: Shell) -> None:
+    assert "Can't read" in shell.pinflow("import", "nowhere.json").stderr
+    assert "--format" in shell.pinflow("import", "rows.txt").stderr
+    assert shell.pinflow("import", "rows.txt").returncode == 2
+
+
+def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
+    file = write(shell, "away.json", [submitted()])
+    away = shell.pinflow("import", file, "--base-url", "http://127.0.0.1:9", "--patience", "1")
+    assert (away.returncode, "Nothing answers" in away.stderr) == (3, True)
+    no_database = shell.pinflow("workspaces", "list", PINFLOW_DATABASE_URL="postgresql://pinflow@127.0.0.1:9/pinflow")
+    assert (no_database.returncode, "Postgres does not answer" in no_database.stderr) == (3, True)
+    no_kafka = shell.pinflow("topics", "create", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert (no_kafka.returncode, "Kafka does not answer" in no_kafka.stderr) == (3, True)
+
+
+def test_imports_are_listed_and_shown(shell: Shell, account: str) -> None:
+    file = write(shell, "shown.json", [submitted(account_id=account, idempotency_key="shown", board_id="nowhere")])
+    job = json.loads(shell.pinflow("import", file, "--json").stdout)
+    assert job["id"] in shell.pinflow("imports", "list").stdout
+    shown = shell.pinflow("imports", "show", job["id"])
+    assert "board_not_found" in shown.stdout
+    assert shell.pinflow("imports", "show", "0b7f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01").returncode == 2
+
+
+def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
+    made = json.loads(shell.pinflow("workspaces", "create", "Agency", "--accounts", "2", "--boards", "3", "--json").stdout)
+    assert [len(account["boards"]) for account in made["accounts"]] == [3, 3]
+    assert made["workspace_id"] in shell.pinflow("workspaces", "list").stdout
+    own = {"PINFLOW_WORKSPACE_ID": made["workspace_id"]}
+    key = json.loads(shell.pinflow("keys", "create", "ci", "--scope", "read", "--json", **own).stdout)
+    url = shell.env["PINFLOW_BASE_URL"]
+
+    def status_with(plain: str) -> int:
+        return httpx.get(f"{url}/v1/pins", headers={"X-API-Key": plain}, timeout=10, trust_env=False).status_code
+
+    assert (status_with(made["api_key"]), status_with(key["api_key"])) == (200, 200)
+    assert key["api_key"] not in shell.pinflow("keys", "list", "--json", **own).stdout
+    assert shell.pinflow("keys", "revoke", key["id"]).returncode == 0
+    until(lambda: status_with(key["api_key"]) == 401)
+    account = shell.pinflow("accounts", "add", "Second Shop", **own).stdout.strip()
+    assert shell.pinflow("boards", "add", account, "autumn", **own).returncode == 0
+    assert "autumn" in shell.pinflow("boards", "list", account, **own).stdout
+    twice = shell.pinflow("boards", "add", account, "autumn", **own)
+    assert (twice.returncode, "already exists" in twice.stderr) == (2, True)
+    assert shell.pinflow("boards", "list", account).returncode == 2  # not this workspace's
+
+
+def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
+    assert shell.pinflow("migrate").returncode == 0
+    assert "All topics are there" in shell.pinflow("topics", "create").stdout

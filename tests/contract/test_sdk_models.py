@@ -1,0 +1,40 @@
+"""Every answer has all fields of the SDK's model, and the SDK reads it: field by field, not by luck of one example."""
+
+import pytest
+from pinbridge_sdk.models.pins import BulkPinImportRowResult, ImportJobResponse, PinResponse
+from pinbridge_sdk.models.pinterest import BoardResponse, PinterestAccountResponse
+from pinbridge_sdk.models.schedules import ScheduleResponse
+from pinbridge_sdk.models.system import HealthResponse, ReadinessResponse, RootResponse
+from pydantic import BaseModel
+
+from services.ingest.schemas import ImportAcceptedResponse
+from services.publisher import schemas as publisher
+from services.status import schemas as status
+
+PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
+    (status.ImportJobResponse, ImportJobResponse),
+    (ImportAcceptedResponse, ImportJobResponse),
+    (status.RowResultResponse, BulkPinImportRowResult),
+    (publisher.PinResponse, PinResponse),
+    (publisher.ScheduleResponse, ScheduleResponse),
+    (publisher.AccountResponse, PinterestAccountResponse),
+    (publisher.BoardResponse, BoardResponse),
+    (status.RootResponse, RootResponse),
+    (status.HealthResponse, HealthResponse),
+    (status.ReadinessResponse, ReadinessResponse),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
+def test_no_field_of_the_sdk_is_left_out(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    assert set(theirs.model_fields) <= set(ours.model_fields)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
+def test_nothing_is_null_that_the_sdk_requires(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    def may_be_null(model: type[BaseModel], name: str) -> bool:
+        annotation = model.model_fields[name].annotation
+        return type(None) in getattr(annotation, "__args__", ())
+
+    wrong = [name for name in theirs.model_fields if may_be_null(ours, name) and not may_be_null(theirs, name)]
+    assert wrong == []

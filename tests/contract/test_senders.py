@@ -1,0 +1,54 @@
+"""The same scenarios on the real producer and on its stand-in: what tests learn from the one holds for the other."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+
+from shared.messaging.records import Record, RecordProducer, RecordSender
+from shared.settings import KafkaSettings
+from shared.topics import TopicName, TopicNames
+from tests.fakes import MemorySender
+from tests.kafka import records_of
+
+Kept = Callable[[], Awaitable[list[Record]]]
+
+
+@pytest_asyncio.fixture(params=["memory", "kafka"], loop_scope="module")
+async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) -> AsyncIterator[tuple[RecordSender, Kept]]:
+    topic = TopicNames(topic_prefix)[TopicName.ROWS]
+    if request.param == "memory":
+        memory = MemorySender()
+
+        async def in_memory() -> list[Record]:
+            return [record for partition in memory.topics.get(topic, []) for record in partition]
+
+        yield memory, in_memory
+        return
+
+    async def in_kafka() -> list[Record]:
+        found = await records_of(kafka, topic_prefix, TopicName.ROWS)
+        return [Record(one.key, one.value or b"", list(one.headers)) for one in found]
+
+    producer = RecordProducer(KafkaSettings(kafka_bootstrap_servers=kafka), client_id="contract")
+    await producer.start()
+    yield producer, in_kafka
+    await producer.stop()
+
+
+async def test_records_of_one_key_keep_their_order_and_stay_together(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
+    send, kept = sender
+    records = [Record(f"key-{number % 7}".encode(), str(number).encode(), [("h", b"\xff")]) for number in range(2000)]
+    await send.send(TopicNames(topic_prefix)[TopicName.ROWS], records)
+    found = await kept()
+    assert sorted(found) == sorted(records)
+    for number in range(7):
+        key = f"key-{number}".encode()
+        assert [record for record in found if record.key == key] == [record for record in records if record.key == key]
+
+
+async def test_nothing_to_send_is_fine(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
+    send, kept = sender
+    before = await kept()
+    await send.send(TopicNames(topic_prefix)[TopicName.ROWS], [])
+    assert await kept() == before

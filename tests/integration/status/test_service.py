@@ -1,0 +1,184 @@
+"""The status service as a whole: folds what stands on the topics, answers over HTTP, announces what ended."""
+
+import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest_asyncio
+
+from services.ingest.identity import new_job_id
+from services.status.app import create_app
+from services.status.config import StatusSettings
+from shared.database import Database
+from shared.events import ImportAccepted, ImportRejected, RowsSettled
+from shared.messaging.records import Record, RecordProducer
+from shared.topics import TopicName, TopicNames
+from tests.factories import NOON, created, failed, import_accepted, rows_settled
+from tests.integration.conftest import Workspace, make_workspace
+from tests.kafka import records_of
+from tests.services import running
+from tests.waiting import eventually
+
+
+class Status:
+    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str) -> None:
+        self.http = http
+        self._producer = producer
+        self._kafka = kafka
+        self._prefix = prefix
+
+    async def deliver(self, *events: ImportAccepted | ImportRejected | RowsSettled) -> None:
+        for event in events:
+            name = TopicName.OUTCOMES if isinstance(event, RowsSettled) else TopicName.IMPORTS
+            await self.deliver_bytes(name, event.model_dump_json().encode(), str(event.job_id).encode())
+
+    async def deliver_bytes(self, name: TopicName, value: bytes, key: bytes = b"k") -> None:
+        await self._producer.send(TopicNames(self._prefix)[name], [Record(key, value)])
+
+    async def job(self, workspace: Workspace, job_id: UUID, prefer: str = "wait=10") -> dict[str, Any]:
+        """The job once it is there: its id need not be one that the service waits for."""
+
+        async def there() -> dict[str, Any] | None:
+            answer = await self.http.get(f"/v1/pins/imports/{job_id}", headers={**workspace.headers, "Prefer": prefer})
+            return dict(answer.json()) if answer.status_code == HTTPStatus.OK else None
+
+        return await eventually(there)
+
+    async def announced(self, job_id: UUID) -> list[dict[str, Any]]:
+        records = await records_of(self._kafka, self._prefix, TopicName.JOB_EVENTS)
+        return [event for record in records if (event := json.loads(record.value or b""))["job_id"] == str(job_id)]
+
+    async def records(self, name: TopicName) -> list[Any]:
+        return await records_of(self._kafka, self._prefix, name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def status(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[Status]:
+    settings = StatusSettings(
+        kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url, announce_interval_seconds=0.1
+    )
+    producer = RecordProducer(settings, client_id="test")
+    await producer.start()
+    async with running(create_app(settings)) as http:
+        yield Status(http, producer, kafka, topic_prefix)
+    await producer.stop()
+
+
+async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace) -> None:
+    job = import_accepted(job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=2, source_filename="a.csv")
+    await status.deliver(job, rows_settled(job, created(1)))
+    await eventually(lambda: _processed(status, workspace, job.job_id, 1))
+    await status.deliver(rows_settled(job, failed(2)))
+    ended = await status.job(workspace, job.job_id)
+    assert (ended["status"], ended["created_rows"], ended["failed_rows"]) == ("completed_with_errors", 1, 1)
+    assert [result["row_number"] for result in ended["results"]] == [1, 2]
+    assert (ended["source_filename"], ended["created_at"]) == ("a.csv", "2026-11-23T12:00:00+00:00")
+
+
+async def _processed(status: Status, workspace: Workspace, job_id: UUID, count: int) -> bool:
+    answer = await status.http.get(f"/v1/pins/imports/{job_id}", headers=workspace.headers)
+    return answer.status_code == 200 and answer.json()["processed_rows"] == count
+
+
+async def test_a_job_that_ended_is_announced_once_folded_again_or_not(status: Status, workspace: Workspace) -> None:
+    job = import_accepted(workspace_id=workspace.id, total_rows=1, request_id="req-1")
+    await status.deliver(job, rows_settled(job, created(1)))
+    (event,) = await eventually(lambda: status.announced(job.job_id), every=0.1)
+    assert (event["status"], event["total_rows"], event["created_rows"], event["request_id"]) == ("completed", 1, 1, "req-1")
+    await status.deliver(job, rows_settled(job, created(1)))
+    other = import_accepted(workspace_id=workspace.id, total_rows=1)
+    await status.deliver(other, rows_settled(other, created(1)))
+    await eventually(lambda: status.announced(other.job_id), every=0.1)
+    assert len(await status.announced(job.job_id)) == 1
+
+
+async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(status: Status, workspace: Workspace) -> None:
+    job = import_accepted(workspace_id=workspace.id, total_rows=1)
+    await status.deliver(job, rows_settled(job, failed(1)))
+    await eventually(lambda: status.announced(job.job_id), every=0.1)
+    (record,) = [one for one in await status.records(TopicName.JOB_EVENTS) if str(job.job_id).encode() in (one.value or b"")]
+    headers = {name: value.decode() for name, value in record.headers}
+    assert record.key == str(workspace.id).encode()
+    assert headers.pop("ce_time").endswith("+00:00")
+    assert headers == {
+        "ce_specversion": "1.0",
+        "ce_id": f"{job.job_id}:completed",
+        "ce_source": "/pinflow/status",
+        "ce_type": "pinflow.import.completed.v1",
+        "content-type": "application/json",
+    }
+
+
+async def test_a_rejected_request_is_a_failed_job_and_announced(status: Status, workspace: Workspace) -> None:
+    rejected = ImportRejected(
+        job_id=uuid4(), workspace_id=workspace.id, accepted_at=NOON, request_id="r", error_code="too_many_rows", error_message="501 rows"
+    )
+    await status.deliver(rejected)
+    await eventually(lambda: status.announced(rejected.job_id), every=0.1)
+    job = await status.job(workspace, rejected.job_id)
+    assert (job["status"], job["total_rows"], job["error_message"], job["request_id"]) == ("failed", 0, "501 rows", "r")
+
+
+async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts(status: Status, workspace: Workspace) -> None:
+    job = import_accepted(workspace_id=workspace.id, total_rows=2)
+    refused = rows_settled(job, created(1)).model_dump(mode="json")
+    refused["results"][0]["error_message"] = "a\0b"  # Postgres takes no NUL in a text
+    await status.deliver_bytes(TopicName.OUTCOMES, b"garbage")
+    await status.deliver_bytes(TopicName.IMPORTS, b'{"type": "unheard_of"}')
+    await status.deliver_bytes(TopicName.OUTCOMES, json.dumps(refused).encode())
+    await status.deliver(job, rows_settled(job, created(1), created(2)))
+    assert (await status.job(workspace, job.job_id))["created_rows"] == 2
+
+    async def given_up() -> bool:
+        letters = await status.records(TopicName.DEAD_LETTERS)
+        codes = sorted(dict(letter.headers)["pinflow-error-code"] for letter in letters)
+        return codes == [b"invalid_record", b"invalid_record", b"record_refused"]
+
+    await eventually(given_up, every=0.1)
+
+
+async def test_jobs_are_listed_newest_first_and_filtered(status: Status, workspace: Workspace) -> None:
+    jobs = [import_accepted(job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=1) for _ in range(3)]
+    csv = import_accepted(
+        job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=1, source_type="csv", accepted_at=NOON.replace(hour=13)
+    )
+    await status.deliver(*jobs, csv, rows_settled(jobs[0], created(1)))
+    await status.job(workspace, jobs[0].job_id)
+
+    async def listed(query: str = "") -> tuple[list[str], str]:
+        answer = await status.http.get(f"/v1/pins/imports{query}", headers=workspace.headers)
+        assert all(job["results"] == [] for job in answer.json())
+        return [job["id"] for job in answer.json()], answer.headers["x-total-count"]
+
+    async def all_there() -> bool:
+        return (await listed())[1] == "4"
+
+    await eventually(all_there)
+    ids, _ = await listed()
+    assert ids[0] == str(csv.job_id)
+    assert await listed("?source_type=csv") == ([str(csv.job_id)], "1")
+    assert await listed("?status=completed") == ([str(jobs[0].job_id)], "1")
+    assert await listed("?limit=2&offset=3") == (ids[3:], "4")
+    assert await listed("?limit=1&offset=100") == ([], "4")
+
+
+async def test_invariant_10_another_workspaces_job_is_not_found(status: Status, workspace: Workspace, database: Database) -> None:
+    job = import_accepted(workspace_id=workspace.id, total_rows=1)
+    await status.deliver(job, rows_settled(job, created(1)))
+    await status.job(workspace, job.job_id)
+    other = await make_workspace(database)
+    answer = await status.http.get(f"/v1/pins/imports/{job.job_id}", headers=other.headers)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
+    assert (await status.http.get("/v1/pins/imports", headers=other.headers)).json() == []
+
+
+async def test_readiness_names_who_is_away(status: Status) -> None:
+    answer = await status.http.get("/readyz")
+    report = answer.json()
+    assert (answer.status_code, report["status"], report["database"]) == (503, "unavailable", "ok")
+    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "no answer", "publisher": "no answer"}
+    own = await status.http.get("/internal/readyz")
+    assert own.status_code == 200

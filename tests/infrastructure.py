@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from tests.processes import RunningProgram
 TEMPLATE = "pinflow_test_template"
 ROLE_PASSWORD = "for-tests-only"
 FIRST_PORT = 21_000
+QUICK_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Throughput is not what tests measure."""
 FAST = {"fsync": "off", "shared_buffers": "128MB"}
 """A killed Postgres process loses nothing without fsync; only a machine that loses power would."""
 
@@ -48,12 +50,10 @@ def servers(directory: Path) -> Iterator[Servers]:
 
 
 @contextmanager
-def kafka_server(directory: Path) -> Iterator[tuple[Kafka, RunningProgram]]:
+def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) -> Iterator[tuple[Kafka, RunningProgram]]:
     """A broker of the caller's own, ready."""
     ports = choose({"kafka": FIRST_PORT, "controller": FIRST_PORT + 1000})
-    # C1 only: it is quick to start, and throughput is not what tests measure
-    options = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-    kafka = Kafka(directory / "kafka", ports["kafka"], ports["controller"], options)
+    kafka = Kafka(directory / "kafka", ports["kafka"], ports["controller"], jvm_options)
     running = RunningProgram(kafka.prepare(), directory)
     running.start()
     try:
@@ -64,10 +64,10 @@ def kafka_server(directory: Path) -> Iterator[tuple[Kafka, RunningProgram]]:
 
 
 @contextmanager
-def postgres_server(directory: Path) -> Iterator[tuple[Postgres, RunningProgram]]:
+def postgres_server(directory: Path, settings: Mapping[str, str] = FAST) -> Iterator[tuple[Postgres, RunningProgram]]:
     """A Postgres of the caller's own, ready."""
     port = choose({"postgres": FIRST_PORT + 2000})["postgres"]
-    postgres = Postgres(directory / "postgres", port, uuid4().hex, FAST)
+    postgres = Postgres(directory / "postgres", port, uuid4().hex, dict(settings))
     running = RunningProgram(postgres.prepare(), directory)
     running.start()
     try:

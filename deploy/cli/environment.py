@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from deploy.local.state import read_env
-
 ENV_FILE = Path(".pinflow") / "env"
 
 
@@ -17,3 +15,16 @@ def load_environment(start: Path) -> Path | None:
                 os.environ.setdefault(name, value)
             return file
     return None
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The NAME=value lines of `.pinflow/env`; empty when there is none."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def write_env(path: Path, values: dict[str, str]) -> None:
+    path.touch(mode=0o600)  # it has a key and a password
+    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")

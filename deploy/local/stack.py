@@ -14,12 +14,13 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from deploy.administration import create_workspace
+from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
 from deploy.local.kafka import Kafka
 from deploy.local.layout import Layout, LocalError
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service
-from deploy.local.state import OWNER, State, read_env, write_env
+from deploy.local.state import OWNER, State
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES

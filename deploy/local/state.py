@@ -30,16 +30,3 @@ class State:
     def save(self, path: Path) -> None:
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-
-
-def read_env(path: Path) -> dict[str, str]:
-    """The NAME=value lines of `.pinflow/env`; empty when there is none."""
-    if not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
-
-
-def write_env(path: Path, values: dict[str, str]) -> None:
-    path.touch(mode=0o600)  # it has a key and a password
-    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import httpx
 import psutil
 import pytest
 
+from deploy.cli.environment import read_env
 from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
-from deploy.local.state import read_env
 from tests.deployment import SERVICES
 from tests.factories import submitted
 from tests.waiting import until
 
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
 SECONDS = 170
 
@@ -35,6 +37,15 @@ class Shell:
     def pinflow(self, *arguments: str, stdin: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
         """`pinflow` as it runs in the folder whose `.pinflow/env` it finds."""
         return self._run([str(Path(sys.executable).with_name("pinflow")), *arguments], self._home, stdin, variables)
+
+    def as_in_a_checkout(self, *command: str, stdin: str) -> str:
+        """What the README's examples print: they run in a checkout's folder, with the stack's variables exported."""
+        venv = self._home / ".venv"
+        if not venv.exists():
+            venv.symlink_to(sys.prefix)
+        done = self._run(list(command), self._home, stdin, self.env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _run(
         self, command: list[str], directory: Path, stdin: str | None = None, variables: dict[str, str] | None = None
@@ -188,6 +199,26 @@ def test_imports_are_listed_and_shown(shell: Shell, account: str) -> None:
     shown = shell.pinflow("imports", "show", job["id"])
     assert "board_not_found" in shown.stdout
     assert shell.pinflow("imports", "show", "0b7f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01").returncode == 2
+
+
+def test_the_readmes_curl_creates_two_pins_then_finds_them(shell: Shell) -> None:
+    (example,) = examples("sh")
+    for created, existing in ((2, 0), (0, 2)):
+        job = json.loads(shell.as_in_a_checkout("sh", "-s", stdin=example))
+        assert (job["status"], job["created_rows"], job["existing_rows"]) == ("completed", created, existing)
+        assert all(result["pin_id"] and result["schedule_id"] is None for result in job["results"])
+
+
+def test_the_readmes_python_examples_work_as_they_stand(shell: Shell) -> None:
+    with_sdk, by_kafka = examples("python")
+    assert "completed [(1, " in shell.as_in_a_checkout(".venv/bin/python", "-", stdin=with_sdk)
+    request_id = shell.as_in_a_checkout(".venv/bin/python", "-", stdin=by_kafka).strip()
+    assert request_id
+    until(lambda: "my-system" in shell.pinflow("imports", "list").stdout)
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:

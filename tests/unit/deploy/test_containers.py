@@ -1,0 +1,141 @@
+"""What the container files name exists in the code. No engine is asked: images can't be pulled where the tests run."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from deploy.cli.main import app as cli
+from deploy.local.kafka import PROPERTIES
+from deploy.local.layout import CHECKOUT
+from deploy.migrations.runner import ROLES
+from services.ingest.config import IngestSettings
+from services.publisher.config import PublisherSettings
+from services.status.config import StatusSettings
+from shared.settings import ServiceSettings
+
+COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCKERFILE = (CHECKOUT / "deploy/Dockerfile").read_text(encoding="utf-8")
+CADDYFILE = (CHECKOUT / "deploy/Caddyfile").read_text(encoding="utf-8")
+SETTINGS: dict[str, type[ServiceSettings]] = {"ingest": IngestSettings, "publisher": PublisherSettings, "status": StatusSettings}
+OURS = [name for name, service in SERVICES.items() if service["image"] == "pinflow"]
+
+
+def variables_of(name: str) -> dict[str, str]:
+    return {key: str(value) for key, value in SERVICES[name]["environment"].items()}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_command_exists(name: str) -> None:
+    program, *arguments = SERVICES[name]["command"]
+    if program == "python":
+        assert arguments[0] == "-m"
+        assert find_spec(f"{arguments[1]}.__main__")
+        return
+    command: Any = get_command(cli)
+    for argument in arguments:
+        command = command.commands[argument]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
+    assert set(variables_of(name)) <= fields
+    for variable, value in variables_of(name).items():
+        monkeypatch.setenv(variable, value)
+    SETTINGS[name]()
+
+
+def test_each_service_has_its_own_role_with_the_password_that_migrate_gives_it() -> None:
+    given = variables_of("migrate")
+    for role in ROLES:
+        url = variables_of(role.removeprefix("pinflow_"))["PINFLOW_DATABASE_URL"]
+        assert url.startswith(f"postgresql://{role}:{given[f'{role.upper()}_PASSWORD']}@postgres:5432/")
+
+
+def test_every_variable_of_the_caddyfile_is_set_and_no_other() -> None:
+    assert set(re.findall(r"\{\$(\w+)\}", CADDYFILE)) == set(variables_of("gateway"))
+
+
+def test_upstreams_and_urls_name_a_service_and_the_port_it_listens_on() -> None:
+    named = [value for name, value in variables_of("gateway").items() if name.endswith("_UPSTREAM")]
+    named += [
+        value.removeprefix("http://")
+        for name, value in variables_of("status").items()
+        if name in {"PINFLOW_INGEST_URL", "PINFLOW_PUBLISHER_URL"}
+    ]
+    for address in named:
+        host, port = address.split(":")
+        assert variables_of(host)["PINFLOW_PORT"] == port
+    assert "PINFLOW_HOST=0.0.0.0" in DOCKERFILE
+    published = SERVICES["gateway"]["ports"][0].split(":")[-1]
+    assert variables_of("gateway")["PINFLOW_GATEWAY_ADDRESS"].endswith(f":{published}")
+    assert variables_of("ingest")["PINFLOW_BASE_URL"].endswith(f":{published}")
+
+
+def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
+    assert set(SERVICES["migrate"]["depends_on"]) == {"postgres"}
+    assert set(SERVICES["topics"]["depends_on"]) == {"kafka"}
+    for name in SETTINGS:
+        assert SERVICES[name]["depends_on"] == {one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")}
+        assert "/healthz" in SERVICES[name]["healthcheck"]["test"][-1]
+    assert SERVICES["gateway"]["depends_on"] == {name: {"condition": "service_healthy"} for name in SETTINGS}
+
+
+def test_kafka_is_set_up_as_the_local_stacks() -> None:
+    local = dict(line.split("=", 1) for line in PROPERTIES.splitlines())
+    as_variables = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in local.items()}
+    compose = variables_of("kafka")
+    same = {name for name in as_variables if "{" not in as_variables[name] and name in compose}
+    assert {name: compose[name].lower() for name in same} == {name: as_variables[name].lower() for name in same}
+    assert {name for name in as_variables if "REPLICATION" in name or "MIN_ISR" in name or "AUTO_CREATE" in name} <= set(compose)
+
+
+def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
+    sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    paths = [path for line in sources for path in line.split()]
+    paths += [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ()) if volume.startswith("./")]
+    assert [path for path in paths if not (CHECKOUT / path).exists()] == []
+    kept = {line.removeprefix("!") for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {path for line in sources for path in line.split()}
+    assert copied == kept
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["pinflow"]
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+
+
+def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
+    """Built from what the Dockerfile copies and .dockerignore leaves: without the local stack, of which nothing is imported."""
+    source = tmp_path / "source"
+    for path in ("shared", "services", "deploy"):
+        shutil.copytree(CHECKOUT / path, source / path, ignore=shutil.ignore_patterns("__pycache__", "local"))
+    for path in ("pyproject.toml", "README.md"):
+        shutil.copy(CHECKOUT / path, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, timeout=120, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("pinflow-*.whl")
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    for data in (
+        "services/status/openapi.json",
+        "services/status/docs.html",
+        "deploy/migrations/script.py.mako",
+        "deploy/migrations/versions/0004_status.py",
+    ):
+        assert (unpacked / data).exists(), data
+    code = "import deploy.cli.main, services.ingest.app, services.publisher.app, services.status.app; print(deploy.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(unpacked) in done.stdout

@@ -1,6 +1,7 @@
 """Reading what a client sends: never more than the limit, and JSON as strict as the contract says."""
 
 import json
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -8,6 +9,9 @@ import orjson
 from fastapi import Request
 
 from shared.errors import ErrorCode, RequestRefused
+
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+"""What is read, and thrown away, of a body that is too large. As much as the gateway lets through."""
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
@@ -19,27 +23,36 @@ def require_content_type(request: Request, *accepted: str) -> None:
 
 
 async def read_limited(request: Request, limit_bytes: int) -> bytes:
-    """The whole body, unless it is larger than the limit: that is refused while reading (413), from its announced length if it has one."""
+    """The whole body, never more than the limit in memory. Raises RequestRefused (413) for a larger one."""
+    chunks = request.stream()
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
-        raise too_large(limit_bytes)
+        await _discard(chunks)
+        raise _too_large(limit_bytes)
     body = bytearray()
-    async for chunk in request.stream():
+    async for chunk in chunks:
         body += chunk
         if len(body) > limit_bytes:
-            raise too_large(limit_bytes)
+            body.clear()
+            await _discard(chunks)
+            raise _too_large(limit_bytes)
     return bytes(body)
 
 
-def too_large(limit_bytes: int) -> RequestRefused:
-    # The rest of the body is not read: the connection can't be used again
-    return RequestRefused(
-        ErrorCode.PAYLOAD_TOO_LARGE,
-        f"The body is larger than {limit_bytes} bytes.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        headers={"Connection": "close"},
-        limit_bytes=limit_bytes,
-    )
+async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
+    # Answered while the client still sends, the refusal would be lost: TCP resets a connection that is closed with unread data
+    seen = 0
+    async for chunk in chunks:
+        seen += len(chunk)
+        if seen > MAX_DISCARDED_BYTES:
+            return
+
+
+def _too_large(limit_bytes: int) -> RequestRefused:
+    message = f"The body is larger than {limit_bytes} bytes."
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    # Of what is far too large the rest is not read: the connection can't be used again
+    return RequestRefused(ErrorCode.PAYLOAD_TOO_LARGE, message, status, headers={"Connection": "close"}, limit_bytes=limit_bytes)
 
 
 def parse_json(body: bytes) -> Any:

@@ -49,16 +49,16 @@ async def test_a_job_that_is_there_is_answered_at_once() -> None:
 
 
 async def test_a_young_job_is_waited_for() -> None:
-    assert await JobQueries(Jobs(None, None, RUNNING), lambda: 0.0).get(WORKSPACE, new_job_id(NOW)) == RUNNING
+    assert await JobQueries(Jobs(None, None, RUNNING), lambda: 0.0).get(WORKSPACE, new_job_id(datetime.now(UTC))) == RUNNING
 
 
 async def test_a_young_job_that_does_not_come_is_not_found() -> None:
-    assert (await refusal(JobQueries(Jobs(None), lambda: 0.0), new_job_id(NOW))).code == "not_found"
+    assert (await refusal(JobQueries(Jobs(None), lambda: 0.0), new_job_id(datetime.now(UTC)))).code == "not_found"
 
 
 @pytest.mark.parametrize("lag", [None, 60.0])
 async def test_while_the_fold_lags_a_young_job_is_not_said_to_be_absent(lag: float | None) -> None:
-    refused = await refusal(JobQueries(Jobs(None), lambda: lag), new_job_id(NOW))
+    refused = await refusal(JobQueries(Jobs(None), lambda: lag), new_job_id(datetime.now(UTC)))
     assert (refused.code, refused.status) == ("status_behind", 503)
     assert "Retry-After" in refused.headers
 

@@ -1,0 +1,1 @@
+"""`make bench`: the whole pipeline on real processes, measured from outside."""

@@ -1,0 +1,136 @@
+"""python -m tests.bench [--seconds N]: rows/s, latencies, CPU and memory of every process. Writes .pinflow/bench/latest.json."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.local.layout import CHECKOUT
+from shared.events import MAX_ROWS
+from shared.messaging.admin import create_topics
+from shared.settings import KafkaSettings
+from tests.acceptance.conftest import new_workspace
+from tests.bench.load import Load
+from tests.bench.measure import Usage, cpu_per_row, percentiles, usage
+from tests.deployment import Deployment, deployed
+from tests.infrastructure import fresh_database, kafka_server, postgres_server
+
+RESULT = CHECKOUT / ".pinflow" / "bench" / "latest.json"
+KAFKA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
+"""As in the local stack: the compiler may do its best here."""
+POSTGRES_SETTINGS = {"shared_buffers": "512MB"}
+"""As in the local stack: with fsync."""
+CONCURRENCY = 12
+WARM_UP_SECONDS = 5.0
+IDLE_IMPORTS = 60
+
+
+class Bench:
+    def __init__(self, deployment: Deployment, database_url: str, servers: dict[str, int]) -> None:
+        self._deployment = deployment
+        self._database_url = database_url
+        self._pids = servers | {name: program.process.pid for name, program in deployment.programs.items()} | {"generator": os.getpid()}
+
+    def new_load(self) -> Load:
+        return Load(self._deployment.base_url, new_workspace(self._database_url))
+
+    def usage(self) -> Usage:
+        return usage(self._pids)
+
+    def sustained(self, seconds: float) -> dict[str, Any]:
+        asyncio.run(self.new_load().saturate(WARM_UP_SECONDS, CONCURRENCY))
+        load, before = self.new_load(), self.usage()
+        took = asyncio.run(load.saturate(seconds, CONCURRENCY))
+        return self._report(load, before, took)
+
+    def half_load(self, seconds: float, rows_per_second: float) -> dict[str, Any]:
+        load, before = self.new_load(), self.usage()
+        took = asyncio.run(load.pace(seconds, rows_per_second / 2 / MAX_ROWS))
+        return self._report(load, before, took)
+
+    def idle(self) -> dict[str, Any]:
+        load = self.new_load()
+        asyncio.run(load.one_by_one(IDLE_IMPORTS))
+        return {"imports": load.imports, "accepted_ms": percentiles(load.accepted), "settled_ms": percentiles(load.settled)}
+
+    def _report(self, load: Load, before: Usage, took: float) -> dict[str, Any]:
+        rows, after = load.imports * MAX_ROWS, self.usage()
+        cpu = {name: round(value, 1) for name, value in cpu_per_row(before, after, rows).items()}
+        return {
+            "rows": rows,
+            "refused": load.refused,
+            "seconds": round(took, 1),
+            "rows_per_second": round(rows / took),
+            "accepted_ms": percentiles(load.accepted),
+            "cpu_us_per_row": cpu | {"all but the generator": round(sum(cpu.values()) - cpu["generator"], 1)},
+            "rss_mb": {name: round(size / 2**20) for name, size in after.rss_bytes.items()},
+        }
+
+
+@contextmanager
+def installation() -> Iterator[Bench]:
+    """Servers and services of the benchmark's own, on free ports, with nothing in them."""
+    with tempfile.TemporaryDirectory(prefix="pinflow-bench-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        with (
+            kafka_server(directory, KAFKA_OPTIONS) as (kafka, broker),
+            postgres_server(directory, POSTGRES_SETTINGS) as (postgres, database),
+            fresh_database(postgres.url) as url,
+        ):
+            settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+            asyncio.run(create_topics(settings))
+            servers = {"kafka": broker.process.pid, "postgres": database.process.pid}
+            with deployed(
+                directory, kafka=kafka.bootstrap_servers, database_url=url, topic_prefix=settings.topic_prefix, log_level="WARNING"
+            ) as deployment:
+                yield Bench(deployment, url, servers)
+
+
+def main(seconds: float) -> None:
+    with installation() as bench:
+        report: dict[str, Any] = {"machine": machine(), "idle": bench.idle()}
+        report["sustained"] = bench.sustained(seconds)
+        report["half load"] = bench.half_load(seconds, report["sustained"]["rows_per_second"])
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    def line(name: str, values: dict[str, Any]) -> None:
+        print(f"  {name:22}", "  ".join(f"{key} {value}" for key, value in values.items()))
+
+    for scenario, figures in report.items():
+        plain = {name: value for name, value in figures.items() if not isinstance(value, dict)}
+        print(scenario)
+        line("", plain)
+        for name, values in figures.items():
+            if isinstance(values, dict):
+                line(name, values)
+    print(f"written to {RESULT.relative_to(CHECKOUT)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20, help="length of each loaded scenario")
+    main(parser.parse_args(sys.argv[1:]).seconds)

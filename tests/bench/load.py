@@ -1,0 +1,103 @@
+"""The load: imports of 500 fresh rows each, and how long they take."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+import orjson
+
+from deploy.administration import NewWorkspace
+from shared.events import MAX_ROWS
+from tests.acceptance.rows import rows_for
+from tests.waiting import eventually
+
+TAG = b"0123456789abcdef"
+"""Stands in the prepared body where each import's own mark goes."""
+POLL_SECONDS = 0.004
+SETTLE_SECONDS = 300
+
+
+@dataclass
+class Load:
+    """One workspace's imports against one gateway. Latencies in seconds."""
+
+    base_url: str
+    workspace: NewWorkspace
+    accepted: list[float] = field(default_factory=list)
+    settled: list[float] = field(default_factory=list)
+    imports: int = 0
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self._body = orjson.dumps(rows_for(self.workspace, MAX_ROWS, prefix=TAG.decode()))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        headers = {"X-API-Key": self.workspace.api_key, "Content-Type": "application/json"}
+        async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=60, trust_env=False) as client:
+            yield client
+
+    async def saturate(self, seconds: float, concurrency: int) -> float:
+        """As fast as `concurrency` clients get their 202s, then until all has settled. Returns the seconds that took."""
+        async with self.client() as client:
+            started = time.perf_counter()
+            await asyncio.gather(*(self._submit_until(client, started + seconds) for _ in range(concurrency)))
+            await self._all_settled(client)
+            return time.perf_counter() - started
+
+    async def pace(self, seconds: float, imports_per_second: float) -> float:
+        """Open loop: each import at its due time, whatever became of the one before. Returns the seconds until all has settled."""
+        async with self.client() as client:
+            started = time.perf_counter()
+            due = [started + number / imports_per_second for number in range(int(seconds * imports_per_second))]
+            await asyncio.gather(*(self._submit_at(client, at) for at in due))
+            await self._all_settled(client)
+            return time.perf_counter() - started
+
+    async def one_by_one(self, count: int) -> None:
+        """Idle latency: one import at a time, with irregular gaps; from submission to its end as a client sees it."""
+        rng = random.Random(7)
+        async with self.client() as client:
+            for _ in range(count):
+                await asyncio.sleep(rng.uniform(0.1, 0.5))
+                await self._submit_and_follow(client)
+
+    async def _submit_and_follow(self, client: httpx.AsyncClient) -> None:
+        started = time.perf_counter()
+        job_id = await self._submit(client, started)
+        while True:
+            newest = (await client.get("/v1/pins/imports?limit=1")).json()  # a list has no results: the cheapest look there is
+            if newest and newest[0]["id"] == job_id and newest[0]["completed_at"] is not None:
+                self.settled.append(time.perf_counter() - started)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _submit_until(self, client: httpx.AsyncClient, end: float) -> None:
+        while (now := time.perf_counter()) < end:
+            await self._submit(client, now)
+
+    async def _submit_at(self, client: httpx.AsyncClient, due: float) -> None:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await self._submit(client, due)
+
+    async def _submit(self, client: httpx.AsyncClient, since: float) -> str | None:
+        body = self._body.replace(TAG, uuid4().hex[:16].encode())
+        answer = await client.post("/v1/pins/imports/json", content=body)
+        if answer.status_code != httpx.codes.ACCEPTED:
+            self.refused += 1
+            return None
+        self.accepted.append(time.perf_counter() - since)
+        self.imports += 1
+        return str(answer.json()["id"])
+
+    async def _all_settled(self, client: httpx.AsyncClient) -> None:
+        async def settled() -> bool:
+            answer = await client.get("/v1/pins/imports?limit=1&status=completed")
+            return int(answer.headers["x-total-count"]) >= self.imports
+
+        await eventually(settled, seconds=SETTLE_SECONDS)

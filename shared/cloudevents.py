@@ -16,9 +16,17 @@ class EventType(StrEnum):
 
 def headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
     """The headers of one event. The same fact must carry the same `event_id` however often it is announced."""
+    return [id_header(event_id), *common_headers(event_type, source=source, time=time)]
+
+
+def id_header(event_id: str) -> tuple[str, bytes]:
+    return "ce_id", event_id.encode()
+
+
+def common_headers(event_type: EventType, *, source: str, time: datetime) -> Headers:
+    """All but the id, for many events of one kind."""
     return [
         ("ce_specversion", b"1.0"),
-        ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
         ("ce_type", event_type.encode()),
         ("ce_time", time.astimezone(UTC).isoformat().encode()),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,7 +61,8 @@ class RunningProgram:
 
     def resume(self) -> None:
         for process in self._family():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):  # a child that has ended since
+                process.resume()
 
     def _family(self) -> list[psutil.Process]:
         process = psutil.Process(self.process.pid)

@@ -25,12 +25,13 @@ router = APIRouter(
 )
 
 
-def _imports(request: Request) -> Imports:
+# Dependencies are async: FastAPI hands any other to a thread
+async def _imports(request: Request) -> Imports:
     imports: Imports = request.app.state.imports
     return imports
 
 
-def _limit(request: Request) -> int:
+async def _limit(request: Request) -> int:
     settings: IngestSettings = request.app.state.settings
     return settings.import_body_limit
 

@@ -10,7 +10,7 @@ import orjson
 
 from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
-from shared.cloudevents import EventType, headers
+from shared.cloudevents import EventType, common_headers, headers, id_header
 from shared.events import PinFailed, PinPublished, RowStatus
 from shared.messaging.records import Record
 
@@ -49,14 +49,22 @@ def outbox_record(event: OutboxEvent) -> Record:
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """PinPublished or PinScheduled for every created row, in the rows' order. A redelivered row announces again, under the same id."""
     time = datetime.now(UTC)
-    constant = {kind: headers(kind, event_id="", source=SOURCE, time=time) for kind in (EventType.PIN_PUBLISHED, EventType.PIN_SCHEDULED)}
+    common = {kind: common_headers(kind, source=SOURCE, time=time) for kind in (EventType.PIN_PUBLISHED, EventType.PIN_SCHEDULED)}
+    keys = _Keys()
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
             kind, event_id, event = _of_created(outcome)
-            about = [("ce_id", event_id.encode()), *(header for header in constant[kind] if header[0] != "ce_id")]
-            records.append(Record(str(outcome.ask.row.workspace_id).encode(), orjson.dumps(event), about))
+            records.append(Record(keys[outcome.ask.row.workspace_id], orjson.dumps(event), [id_header(event_id), *common[kind]]))
     return records
+
+
+class _Keys(dict[UUID, bytes]):
+    """Workspace ids as records' keys, each written once."""
+
+    def __missing__(self, workspace_id: UUID) -> bytes:
+        key = self[workspace_id] = str(workspace_id).encode()
+        return key
 
 
 def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:

@@ -32,7 +32,7 @@ class Ports:
         self.access = access
 
 
-def _ports(request: Request) -> Ports:
+async def _ports(request: Request) -> Ports:
     ports: Ports = request.app.state.ports
     return ports
 

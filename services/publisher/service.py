@@ -101,7 +101,7 @@ COLLISION = Failure(ErrorCode.INTERNAL_ERROR, "This idempotency key collides wit
 
 def in_order(rows: Iterable[RowAccepted]) -> list[Ask]:
     """The batch in the order in which rows win their keys: earliest job first, then by row number (invariant 7)."""
-    ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id, row.row_number))
+    ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [Ask(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
 
 
@@ -117,12 +117,13 @@ def failure_of(check: BoardCheck, destination: Destination) -> Failure:
 
 def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], found: Found) -> list[Outcome]:
     """The outcome of each row, the same under any redelivery and any cut into batches (invariant 4)."""
+    if not failing:
+        return [decide(ask, found, None, came_first=False) for ask in asks]
     winners = _positions_of_winners(asks, found)
     outcomes: list[Outcome] = []
     for position, ask in enumerate(asks):
-        refused: Failure | None = None
-        if failing and (check := failing.get(destination := destination_of(ask.row))):
-            refused = failure_of(check, destination)
+        destination = destination_of(ask.row)
+        refused = failure_of(check, destination) if (check := failing.get(destination)) else None
         outcomes.append(decide(ask, found, refused, came_first=winners.get(ask.pin_id, -1) < position))
     return outcomes
 
@@ -134,9 +135,7 @@ def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool)
     this row in the order of the batch: a row that may not be published must not look like a repetition of a later one.
     """
     row = ask.row
-    origin = Origin(row.job_id, row.row_number)
-    failure = found.failures.get(origin)
-    if failure is not None:
+    if found.failures and (failure := found.failures.get(Origin(row.job_id, row.row_number))):
         return _failed(row, failure)
     stored = found.stored.get(ask.pin_id)
     if stored is None:

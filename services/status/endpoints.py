@@ -15,12 +15,12 @@ from shared.http import uuid_or_404
 router = APIRouter(prefix="/v1/pins/imports", tags=["imports"])
 
 
-def _store(request: Request) -> JobStore:
+async def _store(request: Request) -> JobStore:
     store: JobStore = request.app.state.store
     return store
 
 
-def _queries(request: Request) -> JobQueries:
+async def _queries(request: Request) -> JobQueries:
     queries: JobQueries = request.app.state.queries
     return queries
 

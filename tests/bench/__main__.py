@@ -39,7 +39,7 @@ class Bench:
     def __init__(self, deployment: Deployment, database_url: str, servers: dict[str, int]) -> None:
         self._deployment = deployment
         self._database_url = database_url
-        self._pids = servers | {name: program.process.pid for name, program in deployment.programs.items()} | {"generator": os.getpid()}
+        self._pids = servers | {name: program.process.pid for name, program in deployment.programs.items()}
 
     def new_load(self) -> Load:
         return Load(self._deployment.base_url, new_workspace(self._database_url))

@@ -1,5 +1,6 @@
-"""CPU time and memory of each part of an installation, whole process trees, by name."""
+"""CPU time and memory of each part of an installation, whole process trees, and of this process: the load generator."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ class Usage:
 
 def usage(pids: Mapping[str, int]) -> Usage:
     trees = {name: _tree(pid) for name, pid in pids.items()}
+    trees["generator"] = [psutil.Process()]  # all the others are its children
     return Usage(
         {name: sum(_cpu(process) for process in tree) for name, tree in trees.items()},
         {name: sum(_rss(process) for process in tree) for name, tree in trees.items()},
@@ -42,9 +44,10 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """With what its ended children had used, an autovacuum worker's for one."""
+    """With what its ended children had used, an autovacuum worker's for one; but not the generator's, whose ended children are servers."""
     times = process.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    own = float(times.user + times.system)
+    return own if process.pid == os.getpid() else own + float(times.children_user + times.children_system)
 
 
 def _rss(process: psutil.Process) -> int:

@@ -49,7 +49,7 @@ def test_a_command_exists(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {f"PINFLOW_{field.upper()}" for field in SETTINGS[name].model_fields}
-    assert set(variables_of(name)) <= fields
+    assert set(variables_of(name)) - {"PGPASSWORD"} <= fields
     for variable, value in variables_of(name).items():
         monkeypatch.setenv(variable, value)
     SETTINGS[name]()
@@ -58,8 +58,9 @@ def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.Mo
 def test_each_service_has_its_own_role_with_the_password_that_migrate_gives_it() -> None:
     given = variables_of("migrate")
     for role in ROLES:
-        url = variables_of(role.removeprefix("pinflow_"))["PINFLOW_DATABASE_URL"]
-        assert url.startswith(f"postgresql://{role}:{given[f'{role.upper()}_PASSWORD']}@postgres:5432/")
+        variables = variables_of(role.removeprefix("pinflow_"))
+        assert variables["PINFLOW_DATABASE_URL"].startswith(f"postgresql://{role}@postgres:5432/")
+        assert variables["PGPASSWORD"] == given[f"{role.upper()}_PASSWORD"]
 
 
 def test_every_variable_of_the_caddyfile_is_set_and_no_other() -> None:
@@ -108,6 +109,11 @@ def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
     kept = {line.removeprefix("!") for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {path for line in sources for path in line.split()}
     assert copied == kept
+
+
+def test_one_service_builds_the_image_and_the_others_take_it() -> None:
+    assert [name for name in OURS if "build" in SERVICES[name]] == ["migrate"]
+    assert all(SERVICES[name]["pull_policy"] == "never" for name in OURS if name != "migrate")
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:

@@ -80,7 +80,7 @@ class PinContent(Frozen):
     cover_image_asset_id: UUID | None = None
     related_terms: list[str] | None = None
     dominant_color: str | None = None
-    run_at: datetime | None = None
+    run_at: AwareDatetime | None = None
 
 
 class RowAccepted(Event):
@@ -92,8 +92,8 @@ class RowAccepted(Event):
 
     job_id: UUID
     workspace_id: UUID
-    row_number: int
-    accepted_at: datetime
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    accepted_at: AwareDatetime
     fingerprint: UUID
     row: PinContent
 

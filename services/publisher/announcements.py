@@ -11,10 +11,13 @@ import orjson
 from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
 from shared.cloudevents import EventType, common_headers, headers, id_header
-from shared.events import PinFailed, PinPublished, RowStatus
+from shared.errors import ErrorCode
+from shared.events import MAX_REJECTED_VALUE, PinFailed, PinPublished, RowStatus
 from shared.messaging.records import Record
 
 SOURCE = "/pinflow/publisher"
+FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}
+"""Which field of the row a failure is about."""
 RESULTS_IN_A_RECORD = 200
 """Longest keys and messages, every character escaped, still stay below the topic's 1 MiB."""
 
@@ -126,8 +129,17 @@ def _settled(outcome: Created | Existing) -> dict[str, Any]:
 def _failed(outcome: Failed) -> dict[str, Any]:
     code, message = outcome.failure
     result = {"row_number": outcome.row_number, "status": RowStatus.FAILED, "error_code": code, "error_message": message}
-    if outcome.idempotency_key is not None:
-        result["idempotency_key"] = outcome.idempotency_key
+    fault: dict[str, Any] = {"code": code, "message": message}
+    if outcome.row is not None:
+        content = outcome.row.row
+        result["idempotency_key"] = content.idempotency_key
+        if name := FIELDS.get(code):
+            fault |= {
+                "field": name,
+                "message": message.removeprefix(f"{name}: "),
+                "value": str(getattr(content, name))[:MAX_REJECTED_VALUE],
+            }
+    result["errors"] = [fault]
     return result
 
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import NamedTuple
 
 import orjson
+from aiokafka import ConsumerRecord
 from pydantic import TypeAdapter, ValidationError
 
 from services.publisher.announcements import outcome_records, pin_event_records
@@ -16,13 +17,14 @@ from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.records import RecordSender
 from shared.topics import TopicName, TopicNames
+from shared.validation import describe
 
 _parse = RowAccepted.__pydantic_validator__.validate_json
 _name = TypeAdapter(Doomed)
 
 
 class Delivered(NamedTuple):
-    record: object
+    record: "ConsumerRecord[bytes, bytes]"
     row: RowAccepted
 
 
@@ -47,12 +49,13 @@ class RowsHandler:
             try:
                 delivered.append(Delivered(record, _parse(record.value or b"")))
             except ValidationError as error:
-                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, str(error))))
+                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
         return delivered, poison
 
     async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
         doomed = [named for letter in poison if (named := _named(letter.record.value))]
-        settlement = await self._settler.settle([delivered.row for delivered in decoded], doomed)
+        partitions = {delivered.record.partition for delivered in decoded} | {letter.record.partition for letter in poison}
+        settlement = await self._settler.settle([delivered.row for delivered in decoded], doomed, partitions=partitions)
         await asyncio.gather(
             self._producer.send(self._outcomes, outcome_records(settlement.outcomes)),
             self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),

@@ -15,7 +15,7 @@ from services.publisher.schemas import AccountResponse, BoardResponse, PinRespon
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.repository import AccessRepository
 from shared.bodies import parse_json, read_limited, require_content_type
-from shared.errors import not_found
+from shared.errors import ErrorCode, RequestRefused, not_found
 from shared.http import uuid_or_404
 from shared.pins import PinSubmission
 
@@ -42,6 +42,9 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 
 
+FILTERS_TO_COME = {"status", "error_code", "since", "until", "q", "sort", "removed"}
+"""What PinBridge's clients may ask for, and Pinflow can't answer yet."""
+
 _PIN_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PinSubmission.model_json_schema()}}}
 }
@@ -60,15 +63,17 @@ async def create_pin(request: Request, response: Response, who: WriteAccess, pub
 
 @router.get("/v1/pins", tags=["pins"])
 async def list_pins(
+    request: Request,
     response: Response,
     who: ReadAccess,
     publisher: Publisher,
     limit: Limit = 50,
     offset: Offset = 0,
     account_id: UUID | None = None,
-    board_id: Annotated[str | None, Query(max_length=255)] = None,
+    board_id: Annotated[str | None, Query(max_length=255, pattern=r"^[^\x00]*$")] = None,
 ) -> list[PinResponse]:
     """What is published or due, newest first; `X-Total-Count` has the number of all."""
+    _refuse_filters_to_come(request)
     conditions = []
     if account_id is not None:
         conditions.append(table.c.account_id == account_id)
@@ -77,6 +82,12 @@ async def list_pins(
     rows, total = await publisher.store.list_pins(who.workspace_id, limit=limit, offset=offset, conditions=conditions)
     response.headers["X-Total-Count"] = str(total)
     return [PinResponse.of(row, publisher.settings.base_url) for row in rows]
+
+
+def _refuse_filters_to_come(request: Request) -> None:
+    # Ignored, they would answer with the wrong pins
+    for name in FILTERS_TO_COME & request.query_params.keys():
+        raise RequestRefused(ErrorCode.INVALID_PARAMETER, f"{name}: this filter is not supported yet.", parameter=name)
 
 
 @router.get("/v1/pins/{pin_id}", tags=["pins"])

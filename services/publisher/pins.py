@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.publisher.identity import pin_id_of, schedule_id_of
 from services.publisher.repository import PinStore
-from services.publisher.service import PinState, failure_of
+from services.publisher.service import COLLISION, PinState, failure_of
 from shared.access.directories import BoardDirectory
 from shared.access.repository import Destination
 from shared.database import Row
@@ -34,9 +34,9 @@ class Pins:
             if stands is None:
                 failure = failure_of(failing[destination], destination)
                 raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
-            return _usable(stands), False
+            return _usable(stands, workspace_id, content), False
         row, made = await self._store.publish_directly(pin_id, workspace_id, content, fingerprint(content))
-        return _usable(row), made
+        return _usable(row, workspace_id, content), made
 
 
 def parse_pin(document: object) -> PinContent:
@@ -53,7 +53,9 @@ def parse_pin(document: object) -> PinContent:
         raise RequestRefused(code, message, errors=[fault.model_dump() for fault in faults]) from None
 
 
-def _usable(row: Row) -> Row:
+def _usable(row: Row, workspace_id: UUID, content: PinContent) -> Row:
+    if (row["workspace_id"], row["idempotency_key"]) != (workspace_id, content.idempotency_key):
+        raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, COLLISION.error_message, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
         raise _conflict(ErrorCode.PIN_DELETED, "The pin under this key has been deleted; its key stays taken.", row)
     if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:

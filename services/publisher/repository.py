@@ -1,8 +1,8 @@
 """All SQL on the schema `publisher`."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -12,17 +12,30 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.publisher.announcements import OutboxEvent, pin_failed, pin_published
 from services.publisher.models import outbox, pins
-from services.publisher.service import Ask, Doomed, Failed, Failure, Found, Origin, PinState, Stored
+from services.publisher.service import (
+    Ask,
+    Doomed,
+    Failed,
+    Failure,
+    Found,
+    Origin,
+    PinState,
+    Stored,
+    found_of,
+    scheduled_for,
+)
 from shared.database import Database, DriverConnection, Row
 from shared.events import PinContent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# One lock a job, taken before anything else, in order. Without it a publisher that lost its partition in the middle of a batch could
-# record a failure for a row (no such account) while the partition's new owner, for which the account exists by now, publishes it:
-# READ COMMITTED shows neither the other's uncommitted row.
-LOCK_JOBS = "select pg_advisory_xact_lock(k) from unnest(%b::bigint[]) k"
+# One lock a partition, taken before anything else, in order. Without it a publisher that lost its partition in the middle of a batch
+# could record a failure for a row (no such account) while the partition's new owner, for which the account exists by now, publishes
+# it: READ COMMITTED shows neither the other's uncommitted row.
+LOCK_PARTITIONS = "select now(), pg_advisory_xact_lock(%b::int4, p) from unnest(%b::int4[]) p"
+LOCKS = 7_103_548
+"""The class of these locks, apart from those of a single number."""
 
 RECORDED = "select job_id, row_number, error_code, error_message from publisher.row_failures where job_id = any(%b::uuid[])"
 
@@ -66,12 +79,13 @@ INSERT = f"""
     )
     order by r.pin_id, r.position
     on conflict (pin_id) do nothing
-    returning pin_id
 """
 
-# A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured)
+# A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured).
+# What this transaction has inserted is left out: it is known.
 SELECT = f"""
-    select {", ".join(Stored._fields)} from publisher.pins where pin_id = any(%b::uuid[])
+    select {", ".join(Stored._fields)} from publisher.pins
+    where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
 """
 
 RECORD = """
@@ -94,7 +108,9 @@ class PinStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def settle(self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], judge: Judge) -> None:
+    async def settle(
+        self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], partitions: Collection[int], judge: Judge
+    ) -> None:
         """Publish what may be published and read what stands, for a whole batch, in one transaction.
 
         `publishable` are those of `asks`, in order, that passed their checks. When all did, one round trip does it all.
@@ -102,20 +118,20 @@ class PinStore:
         at_once = len(publishable) == len(asks) and not doomed
         async with self._database.pipeline() as driver:
             jobs = {ask.row.job_id for ask in asks} | {row.job_id for row in doomed}
-            await driver.execute(LOCK_JOBS, (sorted(_lock_key(job_id) for job_id in jobs),))
+            locked = await driver.execute(LOCK_PARTITIONS, (LOCKS, sorted(partitions)), binary=True)
             recorded = await driver.execute(RECORDED, (list(jobs),), binary=True)
-            inserted = await driver.execute(INSERT, columns_of(publishable), binary=True)
+            inserted = await driver.execute(INSERT, columns_of(publishable))
             cursor = driver.cursor(binary=True, row_factory=_stored)
             stored = await cursor.execute(SELECT, ([ask.pin_id for ask in asks],))
             if at_once:
                 await driver.commit()
-            found = Found(
-                failures={Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()},
-                inserted=frozenset(pin_id for (pin_id,) in await inserted.fetchall()),
-                stored={one.pin_id: one for one in await stored.fetchall()},
-            )
-            if failures := judge(found):
-                await _record(driver, failures)
+            (now, _), *_rest = await locked.fetchall()
+            failures = {Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()}
+            found = found_of(publishable, failures, {one.pin_id: one for one in await stored.fetchall()}, now)
+            if inserted.rowcount != len(found.inserted):
+                raise AssertionError(f"{inserted.rowcount} pins were inserted, {len(found.inserted)} seem to be new")
+            if new := judge(found):
+                await _record(driver, new)
 
     async def publish_directly(self, pin_id: UUID, workspace_id: UUID, content: PinContent, fingerprint: UUID) -> tuple[Row, bool]:
         """Publish one pin that no import brought. Returns what stands under its key, and whether this call made it.
@@ -160,21 +176,22 @@ class PinStore:
             rows = [dict(row) for row in (await connection.execute(due)).mappings()]
             failures = await check(rows) if rows else {}
             now = (await connection.execute(select(func.now()))).scalar_one()
-            events: list[OutboxEvent] = []
-            for row in rows:
-                change = _change_when_due(failures.get(row["pin_id"]), now)
-                await connection.execute(update(pins).where(pins.c.pin_id == row["pin_id"]).values(**change, updated_at=now))
-                settled = {**row, **change}
-                events.append(pin_published(settled) if change["state"] == PinState.PUBLISHED else pin_failed(settled))
-            if events:
+            changes = {row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows}
+            for change, ids in _alike(changes):
+                await connection.execute(update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now))
+            if rows:
+                events = [_event_when_due({**row, **changes[row["pin_id"]]}) for row in rows]
                 await connection.execute(insert(outbox), [event._asdict() for event in events])
         return len(rows)
 
     async def take_events(self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]) -> int:
         """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay when it raised. Returns how many."""
         async with self._database.transaction() as connection:
-            taken = select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True)
-            statement = delete(outbox).where(outbox.c.id.in_(taken.scalar_subquery())).returning(outbox)
+            # Materialized: as a plain subquery the planner may run it again, and take other rows than it locked
+            taken = (
+                select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True).cte().prefix_with("MATERIALIZED")
+            )
+            statement = delete(outbox).where(outbox.c.id.in_(select(taken.c.id))).returning(outbox)
             rows = (await connection.execute(statement)).mappings().all()
             ordered = sorted(rows, key=lambda row: row["id"])
             if ordered:
@@ -217,6 +234,18 @@ def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:
     return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
 
 
+def _alike(changes: Mapping[UUID, dict[str, Any]]) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
+    """The changes, each with all the pins that it is for: nearly always one for all."""
+    groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
+    for pin_id, change in changes.items():
+        groups[tuple(change.items())].append(pin_id)
+    return ((dict(change), ids) for change, ids in groups.items())
+
+
+def _event_when_due(pin: Row) -> OutboxEvent:
+    return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)
+
+
 def columns_of(asks: Collection[Ask]) -> list[list[Any]]:
     """The batch, column by column, in the order of COLUMNS."""
     if not asks:
@@ -237,8 +266,7 @@ def columns_of(asks: Collection[Ask]) -> list[list[Any]]:
                 row.fingerprint,
                 row.job_id,
                 row.row_number,
-                # In the future when the import was accepted: scheduled. A clock that moves must not decide it
-                pin.run_at if pin.run_at is not None and pin.run_at > row.accepted_at else None,
+                scheduled_for(row),
                 # A microsecond a row gives each its place in lists without another column in their index
                 start + row.row_number,
                 pin.idempotency_key,
@@ -263,7 +291,3 @@ def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
 async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:
     rows = [(one.job_id, one.row_number, one.failure.error_code, one.failure.error_message) for one in failures]
     await driver.execute(RECORD, [list(column) for column in zip(*rows, strict=True)])
-
-
-def _lock_key(job_id: UUID) -> int:
-    return int.from_bytes(blake2b(job_id.bytes, digest_size=8).digest(), signed=True)

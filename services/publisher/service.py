@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
+
+from pydantic import Field
 
 from services.publisher.identity import pin_id_of, schedule_id_of
 from shared.access.repository import BoardCheck, Destination
 from shared.errors import ErrorCode
-from shared.events import RowAccepted
+from shared.events import MAX_ROWS, RowAccepted
 
 
 class PinState(StrEnum):
@@ -61,7 +63,7 @@ class Doomed(NamedTuple):
 
     job_id: UUID
     workspace_id: UUID
-    row_number: int
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,13 @@ class Existing(NamedTuple):
 
 
 class Failed(NamedTuple):
+    """`row` is None for one that can't be read."""
+
     job_id: UUID
     workspace_id: UUID
     row_number: int
-    idempotency_key: str | None
     failure: Failure
+    row: RowAccepted | None = None
 
 
 Outcome = Created | Existing | Failed
@@ -103,6 +107,35 @@ def in_order(rows: Iterable[RowAccepted]) -> list[Ask]:
     """The batch in the order in which rows win their keys: earliest job first, then by row number (invariant 7)."""
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [Ask(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
+
+
+def scheduled_for(row: RowAccepted) -> datetime | None:
+    """When the row is to be published, if that lay in the future when its import was accepted: a clock that moves must not decide it."""
+    run_at = row.row.run_at
+    return run_at if run_at is not None and run_at > row.accepted_at else None
+
+
+def found_of(
+    publishable: Iterable[Ask], failures: Mapping[Origin, Failure], standing: Mapping[UUID, Stored], settled_at: datetime
+) -> Found:
+    """What the store holds after the batch. `standing` stood there before; of the rest, the first in order of each key was inserted.
+
+    What was inserted is known from the rows themselves: reading it back costs as much as inserting it.
+    """
+    stored = dict(standing)
+    inserted = set()
+    for ask in publishable:
+        if ask.pin_id not in stored and not (failures and Origin(ask.row.job_id, ask.row.row_number) in failures):
+            stored[ask.pin_id] = _as_stored(ask, settled_at)
+            inserted.add(ask.pin_id)
+    return Found(failures, frozenset(inserted), stored)
+
+
+def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
+    row, run_at = ask.row, scheduled_for(ask.row)
+    published_at = settled_at if run_at is None else None
+    key = row.row.idempotency_key
+    return Stored(ask.pin_id, row.workspace_id, key, row.job_id, row.row_number, row.fingerprint, run_at, published_at)
 
 
 def destination_of(row: RowAccepted) -> Destination:
@@ -182,4 +215,4 @@ def _positions_of_winners(asks: Sequence[Ask], found: Found) -> dict[UUID, int]:
 
 
 def _failed(row: RowAccepted, failure: Failure) -> Failed:
-    return Failed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, failure)
+    return Failed(row.job_id, row.workspace_id, row.row_number, failure, row)

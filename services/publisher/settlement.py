@@ -28,7 +28,9 @@ log = structlog.get_logger()
 
 
 class Store(Protocol):
-    async def settle(self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], judge: Judge) -> None: ...
+    async def settle(
+        self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], partitions: Collection[int], judge: Judge
+    ) -> None: ...
 
 
 class Boards(Protocol):
@@ -49,50 +51,67 @@ class Settler:
         self._store = store
         self._boards = boards
 
-    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()) -> Settlement:
-        settlement = Settlement()
+    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = (), *, partitions: Collection[int]) -> Settlement:
+        """`partitions` are those of the topic that the batch came from: no two publishers settle one of them at the same time."""
         failing = await self._boards.failing({destination_of(row) for row in rows})
-        await self._settle(in_order(rows), failing, doomed, settlement)
-        return settlement
+        settlement = _Settling(self._store, failing, partitions)
+        await settlement.settle(in_order(rows))
+        await settlement.give_up(doomed)
+        return settlement.result
 
-    async def _settle(
-        self, asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], doomed: Sequence[Doomed], settlement: Settlement
-    ) -> None:
+
+class _Settling:
+    """One batch on its way."""
+
+    def __init__(self, store: Store, failing: Mapping[Destination, BoardCheck], partitions: Collection[int]) -> None:
+        self._store = store
+        self._failing = failing
+        self._partitions = partitions
+        self.result = Settlement()
+
+    async def settle(self, asks: Sequence[Ask]) -> None:
+        if not asks:
+            return
         outcomes: list[Outcome] = []
 
         def judge(found: Found) -> list[Failed]:
-            outcomes.extend(decide_all(asks, failing, found))
+            outcomes.extend(decide_all(asks, self._failing, found))
+            return new_failures(outcomes, found)
+
+        failing = self._failing
+        publishable = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
+        try:
+            await self._store.settle(asks, publishable, (), self._partitions, judge)
+        except Refused as refusal:
+            await self._bisect(asks, refusal)
+        else:
+            self.result.outcomes += outcomes
+
+    async def give_up(self, doomed: Sequence[Doomed]) -> None:
+        """Record the rows as failed, unless they are already."""
+        if not doomed:
+            return
+        outcomes: list[Outcome] = []
+
+        def judge(found: Found) -> list[Failed]:
             outcomes.extend(_failed(row, found) for row in doomed)
             return new_failures(outcomes, found)
 
-        publishable = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
-        try:
-            await self._store.settle(asks, publishable, doomed, judge)
-        except Refused as refusal:
-            await self._bisect(asks, failing, doomed, settlement, refusal)
-        else:
-            settlement.outcomes += outcomes
+        await self._store.settle((), (), doomed, self._partitions, judge)
+        self.result.outcomes += outcomes
 
-    async def _bisect(
-        self,
-        asks: Sequence[Ask],
-        failing: Mapping[Destination, BoardCheck],
-        doomed: Sequence[Doomed],
-        settlement: Settlement,
-        refusal: Refused,
-    ) -> None:
+    async def _bisect(self, asks: Sequence[Ask], refusal: Refused) -> None:
         """Postgres would not take something in the batch: find the row, and let the others settle."""
         if len(asks) > 1:
             middle = len(asks) // 2
-            await self._settle(asks[:middle], failing, doomed, settlement)
-            await self._settle(asks[middle:], failing, (), settlement)
+            await self.settle(asks[:middle])
+            await self.settle(asks[middle:])
             return
-        (ask,) = asks
-        log.error("row_refused", job_id=str(ask.row.job_id), row_number=ask.row.row_number, error=str(refusal))
-        settlement.refused.append((ask.row, str(refusal)))
-        await self._settle((), failing, (*doomed, Doomed(ask.row.job_id, ask.row.workspace_id, ask.row.row_number)), settlement)
+        row = asks[0].row
+        log.error("row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal))
+        self.result.refused.append((row, str(refusal)))
+        await self.give_up([Doomed(row.job_id, row.workspace_id, row.row_number)])
 
 
 def _failed(row: Doomed, found: Found) -> Failed:
-    failure = found.failures.get(Origin(row.job_id, row.row_number), UNREADABLE)
-    return Failed(row.job_id, row.workspace_id, row.row_number, None, failure)
+    return Failed(*row, found.failures.get(Origin(row.job_id, row.row_number), UNREADABLE))

@@ -13,6 +13,8 @@ from shared.errors import DatabaseUnavailable, ErrorCode, RequestRefused
 from shared.settings import ServiceSettings
 
 MOST_KEYS = 10_000
+PATIENCE_SECONDS = 0.5
+"""How long a key that was good before waits for a database that does not answer."""
 
 
 class PrincipalSource(Protocol):
@@ -22,6 +24,11 @@ class PrincipalSource(Protocol):
 class _Checked(NamedTuple):
     principal: Principal | None
     at: float
+
+
+class _Asking(NamedTuple):
+    task: "asyncio.Task[_Checked]"
+    since: float
 
 
 class _Recent:
@@ -46,8 +53,8 @@ class _Recent:
 class Authenticator:
     """Checks keys against the database, at most once in `access_cache_seconds` for each.
 
-    While the database is away a key that was good before is believed for `access_stale_seconds`: imports go on. Known and
-    unknown keys are kept apart, so that a stream of garbage can't push good keys out.
+    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is believed for `access_stale_seconds`:
+    imports go on. Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out.
     """
 
     def __init__(self, source: PrincipalSource, settings: ServiceSettings, clock: Clock = time.monotonic) -> None:
@@ -57,7 +64,7 @@ class Authenticator:
         self._clock = clock
         self._known = _Recent()
         self._unknown = _Recent()
-        self._asking: dict[bytes, asyncio.Task[_Checked]] = {}
+        self._asking: dict[bytes, _Asking] = {}
 
     async def authenticate(self, plain_key: str | None) -> Principal:
         """Raises RequestRefused (401), or DatabaseUnavailable when it can't be known: never 401 for that."""
@@ -72,21 +79,29 @@ class Authenticator:
         return answer.principal
 
     async def _ask(self, key_hash: bytes) -> _Checked:
-        # Many requests with one key that is no longer fresh ask once; shielded, as the first of them may be cancelled
-        task = self._asking.get(key_hash)
-        if task is None:
-            task = self._asking[key_hash] = asyncio.create_task(self._look_up(key_hash))
+        # Many requests with one key that is no longer fresh ask once; a task of its own, as the first of them may be cancelled
+        asking = self._asking.get(key_hash)
+        if asking is None:
+            task = asyncio.create_task(self._look_up(key_hash))
+            asking = self._asking[key_hash] = _Asking(task, self._clock())
             task.add_done_callback(lambda _: self._asking.pop(key_hash, None))
-        return await asyncio.shield(task)
+        before = self._believed(key_hash)
+        if before is None:
+            return await asyncio.shield(asking.task)
+        done, _ = await asyncio.wait({asking.task}, timeout=max(0.0, asking.since + PATIENCE_SECONDS - self._clock()))
+        return asking.task.result() if done else before
+
+    def _believed(self, key_hash: bytes) -> _Checked | None:
+        before = self._known.get(key_hash)
+        return before if before is not None and self._clock() - before.at <= self._stale_seconds else None
 
     async def _look_up(self, key_hash: bytes) -> _Checked:
         try:
             principal = await self._source.find_principal(key_hash)
         except DatabaseUnavailable:
-            before = self._known.get(key_hash)
-            if before is None or self._clock() - before.at > self._stale_seconds:
-                raise
-            return before
+            if before := self._believed(key_hash):
+                return before
+            raise
         answer = _Checked(principal, self._clock())
         if principal is None:
             self._known.forget(key_hash)

@@ -72,7 +72,9 @@ class AccessRepository:
 
     async def check_boards(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
         """What each destination is, in one statement."""
-        asked = list(destinations)
+        # Postgres' text holds no NUL: such a board is on no account, and must not fail the question about the others
+        asked = [one for one in destinations if "\0" not in one.board_id]
+        impossible = {one: BoardCheck.NO_BOARD for one in destinations if "\0" in one.board_id}
         values = {
             "workspaces": [one.workspace_id for one in asked],
             "accounts": [one.account_id for one in asked],
@@ -80,7 +82,7 @@ class AccessRepository:
         }
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_CHECK, values)).all()
-        return {
+        return impossible | {
             Destination(row.workspace_id, row.account_id, row.board_id): _board_check(has_account=row.has_account, has_board=row.has_board)
             for row in rows
         }

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -16,7 +17,7 @@ from services.publisher.config import PublisherSettings
 from services.publisher.identity import pin_id_of, schedule_id_of
 from shared.access.keys import Scope
 from shared.database import Database
-from shared.events import RowAccepted, RowResult, RowsSettled
+from shared.events import Fault, RowAccepted, RowResult, RowsSettled
 from shared.messaging.records import Record, RecordProducer
 from shared.topics import TopicName, TopicNames
 from tests.factories import row_accepted, submitted
@@ -138,7 +139,33 @@ async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(publis
     (result,) = await settled(publisher, row.job_id)
     assert (result.status, result.error_code) == ("failed", "internal_error")
     letters = await publisher.records(TopicName.DEAD_LETTERS)
-    assert {letter.value for letter in letters} == {json.dumps(document).encode(), b"\x00garbage"}
+    assert {letter.value for letter in letters} >= {json.dumps(document).encode(), b"\x00garbage"}
+
+
+@pytest.mark.parametrize(("field", "value"), [("row_number", 2**31), ("row_number", 0), ("accepted_at", "2026-11-23T12:00:00")])
+async def test_invariant_8_a_row_that_ingest_never_writes_holds_up_nobody(
+    publisher: Publisher, workspace: Workspace, field: str, value: object
+) -> None:
+    foreign = json.dumps({**json.loads(row_of(workspace).model_dump_json()), field: value}).encode()
+    await publisher.deliver_bytes(foreign)
+    row = row_of(workspace)
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    assert result.status == "created"
+
+    async def kept() -> bool:
+        return foreign in {letter.value for letter in await publisher.records(TopicName.DEAD_LETTERS)}
+
+    await eventually(kept, every=0.1)
+
+
+async def test_a_row_that_fails_here_tells_its_fault_as_validation_does(publisher: Publisher, workspace: Workspace) -> None:
+    row = row_of(workspace, board_id="nowhere")
+    await publisher.deliver(row)
+    (result,) = await settled(publisher, row.job_id)
+    assert result.error_message == "board_id: no board nowhere on this account"
+    fault = Fault(code="board_not_found", field="board_id", message="no board nowhere on this account", value="nowhere")
+    assert result.errors == [fault]
 
 
 async def test_a_row_for_later_is_scheduled_then_published_when_due(publisher: Publisher, workspace: Workspace) -> None:
@@ -236,6 +263,14 @@ async def test_pins_are_listed_newest_first_in_pages(publisher: Publisher, works
     rest = await publisher.http.get("/v1/pins?limit=2&offset=2", headers=workspace.headers)
     assert page.headers["x-total-count"] == "3"
     assert [pin["idempotency_key"] for pin in [*page.json(), *rest.json()]] == ["page-2", "page-1", "page-0"]
+
+
+@pytest.mark.parametrize(
+    "query", ["sort=title", "status=failed", "q=x", "board_id=%00", "limit=0", "limit=201", "offset=-1", "account_id=x"]
+)
+async def test_what_a_list_cannot_answer_is_refused(publisher: Publisher, workspace: Workspace, query: str) -> None:
+    answer = await publisher.http.get(f"/v1/pins?{query}", headers=workspace.headers)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
 async def test_a_pin_from_an_asset_answers_with_its_address(publisher: Publisher, workspace: Workspace) -> None:

@@ -20,13 +20,24 @@ from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 
 
+class Partition:
+    """What one publisher settles that has this partition."""
+
+    def __init__(self, settler: Settler, number: int) -> None:
+        self._settler = settler
+        self._number = number
+
+    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()) -> Settlement:
+        return await self._settler.settle(rows, doomed, partitions={self._number})
+
+
 @pytest.fixture
-def settler(database: Database, workspace: Workspace) -> Settler:
+def settler(database: Database, workspace: Workspace) -> Partition:
     return new_settler(database, workspace)
 
 
-def new_settler(database: Database, workspace: Workspace) -> Settler:
-    return Settler(PinStore(database), BoardDirectory(workspace.access))
+def new_settler(database: Database, workspace: Workspace, partition: int = 0) -> Partition:
+    return Partition(Settler(PinStore(database), BoardDirectory(workspace.access)), partition)
 
 
 def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
@@ -47,13 +58,13 @@ async def publications(database: Database, workspace: Workspace) -> int:
         return int((await connection.execute(query, {"id": workspace.id})).scalar_one())
 
 
-async def test_a_row_is_published_under_the_id_of_its_key(settler: Settler, workspace: Workspace) -> None:
+async def test_a_row_is_published_under_the_id_of_its_key(settler: Partition, workspace: Workspace) -> None:
     row = row_of(workspace)
     settlement = await settler.settle([row])
     assert told(settlement.outcomes) == [("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))]
 
 
-async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Settler, workspace: Workspace, database: Database) -> None:
+async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Partition, workspace: Workspace, database: Database) -> None:
     job = uuid4()
     rows = [row_of(workspace, job_id=job, row_number=number) for number in range(1, 6)]
     rows.append(row_of(workspace, job_id=job, row_number=6, board_id="gone"))
@@ -64,7 +75,7 @@ async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Se
     assert await publications(database, workspace) == 5
 
 
-async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Settler, workspace: Workspace) -> None:
+async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Partition, workspace: Workspace) -> None:
     first, second = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k")
     await settler.settle([first])
     settlement = await settler.settle([second])
@@ -73,7 +84,7 @@ async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Settle
     assert outcome.stored.origin_job_id == first.job_id
 
 
-async def test_an_existing_row_with_other_content_says_so(settler: Settler, workspace: Workspace) -> None:
+async def test_an_existing_row_with_other_content_says_so(settler: Partition, workspace: Workspace) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k")])
     same, other = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k", title="Other")
     settlement = await settler.settle([same, other])
@@ -81,7 +92,7 @@ async def test_an_existing_row_with_other_content_says_so(settler: Settler, work
     assert by_job == {same.job_id: True, other.job_id: False}
 
 
-async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(settler: Settler, workspace: Workspace) -> None:
+async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(settler: Partition, workspace: Workspace) -> None:
     early, late = uuid4(), uuid4()
     rows = [
         row_of(workspace, job_id=late, row_number=1, accepted_at=NOON + timedelta(seconds=1), idempotency_key="k"),
@@ -93,13 +104,13 @@ async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row
     assert winners == [(early, 2)]
 
 
-async def test_invariant_10_workspaces_do_not_share_keys(settler: Settler, workspace: Workspace, database: Database) -> None:
+async def test_invariant_10_workspaces_do_not_share_keys(settler: Partition, workspace: Workspace, database: Database) -> None:
     other = await make_workspace(database)
     settlement = await settler.settle([row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")])
     assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "created"]
 
 
-async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(settler: Settler, workspace: Workspace) -> None:
+async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(settler: Partition, workspace: Workspace) -> None:
     past = row_of(workspace, run_at="2026-11-23T11:59:59Z")
     future = row_of(workspace, run_at="2026-11-23T12:00:01Z", job_id=uuid4(), accepted_at=NOON + timedelta(milliseconds=1))
     settlement = await settler.settle([past, future])
@@ -110,7 +121,7 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(se
     ]
 
 
-async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Settler, workspace: Workspace) -> None:
+async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Partition, workspace: Workspace) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k", board_id="gone")])
     settlement = await settler.settle([row_of(workspace, idempotency_key="k")])
     assert isinstance(settlement.outcomes[0], Created)
@@ -119,19 +130,19 @@ async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Settler, wo
 @pytest.mark.parametrize(
     ("fields", "code"), [({"account_id": str(uuid4())}, "account_not_found"), ({"board_id": "gone"}, "board_not_found")]
 )
-async def test_an_unknown_destination_fails_the_row(settler: Settler, workspace: Workspace, fields: dict[str, str], code: str) -> None:
+async def test_an_unknown_destination_fails_the_row(settler: Partition, workspace: Workspace, fields: dict[str, str], code: str) -> None:
     settlement = await settler.settle([row_of(workspace, **fields)])
     assert told(settlement.outcomes) == [("failed", code)]
 
 
-async def test_invariant_10_another_workspaces_account_is_unknown(settler: Settler, workspace: Workspace, database: Database) -> None:
+async def test_invariant_10_another_workspaces_account_is_unknown(settler: Partition, workspace: Workspace, database: Database) -> None:
     other = await make_workspace(database)
     settlement = await settler.settle([row_of(workspace, account_id=str(other.account_id))])
     assert told(settlement.outcomes) == [("failed", "account_not_found")]
 
 
 async def test_invariant_4_a_failed_row_redelivered_after_its_cause_has_gone_is_still_failed(
-    settler: Settler, workspace: Workspace, database: Database
+    settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     row = row_of(workspace, board_id="soon")
     await settler.settle([row])
@@ -152,7 +163,7 @@ async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_
     assert isinstance(again.outcomes[0], Created)
 
 
-async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(settler: Settler, workspace: Workspace) -> None:
+async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(settler: Partition, workspace: Workspace) -> None:
     job = uuid4()
     bad = row_of(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
     good = row_of(workspace, job_id=job, row_number=2, idempotency_key="k")
@@ -163,7 +174,7 @@ async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_bat
     assert [kind for kind, _ in told(alone.outcomes)] == ["failed"]
 
 
-async def test_a_doomed_row_is_failed_and_recorded(settler: Settler, workspace: Workspace) -> None:
+async def test_a_doomed_row_is_failed_and_recorded(settler: Partition, workspace: Workspace) -> None:
     doomed = Doomed(uuid4(), workspace.id, 7)
     good = row_of(workspace)
     settlement = await settler.settle([good], [doomed])
@@ -172,7 +183,7 @@ async def test_a_doomed_row_is_failed_and_recorded(settler: Settler, workspace: 
     assert told((await settler.settle([now_readable])).outcomes) == [("failed", "internal_error")]
 
 
-async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Settler, workspace: Workspace) -> None:
+async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Partition, workspace: Workspace) -> None:
     rows = [row_of(workspace) for _ in range(9)]
     poison = row_of(workspace)
     poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
@@ -183,7 +194,14 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Sett
     assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]
 
 
-async def test_a_collision_of_ids_does_not_go_unseen(settler: Settler, workspace: Workspace, database: Database) -> None:
+async def test_a_board_that_no_database_can_hold_fails_its_row_alone(settler: Partition, workspace: Workspace) -> None:
+    row = row_of(workspace)
+    impossible = row.model_copy(update={"row": row.row.model_copy(update={"board_id": "a\0b"})})
+    settlement = await settler.settle([impossible, row_of(workspace)])
+    assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "failed"]
+
+
+async def test_a_collision_of_ids_does_not_go_unseen(settler: Partition, workspace: Workspace, database: Database) -> None:
     row = row_of(workspace)
     await settler.settle([row])
     async with database.transaction() as connection:
@@ -199,7 +217,7 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
         job = UUID(int=number)
         return [row_of(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}") for n in range(300)]
 
-    settlers = [new_settler(database, workspace) for _ in range(4)]
+    settlers = [new_settler(database, workspace, partition) for partition in range(4)]
     batches = [batch(1), list(reversed(batch(2))), batch(3), list(reversed(batch(4)))]
     settlements: list[Settlement] = await asyncio.gather(*(one.settle(rows) for one, rows in zip(settlers, batches, strict=True)))
     outcomes = [outcome for settlement in settlements for outcome in settlement.outcomes]

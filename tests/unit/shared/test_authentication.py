@@ -1,14 +1,17 @@
 """How long a key is believed: fresh, revoked, and while the database is away."""
 
+import asyncio
 from uuid import uuid4
 
 import pytest
 
+from shared.access import authentication
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.repository import Principal
 from shared.errors import DatabaseUnavailable, RequestRefused
 from shared.settings import ServiceSettings
+from tests.waiting import eventually
 
 
 class Keys:
@@ -18,9 +21,12 @@ class Keys:
         self.principals: dict[bytes, Principal] = {}
         self.away = False
         self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
         self.asked += 1
+        await self.answers.wait()
         if self.away:
             raise DatabaseUnavailable("away")
         return self.principals.get(key_hash)
@@ -73,6 +79,31 @@ async def test_a_key_is_looked_up_once_while_fresh(authenticator: Authenticator,
     clock.now += 5
     await authenticator.authenticate("k")
     assert keys.asked == 2
+
+
+async def test_a_known_key_does_not_wait_for_a_silent_database(
+    authenticator: Authenticator, keys: Keys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "PATIENCE_SECONDS", 0.01)
+    principal = keys.add("k")
+    await authenticator.authenticate("k")
+    clock.now += 5
+    keys.answers.clear()
+    assert await authenticator.authenticate("k") == principal
+    clock.now += 1
+    assert await authenticator.authenticate("k") == principal
+    assert keys.asked == 2  # the question still stands; nobody asks again
+    keys.principals.clear()
+    keys.answers.set()
+
+    async def revoked() -> bool:
+        try:
+            await authenticator.authenticate("k")
+        except RequestRefused:
+            return True
+        return False
+
+    await eventually(revoked)
 
 
 async def test_a_revocation_holds_after_the_caches_seconds(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:

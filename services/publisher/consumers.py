@@ -11,6 +11,7 @@ from services.publisher.announcements import outcome_records, pin_event_records
 from services.publisher.service import Created, Doomed, Existing, Outcome
 from services.publisher.settlement import Settler
 from shared import metrics
+from shared.decoding import quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import RowAccepted, RowStatus
 from shared.messaging.consumer import Batch
@@ -19,7 +20,8 @@ from shared.messaging.records import RecordSender
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe
 
-_parse = RowAccepted.__pydantic_validator__.validate_json
+_parse_quickly = quick_decoder(RowAccepted)
+_parse = RowAccepted.model_validate_json
 _name = TypeAdapter(Doomed)
 
 
@@ -39,8 +41,8 @@ class RowsHandler:
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         try:
-            return [Delivered(record, _parse(record.value)) for record in records], []
-        except (ValidationError, TypeError):
+            return [Delivered(record, _parse_quickly(record.value or b"")) for record in records], []
+        except ValueError:
             return self._decode_one_by_one(records)
 
     def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from deploy.cli.failures import Exit, fail
+from deploy.cli.exits import Exit, fail
 from shared.errors import ErrorCode
 
 LONGEST_PAUSE_SECONDS = 10.0

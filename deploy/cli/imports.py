@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.client import Job, PinflowClient
-from deploy.cli.failures import Exit, fail
+from deploy.cli.exits import Exit, fail
 from deploy.cli.tables import print_job, print_jobs, print_json
 from shared.events import JobStatus
 

@@ -1,26 +1,16 @@
 """What operators do: the database's shape, topics, workspaces, keys, accounts and boards."""
 
-import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from types import ModuleType
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from deploy.administration import create_workspace
-from deploy.cli.failures import explained, fail
+from deploy.cli.exits import fail
 from deploy.cli.tables import print_rows
-from deploy.migrations import migrate as run_migrations
-from deploy.migrations.runner import ROLES
 from shared.access.keys import Scope, new_api_key
-from shared.access.repository import AccessRepository
-from shared.database import Database
-from shared.messaging.admin import create_topics
-from shared.settings import DatabaseSettings, KafkaSettings
-
-T = TypeVar("T")
 
 topics = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
 workspaces = typer.Typer(no_args_is_help=True, help="Workspaces: each sees only its own.")
@@ -35,16 +25,14 @@ Many = Annotated[int, typer.Option(min=0, max=1000)]
 
 def migrate() -> None:
     """Bring the database to the newest schema. PINFLOW_INGEST_PASSWORD and so on give the services' roles theirs."""
-    variables = {role: f"{role.upper()}_PASSWORD" for role in ROLES}
-    passwords = {role: os.environ[variable] for role, variable in variables.items() if os.environ.get(variable)}
-    explained(lambda: run_migrations(DatabaseSettings().database_url.get_secret_value(), passwords))
+    _backend().migrate_database(os.environ)
     typer.echo("The database is at the newest schema.")
 
 
 @topics.command("create")
 def create_missing_topics() -> None:
     """Create the topics that are missing."""
-    made = explained(lambda: asyncio.run(create_topics(KafkaSettings())))
+    made = _backend().create_topics()
     typer.echo(f"Created: {', '.join(made)}" if made else "All topics are there.")
 
 
@@ -57,7 +45,7 @@ def new_workspace(
     as_json: AsJson = False,
 ) -> None:
     """A workspace with an API key, accounts, and boards on each. The key is shown this once."""
-    made = with_access(lambda access: create_workspace(access, name, accounts=number_of_accounts, boards=number_of_boards))
+    made = _backend().create_workspace(name, accounts=number_of_accounts, boards=number_of_boards)
     document = {
         "workspace_id": str(made.id),
         "api_key": made.api_key,
@@ -74,7 +62,7 @@ def new_workspace(
 @workspaces.command("list")
 def list_workspaces(*, as_json: AsJson = False) -> None:
     """All workspaces."""
-    print_rows(with_access(lambda access: access.list_workspaces()), as_json=as_json)
+    print_rows(_backend().with_access(lambda access: access.list_workspaces()), as_json=as_json)
 
 
 @keys.command("create")
@@ -88,7 +76,7 @@ def new_key(
     """A new key, shown this once."""
     key = new_api_key()
     scopes = scope or list(Scope)
-    key_id = with_access(lambda access: access.create_key(workspace, key, name=name, scopes=scopes))
+    key_id = _backend().with_access(lambda access: access.create_key(workspace, key, name=name, scopes=scopes))
     if as_json:
         typer.echo(json.dumps({"id": str(key_id), "api_key": key.plain, "scopes": scopes}))
     else:
@@ -99,13 +87,13 @@ def new_key(
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's keys, without what they are."""
     columns = ("id", "name", "prefix", "scopes", "created_at", "revoked_at")
-    print_rows(with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
+    print_rows(_backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
 
 
 @keys.command("revoke")
 def revoke_key(key_id: UUID) -> None:
     """End a key. Services believe what they remember of it for a few seconds more, ten at most."""
-    if not with_access(lambda access: access.revoke_key(key_id)):
+    if not _backend().with_access(lambda access: access.revoke_key(key_id)):
         fail(f"There is no key {key_id}. See: pinflow keys list")
     typer.echo(f"Key {key_id} is revoked.")
 
@@ -113,40 +101,33 @@ def revoke_key(key_id: UUID) -> None:
 @accounts.command("add")
 def add_account(name: str, workspace: Workspace) -> None:
     """An account that rows can name as account_id."""
-    typer.echo(with_access(lambda access: access.add_account(workspace, name=name)))
+    typer.echo(_backend().with_access(lambda access: access.add_account(workspace, name=name)))
 
 
 @accounts.command("list")
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's accounts."""
     columns = ("id", "display_name", "username", "created_at", "revoked_at")
-    print_rows(with_access(lambda access: access.list_accounts(workspace)), columns, as_json=as_json)
+    print_rows(_backend().with_access(lambda access: access.list_accounts(workspace)), columns, as_json=as_json)
 
 
 @boards.command("add")
 def add_board(account: UUID, board_id: str, workspace: Workspace, name: Annotated[str | None, typer.Option()] = None) -> None:
     """A board of an account, under the id that rows name as board_id."""
-    with_access(lambda access: access.add_board(workspace, account, board_id, name=name or board_id))
+    _backend().with_access(lambda access: access.add_board(workspace, account, board_id, name=name or board_id))
     typer.echo(f"Board {board_id} belongs to account {account}.")
 
 
 @boards.command("list")
 def list_boards(account: UUID, workspace: Workspace, *, as_json: AsJson = False) -> None:
     """An account's boards."""
-    found = with_access(lambda access: access.list_boards(workspace, account))
+    found = _backend().with_access(lambda access: access.list_boards(workspace, account))
     if found is None:
         fail(f"The workspace has no account {account}. See: pinflow accounts list")
     print_rows(found, ("board_id", "name", "privacy", "created_at"), as_json=as_json)
 
 
-def with_access(work: Callable[[AccessRepository], Awaitable[T]]) -> T:
-    """Do `work` on the database that PINFLOW_DATABASE_URL names, an owner's."""
+def _backend() -> ModuleType:
+    from deploy.cli import backend  # noqa: PLC0415 - a second, which pinflow import need not wait
 
-    async def connected() -> T:
-        database = Database.of(DatabaseSettings(), application="pinflow-cli")
-        try:
-            return await work(AccessRepository(database))
-        finally:
-            await database.dispose()
-
-    return explained(lambda: asyncio.run(connected()))
+    return backend

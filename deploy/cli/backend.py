@@ -1,0 +1,66 @@
+"""What operators' commands reach: Postgres and Kafka. Imported by the command that needs it: it takes a second."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import psycopg
+from pydantic import ValidationError
+
+from deploy import administration
+from deploy.cli.exits import Exit, fail
+from deploy.migrations import migrate
+from deploy.migrations.runner import ROLES
+from shared.access.repository import AccessRepository, AlreadyThere, NoSuchParent
+from shared.database import Database, is_passing
+from shared.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.messaging import admin
+from shared.settings import DatabaseSettings, KafkaSettings
+
+T = TypeVar("T")
+
+
+def migrate_database(environment: Mapping[str, str]) -> None:
+    """To the newest schema; the roles get the passwords that PINFLOW_INGEST_PASSWORD and so on have."""
+    variables = {role: f"{role.upper()}_PASSWORD" for role in ROLES}
+    passwords = {role: environment[variable] for role, variable in variables.items() if environment.get(variable)}
+    explained(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
+
+
+def create_topics() -> list[str]:
+    """The names of those that were missing."""
+    return explained(lambda: asyncio.run(admin.create_topics(KafkaSettings())))
+
+
+def create_workspace(name: str, *, accounts: int, boards: int) -> administration.NewWorkspace:
+    return with_access(lambda access: administration.create_workspace(access, name, accounts=accounts, boards=boards))
+
+
+def with_access(work: Callable[[AccessRepository], Awaitable[T]]) -> T:
+    """Do `work` on the database that PINFLOW_DATABASE_URL names, an owner's."""
+
+    async def connected() -> T:
+        database = Database.of(DatabaseSettings(), application="pinflow-cli")
+        try:
+            return await work(AccessRepository(database))
+        finally:
+            await database.dispose()
+
+    return explained(lambda: asyncio.run(connected()))
+
+
+def explained(work: Callable[[], T]) -> T:
+    """Do `work`; what Pinflow raises becomes a message and an exit code."""
+    try:
+        return work()
+    except (NoSuchParent, AlreadyThere) as error:
+        fail(str(error))
+    except DatabaseUnavailable as error:
+        fail(f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack is started with: make up", Exit.AWAY)
+    except BrokerUnavailable as error:
+        fail(f"Kafka does not answer ({error}). Is PINFLOW_KAFKA_BOOTSTRAP_SERVERS right? The local stack: make up", Exit.AWAY)
+    except ValidationError as error:
+        wrong = "\n".join(f"  PINFLOW_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        fail(f"The environment is wrong:\n{wrong}")
+    except psycopg.Error as error:
+        fail(f"Postgres says: {str(error).strip()}", Exit.AWAY if is_passing(error) else Exit.REFUSED)

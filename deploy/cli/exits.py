@@ -1,0 +1,21 @@
+"""How a command ends: a sentence with the next step, and an exit code."""
+
+from enum import IntEnum
+from typing import NoReturn
+
+import typer
+
+
+class Exit(IntEnum):
+    DONE = 0
+    ROWS_FAILED = 1
+    """The import was accepted and has ended; some of its rows failed, or all."""
+    REFUSED = 2
+    """Nothing was done: the request, or the command line, is wrong."""
+    AWAY = 3
+    """A server did not answer, or not in time: try again."""
+
+
+def fail(message: str, code: Exit = Exit.REFUSED) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)

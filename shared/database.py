@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import Executable, event, exc
+from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.errors import DatabaseUnavailable, PinflowError
@@ -18,12 +18,15 @@ DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
 Row: TypeAlias = Mapping[str, Any]
 """A row of a query, by column."""
 
-PASSING_STATES = ("08", "53", "57P", "40001", "40P01", "25006", "55P03")
-"""SQLSTATE prefixes of faults that pass: connection, resources, shutdown, serialization, deadlock, a read-only standby, a lock
-not had in time. (57014, a cancelled statement, is the client's own doing and comes as a TimeoutError.)"""
+PASSING_STATES = ("08", "53", "57P", "57014", "58", "40001", "40P01", "25006", "25P03", "55P03")
+"""SQLSTATE prefixes of faults that pass: connection, resources, shutdown, a cancelled statement, input and output, serialization,
+deadlock, a read-only standby, a session ended as it was idle in a transaction, a lock not had in time."""
 
+REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+"""What is about a value. A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits."""
 
-REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks for a minute, not for ever."""
 
 
 class Refused(PinflowError):
@@ -32,13 +35,20 @@ class Refused(PinflowError):
 
 def create_engine(settings: DatabaseSettings, *, application: str) -> AsyncEngine:
     """An engine for one service; `application` is what pg_stat_activity shows."""
+    url = make_url(sqlalchemy_url(settings.database_url.get_secret_value()))
     engine = create_async_engine(
-        sqlalchemy_url(settings.database_url.get_secret_value()),
+        url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout_seconds,
         pool_pre_ping=True,  # a pooled connection that did not survive a restart is replaced, not handed out
-        connect_args={"application_name": application, "connect_timeout": 5, "prepare_threshold": 1},
+        hide_parameters=True,  # they are payload: not for logs
+        connect_args={
+            "application_name": application,
+            "connect_timeout": 5,
+            "prepare_threshold": 1,
+            "options": f"{url.query.get('options', '')} {SESSION_OPTIONS}".strip(),
+        },
     )
     event.listen(engine.sync_engine, "connect", _adapt_lists_in_binary)
     return engine
@@ -67,13 +77,17 @@ class Database:
         return cls(create_engine(settings, application=application), settings.database_timeout_seconds)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction under READ COMMITTED: committed at the end, rolled back when anything is raised."""
+    async def transaction(self, *, patience_seconds: float = 0) -> AsyncIterator[AsyncConnection]:
+        """One transaction under READ COMMITTED: committed at the end, rolled back when anything is raised.
+
+        `patience_seconds`: how long something else than the database may take in between.
+        """
+        seconds = self._timeout_seconds + patience_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds), self.engine.begin() as connection:
+            async with asyncio.timeout(seconds), self.engine.begin() as connection:
                 yield connection
         except TimeoutError as error:
-            raise DatabaseUnavailable(f"no answer within {self._timeout_seconds:g} s") from error
+            raise DatabaseUnavailable(f"no answer within {seconds:g} s") from error
         except Exception as error:
             if is_passing(error):
                 raise DatabaseUnavailable(str(error).splitlines()[0]) from error

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import metrics
@@ -28,6 +29,8 @@ VERSION = version("pinflow")
 RETRY_AFTER = {"Retry-After": "1"}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+CLIENT_GONE = 499
+"""Not sent to anyone: what nginx made the habit of logging for a client that went away before its answer."""
 QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 
 
@@ -124,6 +127,8 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = status or CLIENT_GONE
             except Exception:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if status is None:

@@ -4,9 +4,11 @@ Services hand on `PinContent` (shared.events); this model is for the edge, where
 """
 
 import hashlib
+import re
 import reprlib
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import Annotated, Any, LiteralString, Self
 from uuid import UUID
 
 import orjson
@@ -16,11 +18,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError, Url
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError, Url
 
 from shared.errors import ErrorCode
 from shared.events import MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
@@ -28,6 +31,12 @@ from shared.events import MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
 MAX_RELATED_TERMS = 50
 MAX_URL = 2048
 HEX_DIGITS = 6
+
+TEXTS = ("board_id", "title", "idempotency_key", "description", "alt_text", "link_url", "image_url", "cover_image_url")
+STORED_TEXTS = (*TEXTS, "related_terms")
+"""Fields that could carry a NUL, which Postgres can't store. One look at all is cheaper than a pattern on each."""
+_TEXTS = itemgetter(*TEXTS)
+_WEB = re.compile("https?://", re.IGNORECASE).match
 
 
 def _refuse_blank(value: str) -> str:
@@ -38,21 +47,30 @@ def _refuse_blank(value: str) -> str:
 
 def _http_url(value: str) -> str:
     """Accept an http(s) URL and keep it as it was sent."""
-    scheme = value[:8].lower()
-    if not scheme.startswith(("http://", "https://")):
+    if not _WEB(value):
         raise PydanticCustomError("url_scheme", "URL must begin with http:// or https://")
     Url(value)
     return value
 
 
-def _terms(value: object) -> object:
-    """A list, or comma-separated text; blank terms don't count. Anything else is left for the list's own check to refuse."""
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list):
-        return value
-    cleaned = [term.strip() if isinstance(term, str) else term for term in value]
-    return [term for term in cleaned if term != ""] or None
+def _split(value: object) -> object:
+    """A list, or comma-separated text. Anything else is left for the list's own check to refuse."""
+    terms = value.split(",") if isinstance(value, str) else value
+    # Here, not after each has been checked: a hostile list has a fault for every one of a million terms
+    if isinstance(terms, list) and len(terms) > MAX_RELATED_TERMS:
+        _refuse_too_many(terms)
+    return terms
+
+
+def _refuse_too_many(terms: list[Any]) -> None:
+    count = sum(not (isinstance(term, str) and (not term or term.isspace())) for term in terms)
+    if count > MAX_RELATED_TERMS:
+        raise PydanticKnownError("too_long", {"field_type": "List", "max_length": MAX_RELATED_TERMS, "actual_length": count})
+
+
+def _without_blanks(terms: list[str]) -> list[str] | None:
+    # Only now: a fault's index counts the terms as they were sent
+    return [term for term in terms if term] or None
 
 
 def _color(value: str) -> str:
@@ -63,10 +81,11 @@ def _color(value: str) -> str:
 
 
 def _iso_instant(value: object) -> object:
+    text = value.strip() if isinstance(value, str) else ""
     # pydantic would also take a number, as seconds since 1970: nothing a person means by a date
-    if not isinstance(value, str) or value[4:5] != "-":
+    if text[4:5] != "-":
         raise PydanticCustomError("iso_datetime", "must be an ISO 8601 date and time with an offset (for example 2026-03-06T10:00:00Z)")
-    return value.strip()
+    return text
 
 
 def _utc(value: datetime) -> datetime:
@@ -95,9 +114,10 @@ Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255), A
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
 WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url)]
 Terms = Annotated[
-    list[Annotated[str, StringConstraints(max_length=100)]] | None,
-    Field(max_length=MAX_RELATED_TERMS),
-    BeforeValidator(_terms),
+    list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
+    AfterValidator(_without_blanks),
+    BeforeValidator(_split),
+    Field(json_schema_extra={"maxItems": MAX_RELATED_TERMS}),
 ]
 
 
@@ -120,26 +140,30 @@ class PinSubmission(BaseModel):
     asset_id: Identifier | None = None
     cover_image_url: WebUrl | None = None
     cover_image_asset_id: Identifier | None = None
-    related_terms: Terms = None
+    related_terms: Terms | None = None
     dominant_color: Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color)] | None = None
     run_at: Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)] | None = None
 
-    @model_validator(mode="after")
-    def _check_as_a_whole(self) -> "PinSubmission":
-        if (self.image_url is None) == (self.asset_id is None):
-            wrong = (
-                "Either image_url or asset_id must be provided"
-                if self.image_url is None
-                else "Provide either image_url or asset_id, not both"
-            )
-            raise PydanticCustomError("media_source", wrong)
-        if self.cover_image_url is not None and self.cover_image_asset_id is not None:
-            raise PydanticCustomError("cover_source", "Provide either cover_image_url or cover_image_asset_id, not both")
-        for name, value in self.__dict__.items():
-            # Postgres can't store it; one look here is cheaper than a pattern on each field
-            if "\0" in value if type(value) is str else type(value) is list and any("\0" in term for term in value):
-                raise PydanticCustomError("nul_character", "must not contain the character NUL", {"field": name})
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_as_a_whole(cls, sent: Any, check_fields: ModelWrapValidatorHandler[Self]) -> Self:
+        # Around the fields, not after them: pydantic skips what comes after when one field is wrong, and the row's other faults
+        # would be told only once that is mended
+        try:
+            pin = check_fields(sent)
+        except ValidationError as error:
+            if isinstance(sent, dict) and (faults := _faults_of_the_whole(sent)):
+                raise _merged(error, faults) from None
+            raise
+        # Every valid row pays for this: whether there are such faults is asked in place, which they are only then
+        if (
+            (pin.image_url is None) is (pin.asset_id is None)
+            or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None)
+            or "\0" in "".join(filter(None, _TEXTS(pin.__dict__)))
+            or (pin.related_terms is not None and "\0" in "".join(pin.related_terms))
+        ):
+            raise ValidationError.from_exception_data(cls.__name__, _faults_of_the_whole(pin.__dict__))
+        return pin
 
 
 class StrictPinSubmission(PinSubmission):
@@ -148,15 +172,45 @@ class StrictPinSubmission(PinSubmission):
     model_config = ConfigDict(extra="forbid")
 
 
+def _faults_of_the_whole(values: dict[str, Any]) -> list[InitErrorDetails]:
+    """What no field sees alone, in the values as they were sent or as they became."""
+    faults = []
+    image = values.get("image_url") is not None
+    if image is (values.get("asset_id") is not None):
+        wrong = "Provide either image_url or asset_id, not both" if image else "Either image_url or asset_id must be provided"
+        faults.append(_whole("media_source", wrong))
+    if values.get("cover_image_url") is not None and values.get("cover_image_asset_id") is not None:
+        faults.append(_whole("cover_source", "Provide either cover_image_url or cover_image_asset_id, not both"))
+    nul = PydanticCustomError("nul_character", "must not contain the character NUL")
+    faults += [InitErrorDetails(type=nul, loc=(name,), input=values[name]) for name in STORED_TEXTS if _has_nul(values.get(name))]
+    return faults
+
+
+def _has_nul(value: object) -> bool:
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(text, str) and "\0" in text for text in texts)
+
+
+def _whole(code: LiteralString, message: LiteralString) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(code, message), input=None)
+
+
+def _merged(error: ValidationError, faults: list[InitErrorDetails]) -> ValidationError:
+    told = [
+        InitErrorDetails(type=PydanticCustomError(details["type"], details["msg"]), loc=details["loc"], input=details["input"])
+        for details in error.errors(include_url=False, include_context=False)[:MAX_ROW_FAULTS]
+    ]
+    return ValidationError.from_exception_data(error.title, told + faults)
+
+
 def faults_of(error: ValidationError) -> list[Fault]:
-    """Every fault of one row, in the order of the model's fields, at most MAX_ROW_FAULTS."""
+    """Every fault of one row, in the order of the model's fields, then of the whole; at most MAX_ROW_FAULTS."""
     return [_fault(details) for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]]
 
 
 def _fault(details: ErrorDetails) -> Fault:
-    location = ".".join(str(part) for part in details["loc"])
-    field = location or str(details.get("ctx", {}).get("field", ""))
-    value = None if details["type"] == "missing" or not location else printable(details["input"])
+    field = ".".join(str(part) for part in details["loc"])
+    value = None if details["type"] == "missing" or not field else printable(details["input"])
     return Fault(code=details["type"], field=printable(field) or None, message=printable(details["msg"]), value=value)
 
 

@@ -71,6 +71,7 @@ class Machinery:
             return "starting, or waiting for Kafka, its topics or Postgres"
         troubles = [f"{consumer.name}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
         troubles += [trouble for part in self._parts if (trouble := part.trouble())]
+        troubles += [trouble for sweeper in self._sweepers if (trouble := sweeper.trouble())]
         return "; ".join(troubles) or None
 
     def start(self) -> None:
@@ -84,6 +85,8 @@ class Machinery:
             await part.start()
         if self._consumers:
             await self._broker.start()
+        for consumer in self._consumers:
+            self._spawn(consumer.name, consumer.watch())
         for sweeper in self._sweepers:
             self._spawn(sweeper.name, sweeper.run())
         self.started = True

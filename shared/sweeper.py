@@ -10,6 +10,8 @@ from shared.errors import Unavailable
 log = structlog.get_logger()
 
 LONGEST_BACKOFF_SECONDS = 10.0
+MOST_FAILURES = 3
+"""In a row; more, and readiness tells."""
 
 
 class Sweeper:
@@ -25,6 +27,10 @@ class Sweeper:
         self._interval_seconds = interval_seconds
         self._woken = asyncio.Event()
         self._failures = 0
+
+    def trouble(self) -> str | None:
+        """Why the work isn't done, or None."""
+        return f"{self.name}: failed {self._failures} times in a row" if self._failures > MOST_FAILURES else None
 
     def wake(self) -> None:
         """There is work: don't wait for the interval."""

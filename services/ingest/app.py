@@ -29,7 +29,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     access = AccessRepository(database)
     transactions = TransactionPool(settings)
     producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
-    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions)
+    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, settings)
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
     machinery = Machinery("ingest", settings, parts=[producer, transactions], consumers=[requests])
 

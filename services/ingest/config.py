@@ -1,8 +1,8 @@
 """What ingest can be told."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.settings import ServiceSettings
 
@@ -20,3 +20,12 @@ class IngestSettings(ServiceSettings):
     """A commit without an answer by then is answered `acceptance_unknown`. Not below broker_deadline_seconds."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Requests taken from the topic at once: each may be 6 MiB."""
+
+    @model_validator(mode="after")
+    def _a_commit_may_take_as_long_as_its_beginning(self) -> Self:
+        if self.commit_deadline_seconds < self.broker_deadline_seconds:
+            raise ValueError(
+                f"commit_deadline_seconds ({self.commit_deadline_seconds:g}) must not be below "
+                f"broker_deadline_seconds ({self.broker_deadline_seconds:g}): both count from the same moment"
+            )
+        return self

@@ -1,5 +1,6 @@
 """Accepting an import: parse, build, commit. Accepted means durable (invariant 1)."""
 
+import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol
@@ -16,6 +17,11 @@ from shared.events import SourceType
 from shared.pins import printable
 
 MAX_FILENAME = 255
+LONGEST_ON_THE_LOOP = 1024 * 1024
+"""Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms for this much; 5 MiB take 45 ms.
+A thread costs 0.1 ms for one alone, and with eight at once a fifth of the latency (p50 55 → 67 ms), as they wrestle for the interpreter."""
+THREADS = 2
+"""Imports parsed in threads at once. Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop."""
 
 
 class Commits(Protocol):
@@ -27,35 +33,53 @@ class Imports:
 
     def __init__(self, transactions: Commits) -> None:
         self._transactions = transactions
+        self._threads = asyncio.Semaphore(THREADS)
 
     async def accept_json(self, workspace_id: UUID, body: bytes, *, strict: bool) -> Import:
-        rows = validate(require_rows(parse_json(body)), strict=strict)
-        now = datetime.now(UTC)
-        return await self._accept(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows))
+        if len(body) <= LONGEST_ON_THE_LOOP:
+            return await self._accept(*_from_json(workspace_id, body, strict=strict))
+        async with self._threads:
+            accepted, records = await asyncio.to_thread(_from_json, workspace_id, body, strict=strict)
+        return await self._accept(accepted, records)
 
     async def accept_csv(self, workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool) -> Import:
-        table = parse_csv(data)
-        rows = validate(table.rows, strict=strict)
-        now = datetime.now(UTC)
-        name = printable(filename, MAX_FILENAME) if filename else None
-        return await self._accept(Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings))
+        # Always in a thread: 5 MiB of blank lines are half a second's work
+        async with self._threads:
+            accepted, records = await asyncio.to_thread(_from_csv, workspace_id, data, filename, strict=strict)
+        return await self._accept(accepted, records)
 
-    async def _accept(self, accepted: Import) -> Import:
+    async def _accept(self, accepted: Import, records: list[TopicRecord]) -> Import:
         try:
-            await self._transactions.commit(records_of(accepted))
+            await self._transactions.commit(records)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _unknown(accepted.job_id) from error
         except Unavailable:
             metrics.IMPORTS.labels(accepted.source_type, "unavailable").inc()
             raise
-        count_accepted(accepted)
+        count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))
         return accepted
 
 
-def count_accepted(accepted: Import) -> None:
-    metrics.IMPORTS.labels(accepted.source_type, "accepted").inc()
-    metrics.ROWS_SETTLED.labels("ingest", "failed").inc(len(accepted.rows.failed))
+def _from_json(workspace_id: UUID, body: bytes, *, strict: bool) -> tuple[Import, list[TopicRecord]]:
+    rows = validate(require_rows(parse_json(body)), strict=strict)
+    now = datetime.now(UTC)
+    accepted = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows)
+    return accepted, records_of(accepted)
+
+
+def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool) -> tuple[Import, list[TopicRecord]]:
+    table = parse_csv(data)
+    rows = validate(table.rows, strict=strict)
+    now = datetime.now(UTC)
+    name = printable(filename, MAX_FILENAME) if filename else None
+    accepted = Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings)
+    return accepted, records_of(accepted)
+
+
+def count_accepted(source: str, *, failed_rows: int) -> None:
+    metrics.IMPORTS.labels(source, "accepted").inc()
+    metrics.ROWS_SETTLED.labels("ingest", "failed").inc(failed_rows)
 
 
 def location_of(job_id: UUID) -> str:

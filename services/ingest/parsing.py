@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import MAX_ROWS, Fault, RowResult, RowStatus
@@ -12,8 +12,9 @@ from shared.pins import PinSubmission, StrictPinSubmission, faults_of, first_fau
 
 MAX_KEY = 255
 
-_ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(list[PinSubmission])
-_STRICT_ROWS: TypeAdapter[list[StrictPinSubmission]] = TypeAdapter(list[StrictPinSubmission])
+# The first fault ends it: the rows are gone through again one by one, and each row's faults collected then
+_ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmission], FailFast()])
+_STRICT_ROWS: TypeAdapter[list[StrictPinSubmission]] = TypeAdapter(Annotated[list[StrictPinSubmission], FailFast()])
 
 
 class Misshapen(NamedTuple):

@@ -68,13 +68,15 @@ class TransactionPool:
         self._free.put_nowait(await self._free.get())
 
     async def stop(self) -> None:
-        """Let commits under way end, within their deadline; then nothing is left running."""
+        """Let commits under way end, within their deadline; then nothing is left running, and nothing begins any more."""
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.commit_deadline_seconds)
-        tasks = [*self._running, *self._renewing]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [*self._running, *self._renewing]:  # again: a transaction that is cancelled has its slot renewed
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        while not self._free.empty():
+            self._free.get_nowait()
         await asyncio.gather(*(_drop(slot) for slot in self._slots))
 
     def trouble(self) -> str | None:

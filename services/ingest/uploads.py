@@ -25,12 +25,15 @@ async def read_upload(request: Request, limit_bytes: int) -> Upload:
     require_content_type(request, "multipart/form-data")
     boundary = _boundary(request.headers.get("content-type", ""))
     body = await read_limited(request, limit_bytes)
-    if f"--{boundary}--".encode() not in body[-len(boundary) - 16 :]:
+    # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was cut off for the whole
+    if f"--{boundary}--".encode() not in body:
         raise _broken("it does not end with its boundary")
     try:
         form = await MultiPartParser(request.headers, _once(body), max_files=10, max_fields=50).parse()
     except MultiPartException as error:
         raise _broken(error.message) from None
+    except UnicodeError:  # a charset that decodes nothing: `undefined` is one to Python
+        raise _broken("its names can't be read in the charset of its content type") from None
     try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
@@ -43,7 +46,10 @@ async def read_upload(request: Request, limit_bytes: int) -> Upload:
 def _boundary(content_type: str) -> str:
     message = Message()
     message["content-type"] = content_type
-    boundary = message.get_boundary()
+    try:
+        boundary = message.get_boundary()
+    except UnicodeError:
+        boundary = None
     if not boundary or not boundary.isascii():
         raise _broken("its content type names no boundary")
     return boundary

@@ -26,6 +26,7 @@ from services.publisher.service import (
 )
 from shared.database import Database, DriverConnection, Row
 from shared.events import PinContent
+from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -186,7 +187,7 @@ class PinStore:
 
     async def take_events(self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]) -> int:
         """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay when it raised. Returns how many."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
             # Materialized: as a plain subquery the planner may run it again, and take other rows than it locked
             taken = (
                 select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True).cte().prefix_with("MATERIALIZED")

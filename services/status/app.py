@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from fastapi import FastAPI
 
 from services.status.announcements import Announcer
 from services.status.config import StatusSettings
-from services.status.consumers import FoldHandler
+from services.status.consumers import FoldHandler, FoldProgress
 from services.status.endpoints import router
 from services.status.repository import JobStore
 from services.status.service import JobQueries
-from services.status.system import add_system_endpoints, watch_everything
+from services.status.system import CHECK_SECONDS, add_system_endpoints, watch_everything
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.database import Database
@@ -33,7 +34,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
     sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
-    consumer = BatchConsumer("status", settings, topics, FoldHandler(store, names, sweeper), producer)
+    handler = FoldHandler(store, names, sweeper)
+    consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records)
     machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper])
 
     @asynccontextmanager
@@ -41,21 +43,20 @@ def create_app(settings: StatusSettings) -> FastAPI:
         machinery.start()
         yield
         await machinery.stop()
+        await http.aclose()
         await database.dispose()
-
-    def fold_lag_seconds() -> float | None:
-        return None if consumer.trouble() else consumer.oldest_unprocessed_seconds()
 
     health = Health()
     machinery.watch_over(health)
-    watch_everything(health, settings, database)
+    http = httpx.AsyncClient(timeout=CHECK_SECONDS, trust_env=False)
+    watch_everything(health, settings, database, http)
     app = create_api("status", summary="Knows what became of every row.", lifespan=lifespan, health=health)
     app.state.settings = settings
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(AccessRepository(database), settings)
     app.state.store = store
-    app.state.queries = JobQueries(store, fold_lag_seconds)
+    app.state.queries = JobQueries(store, FoldProgress(consumer.progress, names))
     app.include_router(router)
     add_system_endpoints(app)
     return app

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -9,21 +10,49 @@ from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, fold
 from shared.database import Refused
+from shared.decoding import quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, RowsSettled
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.progress import Progress
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
+from shared.validation import describe
 
 log = structlog.get_logger()
 
-_parse_outcomes = RowsSettled.__pydantic_validator__.validate_json
+_parse_outcomes_quickly = quick_decoder(RowsSettled)
 
 
 class Delivered(NamedTuple):
     record: "ConsumerRecord[bytes, bytes]"
     event: Foldable
+
+
+def _parse_outcomes(value: bytes) -> RowsSettled:
+    try:
+        return _parse_outcomes_quickly(value)
+    except ValueError:
+        return RowsSettled.model_validate_json(value)
+
+
+class FoldProgress:
+    """How far the imports are folded, by job: each stands in one partition."""
+
+    def __init__(self, progress: Progress, names: TopicNames) -> None:
+        self._progress = progress
+        self._imports = names[TopicName.IMPORTS]
+
+    def end_of(self, job_id: UUID, asked_at: float) -> int | None:
+        """The end of the job's partition soon after `asked_at` (epoch seconds). None: can't say yet, or another replica folds it."""
+        partition = self._progress.partition_of(self._imports, str(job_id).encode())
+        return self._progress.end_of(partition, asked_at) if partition else None
+
+    async def is_past(self, job_id: UUID, end: int) -> bool:
+        """Whether all that stands before `end` is folded."""
+        partition = self._progress.partition_of(self._imports, str(job_id).encode())
+        return partition is not None and await self._progress.is_past(partition, end)
 
 
 class Folds(Protocol):
@@ -44,7 +73,7 @@ class FoldHandler:
             try:
                 delivered.append(Delivered(record, self._parse(record)))
             except ValidationError as error:
-                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, str(error))))
+                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
         return delivered, poison
 
     def _parse(self, record: "ConsumerRecord[bytes, bytes]") -> Foldable:

@@ -7,12 +7,14 @@ from uuid import UUID
 
 import orjson
 
-from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 
 Foldable = ImportAccepted | ImportRejected | RowsSettled
 
 STATUS_NUMBERS = {RowStatus.CREATED: 1, RowStatus.EXISTING: 2, RowStatus.FAILED: 3}
 """As the table stores them: two bytes a row."""
+
+_FAULT = tuple(Fault.model_fields)
 
 
 @dataclass(slots=True)
@@ -27,11 +29,11 @@ def fold(events: Iterable[Foldable]) -> Fold:
     """Order and repetition don't matter: the first result of a row that the table takes is the one that counts."""
     batch = Fold()
     for event in events:
-        if isinstance(event, RowsSettled):
+        if isinstance(event, ImportAccepted | ImportRejected):
+            batch.jobs[event.job_id] = _known_by_import(event)
+        else:
             batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
             batch.results += [_result(event.job_id, result) for result in event.results]
-        else:
-            batch.jobs[event.job_id] = _known_by_import(event)
     return batch
 
 
@@ -66,7 +68,7 @@ def _result(job_id: UUID, result: RowResult) -> tuple[Any, ...]:
         result.idempotency_key,
         result.error_code,
         result.error_message,
-        None if result.errors is None else _json([fault.model_dump() for fault in result.errors]),
+        None if result.errors is None else _json([{name: getattr(fault, name) for name in _FAULT} for fault in result.errors]),
     )
 
 

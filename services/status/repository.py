@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, select, text, update
 from services.status.folding import Fold, columns
 from services.status.models import jobs
 from shared.database import Database, Row
+from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),
@@ -158,7 +159,7 @@ class JobStore:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
             rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
             if rows:
                 await deliver(rows)

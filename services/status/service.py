@@ -1,6 +1,7 @@
 """Jobs as clients ask for them: at once, right after the 202, or when they have ended."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -24,21 +25,23 @@ class Jobs(Protocol):
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None: ...
 
 
+class FoldsSeen(Protocol):
+    def end_of(self, job_id: UUID, asked_at: float) -> int | None: ...
+    async def is_past(self, job_id: UUID, end: int) -> bool: ...
+
+
 class JobQueries:
     """Reads of one job. Polls Postgres, so that any replica can answer for what any other folded; holds no connection meanwhile."""
 
-    def __init__(self, jobs: Jobs, fold_lag_seconds: Callable[[], float | None]) -> None:
-        """`fold_lag_seconds` says how old the oldest record is that this process has not folded; None: can't say, it is not consuming."""
+    def __init__(self, jobs: Jobs, folds: FoldsSeen) -> None:
         self._jobs = jobs
-        self._fold_lag_seconds = fold_lag_seconds
+        self._folds = folds
 
     async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
         """The job with its results; with `wait_seconds`, when it has ended or that time has passed. Raises RequestRefused."""
         job = await self._jobs.job(workspace_id, job_id)
         if job is None and is_young(job_id, datetime.now(UTC)):
-            job = await _poll(lambda: self._jobs.job(workspace_id, job_id), APPEARANCE_SECONDS)
-            if job is None:
-                self._refuse_if_behind(job_id)
+            job = await self._appearance(workspace_id, job_id)
         if job is None:
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
@@ -53,12 +56,32 @@ class JobQueries:
         await _poll(ended, seconds)
         return await self._jobs.job(workspace_id, job_id)
 
-    def _refuse_if_behind(self, job_id: UUID) -> None:
-        lag = self._fold_lag_seconds()
-        if lag is None or lag > APPEARANCE_SECONDS:
-            message = "Results are running late; whether this job exists can't be told yet. Ask again."
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RequestRefused(ErrorCode.STATUS_BEHIND, message, status, headers={"Retry-After": "2"}, job_id=str(job_id))
+    async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | None:
+        """Wait for a job that may just have been accepted. None only when all that stood in Kafka when it was asked for is folded.
+
+        Raises RequestRefused (503) when that can't be told: folds are behind, Kafka is silent, an import's transaction is still open,
+        or another replica folds that partition.
+        """
+        asked_at, end = time.time(), None
+
+        async def look() -> Row | None:
+            nonlocal end
+            if end is None:
+                end = self._folds.end_of(job_id, asked_at)
+            return await self._jobs.job(workspace_id, job_id)
+
+        job = await _poll(look, APPEARANCE_SECONDS)
+        if job is not None:
+            return job
+        if end is None or not await self._folds.is_past(job_id, end):
+            raise _behind(job_id)
+        return await self._jobs.job(workspace_id, job_id)
+
+
+def _behind(job_id: UUID) -> RequestRefused:
+    message = "Results are running late; whether this job exists can't be told yet. Ask again."
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return RequestRefused(ErrorCode.STATUS_BEHIND, message, status, headers={"Retry-After": "2"}, job_id=str(job_id))
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:

@@ -69,10 +69,10 @@ def add_system_endpoints(api: FastAPI) -> None:
     add_metrics_endpoint(api)
 
 
-def watch_everything(health: Health, settings: StatusSettings, database: Database) -> None:
+def watch_everything(health: Health, settings: StatusSettings, database: Database, http: httpx.AsyncClient) -> None:
     health.add("database", database_check(database))
-    health.add("ingest", service_check(settings.ingest_url))
-    health.add("publisher", service_check(settings.publisher_url))
+    health.add("ingest", service_check(http, settings.ingest_url))
+    health.add("publisher", service_check(http, settings.publisher_url))
 
 
 def database_check(database: Database) -> Check:
@@ -87,11 +87,10 @@ def database_check(database: Database) -> Check:
     return check
 
 
-def service_check(url: str) -> Check:
+def service_check(http: httpx.AsyncClient, url: str) -> Check:
     async def check() -> str | None:
         try:
-            async with httpx.AsyncClient(timeout=CHECK_SECONDS) as client:
-                answer = await client.get(f"{url}/readyz")
+            answer = await http.get(f"{url}/readyz")
         except httpx.HTTPError:
             return "no answer"
         if answer.status_code == HTTPStatus.OK:

@@ -8,33 +8,40 @@ rewinds by hand when it is not.
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from shared import metrics
 from shared.errors import Unavailable
+from shared.messaging.admin import require_topics
 from shared.messaging.connection import unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
+from shared.messaging.progress import Progress, first_offsets
 from shared.messaging.records import RecordSender
 from shared.settings import ServiceSettings
-from shared.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.topics import TOPICS, TopicName, TopicNames
 
 log = structlog.get_logger()
 
 Decoded = TypeVar("Decoded")
 Batch = Sequence["ConsumerRecord[bytes, bytes]"]
+Fetch = Callable[[AIOKafkaConsumer], Awaitable[tuple["ConsumerRecord[bytes, bytes]", ...]]]
 
 SESSION_TIMEOUT_MS = 30_000
 REVOCATION_TIMEOUT_SECONDS = 25.0
 """How long a rebalance waits for the batch in flight. Below the rebalance timeout, or the member is thrown out."""
 STALLED_AFTER_SECONDS = 30.0
+WATCH_SECONDS = 10.0
+MOST_SILENCES = 3
+"""A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 10.0
 
@@ -51,6 +58,10 @@ class BatchHandler(Protocol[Decoded]):
 
 class Halted(Exception):
     """Everything is poison: a bad deployment is likelier than a thousand bad records. Nothing is settled or given up."""
+
+
+class ConsumerLost(Exception):
+    """This consumer can't go on: only a new process, which begins at the committed offsets, is sure to skip nothing."""
 
 
 class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -72,18 +83,23 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.group_instance_id = f"{self.group}-{settings.replica}"
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
+        self._largest_record = max(topic.max_record_bytes for topic in TOPICS if topic.name in topics)
         self._handler = handler
         self._max_records = max_records or settings.consumer_max_records
         self._producer = producer
         self._idle = asyncio.Event()
         self._idle.set()
         self._interrupted = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._reason = ""
         self._attempt = 0
         self._poison_in_a_row = 0
         self._halted = False
         self._oldest: float | None = None
         self._ready_since: float | None = None
+        self._unready_since = time.time()
         self._subscriber: Any = None
+        self.progress = Progress(lambda: self._subscriber.consumer if self._subscriber else None)
         metrics.OLDEST_UNPROCESSED_SECONDS.labels(name).set_function(self.oldest_unprocessed_seconds)
 
     def subscribe(self, broker: KafkaBroker) -> None:
@@ -99,7 +115,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_records=self._max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
             batch_timeout_ms=10**10,
-            max_partition_fetch_bytes=LARGEST_RECORD,
+            max_partition_fetch_bytes=self._largest_record,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             rebalance_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=3000,
@@ -108,6 +124,21 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             decoder=_pass_through,
         )
         self._subscriber(self._on_batch)
+        self._subscriber.get_msg = self._fetching(self._subscriber.get_msg)
+
+    def _fetching(self, fetch: Fetch) -> Fetch:
+        async def fetch_or_stop(consumer: AIOKafkaConsumer) -> tuple["ConsumerRecord[bytes, bytes]", ...]:
+            try:
+                records = await fetch(consumer)
+            except KafkaError as error:
+                # A record that can't be unpacked, a topic that may not be read. What was taken from other partitions before it was
+                # raised has been dropped, and FastStream would go on: the next commit would skip it
+                self._give_up_this_process(repr(error))
+                raise ConsumerStoppedError from error
+            self.progress.takes(records)
+            return records
+
+        return fetch_or_stop
 
     async def _parse(self, records: tuple["ConsumerRecord[bytes, bytes]", ...]) -> KafkaAckableMessage:
         # FastStream's own parser decodes every header as UTF-8: one bad byte there would stop the partition for ever
@@ -125,6 +156,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._put_back(records, error)
         else:
             self._attempt = 0
+            self.progress.puts_down()
             metrics.BATCH_RECORDS.labels(self.name).observe(len(records))
             metrics.BATCH_SECONDS.labels(self.name).observe(time.monotonic() - started)
         finally:
@@ -133,16 +165,22 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _work(self, records: Batch) -> None:
         decoded, poison = self._handler.decode(records)
-        self._watch_for_a_flood_of_poison(len(decoded), len(poison))
+        self._halt_when_all_is_poison(len(records), len(poison))
         poison = [*poison, *await self._handler.process(decoded, poison)]
+        in_a_row = self._halt_when_all_is_poison(len(records), len(poison))
         if poison:
             await self._give_up(poison)
-
-    def _watch_for_a_flood_of_poison(self, healthy: int, poisoned: int) -> None:
-        self._poison_in_a_row = poisoned + (0 if healthy else self._poison_in_a_row)
-        if not healthy and self._poison_in_a_row > self._settings.consumer_poison_limit:
-            raise Halted(f"{self._poison_in_a_row} records in a row can't be read")
+        self._poison_in_a_row = in_a_row
         self._set_halted(halted=False)
+
+    def _halt_when_all_is_poison(self, records: int, poison: int) -> int:
+        """How many in a row there are with this batch; it counts when it is through, however often it is tried. Raises Halted."""
+        if poison < records:
+            return 0
+        in_a_row = self._poison_in_a_row + poison
+        if in_a_row > self._settings.consumer_poison_limit:
+            raise Halted(f"{in_a_row} records in a row are poison")
+        return in_a_row
 
     async def _give_up(self, letters: Sequence[DeadLetter]) -> None:
         records = [to_record(letter, service=self.name) for letter in letters]
@@ -191,18 +229,16 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer: AIOKafkaConsumer = self._subscriber.consumer
         if consumer is None:
             return
-        earliest: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            earliest[partition] = min(record.offset, earliest.get(partition, record.offset))
         assigned = consumer.assignment()
-        for partition, offset in earliest.items():
+        for partition, offset in first_offsets(records).items():
             if partition in assigned:
                 consumer.seek(partition, offset)
+        self.progress.puts_down()
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """aiokafka does not wait for the handler; a batch that ends after another member began it would be work done twice."""
         self._ready_since = None
+        self._unready_since = time.time()
         self._interrupted.set()
         try:
             async with asyncio.timeout(REVOCATION_TIMEOUT_SECONDS):
@@ -215,6 +251,34 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._ready_since = time.time()
         log.info("partitions_assigned", consumer=self.name, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
 
+    async def watch(self) -> None:
+        """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
+        silent = 0
+        while not self._lost.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._lost.wait()
+            silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
+            if silent >= MOST_SILENCES:
+                self._give_up_this_process("nothing comes although Kafka answers")
+        raise ConsumerLost(f"{self.name}: {self._reason}")
+
+    def _give_up_this_process(self, reason: str) -> None:
+        self._reason = reason
+        self._ready_since = None
+        self._lost.set()
+
+    def _stands_still(self) -> bool:
+        waiting_since = self._ready_since if self._ready_since is not None else self._unready_since
+        return self._idle.is_set() and time.time() - max(waiting_since, self.progress.last_poll()) > STALLED_AFTER_SECONDS
+
+    async def _kafka_answers(self) -> bool:
+        try:
+            await require_topics(self._settings)
+        except (Unavailable, KafkaError):
+            return False
+        return True
+
     def interrupt(self) -> None:
         """End a backoff at once: the process stops. The batch stays uncommitted."""
         self._interrupted.set()
@@ -226,24 +290,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Why this consumer does not do its work, or None. broker.ping would say nothing of it."""
         if self._halted:
             return "halted: everything is poison"
+        if self._lost.is_set():
+            return f"lost: {self._reason}"
         if self._ready_since is None:
             return "no partitions assigned yet"
         if self._attempt > 1:
             return "waiting for a server"
-        stalled = time.time() - max(self._ready_since, self._last_poll())
-        if self._idle.is_set() and stalled > STALLED_AFTER_SECONDS:
-            return f"no poll for {stalled:.0f} s"
-        return None
-
-    def _last_poll(self) -> float:
-        """When Kafka last answered a fetch, in epoch seconds. Fetches go on while nothing comes, so silence means trouble."""
-        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
-        if consumer is None:
-            return 0.0
-        assigned = consumer.assignment()
-        if not assigned:
-            return time.time()  # more members than partitions: nothing to poll, and nothing wrong
-        return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
+        return "no answer to fetches" if self._stands_still() else None
 
 
 async def _pass_through(message: KafkaAckableMessage) -> KafkaAckableMessage:

@@ -7,10 +7,14 @@ from aiokafka import ConsumerRecord
 
 from shared.errors import Poison
 from shared.messaging.records import Record
+from shared.topics import MEBIBYTE
 
 MAX_MESSAGE = 1000
+MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
+"""Bytes that are kept of a value. Only what a producer had compressed could be larger."""
 REPLAYS = "pinflow-replay-count"
 FIRST_SEEN = "pinflow-first-seen"
+ORIGINAL_SIZE = "pinflow-original-size"
 PREFIX = "pinflow-"
 
 
@@ -38,4 +42,7 @@ def to_record(letter: DeadLetter, *, service: str) -> Record:
     headers += [(name, text.encode(errors="replace")) for name, text in about.items()]
     headers.append((FIRST_SEEN, known.get(FIRST_SEEN, datetime.now(UTC).isoformat().encode())))
     headers.append((REPLAYS, known.get(REPLAYS, b"0")))
-    return Record(record.key, record.value or b"", headers)
+    value = record.value or b""
+    if len(value) > MAX_VALUE:
+        headers.append((ORIGINAL_SIZE, str(len(value)).encode()))
+    return Record(record.key, value[:MAX_VALUE], headers)

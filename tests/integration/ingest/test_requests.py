@@ -28,9 +28,14 @@ from tests.integration.conftest import Workspace
 from tests.kafka import records_of
 
 
+@pytest.fixture(scope="module")
+def settings(kafka: str, topic_prefix: str) -> IngestSettings:
+    return IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, transactional_producers=2)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(kafka: str, topic_prefix: str) -> AsyncIterator[TransactionPool]:
-    pool = TransactionPool(IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, transactional_producers=2))
+async def pool(settings: IngestSettings) -> AsyncIterator[TransactionPool]:
+    pool = TransactionPool(settings)
     await pool.start()
     yield pool
     await pool.stop()
@@ -42,8 +47,8 @@ def ledger(database: Database) -> Ledger:
 
 
 @pytest.fixture
-def handler(ledger: Ledger, workspace: Workspace, pool: TransactionPool) -> ImportRequestsHandler:
-    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool)
+def handler(ledger: Ledger, workspace: Workspace, pool: TransactionPool, settings: IngestSettings) -> ImportRequestsHandler:
+    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool, settings)
 
 
 def request(workspace: Workspace, **fields: Any) -> bytes:
@@ -121,7 +126,12 @@ async def test_a_crash_between_ledger_and_commit_repeats_the_same_job(
 
 
 async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
-    ledger: Ledger, workspace: Workspace, pool: TransactionPool, imports: Imports, handler: ImportRequestsHandler
+    ledger: Ledger,
+    workspace: Workspace,
+    pool: TransactionPool,
+    settings: IngestSettings,
+    imports: Imports,
+    handler: ImportRequestsHandler,
 ) -> None:
     class Committed:
         async def commit(self, records: list[TopicRecord]) -> None:
@@ -129,7 +139,7 @@ async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
             raise BrokerUnavailable("and then the process died")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed())
+    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed(), settings)
     with pytest.raises(BrokerUnavailable):
         await handle(dying, delivered(body))
     await handle(handler, delivered(body))

@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
+from aiokafka.errors import ConsumerStoppedError, UnsupportedCodecError
 
-from shared.errors import DatabaseUnavailable, ErrorCode, Poison
+from shared.errors import BrokerUnavailable, DatabaseUnavailable, ErrorCode, Poison
 from shared.messaging.admin import leave_group
 from shared.messaging.connection import create_broker
-from shared.messaging.consumer import SESSION_TIMEOUT_MS, Batch, BatchConsumer
+from shared.messaging.consumer import SESSION_TIMEOUT_MS, Batch, BatchConsumer, ConsumerLost
 from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.records import Record, RecordProducer
+from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.kafka import records_of
@@ -65,7 +66,7 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 @asynccontextmanager
 async def consuming(
-    settings: ServiceSettings, producer: RecordProducer, handler: Handler, *, name: str, clean: bool = True
+    settings: ServiceSettings, producer: RecordSender, handler: Handler, *, name: str, clean: bool = True
 ) -> AsyncIterator[BatchConsumer]:
     consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer)
     broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
@@ -163,6 +164,61 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keep
     async with consuming(settings, producer, later, name="flood"):
         await eventually(lambda: b"poison-199" in later.done)
     assert len(of("poison", later.done)) >= 195
+
+
+async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tried(
+    environment: dict[str, Any], producer: RecordProducer
+) -> None:
+    settings = ServiceSettings(**{**environment, "consumer_poison_limit": 500})
+    refused = 0
+
+    class AwayForAWhile:
+        async def send(self, topic: str, records: Sequence[Record]) -> None:
+            nonlocal refused
+            if refused < 6 and any(record.value.startswith(b"poison-again") for record in records):
+                refused += 1
+                raise BrokerUnavailable("away")
+            await producer.send(topic, records)
+
+    handler = Handler()
+    async with consuming(settings, AwayForAWhile(), handler, name="again") as consumer:
+        await produce(producer, settings, some("before"))
+        await eventually(lambda: set(some("before")) <= set(handler.done))  # what other tests left behind is read
+        await produce(producer, settings, [b"poison-again-%d" % number for number in range(100)])
+        await eventually(lambda: refused == 6)
+        await produce(producer, settings, some("healthy"))
+        await eventually(lambda: set(some("healthy")) <= set(handler.done))
+        await eventually(lambda: consumer.trouble() is None)
+
+
+async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment: dict[str, Any], producer: RecordProducer) -> None:
+    settings = ServiceSettings(**{**environment, "consumer_poison_limit": 5})
+
+    class RefusesAll(Handler):
+        def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
+            return list(records), []
+
+        async def process(self, decoded: list[Any], _poison: list[DeadLetter]) -> list[DeadLetter]:
+            return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded]
+
+    await produce(producer, settings, some("refused", 200))
+    async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
+        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+
+
+async def test_a_fetch_that_fails_for_good_ends_the_consumer(settings: ServiceSettings, producer: RecordProducer) -> None:
+    """What aiokafka had taken from other partitions is dropped with it: going on would commit past these records."""
+
+    async def fails(_: object) -> Any:
+        raise UnsupportedCodecError("zstd")
+
+    async with consuming(settings, producer, Handler(), name="codec") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        with pytest.raises(ConsumerStoppedError):
+            await consumer._fetching(fails)(Any)
+        assert (consumer.trouble() or "").startswith("lost")
+        with pytest.raises(ConsumerLost, match="zstd"):
+            await consumer.watch()
 
 
 async def test_a_killed_consumers_batch_is_delivered_again(settings: ServiceSettings, producer: RecordProducer) -> None:

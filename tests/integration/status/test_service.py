@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest_asyncio
+from aiokafka import AIOKafkaProducer
 
 from services.ingest.identity import new_job_id
 from services.status.app import create_app
 from services.status.config import StatusSettings
 from shared.database import Database
 from shared.events import ImportAccepted, ImportRejected, RowsSettled
-from shared.messaging.records import Record, RecordProducer
+from shared.messaging.records import Record, RecordProducer, partition_count, partition_of
 from shared.topics import TopicName, TopicNames
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.integration.conftest import Workspace, make_workspace
@@ -173,6 +175,33 @@ async def test_invariant_10_another_workspaces_job_is_not_found(status: Status, 
     answer = await status.http.get(f"/v1/pins/imports/{job.job_id}", headers=other.headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
     assert (await status.http.get("/v1/pins/imports", headers=other.headers)).json() == []
+
+
+async def test_a_job_behind_an_open_transaction_is_not_said_to_be_absent(
+    status: Status, workspace: Workspace, kafka: str, topic_prefix: str
+) -> None:
+    """As an ingest leaves it that is killed in the middle of an import: readers stop before it, for its transaction's timeout."""
+    job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
+    path, key = f"/v1/pins/imports/{job.job_id}", str(job.job_id).encode()
+    killed = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"{topic_prefix}-killed")
+    await killed.start()
+    await killed.begin_transaction()
+    imports = TopicNames(topic_prefix)[TopicName.IMPORTS]
+    await killed.send_and_wait(imports, b"{}", partition=partition_of(key, await partition_count(killed, imports)))
+    await status.deliver(job)
+    answer = await status.http.get(path, headers=workspace.headers)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (503, "status_behind")
+    await killed.abort_transaction()
+    await killed.stop()
+    assert (await status.job(workspace, job.job_id, "wait=0"))["total_rows"] == 1
+
+
+async def test_a_young_job_that_nobody_accepted_is_not_found(status: Status, workspace: Workspace) -> None:
+    async def told() -> tuple[int, str]:
+        answer = await status.http.get(f"/v1/pins/imports/{new_job_id(datetime.now(UTC))}", headers=workspace.headers)
+        return answer.status_code, answer.json()["detail"]["code"]
+
+    assert await told() == (404, "not_found")
 
 
 async def test_readiness_names_who_is_away(status: Status) -> None:

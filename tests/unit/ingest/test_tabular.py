@@ -1,11 +1,13 @@
 """CSV as spreadsheets write it, and what is refused."""
 
+import time
 from typing import Any
 
 import pytest
 
+from services.ingest import tabular
 from services.ingest.parsing import Misshapen
-from services.ingest.tabular import GUESSED_ENCODING, parse_csv
+from services.ingest.tabular import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
 from shared.errors import RequestRefused
 
 HEADER = "account_id,board_id,title,idempotency_key,image_url"
@@ -89,6 +91,57 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(data: bytes, code: str, deta
     assert refused.code == code
     assert refused.details == details
     assert refused.message
+
+
+@pytest.mark.parametrize("before", ["", "\n \n,,,\n", "\r\n\r\n", "\r\r"])
+def test_a_fault_after_blank_lines_is_told_with_its_line(before: str) -> None:
+    lines = len((before + ".").splitlines()) - 1
+    assert refusal(f'{before}{HEADER}\n\n"open'.encode()).details == {"line": lines + 3}
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_the_delimiter_is_seen_in_a_header_that_other_delimiters_and_quotes_are_in(delimiter: str) -> None:
+    header = HEADER.replace(",", delimiter) + f'{delimiter}"a, b{delimiter} c\nd"'
+    (row,) = rows_of(f"{header}\n{ROW.replace(',', delimiter)}{delimiter}\n")
+    assert row == AS_ROW
+
+
+def test_a_header_of_too_many_columns_is_refused() -> None:
+    more = ",".join(f"c{number}" for number in range(MAX_COLUMNS - 4))
+    refused = refusal(f"{HEADER},{more}\n".encode())
+    assert (refused.code, refused.details) == ("invalid_csv", {"limit": MAX_COLUMNS, "count": MAX_COLUMNS + 1})
+
+
+def test_columns_without_a_name_are_not_too_many() -> None:
+    assert rows_of(f"{HEADER}{',' * 1000}\n{ROW}{',' * 1000}") == [AS_ROW]
+
+
+def test_doubled_columns_are_named_however_many_there_are() -> None:
+    refused = refusal(",".join([f"c{number}" for number in range(1000)] + ["c7"]).encode())
+    assert (refused.code, refused.message) == ("duplicate_columns", "Columns that appear more than once: c7.")
+
+
+def test_of_far_too_many_rows_the_rest_is_counted_by_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "COUNTED_EXACTLY", 100)
+    rows = f"{ROW}\n" * 600 + "\n" + f"{ROW}\n" * 100
+    assert refusal(f"{HEADER}\n{rows}".encode()).details == {"limit": 500, "count": 700}
+
+
+@pytest.mark.parametrize(
+    ("hostile", "code"),
+    [
+        (",".join(f"c{number}" for number in range(40_000)), "invalid_csv"),
+        ("\n" * 5_000_000, "empty_file"),
+        (f"{HEADER}\n" + "a\n" * 2_500_000, "too_many_rows"),
+    ],
+    ids=["names", "blank lines", "short lines"],
+)
+def test_a_hostile_file_is_refused_in_a_second_of_cpu(hostile: str, code: str) -> None:
+    """24, 5.8 and 1.6 s before; 0.02, 0.02 and 0.15 now."""
+    data = hostile.encode()
+    started = time.process_time()
+    assert refusal(data).code == code
+    assert time.process_time() - started < 1
 
 
 def test_500_rows_are_not_too_many() -> None:

@@ -3,7 +3,7 @@
 from aiokafka import ConsumerRecord
 
 from shared.errors import ErrorCode, Poison
-from shared.messaging.dead_letters import DeadLetter, to_record
+from shared.messaging.dead_letters import MAX_VALUE, DeadLetter, to_record
 
 
 def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":
@@ -53,3 +53,9 @@ def test_the_original_headers_stay_and_a_replay_keeps_its_history() -> None:
 
 def test_a_record_without_a_value_can_be_kept() -> None:
     assert to_record(DeadLetter(consumed(value=None), REASON), service="status").value == b""
+
+
+def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
+    record = to_record(DeadLetter(consumed(value=b"x" * (MAX_VALUE + 5)), REASON), service="ingest")
+    assert len(record.value) == MAX_VALUE
+    assert dict(record.headers)["pinflow-original-size"] == str(MAX_VALUE + 5).encode()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from shared.events import MAX_ROW_FAULTS, PinContent
 from shared.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
-from tests.factories import submitted
+from tests.factories import ACCOUNT, submitted
 
 
 def faults(**fields: Any) -> list[tuple[str | None, str]]:
@@ -52,8 +52,52 @@ def test_a_field_that_breaks_its_rule_is_named(field: str, value: object, code: 
     assert faults(**{field: value}) == [(field, code)]
 
 
-def test_a_related_term_that_is_too_long_is_named_by_its_place() -> None:
-    assert faults(related_terms=["ok", "t" * 101]) == [("related_terms.1", "string_too_long")]
+def test_a_related_term_is_named_by_its_place_among_those_sent_blank_ones_too() -> None:
+    assert faults(related_terms=["ok", " ", "t" * 101]) == [("related_terms.2", "string_too_long")]
+    assert faults(related_terms="ok,," + "t" * 101) == [("related_terms.2", "string_too_long")]
+
+
+def test_blank_related_terms_are_not_counted() -> None:
+    assert len(PinSubmission.model_validate(submitted(related_terms=["t", " "] * 50)).related_terms or []) == 50
+    assert PinSubmission.model_validate(submitted(related_terms=[" ", ""])).related_terms is None
+
+
+def test_a_million_related_terms_are_one_fault() -> None:
+    assert faults(related_terms=[5] * 1_000_000) == [("related_terms", "too_long")]
+
+
+def test_every_fault_of_a_row_is_told_at_once_those_of_the_whole_last() -> None:
+    assert faults(title=" ", image_url=None, cover_image_url="no", cover_image_asset_id=str(ACCOUNT), description="a\0") == [
+        ("title", "blank"),
+        ("cover_image_url", "url_scheme"),
+        (None, "media_source"),
+        (None, "cover_source"),
+        ("description", "nul_character"),
+    ]
+
+
+def test_a_source_that_is_wrong_is_not_told_as_missing_too() -> None:
+    assert faults(image_url="no url") == [("image_url", "url_scheme")]
+
+
+def test_a_strict_row_is_told_unknown_fields_and_faults_of_the_whole() -> None:
+    with pytest.raises(ValidationError) as caught:
+        StrictPinSubmission.model_validate(submitted(colour="blue", image_url=None))
+    assert [fault.code for fault in faults_of(caught.value)] == ["extra_forbidden", "media_source"]
+
+
+def test_every_field_with_a_nul_is_named() -> None:
+    texts = ["board_id", "title", "description", "alt_text", "link_url", "image_url", "cover_image_url", "idempotency_key"]
+    sent: dict[str, Any] = {name: f"{submitted().get(name, 'https://a.example/')}\0x" for name in texts}
+    assert {name for name, code in faults(**sent, related_terms=["fine", "a\0b"]) if code == "nul_character"} == {*texts, "related_terms"}
+
+
+@pytest.mark.parametrize("field", sorted(PinSubmission.model_fields))
+def test_no_field_takes_a_nul(field: str) -> None:
+    """Alone, so that it is the look at valid rows that finds it; ids, colors and instants have rules that refuse it anyway."""
+    values = {"asset_id": str(ACCOUNT), "dominant_color": "#aabbcc", "run_at": "2027-01-01T10:00:00Z", "related_terms": "a,b"}
+    value = (submitted() | values).get(field, "https://a.example/")
+    assert field in [name for name, _ in faults(**{field: f"{value}\0"})]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +138,10 @@ def test_no_row_tells_of_more_than_twenty_faults() -> None:
 def test_keys_and_ids_lose_surrounding_space_and_texts_keep_it() -> None:
     pin = PinSubmission.model_validate(submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps "))
     assert (pin.idempotency_key, pin.board_id, pin.title) == ("k", "b", " Lamps ")
+
+
+def test_white_space_around_run_at_is_dropped() -> None:
+    assert PinSubmission.model_validate(submitted(run_at=" 2027-01-01T01:00:00Z\t")).run_at == datetime(2027, 1, 1, 1, tzinfo=UTC)
 
 
 def test_run_at_becomes_utc() -> None:

@@ -1,0 +1,69 @@
+"""How far a consumer is, and whether it moves at all."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from shared.messaging.records import partition_of
+
+FETCH_LATENCY_SECONDS = 0.25
+"""A fetch that was answered this long after a moment saw what stood in the partition at that moment."""
+
+
+class Progress:
+    """`consumer` gives the aiokafka consumer, None before it has started."""
+
+    def __init__(self, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
+        self._consumer = consumer
+        self._in_hand: dict[TopicPartition, int] = {}
+
+    def takes(self, records: Sequence["ConsumerRecord[bytes, bytes]"]) -> None:
+        """These have been fetched: aiokafka's position is behind them already."""
+        self._in_hand = first_offsets(records)
+
+    def puts_down(self) -> None:
+        """They have been processed, or the position was put back."""
+        self._in_hand = {}
+
+    def last_poll(self) -> float:
+        """When Kafka last answered a fetch, in epoch seconds. Fetches go on while nothing comes, so silence means trouble."""
+        consumer = self._consumer()
+        if consumer is None:
+            return 0.0
+        assigned = consumer.assignment()
+        if not assigned:
+            return time.time()  # more members than partitions: nothing to poll, and nothing wrong
+        return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
+
+    def partition_of(self, topic: str, key: bytes) -> TopicPartition | None:
+        """Where records with this key are; None before it is known."""
+        consumer = self._consumer()
+        partitions = consumer.partitions_for_topic(topic) if consumer else None
+        return TopicPartition(topic, partition_of(key, len(partitions))) if partitions else None
+
+    def end_of(self, partition: TopicPartition, asked_at: float) -> int | None:
+        """The partition's end soon after `asked_at` (epoch seconds), open transactions included. None: can't say yet, or not ours."""
+        consumer = self._consumer()
+        if consumer is None or partition not in consumer.assignment():
+            return None
+        answered_at = (consumer.last_poll_timestamp(partition) or 0) / 1000
+        end: int | None = consumer.highwater(partition)
+        return end if answered_at >= asked_at + FETCH_LATENCY_SECONDS else None
+
+    async def is_past(self, partition: TopicPartition, end: int) -> bool:
+        """Whether everything before `end` has been processed, or is nothing that a consumer gets to see."""
+        consumer = self._consumer()
+        if consumer is None or partition not in consumer.assignment():
+            return False
+        position: int = await consumer.position(partition)
+        return self._in_hand.get(partition, position) >= end
+
+
+def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
+    """The lowest offset of each partition."""
+    first: dict[TopicPartition, int] = {}
+    for record in records:
+        partition = TopicPartition(record.topic, record.partition)
+        first[partition] = min(record.offset, first.get(partition, record.offset))
+    return first

@@ -1,0 +1,33 @@
+"""What the topics take, on the real broker."""
+
+import gzip
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+
+from shared.topics import LARGEST_REQUEST, MEBIBYTE, TopicName, TopicNames
+from tests.kafka import records_of
+
+
+async def produce(kafka: str, topic_prefix: str, name: TopicName, value: bytes, compression: Any = None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=64 * MEBIBYTE, compression_type=compression) as producer:
+        await producer.send_and_wait(TopicNames(topic_prefix)[name], value, key=b"k")
+
+
+async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(kafka: str, topic_prefix: str) -> None:
+    await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, b" " * 6 * MEBIBYTE)
+    await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * LARGEST_REQUEST)
+
+
+async def test_what_is_compressed_is_unpacked_by_the_broker(kafka: str, topic_prefix: str) -> None:
+    await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
+    assert [record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)] == [b"packed"]
+
+
+async def test_a_request_that_is_small_only_while_compressed_is_refused(kafka: str, topic_prefix: str) -> None:
+    bomb = b" " * 32 * MEBIBYTE
+    assert len(gzip.compress(bomb)) < MEBIBYTE
+    with pytest.raises(MessageSizeTooLargeError):
+        await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, bomb, "gzip")

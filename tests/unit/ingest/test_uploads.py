@@ -1,0 +1,42 @@
+"""A file out of a multipart body, as the standard allows it and as it goes wrong."""
+
+from http import HTTPStatus
+
+import pytest
+from fastapi import Request
+from starlette.types import Message
+
+from services.ingest.uploads import Upload, read_upload
+from shared.errors import ErrorCode, RequestRefused
+
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntitle\r\n'
+
+
+async def upload(body: bytes, content_type: str = "multipart/form-data; boundary=b") -> Upload:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode("latin-1"))]}
+    return await read_upload(Request(scope, receive), 10_000)
+
+
+@pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000])
+async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) -> None:
+    assert await upload(PART + b"--b--" + epilogue) == Upload(b"title", "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data; charset=undefined", PART + b"--b--\r\n"),
+        ("multipart/form-data; charset=undefined; boundary=b", PART + b"--b--\r\n"),
+        ("multipart/form-data; boundary*=undefined''b", PART + b"--b--\r\n"),
+        ("multipart/form-data; boundary=b", PART),
+        ("multipart/form-data; boundary=b", PART + b"--b"),
+        ("multipart/form-data; boundary=\xe9", PART),
+    ],
+)
+async def test_what_is_no_multipart_is_refused_and_breaks_nothing(content_type: str, body: bytes) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        await upload(body, content_type)
+    assert (refused.value.status, refused.value.code) == (HTTPStatus.BAD_REQUEST, ErrorCode.INVALID_MULTIPART)

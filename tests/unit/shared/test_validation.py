@@ -1,0 +1,34 @@
+"""What is told of a record that does not fit its model."""
+
+import pytest
+from pydantic import ValidationError
+
+from shared.events import ImportRequested
+from shared.validation import MAX_DESCRIPTION, describe
+
+
+def error_of(document: object) -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        ImportRequested.model_validate(document)
+    return caught.value
+
+
+def test_every_fault_is_told_with_its_field() -> None:
+    told = describe(error_of({"request_id": 7}))
+    assert told == "request_id: Input should be a valid string; workspace_id: Field required"
+
+
+def test_a_fault_of_the_whole_has_no_field() -> None:
+    assert describe(error_of(7)).startswith("Input should be a valid dictionary")
+
+
+def test_a_description_holds_nothing_of_the_payload() -> None:
+    secret = "s3cret" * 100
+    assert "s3cret" not in describe(error_of({"request_id": secret, "workspace_id": [secret], "rows": secret}))
+
+
+def test_a_description_is_bounded_however_long_the_payload_is() -> None:
+    error = ValidationError.from_exception_data(
+        "Some", [{"type": "missing", "loc": ("name" * 100, index), "input": None} for index in range(1000)]
+    )
+    assert len(describe(error)) == MAX_DESCRIPTION

@@ -11,7 +11,7 @@ import orjson
 from services.ingest.parsing import ParsedRows, ValidRow
 from shared.events import ImportAccepted, ImportRejected, Notice, RowResult, SourceType
 from shared.messaging.records import Record
-from shared.pins import fingerprint
+from shared.pins import fingerprint_digits
 from shared.topics import TopicName
 
 MAX_OUTCOME_BYTES = 700_000
@@ -68,7 +68,7 @@ def _row_events(accepted: Import) -> Iterator[bytes]:
         accepted.accepted_at.astimezone(UTC).isoformat().encode(),
     )
     for row in accepted.rows.valid:
-        yield b'%b%d,"fingerprint":"%b","row":%b}' % (before, row.row_number, str(fingerprint(row.pin)).encode(), _content(row))
+        yield b'%b%d,"fingerprint":"%b","row":%b}' % (before, row.row_number, fingerprint_digits(row.pin).encode(), _content(row))
 
 
 def _content(row: ValidRow) -> bytes:

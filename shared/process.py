@@ -83,10 +83,10 @@ class Machinery:
         for part in self._parts:
             self._running_parts.append(part)
             await part.start()
+        for consumer in self._consumers:  # before the broker's start, which waits for partitions and could do so for ever
+            self._spawn(consumer.name, consumer.watch())
         if self._consumers:
             await self._broker.start()
-        for consumer in self._consumers:
-            self._spawn(consumer.name, consumer.watch())
         for sweeper in self._sweepers:
             self._spawn(sweeper.name, sweeper.run())
         self.started = True

@@ -37,7 +37,8 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_record_bytes),
             "cleanup.policy": "delete",
-            # The broker unpacks what others compressed: so its limit is on the real size, and consumers need no codec
+            # The broker unpacks what others compressed: so its limit is on the real size. (Consumers can read every codec all the same:
+            # a topic may have been made by others, or its configuration changed.)
             "compression.type": "uncompressed",
             **self.config,
         }

@@ -1,14 +1,18 @@
 """Jobs that ended, told to whoever listens on `job-events`: at least once, always under the same id."""
 
+import asyncio
 from collections.abc import Sequence
 
 from services.status.repository import JobStore
 from shared.cloudevents import EventType, headers
 from shared.database import Row
+from shared.errors import BrokerUnavailable
 from shared.events import ImportCompleted
 from shared.messaging.records import Record, RecordSender
 
 SOURCE = "/pinflow/status"
+DELIVERY_SECONDS = 5.0
+"""A producer would wait longer for a silent Kafka, but the jobs are locked meanwhile: folds that meet them would run out of time."""
 
 
 class Announcer:
@@ -19,10 +23,15 @@ class Announcer:
         self._limit = limit
 
     async def sweep(self) -> int:
-        return await self._store.announce(self._limit, self._deliver)
+        """Announce a portion; how many. Raises BrokerUnavailable, DatabaseUnavailable: none of them is marked then."""
+        return await self._store.announce(self._limit, self._deliver, patience_seconds=DELIVERY_SECONDS)
 
     async def _deliver(self, jobs: Sequence[Row]) -> None:
-        await self._producer.send(self._topic, [announcement(job) for job in jobs])
+        try:
+            async with asyncio.timeout(DELIVERY_SECONDS):
+                await self._producer.send(self._topic, [announcement(job) for job in jobs])
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no acknowledgement within {DELIVERY_SECONDS:g} s") from error
 
 
 def announcement(job: Row) -> Record:

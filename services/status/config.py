@@ -9,7 +9,7 @@ from shared.settings import ServiceSettings
 
 class StatusSettings(ServiceSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
-    """Records in a batch, each with up to 200 results and more: a fold must end well within database_timeout_seconds."""
+    """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
     ingest_url: str = "http://127.0.0.1:8001"
     publisher_url: str = "http://127.0.0.1:8002"
     """Where the other services answer /readyz; asked by this service's own, which is the gateway's."""

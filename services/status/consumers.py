@@ -8,19 +8,23 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.status.folding import Fold, Foldable, fold
+from services.status.folding import Fold, Foldable, fold, weight
 from shared.database import Refused
 from shared.decoding import quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, RowsSettled
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.portions import portions
 from shared.messaging.progress import Progress
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe
 
 log = structlog.get_logger()
+
+FOLDED_AT_ONCE = 20_000
+"""Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10 s, and were tried again unchanged."""
 
 _parse_outcomes_quickly = quick_decoder(RowsSettled)
 
@@ -60,7 +64,10 @@ class Folds(Protocol):
 
 
 class FoldHandler:
-    """Folds a batch in one transaction; a record that Postgres refuses is found by halving, and given up alone."""
+    """Folds a batch in few transactions, each of which can be repeated.
+
+    A record that Postgres refuses is found by halving, and given up alone.
+    """
 
     def __init__(self, store: Folds, names: TopicNames, announcer: Sweeper) -> None:
         self._store = store
@@ -81,7 +88,10 @@ class FoldHandler:
         return IMPORT_EVENT.validate_json(value) if record.topic == self._imports else _parse_outcomes(value)
 
     async def process(self, decoded: list[Delivered], _poison: list[DeadLetter]) -> list[DeadLetter]:
-        return await self._fold(decoded) if decoded else []
+        letters: list[DeadLetter] = []
+        for portion in portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)):
+            letters += await self._fold(portion)
+        return letters
 
     async def _fold(self, delivered: Sequence[Delivered]) -> list[DeadLetter]:
         try:

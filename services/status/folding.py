@@ -37,6 +37,11 @@ def fold(events: Iterable[Foldable]) -> Fold:
     return batch
 
 
+def weight(event: Foldable) -> int:
+    """How many rows of a table it becomes."""
+    return 1 if isinstance(event, ImportAccepted | ImportRejected) else len(event.results)
+
+
 def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     """Rows turned into `width` columns."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

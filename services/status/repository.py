@@ -8,7 +8,6 @@ from sqlalchemy import and_, func, select, text, update
 from services.status.folding import Fold, columns
 from services.status.models import jobs
 from shared.database import Database, Row
-from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),
@@ -150,8 +149,11 @@ class JobStore:
             total = (await connection.execute(select(func.count()).select_from(jobs).where(where))).scalar_one()
             return [dict(row) for row in (await connection.execute(page)).mappings()], total
 
-    async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]]) -> int:
-        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises."""
+    async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
+        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises.
+
+        They are locked while it works, for which it has `patience_seconds`.
+        """
         ended = (
             select(jobs)
             .where(jobs.c.completed_at.is_not(None), jobs.c.announced_at.is_(None))
@@ -159,7 +161,7 @@ class JobStore:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
+        async with self._database.transaction(patience_seconds=patience_seconds) as connection:
             rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
             if rows:
                 await deliver(rows)

@@ -14,7 +14,8 @@ MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
 """Bytes that are kept of a value. Only what a producer had compressed could be larger."""
 REPLAYS = "pinflow-replay-count"
 FIRST_SEEN = "pinflow-first-seen"
-ORIGINAL_SIZE = "pinflow-original-size"
+TRUNCATED = "pinflow-truncated"
+"""Only on a value that was cut: how many bytes it had."""
 PREFIX = "pinflow-"
 
 
@@ -44,5 +45,5 @@ def to_record(letter: DeadLetter, *, service: str) -> Record:
     headers.append((REPLAYS, known.get(REPLAYS, b"0")))
     value = record.value or b""
     if len(value) > MAX_VALUE:
-        headers.append((ORIGINAL_SIZE, str(len(value)).encode()))
+        headers.append((TRUNCATED, str(len(value)).encode()))
     return Record(record.key, value[:MAX_VALUE], headers)

@@ -1,14 +1,18 @@
 """How far a consumer is, and whether it moves at all."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
 
 from shared.messaging.records import partition_of
 
 FETCH_LATENCY_SECONDS = 0.25
 """A fetch that was answered this long after a moment saw what stood in the partition at that moment."""
+POSITION_SECONDS = 0.5
+"""A position is known at once, but in a rebalance, when it may be for as long as Kafka is silent."""
 
 
 class Progress:
@@ -56,7 +60,11 @@ class Progress:
         consumer = self._consumer()
         if consumer is None or partition not in consumer.assignment():
             return False
-        position: int = await consumer.position(partition)
+        try:
+            async with asyncio.timeout(POSITION_SECONDS):
+                position: int = await consumer.position(partition)
+        except (IllegalStateError, TimeoutError):
+            return False
         return self._in_hand.get(partition, position) >= end
 
 

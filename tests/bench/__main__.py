@@ -31,7 +31,9 @@ KAFKA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 POSTGRES_SETTINGS = {"shared_buffers": "512MB"}
 """As in the local stack: with fsync."""
 CONCURRENCY = 12
-WARM_UP_SECONDS = 5.0
+MOST_UNSETTLED = 60
+"""Imports accepted and not settled: enough to keep every stage busy."""
+WARM_UP_SECONDS = 10.0
 IDLE_IMPORTS = 60
 
 
@@ -48,9 +50,9 @@ class Bench:
         return usage(self._pids)
 
     def sustained(self, seconds: float) -> dict[str, Any]:
-        asyncio.run(self.new_load().saturate(WARM_UP_SECONDS, CONCURRENCY))
+        asyncio.run(self.new_load().saturate(WARM_UP_SECONDS, CONCURRENCY, MOST_UNSETTLED))
         load, before = self.new_load(), self.usage()
-        took = asyncio.run(load.saturate(seconds, CONCURRENCY))
+        took = asyncio.run(load.saturate(seconds, CONCURRENCY, MOST_UNSETTLED))
         return self._report(load, before, took)
 
     def half_load(self, seconds: float, rows_per_second: float) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Bench:
             "seconds": round(took, 1),
             "rows_per_second": round(rows / took),
             "accepted_ms": percentiles(load.accepted),
+            "settled_ms": percentiles(load.settled),
             "cpu_us_per_row": cpu | {"all but the generator": round(sum(cpu.values()) - cpu["generator"], 1)},
             "rss_mb": {name: round(size / 2**20) for name, size in after.rss_bytes.items()},
         }

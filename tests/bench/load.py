@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import uuid4
 
 import httpx
@@ -19,7 +20,16 @@ from tests.waiting import eventually
 TAG = b"0123456789abcdef"
 """Stands in the prepared body where each import's own mark goes."""
 POLL_SECONDS = 0.004
+WATCH_SECONDS = 0.1
+"""How often the settled imports are counted: seldom, as it must not be what is measured."""
 SETTLE_SECONDS = 300
+
+
+PAGE = 200
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Load:
     refused: int = 0
 
     def __post_init__(self) -> None:
+        self._settled_imports = 0
         self._body = orjson.dumps(rows_for(self.workspace, MAX_ROWS, prefix=TAG.decode()))
 
     @asynccontextmanager
@@ -42,13 +53,20 @@ class Load:
         async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=60, trust_env=False) as client:
             yield client
 
-    async def saturate(self, seconds: float, concurrency: int) -> float:
-        """As fast as `concurrency` clients get their 202s, then until all has settled. Returns the seconds that took."""
+    async def saturate(self, seconds: float, concurrency: int, most_unsettled: int) -> float:
+        """As fast as `concurrency` clients get their 202s while not more than `most_unsettled` imports wait; then until all has settled.
+
+        Returns the seconds that took. Without the bound a backlog would be measured, and what is left of the machine for it.
+        """
         async with self.client() as client:
             started = time.perf_counter()
-            await asyncio.gather(*(self._submit_until(client, started + seconds) for _ in range(concurrency)))
+            watching = asyncio.create_task(self._watch_settled(client))
+            await asyncio.gather(*(self._submit_until(client, started + seconds, most_unsettled) for _ in range(concurrency)))
             await self._all_settled(client)
-            return time.perf_counter() - started
+            watching.cancel()
+            took = time.perf_counter() - started
+            self.settled += await self._job_seconds(client)
+            return took
 
     async def pace(self, seconds: float, imports_per_second: float) -> float:
         """Open loop: each import at its due time, whatever became of the one before. Returns the seconds until all has settled."""
@@ -57,7 +75,9 @@ class Load:
             due = [started + number / imports_per_second for number in range(int(seconds * imports_per_second))]
             await asyncio.gather(*(self._submit_at(client, at) for at in due))
             await self._all_settled(client)
-            return time.perf_counter() - started
+            took = time.perf_counter() - started
+            self.settled += await self._job_seconds(client)
+            return took
 
     async def one_by_one(self, count: int) -> None:
         """Idle latency: one import at a time, with irregular gaps; from submission to its end as a client sees it."""
@@ -77,9 +97,17 @@ class Load:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _submit_until(self, client: httpx.AsyncClient, end: float) -> None:
+    async def _submit_until(self, client: httpx.AsyncClient, end: float, most_unsettled: int) -> None:
         while (now := time.perf_counter()) < end:
-            await self._submit(client, now)
+            if self.imports - self._settled_imports < most_unsettled:
+                await self._submit(client, now)
+            else:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _watch_settled(self, client: httpx.AsyncClient) -> None:
+        while True:
+            self._settled_imports = await self._count_settled(client)
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _submit_at(self, client: httpx.AsyncClient, due: float) -> None:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -97,7 +125,17 @@ class Load:
 
     async def _all_settled(self, client: httpx.AsyncClient) -> None:
         async def settled() -> bool:
-            answer = await client.get("/v1/pins/imports?limit=1&status=completed")
-            return int(answer.headers["x-total-count"]) >= self.imports
+            return await self._count_settled(client) >= self.imports
 
-        await eventually(settled, seconds=SETTLE_SECONDS, every=0.2)  # seldom: it must not be what is measured
+        await eventually(settled, seconds=SETTLE_SECONDS, every=WATCH_SECONDS)
+
+    async def _job_seconds(self, client: httpx.AsyncClient) -> list[float]:
+        """From each job's acceptance to its end, as the API tells."""
+        found: list[float] = []
+        while page := (await client.get(f"/v1/pins/imports?limit={PAGE}&offset={len(found)}")).json():
+            found += [_seconds(job["completed_at"]) - _seconds(job["created_at"]) for job in page]
+        return found
+
+    async def _count_settled(self, client: httpx.AsyncClient) -> int:
+        answer = await client.get("/v1/pins/imports?limit=1&status=completed")
+        return int(answer.headers["x-total-count"])

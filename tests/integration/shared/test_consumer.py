@@ -4,22 +4,23 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError, UnsupportedCodecError
 
 from shared.errors import BrokerUnavailable, DatabaseUnavailable, ErrorCode, Poison
-from shared.messaging.admin import leave_group
+from shared.messaging.admin import create_topics, delete_topics, leave_group
 from shared.messaging.connection import create_broker
 from shared.messaging.consumer import SESSION_TIMEOUT_MS, Batch, BatchConsumer, ConsumerLost
-from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
+from shared.topics import MEBIBYTE, TOPICS, TopicName, TopicNames
 from tests.kafka import records_of
 from tests.waiting import eventually
 
@@ -204,6 +205,50 @@ async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment
     await produce(producer, settings, some("refused", 200))
     async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
         await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSettings]:
+    """Topics as others may have made them: the broker keeps what was compressed as it came."""
+    settings = ServiceSettings(**{**environment, "topic_prefix": f"test-{uuid4().hex[:12]}"})
+    topics = tuple(replace(topic, config={"compression.type": "producer"}) for topic in TOPICS if topic.name == TOPIC)
+    topics += tuple(topic for topic in TOPICS if topic.name == TopicName.DEAD_LETTERS)
+    await create_topics(settings, topics)
+    yield settings
+    await delete_topics(settings, topics)
+
+
+async def produce_packed(settings: ServiceSettings, value: bytes, codec: Any) -> None:
+    servers = settings.kafka_bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type=codec) as packing:
+        await packing.send_and_wait(TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20])
+
+
+async def test_what_any_codec_packed_is_read(left_packed: ServiceSettings, producer: RecordProducer) -> None:
+    handler, codecs = Handler(), ("gzip", "snappy", "lz4", "zstd")
+    for codec in codecs:
+        await produce_packed(left_packed, codec.encode(), codec)
+    async with consuming(left_packed, producer, handler, name="codecs"):
+        await eventually(lambda: sorted(handler.done) == sorted(codec.encode() for codec in codecs))
+
+
+async def test_invariant_8_a_record_larger_than_a_dead_letter_may_be_does_not_block_its_partition(
+    left_packed: ServiceSettings, producer: RecordProducer
+) -> None:
+    """It was small while it was packed. What is kept of it is its beginning, and a header that says so."""
+    bomb = b"poison" + bytes(16 * MEBIBYTE)
+    handler = Handler()
+    await produce_packed(left_packed, bomb, "lz4")
+    async with consuming(left_packed, producer, handler, name="bomb"):
+        await produce(producer, left_packed, some("beside"))
+        await eventually(lambda: set(some("beside")) <= set(handler.done))
+        (letter,) = await eventually(lambda: letters_of(left_packed), every=0.2)
+    assert letter.value == bomb[:MAX_VALUE]
+    assert dict(letter.headers)["pinflow-truncated"] == str(len(bomb)).encode()
+
+
+async def letters_of(settings: ServiceSettings) -> list["ConsumerRecord[bytes, bytes]"]:
+    return await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.DEAD_LETTERS)
 
 
 async def test_a_fetch_that_fails_for_good_ends_the_consumer(settings: ServiceSettings, producer: RecordProducer) -> None:

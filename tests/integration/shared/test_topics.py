@@ -7,18 +7,23 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
+from shared.messaging.dead_letters import MAX_VALUE
 from shared.topics import LARGEST_REQUEST, MEBIBYTE, TopicName, TopicNames
 from tests.kafka import records_of
 
 
-async def produce(kafka: str, topic_prefix: str, name: TopicName, value: bytes, compression: Any = None) -> None:
+async def produce(kafka: str, topic_prefix: str, name: TopicName, value: bytes, compression: Any = None, headers: Any = None) -> None:
     async with AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=64 * MEBIBYTE, compression_type=compression) as producer:
-        await producer.send_and_wait(TopicNames(topic_prefix)[name], value, key=b"k")
+        await producer.send_and_wait(TopicNames(topic_prefix)[name], value, key=b"k", headers=headers)
 
 
 async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(kafka: str, topic_prefix: str) -> None:
     await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, b" " * 6 * MEBIBYTE)
     await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * LARGEST_REQUEST)
+
+
+async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(kafka: str, topic_prefix: str) -> None:
+    await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * MAX_VALUE, headers=[("h", b" " * 400 * 1024)])
 
 
 async def test_what_is_compressed_is_unpacked_by_the_broker(kafka: str, topic_prefix: str) -> None:

@@ -8,10 +8,13 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
 from shared.database import Database
+from shared.errors import BrokerUnavailable
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.settings import DatabaseSettings
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 
 
@@ -144,3 +147,24 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(store
             seen = processed
     failures = sum(result.status is RowStatus.FAILED for result in results)
     assert counters(await job_of(store, job))[2:] == (12 - failures, 0, failures)
+
+
+async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobStore) -> None:
+    jobs = [import_accepted(total_rows=500) for _ in range(FOLDED_AT_ONCE // 500)]
+    settled = [rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)]) for job in jobs]
+    async with asyncio.timeout(DatabaseSettings().database_timeout_seconds / 2):
+        await folded(store, *jobs, *settled)
+    assert counters(await job_of(store, jobs[-1])) == ("completed", 500, 500, 0, 0)
+
+
+async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_for_postgres(database: Database, store: JobStore) -> None:
+    job = import_accepted(total_rows=1)
+    await folded(store, job, rows_settled(job, created(1)))
+
+    async def given_up_late(_jobs: object) -> None:
+        await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
+        raise BrokerUnavailable("silent")
+
+    hasty = JobStore(Database(database.engine, timeout_seconds=0.3))
+    with pytest.raises(BrokerUnavailable):
+        await hasty.announce(10, given_up_late, patience_seconds=5)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
@@ -204,7 +205,11 @@ async def test_a_young_job_that_nobody_accepted_is_not_found(status: Status, wor
     assert await told() == (404, "not_found")
 
 
-async def test_readiness_names_who_is_away(status: Status) -> None:
+async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    def another_client(*_: object, **__: object) -> None:
+        raise AssertionError("a client for each check: with a TLS context of its own")
+
+    monkeypatch.setattr(httpx.AsyncClient, "__init__", another_client)
     answer = await status.http.get("/readyz")
     report = answer.json()
     assert (answer.status_code, report["status"], report["database"]) == (503, "unavailable", "ok")

@@ -58,4 +58,4 @@ def test_a_record_without_a_value_can_be_kept() -> None:
 def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
     record = to_record(DeadLetter(consumed(value=b"x" * (MAX_VALUE + 5)), REASON), service="ingest")
     assert len(record.value) == MAX_VALUE
-    assert dict(record.headers)["pinflow-original-size"] == str(MAX_VALUE + 5).encode()
+    assert dict(record.headers)["pinflow-truncated"] == str(MAX_VALUE + 5).encode()

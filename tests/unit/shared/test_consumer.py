@@ -1,0 +1,180 @@
+"""How a consumer shares the loop while it decodes, and when it gives its process up; the rest wants a broker (tests/integration)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from aiokafka.errors import ConsumerStoppedError
+
+from shared.errors import BrokerUnavailable
+from shared.messaging import consumer as consumer_module
+from shared.messaging.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
+from shared.messaging.dead_letters import DeadLetter
+from shared.settings import ServiceSettings
+from shared.topics import TopicName
+from tests.fakes import MemorySender
+from tests.waiting import eventually
+
+
+class Handler:
+    def __init__(self) -> None:
+        self.portions: list[int] = []
+
+    def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
+        self.portions.append(len(records))
+        return list(records), []
+
+    async def process(self, _decoded: list[Any], _poison: list[DeadLetter]) -> list[DeadLetter]:
+        return []
+
+
+class Kafka:
+    """What the watch asks; counts how often."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked = 0
+        self._error = error
+
+    async def __call__(self, _settings: ServiceSettings) -> None:
+        self.asked += 1
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+@pytest.fixture
+def consumer(handler: Handler) -> BatchConsumer:
+    """Never started: without partitions, and without a poll."""
+    return BatchConsumer("unit", ServiceSettings(), [TopicName.ROWS], handler, MemorySender())
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "STALLED_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(consumer_module, "WATCH_SECONDS", 0.01)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    return _installed(monkeypatch, Kafka())
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, kafka: Kafka) -> Kafka:
+    monkeypatch.setattr(consumer_module, "require_topics", kafka)
+    return kafka
+
+
+async def _lost(consumer: BatchConsumer) -> None:
+    with pytest.raises(ConsumerLost, match="nothing comes although Kafka answers"):
+        await asyncio.wait_for(consumer.watch(), 10)
+    assert (consumer.trouble() or "").startswith("lost")
+
+
+async def _goes_on(consumer: BatchConsumer, seen: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
+    watch = asyncio.create_task(consumer.watch())
+    try:
+        await eventually(seen)
+        assert not watch.done()
+    finally:
+        watch.cancel()
+        await asyncio.wait([watch])
+
+
+async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(consumer: BatchConsumer, answering: Kafka) -> None:
+    await consumer.on_partitions_assigned(set())
+    await _lost(consumer)
+    assert answering.asked == consumer_module.MOST_SILENCES
+
+
+async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
+    consumer: BatchConsumer, answering: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer without partitions counts as polled a moment ago: that is so while it has been given none, not before."""
+    monkeypatch.setattr(consumer.progress, "last_poll", lambda: float("inf"))
+    await _lost(consumer)
+    assert answering.asked == consumer_module.MOST_SILENCES
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), TimeoutError(), ConnectionResetError()])
+async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
+    consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = _installed(monkeypatch, Kafka(error))
+    await consumer.on_partitions_assigned(set())
+    await _goes_on(consumer, lambda: kafka.asked > 3 * consumer_module.MOST_SILENCES)
+    assert consumer.trouble() == "no answer to fetches"
+
+
+async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering: Kafka) -> None:
+    await consumer.on_partitions_assigned(set())
+    looked = 0
+
+    def looks() -> bool:
+        nonlocal looked
+        looked += 1
+        return False
+
+    consumer._idle.is_set = looks  # type: ignore[method-assign]
+    await _goes_on(consumer, lambda: looked > 10)
+    assert answering.asked == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("a decompressor's"), RuntimeError("a bug of the client")])
+async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(consumer: BatchConsumer, error: Exception) -> None:
+    """FastStream would begin its loop anew, behind the records that were dropped."""
+
+    async def fails(_: object) -> Any:
+        raise error
+
+    with pytest.raises(ConsumerStoppedError):
+        await consumer._fetching(fails)(Any)
+    with pytest.raises(ConsumerLost, match=str(error)):
+        await consumer.watch()
+
+
+async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -> None:
+    async def stopped(_: object) -> Any:
+        raise ConsumerStoppedError
+
+    with pytest.raises(ConsumerStoppedError):
+        await consumer._fetching(stopped)(Any)
+    assert consumer.trouble() == "no partitions assigned yet"
+
+
+async def test_others_get_a_turn_between_the_portions_of_a_large_batch(consumer: BatchConsumer, handler: Handler) -> None:
+    turns: list[int] = []
+
+    async def another() -> None:
+        while True:
+            turns.append(len(handler.portions))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(another())
+    records = [_record(b"x" * (DECODED_AT_ONCE // 2), offset) for offset in range(6)]
+    decoded, _ = await consumer._decode(records)
+    task.cancel()
+    assert decoded == records
+    assert handler.portions == [2, 2, 2]
+    assert {1, 2} <= set(turns)
+
+
+def _record(value: bytes, offset: int) -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord(
+        topic="rows",
+        partition=0,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=None,
+        value=value,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=len(value),
+        headers=[],
+    )

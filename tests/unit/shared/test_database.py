@@ -1,0 +1,52 @@
+"""What a driver's error means: a fault that passes is waited for, whatever Postgres calls it."""
+
+import psycopg
+import pytest
+from psycopg import errors
+from pydantic import SecretStr
+
+from shared.database import REFUSALS, Database, is_passing
+from shared.settings import DatabaseSettings
+
+PASSING = [
+    errors.ConnectionFailure,
+    errors.TooManyConnections,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.QueryCanceled,
+    errors.IoError,
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+    errors.LockNotAvailable,
+]
+INTEGRITY = [errors.NotNullViolation, errors.CheckViolation, errors.UniqueViolation, errors.ForeignKeyViolation]
+ABOUT_A_VALUE = [psycopg.DataError, errors.DatetimeFieldOverflow, errors.StringDataRightTruncation, errors.ProgramLimitExceeded]
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_invariant_9_what_passes_is_waited_for(error: type[psycopg.Error]) -> None:
+    assert is_passing(error())
+    assert not issubclass(error, REFUSALS)
+
+
+@pytest.mark.parametrize("error", INTEGRITY)
+def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(error: type[psycopg.Error]) -> None:
+    assert not is_passing(error())
+    assert not issubclass(error, REFUSALS)
+
+
+@pytest.mark.parametrize("error", ABOUT_A_VALUE)
+def test_what_is_about_a_value_is_refused(error: type[psycopg.Error]) -> None:
+    assert not is_passing(error())
+    assert issubclass(error, REFUSALS)
+
+
+def test_a_connection_that_broke_passes() -> None:
+    assert is_passing(psycopg.OperationalError("server closed the connection unexpectedly"))
+
+
+def test_an_engine_shows_no_parameters() -> None:
+    engine = Database.of(DatabaseSettings(database_url=SecretStr("postgresql://u@h/d")), application="test").engine
+    assert engine.sync_engine.hide_parameters

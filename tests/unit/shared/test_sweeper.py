@@ -1,0 +1,60 @@
+"""Work that is found goes on after failures, and says when it does not get done."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from shared import sweeper as sweeper_module
+from shared.errors import BrokerUnavailable
+from shared.sweeper import MOST_FAILURES, Sweeper
+from tests.waiting import eventually
+
+
+class Work:
+    """Fails with `error` as long as there is one."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.tries = 0
+
+    async def sweep(self) -> int:
+        self.tries += 1
+        if self.error is not None:
+            raise self.error
+        return 0
+
+
+@asynccontextmanager
+async def running(work: Work) -> AsyncIterator[Sweeper]:
+    sweeper = Sweeper("outbox", work.sweep, interval_seconds=0.01)
+    task = asyncio.create_task(sweeper.run())
+    try:
+        yield sweeper
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper_module, "LONGEST_BACKOFF_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("away")])
+async def test_a_sweep_that_always_fails_is_told(error: Exception) -> None:
+    work = Work(error)
+    async with running(work) as sweeper:
+        await eventually(lambda: sweeper.trouble() is not None)
+        assert work.tries > MOST_FAILURES
+        assert (sweeper.trouble() or "").startswith("outbox: failed")
+        work.error = None
+        await eventually(lambda: sweeper.trouble() is None)
+
+
+async def test_a_sweep_that_succeeds_is_no_trouble() -> None:
+    work = Work(None)
+    async with running(work) as sweeper:
+        await eventually(lambda: work.tries > MOST_FAILURES)
+        assert sweeper.trouble() is None

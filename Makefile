@@ -16,13 +16,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-demo: $(READY) ## From a fresh clone: import 500 rows through the whole pipeline, show what became of them, stop
+demo: $(READY) ## From a fresh clone: import 500 rows through the whole pipeline, show the results, stop
 	@$(LOCAL) demo
 
 up: $(READY) ## Start the local stack and keep it running; start only what is missing
 	@$(LOCAL) up
 
-down: $(READY) ## Stop the local stack; its data stays
+down: $(READY) ## Stop the local stack; its data is kept
 	@$(LOCAL) down
 
 status: $(READY) ## Show what is running
@@ -40,14 +40,14 @@ check: $(READY) ## Formatting, lint, types, layers: what CI runs before the test
 bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)
 
-format: $(READY) ## Format and mend what can be mended
+format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-schemas: $(READY) ## Write the generated files anew: JSON Schemas of the events, the OpenAPI document
+schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document
 	@$(BIN)/python -m deploy.schemas
 
-lock: $(READY) ## Resolve the dependencies anew into the lock files
+lock: $(READY) ## Re-resolve the dependencies into the lock files
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock $(ARGS)
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --all-extras \
 		-c requirements.lock -o requirements-dev.lock $(ARGS)
@@ -57,7 +57,7 @@ clean: ## Stop the local stack and delete its data (.venv stays)
 
 # uv is the quick way; pip, which reads this machine's pip.conf, the sure one
 $(READY): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Pinflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Pinflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@echo "  setting up $(VENV) (once)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)." >&2; exit 1; }
 	@$(BIN)/pip install -q --require-hashes -r requirements-uv.lock

@@ -72,15 +72,15 @@ def _parse_slowly(body: bytes) -> Any:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         where: dict[str, Any] = {"line": error.lineno, "column": error.colno, "offset": error.pos}
-        message = f"Not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        message = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise RequestRefused(ErrorCode.INVALID_JSON, message, **where) from None
     except UnicodeDecodeError as error:
-        message = f"Not JSON: byte {error.start} is not UTF-8."
+        message = f"Invalid JSON: byte {error.start} is not UTF-8."
         raise RequestRefused(ErrorCode.INVALID_JSON, message, offset=error.start) from None
     except RecursionError:
-        raise RequestRefused(ErrorCode.INVALID_JSON, "Not JSON that anyone needs: nested too deeply.") from None
+        raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
     except ValueError as error:  # a number of more digits than Python converts, NaN, Infinity
-        raise RequestRefused(ErrorCode.INVALID_JSON, f"Not JSON: {error}.") from None
+        raise RequestRefused(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

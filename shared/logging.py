@@ -2,10 +2,16 @@
 
 import logging
 import sys
+import time
 
 import structlog
 
 from shared.settings import ServiceSettings
+
+PAUSE_SECONDS = 10.0
+MOST_SAID = 1000
+KNOWN = ("Auto create topics is disabled",)
+"""What needs no saying: it is meant to be so."""
 
 
 def configure_logging(settings: ServiceSettings, *, service: str) -> None:
@@ -34,7 +40,27 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
+    handler.addFilter(Seldom())
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+
+
+class Seldom(logging.Filter):
+    """Lets a library say one thing once in PAUSE_SECONDS: with Kafka away, aiokafka would say it hundreds of times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if any(str(record.msg).startswith(known) for known in KNOWN):
+            return False
+        about, now = (record.name, record.msg), time.monotonic()
+        if now - self._said.get(about, -PAUSE_SECONDS) < PAUSE_SECONDS:
+            return False
+        if len(self._said) >= MOST_SAID:
+            self._said.clear()
+        self._said[about] = now
+        return True
 
 
 def _keep(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -13,13 +13,15 @@ from shared.errors import ErrorCode
 LONGEST_PAUSE_SECONDS = 10.0
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
-AGAIN = "Run the same command again: no row is published twice. What stands is shown by: pinflow imports list"
+AGAIN = "Run the same command again: no row is published twice. To see what was accepted: pinflow imports list"
 
 
 class PinflowClient:
     """`patience_seconds`: how long a 503, or a gateway that can't be reached, is waited out."""
 
     def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            fail(f"--base-url must begin with http:// or https://, not {base_url}")
         self._patience_seconds = patience_seconds
         self._base_url = base_url
         self._http = httpx.Client(base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False)
@@ -33,24 +35,28 @@ class PinflowClient:
         return self._submit(lambda: self._http.post("/v1/pins/imports/csv", files=files, params={"strict": strict}))
 
     def job(self, job_id: str) -> Job:
-        return self._checked(self._get(f"/v1/pins/imports/{job_id}")).json()  # type: ignore[no-any-return]
+        job: Job = self._document(self._get(f"/v1/pins/imports/{job_id}"))
+        return job
 
     def jobs(self, limit: int, status: str | None) -> list[Job]:
         parameters = {"limit": str(limit)} | ({"status": status} if status else {})
-        return self._checked(self._get("/v1/pins/imports", parameters)).json()  # type: ignore[no-any-return]
+        jobs: list[Job] = self._document(self._get("/v1/pins/imports", parameters))
+        return jobs
 
     def _submit(self, attempt: Attempt) -> Job:
         answer = self._patiently(attempt, retried=(httpx.ConnectError,))
         if code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
             return self._find_out(answer.json()["detail"]["job_id"])
-        return self._checked(answer).json()  # type: ignore[no-any-return]
+        job: Job = self._document(answer)
+        return job
 
     def _find_out(self, job_id: str) -> Job:
         """The job whose acceptance nobody could tell: it is there as a whole, or it is not."""
         answer = self._get(f"/v1/pins/imports/{job_id}")
         if answer.status_code == HTTPStatus.NOT_FOUND:
             fail(f"Kafka fell silent and nothing was accepted. {AGAIN}", Exit.AWAY)
-        return self._checked(answer).json()  # type: ignore[no-any-return]
+        job: Job = self._document(answer)
+        return job
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
         return self._patiently(lambda: self._http.get(path, params=parameters), retried=(httpx.TransportError,))
@@ -74,12 +80,16 @@ class PinflowClient:
                 fail(f"{why} Try again later. The local stack is started with: make up", Exit.AWAY)
             time.sleep(pause)
 
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
+    def _document(self, answer: httpx.Response) -> Any:
         if not answer.is_success:
             advice = " Set PINFLOW_API_KEY to a key of the workspace." if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
             away = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
             fail(f"{message_of(answer)} ({code_of(answer) or answer.status_code}){advice}", Exit.AWAY if away else Exit.REFUSED)
-        return answer
+        try:
+            return answer.json()
+        except ValueError:
+            status = answer.status_code
+            fail(f"{self._base_url} does not answer as Pinflow does (HTTP {status}, not JSON). Is PINFLOW_BASE_URL, or --base-url, right?")
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -43,9 +43,9 @@ def import_file(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return when the import is accepted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a file and wait for its end. Exit code 0: every row is published; 1: rows failed; 2: refused; 3: try again."""
-    kind = file_format or _format_of(file)
+    """Import a file and wait until it has finished. Exit code 0: all rows created or existing; 1: rows failed; 2: refused; 3: try again."""
     body = _read(file)
+    kind = file_format or _format_of(file)
     client = PinflowClient(base_url, api_key, patience)
     name = "stdin.csv" if file == STDIN else Path(file).name
     job = client.submit_csv(body, name, strict=strict) if kind is Format.CSV else client.submit_json(body, strict=strict)
@@ -108,7 +108,7 @@ def report(job: dict[str, Any], *, as_json: bool = False) -> Exit:
 def _format_of(file: str) -> Format:
     suffix = Path(file).suffix.lower().removeprefix(".")
     if suffix not in set(Format):
-        fail(f"Can't tell from its name whether {file} is JSON or CSV: say --format json or --format csv.")
+        fail(f"Can't tell from its name whether {file} is JSON or CSV: use --format json or --format csv. (Save a spreadsheet as CSV.)")
     return Format(suffix)
 
 

@@ -85,14 +85,14 @@ def new_key(
 
 @keys.command("list")
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """The workspace's keys, without what they are."""
+    """The workspace's keys (the keys themselves are not shown)."""
     columns = ("id", "name", "prefix", "scopes", "created_at", "revoked_at")
     print_rows(_backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
 
 
 @keys.command("revoke")
 def revoke_key(key_id: UUID) -> None:
-    """End a key. Services believe what they remember of it for a few seconds more, ten at most."""
+    """Revoke a key. Services may accept it for up to ten more seconds."""
     if not _backend().with_access(lambda access: access.revoke_key(key_id)):
         fail(f"There is no key {key_id}. See: pinflow keys list")
     typer.echo(f"Key {key_id} is revoked.")

@@ -32,6 +32,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
 
 
 def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
+    if not jobs:
+        typer.echo("No imports yet.")
+        return
     names = ("id", "status", "total_rows", "created_rows", "existing_rows", "failed_rows", "source_filename", "created_at")
     print_rows([{name.removesuffix("_rows"): job[name] for name in names} for job in jobs])
 
@@ -45,18 +48,27 @@ def print_job(job: Mapping[str, Any], *, every_failure: bool = False) -> None:
         out.print(f"Warning: {warning['message']}", markup=False)
     if job["error_message"]:
         out.print(f"Why: {job['error_message']}", markup=False)
+    differing = [result["row_number"] for result in job["results"] if result.get("payload_matches") is False]
+    if differing:
+        shown = ", ".join(map(str, differing[:MOST_FAILURES])) + (" …" if len(differing) > MOST_FAILURES else "")
+        which = f"{len(differing)} existing row(s) differ from what was first accepted under their key (row {shown})"
+        out.print(f"Warning: {which}. What is published was not changed.", markup=False)
     failures = [result for result in job["results"] if result["status"] == "failed"]
     if failures:
         _print_failures(out, failures, len(failures) if every_failure else MOST_FAILURES)
 
 
 def _print_failures(out: Console, failures: Sequence[Mapping[str, Any]], most: int) -> None:
-    columns = ("idempotency_key", "error_code", "error_message")
-    rows = [[result["row_number"], *(result[name] for name in columns)] for result in failures[:most]]
-    out.print(_table(["row", *columns], rows))
+    rows = [[result["row_number"], result["idempotency_key"], result["error_code"], _faults(result)] for result in failures[:most]]
+    out.print(_table(["row", "idempotency_key", "error_code", "errors"], rows))
     if len(failures) > most:
         out.print(f"… and {len(failures) - most} more; all of them with: pinflow imports show ID --all", markup=False)
     out.print("Nothing was published for these rows, and their keys are free: correct them and import them again.", markup=False)
+
+
+def _faults(result: Mapping[str, Any]) -> str:
+    told = [": ".join(filter(None, (fault["field"], fault["message"]))) for fault in result["errors"]]
+    return "; ".join(told) or str(result["error_message"])
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

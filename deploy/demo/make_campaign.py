@@ -59,13 +59,14 @@ def campaign() -> str:
 
 def _row(number: int) -> Row:
     thing, room = THINGS[number % len(THINGS)], ROOMS[number % len(ROOMS)]
+    a_thing = f"an {thing}" if thing[0] in "aeiou" else f"a {thing}"
     slug = f"{thing.replace(' ', '-')}-{number:03}"
     row = {
         "account_id": f"ACCOUNT_{number % ACCOUNTS + 1}",
         "board_id": f"board-{number % BOARDS + 1}",
         "title": f"{thing.capitalize()} for the {room}, no. {number}",
-        "description": f'Autumn collection: a {thing} that makes the {room} a place to stay. "Made to last," says the workshop.',
-        "alt_text": f"A {thing} in a {room}",
+        "description": f'Autumn collection: {a_thing} that makes the {room} a place to stay. "Made to last," says the workshop.',
+        "alt_text": f"{a_thing.capitalize()} in a {room}",
         "link_url": f"https://shop.example/autumn/{slug}?utm_source=pinterest&utm_campaign=autumn",
         "image_url": f"https://cdn.shop.example/autumn/{slug}.jpg",
         "related_terms": f"{thing}, {room}, autumn decor",

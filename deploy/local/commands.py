@@ -25,7 +25,7 @@ def _stack() -> Iterator[Stack]:
         typer.echo(f"\n{error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. make up goes on from here; make down stops what was started.", err=True)
+        typer.echo("\nInterrupted. make up continues from here; make down stops what was started.", err=True)
         sys.exit(130)
 
 
@@ -63,7 +63,7 @@ def clean() -> None:
     """Stop everything and delete its data."""
     with _stack() as stack:
         stack.clean()
-        typer.echo("All data of the local stack is gone.")
+        typer.echo("All data of the local stack has been deleted.")
 
 
 @app.command()

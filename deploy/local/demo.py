@@ -43,9 +43,9 @@ def _campaign_for(base_url: str, api_key: str) -> str:
 
 def _where_to_look(job_id: str, file: Path, *, again: bool) -> str:
     first = (
-        "Every row was there before: the same file a second time publishes nothing twice."
+        "All published rows were there before: importing the same file again publishes nothing twice."
         if again
-        else "Run make demo again: the same rows are then existing, none is published twice."
+        else "The file has ten faulty rows and one repeated key on purpose.\nRun make demo again: the same rows are then existing."
     )
     return f"""
 {first}
@@ -54,5 +54,5 @@ To look around, keep it running:
   make up
   .venv/bin/pinflow imports show {job_id} --all
   .venv/bin/pinflow imports list
-and the API, with examples to try, at the address that make up prints, under /docs.
+The API reference is at the address that make up prints, under /docs.
 """

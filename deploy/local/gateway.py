@@ -14,7 +14,8 @@ CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
 def gateway(port: int, upstreams: dict[str, int], home: Path) -> Program:
     """`upstreams`: the services' ports on this machine, by name."""
     environment = {
-        "PINFLOW_GATEWAY_ADDRESS": f"http://127.0.0.1:{port}",
+        "PINFLOW_GATEWAY_PORT": str(port),
+        "PINFLOW_GATEWAY_BIND": "127.0.0.1",
         **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in ("ingest", "publisher", "status")},
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),

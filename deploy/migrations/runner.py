@@ -30,11 +30,13 @@ def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> No
 
 
 def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]) -> None:
+    there = {name for (name,) in connection.execute("select rolname from pg_roles")}
     for role in ROLES:
         name = sql.Identifier(role)
-        # Roles belong to the cluster: another database's migration made it before, or makes it at this moment
-        with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-            connection.execute(sql.SQL("create role {} login").format(name))
+        if role not in there:
+            # Roles belong to the cluster: another database's migration may make it at this moment
+            with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                connection.execute(sql.SQL("create role {} login").format(name))
         if role in passwords:
             connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(passwords[role])))
 

@@ -56,7 +56,7 @@ def require_rows(document: object) -> list[RawRow]:
 
 def require_row_count(count: int) -> None:
     if count == 0:
-        raise RequestRefused(ErrorCode.EMPTY_IMPORT, "There is no row in this import.")
+        raise RequestRefused(ErrorCode.EMPTY_IMPORT, "This import has no rows.")
     if count > MAX_ROWS:
         message = f"An import has at most {MAX_ROWS} rows; this one has {count}. Split it."
         raise RequestRefused(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)

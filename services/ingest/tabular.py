@@ -48,9 +48,21 @@ def parse_csv(data: bytes) -> Table:
     if header is None:
         raise RequestRefused(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
     names = _check_header(header)
+    warnings = [*warnings, *_unknown_columns(names)]
     rows = [_row(names, cells) for cells in islice(records, MAX_ROWS)]
     require_row_count(len(rows) + _count_rest(records, source))
     return Table(rows, warnings)
+
+
+def _unknown_columns(names: Sequence[str]) -> list[Notice]:
+    """A misspelt column would be left out without a word, and its row's key would be used up."""
+    unknown = [printable(name, 100) for name in names if name and name not in KNOWN]
+    if not unknown:
+        return []
+    shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
+    return [
+        Notice(code="unknown_columns", message=f"Columns that are not known were ignored: {shown}. With strict=true they fail the rows.")
+    ]
 
 
 def _decode(data: bytes) -> tuple[str, list[Notice]]:
@@ -141,7 +153,7 @@ def _check_header(header: Sequence[str]) -> list[str]:
         raise RequestRefused(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
     missing = [name for name in REQUIRED if name not in named]
     if missing:
-        message = f"Columns that are missing: {', '.join(missing)}. The first line must name the columns; found: {', '.join(found)}."
+        message = f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: {', '.join(found)}."
         raise RequestRefused(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
     return names
 

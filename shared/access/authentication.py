@@ -69,13 +69,13 @@ class Authenticator:
     async def authenticate(self, plain_key: str | None) -> Principal:
         """Raises RequestRefused (401), or DatabaseUnavailable when it can't be known: never 401 for that."""
         if not plain_key:
-            raise _unauthorized("An API key is needed: X-API-Key, or Authorization: Bearer.")
+            raise _unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
         key_hash = hash_api_key(plain_key)
         answer = self._known.get(key_hash) or self._unknown.get(key_hash)
         if answer is None or self._clock() - answer.at >= self._fresh_seconds:
             answer = await self._ask(key_hash)
         if answer.principal is None:
-            raise _unauthorized("This API key is not known, or has been revoked.")
+            raise _unauthorized("Unknown or revoked API key.")
         return answer.principal
 
     async def _ask(self, key_hash: bytes) -> _Checked:

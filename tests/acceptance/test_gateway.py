@@ -52,6 +52,12 @@ def test_the_documentation_is_the_committed_one(client: httpx.Client) -> None:
     assert "text/html" in page.headers["content-type"]
 
 
+@pytest.mark.parametrize("host", ["localhost", "pinflow.example:8080", "10.1.2.3"])
+def test_it_answers_under_whatever_name_it_is_asked_for(client: httpx.Client, host: str) -> None:
+    answer = client.get("/v1/pins", headers={"Host": host})
+    assert (answer.status_code, answer.json()) == (200, [])
+
+
 def test_a_body_over_the_limit_is_refused(client: httpx.Client) -> None:
     answer = client.post(
         "/v1/pins/imports/json", content=b"[" + b" " * 6 * 1024 * 1024 + b"]", headers={"Content-Type": "application/json"}

@@ -178,8 +178,12 @@ def test_a_refused_import_is_exit_code_2_with_the_reason(shell: Shell, content: 
 
 def test_a_missing_or_nameless_file_is_exit_code_2(shell: Shell) -> None:
     assert "Can't read" in shell.pinflow("import", "nowhere.json").stderr
-    assert "--format" in shell.pinflow("import", "rows.txt").stderr
-    assert shell.pinflow("import", "rows.txt").returncode == 2
+    nameless = shell.layout.directory / "rows.txt"
+    nameless.write_text("[]", encoding="utf-8")
+    refused = shell.pinflow("import", str(nameless))
+    assert (refused.returncode, "--format" in refused.stderr) == (2, True)
+    elsewhere = shell.pinflow("imports", "list", "--base-url", "localhost:8080")
+    assert (elsewhere.returncode, "must begin with http://" in elsewhere.stderr) == (2, True)
 
 
 def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
@@ -212,8 +216,7 @@ def test_the_readmes_curl_creates_two_pins_then_finds_them(shell: Shell) -> None
 def test_the_readmes_python_examples_work_as_they_stand(shell: Shell) -> None:
     with_sdk, by_kafka = examples("python")
     assert "completed [(1, " in shell.as_in_a_checkout(".venv/bin/python", "-", stdin=with_sdk)
-    request_id = shell.as_in_a_checkout(".venv/bin/python", "-", stdin=by_kafka).strip()
-    assert request_id
+    assert shell.as_in_a_checkout(".venv/bin/python", "-", stdin=by_kafka).startswith("requested ")
     until(lambda: "my-system" in shell.pinflow("imports", "list").stdout)
 
 

@@ -45,6 +45,7 @@ class Load:
 
     def __post_init__(self) -> None:
         self._settled_imports = 0
+        self._some_settled = asyncio.Event()
         self._body = orjson.dumps(rows_for(self.workspace, MAX_ROWS, prefix=TAG.decode()))
 
     @asynccontextmanager
@@ -102,11 +103,13 @@ class Load:
             if self.imports - self._settled_imports < most_unsettled:
                 await self._submit(client, now)
             else:
-                await asyncio.sleep(POLL_SECONDS)
+                self._some_settled.clear()
+                await self._some_settled.wait()
 
     async def _watch_settled(self, client: httpx.AsyncClient) -> None:
         while True:
             self._settled_imports = await self._count_settled(client)
+            self._some_settled.set()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _submit_at(self, client: httpx.AsyncClient, due: float) -> None:

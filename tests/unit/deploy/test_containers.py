@@ -79,7 +79,7 @@ def test_upstreams_and_urls_name_a_service_and_the_port_it_listens_on() -> None:
         assert variables_of(host)["PINFLOW_PORT"] == port
     assert "PINFLOW_HOST=0.0.0.0" in DOCKERFILE
     published = SERVICES["gateway"]["ports"][0].split(":")[-1]
-    assert variables_of("gateway")["PINFLOW_GATEWAY_ADDRESS"].endswith(f":{published}")
+    assert variables_of("gateway")["PINFLOW_GATEWAY_PORT"] == published
     assert variables_of("ingest")["PINFLOW_BASE_URL"].endswith(f":{published}")
 
 

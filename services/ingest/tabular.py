@@ -60,9 +60,7 @@ def _unknown_columns(names: Sequence[str]) -> list[Notice]:
     if not unknown:
         return []
     shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
-    return [
-        Notice(code="unknown_columns", message=f"Columns that are not known were ignored: {shown}. With strict=true they fail the rows.")
-    ]
+    return [Notice(code="unknown_columns", message=f"Unknown columns: {shown}. They are ignored; with strict=true they fail their rows.")]
 
 
 def _decode(data: bytes) -> tuple[str, list[Notice]]:

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,26 @@ def test_import_tells_the_outcome_by_table_and_exit_code(shell: Shell, account: 
     assert mixed.returncode == 1
     assert "0 created, 1 existing, 1 failed" in mixed.stdout
     assert "title: must not be blank" in mixed.stdout
+    changed = shell.pinflow("import", write(shell, "changed.json", [{**good, "title": "Another title"}]))
+    assert "1 existing row(s) differ" in changed.stdout
+    empty = shell.pinflow("import", write(shell, "empty-row.json", [{}]))
+    assert all(f"{name}: Field required" in empty.stdout for name in ("account_id", "board_id", "title", "idempotency_key"))
+
+
+def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
+    class Portal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome to the hotel</html>")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Portal) as portal:
+        threading.Thread(target=portal.serve_forever, daemon=True).start()
+        listed = shell.pinflow("imports", "list", "--base-url", f"http://127.0.0.1:{portal.server_port}")
+        portal.shutdown()
+    assert (listed.returncode, "does not answer as Pinflow does" in listed.stderr) == (2, True)
 
 
 def test_import_reads_standard_input_and_csv(shell: Shell, account: str) -> None:

@@ -146,3 +146,10 @@ def test_a_hostile_file_is_refused_in_a_second_of_cpu(hostile: str, code: str) -
 
 def test_500_rows_are_not_too_many() -> None:
     assert len(rows_of(f"{HEADER}\n" + f"{ROW}\n" * 500)) == 500
+
+
+def test_unknown_columns_are_told_and_ignored() -> None:
+    table = parse_csv(b"account_id,board_id,title,idempotency_key,linkurl,\na,b,t,k,https://x.example,\n")
+    assert [(warning.code, warning.message) for warning in table.warnings] == [
+        ("unknown_columns", "Unknown columns: linkurl. They are ignored; with strict=true they fail their rows.")
+    ]

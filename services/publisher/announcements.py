@@ -72,9 +72,10 @@ class _Keys(dict[UUID, bytes]):
 
 def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:
     row, stored = outcome.ask.row, outcome.stored
+    pin_id = str(stored.pin_id)
     event = {
         "version": 1,
-        "pin_id": stored.pin_id,
+        "pin_id": pin_id,
         "workspace_id": row.workspace_id,
         "account_id": row.row.account_id,
         "board_id": row.row.board_id,
@@ -84,10 +85,10 @@ def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:
     }
     if stored.run_at is None:
         event["published_at"] = stored.published_at
-        return EventType.PIN_PUBLISHED, f"{stored.pin_id}:published", event
+        return EventType.PIN_PUBLISHED, f"{pin_id}:published", event
     event["schedule_id"] = schedule_id_of(stored.pin_id)
     event["run_at"] = stored.run_at
-    return EventType.PIN_SCHEDULED, f"{stored.pin_id}:scheduled", event
+    return EventType.PIN_SCHEDULED, f"{pin_id}:scheduled", event
 
 
 def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:

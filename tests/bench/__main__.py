@@ -30,9 +30,9 @@ KAFKA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 """As in the local stack: the compiler may do its best here."""
 POSTGRES_SETTINGS = {"shared_buffers": "512MB"}
 """As in the local stack: with fsync."""
-CONCURRENCY = 12
-MOST_UNSETTLED = 60
-"""Imports accepted and not settled: enough to keep every stage busy."""
+CONCURRENCY = 4
+MOST_UNSETTLED = 150
+"""Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog. More clients only take CPU away."""
 WARM_UP_SECONDS = 10.0
 IDLE_IMPORTS = 60
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -119,6 +120,20 @@ class Machinery:
         for part in reversed(self._running_parts):
             await part.stop()
         await self._lease.release()
+
+
+def lifespan_of(machinery: Machinery, *closing: Callable[[], Awaitable[None]]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan of a service's application: its machinery; after that has stopped, what it used is closed."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        machinery.start()
+        yield
+        await machinery.stop()
+        for close in closing:
+            await close()
+
+    return lifespan
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:

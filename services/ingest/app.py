@@ -1,8 +1,5 @@
 """The one place that builds ingest."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI
 
 from services.ingest.config import IngestSettings
@@ -19,7 +16,7 @@ from shared.health import Health
 from shared.http import add_process_endpoints, create_api
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
-from shared.process import Machinery
+from shared.process import Machinery, lifespan_of
 from shared.topics import TopicName
 
 
@@ -33,16 +30,11 @@ def create_app(settings: IngestSettings) -> FastAPI:
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
     machinery = Machinery("ingest", settings, parts=[producer, transactions], consumers=[requests])
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        machinery.start()
-        yield
-        await machinery.stop()
-        await database.dispose()
-
     health = Health()
     machinery.watch_over(health)
-    app = create_api("ingest", summary="Accepts imports: whole, durably, once.", lifespan=lifespan, health=health)
+    app = create_api(
+        "ingest", summary="Accepts imports: whole, durably, once.", lifespan=lifespan_of(machinery, database.dispose), health=health
+    )
     app.state.settings = settings
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings)

@@ -1,8 +1,5 @@
 """The one place that builds the publisher."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI
 
 from services.publisher.config import PublisherSettings
@@ -20,7 +17,7 @@ from shared.health import Health
 from shared.http import add_process_endpoints, create_api
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
-from shared.process import Machinery
+from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 
@@ -47,16 +44,14 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
     )
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        machinery.start()
-        yield
-        await machinery.stop()
-        await database.dispose()
-
     health = Health()
     machinery.watch_over(health)
-    app = create_api("publisher", summary="Publishes rows once, and answers for pins and schedules.", lifespan=lifespan, health=health)
+    app = create_api(
+        "publisher",
+        summary="Publishes rows once, and answers for pins and schedules.",
+        lifespan=lifespan_of(machinery, database.dispose),
+        health=health,
+    )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings)
     app.state.ports = Ports(settings, store, Pins(store, boards), access)

@@ -1,8 +1,5 @@
 """The one place that builds the status service."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import httpx
 from fastapi import FastAPI
 
@@ -20,7 +17,7 @@ from shared.health import Health
 from shared.http import create_api
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
-from shared.process import Machinery
+from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 
@@ -38,19 +35,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
     consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records)
     machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper])
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        machinery.start()
-        yield
-        await machinery.stop()
-        await http.aclose()
-        await database.dispose()
-
     health = Health()
     machinery.watch_over(health)
     http = httpx.AsyncClient(timeout=CHECK_SECONDS, trust_env=False)
     watch_everything(health, settings, database, http)
-    app = create_api("status", summary="Knows what became of every row.", lifespan=lifespan, health=health)
+    app = create_api(
+        "status", summary="Knows what became of every row.", lifespan=lifespan_of(machinery, http.aclose, database.dispose), health=health
+    )
     app.state.settings = settings
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import uvloop
 
 from deploy.local.layout import CHECKOUT
 from shared.events import MAX_ROWS
@@ -26,8 +27,8 @@ from tests.deployment import Deployment, deployed
 from tests.infrastructure import fresh_database, kafka_server, postgres_server
 
 RESULT = CHECKOUT / ".pinflow" / "bench" / "latest.json"
-KAFKA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
-"""As in the local stack: the compiler may do its best here."""
+KAFKA_OPTIONS = ("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC")
+"""The heap that Kafka's own start script gives it; the compiler may do its best."""
 POSTGRES_SETTINGS = {"shared_buffers": "512MB"}
 """As in the local stack: with fsync."""
 CONCURRENCY = 4
@@ -50,19 +51,19 @@ class Bench:
         return usage(self._pids)
 
     def sustained(self, seconds: float) -> dict[str, Any]:
-        asyncio.run(self.new_load().saturate(WARM_UP_SECONDS, CONCURRENCY, MOST_UNSETTLED))
+        uvloop.run(self.new_load().saturate(WARM_UP_SECONDS, CONCURRENCY, MOST_UNSETTLED))
         load, before = self.new_load(), self.usage()
-        took = asyncio.run(load.saturate(seconds, CONCURRENCY, MOST_UNSETTLED))
+        took = uvloop.run(load.saturate(seconds, CONCURRENCY, MOST_UNSETTLED))
         return self._report(load, before, took)
 
     def half_load(self, seconds: float, rows_per_second: float) -> dict[str, Any]:
         load, before = self.new_load(), self.usage()
-        took = asyncio.run(load.pace(seconds, rows_per_second / 2 / MAX_ROWS))
+        took = uvloop.run(load.pace(seconds, rows_per_second / 2 / MAX_ROWS))
         return self._report(load, before, took)
 
     def idle(self) -> dict[str, Any]:
         load = self.new_load()
-        asyncio.run(load.one_by_one(IDLE_IMPORTS))
+        uvloop.run(load.one_by_one(IDLE_IMPORTS))
         return {"imports": load.imports, "accepted_ms": percentiles(load.accepted), "settled_ms": percentiles(load.settled)}
 
     def _report(self, load: Load, before: Usage, took: float) -> dict[str, Any]:

@@ -214,8 +214,6 @@ class PinFailed(PinEvent):
 
 
 IMPORT_EVENT: TypeAdapter[ImportAccepted | ImportRejected] = TypeAdapter(ImportEvent)
-ROWS_ACCEPTED: TypeAdapter[list[RowAccepted]] = TypeAdapter(list[RowAccepted])
-ROWS_SETTLED: TypeAdapter[list[RowsSettled]] = TypeAdapter(list[RowsSettled])
 
 PUBLISHED_SCHEMAS: tuple[type[BaseModel], ...] = (
     ImportRequested,

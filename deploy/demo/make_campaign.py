@@ -1,4 +1,7 @@
-"""python -m deploy.demo.make_campaign: write campaign.csv. Accounts are placeholders that `make demo` fills in."""
+"""python -m deploy.demo.make_campaign: write campaign.csv.
+
+Its account ids read ACCOUNT_1 and ACCOUNT_2, as each workspace has ids of its own: `make demo` writes these in before it sends the file.
+"""
 
 import csv
 import io

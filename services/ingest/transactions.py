@@ -145,7 +145,7 @@ class TransactionPool:
             await asyncio.gather(*futures)
             attempt.begin_commit()
             await producer.commit_transaction()
-        except BaseException:
+        except BaseException:  # a cancellation too: whatever ended it, the producer can't be used again. Who asked logs it
             _spawn(self._renewing, self._renew(slot))
             raise
         self._free.put_nowait(slot)

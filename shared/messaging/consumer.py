@@ -139,6 +139,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 # A record that can't be unpacked, a topic that may not be read. What was taken from other partitions before it was
                 # raised has been dropped, and FastStream would go on: the next commit would skip it. Not only Kafka's errors: a
                 # decompressor has its own
+                log.critical("fetch_failed", consumer=self.name, exc_info=error)
                 self._give_up_this_process(repr(error))
                 raise ConsumerStoppedError from error
             self.progress.takes(records)
@@ -185,7 +186,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             good, bad = self._handler.decode(portion)
             decoded += good
             poison += bad
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # no pause: HTTP and heartbeats get their turn
         return decoded, poison
 
     def _halt_when_all_is_poison(self, records: int, poison: int) -> int:

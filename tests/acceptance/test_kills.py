@@ -49,7 +49,7 @@ def _answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_invariants_2_and_3_kill_9_of_a_service_loses_and_doubles_nothing(
+def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothing(
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, database_url: str, name: str
 ) -> None:
     with killing(pinflow, name, times=3):

@@ -16,11 +16,7 @@ class EventType(StrEnum):
 
 def headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
     """The headers of one event. The same fact must carry the same `event_id` however often it is announced."""
-    return [id_header(event_id), *common_headers(event_type, source=source, time=time)]
-
-
-def id_header(event_id: str) -> tuple[str, bytes]:
-    return "ce_id", event_id.encode()
+    return [("ce_id", event_id.encode()), *common_headers(event_type, source=source, time=time)]
 
 
 def common_headers(event_type: EventType, *, source: str, time: datetime) -> Headers:

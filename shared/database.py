@@ -10,6 +10,7 @@ from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from shared.columns import Column, ColumnDumper
 from shared.errors import DatabaseUnavailable, PinflowError
 from shared.settings import DatabaseSettings
 
@@ -50,7 +51,7 @@ def create_engine(settings: DatabaseSettings, *, application: str) -> AsyncEngin
             "options": f"{url.query.get('options', '')} {SESSION_OPTIONS}".strip(),
         },
     )
-    event.listen(engine.sync_engine, "connect", _adapt_lists_in_binary)
+    event.listen(engine.sync_engine, "connect", _adapt)
     return engine
 
 
@@ -60,9 +61,11 @@ def sqlalchemy_url(url: str) -> str:
     return f"postgresql+psycopg{separator}{rest}" if scheme in {"postgresql", "postgres"} else url
 
 
-def _adapt_lists_in_binary(dbapi_connection: Any, _record: object) -> None:
+def _adapt(dbapi_connection: Any, _record: object) -> None:
+    adapters = dbapi_connection.driver_connection.adapters
+    adapters.register_dumper(Column, ColumnDumper)
     # psycopg sends a list as text by default: 4 times slower, 10 times the CPU (docs/performance.md)
-    dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
+    adapters.register_dumper(list, ListBinaryDumper)
 
 
 class Database:

@@ -22,9 +22,11 @@ BATCH_RETRIES = Counter("pinflow_batch_retries", "Batches put back because a ser
 OLDEST_UNPROCESSED_SECONDS = Gauge(
     "pinflow_oldest_unprocessed_seconds",
     "Age of the oldest record that this consumer has and has not committed.",
-    ["consumer"],
+    ["consumer", "member"],
 )
-CONSUMER_HALTED = Gauge("pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer"])
+CONSUMER_HALTED = Gauge(
+    "pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer", "member"]
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",

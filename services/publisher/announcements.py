@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import orjson
 
 from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
-from shared.cloudevents import EventType, common_headers, headers, id_header
+from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
 from shared.events import MAX_REJECTED_VALUE, PinFailed, PinPublished, RowStatus
 from shared.messaging.records import Record
@@ -52,30 +53,26 @@ def outbox_record(event: OutboxEvent) -> Record:
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """PinPublished or PinScheduled for every created row, in the rows' order. A redelivered row announces again, under the same id."""
     time = datetime.now(UTC)
-    common = {kind: common_headers(kind, source=SOURCE, time=time) for kind in (EventType.PIN_PUBLISHED, EventType.PIN_SCHEDULED)}
-    keys = _Keys()
+    published = common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
+    scheduled = common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
-            kind, event_id, event = _of_created(outcome)
-            records.append(Record(keys[outcome.ask.row.workspace_id], orjson.dumps(event), [id_header(event_id), *common[kind]]))
+            pin_id, workspace_id = _text_of(outcome.stored.pin_id), _text_of(outcome.ask.row.workspace_id)
+            if outcome.stored.run_at is None:
+                about = [("ce_id", b"%b:published" % pin_id), *published]
+            else:
+                about = [("ce_id", b"%b:scheduled" % pin_id), *scheduled]
+            records.append(Record(workspace_id, orjson.dumps(_event_of(outcome)), about))
     return records
 
 
-class _Keys(dict[UUID, bytes]):
-    """Workspace ids as records' keys, each written once."""
-
-    def __missing__(self, workspace_id: UUID) -> bytes:
-        key = self[workspace_id] = str(workspace_id).encode()
-        return key
-
-
-def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:
+def _event_of(outcome: Created) -> dict[str, Any]:
+    """PinPublished or PinScheduled."""
     row, stored = outcome.ask.row, outcome.stored
-    pin_id = str(stored.pin_id)
     event = {
         "version": 1,
-        "pin_id": pin_id,
+        "pin_id": stored.pin_id,
         "workspace_id": row.workspace_id,
         "account_id": row.row.account_id,
         "board_id": row.row.board_id,
@@ -85,30 +82,37 @@ def _of_created(outcome: Created) -> tuple[EventType, str, dict[str, Any]]:
     }
     if stored.run_at is None:
         event["published_at"] = stored.published_at
-        return EventType.PIN_PUBLISHED, f"{pin_id}:published", event
-    event["schedule_id"] = schedule_id_of(stored.pin_id)
-    event["run_at"] = stored.run_at
-    return EventType.PIN_SCHEDULED, f"{pin_id}:scheduled", event
+    else:
+        event["schedule_id"] = schedule_id_of(stored.pin_id)
+        event["run_at"] = stored.run_at
+    return event
+
+
+def _text_of(uuid: UUID) -> bytes:
+    """As str() has it, at a fourth of its price."""
+    return orjson.dumps(uuid)[1:-1]
 
 
 def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """RowsSettled, one record a job or a few, rows in order."""
-    by_job: dict[tuple[UUID, UUID], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    by_job: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
         if isinstance(outcome, Failed):
-            by_job[outcome.job_id, outcome.workspace_id].append((outcome.row_number, _failed(outcome)))
+            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
         else:
             row = outcome.ask.row
-            by_job[row.job_id, row.workspace_id].append((row.row_number, _settled(outcome)))
-    return [record for (job_id, workspace_id), results in by_job.items() for record in _records_of_job(job_id, workspace_id, results)]
+            by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
+    return [
+        record for (job, workspace), results in by_job.items() for record in _records_of_job(UUID(int=job), UUID(int=workspace), results)
+    ]
 
 
-def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[tuple[int, dict[str, Any]]]) -> Iterator[Record]:
-    results.sort(key=lambda numbered: numbered[0])
+def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[dict[str, Any]]) -> Iterator[Record]:
+    results.sort(key=itemgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        chosen = [result for _, result in results[start : start + RESULTS_IN_A_RECORD]]
+        chosen = results[start : start + RESULTS_IN_A_RECORD]
         value = {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": chosen}
-        yield Record(str(job_id).encode(), orjson.dumps(value))
+        yield Record(_text_of(job_id), orjson.dumps(value))
 
 
 def _settled(outcome: Created | Existing) -> dict[str, Any]:

@@ -30,14 +30,17 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     boards = BoardDirectory(access)
     store = PinStore(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
-    rows = BatchConsumer("publisher", settings, [TopicName.ROWS], RowsHandler(Settler(store, boards), producer, names), producer)
+    handler = RowsHandler(Settler(store, boards), producer, names)
+    consumers = [
+        BatchConsumer("publisher", settings, [TopicName.ROWS], handler, producer, member=member) for member in range(settings.row_consumers)
+    ]
     scheduler = Scheduler(store, access, settings.sweep_limit)
     outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
     machinery = Machinery(
         "publisher",
         settings,
         parts=[producer],
-        consumers=[rows],
+        consumers=consumers,
         sweepers=[
             Sweeper("scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds),
             Sweeper("outbox", outbox.sweep, interval_seconds=settings.schedule_interval_seconds),

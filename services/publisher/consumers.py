@@ -1,7 +1,7 @@
 """Rows come in, outcomes and pin events go out."""
 
 import asyncio
-from typing import NamedTuple
+from typing import TypeAlias
 
 import orjson
 from aiokafka import ConsumerRecord
@@ -25,9 +25,7 @@ _parse = RowAccepted.model_validate_json
 _name = TypeAdapter(Doomed)
 
 
-class Delivered(NamedTuple):
-    record: "ConsumerRecord[bytes, bytes]"
-    row: RowAccepted
+Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 
 
 class RowsHandler:
@@ -41,34 +39,31 @@ class RowsHandler:
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         try:
-            return [Delivered(record, _parse_quickly(record.value or b"")) for record in records], []
+            return [(record, _parse_quickly(record.value or b"")) for record in records], []
         except ValueError:
             return self._decode_one_by_one(records)
 
     def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
-        delivered, poison = [], []
+        delivered: list[Delivered] = []
+        poison = []
         for record in records:
             try:
-                delivered.append(Delivered(record, _parse(record.value or b"")))
+                delivered.append((record, _parse(record.value or b"")))
             except ValidationError as error:
                 poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
         return delivered, poison
 
     async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
         doomed = [named for letter in poison if (named := _named(letter.record.value))]
-        partitions = {delivered.record.partition for delivered in decoded} | {letter.record.partition for letter in poison}
-        settlement = await self._settler.settle([delivered.row for delivered in decoded], doomed, partitions=partitions)
+        partitions = {record.partition for record, _ in decoded} | {letter.record.partition for letter in poison}
+        settlement = await self._settler.settle([row for _, row in decoded], doomed, partitions=partitions)
         await asyncio.gather(
             self._producer.send(self._outcomes, outcome_records(settlement.outcomes)),
             self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
         )
         _count(settlement.outcomes)
         refused = {id(row): message for row, message in settlement.refused}
-        return [
-            DeadLetter(delivered.record, Poison(ErrorCode.RECORD_REFUSED, refused[id(delivered.row)]))
-            for delivered in decoded
-            if id(delivered.row) in refused
-        ]
+        return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)])) for record, row in decoded if id(row) in refused]
 
 
 def _named(value: bytes | None) -> Doomed | None:

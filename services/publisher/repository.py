@@ -1,7 +1,7 @@
 """All SQL on the schema `publisher`."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from services.publisher.service import (
     found_of,
     scheduled_for,
 )
+from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row
 from shared.events import PinContent
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
@@ -62,7 +63,6 @@ COLUMNS = (
     ("dominant_color", "text"),
     ("related_terms", "text"),
 )
-_NAMES = ", ".join(name for name, _ in COLUMNS)
 _VALUES = {
     "created_at": "timestamptz 'epoch' + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
@@ -71,10 +71,10 @@ _VALUES = {
 # One publication for each key, for ever, is the primary key's doing: the id is computed from workspace and key. Of equal keys in one
 # batch the first in order is inserted. Sorted by id, or two publishers with overlapping keys deadlock (measured).
 INSERT = f"""
-    insert into publisher.pins ({_NAMES}, state, published_at)
+    insert into publisher.pins ({names(COLUMNS)}, state, published_at)
     select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
         case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
-    from unnest({", ".join(f"%b::{kind}[]" for _, kind in COLUMNS)}) with ordinality as r({_NAMES}, position)
+    from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
     where not exists (
         select from publisher.row_failures f where f.job_id = r.origin_job_id and f.row_number = r.origin_row
     )
@@ -85,13 +85,14 @@ INSERT = f"""
 # A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured).
 # What this transaction has inserted is left out: it is known.
 SELECT = f"""
-    select {", ".join(Stored._fields)} from publisher.pins
+    select {", ".join(Stored.__struct_fields__)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
 """
 
-RECORD = """
-    insert into publisher.row_failures (job_id, row_number, error_code, error_message)
-    select * from unnest(%b::uuid[], %b::int4[], %b::text[], %b::text[]) order by 1, 2
+FAILURE_COLUMNS = (("job_id", "uuid"), ("row_number", "int4"), ("error_code", "text"), ("error_message", "text"))
+RECORD = f"""
+    insert into publisher.row_failures ({names(FAILURE_COLUMNS)})
+    select * from {unnest(FAILURE_COLUMNS)} order by 1, 2
     on conflict do nothing
 """
 
@@ -121,16 +122,16 @@ class PinStore:
             jobs = {ask.row.job_id for ask in asks} | {row.job_id for row in doomed}
             locked = await driver.execute(LOCK_PARTITIONS, (LOCKS, sorted(partitions)), binary=True)
             recorded = await driver.execute(RECORDED, (list(jobs),), binary=True)
-            inserted = await driver.execute(INSERT, columns_of(publishable))
+            inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)))
             cursor = driver.cursor(binary=True, row_factory=_stored)
-            stored = await cursor.execute(SELECT, ([ask.pin_id for ask in asks],))
+            stored = await cursor.execute(SELECT, (Column("uuid", [ask.pin_id for ask in asks]),))
             if at_once:
                 await driver.commit()
             (now, _), *_rest = await locked.fetchall()
             failures = {Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()}
             found = found_of(publishable, failures, {one.pin_id: one for one in await stored.fetchall()}, now)
-            if inserted.rowcount != len(found.inserted):
-                raise AssertionError(f"{inserted.rowcount} pins were inserted, {len(found.inserted)} seem to be new")
+            if inserted.rowcount != found.inserted:
+                raise AssertionError(f"{inserted.rowcount} pins were inserted, {found.inserted} seem to be new")
             if new := judge(found):
                 await _record(driver, new)
 
@@ -247,48 +248,42 @@ def _event_when_due(pin: Row) -> OutboxEvent:
     return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)
 
 
-def columns_of(asks: Collection[Ask]) -> list[list[Any]]:
-    """The batch, column by column, in the order of COLUMNS."""
-    if not asks:
-        return [[] for _ in COLUMNS]
+def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
+    """Each row's values, in the order of COLUMNS."""
     accepted: dict[datetime, int] = {}
-    rows = []
     for ask in asks:
         row, pin = ask.row, ask.row.row
         if (start := accepted.get(row.accepted_at)) is None:
             start = accepted[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
-        rows.append(
-            (
-                ask.pin_id,
-                row.workspace_id,
-                pin.account_id,
-                pin.asset_id,
-                pin.cover_image_asset_id,
-                row.fingerprint,
-                row.job_id,
-                row.row_number,
-                scheduled_for(row),
-                # A microsecond a row gives each its place in lists without another column in their index
-                start + row.row_number,
-                pin.idempotency_key,
-                pin.board_id,
-                pin.title,
-                pin.description,
-                pin.alt_text,
-                pin.link_url,
-                pin.image_url,
-                pin.cover_image_url,
-                pin.dominant_color,
-                None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
-            )
+        yield (
+            ask.pin_id,
+            row.workspace_id,
+            pin.account_id,
+            pin.asset_id,
+            pin.cover_image_asset_id,
+            row.fingerprint,
+            row.job_id,
+            row.row_number,
+            scheduled_for(row),
+            # A microsecond a row gives each its place in lists without another column in their index
+            start + row.row_number,
+            pin.idempotency_key,
+            pin.board_id,
+            pin.title,
+            pin.description,
+            pin.alt_text,
+            pin.link_url,
+            pin.image_url,
+            pin.cover_image_url,
+            pin.dominant_color,
+            None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
         )
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
-    return Stored._make
+    return lambda values: Stored(*values)
 
 
 async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:
     rows = [(one.job_id, one.row_number, one.failure.error_code, one.failure.error_message) for one in failures]
-    await driver.execute(RECORD, [list(column) for column in zip(*rows, strict=True)])
+    await driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))

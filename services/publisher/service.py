@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, NamedTuple
 from uuid import UUID
 
+import msgspec
 from pydantic import Field
 
 from services.publisher.identity import pin_id_of, schedule_id_of
@@ -31,7 +32,11 @@ class Origin(NamedTuple):
     row_number: int | None
 
 
-class Stored(NamedTuple):
+class _Value(msgspec.Struct, frozen=True, gc=False):
+    """One a row: made at a fifth of a NamedTuple's price, and the collector does not walk them."""
+
+
+class Stored(_Value):
     """What the keyed store holds under an id."""
 
     pin_id: UUID
@@ -51,7 +56,7 @@ class Failure(NamedTuple):
     error_message: str
 
 
-class Ask(NamedTuple):
+class Ask(_Value):
     """One row of a batch, with the id its key computes to."""
 
     row: RowAccepted
@@ -68,21 +73,25 @@ class Doomed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The store's answer to a batch: what was recorded before, what this batch inserted, what stands under its ids."""
+    """The store's answer to a batch: what was recorded before, what stood under its ids before, what stands there now."""
 
     failures: Mapping[Origin, Failure]
-    inserted: frozenset[UUID]
+    standing: Mapping[UUID, Stored]
     stored: Mapping[UUID, Stored]
 
+    @property
+    def inserted(self) -> int:
+        return len(self.stored) - len(self.standing)
 
-class Created(NamedTuple):
+
+class Created(_Value):
     """Published, or scheduled, for this row. Announced in the same breath: `stored` has what the event needs."""
 
     ask: Ask
     stored: Stored
 
 
-class Existing(NamedTuple):
+class Existing(_Value):
     ask: Ask
     stored: Stored
 
@@ -123,12 +132,10 @@ def found_of(
     What was inserted is known from the rows themselves: reading it back costs as much as inserting it.
     """
     stored = dict(standing)
-    inserted = set()
     for ask in publishable:
         if ask.pin_id not in stored and not (failures and Origin(ask.row.job_id, ask.row.row_number) in failures):
             stored[ask.pin_id] = _as_stored(ask, settled_at)
-            inserted.add(ask.pin_id)
-    return Found(failures, frozenset(inserted), stored)
+    return Found(failures, standing, stored)
 
 
 def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
@@ -136,6 +143,12 @@ def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
     published_at = settled_at if run_at is None else None
     key = row.row.idempotency_key
     return Stored(ask.pin_id, row.workspace_id, key, row.job_id, row.row_number, row.fingerprint, run_at, published_at)
+
+
+def destinations_of(rows: Iterable[RowAccepted]) -> set[Destination]:
+    """Where they go: a handful, whatever the number of rows. Told apart by numbers: UUIDs are hashed and compared in Python."""
+    distinct = {(row.row.board_id, row.row.account_id.int, row.workspace_id.int): row for row in rows}
+    return {destination_of(row) for row in distinct.values()}
 
 
 def destination_of(row: RowAccepted) -> Destination:
@@ -202,15 +215,13 @@ def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
 
 def _positions_of_winners(asks: Sequence[Ask], found: Found) -> dict[UUID, int]:
     """Where in this batch the rows stand that were inserted by it; ids from before are not in it."""
-    inserted = found.inserted
-    if not inserted:
-        return {}
     winners: dict[UUID, int] = {}
     for position, ask in enumerate(asks):
-        if ask.pin_id in inserted:
-            stored = found.stored[ask.pin_id]
-            if stored.origin_row == ask.row.row_number and stored.origin_job_id == ask.row.job_id:
-                winners[ask.pin_id] = position
+        stored = found.stored.get(ask.pin_id)
+        if stored is None or ask.pin_id in found.standing:
+            continue
+        if stored.origin_row == ask.row.row_number and stored.origin_job_id == ask.row.job_id:
+            winners[ask.pin_id] = position
     return winners
 
 

@@ -17,6 +17,7 @@ from services.publisher.service import (
     Outcome,
     decide_all,
     destination_of,
+    destinations_of,
     in_order,
     new_failures,
 )
@@ -53,7 +54,7 @@ class Settler:
 
     async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = (), *, partitions: Collection[int]) -> Settlement:
         """`partitions` are those of the topic that the batch came from: no two publishers settle one of them at the same time."""
-        failing = await self._boards.failing({destination_of(row) for row in rows})
+        failing = await self._boards.failing(destinations_of(rows))
         settlement = _Settling(self._store, failing, partitions)
         await settlement.settle(in_order(rows))
         await settlement.give_up(doomed)

@@ -1,6 +1,6 @@
 """From events to columns: one batch of imports and outcomes, as the fold's statement takes it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -40,11 +40,6 @@ def fold(events: Iterable[Foldable]) -> Fold:
 def weight(event: Foldable) -> int:
     """How many rows of a table it becomes."""
     return 1 if isinstance(event, ImportAccepted | ImportRejected) else len(event.results)
-
-
-def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows turned into `width` columns."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:

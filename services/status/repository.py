@@ -5,8 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import and_, func, select, text, update
 
-from services.status.folding import Fold, columns
+from services.status.folding import Fold
 from services.status.models import jobs
+from shared.columns import Table, columns, names, unnest
 from shared.database import Database, Row
 
 JOB_COLUMNS = (
@@ -37,17 +38,9 @@ _ONCE = ("accepted_at", "source_type", "source_filename", "request_id", "warning
 _COUNTERS = ("created_rows", "existing_rows", "failed_rows")
 
 
-def _names(table: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(name for name, _ in table)
-
-
-def _selected(table: Sequence[tuple[str, str]], alias: str) -> str:
+def _selected(table: Table, alias: str) -> str:
     as_json = {"warnings", "errors"}
     return ", ".join(f"{alias}.{name}::jsonb" if name in as_json else f"{alias}.{name}" for name, _ in table)
-
-
-def _unnest(table: Sequence[tuple[str, str]]) -> str:
-    return f"unnest({', '.join(f'%b::{kind}[]' for _, kind in table)})"
 
 
 _NEW_TOTAL = "coalesce(j.total_rows, excluded.total_rows)"
@@ -60,8 +53,8 @@ _PROCESSED = "coalesce(c.created + c.existing + c.failed, 0)"
 # does not matter. Results and jobs are sorted, or two folds that overlap deadlock. A job that nothing new is known of is left alone.
 FOLD = f"""
     with inserted as (
-        insert into status.row_results ({_names(RESULT_COLUMNS)})
-        select {_selected(RESULT_COLUMNS, "r")} from {_unnest(RESULT_COLUMNS)} as r({_names(RESULT_COLUMNS)})
+        insert into status.row_results ({names(RESULT_COLUMNS)})
+        select {_selected(RESULT_COLUMNS, "r")} from {unnest(RESULT_COLUMNS)} as r({names(RESULT_COLUMNS)})
         order by r.job_id, r.row_number
         on conflict (job_id, row_number) do nothing
         returning job_id, status
@@ -72,12 +65,12 @@ FOLD = f"""
             count(*) filter (where status = 3)::int as failed
         from inserted group by job_id
     )
-    insert into status.jobs as j ({_names(JOB_COLUMNS)}, {", ".join(_COUNTERS)}, status, started_at, completed_at)
+    insert into status.jobs as j ({names(JOB_COLUMNS)}, {", ".join(_COUNTERS)}, status, started_at, completed_at)
     select {_selected(JOB_COLUMNS, "k")}, {_COUNTS},
         status.job_status(k.total_rows, {_COUNTS}),
         case when {_PROCESSED} > 0 then now() end,
         case when {_PROCESSED} = k.total_rows then now() end
-    from {_unnest(JOB_COLUMNS)} as k({_names(JOB_COLUMNS)})
+    from {unnest(JOB_COLUMNS)} as k({names(JOB_COLUMNS)})
     left join counted c using (job_id)
     order by k.job_id
     on conflict (job_id) do update set
@@ -124,7 +117,7 @@ class JobStore:
 
     async def fold(self, batch: Fold) -> int:
         """One transaction, one statement. Returns how many of the jobs touched have ended."""
-        values = columns(batch.results, len(RESULT_COLUMNS)) + columns(list(batch.jobs.values()), len(JOB_COLUMNS))
+        values = columns(RESULT_COLUMNS, batch.results) + columns(JOB_COLUMNS, batch.jobs.values())
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(FOLD, values)
             await driver.commit()

@@ -79,11 +79,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         producer: RecordSender,
         *,
         max_records: int | None = None,
+        member: int = 0,
     ) -> None:
+        """`member` tells several consumers of one group in one process apart."""
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
-        self.group_instance_id = f"{self.group}-{settings.replica}"
+        # The dot is in no replica's name: none can have the id of another's second member
+        self.group_instance_id = f"{self.group}-{settings.replica}" + (f".{member}" if member else "")
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
         self._largest_record = max(topic.max_record_bytes for topic in TOPICS if topic.name in topics)
@@ -103,7 +106,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(lambda: self._subscriber.consumer if self._subscriber else None)
-        metrics.OLDEST_UNPROCESSED_SECONDS.labels(name).set_function(self.oldest_unprocessed_seconds)
+        self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
+        metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
 
     def subscribe(self, broker: KafkaBroker) -> None:
         """Delivery: at least once, committed by hand after the work, read committed, from the earliest, one static member."""
@@ -229,7 +233,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _set_halted(self, *, halted: bool) -> None:
         self._halted = halted
-        metrics.CONSUMER_HALTED.labels(self.name).set(halted)
+        self._halted_gauge.set(halted)
 
     async def _back_off(self) -> None:
         seconds = min(FIRST_BACKOFF_SECONDS * 2**self._attempt, LONGEST_BACKOFF_SECONDS)

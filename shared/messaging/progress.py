@@ -71,7 +71,11 @@ class Progress:
 def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
     """The lowest offset of each partition."""
     first: dict[TopicPartition, int] = {}
+    previous = None
     for record in records:
-        partition = TopicPartition(record.topic, record.partition)
-        first[partition] = min(record.offset, first.get(partition, record.offset))
+        # A batch has its records partition by partition, offsets rising: only the first of each run can be the lowest
+        if previous is None or record.partition != previous.partition or record.topic != previous.topic or record.offset < previous.offset:
+            partition = TopicPartition(record.topic, record.partition)
+            first[partition] = min(record.offset, first.get(partition, record.offset))
+        previous = record
     return first

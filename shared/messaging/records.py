@@ -7,8 +7,9 @@ send() with a key costs 13 µs a record, most of it murmur2 in Python and a futu
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
@@ -24,10 +25,12 @@ MAX_BATCH_BYTES = 900 * 1024
 SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A struct, as there is one or more for each row: a fifth of a NamedTuple's price."""
+
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - aiokafka takes a list only; never changed
+    headers: list[tuple[str, bytes]] = []  # aiokafka takes a list only; never changed
 
 
 class RecordSender(Protocol):
@@ -55,12 +58,12 @@ async def append_records(
     """
     futures: list[asyncio.Future[RecordMetadata]] = []
     batch = producer.create_batch()
-    for key, value, headers in records:
-        if batch.append(timestamp=None, key=key, value=value, headers=headers) is not None:
+    for record in records:
+        if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is not None:
             continue
         futures.append(await producer.send_batch(batch, topic, partition=partition))
         batch = producer.create_batch()
-        batch.append(timestamp=None, key=key, value=value, headers=headers)
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
     if batch.record_count():
         futures.append(await producer.send_batch(batch, topic, partition=partition))
     return futures

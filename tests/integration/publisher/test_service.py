@@ -319,6 +319,6 @@ async def test_x_api_key_wins_over_the_bearer_token(publisher: Publisher, worksp
 async def test_metrics_tell_what_was_settled(publisher: Publisher) -> None:
     text_of = (await publisher.http.get("/metrics")).text
     assert 'pinflow_rows_settled_total{service="publisher",status="created"}' in text_of
-    assert 'pinflow_oldest_unprocessed_seconds{consumer="publisher"}' in text_of
+    assert 'pinflow_oldest_unprocessed_seconds{consumer="publisher",member="0"}' in text_of
     assert "pinflow_batch_seconds_bucket" in text_of
     assert "pinflow_dead_letters_total" in text_of

@@ -32,11 +32,10 @@ class Origin(NamedTuple):
     row_number: int | None
 
 
-class _Value(msgspec.Struct, frozen=True, gc=False):
-    """One a row: made at a fifth of a NamedTuple's price, and the collector does not walk them."""
+# What there is one of for each row is a struct: made at a fifth of a NamedTuple's price, and the collector does not walk it
 
 
-class Stored(_Value):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """What the keyed store holds under an id."""
 
     pin_id: UUID
@@ -56,7 +55,7 @@ class Failure(NamedTuple):
     error_message: str
 
 
-class Ask(_Value):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """One row of a batch, with the id its key computes to."""
 
     row: RowAccepted
@@ -84,14 +83,14 @@ class Found:
         return len(self.stored) - len(self.standing)
 
 
-class Created(_Value):
+class Created(msgspec.Struct, frozen=True, gc=False):
     """Published, or scheduled, for this row. Announced in the same breath: `stored` has what the event needs."""
 
     ask: Ask
     stored: Stored
 
 
-class Existing(_Value):
+class Existing(msgspec.Struct, frozen=True, gc=False):
     ask: Ask
     stored: Stored
 

@@ -37,18 +37,21 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_record_bytes),
             "cleanup.policy": "delete",
-            # The broker unpacks what others compressed: so its limit is on the real size. (Consumers can read every codec all the same:
-            # a topic may have been made by others, or its configuration changed.)
+            # The broker unpacks what others compressed: so its limit is on the real size, and whoever listens needs no codec.
+            # (Our consumers can read every codec all the same: a topic may have been made by others, or its configuration changed.)
             "compression.type": "uncompressed",
             **self.config,
         }
 
 
+_AS_PRODUCED = {"compression.type": "producer"}
+"""Only services produce there and only services listen: ingest compresses, the broker leaves it so (docs/decisions/0011)."""
+
 TOPICS: tuple[Topic, ...] = (
     Topic(TopicName.IMPORT_REQUESTS, partitions=6, max_record_bytes=LARGEST_REQUEST),
-    Topic(TopicName.IMPORTS, partitions=6),
-    Topic(TopicName.ROWS, partitions=6),
-    Topic(TopicName.OUTCOMES, partitions=6),
+    Topic(TopicName.IMPORTS, partitions=6, config=_AS_PRODUCED),
+    Topic(TopicName.ROWS, partitions=6, config=_AS_PRODUCED),
+    Topic(TopicName.OUTCOMES, partitions=6, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS, partitions=6),
     Topic(TopicName.PIN_EVENTS, partitions=6),
     Topic(TopicName.DEAD_LETTERS, partitions=3, retention_ms=30 * DAY_MS, max_record_bytes=LARGEST_RECORD),

@@ -15,7 +15,7 @@ from services.ingest.identity import new_job_id
 from services.ingest.imports import Commits, count_accepted
 from services.ingest.parsing import require_rows, validate
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import Import, TopicRecord, records_of, rejection_record
+from services.ingest.service import Import, Records, records_of, records_of_rejection
 from shared import metrics
 from shared.access.directories import WorkspaceDirectory
 from shared.bodies import parse_json
@@ -46,7 +46,7 @@ class Delivered(NamedTuple):
 class Due(NamedTuple):
     """What a request becomes under the job id and time that the ledger has for it."""
 
-    records: list[TopicRecord]
+    records: Records
     accepted: bool
     failed_rows: int = 0
 
@@ -125,7 +125,7 @@ class ImportRequestsHandler:
             async with self._thread:
                 due = await asyncio.to_thread(_prepared, one, standing)
             await self._transactions.commit(due.records)
-            return due._replace(records=[])  # megabytes, of which only the counts are still wanted
+            return due._replace(records={})  # megabytes, of which only the counts are still wanted
 
 
 def _require_type(record: Delivery) -> None:
@@ -177,7 +177,7 @@ def _prepared(one: Delivered, standing: Standing) -> Due:
         source = _source(request.source)
         rows = validate(require_rows(request.rows))
     except RequestRefused as refusal:
-        return Due([rejection_record(_rejected(request, standing, refusal))], accepted=False)
+        return Due(records_of_rejection(_rejected(request, standing, refusal)), accepted=False)
     accepted = Import(
         job_id=standing.job_id,
         workspace_id=request.workspace_id,

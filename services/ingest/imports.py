@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import require_rows, validate
-from services.ingest.service import Import, TopicRecord, records_of
+from services.ingest.service import Import, Records, records_of
 from services.ingest.tabular import parse_csv
 from shared import metrics
 from shared.bodies import parse_json
@@ -25,7 +25,7 @@ THREADS = 2
 
 
 class Commits(Protocol):
-    async def commit(self, records: list[TopicRecord]) -> None: ...
+    async def commit(self, records: Records) -> None: ...
 
 
 class Imports:
@@ -48,7 +48,7 @@ class Imports:
             accepted, records = await asyncio.to_thread(_from_csv, workspace_id, data, filename, strict=strict)
         return await self._accept(accepted, records)
 
-    async def _accept(self, accepted: Import, records: list[TopicRecord]) -> Import:
+    async def _accept(self, accepted: Import, records: Records) -> Import:
         try:
             await self._transactions.commit(records)
         except AcceptanceUnknown as error:
@@ -61,14 +61,14 @@ class Imports:
         return accepted
 
 
-def _from_json(workspace_id: UUID, body: bytes, *, strict: bool) -> tuple[Import, list[TopicRecord]]:
+def _from_json(workspace_id: UUID, body: bytes, *, strict: bool) -> tuple[Import, Records]:
     rows = validate(require_rows(parse_json(body)), strict=strict)
     now = datetime.now(UTC)
     accepted = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows)
     return accepted, records_of(accepted)
 
 
-def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool) -> tuple[Import, list[TopicRecord]]:
+def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool) -> tuple[Import, Records]:
     table = parse_csv(data)
     rows = validate(table.rows, strict=strict)
     now = datetime.now(UTC)

@@ -1,9 +1,9 @@
 """An import from its parsed rows on: what goes into its one transaction, the same for HTTP and for the topic."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TypeAlias
 from uuid import UUID
 
 import orjson
@@ -32,13 +32,12 @@ class Import:
     request_id: str | None = None
 
 
-class TopicRecord(NamedTuple):
-    topic: TopicName
-    record: Record
+Records: TypeAlias = Mapping[TopicName, Sequence[Record]]
+"""What goes into one transaction. All of it has one key."""
 
 
-def records_of(accepted: Import) -> list[TopicRecord]:
-    """The import, its rows, and the outcomes of those that failed validation: one transaction."""
+def records_of(accepted: Import) -> Records:
+    """The import, its rows, and the outcomes of those that failed validation."""
     event = ImportAccepted(
         job_id=accepted.job_id,
         workspace_id=accepted.workspace_id,
@@ -50,14 +49,15 @@ def records_of(accepted: Import) -> list[TopicRecord]:
         warnings=list(accepted.warnings),
     )
     key = str(accepted.job_id).encode()
-    records = [TopicRecord(TopicName.IMPORTS, Record(key, event.model_dump_json().encode()))]
-    records += [TopicRecord(TopicName.ROWS, Record(key, value)) for value in _row_events(accepted)]
-    records += [TopicRecord(TopicName.OUTCOMES, Record(key, value)) for value in _outcome_events(accepted)]
-    return records
+    return {
+        TopicName.IMPORTS: [Record(key, event.model_dump_json().encode())],
+        TopicName.ROWS: [Record(key, value) for value in _row_events(accepted)],
+        TopicName.OUTCOMES: [Record(key, value) for value in _outcome_events(accepted)],
+    }
 
 
-def rejection_record(rejected: ImportRejected) -> TopicRecord:
-    return TopicRecord(TopicName.IMPORTS, Record(str(rejected.job_id).encode(), rejected.model_dump_json().encode()))
+def records_of_rejection(rejected: ImportRejected) -> Records:
+    return {TopicName.IMPORTS: [Record(str(rejected.job_id).encode(), rejected.model_dump_json().encode())]}
 
 
 def _row_events(accepted: Import) -> Iterator[bytes]:

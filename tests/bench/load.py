@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -32,6 +33,19 @@ def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
+def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:
+    """Each with a product and a picture of its own, new with each import: what could be cached or compressed away must not be."""
+    tag = TAG.decode()
+    return [
+        {
+            **row,
+            "link_url": f"https://shop.example/lamps/{tag}-{number}?season=autumn",
+            "image_url": f"https://cdn.example/{tag}/{number}.jpg",
+        }
+        for number, row in enumerate(rows_for(workspace, MAX_ROWS, prefix=tag), 1)
+    ]
+
+
 @dataclass
 class Load:
     """One workspace's imports against one gateway. Latencies in seconds."""
@@ -46,7 +60,7 @@ class Load:
     def __post_init__(self) -> None:
         self._settled_imports = 0
         self._some_settled = asyncio.Event()
-        self._body = orjson.dumps(rows_for(self.workspace, MAX_ROWS, prefix=TAG.decode()))
+        self._body = orjson.dumps(rows_like_a_shops(self.workspace))
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:

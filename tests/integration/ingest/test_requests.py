@@ -15,7 +15,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.identity import new_job_id
 from services.ingest.repository import Claim, Ledger, RequestKey
-from services.ingest.service import TopicRecord
+from services.ingest.service import Records
 from services.ingest.transactions import TransactionPool
 from shared.access.directories import WorkspaceDirectory
 from shared.cloudevents import EventType, headers
@@ -134,7 +134,7 @@ async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
     handler: ImportRequestsHandler,
 ) -> None:
     class Committed:
-        async def commit(self, records: list[TopicRecord]) -> None:
+        async def commit(self, records: Records) -> None:
             await pool.commit(records)
             raise BrokerUnavailable("and then the process died")
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from random import randbytes
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from deploy.local.kafka import Kafka
 from services.ingest import transactions
 from services.ingest.config import IngestSettings
-from services.ingest.service import TopicRecord
+from services.ingest.service import Records
 from services.ingest.transactions import TransactionPool
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.admin import create_topics
@@ -65,10 +66,10 @@ async def pool_of(settings: IngestSettings) -> AsyncIterator[TransactionPool]:
         await pool.stop()
 
 
-def an_import(job_id: UUID, *, last: bytes = b"x") -> list[TopicRecord]:
+def an_import(job_id: UUID, *, last: bytes = b"x") -> Records:
     key = str(job_id).encode()
-    rows = [TopicRecord(TopicName.ROWS, Record(key, b"x" * 1500)) for _ in range(ROWS - 1)]
-    return [TopicRecord(TopicName.IMPORTS, Record(key, b"x")), *rows, TopicRecord(TopicName.ROWS, Record(key, last))]
+    rows = [Record(key, b"x" * 1500) for _ in range(ROWS - 1)]
+    return {TopicName.IMPORTS: [Record(key, b"x")], TopicName.ROWS: [*rows, Record(key, last)]}
 
 
 async def all_seen(settings: IngestSettings, isolation_level: str = "read_committed") -> Counter[UUID]:
@@ -96,7 +97,7 @@ async def test_invariant_1_when_the_broker_refuses_a_part_nobody_sees_any_of_it_
     async with pool_of(settings) as pool:
         refused, good = uuid4(), uuid4()
         with pytest.raises(MessageSizeTooLargeError):
-            await pool.commit(an_import(refused, last=b"x" * TOO_LARGE))
+            await pool.commit(an_import(refused, last=randbytes(TOO_LARGE)))
         await heals(pool)
         await pool.commit(an_import(good))
         assert (await all_seen(settings, "read_uncommitted"))[refused] > 0

@@ -15,13 +15,14 @@ from services.ingest import consumers
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import TopicRecord
+from services.ingest.service import Records
 from shared import metrics
 from shared.access.directories import WorkspaceDirectory
 from shared.bodies import parse_json
 from shared.cloudevents import EventType, headers
 from shared.errors import BrokerUnavailable
 from shared.events import IMPORT_EVENT
+from shared.topics import TopicName
 from tests.factories import submitted
 from tests.waiting import eventually
 
@@ -60,8 +61,8 @@ class Transactions:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def commit(self, records: list[TopicRecord]) -> None:
-        request_id = IMPORT_EVENT.validate_json(records[0].record.value).request_id or ""
+    async def commit(self, records: Records) -> None:
+        request_id = IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).request_id or ""
         self.begun.append(request_id)
         if request_id in self.failing:
             raise self.failing[request_id]

@@ -10,7 +10,7 @@ import pytest
 from services.ingest import imports
 from services.ingest.imports import LONGEST_ON_THE_LOOP, Imports
 from services.ingest.parsing import ParsedRows, RawRow, validate
-from services.ingest.service import TopicRecord
+from services.ingest.service import Records
 from shared.errors import RequestRefused
 from tests.factories import submitted
 
@@ -18,7 +18,7 @@ CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 
 
 class Committed:
-    async def commit(self, records: list[TopicRecord]) -> None: ...
+    async def commit(self, records: Records) -> None: ...
 
 
 @pytest.fixture

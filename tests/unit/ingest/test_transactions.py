@@ -9,7 +9,6 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest import transactions
 from services.ingest.config import IngestSettings
-from services.ingest.service import TopicRecord
 from services.ingest.transactions import TransactionPool
 from shared.errors import BrokerUnavailable
 from shared.messaging.records import Record
@@ -33,7 +32,7 @@ class SilentProducer:
     async def close(self) -> None: ...
 
 
-RECORDS = [TopicRecord(TopicName.IMPORTS, Record(str(uuid4()).encode(), b"x"))]
+RECORDS = {TopicName.IMPORTS: [Record(str(uuid4()).encode(), b"x")]}
 
 
 @pytest.fixture

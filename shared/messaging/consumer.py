@@ -128,7 +128,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=3000,
             listener=self,
             parser=self._parse,
-            decoder=_pass_through,
+            decoder=_records_of,
         )
         self._subscriber(self._on_batch)
         self._subscriber.get_msg = self._fetching(self._subscriber.get_msg)
@@ -155,14 +155,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         # FastStream's own parser decodes every header as UTF-8: one bad byte there would stop the partition for ever
         return KafkaAckableMessage(body=b"", raw_message=records, consumer=self._subscriber.consumer)
 
-    async def _on_batch(self, message: KafkaAckableMessage) -> None:
-        records = message.raw_message
+    async def _on_batch(self, records: Batch) -> None:
         started = time.monotonic()
         self._idle.clear()
         self._oldest = min(record.timestamp for record in records) / 1000
         try:
             await self._work(records)
-            await self._commit(message)
+            await self._commit()
         except Exception as error:  # noqa: BLE001 - the vocabulary's one reader: nothing may leave it
             await self._put_back(records, error)
         else:
@@ -210,9 +209,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.error("dead_letter", **where, code=letter.reason.code, message=letter.reason.message)
             metrics.DEAD_LETTERS.labels(self.name, letter.record.topic, letter.reason.code).inc()
 
-    async def _commit(self, message: KafkaAckableMessage) -> None:
+    async def _commit(self) -> None:
         try:
-            await message.ack()
+            await self._subscriber.consumer.commit()
         except (CommitFailedError, IllegalStateError) as error:
             # The partitions have gone to another member, which gets the batch again: it is idempotent
             log.warning("commit_refused", consumer=self.name, error=repr(error))
@@ -325,5 +324,8 @@ def _size(record: "ConsumerRecord[bytes, bytes]") -> int:
     return len(record.value or b"")
 
 
-async def _pass_through(message: KafkaAckableMessage) -> KafkaAckableMessage:
-    return message
+async def _records_of(message: KafkaAckableMessage) -> Batch:
+    # Not the message itself, though acknowledging would be at hand then: FastStream keeps in it what this returns, and in a cycle a batch's
+    # megabytes wait for the collector (measured: 80 MB of them)
+    records: Batch = message.raw_message
+    return records

@@ -1,11 +1,13 @@
 """The safe batch consumer on a real broker: nothing is skipped, nothing is lost, poison moves aside."""
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
@@ -114,6 +116,53 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(set
         await eventually(lambda: set(some("outage")) <= set(handler.done))
     assert attempts > 3
     assert Counter(of("outage", handler.done)).most_common(1)[0][1] == 1
+
+
+async def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: ServiceSettings, producer: RecordProducer) -> None:
+    """It walks seldom (shared/process.py): in a cycle, batches would pile up to hundreds of megabytes."""
+
+    class Watching(Handler):
+        seen: ClassVar[list[weakref.ref[Any]]] = []
+
+        def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
+            self.seen += [weakref.ref(record) for record in records]
+            return super().decode(records)
+
+    handler = Watching()
+    gc.disable()
+    try:
+        async with consuming(settings, producer, handler, name="freed"):
+            await produce(producer, settings, some("freed"))
+            await eventually(lambda: set(some("freed")) <= set(handler.done))
+            await produce(producer, settings, some("next"))  # until then a loop's variable still holds it
+            await eventually(lambda: not of("freed", [record.value for one in handler.seen if (record := one()) is not None]))
+    finally:
+        gc.enable()
+
+
+async def test_two_members_in_one_process_share_the_partitions(settings: ServiceSettings, producer: RecordProducer) -> None:
+    handlers = [Handler(), Handler()]
+    members: list[BatchConsumer] = [
+        BatchConsumer("pair", settings, [TOPIC], handler, producer, member=member) for member, handler in enumerate(handlers)
+    ]
+    broker = create_broker(settings, client_id="test-pair")
+    for member in members:
+        member.subscribe(broker)
+    await broker.start()
+    try:
+        await eventually(lambda: all(handler.batches for handler in handlers) or produce(producer, settings, some("pair")))
+        await produce(producer, settings, some("both"))
+        await eventually(lambda: set(some("both")) <= {*handlers[0].done, *handlers[1].done})
+        assert of("both", handlers[0].done)
+        assert of("both", handlers[1].done)
+        assert not set(of("both", handlers[0].done)) & set(of("both", handlers[1].done))
+        assert [member.trouble() for member in members] == [None, None]
+    finally:
+        for member in members:
+            member.interrupt()
+        await broker.stop()
+        for member in members:
+            await leave_group(settings, member.group, member.group_instance_id)
 
 
 async def test_a_bug_is_waited_out_too_and_skips_nothing(settings: ServiceSettings, producer: RecordProducer) -> None:

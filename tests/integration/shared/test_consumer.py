@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -121,11 +121,11 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(set
 async def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: ServiceSettings, producer: RecordProducer) -> None:
     """It walks seldom (shared/process.py): in a cycle, batches would pile up to hundreds of megabytes."""
 
-    class Watching(Handler):
-        seen: ClassVar[list[weakref.ref[Any]]] = []
+    seen: list[weakref.ref[ConsumerRecord[bytes, bytes]]] = []
 
+    class Watching(Handler):
         def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
-            self.seen += [weakref.ref(record) for record in records]
+            seen.extend(weakref.ref(record) for record in records)
             return super().decode(records)
 
     handler = Watching()
@@ -135,7 +135,7 @@ async def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: 
             await produce(producer, settings, some("freed"))
             await eventually(lambda: set(some("freed")) <= set(handler.done))
             await produce(producer, settings, some("next"))  # until then a loop's variable still holds it
-            await eventually(lambda: not of("freed", [record.value for one in handler.seen if (record := one()) is not None]))
+            await eventually(lambda: not of("freed", [record.value for one in seen if (record := one()) is not None]))
     finally:
         gc.enable()
 
@@ -150,7 +150,7 @@ async def test_two_members_in_one_process_share_the_partitions(settings: Service
         member.subscribe(broker)
     await broker.start()
     try:
-        await eventually(lambda: all(handler.batches for handler in handlers) or produce(producer, settings, some("pair")))
+        await eventually(lambda: {member.trouble() for member in members} == {None})
         await produce(producer, settings, some("both"))
         await eventually(lambda: set(some("both")) <= {*handlers[0].done, *handlers[1].done})
         assert of("both", handlers[0].done)

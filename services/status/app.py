@@ -5,8 +5,9 @@ from fastapi import FastAPI
 
 from services.status.announcements import Announcer
 from services.status.config import StatusSettings
-from services.status.consumers import FoldHandler, FoldProgress
+from services.status.consumers import FoldHandler
 from services.status.endpoints import router
+from services.status.progress import LOOK_SECONDS, FoldProgress
 from services.status.repository import JobStore
 from services.status.service import JobQueries
 from services.status.system import CHECK_SECONDS, add_system_endpoints, watch_everything
@@ -33,7 +34,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper)
     consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records)
-    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper])
+    folds = FoldProgress(store, consumer.progress, names)
+    looking = Sweeper("fold progress", folds.sweep, interval_seconds=LOOK_SECONDS)
+    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, looking])
 
     health = Health()
     machinery.watch_over(health)
@@ -47,7 +50,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(AccessRepository(database), settings)
     app.state.store = store
-    app.state.queries = JobQueries(store, FoldProgress(consumer.progress, names))
+    app.state.queries = JobQueries(store, folds)
     app.include_router(router)
     add_system_endpoints(app)
     return app

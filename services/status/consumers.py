@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-from uuid import UUID
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -16,7 +15,6 @@ from shared.events import IMPORT_EVENT, RowsSettled
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
-from shared.messaging.progress import Progress
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe
@@ -39,24 +37,6 @@ def _parse_outcomes(value: bytes) -> RowsSettled:
         return _parse_outcomes_quickly(value)
     except ValueError:
         return RowsSettled.model_validate_json(value)
-
-
-class FoldProgress:
-    """How far the imports are folded, by job: each stands in one partition."""
-
-    def __init__(self, progress: Progress, names: TopicNames) -> None:
-        self._progress = progress
-        self._imports = names[TopicName.IMPORTS]
-
-    def end_of(self, job_id: UUID, asked_at: float) -> int | None:
-        """The end of the job's partition soon after `asked_at` (epoch seconds). None: can't say yet, or another replica folds it."""
-        partition = self._progress.partition_of(self._imports, str(job_id).encode())
-        return self._progress.end_of(partition, asked_at) if partition else None
-
-    async def is_past(self, job_id: UUID, end: int) -> bool:
-        """Whether all that stands before `end` is folded."""
-        partition = self._progress.partition_of(self._imports, str(job_id).encode())
-        return partition is not None and await self._progress.is_past(partition, end)
 
 
 class Folds(Protocol):

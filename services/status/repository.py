@@ -1,12 +1,14 @@
 """All SQL on the schema `status`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy import and_, func, select, text, update
 
 from services.status.folding import Fold
-from services.status.models import jobs
+from services.status.models import fold_progress, jobs
 from shared.columns import Table, columns, names, unnest
 from shared.database import Database, Row
 
@@ -86,6 +88,14 @@ FOLD = f"""
     returning completed_at is not null
 """
 
+PROGRESS_COLUMNS = (("partition", "int4"), ("folded_until", "timestamptz"))
+# Never back: a replica that lost the partition may be late with what it saw
+NOTE_FOLDED = f"""
+    insert into status.fold_progress as p ({names(PROGRESS_COLUMNS)})
+    select * from {unnest(PROGRESS_COLUMNS)} order by 1
+    on conflict (partition) do update set folded_until = greatest(p.folded_until, excluded.folded_until)
+"""
+
 # One statement, so one snapshot: counters equal the results in every answer (invariant 5). Postgres writes the rows' JSON:
 # ten times cheaper than making objects of them to take apart again.
 _JOB = """
@@ -127,6 +137,22 @@ class JobStore:
         """A job whose import is known; `results` is JSON text, in row order."""
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
         return await self._database.first(JOB.bindparams(**values))
+
+    async def now(self) -> datetime:
+        """The time by the database's clock."""
+        row = await self._database.first(select(func.now().label("now")))
+        if row is None:
+            raise AssertionError("a clock has no time")
+        return cast("datetime", row["now"])
+
+    async def note_folded(self, moments: Mapping[int, datetime]) -> None:
+        """All that stood in a partition of `imports` at its moment is folded."""
+        async with self._database.pipeline() as driver:
+            await driver.execute(NOTE_FOLDED, columns(PROGRESS_COLUMNS, moments.items()))
+
+    async def folded_until(self, partition: int) -> datetime | None:
+        row = await self._database.first(select(fold_progress.c.folded_until).where(fold_progress.c.partition == partition))
+        return None if row is None else row["folded_until"]
 
     async def list_jobs(
         self, workspace_id: UUID, *, limit: int, offset: int, status: str | None, source_type: str | None

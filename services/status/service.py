@@ -1,21 +1,23 @@
 """Jobs as clients ask for them: at once, right after the 202, or when they have ended."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from shared.errors import ErrorCode, RequestRefused, not_found
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 YOUNG = timedelta(minutes=5)
 """A job id of this age may belong to an import whose fold is still to come. Either way: clocks differ."""
 APPEARANCE_SECONDS = 2.0
 """How long such a job is waited for, foreign and absent ones alike, so that the time an answer takes tells nothing."""
+PROGRESS_SECONDS = 1.0
+"""How much longer it may take to learn that all which stood in Kafka is folded. A look at that takes a second (progress.py)."""
 FIRST_POLL_SECONDS = 0.02
 LONGEST_POLL_SECONDS = 0.25
 UUID_VERSION_WITH_TIME = 7
@@ -26,8 +28,8 @@ class Jobs(Protocol):
 
 
 class FoldsSeen(Protocol):
-    def end_of(self, job_id: UUID, asked_at: float) -> int | None: ...
-    async def is_past(self, job_id: UUID, end: int) -> bool: ...
+    async def now(self) -> datetime: ...
+    async def has_folded(self, job_id: UUID, moment: datetime) -> bool: ...
 
 
 class JobQueries:
@@ -59,21 +61,17 @@ class JobQueries:
     async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | None:
         """Wait for a job that may just have been accepted. None only when all that stood in Kafka when it was asked for is folded.
 
-        Raises RequestRefused (503) when that can't be told: folds are behind, Kafka is silent, an import's transaction is still open,
-        or another replica folds that partition.
+        Raises RequestRefused (503) when that can't be told: folds are behind, Kafka is silent, or an import's transaction is still open.
         """
-        asked_at, end = time.time(), None
-
-        async def look() -> Row | None:
-            nonlocal end
-            if end is None:
-                end = self._folds.end_of(job_id, asked_at)
-            return await self._jobs.job(workspace_id, job_id)
-
-        job = await _poll(look, APPEARANCE_SECONDS)
+        asked_at = await self._folds.now()
+        job = await _poll(lambda: self._jobs.job(workspace_id, job_id), APPEARANCE_SECONDS)
         if job is not None:
             return job
-        if end is None or not await self._folds.is_past(job_id, end):
+
+        async def has_folded() -> bool | None:
+            return await self._folds.has_folded(job_id, asked_at) or None
+
+        if not (await has_folded() or await _poll(has_folded, PROGRESS_SECONDS)):
             raise _behind(job_id)
         return await self._jobs.job(workspace_id, job_id)
 
@@ -103,7 +101,7 @@ def parse_prefer_wait(values: list[str], *, most: int = 30) -> int:
     return 0
 
 
-async def _poll(attempt: Callable[[], Awaitable[Row | None]], seconds: float) -> Row | None:
+async def _poll(attempt: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     pause = FIRST_POLL_SECONDS

@@ -40,6 +40,11 @@ class Progress:
             return time.time()  # more members than partitions: nothing to poll, and nothing wrong
         return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
 
+    def assigned(self, topic: str) -> set[TopicPartition]:
+        """This member's partitions of the topic."""
+        consumer = self._consumer()
+        return {partition for partition in consumer.assignment() if partition.topic == topic} if consumer else set()
+
     def partition_of(self, topic: str, key: bytes) -> TopicPartition | None:
         """Where records with this key are; None before it is known."""
         consumer = self._consumer()

@@ -12,7 +12,7 @@ TABLES = {
     "access": ("workspaces", "api_keys", "accounts", "boards"),
     "ingest": ("requests",),
     "publisher": ("pins", "row_failures", "outbox"),
-    "status": ("jobs", "row_results"),
+    "status": ("jobs", "row_results", "fold_progress"),
 }
 MAY_READ = {role: {role.removeprefix("pinflow_"), "access"} for role in ROLES}
 MAY_WRITE = {"pinflow_ingest": {"ingest"}, "pinflow_publisher": {"publisher", "access"}, "pinflow_status": {"status"}}
@@ -39,7 +39,7 @@ def test_a_role_can_make_nothing_new(database_url: str, role: str) -> None:
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     migrate(database_url)
     with psycopg.connect(database_url) as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [("0004",)]
+        assert connection.execute("select version_num from alembic_version").fetchall() == [("0005",)]
 
 
 def _allowed(connection: "psycopg.Connection[tuple[object, ...]]", statement: sql.SQL | sql.Composed) -> bool:

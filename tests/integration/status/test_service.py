@@ -1,5 +1,6 @@
 """The status service as a whole: folds what stands on the topics, answers over HTTP, announces what ended."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -58,11 +59,15 @@ class Status:
         return await records_of(self._kafka, self._prefix, name)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def status(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[Status]:
-    settings = StatusSettings(
+@pytest.fixture(scope="module")
+def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings:
+    return StatusSettings(
         kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url, announce_interval_seconds=0.1
     )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def status(settings: StatusSettings, kafka: str, topic_prefix: str) -> AsyncIterator[Status]:
     producer = RecordProducer(settings, client_id="test")
     await producer.start()
     async with running(create_app(settings)) as http:
@@ -197,12 +202,30 @@ async def test_a_job_behind_an_open_transaction_is_not_said_to_be_absent(
     assert (await status.job(workspace, job.job_id, "wait=0"))["total_rows"] == 1
 
 
-async def test_a_young_job_that_nobody_accepted_is_not_found(status: Status, workspace: Workspace) -> None:
-    async def told() -> tuple[int, str]:
-        answer = await status.http.get(f"/v1/pins/imports/{new_job_id(datetime.now(UTC))}", headers=workspace.headers)
-        return answer.status_code, answer.json()["detail"]["code"]
+async def told(http: httpx.AsyncClient, workspace: Workspace) -> tuple[int, str]:
+    """What is said of a young job that nobody accepted."""
+    answer = await http.get(f"/v1/pins/imports/{new_job_id(datetime.now(UTC))}", headers=workspace.headers)
+    return answer.status_code, answer.json()["detail"]["code"]
 
-    assert await told() == (404, "not_found")
+
+async def test_a_young_job_that_nobody_accepted_is_not_found(status: Status, workspace: Workspace) -> None:
+    assert await told(status.http, workspace) == (404, "not_found")
+
+
+async def test_any_replica_can_tell_that_a_job_does_not_exist(status: Status, workspace: Workspace, settings: StatusSettings) -> None:
+    """Whichever of them folds the job's partition."""
+    async with running(create_app(settings.model_copy(update={"replica": "1"}))) as second:
+        for http in (status.http, second):
+            await _eventually_not_found(http, workspace)
+
+
+async def _eventually_not_found(http: httpx.AsyncClient, workspace: Workspace) -> None:
+    """Jobs of all partitions. While these change hands, it can't be told."""
+
+    async def all_not_found() -> bool:
+        return set(await asyncio.gather(*(told(http, workspace) for _ in range(30)))) == {(404, "not_found")}
+
+    await eventually(all_not_found)
 
 
 async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:

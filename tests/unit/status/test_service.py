@@ -28,17 +28,16 @@ class Jobs:
 
 
 class Folds:
-    """Knows the end of every partition, or not; is past it, or not."""
+    """Has folded all that stood at any moment until now, or not. Its clock is the database's."""
 
-    def __init__(self, *, end: int | None = 7, past: bool = True) -> None:
-        self._end = end
+    def __init__(self, *, past: bool = True) -> None:
         self._past = past
 
-    def end_of(self, _job_id: UUID, _asked_at: float) -> int | None:
-        return self._end
+    async def now(self) -> datetime:
+        return NOW - timedelta(hours=1)
 
-    async def is_past(self, _job_id: UUID, end: int) -> bool:
-        return self._past and end == self._end
+    async def has_folded(self, _job_id: UUID, moment: datetime) -> bool:
+        return self._past and moment == await self.now()
 
 
 RUNNING = {"completed_at": None}
@@ -48,6 +47,7 @@ ENDED = {"completed_at": NOW}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "APPEARANCE_SECONDS", 0.2)
+    monkeypatch.setattr(service, "PROGRESS_SECONDS", 0.2)
 
 
 async def refusal(queries: JobQueries, job_id: UUID) -> RequestRefused:
@@ -72,7 +72,7 @@ async def test_a_young_job_that_does_not_come_is_not_found() -> None:
 
 async def test_a_job_folded_at_the_last_moment_is_answered() -> None:
     class AppearsWhenPast(Folds):
-        async def is_past(self, _job_id: UUID, _end: int) -> bool:
+        async def has_folded(self, _job_id: UUID, _moment: datetime) -> bool:
             jobs.answers = [RUNNING]
             return True
 
@@ -80,9 +80,19 @@ async def test_a_job_folded_at_the_last_moment_is_answered() -> None:
     assert await JobQueries(jobs, AppearsWhenPast()).get(WORKSPACE, new_job_id(datetime.now(UTC))) == RUNNING
 
 
-@pytest.mark.parametrize("folds", [Folds(end=None), Folds(past=False)], ids=["silent", "behind"])
-async def test_while_the_fold_lags_a_young_job_is_not_said_to_be_absent(folds: Folds) -> None:
-    refused = await refusal(JobQueries(Jobs(None), folds), new_job_id(datetime.now(UTC)))
+async def test_what_is_learnt_of_the_folds_a_moment_later_counts() -> None:
+    class LearntLater(Folds):
+        asked = 0
+
+        async def has_folded(self, _job_id: UUID, _moment: datetime) -> bool:
+            self.asked += 1
+            return self.asked > 2
+
+    assert (await refusal(JobQueries(Jobs(None), LearntLater()), new_job_id(datetime.now(UTC)))).code == "not_found"
+
+
+async def test_while_the_fold_lags_a_young_job_is_not_said_to_be_absent() -> None:
+    refused = await refusal(JobQueries(Jobs(None), Folds(past=False)), new_job_id(datetime.now(UTC)))
     assert (refused.code, refused.status) == ("status_behind", 503)
     assert "Retry-After" in refused.headers
 

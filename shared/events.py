@@ -4,7 +4,6 @@ Records are JSON. The JSON Schemas are committed in docs/events and compared by 
 `pin-events`) and requests that come in (`import-requests`) are CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -129,7 +128,7 @@ class ImportAccepted(Event):
     source_type: SourceType
     source_filename: str | None = None
     total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
-    accepted_at: datetime
+    accepted_at: AwareDatetime
     request_id: str | None = None
     warnings: list[Notice] = []
 
@@ -142,7 +141,7 @@ class ImportRejected(Event):
     workspace_id: UUID
     source_type: SourceType = SourceType.JSON
     source_filename: str | None = None
-    accepted_at: datetime
+    accepted_at: AwareDatetime
     request_id: str | None = None
     error_code: str
     error_message: str

@@ -31,6 +31,8 @@ from shared.events import MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
 
 MAX_RELATED_TERMS = 50
 MAX_URL = 2048
+LONGEST_REMEMBERED_URL = 256
+"""Characters. 2048 of these, every character of them four bytes and twelve when quoted, are 9 MB."""
 HEX_DIGITS = 6
 
 TEXTS = ("board_id", "title", "idempotency_key", "description", "alt_text", "link_url", "image_url", "cover_image_url")
@@ -255,8 +257,11 @@ def fingerprint_digits(content: Any) -> str:
     return hashlib.blake2b(orjson.dumps(values), digest_size=16).hexdigest()
 
 
-@lru_cache(maxsize=2048)
 def _normalised(url: str) -> str:
-    # An import's URLs are asked for twice, to be checked and for the fingerprint, and its links are often the same: 0.5 µs each.
-    # The longest, all of them hostile, are 16 MB
+    return _normalised_once(url) if len(url) <= LONGEST_REMEMBERED_URL else str(Url(url))
+
+
+@lru_cache(maxsize=2048)
+def _normalised_once(url: str) -> str:
+    # An import's URLs, up to 1500, are asked for twice, to be checked and for the fingerprint: 0.5 µs each
     return str(Url(url))

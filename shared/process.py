@@ -55,13 +55,16 @@ class Machinery:
         self._parts = parts
         self._consumers = consumers
         self._sweepers = sweepers
-        self._broker = create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}")
         self._tasks: set[asyncio.Task[None]] = set()
         self._running_parts: list[Part] = []
+        self._joining = False
         self.started = False
         self.on_lost: Callable[[], None] = lambda: None
-        for consumer in consumers:
-            consumer.subscribe(self._broker)
+        # One each: a broker starts its subscribers one after the other, each when the one before has its partitions. Members of one
+        # group must join together, or it is rebalanced for every one of them
+        self._brokers = [create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}") for _ in consumers]
+        for broker, consumer in zip(self._brokers, consumers, strict=True):
+            consumer.subscribe(broker)
 
     def watch_over(self, health: Health) -> None:
         """Tell `health` what does not do its work."""
@@ -70,7 +73,7 @@ class Machinery:
     async def trouble(self) -> str | None:
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
-        troubles = [f"{consumer.name}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
+        troubles = [f"{consumer.title}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
         troubles += [trouble for part in self._parts if (trouble := part.trouble())]
         troubles += [trouble for sweeper in self._sweepers if (trouble := sweeper.trouble())]
         return "; ".join(troubles) or None
@@ -84,10 +87,10 @@ class Machinery:
         for part in self._parts:
             self._running_parts.append(part)
             await part.start()
-        for consumer in self._consumers:  # before the broker's start, which waits for partitions and could do so for ever
-            self._spawn(consumer.name, consumer.watch())
-        if self._consumers:
-            await self._broker.start()
+        for consumer in self._consumers:  # before the brokers' start, which waits for partitions and could do so for ever
+            self._spawn(consumer.title, consumer.watch())
+        self._joining = True
+        await asyncio.gather(*(broker.start() for broker in self._brokers))
         for sweeper in self._sweepers:
             self._spawn(sweeper.name, sweeper.run())
         self.started = True
@@ -106,17 +109,16 @@ class Machinery:
             self.on_lost()
 
     async def stop(self) -> None:
-        """Finish the batches in flight within the broker's grace; give back the partitions, the producers and the name."""
+        """Finish the batches in flight within the brokers' grace; give back the partitions, the producers and the name."""
         for consumer in self._consumers:
             consumer.interrupt()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._broker.stop()
-        if self.started:
-            for consumer in self._consumers:
-                await leave_group(self._settings, consumer.group, consumer.group_instance_id)
+        await asyncio.gather(*(broker.stop() for broker in self._brokers))
+        if self._joining:
+            await asyncio.gather(*(leave_group(self._settings, one.group, one.group_instance_id) for one in self._consumers))
         for part in reversed(self._running_parts):
             await part.stop()
         await self._lease.release()

@@ -87,8 +87,8 @@ INSERT = f"""
 """
 
 # A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured).
-# What this transaction has inserted is left out: it is known. When that is all there was to insert, nothing is looked for: among
-# 0.8 million pins that saves a quarter of what a batch costs Postgres.
+# What this transaction has inserted is left out: it is known. When that is every id that is asked for, nothing stood before, and nothing
+# is looked for (14.3 → 12.2 µs a row of Postgres in the whole pipeline, more the larger the table).
 SELECT = f"""
     select {", ".join(Stored.__struct_fields__)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid) and current_setting('pinflow.inserted')::int4 < %b::int4

@@ -32,7 +32,7 @@ class Origin(NamedTuple):
     row_number: int | None
 
 
-# What there is one of for each row is a struct: made at a fifth of a NamedTuple's price, and the collector does not walk it
+# What there is one of for each row of a usual batch is a struct: a fifth of a NamedTuple's price, and not the collector's to walk
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):

@@ -86,7 +86,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
         # The dot is in no replica's name: none can have the id of another's second member
-        self.group_instance_id = f"{self.group}-{settings.replica}" + (f".{member}" if member else "")
+        suffix = f".{member}" if member else ""
+        self.group_instance_id = f"{self.group}-{settings.replica}{suffix}"
+        self.title = f"{name}{suffix}"
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
         self._largest_record = max(topic.max_record_bytes for topic in TOPICS if topic.name in topics)
@@ -143,7 +145,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 # A record that can't be unpacked, a topic that may not be read. What was taken from other partitions before it was
                 # raised has been dropped, and FastStream would go on: the next commit would skip it. Not only Kafka's errors: a
                 # decompressor has its own
-                log.critical("fetch_failed", consumer=self.name, exc_info=error)
+                log.critical("fetch_failed", consumer=self.title, exc_info=error)
                 self._give_up_this_process(repr(error))
                 raise ConsumerStoppedError from error
             self.progress.takes(records)
@@ -214,19 +216,19 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._subscriber.consumer.commit()
         except (CommitFailedError, IllegalStateError) as error:
             # The partitions have gone to another member, which gets the batch again: it is idempotent
-            log.warning("commit_refused", consumer=self.name, error=repr(error))
+            log.warning("commit_refused", consumer=self.title, error=repr(error))
         except KafkaError as error:
             raise unavailable(error) or error from error
 
     async def _put_back(self, records: Batch, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(self.name).inc()
         if isinstance(error, Unavailable):
-            log.warning("batch_waits", consumer=self.name, attempt=self._attempt, error=str(error))
+            log.warning("batch_waits", consumer=self.title, attempt=self._attempt, error=str(error))
         elif isinstance(error, Halted):
             self._set_halted(halted=True)
-            log.critical("consumer_halted", consumer=self.name, error=str(error), next="mend or restart; nothing is lost")
+            log.critical("consumer_halted", consumer=self.title, error=str(error), next="mend or restart; nothing is lost")
         else:
-            log.error("batch_failed", consumer=self.name, attempt=self._attempt, exc_info=error)
+            log.error("batch_failed", consumer=self.title, attempt=self._attempt, exc_info=error)
         await self._back_off()
         self._rewind(records)
 
@@ -263,12 +265,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(REVOCATION_TIMEOUT_SECONDS):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("revoked_in_flight", consumer=self.name, partitions=len(revoked))
+            log.warning("revoked_in_flight", consumer=self.title, partitions=len(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._interrupted.clear()
         self._ready_since = time.time()
-        log.info("partitions_assigned", consumer=self.name, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
+        log.info("partitions_assigned", consumer=self.title, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
 
     async def watch(self) -> None:
         """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
@@ -281,7 +283,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
             if silent >= MOST_SILENCES:
                 self._give_up_this_process("nothing comes although Kafka answers")
-        raise ConsumerLost(f"{self.name}: {self._reason}")
+        raise ConsumerLost(f"{self.title}: {self._reason}")
 
     def _give_up_this_process(self, reason: str) -> None:
         self._reason = reason

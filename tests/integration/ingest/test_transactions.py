@@ -18,7 +18,7 @@ from services.ingest.transactions import TransactionPool
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.admin import create_topics
 from shared.messaging.records import Record
-from shared.topics import TopicName
+from shared.topics import TopicName, TopicNames
 from tests.infrastructure import kafka_server
 from tests.kafka import records_of
 from tests.processes import RunningProgram
@@ -103,6 +103,15 @@ async def test_invariant_1_when_the_broker_refuses_a_part_nobody_sees_any_of_it_
         assert (await all_seen(settings, "read_uncommitted"))[refused] > 0
         committed = await all_seen(settings)
         assert (committed[refused], committed[good]) == (0, ROWS + 1)
+
+
+async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, broker: Broker) -> None:
+    async with pool_of(settings) as pool:
+        await pool.commit(an_import(uuid4()))
+    rows = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    (log,) = [log for log in (broker.kafka.directory / "data").glob(f"{rows}-*/*.log") if log.stat().st_size]
+    assert b"\x82SNAPPY" in log.read_bytes()
+    assert log.stat().st_size < ROWS * 1500 / 2
 
 
 async def test_invariant_1_a_frozen_broker_is_broker_unavailable_in_time_and_nothing_stands(

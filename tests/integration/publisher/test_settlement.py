@@ -52,6 +52,25 @@ def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
     ]
 
 
+async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(settler: Partition, workspace: Workspace) -> None:
+    """What stood is looked for unless every id was inserted: of four rows one is new, and one that may not be published repeats."""
+    (before,) = (await settler.settle([row_of(workspace, idempotency_key="stands")])).outcomes
+    job = uuid4()
+    keys = [("new", {}), ("new", {}), ("stands", {}), ("stands", {"board_id": "gone"}), ("refused", {"board_id": "gone"})]
+    rows = [row_of(workspace, job_id=job, row_number=number, idempotency_key=key, **more) for number, (key, more) in enumerate(keys, 1)]
+    new, standing = (pin_id_of(workspace.id, key) for key in ("new", "stands"))
+    first = told((await settler.settle(rows)).outcomes)
+    assert told([before]) == [("created", (standing, None))]
+    assert first == [
+        ("created", (new, None)),
+        ("existing", (new, None)),
+        ("existing", (standing, None)),
+        ("existing", (standing, None)),
+        ("failed", "board_not_found"),
+    ]
+    assert told((await settler.settle(rows)).outcomes) == first
+
+
 async def publications(database: Database, workspace: Workspace) -> int:
     async with database.transaction() as connection:
         query = text("select count(*) from publisher.pins where workspace_id = :id")

@@ -6,7 +6,6 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -69,9 +68,9 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 @asynccontextmanager
 async def consuming(
-    settings: ServiceSettings, producer: RecordSender, handler: Handler, *, name: str, clean: bool = True
+    settings: ServiceSettings, producer: RecordSender, handler: Handler, *, name: str, clean: bool = True, member: int = 0
 ) -> AsyncIterator[BatchConsumer]:
-    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer)
+    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer, member=member)
     broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
     consumer.subscribe(broker)
     await broker.start()
@@ -141,28 +140,32 @@ async def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: 
 
 
 async def test_two_members_in_one_process_share_the_partitions(settings: ServiceSettings, producer: RecordProducer) -> None:
-    handlers = [Handler(), Handler()]
-    members: list[BatchConsumer] = [
-        BatchConsumer("pair", settings, [TOPIC], handler, producer, member=member) for member, handler in enumerate(handlers)
-    ]
-    broker = create_broker(settings, client_id="test-pair")
-    for member in members:
-        member.subscribe(broker)
-    await broker.start()
-    try:
-        await eventually(lambda: {member.trouble() for member in members} == {None})
+    first, second = Handler(), Handler()
+    async with (
+        consuming(settings, producer, first, name="pair") as one,
+        consuming(settings, producer, second, name="pair", member=1) as other,
+    ):
+        await eventually(lambda: one.trouble() is None and other.trouble() is None)
         await produce(producer, settings, some("both"))
-        await eventually(lambda: set(some("both")) <= {*handlers[0].done, *handlers[1].done})
-        assert of("both", handlers[0].done)
-        assert of("both", handlers[1].done)
-        assert not set(of("both", handlers[0].done)) & set(of("both", handlers[1].done))
-        assert [member.trouble() for member in members] == [None, None]
-    finally:
-        for member in members:
-            member.interrupt()
-        await broker.stop()
-        for member in members:
-            await leave_group(settings, member.group, member.group_instance_id)
+        await eventually(lambda: set(some("both")) <= {*first.done, *second.done})
+    assert of("both", first.done)
+    assert of("both", second.done)
+    assert not set(of("both", first.done)) & set(of("both", second.done))
+
+
+async def test_a_member_that_waits_holds_up_no_other_in_its_process(settings: ServiceSettings, producer: RecordProducer) -> None:
+    async def away(_: list[bytes]) -> None:
+        raise DatabaseUnavailable("away")
+
+    waiting, working = Handler(away), Handler()
+    async with (
+        consuming(settings, producer, waiting, name="beside") as one,
+        consuming(settings, producer, working, name="beside", member=1) as other,
+    ):
+        await eventually(lambda: one.trouble() == "waiting for a server" and other.trouble() is None)
+        await produce(producer, settings, some("beside-one"))
+        await eventually(lambda: len(of("beside-one", working.done)) > 10)
+        assert not waiting.done
 
 
 async def test_a_bug_is_waited_out_too_and_skips_nothing(settings: ServiceSettings, producer: RecordProducer) -> None:
@@ -258,10 +261,9 @@ async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSettings]:
-    """Topics as others may have made them: the broker keeps what was compressed as it came."""
+    """A topic where the broker keeps what was compressed as it came, and nothing else on it."""
     settings = ServiceSettings(**{**environment, "topic_prefix": f"test-{uuid4().hex[:12]}"})
-    topics = tuple(replace(topic, config={"compression.type": "producer"}) for topic in TOPICS if topic.name == TOPIC)
-    topics += tuple(topic for topic in TOPICS if topic.name == TopicName.DEAD_LETTERS)
+    topics = tuple(topic for topic in TOPICS if topic.name in {TOPIC, TopicName.DEAD_LETTERS})
     await create_topics(settings, topics)
     yield settings
     await delete_topics(settings, topics)

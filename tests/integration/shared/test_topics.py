@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
+from shared.messaging.admin import admin_client
 from shared.messaging.dead_letters import MAX_VALUE
+from shared.settings import KafkaSettings
 from shared.topics import LARGEST_REQUEST, MEBIBYTE, TopicName, TopicNames
 from tests.kafka import records_of
 
@@ -29,6 +32,17 @@ async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(k
 async def test_what_is_compressed_is_unpacked_by_the_broker(kafka: str, topic_prefix: str) -> None:
     await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
     assert [record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)] == [b"packed"]
+
+
+async def test_what_only_services_produce_stays_as_compressed_as_ingest_makes_it(kafka: str, topic_prefix: str) -> None:
+    names = TopicNames(topic_prefix)
+    kept = {}
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        for name in TopicName:
+            (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, names[name])])
+            kept[name] = next(value for key, value, *_ in answer.resources[0][4] if key == "compression.type")
+    internal = {TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES}
+    assert kept == {name: "producer" if name in internal else "uncompressed" for name in TopicName}
 
 
 async def test_a_request_that_is_small_only_while_compressed_is_refused(kafka: str, topic_prefix: str) -> None:

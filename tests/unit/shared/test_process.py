@@ -11,6 +11,7 @@ from shared.process import Machinery
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.fakes import MemorySender
+from tests.waiting import eventually
 
 
 class Lease:
@@ -30,7 +31,10 @@ class Lease:
 class NeverStarts:
     """A broker whose group never gives the consumer its partitions."""
 
+    starting = 0
+
     async def start(self) -> None:
+        NeverStarts.starting += 1
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
@@ -42,7 +46,9 @@ class Consumer(BatchConsumer):
         """To nothing."""
 
     async def watch(self) -> None:
-        raise ConsumerLost("no partitions, although Kafka answers")
+        if self.group.endswith("lost"):
+            raise ConsumerLost("no partitions, although Kafka answers")
+        await asyncio.Event().wait()
 
 
 async def _there(_settings: object) -> None:
@@ -50,21 +56,54 @@ async def _there(_settings: object) -> None:
 
 
 @pytest.fixture
-def machinery(monkeypatch: pytest.MonkeyPatch) -> Machinery:
+def left() -> list[str]:
+    """Who has been removed from its group."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
+    async def leave(_settings: object, _group: str, member: str) -> None:
+        left.append(member)
+
     def broker(*_: object, **__: object) -> Any:
         return NeverStarts()
 
     monkeypatch.setattr(process, "ReplicaLease", Lease)
     monkeypatch.setattr(process, "require_topics", _there)
     monkeypatch.setattr(process, "create_broker", broker)
+    monkeypatch.setattr(process, "leave_group", leave)
+    monkeypatch.setattr(NeverStarts, "starting", 0)
+
+
+def machinery_of(name: str, members: int = 1) -> Machinery:
     settings = ServiceSettings()
-    consumer: Consumer = Consumer("unit", settings, [TopicName.ROWS], None, MemorySender())  # type: ignore[arg-type]
-    return Machinery("unit", settings, consumers=[consumer])
+    consumers = [
+        Consumer(name, settings, [TopicName.ROWS], None, MemorySender(), member=member)  # type: ignore[arg-type]
+        for member in range(members)
+    ]
+    return Machinery("unit", settings, consumers=consumers)
 
 
-async def test_a_consumer_that_never_gets_partitions_is_watched_too(machinery: Machinery) -> None:
+async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
+    machinery = machinery_of("lost")
     lost = asyncio.Event()
     machinery.on_lost = lost.set
     machinery.start()
     await asyncio.wait_for(lost.wait(), 10)
     await machinery.stop()
+
+
+async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(left: list[str]) -> None:
+    """One that waited for the other would find the group rebalanced; one that did not leave would keep its place for a session."""
+    machinery = machinery_of("pair", members=2)
+    machinery.start()
+    await eventually(lambda: NeverStarts.starting == 2)
+    assert not machinery.started
+    await machinery.stop()
+    assert left == ["pinflow.pair-0", "pinflow.pair-0.1"]
+
+
+async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) -> None:
+    await machinery_of("idle").stop()
+    assert not left

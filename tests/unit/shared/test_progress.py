@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from shared.messaging import progress as progress_module
-from shared.messaging.progress import Progress
+from shared.messaging.progress import Progress, first_offsets
 
 PARTITION = TopicPartition("imports", 3)
 
@@ -86,3 +86,23 @@ async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(mon
 
     assert not await asyncio.wait_for(progress(InARebalance()).is_past(PARTITION, 10), 5)
     assert not await progress(AfterIt()).is_past(PARTITION, 10)
+
+
+@pytest.mark.parametrize(
+    ("records", "first"),
+    [
+        ([], {}),
+        ([("t", 0, 5), ("t", 0, 6), ("t", 0, 7)], {("t", 0): 5}),
+        ([("t", 0, 5), ("t", 1, 3), ("t", 0, 2), ("t", 1, 9)], {("t", 0): 2, ("t", 1): 3}),
+        ([("t", 0, 5), ("t", 0, 3), ("t", 0, 4)], {("t", 0): 3}),
+        ([("t", 0, 5), ("u", 0, 1), ("t", 0, 6)], {("t", 0): 5, ("u", 0): 1}),
+    ],
+    ids=["none", "a-run", "in-turns", "falling", "two-topics"],
+)
+def test_first_offsets_are_the_lowest_of_each_partition(records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]) -> None:
+    """A batch is put back to them: one too high would skip records."""
+    assert first_offsets([_record(*one) for one in records]) == {TopicPartition(*key): offset for key, offset in first.items()}
+
+
+def _record(topic: str, partition: int, offset: int) -> "ConsumerRecord[bytes, bytes]":
+    return ConsumerRecord(topic, partition, offset, 0, 0, None, b"", None, 0, 0, ())

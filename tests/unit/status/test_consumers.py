@@ -101,3 +101,10 @@ async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alon
 async def test_nothing_to_fold_asks_nothing_of_the_store(handler: FoldHandler, store: Store) -> None:
     assert await handler.process([], []) == []
     assert store.folds == []
+
+
+def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHandler) -> None:
+    record = delivered(import_accepted())
+    record.value = (record.value or b"").replace(b"Z", b"").replace(b"+00:00", b"")
+    decoded, poison = handler.decode([record])
+    assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])

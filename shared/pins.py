@@ -214,7 +214,8 @@ def faults_of(error: ValidationError) -> list[Fault]:
 def _fault(details: ErrorDetails) -> Fault:
     field = ".".join(str(part) for part in details["loc"])
     value = None if details["type"] == "missing" or not field else printable(details["input"])
-    return Fault(code=details["type"], field=printable(field) or None, message=printable(details["msg"]), value=value)
+    message = "No such field" if details["type"] == "extra_forbidden" else printable(details["msg"])
+    return Fault(code=details["type"], field=printable(field) or None, message=message, value=value)
 
 
 def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:

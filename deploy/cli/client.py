@@ -13,6 +13,7 @@ from shared.errors import ErrorCode
 LONGEST_PAUSE_SECONDS = 10.0
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
+KEY_ADVICE = " Set PINFLOW_API_KEY to a key of the workspace. Of the local stack's, after a make clean: set -a; . .pinflow/env; set +a"
 AGAIN = "Run the same command again: no row is published twice. To see what was accepted: pinflow imports list"
 
 
@@ -82,7 +83,7 @@ class PinflowClient:
 
     def _document(self, answer: httpx.Response) -> Any:
         if not answer.is_success:
-            advice = " Set PINFLOW_API_KEY to a key of the workspace." if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
+            advice = KEY_ADVICE if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
             away = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
             fail(f"{message_of(answer)} ({code_of(answer) or answer.status_code}){advice}", Exit.AWAY if away else Exit.REFUSED)
         try:

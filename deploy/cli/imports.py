@@ -77,12 +77,12 @@ def show_import(
     api_key: ApiKey = "",
     patience: Patience = 10,
     *,
-    every_failure: Annotated[bool, typer.Option("--all", help="Show every failed row.")] = False,
+    every_row: Annotated[bool, typer.Option("--all", help="Show every row with what became of it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One import: its counters and what failed."""
+    """One import: its counters and what failed, or what became of every row."""
     job = PinflowClient(base_url, api_key, patience).job(job_id)
-    print_json(job) if as_json else print_job(job, every_failure=every_failure)
+    print_json(job) if as_json else print_job(job, every_row=every_row)
 
 
 def watch(client: PinflowClient, job: Job) -> Job:

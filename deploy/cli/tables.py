@@ -7,12 +7,16 @@ from typing import Any
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 WIDE = 200
 MOST_FAILURES = 20
+LONGEST_CELL = 40
+LEAST_OF_THE_LAST = 30
+GAP = 2
 COUNTERS = ("created", "existing", "failed")
 
 
@@ -28,7 +32,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     elif not chosen:
         typer.echo("None.")
     else:
-        console().print(_table(list(chosen[0]), [list(row.values()) for row in chosen]))
+        _print_table(list(chosen[0]), [list(row.values()) for row in chosen])
 
 
 def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -39,51 +43,74 @@ def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
     print_rows([{name.removesuffix("_rows"): job[name] for name in names} for job in jobs])
 
 
-def print_job(job: Mapping[str, Any], *, every_failure: bool = False) -> None:
-    """A job's counters, its warnings, and what failed."""
+def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
+    """A job's counters, its warnings, and what failed, or what became of every row."""
     out = console()
     counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
     out.print(f"Import {job['id']}: {job['status']}. {job['processed_rows']} of {job['total_rows']} rows: {counters}.", highlight=False)
     for warning in job.get("warnings") or ():
-        out.print(f"Warning: {warning['message']}", markup=False)
+        out.print(f"Warning: {_printable(warning['message'])}", markup=False)
     if job["error_message"]:
-        out.print(f"Why: {job['error_message']}", markup=False)
+        out.print(f"Why: {_printable(job['error_message'])}", markup=False)
     differing = [result["row_number"] for result in job["results"] if result.get("payload_matches") is False]
     if differing:
         shown = ", ".join(map(str, differing[:MOST_FAILURES])) + (" …" if len(differing) > MOST_FAILURES else "")
         which = f"{len(differing)} existing row(s) differ from what was first accepted under their key (row {shown})"
         out.print(f"Warning: {which}. What is published was not changed.", markup=False)
-    failures = [result for result in job["results"] if result["status"] == "failed"]
-    if failures:
-        _print_failures(out, failures, len(failures) if every_failure else MOST_FAILURES)
+    if every_row:
+        _print_rows(job["results"])
+    elif failures := [result for result in job["results"] if result["status"] == "failed"]:
+        _print_failures(job["id"], failures)
 
 
-def _print_failures(out: Console, failures: Sequence[Mapping[str, Any]], most: int) -> None:
-    rows = [[result["row_number"], result["idempotency_key"], result["error_code"], _faults(result)] for result in failures[:most]]
-    out.print(_table(["row", "idempotency_key", "error_code", "errors"], rows))
-    if len(failures) > most:
-        out.print(f"… and {len(failures) - most} more; all of them with: pinflow imports show ID --all", markup=False)
-    out.print("Nothing was published for these rows, and their keys are free: correct them and import them again.", markup=False)
+def _print_rows(results: Sequence[Mapping[str, Any]]) -> None:
+    header = ["row", "status", "idempotency_key", "pin_id", "schedule_id", "errors"]
+    _print_table(header, [[row["row_number"], *(row[name] for name in header[1:5]), _faults(row)] for row in results])
+
+
+def _print_failures(job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
+    out = console()
+    rows = [[row["row_number"], row["idempotency_key"], row["error_code"], _faults(row)] for row in failures[:MOST_FAILURES]]
+    _print_table(["row", "idempotency_key", "error_code", "errors"], rows)
+    if len(failures) > MOST_FAILURES:
+        out.print(f"… and {len(failures) - MOST_FAILURES} more; all rows with: pinflow imports show {job_id} --all", markup=False)
+    out.print("Row 1 is the first below the header; blank lines don't count.", markup=False)
+    out.print("These rows published nothing and took no key: correct them and import them again.", markup=False)
 
 
 def _faults(result: Mapping[str, Any]) -> str:
     told = [": ".join(filter(None, (fault["field"], fault["message"]))) for fault in result["errors"]]
-    return "; ".join(told) or str(result["error_message"])
+    return "; ".join(told) or result["error_message"] or ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """Without borders, and no cell broken but the last: what stands in it can be copied."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Without borders, and no cell broken but the last: what stands in it can be copied. A line that is too wide for the terminal goes on
+    in the next."""
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for name in header:
         table.add_column(name, no_wrap=name != header[-1])
-    for row in rows:
-        table.add_row(*(escape(_text(value)) for value in row))
-    return table
+    texts = [[_cell(value) for value in row[:-1]] + [_printable(_text(row[-1]))] for row in rows]
+    for row in texts:
+        table.add_row(*map(escape, row))
+    columns = list(zip(header, *texts, strict=True))
+    needed = sum(max(map(cell_len, column)) + GAP for column in columns[:-1]) + LEAST_OF_THE_LAST
+    console(needed).print(table)
 
 
-def console() -> Console:
+def console(least_width: int = 0) -> Console:
     """As wide as the terminal; a file or a pipe gets whole lines."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    width = Console().width if sys.stdout.isatty() else WIDE
+    return Console(highlight=False, width=max(width, least_width))
+
+
+def _cell(value: Any) -> str:
+    text = _printable(_text(value))
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+
+
+def _printable(text: str) -> str:
+    """Keys and names come from anywhere: what would move a terminal's cursor or colour it is shown, not done."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def _text(value: Any) -> str:

@@ -60,7 +60,8 @@ def _unknown_columns(names: Sequence[str]) -> list[Notice]:
     if not unknown:
         return []
     shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
-    return [Notice(code="unknown_columns", message=f"Unknown columns: {shown}. They are ignored; with strict=true they fail their rows.")]
+    message = f"Unknown columns: {shown}. What stands there is ignored or, with strict=true, fails its row."
+    return [Notice(code="unknown_columns", message=message)]
 
 
 def _decode(data: bytes) -> tuple[str, list[Notice]]:

@@ -21,6 +21,8 @@ def test_what_is_internal_is_not_found(client: httpx.Client, path: str) -> None:
     [
         ("GET", "/v1/nothing", 404, "not_found"),
         ("DELETE", "/v1/pins/imports/json", 405, "method_not_allowed"),
+        ("DELETE", "/v1/pins/imports", 405, "method_not_allowed"),
+        ("PUT", "/v1/pins/imports/01a2120b-ceed-7ea4-b50f-681084d1f2a3", 405, "method_not_allowed"),
         ("GET", "/v1/pins/imports?limit=0", 422, "invalid_parameter"),
         ("GET", "/v1/pins?limit=201", 422, "invalid_parameter"),
         ("GET", "/v1/pins/imports?status=bogus", 422, "invalid_parameter"),

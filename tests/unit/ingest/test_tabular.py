@@ -151,5 +151,5 @@ def test_500_rows_are_not_too_many() -> None:
 def test_unknown_columns_are_told_and_ignored() -> None:
     table = parse_csv(b"account_id,board_id,title,idempotency_key,linkurl,\na,b,t,k,https://x.example,\n")
     assert [(warning.code, warning.message) for warning in table.warnings] == [
-        ("unknown_columns", "Unknown columns: linkurl. They are ignored; with strict=true they fail their rows.")
+        ("unknown_columns", "Unknown columns: linkurl. What stands there is ignored or, with strict=true, fails its row.")
     ]

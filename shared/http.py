@@ -45,6 +45,15 @@ class ErrorResponse(BaseModel):
     detail: ErrorDetail
 
 
+def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the errors that endpoints answer, beside those which all of them do."""
+    return {status: {"model": ErrorResponse} for status in statuses}
+
+
+NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+"""Of every endpoint that wants a key."""
+
+
 def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health) -> FastAPI:
     """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints; routers are the caller's."""
     api = FastAPI(
@@ -55,7 +64,7 @@ def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses={422: {"model": ErrorResponse}, 503: {"model": ErrorResponse}},
+        responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     api.state.health = health
     api.add_exception_handler(RequestRefused, _refused)

@@ -12,16 +12,13 @@ from services.ingest.uploads import read_upload
 from shared.access.dependencies import WriteAccess
 from shared.bodies import read_limited, require_content_type
 from shared.events import MAX_ROWS
-from shared.http import ErrorResponse
+from shared.http import NO_ACCESS, refusals
 from shared.pins import PinSubmission
 
 router = APIRouter(
     prefix="/v1/pins/imports",
     tags=["imports"],
-    responses={
-        status: {"model": ErrorResponse}
-        for status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    },
+    responses=NO_ACCESS | refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
 )
 
 

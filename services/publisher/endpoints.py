@@ -16,10 +16,11 @@ from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.repository import AccessRepository
 from shared.bodies import parse_json, read_limited, require_content_type
 from shared.errors import ErrorCode, RequestRefused, not_found
-from shared.http import uuid_or_404
+from shared.http import NO_ACCESS, refusals, uuid_or_404
 from shared.pins import PinSubmission
 
-router = APIRouter()
+router = APIRouter(responses=NO_ACCESS)
+NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
 
 
 class Ports:
@@ -50,7 +51,13 @@ _PIN_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/v1/pins", status_code=HTTPStatus.CREATED, tags=["pins"], openapi_extra=_PIN_BODY)
+@router.post(
+    "/v1/pins",
+    status_code=HTTPStatus.CREATED,
+    tags=["pins"],
+    openapi_extra=_PIN_BODY,
+    responses=refusals(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+)
 async def create_pin(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> PinResponse:
     """Publish one pin now. The same key again answers the pin that stands, with `Idempotent-Replayed: true`."""
     require_content_type(request, "application/json")
@@ -90,7 +97,7 @@ def _refuse_filters_to_come(request: Request) -> None:
         raise RequestRefused(ErrorCode.INVALID_PARAMETER, f"{name}: this filter is not supported yet.", parameter=name)
 
 
-@router.get("/v1/pins/{pin_id}", tags=["pins"])
+@router.get("/v1/pins/{pin_id}", tags=["pins"], responses=NOT_FOUND)
 async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResponse:
     row = await publisher.store.pin(who.workspace_id, uuid_or_404(pin_id, "Pin"))
     if row is None:
@@ -98,7 +105,7 @@ async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResp
     return PinResponse.of(row, publisher.settings.base_url)
 
 
-@router.get("/v1/schedules/{schedule_id}", tags=["schedules"])
+@router.get("/v1/schedules/{schedule_id}", tags=["schedules"], responses=NOT_FOUND)
 async def get_schedule(schedule_id: str, who: ReadAccess, publisher: Publisher) -> ScheduleResponse:
     pin_id = pin_id_of_schedule(uuid_or_404(schedule_id, "Schedule"))
     row = await publisher.store.schedule(who.workspace_id, pin_id)
@@ -112,7 +119,7 @@ async def list_accounts(who: ReadAccess, publisher: Publisher) -> list[AccountRe
     return [AccountResponse.of(row) for row in await publisher.access.list_accounts(who.workspace_id)]
 
 
-@router.get("/v1/pinterest/boards", tags=["pinterest"])
+@router.get("/v1/pinterest/boards", tags=["pinterest"], responses=NOT_FOUND)
 async def list_boards(account_id: str, who: ReadAccess, publisher: Publisher) -> list[BoardResponse]:
     rows = await publisher.access.list_boards(who.workspace_id, uuid_or_404(account_id, "Account"))
     if rows is None:

@@ -1,5 +1,6 @@
 """HTTP of the status service: import jobs, as a list and one by one."""
 
+from http import HTTPStatus
 from typing import Annotated
 
 import orjson
@@ -10,9 +11,22 @@ from services.status.schemas import ImportJobResponse, job_document
 from services.status.service import JobQueries, parse_prefer_wait
 from shared.access.dependencies import ReadAccess
 from shared.events import JobStatus, SourceType
-from shared.http import uuid_or_404
+from shared.http import NO_ACCESS, refusals, uuid_or_404
 
-router = APIRouter(prefix="/v1/pins/imports", tags=["imports"])
+router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=NO_ACCESS)
+
+# Declared by hand: as a parameter of FastAPI's it could come once only
+_PREFER = {
+    "parameters": [
+        {
+            "name": "Prefer",
+            "in": "header",
+            "required": False,
+            "description": "`wait=N` (RFC 7240): answer when the import has ended, or after N seconds, at most 30.",
+            "schema": {"type": "string", "examples": ["wait=10"]},
+        }
+    ]
+}
 
 
 async def _store(request: Request) -> JobStore:
@@ -43,7 +57,7 @@ async def list_imports(
     return _json([job_document(job) for job in jobs], {"X-Total-Count": str(total)})
 
 
-@router.get("/{job_id}", response_model=ImportJobResponse)
+@router.get("/{job_id}", response_model=ImportJobResponse, responses=refusals(HTTPStatus.NOT_FOUND), openapi_extra=_PREFER)
 async def get_import(job_id: str, request: Request, who: ReadAccess, queries: Annotated[JobQueries, Depends(_queries)]) -> Response:
     """One import with what became of each row, in row order. `Prefer: wait=N` (at most 30) waits N seconds for its end."""
     wait = parse_prefer_wait(request.headers.getlist("prefer"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.openapi import document
 from deploy.schemas import ROOT, generated
 
 FILES = generated()
@@ -12,6 +13,13 @@ FILES = generated()
 @pytest.mark.parametrize("path", sorted(FILES), ids=str)
 def test_a_generated_file_is_up_to_date(path: Path) -> None:
     assert (ROOT / path).read_text(encoding="utf-8") == FILES[path]
+
+
+def test_every_endpoint_that_wants_a_key_says_what_it_answers_without_one() -> None:
+    operations = [operation for path in document()["paths"].values() for operation in path.values()]
+    guarded = [operation for operation in operations if "security" in operation]
+    assert guarded
+    assert all({"401", "403"} <= operation["responses"].keys() for operation in guarded)
 
 
 def test_no_schema_is_left_of_an_event_that_is_gone() -> None:

@@ -1,0 +1,82 @@
+"""A consumer under a test's control, what it is given, and what it did with it."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import ConsumerRecord
+
+from shared.errors import ErrorCode, Poison
+from shared.messaging.admin import leave_group
+from shared.messaging.connection import create_broker
+from shared.messaging.consumer import Batch, BatchConsumer
+from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.records import Record, RecordProducer, RecordSender
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.kafka import records_of
+
+TOPIC = TopicName.ROWS
+
+
+class Handler:
+    """Remembers what it was given; does to a batch what the test wants. A value that begins with `poison` can't be read."""
+
+    def __init__(self, before: Callable[[list[bytes]], Any] | None = None) -> None:
+        self.done: list[bytes] = []
+        self.batches: list[list[bytes]] = []
+        self._before = before
+
+    def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
+        poison = [DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable")) for one in records if _is_poison(one)]
+        return [one.value or b"" for one in records if not _is_poison(one)], poison
+
+    async def process(self, decoded: list[bytes], _poison: list[DeadLetter]) -> list[DeadLetter]:
+        self.batches.append(decoded)
+        if self._before is not None:
+            await self._before(decoded)
+        self.done += decoded
+        return []
+
+
+def _is_poison(record: "ConsumerRecord[bytes, bytes]") -> bool:
+    return (record.value or b"").startswith(b"poison")
+
+
+@asynccontextmanager
+async def consuming(
+    settings: ServiceSettings, producer: RecordSender, handler: Handler, *, name: str, clean: bool = True, member: int = 0
+) -> AsyncIterator[BatchConsumer]:
+    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer, member=member)
+    broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
+    consumer.subscribe(broker)
+    await broker.start()
+    try:
+        yield consumer
+    finally:
+        consumer.interrupt()
+        await broker.stop()
+        if clean:
+            await leave_group(settings, consumer.group, consumer.group_instance_id)
+
+
+async def produce(
+    producer: RecordProducer, settings: ServiceSettings, values: Sequence[bytes], *, headers: list[Any] | None = None
+) -> None:
+    """One key each, so that they spread over the partitions."""
+    records = [Record(value, value, headers or []) for value in values]
+    await producer.send(TopicNames(settings.topic_prefix)[TOPIC], records)
+
+
+def some(prefix: str, count: int = 60) -> list[bytes]:
+    return [f"{prefix}-{number}".encode() for number in range(count)]
+
+
+def of(prefix: str, values: Sequence[bytes]) -> list[bytes]:
+    """The topic is shared by the module's tests: only those of one."""
+    return [value for value in values if value.startswith(prefix.encode())]
+
+
+async def letters_of(settings: ServiceSettings) -> list["ConsumerRecord[bytes, bytes]"]:
+    return await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.DEAD_LETTERS)

@@ -1,0 +1,24 @@
+"""Settings of a module's own topics, and a producer on them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from shared.messaging.records import RecordProducer
+from shared.settings import ServiceSettings
+
+
+@pytest.fixture
+def settings(environment: dict[str, Any]) -> ServiceSettings:
+    """A group of its own for each test: by the consumer's name."""
+    return ServiceSettings(**environment)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
+    producer = RecordProducer(settings, client_id="test")
+    await producer.start()
+    yield producer
+    await producer.stop()

@@ -1,0 +1,134 @@
+"""Poison on a real broker: it moves aside with all it carried, however it was packed, and halts a consumer that gets nothing else."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+
+from shared.errors import BrokerUnavailable, ErrorCode, Poison
+from shared.messaging.admin import create_topics, delete_topics
+from shared.messaging.consumer import Batch
+from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
+from shared.messaging.records import Record, RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import MEBIBYTE, TOPICS, TopicName, TopicNames
+from tests.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
+from tests.kafka import records_of
+from tests.waiting import eventually
+
+
+async def test_invariant_8_poison_moves_aside_with_all_it_carried(
+    settings: ServiceSettings, producer: RecordProducer, kafka: str, topic_prefix: str
+) -> None:
+    handler = Handler()
+    await produce(producer, settings, [b"poison-1"], headers=[("trace", b"\xff\xfe"), ("ce_id", b"x")])
+    await produce(producer, settings, some("beside"))
+    async with consuming(settings, producer, handler, name="poison"):
+        await eventually(lambda: set(some("beside")) <= set(handler.done))
+    letters = [one for one in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS) if one.value == b"poison-1"]
+    headers = dict(letters[0].headers)
+    assert letters[0].key == b"poison-1"
+    assert (headers["trace"], headers["ce_id"]) == (b"\xff\xfe", b"x")
+    assert headers["pinflow-topic"].decode() == TopicNames(topic_prefix)[TOPIC]
+    assert headers["pinflow-error-code"] == b"invalid_record"
+    assert headers["pinflow-replay-count"] == b"0"
+
+
+async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keeps_it(
+    environment: dict[str, Any], producer: RecordProducer
+) -> None:
+    prefix = {**environment, "consumer_poison_limit": 5}
+    settings = ServiceSettings(**prefix)
+    handler = Handler()
+    async with consuming(settings, producer, handler, name="flood", clean=False) as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: handler.batches)  # what other tests left behind is read
+        await produce(producer, settings, [b"poison-%d" % number for number in range(200)])
+        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+    # A restart with a version that can read them: all are still there
+    later = Handler()
+    later.decode = lambda records: ([one.value or b"" for one in records], [])  # type: ignore[method-assign]
+    async with consuming(settings, producer, later, name="flood"):
+        await eventually(lambda: b"poison-199" in later.done)
+    assert len(of("poison", later.done)) >= 195
+
+
+async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tried(
+    environment: dict[str, Any], producer: RecordProducer
+) -> None:
+    settings = ServiceSettings(**{**environment, "consumer_poison_limit": 500})
+    refused = 0
+
+    class AwayForAWhile:
+        async def send(self, topic: str, records: Sequence[Record]) -> None:
+            nonlocal refused
+            if refused < 6 and any(record.value.startswith(b"poison-again") for record in records):
+                refused += 1
+                raise BrokerUnavailable("away")
+            await producer.send(topic, records)
+
+    handler = Handler()
+    async with consuming(settings, AwayForAWhile(), handler, name="again") as consumer:
+        await produce(producer, settings, some("before"))
+        await eventually(lambda: set(some("before")) <= set(handler.done))  # what other tests left behind is read
+        await produce(producer, settings, [b"poison-again-%d" % number for number in range(100)])
+        await eventually(lambda: refused == 6)
+        await produce(producer, settings, some("healthy"))
+        await eventually(lambda: set(some("healthy")) <= set(handler.done))
+        await eventually(lambda: consumer.trouble() is None)
+
+
+async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment: dict[str, Any], producer: RecordProducer) -> None:
+    settings = ServiceSettings(**{**environment, "consumer_poison_limit": 5})
+
+    class RefusesAll(Handler):
+        def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
+            return list(records), []
+
+        async def process(self, decoded: list[Any], _poison: list[DeadLetter]) -> list[DeadLetter]:
+            return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded]
+
+    await produce(producer, settings, some("refused", 200))
+    async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
+        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSettings]:
+    """A topic where the broker keeps what was compressed as it came, and nothing else on it."""
+    settings = ServiceSettings(**{**environment, "topic_prefix": f"test-{uuid4().hex[:12]}"})
+    topics = tuple(topic for topic in TOPICS if topic.name in {TOPIC, TopicName.DEAD_LETTERS})
+    await create_topics(settings, topics)
+    yield settings
+    await delete_topics(settings, topics)
+
+
+async def produce_packed(settings: ServiceSettings, value: bytes, codec: Any) -> None:
+    servers = settings.kafka_bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type=codec) as packing:
+        await packing.send_and_wait(TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20])
+
+
+async def test_what_any_codec_packed_is_read(left_packed: ServiceSettings, producer: RecordProducer) -> None:
+    handler, codecs = Handler(), ("gzip", "snappy", "lz4", "zstd")
+    for codec in codecs:
+        await produce_packed(left_packed, codec.encode(), codec)
+    async with consuming(left_packed, producer, handler, name="codecs"):
+        await eventually(lambda: sorted(handler.done) == sorted(codec.encode() for codec in codecs))
+
+
+async def test_invariant_8_a_record_larger_than_a_dead_letter_may_be_does_not_block_its_partition(
+    left_packed: ServiceSettings, producer: RecordProducer
+) -> None:
+    """It was small while it was packed. What is kept of it is its beginning, and a header that says so."""
+    bomb = b"poison" + bytes(16 * MEBIBYTE)
+    handler = Handler()
+    await produce_packed(left_packed, bomb, "lz4")
+    async with consuming(left_packed, producer, handler, name="bomb"):
+        await produce(producer, left_packed, some("beside"))
+        await eventually(lambda: set(some("beside")) <= set(handler.done))
+        (letter,) = await eventually(lambda: letters_of(left_packed), every=0.2)
+    assert letter.value == bomb[:MAX_VALUE]
+    assert dict(letter.headers)["pinflow-truncated"] == str(len(bomb)).encode()

@@ -11,10 +11,10 @@ from deploy.local import gateway
 from deploy.local.ports import choose
 from deploy.local.programs import service
 from tests.infrastructure import with_role
+from tests.ports import SERVICES_APART, SERVICES_FROM
 from tests.processes import RunningProgram
 
 SERVICES = ("ingest", "publisher", "status")
-FIRST_PORT = 23_000
 
 
 class Deployment:
@@ -51,7 +51,7 @@ class Deployment:
 @contextmanager
 def deployed(directory: Path, *, kafka: str, database_url: str, topic_prefix: str, **variables: str) -> Iterator[Deployment]:
     """All of it running and ready; `variables` are further settings of the services, without the prefix PINFLOW_."""
-    ports = choose({name: FIRST_PORT + 100 * number for number, name in enumerate((*SERVICES, "gateway"))})
+    ports = choose({name: SERVICES_FROM + SERVICES_APART * number for number, name in enumerate((*SERVICES, "gateway"))})
     base_url = f"http://127.0.0.1:{ports['gateway']}"
     shared = {
         "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka,

@@ -17,11 +17,11 @@ from deploy.local.ports import choose
 from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from tests import ports
 from tests.processes import RunningProgram
 
 TEMPLATE = "pinflow_test_template"
 ROLE_PASSWORD = "for-tests-only"
-FIRST_PORT = 21_000
 QUICK_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Throughput is not what tests measure."""
 FAST = {"fsync": "off", "shared_buffers": "128MB"}
@@ -52,8 +52,8 @@ def servers(directory: Path) -> Iterator[Servers]:
 @contextmanager
 def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) -> Iterator[tuple[Kafka, RunningProgram]]:
     """A broker of the caller's own, ready."""
-    ports = choose({"kafka": FIRST_PORT, "controller": FIRST_PORT + 1000})
-    kafka = Kafka(directory / "kafka", ports["kafka"], ports["controller"], jvm_options)
+    chosen = choose({"kafka": ports.KAFKA, "controller": ports.KAFKA_CONTROLLER})
+    kafka = Kafka(directory / "kafka", chosen["kafka"], chosen["controller"], jvm_options)
     running = RunningProgram(kafka.prepare(), directory)
     running.start()
     try:
@@ -66,7 +66,7 @@ def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) ->
 @contextmanager
 def postgres_server(directory: Path, settings: Mapping[str, str] = FAST) -> Iterator[tuple[Postgres, RunningProgram]]:
     """A Postgres of the caller's own, ready."""
-    port = choose({"postgres": FIRST_PORT + 2000})["postgres"]
+    port = choose({"postgres": ports.POSTGRES})["postgres"]
     postgres = Postgres(directory / "postgres", port, uuid4().hex, dict(settings))
     running = RunningProgram(postgres.prepare(), directory)
     running.start()

@@ -16,11 +16,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-demo: $(READY) ## From a fresh clone: import 500 rows through the whole pipeline, show the results, stop
-	@$(LOCAL) demo
+ASKED = $(if $(BROKERS),--brokers $(BROKERS))
 
-up: $(READY) ## Start the local stack and keep it running; start only what is missing
-	@$(LOCAL) up
+demo: $(READY) ## From a fresh clone: import 500 rows through the whole pipeline, show the results, stop
+	@$(LOCAL) demo $(ASKED)
+
+up: $(READY) ## Start the local stack and keep it running; start only what is missing (BROKERS=3: three brokers)
+	@$(LOCAL) up $(ASKED)
 
 down: $(READY) ## Stop the local stack; its data is kept
 	@$(LOCAL) down

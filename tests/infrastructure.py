@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from deploy.local.kafka import Kafka
+from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.ports import choose
 from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
@@ -50,17 +50,38 @@ def servers(directory: Path) -> Iterator[Servers]:
 
 
 @contextmanager
-def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) -> Iterator[tuple[Kafka, RunningProgram]]:
+def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) -> Iterator[tuple[KafkaCluster, RunningProgram]]:
     """A broker of the caller's own, ready."""
-    chosen = choose({"kafka": ports.KAFKA, "controller": ports.KAFKA_CONTROLLER})
-    kafka = Kafka(directory / "kafka", chosen["kafka"], chosen["controller"], jvm_options)
-    running = RunningProgram(kafka.prepare(), directory)
-    running.start()
+    with kafka_cluster(directory, brokers=1, jvm_options=jvm_options) as (kafka, (broker,)):
+        yield kafka, broker
+
+
+@contextmanager
+def kafka_cluster(
+    directory: Path, *, brokers: int = 3, jvm_options: tuple[str, ...] = QUICK_START, proxy_ports: Sequence[int] = ()
+) -> Iterator[tuple[KafkaCluster, list[RunningProgram]]]:
+    """Brokers of the caller's own, ready; a program for each, in the order of the nodes.
+
+    With `proxy_ports`, one for each broker, there is a second way in for clients: what is at node.ports.proxied says to be at the
+    proxy port. A proxy that forwards from there sees everything its clients send, and nothing of what brokers say to each other.
+    """
+    listeners = ("clients", "controller", *(("proxied",) if proxy_ports else ()))
+    chosen = choose({f"{number} {listener}": ports.KAFKA for number in range(brokers) for listener in listeners})
+    found = [
+        NodePorts(**{name: chosen[f"{number} {name}"] for name in listeners}, proxy=proxy_ports[number] if proxy_ports else None)
+        for number in range(brokers)
+    ]
+    kafka = KafkaCluster.at(directory, found, jvm_options)
+    programs = [RunningProgram(program, directory) for program in kafka.prepare()]
     try:
-        running.wait_until(lambda: asyncio.run(kafka.is_ready()))
-        yield kafka, running
+        for program in programs:
+            program.start()
+        for program in programs:
+            program.wait_until(lambda: asyncio.run(kafka.is_ready()))
+        yield kafka, programs
     finally:
-        running.kill() if running.is_alive else None  # nothing of it is needed any more
+        for program in programs:
+            program.kill() if program.is_alive else None  # nothing of it is needed any more
 
 
 @contextmanager

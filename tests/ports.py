@@ -8,7 +8,6 @@ BLOCK_SIZE = 550
 _FIRST = 10_000 + os.getpid() % BLOCKS * BLOCK_SIZE
 
 KAFKA = _FIRST
-KAFKA_CONTROLLER = _FIRST + 50
 POSTGRES = _FIRST + 100
 SERVICES_FROM = _FIRST + 150
 """Of the first service; the next have theirs SERVICES_APART higher."""

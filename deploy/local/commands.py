@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
@@ -17,10 +18,13 @@ def _say(text: str) -> None:
     typer.echo(f"  {text}")
 
 
+Brokers = Annotated[int | None, typer.Option(help="1 or 3, for new data. Without it: as many as the data was made with, or 1.")]
+
+
 @contextmanager
-def _stack() -> Iterator[Stack]:
+def _stack(brokers: int | None = None) -> Iterator[Stack]:
     try:
-        yield Stack(Layout.chosen(), _say)
+        yield Stack(Layout.chosen(), _say, brokers)
     except LocalError as error:
         typer.echo(f"\n{error}", err=True)
         sys.exit(1)
@@ -30,9 +34,9 @@ def _stack() -> Iterator[Stack]:
 
 
 @app.command()
-def up() -> None:
+def up(brokers: Brokers = None) -> None:
     """Start what isn't running; wait until everything works."""
-    with _stack() as stack:
+    with _stack(brokers) as stack:
         started = stack.up()
         typer.echo(f"Pinflow {'is' if started else 'was already'} up: {stack.base_url} (API documentation: {stack.base_url}/docs)")
         typer.echo("Its addresses and an API key are in .pinflow/env, its logs in .pinflow/log. Stop it with: make down")
@@ -67,9 +71,9 @@ def clean() -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(brokers: Brokers = None) -> None:
     """Start the stack, import a campaign of 500 rows, show what became of it; stop what was started."""
-    with _stack() as stack:
+    with _stack(brokers) as stack:
         was_up = bool(stack.states())
         stack.up()
         try:

@@ -1,9 +1,12 @@
-"""Kafka: one node that is broker and controller, in KRaft mode."""
+"""Kafka in KRaft mode: one node or three, each of them broker and controller."""
 
 import asyncio
 import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from deploy.local.layout import LocalError
 from deploy.local.ports import is_free
@@ -16,68 +19,165 @@ from shared.settings import KafkaSettings
 CLUSTER_ID = "cGluZmxvdy1sb2NhbC0wMQ"
 FORMAT_SECONDS = 60
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
+
+STOP_SECONDS, LAST_STOP_SECONDS = 30, 8
+"""A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of controllers that have gone."""
+
+SIZES = (1, 3)
+"""How many brokers there may be. Two survive no loss of one; more than three would show nothing more on one machine."""
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+node.id={node_id}
+listeners=PLAINTEXT://127.0.0.1:{ports.clients},CONTROLLER://127.0.0.1:{ports.controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{ports.clients}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.quorum.voters={voters}
 log.dirs={data}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=4194304
 num.network.threads=2
 num.io.threads=4
 """
+FOR_PROXIED = {
+    "listener.security.protocol.map": "PROXIED:PLAINTEXT",
+    "listeners": "PROXIED://127.0.0.1:{ports.proxied}",
+    "advertised.listeners": "PROXIED://127.0.0.1:{ports.proxy}",
+}
+
+
+class NodePorts(NamedTuple):
+    """Where a node listens. `proxied` and `proxy`, both or none, are for clients that come through a proxy of a test's.
+
+    Whoever asks at `proxied` is told that this broker is at `proxy`: so all that a client sends passes the proxy, which listens there
+    and forwards to `proxied`, while the brokers talk to each other without it.
+    """
+
+    clients: int
+    controller: int
+    proxied: int | None = None
+    proxy: int | None = None
 
 
 @dataclass(frozen=True)
 class Kafka:
-    """One broker whose data lies in `directory`. Ports may change between two starts."""
+    """One node whose data lies in `directory`. Ports may change between two starts; who the other nodes are may not."""
 
     directory: Path
-    port: int
-    controller_port: int
-    jvm_options: tuple[str, ...] = ("-Xmx512m", "-XX:+UseSerialGC")
+    ports: NodePorts
+    jvm_options: tuple[str, ...] = JVM_OPTIONS
+    node_id: int = 1
+    controllers: tuple[int, ...] = ()
+    """The controllers' ports of all nodes, this one's too, in the order of their ids; none is a node alone."""
+
+    @property
+    def name(self) -> str:
+        return node_names(len(self._voters))[self.node_id - 1]
 
     @property
     def bootstrap_servers(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.ports.clients}"
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self._voters) == 1
+
+    @property
+    def _voters(self) -> tuple[int, ...]:
+        return self.controllers or (self.ports.controller,)
+
+    def properties(self) -> dict[str, str]:
+        """Internal topics are as well replicated as Pinflow's own: on three brokers thrice, and written when two have it."""
+        replicas = len(self._voters)
+        values = {
+            "node_id": self.node_id,
+            "ports": self.ports,
+            "voters": ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(self._voters, 1)),
+            "data": self.directory / "data",
+            "replicas": replicas,
+            "in_sync": max(1, replicas - 1),
+        }
+        properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
+        if self.ports.proxied is not None:
+            for name, listener in FOR_PROXIED.items():
+                properties[name] += "," + listener.format(**values)
+        return properties
 
     def prepare(self) -> Program:
         """Write its configuration and format its storage, the first time. Raises LocalError."""
         class_path = kafka_class_path()
-        properties = self.directory / "server.properties"
-        data = self.directory / "data"
+        file = self.directory / "server.properties"
         self.directory.mkdir(parents=True, exist_ok=True)
-        text = PROPERTIES.format(port=self.port, controller_port=self.controller_port, data=data)
-        properties.write_text(text, encoding="utf-8")
-        if not (data / "meta.properties").exists():
+        file.write_text("".join(f"{name}={value}\n" for name, value in self.properties().items()), encoding="utf-8")
+        if not (self.directory / "data" / "meta.properties").exists():
             tool = [java(), QUIET, "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
-            _format([*tool, "format", "-t", CLUSTER_ID, "-c", str(properties), "--ignore-formatted"])
-        command = (java(), *self.jvm_options, QUIET, "-cp", class_path, "kafka.Kafka", str(properties))
-        return Program("kafka", command)
+            _format([*tool, "format", "-t", CLUSTER_ID, "-c", str(file), "--ignore-formatted"])
+        command = (java(), *self.jvm_options, QUIET, "-cp", class_path, "kafka.Kafka", str(file))
+        return Program(self.name, command, stop_seconds=STOP_SECONDS if self._is_alone else LAST_STOP_SECONDS)
+
+
+@dataclass(frozen=True)
+class KafkaCluster:
+    """All brokers there are."""
+
+    nodes: tuple[Kafka, ...]
+
+    @classmethod
+    def at(cls, directory: Path, ports: Sequence[NodePorts], jvm_options: tuple[str, ...] = JVM_OPTIONS) -> "KafkaCluster":
+        """A node for each of `ports`, with a folder of its own in `directory`."""
+        controllers = tuple(one.controller for one in ports)
+        named = zip(node_names(len(ports)), ports, strict=True)
+        nodes = [Kafka(directory / name, its, jvm_options, number, controllers) for number, (name, its) in enumerate(named, 1)]
+        return cls(tuple(nodes))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(node.bootstrap_servers for node in self.nodes)
+
+    def prepare(self) -> list[Program]:
+        """Raises LocalError."""
+        kafka_class_path()  # once, before three look for it at the same time
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(Kafka.prepare, self.nodes))
 
     async def is_ready(self) -> bool:
-        if is_free(self.port):  # asked first: aiokafka logs every attempt
+        """All brokers are registered: topics made earlier would have fewer replicas."""
+        if any(is_free(node.ports.clients) for node in self.nodes):  # asked first: aiokafka logs every attempt
             return False
         settings = KafkaSettings(kafka_bootstrap_servers=self.bootstrap_servers, kafka_security_protocol="PLAINTEXT")
         try:
             async with asyncio.timeout(5), admin_client(settings) as admin:
-                return bool((await admin.describe_cluster())["brokers"])
+                return len((await admin.describe_cluster())["brokers"]) == len(self.nodes)
         except (BrokerUnavailable, TimeoutError):
             return False
+
+
+def node_names(brokers: int) -> list[str]:
+    return ["kafka"] if brokers == 1 else [f"kafka-{number}" for number in range(1, brokers + 1)]
+
+
+def preferred_ports(brokers: int) -> dict[str, int]:
+    """By the name of each node, and of each node's controller."""
+    return {
+        name: 9092 + number for number, name in enumerate(name for node in node_names(brokers) for name in (node, f"{node}_controller"))
+    }
+
+
+def chosen_ports(brokers: int, chosen: Mapping[str, int]) -> list[NodePorts]:
+    """What was chosen under the names of preferred_ports."""
+    return [NodePorts(chosen[name], chosen[f"{name}_controller"]) for name in node_names(brokers)]
 
 
 def _format(command: list[str]) -> None:

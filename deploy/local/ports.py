@@ -11,9 +11,8 @@ PREFERRED = {
     "publisher": 8002,
     "status": 8003,
     "postgres": 5432,
-    "kafka": 9092,
-    "kafka_controller": 9093,
 }
+"""Kafka's are in kafka.py: there may be one broker or three."""
 TRIES = 200
 
 

@@ -17,6 +17,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     stop_signal: str = "TERM"
+    stop_seconds: int = 30
+    """After which it is killed."""
     start_order: int = 0
 
     def launched(self, pid_file: Path) -> list[str]:

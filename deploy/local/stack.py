@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from deploy.administration import create_workspace
 from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
-from deploy.local.kafka import Kafka
+from deploy.local.kafka import KafkaCluster, chosen_ports
 from deploy.local.layout import Layout, LocalError
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service
@@ -41,10 +41,14 @@ Say = Callable[[str], None]
 
 
 class Stack:
-    """The stack of one directory. Every method may raise LocalError, whose message says what to do next."""
+    """The stack of one directory. Every method may raise LocalError, whose message says what to do next.
 
-    def __init__(self, layout: Layout, say: Say) -> None:
+    `brokers`: how many are asked for; None for as many as there are.
+    """
+
+    def __init__(self, layout: Layout, say: Say, brokers: int | None = None) -> None:
         self._layout = layout
+        self._brokers = brokers
         self._say = say
         self._supervisor = Supervisor(layout)
 
@@ -115,15 +119,16 @@ class Stack:
         self._state.save(self._layout.state_file)
         self._say("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
-            servers = list(pool.map(lambda server: server.prepare(), (self._kafka, self._postgres)))
-        self._supervisor.launch([*servers, *self._services(), self._gateway()])
+            brokers, postgres = pool.submit(self._kafka.prepare), pool.submit(self._postgres.prepare)
+        self._supervisor.launch([*brokers.result(), postgres.result(), *self._services(), self._gateway()])
 
     def _start_servers(self) -> None:
+        brokers = [node.name for node in self._kafka.nodes]
         self._say("starting Kafka and Postgres")
-        for name in ("kafka", "postgres"):
+        for name in (*brokers, "postgres"):
             self._supervisor.start(name)
         self._wait_for("postgres", lambda: None if self._postgres.is_ready() else "it does not answer")
-        self._wait_for("kafka", lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
+        self._wait_for(brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
 
     def _prepare_servers(self) -> None:
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
@@ -168,11 +173,11 @@ class Stack:
 
     @cached_property
     def _state(self) -> State:
-        return State.load(self._layout.state_file)
+        return State.load(self._layout.state_file, self._brokers)
 
     @property
-    def _kafka(self) -> Kafka:
-        return Kafka(self._layout.directory / "kafka", self._state.ports["kafka"], self._state.ports["kafka_controller"])
+    def _kafka(self) -> KafkaCluster:
+        return KafkaCluster.at(self._layout.directory, chosen_ports(self._state.brokers, self._state.ports))
 
     @property
     def _postgres(self) -> Postgres:

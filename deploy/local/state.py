@@ -1,10 +1,12 @@
-"""What the stack remembers from one start to the next: its ports and passwords."""
+"""What the stack remembers from one start to the next: its ports and passwords, and how many brokers its data is spread over."""
 
 import json
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from deploy.local.kafka import SIZES, preferred_ports
+from deploy.local.layout import LocalError
 from deploy.local.ports import PREFERRED
 from deploy.migrations.runner import ROLES
 
@@ -17,15 +19,28 @@ def _new_passwords() -> dict[str, str]:
 
 @dataclass
 class State:
-    ports: dict[str, int] = field(default_factory=lambda: dict(PREFERRED))
-    passwords: dict[str, str] = field(default_factory=_new_passwords)
+    brokers: int = 1
+    ports: dict[str, int] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ports = {**PREFERRED, **preferred_ports(self.brokers), **self.ports}
+        self.passwords = {**_new_passwords(), **self.passwords}
 
     @classmethod
-    def load(cls, path: Path) -> "State":
+    def load(cls, path: Path, brokers: int | None = None) -> "State":
+        """`brokers` as asked for, None for those that there are, or one. Raises LocalError: their number never changes."""
+        if brokers not in (None, *SIZES):
+            raise LocalError(f"BROKERS={brokers} can't be had: it must be {' or '.join(map(str, SIZES))}.")
         if not path.exists():
-            return cls()
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return cls({**PREFERRED, **known["ports"]}, {**_new_passwords(), **known["passwords"]})
+            return cls(brokers or 1)
+        known = cls(**json.loads(path.read_text(encoding="utf-8")))
+        if brokers not in (None, known.brokers):
+            raise LocalError(
+                f"The data here was made with BROKERS={known.brokers}, which can't become {brokers}.\n"
+                f"Keep it with: make up BROKERS={known.brokers}. Or delete it with make clean, then: make up BROKERS={brokers}"
+            )
+        return known
 
     def save(self, path: Path) -> None:
         path.touch(mode=0o600)

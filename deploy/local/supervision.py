@@ -50,7 +50,7 @@ startsecs=1
 startretries=1000000
 priority={priority}
 stopsignal={stop_signal}
-stopwaitsecs=30
+stopwaitsecs={stop_seconds}
 stdout_logfile={log_file}
 stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=1
@@ -155,6 +155,7 @@ class Supervisor:
             environment=",".join(f'{name}="{_escaped(value)}"' for name, value in environment.items()),
             priority=program.start_order,
             stop_signal=program.stop_signal,
+            stop_seconds=program.stop_seconds,
             log_file=_escaped(self._layout.log_file(program.name)),
         )
 

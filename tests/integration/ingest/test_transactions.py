@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from deploy.local.kafka import Kafka
+from deploy.local.kafka import KafkaCluster
 from services.ingest import transactions
 from services.ingest.config import IngestSettings
 from services.ingest.service import Records
@@ -30,7 +30,7 @@ NAMES = (TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)
 
 
 class Broker:
-    def __init__(self, kafka: Kafka, program: RunningProgram) -> None:
+    def __init__(self, kafka: KafkaCluster, program: RunningProgram) -> None:
         self.address = kafka.bootstrap_servers
         self.kafka = kafka
         self.program = program
@@ -109,7 +109,7 @@ async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, br
     async with pool_of(settings) as pool:
         await pool.commit(an_import(uuid4()))
     rows = TopicNames(settings.topic_prefix)[TopicName.ROWS]
-    (log,) = [log for log in (broker.kafka.directory / "data").glob(f"{rows}-*/*.log") if log.stat().st_size]
+    (log,) = [log for log in (broker.kafka.nodes[0].directory / "data").glob(f"{rows}-*/*.log") if log.stat().st_size]
     assert b"\x82SNAPPY" in log.read_bytes()
     assert log.stat().st_size < ROWS * 1500 / 2
 

@@ -14,7 +14,7 @@ import yaml
 from typer.main import get_command
 
 from deploy.cli.main import app as cli
-from deploy.local.kafka import PROPERTIES
+from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.migrations.runner import ROLES
 from services.ingest.config import IngestSettings
@@ -93,12 +93,26 @@ def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
 
 
 def test_kafka_is_set_up_as_the_local_stacks() -> None:
-    local = dict(line.split("=", 1) for line in PROPERTIES.splitlines())
-    as_variables = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in local.items()}
+    local = broker_settings(brokers=1)
     compose = variables_of("kafka")
-    same = {name for name in as_variables if "{" not in as_variables[name] and name in compose}
-    assert {name: compose[name].lower() for name in same} == {name: as_variables[name].lower() for name in same}
-    assert {name for name in as_variables if "REPLICATION" in name or "MIN_ISR" in name or "AUTO_CREATE" in name} <= set(compose)
+    same = set(local) & set(compose)
+    assert {name: compose[name].lower() for name in same} == {name: local[name].lower() for name in same}
+    assert {name for name in local if decides_what_is_lost(name)} <= set(compose)
+
+
+def broker_settings(brokers: int) -> dict[str, str]:
+    """As the image's variables: what is the same on every node of every cluster of that size, wherever it runs."""
+    clusters = [
+        KafkaCluster.at(Path(f"/data-{place}"), [NodePorts(place + number, place + number + 10) for number in range(brokers)])
+        for place in (9000, 9500)
+    ]
+    first, *others = [node.properties() for cluster in clusters for node in cluster.nodes]
+    names = [name for name in first if all(other[name] == first[name] for other in others)]
+    return {f"KAFKA_{name.upper().replace('.', '_')}": first[name] for name in names}
+
+
+def decides_what_is_lost(name: str) -> bool:
+    return any(part in name for part in ("REPLICATION", "MIN_ISR", "MIN_INSYNC", "AUTO_CREATE"))
 
 
 def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:

@@ -10,6 +10,8 @@ class Exit(IntEnum):
     DONE = 0
     ROWS_FAILED = 1
     """The import was accepted and has ended; some of its rows failed, or all."""
+    LETTERS_STAY = 1
+    """Dead letters were replayed; others that were meant too were not."""
     REFUSED = 2
     """Nothing was done: the request, or the command line, is wrong."""
     AWAY = 3

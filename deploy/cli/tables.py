@@ -32,7 +32,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
     elif not chosen:
         typer.echo("None.")
     else:
-        _print_table(list(chosen[0]), [list(row.values()) for row in chosen])
+        print_table(list(chosen[0]), [list(row.values()) for row in chosen])
 
 
 def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
@@ -49,9 +49,9 @@ def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
     counters = ", ".join(f"{job[f'{name}_rows']} {name}" for name in COUNTERS)
     out.print(f"Import {job['id']}: {job['status']}. {job['processed_rows']} of {job['total_rows']} rows: {counters}.", highlight=False)
     for warning in job.get("warnings") or ():
-        out.print(f"Warning: {_printable(warning['message'])}", markup=False)
+        out.print(f"Warning: {printable(warning['message'])}", markup=False)
     if job["error_message"]:
-        out.print(f"Why: {_printable(job['error_message'])}", markup=False)
+        out.print(f"Why: {printable(job['error_message'])}", markup=False)
     differing = [result["row_number"] for result in job["results"] if result.get("payload_matches") is False]
     if differing:
         shown = ", ".join(map(str, differing[:MOST_FAILURES])) + (" …" if len(differing) > MOST_FAILURES else "")
@@ -65,13 +65,13 @@ def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
 
 def _print_rows(results: Sequence[Mapping[str, Any]]) -> None:
     header = ["row", "status", "idempotency_key", "pin_id", "schedule_id", "errors"]
-    _print_table(header, [[row["row_number"], *(row[name] for name in header[1:5]), _faults(row)] for row in results])
+    print_table(header, [[row["row_number"], *(row[name] for name in header[1:5]), _faults(row)] for row in results])
 
 
 def _print_failures(job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
     out = console()
     rows = [[row["row_number"], row["idempotency_key"], row["error_code"], _faults(row)] for row in failures[:MOST_FAILURES]]
-    _print_table(["row", "idempotency_key", "error_code", "errors"], rows)
+    print_table(["row", "idempotency_key", "error_code", "errors"], rows)
     if len(failures) > MOST_FAILURES:
         out.print(f"… and {len(failures) - MOST_FAILURES} more; all rows with: pinflow imports show {job_id} --all", markup=False)
     out.print("Row 1 is the first below the header; blank lines don't count.", markup=False)
@@ -83,13 +83,13 @@ def _faults(result: Mapping[str, Any]) -> str:
     return "; ".join(told) or result["error_message"] or ""
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Without borders, and no cell broken but the last: what stands in it can be copied. A line that is too wide for the terminal goes on
     in the next."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for name in header:
         table.add_column(name, no_wrap=name != header[-1])
-    texts = [[_cell(value) for value in row[:-1]] + [_printable(_text(row[-1]))] for row in rows]
+    texts = [[_cell(value) for value in row[:-1]] + [printable(_text(row[-1]))] for row in rows]
     for row in texts:
         table.add_row(*map(escape, row))
     columns = list(zip(header, *texts, strict=True))
@@ -104,11 +104,11 @@ def console(least_width: int = 0) -> Console:
 
 
 def _cell(value: Any) -> str:
-    text = _printable(_text(value))
+    text = printable(_text(value))
     return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Keys and names come from anywhere: what would move a terminal's cursor or colour it is shown, not done."""
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 

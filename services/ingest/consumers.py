@@ -23,7 +23,7 @@ from shared.cloudevents import EventType
 from shared.errors import ErrorCode, Poison, RequestRefused
 from shared.events import ImportRejected, ImportRequested, SourceType
 from shared.messaging.consumer import Batch
-from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.dead_letters import DeadLetter, history_of
 from shared.pins import printable
 from shared.validation import describe
 
@@ -186,6 +186,7 @@ def _prepared(one: Delivered, standing: Standing) -> Due:
         source_filename=source,
         rows=rows,
         request_id=request.request_id,
+        history=history_of(one.record.headers),
     )
     return Due(records_of(accepted), accepted=True, failed_rows=len(rows.failed))
 

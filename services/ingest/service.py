@@ -10,6 +10,7 @@ import orjson
 
 from services.ingest.parsing import ParsedRows, ValidRow
 from shared.events import ImportAccepted, ImportRejected, Notice, RowResult, SourceType
+from shared.messaging.dead_letters import Header
 from shared.messaging.records import Record
 from shared.pins import fingerprint_digits
 from shared.topics import TopicName
@@ -30,6 +31,8 @@ class Import:
     rows: ParsedRows
     warnings: Sequence[Notice] = field(default_factory=tuple)
     request_id: str | None = None
+    history: Sequence[Header] = field(default_factory=tuple)
+    """How often what asked for it was replayed: goes out with every record."""
 
 
 Records: TypeAlias = Mapping[TopicName, Sequence[Record]]
@@ -48,11 +51,11 @@ def records_of(accepted: Import) -> Records:
         request_id=accepted.request_id,
         warnings=list(accepted.warnings),
     )
-    key = str(accepted.job_id).encode()
+    key, headers = str(accepted.job_id).encode(), list(accepted.history)
     return {
-        TopicName.IMPORTS: [Record(key, event.model_dump_json().encode())],
-        TopicName.ROWS: [Record(key, value) for value in _row_events(accepted)],
-        TopicName.OUTCOMES: [Record(key, value) for value in _outcome_events(accepted)],
+        TopicName.IMPORTS: [Record(key, event.model_dump_json().encode(), headers)],
+        TopicName.ROWS: [Record(key, value, headers) for value in _row_events(accepted)],
+        TopicName.OUTCOMES: [Record(key, value, headers) for value in _outcome_events(accepted)],
     }
 
 

@@ -7,7 +7,6 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.service import Records
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.connection import client_options
-from shared.messaging.records import MAX_BATCH_BYTES, append_records, partition_count, partition_of
+from shared.messaging.records import MAX_BATCH_BYTES, append_records, discard, partition_count, partition_of
 from shared.topics import LARGEST_RECORD, TopicNames
 
 log = structlog.get_logger()
@@ -185,14 +184,8 @@ def _spawn(tasks: "set[asyncio.Task[None]]", work: Coroutine[Any, Any, None]) ->
 
 
 async def _drop(slot: _Slot) -> None:
-    """Throw the slot's producer away without waiting for anything it still wants to send."""
     producer = slot.producer
     if producer is None:
         return
-    # stop() would first wait for the broker to take what was given up; so its sender is stopped before
-    with contextlib.suppress(KafkaError, OSError):
-        if producer._sender is not None:  # noqa: SLF001
-            await producer._sender.close()  # noqa: SLF001
-        await producer.client.close()
-    producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
+    await discard(producer)
     slot.producer = None  # only now: a drop that is cancelled half way is done again by stop()

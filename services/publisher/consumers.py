@@ -22,7 +22,7 @@ from shared.validation import describe
 
 _parse_quickly = quick_decoder(RowAccepted)
 _parse = RowAccepted.model_validate_json
-_name = TypeAdapter(Doomed)
+_doomed = TypeAdapter(Doomed)
 
 
 Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
@@ -54,7 +54,7 @@ class RowsHandler:
         return delivered, poison
 
     async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
-        doomed = [named for letter in poison if (named := _named(letter.record.value))]
+        doomed = [name for letter in poison if (name := named(letter.record.value))]
         partitions = {record.partition for record, _ in decoded} | {letter.record.partition for letter in poison}
         settlement = await self._settler.settle([row for _, row in decoded], doomed, partitions=partitions)
         await asyncio.gather(
@@ -66,11 +66,11 @@ class RowsHandler:
         return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)])) for record, row in decoded if id(row) in refused]
 
 
-def _named(value: bytes | None) -> Doomed | None:
+def named(value: bytes | None) -> Doomed | None:
     """Job, workspace and row number, if they can still be read of a record that can't."""
     try:
         document = orjson.loads(value or b"")
-        return _name.validate_python([document["job_id"], document["workspace_id"], document["row_number"]])
+        return _doomed.validate_python([document["job_id"], document["workspace_id"], document["row_number"]])
     except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
         return None
 

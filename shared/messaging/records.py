@@ -5,6 +5,7 @@ send() with a key costs 13 µs a record, most of it murmur2 in Python and a futu
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -67,6 +68,16 @@ async def append_records(
     if batch.record_count():
         futures.append(await producer.send_batch(batch, topic, partition=partition))
     return futures
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Throw a transactional producer away without waiting for anything it still wants to send."""
+    # stop() would first wait for the broker to take what was given up; so its sender is stopped before
+    with contextlib.suppress(KafkaError, OSError):
+        if producer._sender is not None:  # noqa: SLF001
+            await producer._sender.close()  # noqa: SLF001
+        await producer.client.close()
+    producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
 
 
 class RecordProducer:

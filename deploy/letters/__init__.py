@@ -1,0 +1,1 @@
+"""Dead letters for operators: found, explained, and replayed without losing or doubling one."""

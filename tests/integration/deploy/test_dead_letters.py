@@ -1,0 +1,221 @@
+"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it does so once."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import ConsumerRecord
+from sqlalchemy import create_engine, text
+
+from deploy.cli.exits import Exit
+from deploy.letters.operations import LETTERS_AT_ONCE
+from shared.database import sqlalchemy_url
+from shared.errors import ErrorCode
+from shared.topics import TopicName
+from tests.factories import row_accepted
+from tests.kafka import reader, records_of
+from tests.letters import Operator, operator
+
+__all__ = ["operator"]
+
+KILLS = 2
+SEEN = 2 * LETTERS_AT_ONCE
+"""Records of a replay after which it is killed: at least one transaction has been committed, and one is likely to be open."""
+PINFLOW = str(Path(sys.executable).with_name("pinflow"))
+
+
+def of(operator: Operator, topic: TopicName) -> list["ConsumerRecord[bytes, bytes]"]:
+    return asyncio.run(records_of(operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic))
+
+
+def standing(operator: Operator, topic: TopicName, prefix: bytes) -> list["ConsumerRecord[bytes, bytes]"]:
+    """The topics are shared by the module's tests: only those of one."""
+    return [record for record in of(operator, topic) if (record.value or b"").startswith(prefix)]
+
+
+def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
+    job, workspace = uuid4(), uuid4()
+    named = json.dumps({"job_id": str(job), "workspace_id": str(workspace), "row_number": 0}).encode()
+    operator.give_up(TopicName.ROWS, named, key=str(job).encode())
+    operator.give_up(TopicName.IMPORTS, b"listed \xff", key=str(job).encode(), service="status")
+    operator.give_up(
+        TopicName.IMPORT_REQUESTS, b"listed", key=str(workspace).encode(), service="ingest", code=ErrorCode.WORKSPACE_NOT_FOUND
+    )
+    mine = operator.told("list", "--job", str(job))
+    assert [letter["topic"] for letter in mine] == ["imports", "rows"]  # newest first
+    assert [letter["topic"] for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")] == ["rows"]
+    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {"rows", "import-requests"}
+    for filters, topic in (
+        (("--service", "ingest"), "import-requests"),
+        (("--code", "workspace_not_found"), "import-requests"),
+        (("--topic", "rows", "--job", str(job)), "rows"),
+    ):
+        assert [letter["topic"] for letter in operator.told("list", *filters)] == [topic]
+    assert operator.told("list", "--since", "2031-01-01") == []
+    assert len(operator.told("list", "--since", "1h", "--job", str(job))) == 2
+    (group,) = operator.told("list", "--histogram", "--service", "ingest")
+    assert (group["letters"], group["topic"], group["code"], group["message"]) == (
+        1,
+        "import-requests",
+        "workspace_not_found",
+        "unreadable",
+    )
+    table = operator.run("list", "--job", str(job))
+    assert "2 dead letters: 2 invalid_record." in table.output
+    assert mine[0]["name"] in table.output
+
+
+def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
+    text_value = b"shown text \x1b[2J" + b"x" * 5000
+    operator.give_up(TopicName.OUTCOMES, b"shown \xff\x00", text_value, headers=[("trace", b"\xfe")], service="status")
+    texts, binary = (letter["name"] for letter in operator.told("list", "--topic", "outcomes")[:2])
+    shown = operator.run("show", binary)
+    assert "7368 6f77 6e20 ff00" in shown.output
+    assert "0xfe" in shown.output
+    shown = operator.run("show", texts)
+    assert r"shown text \u001b[2J" in shown.output
+    assert "1015 bytes more" in shown.output
+    assert operator.run("show", texts, "--raw").stdout_bytes == text_value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("show", "9:1"), Exit.REFUSED, "There is no dead letter 9:1"),
+        (("show", "0:99999999"), Exit.REFUSED, "There is no dead letter 0:99999999"),
+        (("show", "nonsense"), Exit.REFUSED, "partition:offset"),
+        (("replay", "2:99999999"), Exit.REFUSED, "There is no dead letter 2:99999999"),
+        (("replay", "--topic", "nowhere"), Exit.REFUSED, "'rows'"),
+        (("list", "--since", "yesterday"), Exit.REFUSED, "how long ago"),
+    ],
+)
+def test_what_does_not_exist_says_so(operator: Operator, arguments: tuple[str, ...], code: Exit, message: str) -> None:
+    done = operator.run(*arguments)
+    assert (done.exit_code, message in done.output) == (code, True), done.output
+
+
+def test_a_kafka_that_is_away_or_has_no_such_topic_says_what_to_do(operator: Operator) -> None:
+    away = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert (away.exit_code, "Kafka does not answer" in away.output) == (Exit.AWAY, True)
+    empty = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
+    assert (empty.exit_code, "pinflow topics create" in empty.output) == (Exit.REFUSED, True), empty.output
+
+
+def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator) -> None:
+    operator.give_up(TopicName.OUTCOMES, b"back \xff", key=b"its key", headers=[("trace", b"\xfe"), ("pinflow-replay-count", b"1")])
+    (name,) = (letter["name"] for letter in operator.told("list", "--topic", "outcomes") if letter["replays"] == 1)
+    assert "Look with --dry-run" in operator.run("replay", name).output
+    dry = operator.told("replay", name, "--dry-run")
+    assert (dry["done"], dry["counts"], dry["reasons"][0]["code"]) == (False, {"back to outcomes": 1}, "invalid_record")
+    assert standing(operator, TopicName.OUTCOMES, b"back") == []
+    assert operator.run("replay", name, "--yes").exit_code == Exit.DONE
+    (record,) = standing(operator, TopicName.OUTCOMES, b"back")
+    headers = dict(record.headers)
+    assert (record.key, record.value, headers["trace"], headers["pinflow-replay-count"]) == (b"its key", b"back \xff", b"\xfe", b"2")
+    assert set(headers) == {"trace", "pinflow-replay-count", "pinflow-first-seen"}
+    again = operator.run("replay", name, "--yes")
+    assert (again.exit_code, "1 of those that were meant had been replayed before" in again.output) == (Exit.DONE, True)
+    assert len(standing(operator, TopicName.OUTCOMES, b"back")) == 1
+    assert name not in {letter["name"] for letter in operator.told("list")}
+    (shown,) = (letter for letter in operator.told("list", "--replayed") if letter["name"] == name)
+    assert shown["replayed_as"] == "outcomes"
+
+
+def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> None:
+    operator.give_up(TopicName.IMPORTS, b"quarantined", service="status", headers=[("pinflow-replay-count", b"3")])
+    operator.give_up(TopicName.IMPORTS, b"first try", service="status")
+    filters = ("replay", "--topic", "imports", "--since", "1m", "--yes")
+    some = operator.run(*filters)
+    assert (some.exit_code, "quarantined" in some.output) == (Exit.LETTERS_STAY, True), some.output
+    none = operator.run(*filters)
+    assert (none.exit_code, "--force" in none.output) == (Exit.REFUSED, True), none.output
+    assert standing(operator, TopicName.IMPORTS, b"quarantined") == []
+    assert operator.run(*filters, "--max-replays", "4").exit_code == Exit.DONE
+    (record,) = standing(operator, TopicName.IMPORTS, b"quarantined")
+    assert dict(record.headers)["pinflow-replay-count"] == b"4"
+    operator.give_up(TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")])
+    assert operator.run(*filters, "--force").exit_code == Exit.DONE
+    assert len(standing(operator, TopicName.IMPORTS, b"forced")) == 1
+
+
+def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(operator: Operator, database_url: str) -> None:
+    settled, unsettled = row_accepted(row_number=3), row_accepted()
+    without_content = row_accepted().model_dump(mode="json") | {"row": None}
+    for row in (settled.model_dump(mode="json"), without_content):
+        record_failure(database_url, row["job_id"], row["row_number"])
+    values = [settled.model_dump_json().encode(), unsettled.model_dump_json().encode(), json.dumps(without_content).encode()]
+    operator.give_up(TopicName.ROWS, *values, code=ErrorCode.RECORD_REFUSED)
+    operator.give_up(TopicName.ROWS, values[0], code=ErrorCode.RECORD_REFUSED)  # delivered again before its offset was committed
+    done = operator.told("replay", "--code", "record_refused", "--topic", "rows", "--yes")
+    assert [(one["replay_as"], one["stays"]) for one in done["letters"]] == [
+        ("new-import", None),
+        ("rows", None),
+        (None, "no_content"),
+        ("new-import", None),
+    ]
+    assert [record.value for record in of(operator, TopicName.ROWS)] == [values[1]]
+    requests = of(operator, TopicName.IMPORT_REQUESTS)
+    assert len({record.value for record in requests}) == 1  # one name, one body: ingest makes one job of them
+    request, headers = json.loads(requests[0].value or b""), dict(requests[0].headers)
+    assert requests[0].key == str(settled.workspace_id).encode()
+    assert (request["workspace_id"], request["rows"]) == (str(settled.workspace_id), [settled.model_dump(mode="json")["row"]])
+    assert (headers["ce_type"], headers["pinflow-replay-count"]) == (b"pinflow.import.requested.v1", b"1")
+
+
+def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
+    engine = create_engine(sqlalchemy_url(database_url))
+    with engine.begin() as connection:
+        statement = text("insert into publisher.row_failures (job_id, row_number, error_code, error_message) values (:job, :row, 'c', 'm')")
+        connection.execute(statement, {"job": job_id, "row": row_number})
+    engine.dispose()
+
+
+def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
+    operator.give_up(TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most")
+    before = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
+    waiting = {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}
+    done = operator.told(*before, "--max", "3")
+    assert sum(one["replay_as"] is not None for one in done["letters"]) == 3
+    assert len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}) == 3
+
+
+def test_invariant_8_a_replay_that_is_killed_loses_and_doubles_nothing(operator: Operator) -> None:
+    """kill -9 in the middle, twice; then one comes to its end."""
+    total = 2000
+    values = [b"killed-%04d" % number for number in range(total)]
+    operator.give_up(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
+    filters = ("replay", "--code", "request_id_reused", "--topic", "outcomes", "--yes")
+    kills = [asyncio.run(killed_in_the_middle(operator, [PINFLOW, "dead-letters", *filters])) for _ in range(KILLS)]
+    assert all(kills), "it was done before it could be killed"
+    rest = operator.told(*filters)["letters"]
+    assert 0 < len(rest) <= total - KILLS * LETTERS_AT_ONCE
+    assert sorted(record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")) == values
+    assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
+
+
+def environment(operator: Operator) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+    return {**inherited, **operator.environment}
+
+
+async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
+    """False when it was done before it could be killed."""
+    topic = operator.names[TopicName.OUTCOMES]
+    async with reader(operator.settings.kafka_bootstrap_servers, topic, isolation_level="read_uncommitted") as consumer:
+        await consumer.seek_to_end()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
+        process = await asyncio.create_subprocess_exec(*command, env=environment(operator), stdout=DEVNULL, stderr=DEVNULL)
+        seen = 0
+        while process.returncode is None and seen <= SEEN:
+            seen += sum(map(len, (await consumer.getmany(timeout_ms=20)).values()))
+        if process.returncode is None:
+            process.kill()
+        return await process.wait() == -signal.SIGKILL

@@ -4,6 +4,7 @@ Records are JSON. The JSON Schemas are committed in docs/events and compared by 
 `pin-events`) and requests that come in (`import-requests`) are CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -26,6 +27,10 @@ class Frozen(BaseModel):
 
 class Event(Frozen):
     version: Literal[1] = 1
+
+
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""Postgres stores others too, but psycopg could not read them: whoever lists jobs, or announces them, would stop at such a one."""
 
 
 class SourceType(StrEnum):
@@ -128,7 +133,7 @@ class ImportAccepted(Event):
     source_type: SourceType
     source_filename: str | None = None
     total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
-    accepted_at: AwareDatetime
+    accepted_at: Moment
     request_id: str | None = None
     warnings: list[Notice] = []
 
@@ -141,7 +146,7 @@ class ImportRejected(Event):
     workspace_id: UUID
     source_type: SourceType = SourceType.JSON
     source_filename: str | None = None
-    accepted_at: AwareDatetime
+    accepted_at: Moment
     request_id: str | None = None
     error_code: str
     error_message: str

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import and_, func, select, text, update
 
 from services.status.folding import Fold
 from services.status.models import fold_progress, jobs
 from shared.columns import Table, columns, names, unnest
-from shared.database import Database, Row
+from shared.database import Database, Refused, Row
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),
@@ -88,6 +89,9 @@ FOLD = f"""
     returning completed_at is not null
 """
 
+MORE_THAN_ALL = "jobs_counters"
+"""The constraint by which no job has more results than rows."""
+
 PROGRESS_COLUMNS = (("partition", "int4"), ("folded_until", "timestamptz"))
 # Never back: a replica that lost the partition may be late with what it saw
 NOTE_FOLDED = f"""
@@ -128,10 +132,16 @@ class JobStore:
     async def fold(self, batch: Fold) -> int:
         """One transaction, one statement. Returns how many of the jobs touched have ended."""
         values = columns(RESULT_COLUMNS, batch.results) + columns(JOB_COLUMNS, batch.jobs.values())
-        async with self._database.pipeline() as driver:
-            cursor = await driver.execute(FOLD, values)
-            await driver.commit()
-            return sum(ended for (ended,) in await cursor.fetchall())
+        try:
+            async with self._database.pipeline() as driver:
+                cursor = await driver.execute(FOLD, values)
+                await driver.commit()
+                return sum(ended for (ended,) in await cursor.fetchall())
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name != MORE_THAN_ALL:
+                raise
+            # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
+            raise Refused("more results than the job has rows") from error
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None:
         """A job whose import is known; `results` is JSON text, in row order."""

@@ -108,6 +108,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(lambda: self._subscriber.consumer if self._subscriber else None)
+        metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
         metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
 

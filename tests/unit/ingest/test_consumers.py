@@ -58,12 +58,14 @@ class Transactions:
         self.failing: dict[str, Exception] = {}
         self.begun: list[str] = []
         self.ended: list[str] = []
+        self.headers: list[list[tuple[str, bytes]]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def commit(self, records: Records) -> None:
         request_id = IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).request_id or ""
         self.begun.append(request_id)
+        self.headers += [record.headers for record in records.get(TopicName.ROWS, ())]
         if request_id in self.failing:
             raise self.failing[request_id]
         await self.gate.wait()
@@ -90,9 +92,9 @@ def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
     return record(json.dumps({"request_id": name, "workspace_id": str(WORKSPACE), "rows": [submitted(), {}], **fields}).encode())
 
 
-def record(value: bytes) -> "ConsumerRecord[bytes, bytes]":
+def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, bytes]":
     about = headers(EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC))
-    return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, tuple(about))
+    return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, (*about, *more))
 
 
 async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
@@ -178,3 +180,11 @@ async def test_bodies_are_parsed_off_the_event_loop(handler: ImportRequestsHandl
     await handle(handler, request("a"), request("b"))
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_replayed(
+    handler: ImportRequestsHandler, transactions: Transactions
+) -> None:
+    again = record(request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x"))
+    assert await handle(handler, request("first"), again) == []
+    assert transactions.headers == [[], [("pinflow-replay-count", b"2")]]

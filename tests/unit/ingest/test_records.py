@@ -74,3 +74,14 @@ def test_outcomes_of_500_hopeless_rows_fit_their_topics_records() -> None:
 def test_all_records_of_an_import_have_one_key() -> None:
     accepted = an_import([submitted(), {}])
     assert {record.key for group in records_of(accepted).values() for record in group} == {str(accepted.job_id).encode()}
+
+
+def test_how_often_a_request_was_replayed_goes_on_with_all_it_becomes() -> None:
+    """Or a row that is poison each time would be replayed for ever."""
+    history = [("pinflow-replay-count", b"2")]
+    records = records_of(an_import([submitted(), {}], history=history))
+    assert {topic: [record.headers for record in group] for topic, group in records.items()} == {
+        TopicName.IMPORTS: [history],
+        TopicName.ROWS: [history],
+        TopicName.OUTCOMES: [history],
+    }

@@ -3,7 +3,8 @@
 from aiokafka import ConsumerRecord
 
 from shared.errors import ErrorCode, Poison
-from shared.messaging.dead_letters import MAX_VALUE, DeadLetter, to_record
+from shared.messaging.dead_letters import MAX_AROUND, MAX_VALUE, DeadLetter, history_of, to_record
+from shared.topics import LARGEST_RECORD, MEBIBYTE
 
 
 def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":
@@ -59,3 +60,22 @@ def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
     record = to_record(DeadLetter(consumed(value=b"x" * (MAX_VALUE + 5)), REASON), service="ingest")
     assert len(record.value) == MAX_VALUE
     assert dict(record.headers)["pinflow-truncated"] == str(MAX_VALUE + 5).encode()
+
+
+def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_says_so() -> None:
+    """Kafka would refuse the letter, and its record would be tried again for ever."""
+    given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
+    record = to_record(DeadLetter(consumed(*given, value=b"v" * MAX_VALUE), REASON), service="status")
+    headers = dict(record.headers)
+    assert (headers["trace"], "large" in headers, headers["pinflow-truncated"]) == (b"kept", False, str(MAX_VALUE).encode())
+    assert len(record.value) + sum(len(name) + len(value) for name, value in record.headers) < LARGEST_RECORD
+
+
+def test_beside_a_small_value_large_headers_are_kept_whole() -> None:
+    headers = dict(to_record(DeadLetter(consumed(("large", b"x" * 4 * MAX_AROUND)), REASON), service="status").headers)
+    assert (len(headers["large"]), "pinflow-truncated" in headers) == (4 * MAX_AROUND, False)
+
+
+def test_what_is_handed_on_of_replays_is_little_whoever_sent_it() -> None:
+    given = [("pinflow-replay-count", b"1")] * 1000 + [("pinflow-first-seen", b"x" * 1000), ("ce_id", b"7"), ("pinflow-replay-count", None)]
+    assert history_of(given) == [("pinflow-replay-count", b"1")]

@@ -1,5 +1,6 @@
 """A batch is folded in portions that end in time, each of which can be repeated."""
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -108,3 +109,13 @@ def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHan
     record.value = (record.value or b"").replace(b"Z", b"").replace(b"+00:00", b"")
     decoded, poison = handler.decode([record])
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
+
+
+def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(handler: FoldHandler) -> None:
+    """Postgres would store it, and every list and every announcement that comes upon it would fail."""
+    record = delivered(import_accepted())
+    value = json.loads(record.value or b"")
+    for time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        record.value = json.dumps({**value, "accepted_at": time}).encode()
+        decoded, poison = handler.decode([record])
+        assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])

@@ -1,0 +1,234 @@
+"""Poison in a running Pinflow: no job hangs, no partition stands still, nothing vanishes; and what an operator makes of it."""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+import yaml
+from aiokafka import AIOKafkaProducer
+
+from deploy.administration import NewWorkspace
+from deploy.cli.exits import Exit
+from deploy.letters.decision import MAX_REPLAYS
+from deploy.local.layout import CHECKOUT
+from services.ingest.identity import new_job_id
+from shared.events import ImportAccepted
+from shared.messaging.records import Record
+from shared.topics import MEBIBYTE, TopicName
+from tests.acceptance.rows import rows_for, submit_until_accepted
+from tests.deployment import SERVICES, Deployment, job_of
+from tests.factories import import_accepted, row_accepted
+from tests.letters import Operator, operator
+from tests.waiting import until
+
+__all__ = ["operator"]
+
+FAR = 2**40
+
+
+class Job:
+    """An import written by hand, as a broken or newer ingest would."""
+
+    def __init__(self, operator: Operator, workspace: NewWorkspace, total: int) -> None:
+        self._operator = operator
+        self._workspace = workspace
+        accepted_at = row_accepted().accepted_at
+        self.accepted: ImportAccepted = import_accepted(job_id=new_job_id(accepted_at), workspace_id=workspace.id, total_rows=total)
+
+    def row(self, number: int, **fields: Any) -> dict[str, Any]:
+        account = self._workspace.accounts[0]
+        about: dict[str, Any] = {"account_id": str(account.id), "board_id": account.boards[0], "idempotency_key": f"{self.id}-{number}"}
+        row = row_accepted(job_id=self.accepted.job_id, workspace_id=self._workspace.id, row_number=number, **about)
+        return {**row.model_dump(mode="json"), **fields}
+
+    @property
+    def id(self) -> str:
+        return str(self.accepted.job_id)
+
+    def write(self, *rows: Mapping[str, Any]) -> None:
+        self._operator.write(TopicName.IMPORTS, Record(self.id.encode(), self.accepted.model_dump_json().encode()))
+        self._operator.write(TopicName.ROWS, *(Record(self.id.encode(), json.dumps(row).encode()) for row in rows))
+
+
+def told(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
+    return [(result["row_number"], result["status"], result["error_code"]) for result in job["results"]]
+
+
+def letters(operator: Operator, *filters: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = operator.told("list", "--oldest", *filters)
+    return found
+
+
+def test_invariant_8_a_row_that_postgres_refuses_fails_alone_and_its_job_ends(
+    client: httpx.Client, workspace: NewWorkspace, operator: Operator
+) -> None:
+    job = Job(operator, workspace, total=5)
+    rows = [job.row(number) for number in range(1, 6)]
+    rows[2]["row"]["title"] = "a\0b"
+    job.write(*rows)
+    ended = job_of(client, job.id)
+    assert ended["status"] == "completed_with_errors"
+    created = [(number, "created", None) for number in (1, 2, 4, 5)]
+    assert told(ended) == sorted([*created, (3, "failed", "internal_error")])
+    until(lambda: letters(operator, "--job", job.id))
+    (letter,) = letters(operator, "--job", job.id)
+    assert (letter["topic"], letter["code"], letter["row_number"]) == ("rows", "record_refused", 3)
+
+
+def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
+    client: httpx.Client, workspace: NewWorkspace, operator: Operator
+) -> None:
+    job = Job(operator, workspace, total=2)
+    job.write(job.row(1), job.row(2, version=2, something="new"))
+    ended = job_of(client, job.id)
+    assert told(ended) == [(1, "created", None), (2, "failed", "internal_error")]
+    until(lambda: letters(operator, "--job", job.id))
+    shown = operator.run("show", letters(operator, "--job", job.id)[0]["name"])
+    assert '"something": "new"' in shown.output
+    assert operator.told("replay", "--job", job.id, "--dry-run")["counts"] == {"as a new import": 1}
+    done = operator.run("replay", "--job", job.id, "--yes")
+    assert (done.exit_code, "as a new import" in done.output) == (Exit.DONE, True), done.output
+
+    def new_job() -> Any:
+        jobs = client.get("/v1/pins/imports").json()
+        return next((one for one in jobs if one["id"] != job.id and one["completed_at"]), None)
+
+    until(new_job)
+    replayed = client.get(f"/v1/pins/imports/{new_job()['id']}").json()
+    assert told(replayed) == [(1, "created", None)]
+    assert replayed["results"][0]["idempotency_key"] == f"{job.id}-2"
+    assert replayed["source_filename"] == f"dead letter of job {job.id}, row 2"
+    assert told(job_of(client, job.id)) == told(ended)  # settled for ever
+    assert letters(operator, "--job", job.id) == []
+
+
+def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list[bytes]]:
+    """For each topic values that nobody should write there, none of which may hold up those behind it."""
+    job = Job(operator, workspace, total=1)
+    accepted = job.accepted.model_dump(mode="json")
+    result = {"row_number": 1, "status": "created"}
+    settled = {"version": 1, "job_id": job.id, "workspace_id": str(workspace.id), "results": [result]}
+    request = {"request_id": "r", "workspace_id": str(workspace.id), "rows": []}
+    documents: dict[TopicName, list[Any]] = {
+        TopicName.IMPORTS: [
+            {**accepted, "version": 2},
+            {**accepted, "type": "import_undone"},
+            {**accepted, "total_rows": FAR},
+            {**accepted, "accepted_at": "0001-01-01T00:00:00+14:00"},
+            {**accepted, "source_filename": "a\0b"},
+            {**accepted, "source_filename": "\ud800"},
+        ],
+        TopicName.ROWS: [
+            job.row(1, version=2),
+            job.row(1, row_number=FAR),
+            job.row(3, row={}),
+            job.row(4, row="a\0b"),
+        ],
+        TopicName.OUTCOMES: [
+            {**settled, "version": 2},
+            {**settled, "results": [{**result, "row_number": FAR}]},
+            {**settled, "results": [{**result, "row_number": 0}]},
+            {**settled, "results": [{**result, "status": "undone"}]},
+            {**settled, "results": [{**result, "idempotency_key": "a\0b"}]},
+            {**settled, "results": [{**result, "error_message": "\ud800"}]},
+        ],
+        TopicName.IMPORT_REQUESTS: [{**request, "workspace_id": str(UUID(int=1))}, {**request, "request_id": ""}, [request], None],
+    }
+    return {topic: [b"\xff\x00garbage", b"", *(json.dumps(one).encode() for one in values)] for topic, values in documents.items()}
+
+
+def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
+    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, operator: Operator
+) -> None:
+    values = strange(operator, workspace)
+    request_headers = [("ce_type", b"pinflow.import.requested.v1")]
+    written = {topic: [Record(b"strange", value, request_headers) for value in of_topic] for topic, of_topic in values.items()}
+    written[TopicName.IMPORT_REQUESTS].append(Record(b"strange", b"{}", [("ce_type", b"pinflow.import.requested.v2")]))
+    before = {topic: len(letters(operator, "--topic", topic)) for topic in written}
+    for topic, records in written.items():
+        operator.write(topic, *records)
+
+    def given_up_since() -> dict[TopicName, int]:
+        return {topic: len(letters(operator, "--topic", topic)) - before[topic] for topic in written}
+
+    until(lambda: given_up_since() == {topic: len(records) for topic, records in written.items()})
+    for number in range(6):
+        job = job_of(client, submit_until_accepted(client, rows_for(workspace, 20, prefix=f"beside-{number}")))
+        assert (job["status"], job["created_rows"]) == ("completed", 20)
+
+
+def test_invariant_8_an_outcome_of_a_row_that_its_job_has_not_holds_up_nobody(
+    client: httpx.Client, workspace: NewWorkspace, operator: Operator
+) -> None:
+    job = Job(operator, workspace, total=1)
+    job.write(job.row(1))
+    assert job_of(client, job.id)["status"] == "completed"
+    operator.write(TopicName.ROWS, Record(job.id.encode(), json.dumps(job.row(400)).encode()))
+    until(lambda: letters(operator, "--topic", "outcomes", "--job", job.id))
+    assert told(job_of(client, job.id)) == [(1, "created", None)]
+
+
+def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
+    client: httpx.Client, workspace: NewWorkspace, operator: Operator
+) -> None:
+    """A topic that only services write to takes what was small while it was compressed."""
+
+    async def send() -> None:
+        servers = operator.settings.kafka_bootstrap_servers
+        async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type="lz4") as producer:
+            for topic in (TopicName.ROWS, TopicName.OUTCOMES):
+                await producer.send_and_wait(operator.names[topic], bytes(16 * MEBIBYTE), key=b"large")
+                await producer.send_and_wait(operator.names[topic], b"large headers", key=b"large", headers=[("h", bytes(16 * MEBIBYTE))])
+
+    asyncio.run(send())
+    job = job_of(client, submit_until_accepted(client, rows_for(workspace, 60, prefix="beside-large")))
+    assert job["status"] == "completed"
+
+    def kept() -> list[str]:
+        return [letter["name"] for letter in letters(operator, "--since", "1m") if letter["bytes"] > MEBIBYTE or "large" in str(letter)]
+
+    until(lambda: len(kept()) >= 2)
+    done = operator.told("replay", *kept(), "--dry-run")
+    assert {one["stays"] for one in done["letters"]} == {"cut"}
+
+
+def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(operator: Operator, pinflow: Deployment) -> None:
+    operator.write(TopicName.IMPORT_REQUESTS, Record(b"again", b"{}", [("ce_type", b"poison-again")]))
+
+    def come_back(replays: int) -> list[str]:
+        waiting = letters(operator, "--topic", "import-requests")
+        return [letter["name"] for letter in waiting if "poison-again" in letter["message"] and letter["replays"] == replays]
+
+    for replays in range(MAX_REPLAYS + 1):
+        until(partial(come_back, replays))
+        done = operator.run("replay", *come_back(replays), "--yes")
+        assert done.exit_code == (Exit.DONE if replays < MAX_REPLAYS else Exit.REFUSED), done.output
+    assert "quarantined" in done.output
+
+
+def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
+    exposed = [httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES]
+    rules = [rule for group in yaml.safe_load((CHECKOUT / "deploy/alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowOldestUnprocessed"} <= {rule["alert"] for rule in rules}
+    for rule in rules:
+        for metric in re.findall(r"\b(?:pinflow|process)_\w+", rule["expr"]):
+            assert any(re.search(rf"^{metric}[{{ ]", text, re.MULTILINE) for text in exposed), metric
+        labels = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"instance"}
+        samples = [
+            line for text in exposed for line in text.splitlines() if line.startswith(tuple(re.findall(r"pinflow_\w+", rule["expr"])))
+        ]
+        assert all(f'{label}="' in sample for label in labels for sample in samples), rule["alert"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_dead_letters_are_counted_where_they_were_given_up(pinflow: Deployment, service: str) -> None:
+    text = httpx.get(f"{pinflow.service_url(service)}/metrics", trust_env=False).text
+    found = re.findall(r'^pinflow_dead_letters_total{code="invalid_record",service="(\w+)",topic="[^"]+"} (\S+)$', text, re.MULTILINE)
+    assert {name for name, _ in found} == {service}
+    assert all(float(count) > 0 for _, count in found)

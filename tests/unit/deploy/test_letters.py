@@ -1,0 +1,192 @@
+"""Dead letters: what they say, which are meant, and what a replay makes of each."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from deploy.cli.letter_tables import MOST_SHOWN, shown_value
+from deploy.letters.decision import BecomesImport, Decision, GoesBack, Stay, Stays, decide, plan, request_of
+from deploy.letters.letter import Letter, Name, RowName
+from deploy.letters.parsing import letter_of, mark_of
+from deploy.letters.selection import Reason, Selection, Service, Source, histogram, since
+from services.ingest.parsing import require_rows, validate
+from shared.errors import ErrorCode
+from shared.events import ImportRequested
+from shared.pins import fingerprint
+from shared.topics import MEBIBYTE, TopicName
+from tests.factories import NOON, row_accepted
+from tests.letters import NAMES, consumed, given_up
+
+JOB, WORKSPACE = uuid4(), uuid4()
+
+
+def letter(value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any) -> Letter:
+    """As its consumer wrote it, and as it is read again."""
+    record = given_up(consumed(value, **original), **(about or {}))
+    time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
+    return letter_of(consumed(record.value, key=record.key, headers=record.headers, offset=offset, timestamp=time), NAMES)
+
+
+def a_row(**fields: Any) -> dict[str, Any]:
+    return {**row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7).model_dump(mode="json"), **fields}
+
+
+def as_letter(row: dict[str, Any], **fields: Any) -> Letter:
+    return letter(json.dumps(row).encode(), **fields)
+
+
+def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
+    read = as_letter(a_row(version=2), partition=3, offset=41)
+    assert (read.name, read.topic, read.partition, read.offset, read.service, read.code) == (
+        Name(0, 41),
+        "rows",
+        "3",
+        "0",
+        "publisher",
+        "invalid_record",
+    )
+    assert (read.job_id, read.workspace_id, read.row, read.replays) == (JOB, WORKSPACE, RowName(JOB, 7), 0)
+    assert read.given_up_at == NOON
+
+
+@pytest.mark.parametrize(
+    ("topic", "job_id", "workspace_id"),
+    [(TopicName.ROWS, JOB, None), (TopicName.OUTCOMES, JOB, None), (TopicName.IMPORT_REQUESTS, None, JOB)],
+)
+def test_of_garbage_the_key_tells_whose_it_is(topic: TopicName, job_id: UUID | None, workspace_id: UUID | None) -> None:
+    read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
+    assert (read.job_id, read.workspace_id, read.row) == (job_id, workspace_id, None)
+
+
+def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
+    read = letter_of(consumed(None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]), NAMES)
+    assert (read.topic, read.code, read.replays, decide(read, settled=False)) == (None, "", 0, Stays(Stay.UNKNOWN_TOPIC))
+
+
+def test_a_poison_record_cant_look_like_a_mark() -> None:
+    record = given_up(consumed(b"x", headers=[("pinflow-replayed", b"0")]))
+    assert mark_of(consumed(record.value, headers=record.headers)) is None
+    assert mark_of(consumed(b"", headers=[("pinflow-replayed", b"17")])) is not None
+
+
+DEEP: Any = {"title": "x"}
+for _ in range(300):
+    DEEP = {"title": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("read", "settled", "decision"),
+    [
+        (as_letter(a_row()), True, BecomesImport()),
+        (as_letter(a_row()), False, GoesBack(TopicName.ROWS)),
+        (as_letter(a_row(row=None)), True, Stays(Stay.NO_CONTENT)),
+        (as_letter(a_row(row=DEEP)), True, Stays(Stay.NO_CONTENT)),
+        (letter(b"\xff"), False, GoesBack(TopicName.ROWS)),
+        (letter(topic=NAMES[TopicName.OUTCOMES]), False, GoesBack(TopicName.OUTCOMES)),
+        (letter(topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"3")]), False, Stays(Stay.QUARANTINED)),
+        (
+            letter(topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"2")]),
+            False,
+            GoesBack(TopicName.IMPORT_REQUESTS),
+        ),
+        (letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.TOO_LARGE)),
+        (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.CUT)),
+        (letter(topic=NAMES[TopicName.PIN_EVENTS]), False, Stays(Stay.UNKNOWN_TOPIC)),
+        (letter(topic="other.rows.v1"), False, Stays(Stay.UNKNOWN_TOPIC)),
+    ],
+)
+def test_invariant_8_what_becomes_of_a_letter(read: Letter, settled: bool, decision: Decision) -> None:
+    assert decide(read, settled=settled) == decision
+
+
+def test_force_replays_what_is_in_quarantine_and_nothing_else_that_stays() -> None:
+    often = [("pinflow-replay-count", b"99")]
+    assert decide(letter(topic=NAMES[TopicName.IMPORTS], headers=often), settled=False, force=True) == GoesBack(TopicName.IMPORTS)
+    assert decide(as_letter(a_row(row=None), headers=often), settled=True, force=True) == Stays(Stay.NO_CONTENT)
+
+
+def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
+    stays = letter(topic="elsewhere", minutes=1)
+    letters = [letter(offset=2, minutes=2), stays, letter(offset=3, minutes=3), letter(offset=0)]
+    planned = plan(letters, set(), max_replays=3, force=False, most=2)
+    assert [one.letter.name.offset for one in planned] == [0, 0, 2]
+    assert [isinstance(one.decision, Stays) for one in planned] == [False, True, False]
+
+
+def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
+    row = a_row(version=2)
+    read = as_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
+    first, second = (request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1)))
+    request = ImportRequested.model_validate_json(first.value)
+    assert (first.value, first.key, request.workspace_id) == (second.value, str(WORKSPACE).encode(), WORKSPACE)
+    assert request.request_id.startswith("dead-letter:rows:3:0:")
+    assert dict(first.headers)["pinflow-replay-count"] == b"2"
+    (valid,) = validate(require_rows(request.rows)).valid
+    assert fingerprint(valid.pin) == UUID(row["fingerprint"])
+    other = request_of(read, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
+    assert ImportRequested.model_validate_json(other.value).request_id != request.request_id
+
+
+@pytest.mark.parametrize(
+    ("selection", "taken"),
+    [
+        (Selection(), True),
+        (Selection(topic=Source.ROWS, service=Service.PUBLISHER, code=Reason.INVALID_RECORD, job_id=JOB, workspace_id=WORKSPACE), True),
+        (Selection(topic=Source.OUTCOMES), False),
+        (Selection(service=Service.STATUS), False),
+        (Selection(code=Reason.RECORD_REFUSED), False),
+        (Selection(job_id=WORKSPACE), False),
+        (Selection(workspace_id=JOB), False),
+        (Selection(since=NOON), True),
+        (Selection(since=NOON + timedelta(seconds=1)), False),
+        (Selection(names=frozenset({Name(0, 0)})), True),
+        (Selection(names=frozenset({Name(0, 1)})), False),
+    ],
+)
+def test_every_filter_must_agree(selection: Selection, taken: bool) -> None:
+    assert selection.takes(as_letter(a_row())) is taken
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("90s", NOON - timedelta(seconds=90)),
+        ("7d", NOON - timedelta(days=7)),
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("2026-11-23T13:00+01:00", NOON),
+    ],
+)
+def test_since_is_a_time_or_how_long_ago(text: str, time: datetime) -> None:
+    assert since(text, NOON) == time
+
+
+@pytest.mark.parametrize("text", ["yesterday", "5", "-1h", "5w", "2026-13-01", ""])
+def test_anything_else_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        since(text, NOON)
+
+
+def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> None:
+    letters = [letter(minutes=minute, about={"message": f"at {minute}"}) for minute in (2, 1)]
+    letters.append(letter(topic=NAMES[TopicName.OUTCOMES], about={"service": "status", "code": ErrorCode.RECORD_REFUSED}))
+    first, second = histogram(letters)
+    assert (first["letters"], first["topic"], first["code"], first["message"]) == (2, "rows", "invalid_record", "at 2")
+    assert first["last"] - first["first"] == timedelta(minutes=1)
+    assert (second["letters"], second["service"]) == (1, "status")
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:", ":1", "1:2:3", "a:1", "-1:2", "1:-2", "99999999999:1", "١:٢x"])
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="partition:offset"):
+        Name.parsed(text)
+    assert str(Name.parsed("2:17")) == "2:17"
+
+
+def test_bytes_are_shown_as_text_when_they_are_and_never_steer_the_terminal() -> None:
+    assert shown_value(b'{"a":\n1}\x1b[2J') == '{"a":\n1}\\u001b[2J'
+    assert shown_value(b"\xff\x00") == "ff00"
+    assert shown_value(b"") == "(no value)"
+    assert len(shown_value(b"x" * 2 * MOST_SHOWN)) == MOST_SHOWN

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deploy.cli import letter_tables
 from deploy.cli.exits import Exit, fail
 from deploy.cli.tables import print_json
-from deploy.letters.letter import Letter, Mark, Name
+from deploy.letters.letter import MAX_REPLAYS, Letter, Mark, Name
 from deploy.letters.selection import Reason, Selection, Service, Source, histogram, since
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def replay_letters(
     workspace: Workspace = None,
     job: Job = None,
     most: Annotated[int | None, typer.Option("--max", min=1, help="At most so many, oldest first.")] = None,
-    max_replays: Annotated[int, typer.Option("--max-replays", min=1, help="Leave those that were replayed so often: quarantine.")] = 3,
+    max_replays: Annotated[
+        int, typer.Option("--max-replays", min=1, help="Leave those that were replayed so often: quarantine.")
+    ] = MAX_REPLAYS,
     *,
     force: Annotated[bool, typer.Option("--force", help="Replay those in quarantine too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why they are here.")] = False,

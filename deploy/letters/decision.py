@@ -11,13 +11,12 @@ from uuid import UUID
 
 import orjson
 
-from deploy.letters.letter import Letter, RowName
+from deploy.letters.letter import MAX_REPLAYS, Letter, RowName
 from shared.cloudevents import EventType, headers
 from shared.messaging.dead_letters import FIRST_SEEN, REPLAYS
 from shared.messaging.records import Record
 from shared.topics import TOPICS, TopicName
 
-MAX_REPLAYS = 3
 OVERHEAD = 512
 """Bytes that a record may grow by: the broker's framing, and headers that the first try had not."""
 DIGEST_BYTES = 8

@@ -10,6 +10,8 @@ from shared.topics import TopicName
 
 REPLAYABLE = (TopicName.IMPORT_REQUESTS, TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)
 """What services consume. A letter that says it came from anywhere else was not written by one."""
+MAX_REPLAYS = 3
+"""After so many replays a letter that is poison again stays."""
 _NAME = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 

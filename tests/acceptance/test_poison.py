@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.administration import NewWorkspace
 from deploy.cli.exits import Exit
-from deploy.letters.decision import MAX_REPLAYS
+from deploy.letters.letter import MAX_REPLAYS
 from deploy.local.layout import CHECKOUT
 from services.ingest.identity import new_job_id
 from shared.events import ImportAccepted

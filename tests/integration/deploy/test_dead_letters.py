@@ -15,9 +15,12 @@ from aiokafka import ConsumerRecord
 from sqlalchemy import create_engine, text
 
 from deploy.cli.exits import Exit
+from deploy.letters.letter import Name
 from deploy.letters.operations import LETTERS_AT_ONCE
+from deploy.letters.replaying import Replay, Replayer, Superseded
 from shared.database import sqlalchemy_url
 from shared.errors import ErrorCode
+from shared.messaging.records import Record
 from shared.topics import TopicName
 from tests.factories import row_accepted
 from tests.kafka import reader, records_of
@@ -219,3 +222,15 @@ async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
         if process.returncode is None:
             process.kill()
         return await process.wait() == -signal.SIGKILL
+
+
+def test_a_second_replay_ends_the_first(operator: Operator) -> None:
+    replays = [Replay(Name(0, 0), TopicName.OUTCOMES, Record(b"k", b"superseded"), "outcomes")]
+
+    async def both() -> None:
+        async with Replayer.started(operator.settings) as first, Replayer.started(operator.settings):
+            with pytest.raises(Superseded):
+                await first.replay(replays)
+
+    asyncio.run(both())
+    assert standing(operator, TopicName.OUTCOMES, b"superseded") == []

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
 
 from shared.errors import BrokerUnavailable, ErrorCode, Poison
 from shared.messaging.admin import create_topics, delete_topics
@@ -47,12 +48,18 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keep
         await eventually(lambda: handler.batches)  # what other tests left behind is read
         await produce(producer, settings, [b"poison-%d" % number for number in range(200)])
         await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+        assert halted_gauge("flood") == 1  # what the alert looks at
     # A restart with a version that can read them: all are still there
     later = Handler()
     later.decode = lambda records: ([one.value or b"" for one in records], [])  # type: ignore[method-assign]
     async with consuming(settings, producer, later, name="flood"):
         await eventually(lambda: b"poison-199" in later.done)
     assert len(of("poison", later.done)) >= 195
+    assert halted_gauge("flood") == 0
+
+
+def halted_gauge(consumer: str) -> float | None:
+    return REGISTRY.get_sample_value("pinflow_consumer_halted", {"consumer": consumer, "member": "0"})
 
 
 async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tried(

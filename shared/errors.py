@@ -36,6 +36,8 @@ class ErrorCode(StrEnum):
     INVALID_MULTIPART = "invalid_multipart"
     MISSING_FILE = "missing_file"
     UNAUTHORIZED = "unauthorized"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    """Of keys that were not good, from one address."""
     INSUFFICIENT_SCOPE = "insufficient_scope"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"

@@ -50,7 +50,7 @@ def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
-NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 """Of every endpoint that wants a key."""
 
 
@@ -139,17 +139,21 @@ class RequestContext:
             except ClientDisconnect:
                 status = status or CLIENT_GONE
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=scope["method"], route=_route_of(scope))  # a path may hold what is not for logs
                 if status is None:
                     await _internal_error(request_id)(scope, receive, send_with_id)
             finally:
                 self._observe(scope, status, time.perf_counter() - started)
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = _route_of(scope)
         metrics.HTTP_SECONDS.labels(self._service, scope["method"], route, str(status)).observe(seconds)
         if route not in QUIET_ROUTES:
             log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+def _route_of(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _given_request_id(scope: Scope) -> str | None:

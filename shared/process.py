@@ -154,6 +154,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            forwarded_allow_ips=settings.trusted_proxies,
             timeout_keep_alive=75,  # longer than the gateway keeps idle connections, or it would send into a closed one
             timeout_graceful_shutdown=int(settings.stop_timeout_seconds),
         )

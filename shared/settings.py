@@ -1,20 +1,37 @@
 """What every service can be told by its environment: variables with the prefix PINFLOW_."""
 
+import re
 import ssl
 from functools import cached_property
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ReplicaName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9-]{1,64}$")]
+DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+# Without the input: pydantic's errors would show passwords, of other fields too
+_CONFIG = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+def _require_addresses(text: str) -> str:
+    for one in filter(None, text.split(",")):
+        ip_network(one.strip())  # raises ValueError
+    return text
+
+
+Addresses = Annotated[str, AfterValidator(_require_addresses)]
+"""IP addresses and networks, with commas."""
 
 
 class KafkaSettings(BaseSettings):
     """How to reach Kafka. Plain text by default; TLS and SASL for anything but a local stack."""
 
-    model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
+    model_config = _CONFIG
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -40,12 +57,33 @@ class KafkaSettings(BaseSettings):
 class DatabaseSettings(BaseSettings):
     """How to reach Postgres. TLS is asked for in the URL, as libpq does: ?sslmode=verify-full&sslrootcert=FILE."""
 
-    model_config = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore")
+    model_config = _CONFIG
 
     database_url: SecretStr = SecretStr("postgresql://pinflow@127.0.0.1:5432/pinflow")
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
     database_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10
     """How long one transaction may take before the database counts as away."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_url_in_one_way_only(cls, value: SecretStr) -> SecretStr:
+        # An unquoted character of a password would end it early: the rest is then a host, which every error of libpq's names
+        if not _is_database_url(value.get_secret_value()):
+            raise ValueError(
+                "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                "Quote what is special in a password (@ is %40, / is %2F, % is %25), or give it by PGPASSWORD"
+            )
+        return value
+
+
+def _is_database_url(url: str) -> bool:
+    scheme, separator, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    _, _, host = authority.rpartition("@")
+    unquoted = authority.count("@") > 1 or any(one in path.partition("?")[0] for one in "/@#") or ("@" in path and "@" not in authority)
+    is_place = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]#?\s]*)(:\d+)?", host) is not None
+    is_quoted = re.search(r"%(?![0-9A-Fa-f]{2})", url) is None
+    return bool(separator) and scheme in DATABASE_SCHEMES and not unquoted and is_place and is_quoted
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):
@@ -67,6 +105,11 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """How long a checked key is believed. A revocation holds after this (design: at most 10 s)."""
     access_stale_seconds: Annotated[float, Field(ge=0, le=3600)] = 300
     """How long a key checked before is still believed while the database is away."""
+    access_failed_tries: Annotated[int, Field(ge=1)] = 60
+    access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
+    """How many keys that are not good one address may try in how many seconds; then 429. Each process counts for itself."""
+    trusted_proxies: Addresses = "127.0.0.1"
+    """Whose X-Forwarded-For is believed: the gateway's addresses. Anyone else's is ignored."""
 
     consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """Records in a batch. 500 cost half as much CPU again (docs/performance.md)."""

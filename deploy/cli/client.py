@@ -23,6 +23,8 @@ class PinflowClient:
     def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
         if not base_url.startswith(("http://", "https://")):
             fail(f"--base-url must begin with http:// or https://, not {base_url}")
+        if not api_key.isascii() or any(one <= " " for one in api_key):  # httpx would refuse the header, and show it
+            fail("The API key holds a space, a line break or a letter that no key has. It is read from PINFLOW_API_KEY or --api-key.")
         self._patience_seconds = patience_seconds
         self._base_url = base_url
         self._http = httpx.Client(base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False)

@@ -1,20 +1,26 @@
 """Which workspace a key belongs to, answered from memory as long as the rules allow."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+import structlog
+
 from shared.access.directories import Clock
 from shared.access.keys import hash_api_key
 from shared.access.repository import Principal
+from shared.access.tries import FailedTries
 from shared.errors import DatabaseUnavailable, ErrorCode, RequestRefused
 from shared.settings import ServiceSettings
 
+log = structlog.get_logger()
+
 MOST_KEYS = 10_000
 PATIENCE_SECONDS = 0.5
-"""How long a key that was good before waits for a database that does not answer."""
+"""How long a key that was good before waits for a database that does not answer, and any other for its turn after too many failures."""
 
 
 class PrincipalSource(Protocol):
@@ -24,6 +30,9 @@ class PrincipalSource(Protocol):
 class _Checked(NamedTuple):
     principal: Principal | None
     at: float
+
+
+_NOBODY = _Checked(None, 0.0)
 
 
 class _Asking(NamedTuple):
@@ -53,8 +62,12 @@ class _Recent:
 class Authenticator:
     """Checks keys against the database, at most once in `access_cache_seconds` for each.
 
-    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is believed for `access_stale_seconds`:
-    imports go on. Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out.
+    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is believed for `access_stale_seconds`
+    after its last check: imports go on. So a revocation holds everywhere within `access_cache_seconds` while the database answers;
+    a service that saw it never believes the key again; one that did not see it before an outage does, for no longer than that.
+
+    Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out. Only what is not known to be good
+    is counted by its sender's address, and there is always a way in for a good key: behind one address may be a whole office.
     """
 
     def __init__(self, source: PrincipalSource, settings: ServiceSettings, clock: Clock = time.monotonic) -> None:
@@ -65,18 +78,61 @@ class Authenticator:
         self._known = _Recent()
         self._unknown = _Recent()
         self._asking: dict[bytes, _Asking] = {}
+        self._tries = FailedTries(settings.access_failed_tries, settings.access_failed_seconds, clock)
+        self._turn = asyncio.Lock()
 
-    async def authenticate(self, plain_key: str | None) -> Principal:
-        """Raises RequestRefused (401), or DatabaseUnavailable when it can't be known: never 401 for that."""
+    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
+        """Raises RequestRefused (401, or 429 after too many failures from `address`), DatabaseUnavailable when it can't be known."""
         if not plain_key:
             raise _unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
         key_hash = hash_api_key(plain_key)
-        answer = self._known.get(key_hash) or self._unknown.get(key_hash)
-        if answer is None or self._clock() - answer.at >= self._fresh_seconds:
+        answer = self._known.get(key_hash)
+        if answer is None:
+            answer = await self._try(key_hash, address)
+        elif not self._is_fresh(answer):
             answer = await self._ask(key_hash)
         if answer.principal is None:
             raise _unauthorized("Unknown or revoked API key.")
         return answer.principal
+
+    def _is_fresh(self, answer: _Checked) -> bool:
+        return self._clock() - answer.at < self._fresh_seconds
+
+    async def _try(self, key_hash: bytes, address: str) -> _Checked:
+        """What a key is that was not good before. It costs a try unless it turns out to be good."""
+        wait = self._tries.take(address)
+        answer = self._unknown.get(key_hash)
+        if answer is None or not self._is_fresh(answer):
+            answer = await (self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, address))
+        if answer is not None and answer.principal is not None:
+            return answer
+        if wait:
+            raise _too_many(wait)
+        if self._tries.wait(address):
+            log.warning("failed_tries_spent", address=address)
+        return answer or _NOBODY
+
+    async def _ask_on_credit(self, key_hash: bytes, address: str) -> _Checked:
+        try:
+            answer = await self._ask(key_hash)
+        except DatabaseUnavailable:
+            self._tries.give_back(address)
+            raise
+        if answer.principal is not None:
+            self._tries.give_back(address)
+        return answer
+
+    async def _ask_in_turn(self, key_hash: bytes) -> _Checked | None:
+        """For addresses with too many failures: one question at a time among all of them. A good key gets in, a flood takes no more than
+        one of the pool's connections. None when its turn, or the answer, did not come soon enough."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._turn.acquire()
+                asking = asyncio.create_task(self._ask(key_hash))
+                asking.add_done_callback(lambda _: self._turn.release())  # not before: nobody may wait for it any more
+                return await asyncio.shield(asking)
+        except TimeoutError:
+            return None
 
     async def _ask(self, key_hash: bytes) -> _Checked:
         # Many requests with one key that is no longer fresh ask once; a task of its own, as the first of them may be cancelled
@@ -96,13 +152,14 @@ class Authenticator:
         return before if before is not None and self._clock() - before.at <= self._stale_seconds else None
 
     async def _look_up(self, key_hash: bytes) -> _Checked:
+        asked = self._clock()  # the answer is as old as the question: a revocation may have come in between
         try:
             principal = await self._source.find_principal(key_hash)
         except DatabaseUnavailable:
             if before := self._believed(key_hash):
                 return before
             raise
-        answer = _Checked(principal, self._clock())
+        answer = _Checked(principal, asked)
         if principal is None:
             self._known.forget(key_hash)
             self._unknown.put(key_hash, answer)
@@ -114,3 +171,9 @@ class Authenticator:
 
 def _unauthorized(message: str) -> RequestRefused:
     return RequestRefused(ErrorCode.UNAUTHORIZED, message, HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="pinflow"'})
+
+
+def _too_many(wait: float) -> RequestRefused:
+    seconds = math.ceil(wait)
+    message = f"Too many tries with a wrong key from your address: try this one again in {seconds} s. Good keys go on working."
+    return RequestRefused(ErrorCode.TOO_MANY_ATTEMPTS, message, HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(seconds)})

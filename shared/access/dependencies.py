@@ -21,7 +21,9 @@ async def _principal(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
     authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.authenticate(header or (bearer.credentials if bearer else None))
+    # Of who connects, or of whom a trusted proxy names (`trusted_proxies`)
+    address, _port = request.scope.get("client") or ("", 0)
+    return await authenticator.authenticate(header or (bearer.credentials if bearer else None), address)
 
 
 _Principal = Annotated[Principal, Depends(_principal)]

@@ -1,11 +1,21 @@
-"""API keys: random, shown once, stored as a hash."""
+"""API keys: random, shown once, stored as a hash.
+
+A key is checked by looking its whole SHA-256 up, in memory or in a unique index. Neither compares in constant time, and neither needs to:
+what a comparison's time could tell is how far the hash of what was sent agrees with a stored hash, and who wants to steer a
+hash must already know what is hashed. No key, no part of one, is ever compared. An unknown and a revoked key take the same way to the same
+answer; that a key was tried within the last seconds may show, as it is then answered from memory.
+"""
 
 import secrets
 from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
+BEGINNING = "pf_"
+"""So that a key is recognised where it should not stand: in a log, in a repository."""
+RANDOM_BYTES = 32
 SHOWN_CHARACTERS = 10
+"""42 of the 256 random bits are in the prefix that lists show; the rest stands nowhere."""
 
 
 class Scope(StrEnum):
@@ -23,7 +33,7 @@ class NewKey(NamedTuple):
 
 
 def new_api_key() -> NewKey:
-    plain = f"pf_{secrets.token_urlsafe(32)}"
+    plain = f"{BEGINNING}{secrets.token_urlsafe(RANDOM_BYTES)}"
     return NewKey(plain, hash_api_key(plain), plain[:SHOWN_CHARACTERS])
 
 

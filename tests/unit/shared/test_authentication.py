@@ -154,3 +154,31 @@ def test_keys_are_random_and_only_their_hash_is_kept() -> None:
     assert one.hashed == hash_api_key(one.plain)
     assert one.plain.encode() not in one.hashed
     assert len(one.prefix) < len(one.plain) / 3
+
+
+async def test_an_answer_is_as_old_as_its_question(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+    """Or a key revoked while a slow database was asked would be believed for longer than the cache's seconds."""
+    keys.add("k")
+    keys.answers.clear()
+    asking = asyncio.create_task(authenticator.authenticate("k"))
+    await eventually(lambda: keys.asked == 1)
+    clock.now += 4
+    keys.answers.set()
+    await asking
+    keys.principals.clear()
+    clock.now += 1
+    assert await refused(authenticator, "k") == "unauthorized"
+
+
+async def test_a_key_that_was_seen_revoked_is_not_believed_again_when_the_database_is_away(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    keys.add("k")
+    await authenticator.authenticate("k")
+    keys.principals.clear()
+    clock.now += 5
+    await refused(authenticator, "k")
+    keys.away = True
+    clock.now += 10
+    with pytest.raises(DatabaseUnavailable):
+        await authenticator.authenticate("k")

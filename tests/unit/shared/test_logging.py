@@ -3,9 +3,12 @@
 import logging
 
 import pytest
+import structlog
 
 from shared import logging as pinflow_logging
-from shared.logging import KNOWN, PAUSE_SECONDS, Seldom
+from shared.access.keys import SHOWN_CHARACTERS, new_api_key
+from shared.logging import KNOWN, PAUSE_SECONDS, Seldom, configure_logging
+from shared.settings import ServiceSettings
 
 
 class Clock:
@@ -37,3 +40,31 @@ def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
 
 def test_what_is_meant_to_be_so_is_not_said() -> None:
     assert not any(Seldom().filter(record(f"{known}. Make sure the topics exist.")) for known in KNOWN)
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_line_holds_a_key_or_a_password_whoever_let_it_in(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level
+    key = new_api_key().plain
+    payload = "a local variable's"
+    try:
+        configure_logging(ServiceSettings(log_format=log_format), service="testing")
+        try:
+            fail(f"could not reach postgresql://pinflow:hunter2@db:5432/pinflow with {key}")
+        except ValueError:
+            structlog.get_logger().exception("failed", header=key)
+            logging.getLogger("library").exception("failed with %s", key)
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.configure(**before[0])
+        logging.basicConfig(handlers=before[1], level=before[2], force=True)
+    said = capsys.readouterr().out
+    assert key not in said
+    assert key[:SHOWN_CHARACTERS] in said  # enough to tell whose it is
+    assert "hunter2" not in said
+    assert said.count(payload) == 0
+    assert "postgresql://pinflow:…@db:5432/pinflow" in said

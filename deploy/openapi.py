@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from services.ingest.app import create_app as create_ingest
@@ -20,6 +21,11 @@ Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an 
 """
 
 
+def applications() -> tuple[FastAPI, ...]:
+    """The three services', not started."""
+    return create_ingest(IngestSettings()), create_publisher(PublisherSettings()), create_status(StatusSettings())
+
+
 def document() -> dict[str, Any]:
     """The merged document. Raises ValueError when two services mean different things by one name."""
     merged: dict[str, Any] = {
@@ -29,7 +35,7 @@ def document() -> dict[str, Any]:
         "paths": {},
         "components": {},
     }
-    for app in (create_ingest(IngestSettings()), create_publisher(PublisherSettings()), create_status(StatusSettings())):
+    for app in applications():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
     return merged
 

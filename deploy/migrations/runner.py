@@ -26,6 +26,7 @@ def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> No
     with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
         connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         _ensure_roles(connection, passwords or {})
+        _close(connection)
         _upgrade(database_url)
 
 
@@ -38,7 +39,19 @@ def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords:
             with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                 connection.execute(sql.SQL("create role {} login").format(name))
         if role in passwords:
-            connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(passwords[role])))
+            # Hashed here, as psql's \password does: the statement may end up in the server's log
+            verifier = connection.pgconn.encrypt_password(passwords[role].encode(), role.encode(), b"scram-sha-256")
+            connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(verifier.decode())))
+
+
+def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Nobody but the owner and the services' roles may connect, and these may make nothing, not even a temporary table. Here and not in a
+    revision: a copy of a database has its tables' rights, but not its own."""
+    row = connection.execute("select current_database()").fetchone()
+    database = sql.Identifier(str(row[0] if row else ""))
+    roles = sql.SQL(", ").join(map(sql.Identifier, ROLES))
+    connection.execute(sql.SQL("revoke all on database {} from public").format(database))
+    connection.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
 
 
 def _upgrade(database_url: str) -> None:

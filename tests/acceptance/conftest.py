@@ -1,8 +1,9 @@
 """The whole of Pinflow behind its gateway, and two workspaces to use it from."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -14,16 +15,24 @@ from shared.database import Database
 from shared.settings import DatabaseSettings
 from tests.deployment import Deployment, deployed
 
+T = TypeVar("T")
 
-def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
-    async def make() -> NewWorkspace:
+
+def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T]]) -> T:
+    """Do `work` as an operator does it, in SQL."""
+
+    async def connected() -> T:
         database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="tests")
         try:
-            return await create_workspace(AccessRepository(database), name, accounts=2, boards=3)
+            return await work(AccessRepository(database))
         finally:
             await database.dispose()
 
-    return asyncio.run(make())
+    return asyncio.run(connected())
+
+
+def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
+    return administer(database_url, lambda access: create_workspace(access, name, accounts=2, boards=3))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 """What the gateway adds: one address, nothing internal, a clear answer when a service is away."""
 
 import json
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from deploy.administration import NewWorkspace
 from services.status import system
+from services.status.config import StatusSettings
 from tests.deployment import Deployment
 
 
@@ -78,3 +81,27 @@ def test_a_service_that_is_away_is_a_503_with_retry_after(pinflow: Deployment, c
     finally:
         pinflow.restart("publisher")
         pinflow.wait_until_ready()
+
+
+def wrong_keys(office: httpx.Client, most: int) -> list[httpx.Response]:
+    """The answers to tries that each say they are someone else's, up to the first that is neither believed nor looked up."""
+    answers: list[httpx.Response] = []
+    while len(answers) < most and (not answers or answers[-1].status_code == 401):
+        headers = {"X-API-Key": f"wrong-{len(answers)}", "X-Forwarded-For": f"198.51.100.{len(answers) % 256}"}
+        answers.append(office.get("/v1/pins/imports", headers=headers))
+    return answers
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is the loopback's there")
+def test_wrong_keys_are_counted_by_the_clients_own_address_whatever_it_says(pinflow: Deployment, workspace: NewWorkspace) -> None:
+    """By the gateway, which tells its client's address and drops what that one says; past it, where nobody but a trusted proxy is heard."""
+    most = StatusSettings.model_fields["access_failed_tries"].default
+    for url, address in ((pinflow.base_url, "127.0.0.2"), (pinflow.service_url("status"), "127.0.0.3")):
+        with httpx.Client(base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=40) as office:
+            *unknown, refused = wrong_keys(office, 20 * most)  # a slow machine earns new tries meanwhile
+            assert len(unknown) >= most
+            assert (refused.status_code, refused.json()["detail"]["code"]) == (429, "too_many_attempts")
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            good = office.get("/v1/pins/imports", headers={"X-API-Key": workspace.api_key})
+            assert (good.status_code, good.json()) == (200, [])  # though this process has not seen the key before, or not from here
+    assert httpx.get(f"{pinflow.base_url}/v1/pins/imports", headers={"X-API-Key": "wrong"}, trust_env=False).status_code == 401

@@ -1,5 +1,8 @@
 """Each service's database role can do what the service does, and nothing else."""
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -8,41 +11,173 @@ from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from tests.infrastructure import with_role
 
-TABLES = {
-    "access": ("workspaces", "api_keys", "accounts", "boards"),
-    "ingest": ("requests",),
-    "publisher": ("pins", "row_failures", "outbox"),
-    "status": ("jobs", "row_results", "fold_progress"),
+READ, APPEND, KEEP, QUEUE = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
+
+RIGHTS: dict[str, dict[str, set[str]]] = {
+    "pinflow_ingest": {"access.api_keys": READ, "access.workspaces": READ, "ingest.requests": KEEP},
+    "pinflow_publisher": {
+        "access.api_keys": READ,
+        "access.accounts": READ,
+        "access.boards": READ,
+        "publisher.pins": KEEP,
+        "publisher.row_failures": APPEND,
+        "publisher.outbox": QUEUE,
+    },
+    "pinflow_status": {
+        "access.api_keys": READ,
+        "status.jobs": KEEP,
+        "status.row_results": APPEND,
+        "status.fold_progress": KEEP,
+    },
 }
-MAY_READ = {role: {role.removeprefix("pinflow_"), "access"} for role in ROLES}
-MAY_WRITE = {"pinflow_ingest": {"ingest"}, "pinflow_publisher": {"publisher", "access"}, "pinflow_status": {"status"}}
-ALL = [(schema, table) for schema, tables in TABLES.items() for table in tables]
+"""All that a role may do with tables. What is not here, of any table there is or will be, it may not."""
+
+FUNCTIONS = {"pinflow_ingest": set[str](), "pinflow_publisher": set[str](), "pinflow_status": {"status.job_status"}}
+PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
+STATEMENTS = {
+    "SELECT": "select * from {} limit 0",
+    "INSERT": "insert into {} overriding user value select * from {} where false",
+    "UPDATE": "update {} set {} = {} where false",
+    "DELETE": "delete from {} where false",
+    "TRUNCATE": "truncate {}",
+    "TRIGGER": "create trigger t after insert on {} execute function suppress_redundant_updates_trigger()",
+    "DROP": "drop table {}",
+    "ALTER": "alter table {} add column x int",
+    "INDEX": "create index on {} ((1))",
+}
+Catalog: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
+OURS = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'"
 
 
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize(("schema", "table"), ALL)
-def test_a_role_reads_and_writes_its_own(database_url: str, role: str, schema: str, table: str) -> None:
-    name = sql.Identifier(schema, table)
-    with psycopg.connect(with_role(database_url, role), autocommit=True) as connection:
-        assert _allowed(connection, sql.SQL("select * from {} limit 0").format(name)) is (schema in MAY_READ[role])
-        assert _allowed(connection, sql.SQL("delete from {} where false").format(name)) is (schema in MAY_WRITE[role])
-        assert not _allowed(connection, sql.SQL("drop table {}").format(name))
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_can_make_nothing_new(database_url: str, role: str) -> None:
-    with psycopg.connect(with_role(database_url, role), autocommit=True) as connection:
-        for statement in ("create table public.x (a int)", "create schema x", "create role x", "create table status.x (a int)"):
-            assert not _allowed(connection, sql.SQL(statement))
-
-
-def test_migrating_again_changes_nothing(database_url: str) -> None:
+@pytest.fixture(scope="module", name="url")
+def migrated(database_url: str) -> str:
+    """The module's database is a copy of one that was migrated, and a copy has not the database's own rights."""
     migrate(database_url)
-    with psycopg.connect(database_url) as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [("0005",)]
+    return database_url
 
 
-def _allowed(connection: "psycopg.Connection[tuple[object, ...]]", statement: sql.SQL | sql.Composed) -> bool:
+@pytest.fixture
+def catalog(url: str) -> Iterator[Catalog]:
+    with psycopg.connect(url) as connection:
+        yield connection
+
+
+def tables_of(catalog: Catalog) -> list[str]:
+    query = f"""
+        select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
+        where relkind in ('r', 'v', 'm', 'p', 'f') and {OURS}
+    """
+    return [str(name) for (name,) in catalog.execute(query).fetchall()]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -> None:
+    tables = tables_of(catalog)
+    assert set(RIGHTS[role]) <= set(tables)
+    has = "select privilege from unnest(%s::text[]) privilege where has_table_privilege(%s, %s, privilege)"
+    held = {table: {str(one) for (one,) in catalog.execute(has, (list(PRIVILEGES), role, table))} for table in tables}
+    assert {table: privileges for table, privileges in held.items() if privileges} == RIGHTS[role]
+    columns = f"""
+        select n.nspname, relname, attname, attacl from pg_attribute a join pg_class c on c.oid = attrelid
+        join pg_namespace n on n.oid = relnamespace where attacl is not null and {OURS}
+    """
+    assert catalog.execute(columns).fetchall() == []  # nothing by the back door of a column
+    sequences = f"""
+        select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
+        where relkind = 'S' and {OURS} and has_sequence_privilege(%s, c.oid, 'USAGE, SELECT, UPDATE')
+    """
+    assert catalog.execute(sequences, (role,)).fetchall() == []
+    functions = f"""
+        select n.nspname || '.' || proname from pg_proc p join pg_namespace n on n.oid = pronamespace
+        where {OURS} and has_function_privilege(%s, p.oid, 'EXECUTE')
+    """
+    assert {name for (name,) in catalog.execute(functions, (role,))} == FUNCTIONS[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role: str) -> None:
+    schemas = (
+        f"select nspname, has_schema_privilege(%s, oid, 'USAGE'), has_schema_privilege(%s, oid, 'CREATE') from pg_namespace n where {OURS}"
+    )
+    held = {name: (usage, create) for name, usage, create in catalog.execute(schemas, (role, role))}
+    own = {table.partition(".")[0] for table in RIGHTS[role]}
+    # `public` holds the version of the schema alone, which no role may read
+    assert held == {name: (name in own | {"public"}, False) for name in ("access", "ingest", "publisher", "status", "public")}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_no_powers_of_its_own(catalog: Catalog, role: str) -> None:
+    attributes = "select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin from pg_roles where rolname = %s"
+    assert catalog.execute(attributes, (role,)).fetchone() == (False, False, False, False, False, True)
+    member = "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = %s"
+    assert catalog.execute(member, (role,)).fetchone() == (0,)
+    database = """
+        select privilege from unnest(array['CONNECT', 'TEMPORARY', 'CREATE']) privilege
+        where has_database_privilege(%s, current_database(), privilege)
+    """
+    assert catalog.execute(database, (role,)).fetchall() == [("CONNECT",)]
+    owned = "select count(*) from pg_class c join pg_roles r on r.oid = relowner where rolname = %s"
+    assert catalog.execute(owned, (role,)).fetchone() == (0,)
+
+
+def test_nothing_is_given_on_what_is_to_come(catalog: Catalog) -> None:
+    given = catalog.execute(
+        "select defaclobjtype::text, acl.grantee::regrole::text from pg_default_acl, aclexplode(defaclacl) acl"
+    ).fetchall()
+    owner = catalog.execute("select current_user::regrole::text").fetchone()
+    assert owner is not None
+    assert set(given) <= {("f", owner[0])}  # functions are the owner's alone, not everyone's
+    catalog.execute("create table status.to_come (a int)")
+    catalog.execute("create function status.to_come() returns int language sql return 1")
+    for role in ROLES:
+        for kind, what, privilege in (("table", "status.to_come", "select"), ("function", "status.to_come()", "execute")):
+            assert catalog.execute(f"select has_{kind}_privilege(%s, %s, %s)", (role, what, privilege)).fetchone() == (False,)
+    catalog.rollback()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_not_granted_is_refused(url: str, catalog: Catalog, role: str) -> None:
+    """Tried, not only looked up."""
+    tables = [name for name in tables_of(catalog) if name != "public.alembic_version"]
+    columns = {name: _first_column(catalog, name) for name in tables}
+    with psycopg.connect(with_role(url, role), autocommit=True) as connection:
+        for table in tables:
+            name, column = sql.Identifier(*table.split(".")), sql.Identifier(columns[table])
+            for privilege, statement in STATEMENTS.items():
+                arguments = {"UPDATE": (name, column, column), "INSERT": (name, name)}.get(privilege, (name,))
+                allowed = _allowed(connection, sql.SQL(statement).format(*arguments))
+                assert allowed is (privilege in RIGHTS[role].get(table, ())), f"{role} {privilege} {table}"
+        for statement in (
+            "create table public.x (a int)",
+            "create table status.x (a int)",
+            "create temporary table x (a int)",
+            "create schema x",
+            "create role x",
+            "create database x",
+            "alter role pinflow_ingest superuser",
+            "select pg_read_file('postgresql.conf')",
+            "copy access.api_keys to program 'true'",
+            "select rolpassword from pg_authid",
+            "select * from public.alembic_version",
+        ):
+            assert not _allowed(connection, sql.SQL(statement)), statement
+
+
+def test_migrating_again_changes_nothing(url: str) -> None:
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select version_num from alembic_version").fetchall() == [("0006",)]
+
+
+def _first_column(catalog: Catalog, table: str) -> str:
+    # Not an identity's: that can't be updated whoever asks
+    query = "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and attidentity = '' order by attnum limit 1"
+    row = catalog.execute(query, (table,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _allowed(connection: Catalog, statement: sql.SQL | sql.Composed) -> bool:
     try:
         connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege:

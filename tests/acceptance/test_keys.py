@@ -1,0 +1,314 @@
+"""What becomes of a key: revoked it stops working everywhere, outage or not; and it stands nowhere but with who has it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+
+from deploy.administration import NewWorkspace
+from deploy.local import gateway
+from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
+from tests.acceptance.conftest import administer, new_workspace
+from tests.acceptance.rows import rows_for
+from tests.deployment import SERVICES, Deployment, deployed
+from tests.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
+from tests.processes import RunningProgram
+from tests.waiting import until
+
+CACHE_SECONDS = 1.0
+STALE_SECONDS = 4.0
+MARGIN_SECONDS = 3.0
+"""For a machine with other things to do."""
+
+READS = {"ingest": None, "publisher": "/v1/pins", "status": "/v1/pins/imports"}
+
+
+class Installation:
+    """A Pinflow that logs all it can, with a Postgres of its own, so that it can be taken away."""
+
+    def __init__(self, deployment: Deployment, postgres: RunningProgram, url: str, directory: Path) -> None:
+        self.deployment = deployment
+        self.postgres = postgres
+        self.url = url
+        self.directory = directory
+        self.workspace: NewWorkspace = new_workspace(url)
+
+    def answers(self, key: str, status: int) -> bool:
+        """Whether every service answers so."""
+        return all(self.ask(name, key) == status for name in SERVICES)
+
+    def new_key(self) -> tuple[UUID, str]:
+        key = new_api_key()
+        return administer(self.url, lambda access: access.create_key(self.workspace.id, key, name="test", scopes=list(Scope))), key.plain
+
+    def revoke(self, key_id: UUID) -> None:
+        assert administer(self.url, lambda access: access.revoke_key(key_id))
+
+    def ask(self, name: str, key: str) -> int:
+        """The status of a request with `key` to one service, past the gateway. ingest has nothing that could be read: an empty import."""
+        with httpx.Client(base_url=self.deployment.service_url(name), headers={"X-API-Key": key}, timeout=40, trust_env=False) as client:
+            path = READS[name]
+            return (client.get(path) if path else client.post("/v1/pins/imports/json", json=[])).status_code
+
+    def logs(self) -> dict[str, str]:
+        return {file.name: file.read_text(errors="replace") for file in self.directory.glob("*.log")}
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str) -> Iterator[Installation]:
+    directory = tmp_path_factory.mktemp("keys")
+    noisy = directory / "Caddyfile"
+    noisy.write_text(gateway.CADDYFILE.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, postgres_server(directory) as (postgres, process), fresh_database(postgres.url) as url:
+        patch.setattr(gateway, "CADDYFILE", noisy)
+        variables = {
+            "access_cache_seconds": str(CACHE_SECONDS),
+            "access_stale_seconds": str(STALE_SECONDS),
+            "access_failed_tries": "10000",
+            "database_timeout_seconds": "3",
+            "log_level": "DEBUG",
+        }
+        with deployed(directory, kafka=kafka, database_url=url, topic_prefix=topic_prefix, **variables) as deployment:
+            yield Installation(deployment, process, url, directory)
+
+
+GOOD = {"ingest": 422, "publisher": 200, "status": 200}
+"""422: the key is good, the import empty."""
+
+
+def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(installation: Installation) -> None:
+    key_id, key = installation.new_key()
+    assert {name: installation.ask(name, key) for name in SERVICES} == GOOD
+    installation.revoke(key_id)
+    revoked = time.monotonic()
+    until(lambda: installation.answers(key, 401), seconds=CACHE_SECONDS + MARGIN_SECONDS)
+    assert time.monotonic() - revoked < CACHE_SECONDS + MARGIN_SECONDS
+
+
+@contextmanager
+def outage(installation: Installation) -> Iterator[None]:
+    """Postgres is silent: as good as away, and nobody takes its port meanwhile."""
+    installation.postgres.pause()
+    try:
+        yield
+    finally:
+        installation.postgres.resume()
+        installation.deployment.wait_until_ready()
+
+
+def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(installation: Installation) -> None:
+    (key_id, key), (_, other) = installation.new_key(), installation.new_key()
+    assert {name: installation.ask(name, key) for name in SERVICES} == GOOD
+    installation.revoke(key_id)
+    until(lambda: installation.answers(key, 401))
+    assert installation.ask("ingest", other) == GOOD["ingest"]
+    with outage(installation):
+        assert installation.ask("ingest", other) == GOOD["ingest"]  # one that was good goes on
+        deadline = time.monotonic() + CACHE_SECONDS + 0.5
+        seen: list[int] = []
+        while time.monotonic() < deadline:
+            seen += [installation.ask(name, key) for name in SERVICES]
+        assert set(seen) <= {401, 503}  # 401 while that is fresh, then nobody can tell
+        assert 503 in seen
+    assert installation.answers(key, 401)
+
+
+def test_a_key_revoked_just_before_an_outage_is_believed_for_the_stale_seconds_at_most(installation: Installation) -> None:
+    key_id, key = installation.new_key()
+    assert installation.ask("ingest", key) == GOOD["ingest"]
+    checked = time.monotonic()
+    installation.revoke(key_id)
+    with outage(installation):
+        believed = checked
+        while True:
+            asked = time.monotonic()
+            if installation.ask("ingest", key) != GOOD["ingest"]:
+                break
+            believed = asked
+        assert believed - checked <= STALE_SECONDS
+        assert installation.ask("ingest", key) == 503
+    assert installation.ask("ingest", key) == 401
+
+
+def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
+    """Every way to send a key, right and wrong, in good requests and bad ones."""
+    url = "http://pinflow"
+    json = {"Content-Type": "application/json", "X-API-Key": key}
+    row = rows_for(workspace, 1, prefix=f"keys-{uuid4()}")[0]
+    reads = ["/v1/pins", "/v1/pins/imports", f"/v1/pins/imports/{uuid4()}", "/v1/pins?limit=0"]
+    headers: list[Mapping[str, str]] = [
+        {"X-API-Key": key},
+        {"Authorization": f"Bearer {key}"},
+        {"Authorization": f"Basic {key}"},
+        {"Authorization": key},
+        {"Authorization": f"Bearer {key} {key}"},
+        {"X-API-Key": f"{key}x", "Authorization": f"Bearer {key}"},
+        {"Cookie": f"key={key}", "Referer": f"https://shop.example/?key={key}", "Prefer": key, "X-Request-ID": f"x{key}"},
+        {"X-API-Key": key, "X-Forwarded-For": key},
+    ]
+    paths = [
+        f"/v1/pins?api_key={key}",
+        f"/v1/pins?account_id={key}",
+        f"/v1/pins?limit={key}",
+        f"/v1/pins/imports?status={key}",
+        f"/v1/pins/{key}",
+        f"/v1/pins/imports/{key}",
+        f"/v1/schedules/{key}",
+        f"/{key}",
+        f"/v1/pinterest/boards?account_id={key}",
+    ]
+    bodies = [b"{" + key.encode(), key.encode(), f'["{key}"]'.encode(), b"[]"]
+    return [
+        *(httpx.Request("GET", url + path, headers=one) for path in reads for one in headers),
+        *(httpx.Request("GET", url + path, headers=one) for path in paths for one in ({}, {"X-API-Key": key})),
+        *(httpx.Request("POST", f"{url}{path}", headers=json, content=body) for body in bodies for path in IMPORTS),
+        httpx.Request("POST", f"{url}/v1/pins/imports/json", headers=json, content=b"x" * 6_000_000),
+        httpx.Request("POST", f"{url}/v1/pins/imports/json", headers=json, json=[row]),
+        httpx.Request("POST", f"{url}/v1/pins", headers=json, json={**row, "account_id": str(uuid4())}),
+        httpx.Request("POST", f"{url}/v1/pins/imports/csv", headers={"X-API-Key": key}, files={"file": ("a.csv", b"account_id\n1")}),
+    ]
+
+
+IMPORTS = ("/v1/pins/imports/json", "/v1/pins", f"/v1/pins/imports/csv?key={quote('x')}")
+
+
+def send(base_url: str, requests: list[httpx.Request]) -> list[httpx.Response]:
+    answers = []
+    with httpx.Client(base_url=base_url, timeout=40, trust_env=False) as client:
+        for one in requests:
+            again = client.build_request(one.method, one.url.raw_path.decode(), headers=one.headers.raw, content=one.read())
+            again.headers["Host"] = "pinflow"
+            answers.append(client.send(again))
+    return answers
+
+
+def send_nonsense(port: int, key: str) -> bytes:
+    """What is no HTTP, or too much of it."""
+    secret = key.encode()
+    said = b""
+    for text in (
+        b"GET /v1/pins?key=" + secret + b" HTTP/9.9\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key " + secret + b"\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret + b"\x00\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret + b"\xe9\r\nConnection: close\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key:\t " + secret + b" \r\n\t" + secret + b"\r\n\r\n",
+        secret + b"\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret * 2000 + b"\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            try:
+                connection.sendall(text)
+                connection.shutdown(socket.SHUT_WR)
+                while part := connection.recv(65536):
+                    said += part
+            except OSError:  # reset: it did not want to hear more
+                continue
+    return said
+
+
+@contextmanager
+def without(url: str, *tables: str) -> Iterator[None]:
+    """A database that was broken: what asks for these tables is answered 500."""
+    names = [sql.Identifier(*table.split(".")) for table in tables]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name in names:
+            connection.execute(sql.SQL("alter table {} rename to gone").format(name))
+        try:
+            yield
+        finally:
+            for table in tables:
+                schema, _, plain = table.partition(".")
+                connection.execute(sql.SQL("alter table {} rename to {}").format(sql.Identifier(schema, "gone"), sql.Identifier(plain)))
+
+
+def test_no_key_stands_in_a_log_or_an_answer(installation: Installation) -> None:
+    keys = [installation.workspace.api_key, new_api_key().plain]
+    deployment = installation.deployment
+    answers: list[httpx.Response] = []
+    for key in keys:
+        for url in (deployment.base_url, *map(deployment.service_url, SERVICES)):
+            answers += send(url, requests_with(key, installation.workspace))
+    nonsense = b"".join(send_nonsense(port, key) for key in keys for port in deployment.ports.values())
+    for tables in (("publisher.pins", "status.jobs"), ("access.api_keys",)):
+        with without(installation.url, *tables):
+            answers += [answer for key in keys for answer in send(deployment.base_url, requests_with(key, installation.workspace))]
+    deployment.programs["publisher"].kill()
+    try:
+        answers += [answer for key in keys for answer in send(deployment.base_url, requests_with(key, installation.workspace)[::3])]
+    finally:
+        deployment.restart("publisher")
+        deployment.wait_until_ready()
+
+    assert {200, 202, 401, 404, 413, 415, 422, 500, 503} <= {answer.status_code for answer in answers}
+    logs = installation.logs()
+    assert "request_failed" in logs["status.log"]
+    assert "request_failed" in logs["publisher.log"]
+    assert logs["gateway.log"].count("upstream roundtrip") > len(answers) / 4
+    for secret in (key[SHOWN_CHARACTERS:] for key in keys):
+        assert [name for name, log in logs.items() if secret in log] == []
+        told = [answer for answer in answers if secret in answer.text or secret in str({**answer.headers, "x-request-id": ""})]
+        assert [(answer.status_code, answer.text[:300]) for answer in told] == []
+        assert secret.encode() not in nonsense
+    assert [name for name, log in logs.items() if ROLE_PASSWORD in log] == []
+
+
+def test_no_key_stands_in_the_database(installation: Installation) -> None:
+    _, key = installation.new_key()
+    for name in SERVICES:
+        installation.ask(name, key)
+    with psycopg.connect(installation.url) as connection:
+        tables = connection.execute(
+            "select schemaname, tablename from pg_tables where schemaname !~ '^pg_|^information_schema$'"
+        ).fetchall()
+        assert ("access", "api_keys") in tables
+        for schema, table in tables:
+            rows = connection.execute(sql.SQL("select t::text from {} t").format(sql.Identifier(schema, table))).fetchall()
+            text = "\n".join(row for (row,) in rows)
+            assert key not in text
+            assert key[SHOWN_CHARACTERS:] not in text
+            assert key.encode().hex() not in text
+        hashed = connection.execute("select key_hash from access.api_keys where prefix = %s", (key[:SHOWN_CHARACTERS],)).fetchall()
+    assert hashed == [(hash_api_key(key),)]
+
+
+COMMANDS: list[tuple[list[str], dict[str, str]]] = [
+    (["imports", "list"], {"PINFLOW_API_KEY": "{secret}\n"}),
+    (["imports", "list", "--patience", "0"], {"PINFLOW_API_KEY": "{secret}", "PINFLOW_BASE_URL": "http://127.0.0.1:1"}),
+    (["imports", "list", "--limit", "none"], {"PINFLOW_API_KEY": "{secret}"}),
+    (["workspaces", "list"], {"PINFLOW_DATABASE_URL": "postgres//pinflow:{secret}@127.0.0.1:1/pinflow"}),
+    (["migrate"], {"PINFLOW_DATABASE_URL": "postgresql://pinflow:{secret}@{secret}@127.0.0.1:1/pinflow"}),
+]
+
+
+def test_the_command_line_says_no_secret(installation: Installation) -> None:
+    secret = new_api_key().plain
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+    inherited["PINFLOW_BASE_URL"] = installation.deployment.base_url
+
+    def run(command: tuple[list[str], dict[str, str]]) -> "subprocess.CompletedProcess[str]":
+        arguments, variables = command
+        given = {name: value.replace("{secret}", secret) for name, value in variables.items()}
+        program = [str(Path(sys.executable).with_name("pinflow")), *arguments]
+        return subprocess.run(
+            program, env=inherited | given, cwd=installation.directory, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(run, COMMANDS):
+            said = done.stdout + done.stderr
+            assert said
+            assert done.returncode, said
+            assert secret[SHOWN_CHARACTERS:] not in said
+            assert "Traceback" not in said

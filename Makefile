@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AUDIT := $(VENV)/audit
 LOCAL := $(BIN)/python -m deploy.local
 
 # What this machine trusts, as pip does
@@ -11,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test check bench format schemas lock
+.PHONY: help demo up down status clean test check audit bench format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -39,6 +40,9 @@ check: $(READY) ## Formatting, lint, types, layers: what CI runs before the test
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+audit: $(READY) $(AUDIT)/.ready ## Secrets in the repository; known vulnerabilities of the dependencies (needs PyPI's JSON API or OSV)
+	@$(BIN)/python -m deploy.audit $(AUDIT)/bin
+
 bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)
 
@@ -53,6 +57,8 @@ lock: $(READY) ## Re-resolve the dependencies into the lock files
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock $(ARGS)
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --all-extras \
 		-c requirements.lock -o requirements-dev.lock $(ARGS)
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 requirements-audit.in \
+		-o requirements-audit.lock $(ARGS)
 
 clean: ## Stop the local stack and delete its data (.venv stays)
 	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
@@ -67,3 +73,11 @@ $(READY): requirements-dev.lock pyproject.toml
 		|| $(BIN)/pip install -q --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation --no-index -e .
 	@touch $(READY)
+
+# Apart: nothing else needs it
+$(AUDIT)/.ready: requirements-audit.lock | $(READY)
+	@echo "  setting up $(AUDIT) (once)"
+	@test -x $(AUDIT)/bin/pip || $(PYTHON) -m venv $(AUDIT)
+	@$(BIN)/uv pip install -q --python $(AUDIT)/bin/python --require-hashes -r requirements-audit.lock \
+		|| $(AUDIT)/bin/pip install -q --require-hashes -r requirements-audit.lock
+	@touch $(AUDIT)/.ready

@@ -70,7 +70,7 @@ class DatabaseSettings(BaseSettings):
         # An unquoted character of a password would end it early: the rest is then a host, which every error of libpq's names
         if not _is_database_url(value.get_secret_value()):
             raise ValueError(
-                "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "  # pragma: allowlist secret
                 "Quote what is special in a password (@ is %40, / is %2F, % is %25), or give it by PGPASSWORD"
             )
         return value

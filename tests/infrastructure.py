@@ -21,7 +21,7 @@ from tests import ports
 from tests.processes import RunningProgram
 
 TEMPLATE = "pinflow_test_template"
-ROLE_PASSWORD = "for-tests-only"
+ROLE_PASSWORD = "for-tests-only"  # pragma: allowlist secret
 QUICK_START = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Throughput is not what tests measure."""
 FAST = {"fsync": "off", "shared_buffers": "128MB"}

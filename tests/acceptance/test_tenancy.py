@@ -90,6 +90,11 @@ def one_thing(path: str, owned: Callable[[Tenants], str], unknown: Callable[[], 
     return check
 
 
+def _without(text: str, asked: str) -> str:
+    """What is said apart from repeating what was asked for."""
+    return text.replace(asked, "…")
+
+
 def _varying(answer: httpx.Response) -> list[str]:
     return sorted(name for name in answer.headers if name not in {"date", "x-request-id"})
 
@@ -130,7 +135,7 @@ def rows_for_a_foreign_account_fail_as_for_none(path: str) -> Callable[[Tenants]
         job = job_of(tenants.theirs, accepted.json()["id"])
         one, another, third = job["results"]
         assert (one["status"], one["error_code"]) == ("failed", "account_not_found")
-        assert [one[name] for name in ("error_code", "error_message")] == [another[name] for name in ("error_code", "error_message")]
+        assert _without(one["error_message"], foreign["account_id"]) == _without(another["error_message"], absent["account_id"])
         assert third["status"] in {"created", "existing"}  # by the other scenario's import
         assert third["pin_id"] != tenants.pin
         assert tenants.mine.get(f"/v1/pins/imports/{job['id']}").status_code == HTTPStatus.NOT_FOUND
@@ -141,9 +146,10 @@ def rows_for_a_foreign_account_fail_as_for_none(path: str) -> Callable[[Tenants]
 def a_pin_for_a_foreign_account_is_refused_as_for_none(tenants: Tenants) -> None:
     foreign = rows_for(tenants.owner, 1, prefix=f"direct-{uuid4()}")[0]
     refused = tenants.theirs.post("/v1/pins", json=foreign)
-    absent = tenants.theirs.post("/v1/pins", json={**foreign, "account_id": str(uuid4())})
-    assert (refused.status_code, refused.json()) == (absent.status_code, absent.json())
-    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    unknown = str(uuid4())
+    absent = tenants.theirs.post("/v1/pins", json={**foreign, "account_id": unknown})
+    assert _without(refused.text, foreign["account_id"]) == _without(absent.text, unknown)
+    assert refused.status_code == absent.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     row = {**rows_for(tenants.other, 1, prefix="x")[0], "idempotency_key": "owned-1"}
     assert tenants.theirs.post("/v1/pins", json=row).json()["id"] != tenants.pin
 

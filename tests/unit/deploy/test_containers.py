@@ -130,8 +130,34 @@ def test_one_service_builds_the_image_and_the_others_take_it() -> None:
     assert all(SERVICES[name]["pull_policy"] == "never" for name in OURS if name != "migrate")
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_runs_as_a_user_without_rights(name: str) -> None:
+    service = SERVICES[name]
+    user = str(service["user"]).partition(":")[0]
+    assert user not in {"", "0", "root"}
+    assert service["cap_drop"] == ["ALL"]
+    assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "gateway" else [])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "pid", "ipc", "network_mode", "devices", "userns_mode"} & set(service)
+    assert not any("docker.sock" in volume for volume in service.get("volumes", ()))
+
+
+@pytest.mark.parametrize("name", [*OURS, "gateway"])
+def test_what_keeps_nothing_can_write_nothing(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
+    assert all(volume.endswith(":ro") for volume in service.get("volumes", ()))
+
+
+def test_only_the_gateway_is_reachable_and_from_this_machine_alone() -> None:
+    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {"gateway": ["127.0.0.1:8080:8080"]}
+
+
 def test_the_image_runs_as_nobody_in_particular() -> None:
-    assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["pinflow"]
+    (user,) = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    (uid,) = re.findall(r"^RUN useradd .*--uid (\d+) ", DOCKERFILE, re.MULTILINE)
+    assert user == f"{uid}:{uid}" == SERVICES["ingest"]["user"]
     assert "--require-hashes -r requirements.lock" in DOCKERFILE
 
 

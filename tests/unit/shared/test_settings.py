@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 from services.ingest.config import IngestSettings
 from shared.settings import DatabaseSettings, ServiceSettings
 
-SECRET = "hunter2"
+SECRET = "hunter2"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ SECRET = "hunter2"
         f"mysql://u:{SECRET}@h/db",
         f"postgresql://u:{SECRET}@{SECRET}@h:5432/db",
         f"postgresql://u:{SECRET}/{SECRET}@h:5432/db",
-        f"postgresql://u:{SECRET}%zz@h:5432/db",
+        f"postgresql://u:{SECRET}%zz@h:5432/db",  # pragma: allowlist secret
         f"postgresql://u:{SECRET}@h:port/db",
         f"host=h password={SECRET}",
     ],
@@ -35,7 +35,7 @@ def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_
     "url",
     [
         "postgresql://pinflow@127.0.0.1:5432/pinflow",
-        "postgres://u:p%40ss%2Fword@db.example/pinflow?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgres://u:p%40ss%2Fword@db.example/pinflow?sslmode=verify-full&sslrootcert=/etc/ca.pem",  # pragma: allowlist secret
         "postgresql://u:p@[::1]:5432/pinflow",
         "postgresql:///pinflow?host=/run/postgresql",
         "postgresql://u:p!*-_.~?#[:@h/db",

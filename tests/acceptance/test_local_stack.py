@@ -272,3 +272,15 @@ def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
 def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
     assert shell.pinflow("migrate").returncode == 0
     assert "All topics are there" in shell.pinflow("topics", "create").stdout
+
+
+def test_the_stacks_key_and_passwords_stand_in_no_log_and_only_in_files_of_its_owner(shell: Shell) -> None:
+    passwords = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]
+    secrets = [shell.env["PINFLOW_API_KEY"], *passwords.values()]
+    folder = shell.layout.directory
+    holding = {
+        file.relative_to(folder): file.stat().st_mode & 0o077
+        for file in (*folder.glob("*"), *folder.glob("log/*"))
+        if file.is_file() and any(secret in file.read_text(errors="replace") for secret in secrets)
+    }
+    assert holding == {Path("env"): 0, Path("state.json"): 0, Path("supervisord.conf"): 0}

@@ -29,8 +29,9 @@ class Event(Frozen):
     version: Literal[1] = 1
 
 
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
-"""Postgres stores others too, but psycopg could not read them: whoever lists jobs, or announces them, would stop at such a one."""
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a job or pin would stop there."""
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 
 
 class SourceType(StrEnum):

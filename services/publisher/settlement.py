@@ -23,7 +23,7 @@ from services.publisher.service import (
 )
 from shared.access.repository import BoardCheck, Destination
 from shared.database import Refused
-from shared.events import RowAccepted
+from shared.events import EARLIEST, LATEST, RowAccepted
 
 log = structlog.get_logger()
 
@@ -80,6 +80,9 @@ class _Settling:
             return new_failures(outcomes, found)
 
         failing = self._failing
+        if asks[0].row.accepted_at < EARLIEST or asks[-1].row.accepted_at >= LATEST:  # they are sorted by it
+            await self._bisect(asks, Refused("accepted_at is out of range"))
+            return
         publishable = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
         try:
             await self._store.settle(asks, publishable, (), self._partitions, judge)

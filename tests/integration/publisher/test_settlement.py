@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -211,6 +211,15 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Part
     assert kinds[poison.job_id] == "Failed"
     assert sum(kind == "Created" for kind in kinds.values()) == 9
     assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(settler: Partition, workspace: Workspace, time: str) -> None:
+    """Postgres would store it; then no list and no scheduler that comes upon its pin could go on."""
+    foreign = row_of(workspace).model_copy(update={"accepted_at": datetime.fromisoformat(time)})
+    settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
+    assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "created", "failed"]
+    assert [row.job_id for row, _ in settlement.refused] == [foreign.job_id]
 
 
 async def test_a_board_that_no_database_can_hold_fails_its_row_alone(settler: Partition, workspace: Workspace) -> None:

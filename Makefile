@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test check audit bench format schemas lock
+.PHONY: help demo up down status clean test check audit bench chaos format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -45,6 +45,9 @@ audit: $(READY) $(AUDIT)/.ready ## Secrets in the repository; known vulnerabilit
 
 bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)
+
+chaos: $(READY) ## Break things on purpose for MINUTES=… (SEED=…, BROKERS=1 or 3); nothing may be lost or doubled
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .

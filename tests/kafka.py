@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -35,16 +34,23 @@ async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committ
 async def records_of(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
-    """Every record that stands on the topic now, partition by partition in order.
+    """Every record that stands on the topic now, partition by partition in order."""
+    return [record async for record in stream_of(kafka, topic_prefix, name, isolation_level=isolation_level)]
+
+
+async def stream_of(
+    kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed", seconds: float = DEADLINE_SECONDS
+) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+    """The same, one after the other: a long run's would fill the memory.
 
     A commit is answered before its markers are written, partition by partition: transactions that are ending are waited for.
     """
     topic = TopicNames(topic_prefix)[name]
     async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:
         ends = await everything.end_offsets(everything.assignment())
-    found: list[ConsumerRecord[Any, Any]] = []
-    async with asyncio.timeout(DEADLINE_SECONDS), reader(kafka, topic, isolation_level=isolation_level) as consumer:
+    async with asyncio.timeout(seconds), reader(kafka, topic, isolation_level=isolation_level) as consumer:
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             batches = await consumer.getmany(timeout_ms=200)
-            found += [record for partition in sorted(batches) for record in batches[partition]]
-    return found
+            for partition in sorted(batches):
+                for record in batches[partition]:
+                    yield record

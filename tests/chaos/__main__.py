@@ -1,0 +1,77 @@
+"""python -m tests.chaos [--minutes N] [--seed N] [--brokers 1|3]: faults on a running Pinflow, then: what was lost, what doubled?"""
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from deploy.local.layout import CHECKOUT
+from tests.chaos.arena import Arena, arena
+from tests.chaos.asking import asker
+from tests.chaos.checker import Violation, check
+from tests.chaos.history import History, Told
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.observer import Observer
+from tests.chaos.probe import Probe
+from tests.chaos.report import as_text, summary
+from tests.chaos.workload import Clients
+
+RESULTS = CHECKOUT / ".pinflow" / "chaos"
+
+
+async def run(arena: Arena, history: History, seconds: float) -> list[Violation]:
+    """Clients and nemesis together for so long; then, when all has settled, the verdict."""
+    base_url = arena.deployment.base_url
+    clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
+    supervising, working = asyncio.create_task(arena.supervise()), asyncio.create_task(clients.run())
+    async with asker(base_url, arena.workspaces[0], history) as asks:
+        probe = Probe(clients, asks, history)
+        await probe.seconds_until_recovered()  # the first imports, which warm everything up
+        await Nemesis(arena, probe, history).run(seconds)
+    clients.stop()
+    await working
+    observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)
+    await observer.wait_until_settled(sum(submission.told is Told.DONE for submission in history.submissions))
+    supervising.cancel()
+    with suppress(asyncio.CancelledError):
+        await supervising
+    return check(history, await observer.world())
+
+
+def main(minutes: float, seed: int, brokers: int) -> int:
+    """Returns the exit code: 0 only if nothing was lost, doubled or otherwise wrong."""
+    history = History(seed)
+    directory = Path(tempfile.mkdtemp(prefix="pinflow-chaos-"))
+    started = time.monotonic()
+    print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
+    with arena(directory, brokers) as running:
+        violations = uvloop.run(run(running, history, minutes * 60))
+        died = running.died
+    report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"seed-{seed}-brokers-{brokers}.json"
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(as_text(report))
+    if violations:
+        print(f"logs: {directory}; all violations: {file.relative_to(CHECKOUT)}")
+        print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}")
+        return 1
+    shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    options = parser.parse_args()
+    sys.exit(main(options.minutes, options.seed if options.seed is not None else random.randrange(10**6), options.brokers))

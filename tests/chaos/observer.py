@@ -1,0 +1,126 @@
+"""Reads what stands at the end: by the public API first, then in SQL, then on the topics."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import psycopg
+from aiokafka import ConsumerRecord
+
+from deploy.administration import NewWorkspace
+from services.publisher.identity import pin_id_of_schedule
+from shared.cloudevents import EventType
+from shared.topics import TopicName
+from tests.chaos.asking import counters_of
+from tests.chaos.history import Counters, Workspace
+from tests.chaos.world import Job, Pin, Result, World
+from tests.kafka import stream_of
+from tests.waiting import eventually
+
+PAGE = 200
+AT_ONCE = 8
+SETTLED_SECONDS = 120.0
+READ_SECONDS = 600.0
+STATUSES = {1: "created", 2: "existing", 3: "failed"}
+COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
+
+
+class Observer:
+    """`kafka` and `database_url` are the servers' own addresses, not the network's that is cut."""
+
+    def __init__(self, base_url: str, kafka: str, topic_prefix: str, database_url: str, workspaces: list[NewWorkspace]) -> None:
+        self._base_url = base_url
+        self._kafka = kafka
+        self._topic_prefix = topic_prefix
+        self._database_url = database_url
+        self._workspaces = workspaces
+
+    async def wait_until_settled(self, promised: int, seconds: float = SETTLED_SECONDS) -> None:
+        """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing to announce.
+
+        Returns after `seconds` in any case: what is still missing then is for the checker.
+        """
+        with suppress(AssertionError):
+            await eventually(lambda: self._is_quiet(promised), seconds=seconds, every=0.5)
+
+    async def world(self) -> World:
+        world = World()
+        for number, workspace in enumerate(self._workspaces):
+            await self._read_jobs(world, number, workspace)
+        await self._read_database(world)
+        await self._read_topics(world)
+        return world
+
+    async def _is_quiet(self, promised: int) -> bool:
+        query = """
+            select (select count(*) from status.jobs where accepted_at is not null),
+                (select count(*) from status.jobs where completed_at is null or announced_at is null)
+                + (select count(*) from publisher.pins where state = 'scheduled') + (select count(*) from publisher.outbox)
+                + (select count(*) from ingest.requests where state <> 'committed')
+        """
+        async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
+            row = await (await connection.execute(query)).fetchone()
+        assert row is not None
+        return int(row[0]) >= promised and int(row[1]) == 0
+
+    async def _read_jobs(self, world: World, number: Workspace, workspace: NewWorkspace) -> None:
+        async with httpx.AsyncClient(
+            base_url=self._base_url, headers={"X-API-Key": workspace.api_key}, timeout=60, trust_env=False
+        ) as client:
+            listed: list[str] = []
+            while page := (await client.get("/v1/pins/imports", params={"limit": PAGE, "offset": len(listed)})).json():
+                listed += [job["id"] for job in page]
+            turns = asyncio.Semaphore(AT_ONCE)
+
+            async def read(job_id: str) -> None:
+                async with turns:
+                    answer = await client.get(f"/v1/pins/imports/{job_id}")
+                assert answer.status_code == HTTPStatus.OK, answer.text
+                job = answer.json()
+                results = [_result(result) for result in job["results"]]
+                world.jobs[job_id] = Job(number, counters_of(job), job["completed_at"] is not None, results)
+
+            await asyncio.gather(*(read(job_id) for job_id in listed))
+
+    async def _read_database(self, world: World) -> None:
+        numbers = {workspace.id: number for number, workspace in enumerate(self._workspaces)}
+        async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
+            for job_id, *counters in await _all(connection, f"select job_id, {COUNTERS} from status.jobs"):
+                world.stored_jobs[str(job_id)] = Counters(*counters)
+            counts = "select job_id, status, count(*) from status.row_results group by job_id, status"
+            for job_id, status, count in await _all(connection, counts):
+                world.stored_results.setdefault(str(job_id), Counter())[STATUSES[status]] = count
+            pins = "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, run_at is not null from publisher.pins"
+            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(connection, pins):
+                world.pins[numbers[workspace_id], key].append(Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled))
+
+    async def _read_topics(self, world: World) -> None:
+        async for record in self._records(TopicName.PIN_EVENTS):
+            kind = dict(record.headers)["ce_type"].decode()
+            announced = world.published if kind == EventType.PIN_PUBLISHED else world.scheduled
+            announced[orjson.loads(record.value or b"")["pin_id"]] += 1
+        async for record in self._records(TopicName.JOB_EVENTS):
+            event = orjson.loads(record.value or b"")
+            world.job_events[event["job_id"]].append(counters_of(event))
+        async for record in self._records(TopicName.DEAD_LETTERS):
+            world.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
+
+    def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+        return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
+
+
+async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode())).fetchall()
+
+
+def _result(result: dict[str, Any]) -> Result:
+    pin = result["pin_id"]
+    if pin is None and result["schedule_id"] is not None:
+        pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
+    return Result(result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"])

@@ -1,0 +1,39 @@
+"""How long after a fault's end the pipeline does its whole work again."""
+
+import asyncio
+
+from tests.chaos.asking import Asker
+from tests.chaos.history import History, Told
+from tests.chaos.workload import Clients
+
+PROBES = 8
+"""Imports at the same time: on most of the partitions, for all members of each group."""
+PATIENCE_SECONDS = 90.0
+RETRY_SECONDS = 0.05
+
+
+class Probe:
+    def __init__(self, clients: Clients, asks: Asker, history: History) -> None:
+        self._clients = clients
+        self._asks = asks
+        self._history = history
+
+    async def seconds_until_recovered(self) -> float:
+        """Until imports sent from now on have been accepted and have ended; one that was refused is sent again."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*(self._one() for _ in range(PROBES)))
+        except TimeoutError:
+            self._history.surprises.append(f"not recovered within {PATIENCE_SECONDS:g} s of a fault's end")
+        return loop.time() - started
+
+    async def _one(self) -> None:
+        while True:
+            submission, documents = self._clients.probe(workspace=0)
+            await self._asks.import_rows(submission, documents)
+            if submission.told is Told.DONE and submission.job_id:
+                await self._asks.poll(submission.job_id, seconds=PATIENCE_SECONDS, every=RETRY_SECONDS)
+                return
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,53 @@
+"""What stands when all is over, as the checker sees it. observer.py fills it from the API, the database and the topics."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.chaos.history import Counters, Workspace
+
+
+class Result(NamedTuple):
+    """One row of a job, as the API has it. `pin` is the pin's id; where only the schedule has one, the pin that it will publish."""
+
+    row_number: int
+    status: str
+    pin: str | None
+    key: str | None
+    error_code: str | None
+
+
+class Job(NamedTuple):
+    workspace: Workspace
+    counters: Counters
+    completed: bool
+    results: list[Result]
+
+
+class Pin(NamedTuple):
+    """One row of the keyed store. `job_id` and `row_number` name the row that made it; a direct call has neither."""
+
+    pin_id: str
+    job_id: str | None
+    row_number: int | None
+    state: str
+    scheduled: bool
+
+
+Key = tuple[Workspace, str]
+
+
+@dataclass
+class World:
+    jobs: dict[str, Job] = field(default_factory=dict)
+    stored_jobs: dict[str, Counters] = field(default_factory=dict)
+    """The jobs' counters in the database, those of invisible jobs too."""
+    stored_results: dict[str, Counter[str]] = field(default_factory=dict)
+    """By job: how many results the database has of each status."""
+    pins: dict[Key, list[Pin]] = field(default_factory=lambda: defaultdict(list))
+    published: Counter[str] = field(default_factory=Counter)
+    """PinPublished events by pin id."""
+    scheduled: Counter[str] = field(default_factory=Counter)
+    job_events: dict[str, list[Counters]] = field(default_factory=lambda: defaultdict(list))
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """By code."""

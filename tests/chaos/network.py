@@ -1,6 +1,8 @@
 """A network that can be cut, silenced and slowed: a TCP proxy for each server, in a thread of their own."""
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -23,13 +25,17 @@ class Proxy:
         self._delay = 0.0
 
     async def start(self) -> None:
-        await asyncio.start_server(self._connected, HOST, self.port)
+        self._server = await asyncio.start_server(self._connected, HOST, self.port)
+
+    async def close(self) -> None:
+        self._server.close()
+        await self.cut()
 
     async def cut(self) -> None:
         """Every connection is reset, every new one too."""
         self._is_cut = True
         for writer in list(self._writers):
-            writer.transport.abort()
+            _reset(writer)
 
     async def silence(self) -> None:
         """Connections stand, and new ones are taken; nothing comes through, and nobody is told."""
@@ -45,13 +51,13 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
-            writer.transport.abort()
+            _reset(writer)
             return
         self._writers.add(writer)
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self._upstream)
         except OSError:  # the server is away: so it looks to the client as well
-            writer.transport.abort()
+            _reset(writer)
             self._writers.discard(writer)
             return
         self._writers.add(upstream_writer)
@@ -66,11 +72,17 @@ class Proxy:
                 writer.write(chunk)
                 await writer.drain()
         except OSError:
-            writer.transport.abort()
+            _reset(writer)
         else:
             writer.close()
         finally:
             self._writers.discard(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    # Lingering for no time makes it a reset; closed without it looks as if the server had said good-bye
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 class Network:
@@ -80,6 +92,7 @@ class Network:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        self._proxies: list[Proxy] = []
 
     def proxy(self, upstream: int, port: int) -> Proxy:
         async def make() -> Proxy:
@@ -87,12 +100,23 @@ class Network:
             await proxy.start()
             return proxy
 
-        return self.do(make())
+        self._proxies.append(self.do(make()))
+        return self._proxies[-1]
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """From another thread: run it there and wait for its end."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
+        self.do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for proxy in self._proxies:
+            await proxy.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)

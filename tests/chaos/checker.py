@@ -1,6 +1,6 @@
 """Does what stands agree with what clients were told? Pure: a history and a world in, violations out; doctored ones test it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import pairwise
@@ -169,7 +169,7 @@ def counters_equal_results(evidence: Evidence) -> Violations:
             yield Violation("invariant 5", f"job {job_id} says {job.counters[1:]}, its results {counted}")
         if job.completed and job.counters.status != _status_of(job.counters):
             yield Violation("invariant 5", f"job {job_id} is {job.counters.status} with {job.counters}")
-        stored = evidence.world.stored_results.get(job_id, {})
+        stored = evidence.world.stored_results.get(job_id, Counter())
         in_database = tuple(stored.get(status, 0) for status in ("created", "existing", "failed"))
         if in_database != counted[2:] or evidence.world.stored_jobs.get(job_id) != job.counters:
             yield Violation("invariant 5", f"job {job_id} is {job.counters} in the API, {in_database} in the database")

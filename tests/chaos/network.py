@@ -29,6 +29,7 @@ class Proxy:
 
     async def close(self) -> None:
         self._server.close()
+        self._flowing.set()
         await self.cut()
 
     async def cut(self) -> None:
@@ -116,7 +117,5 @@ class Network:
     async def _end(self) -> None:
         for proxy in self._proxies:
             await proxy.close()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        # Reset, connections end by themselves. Cancelled, asyncio's streams would log it
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -25,7 +25,7 @@ def _echo(server: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    with connection:
+    with connection, suppress(ConnectionResetError):
         while data := connection.recv(100):
             connection.sendall(data)
 

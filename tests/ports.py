@@ -12,3 +12,4 @@ POSTGRES = _FIRST + 100
 SERVICES_FROM = _FIRST + 150
 """Of the first service; the next have theirs SERVICES_APART higher."""
 SERVICES_APART = 100
+PROXIES = _FIRST + 510

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import sys
@@ -27,7 +28,7 @@ from tests.chaos.workload import Clients
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
 
 
-async def run(arena: Arena, history: History, seconds: float) -> list[Violation]:
+async def run(arena: Arena, history: History, seconds: float, only: str = "") -> list[Violation]:
     """Clients and nemesis together for so long; then, when all has settled, the verdict."""
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
@@ -35,7 +36,7 @@ async def run(arena: Arena, history: History, seconds: float) -> list[Violation]
     async with asker(base_url, arena.workspaces[0], history) as asks:
         probe = Probe(clients, asks, history)
         await probe.seconds_until_recovered()  # the first imports, which warm everything up
-        await Nemesis(arena, probe, history).run(seconds)
+        await Nemesis(arena, probe, history, only).run(seconds)
     clients.stop()
     await working
     observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)
@@ -46,14 +47,15 @@ async def run(arena: Arena, history: History, seconds: float) -> list[Violation]
     return check(history, await observer.world())
 
 
-def main(minutes: float, seed: int, brokers: int) -> int:
+def main(minutes: float, seed: int, brokers: int, only: str) -> int:
     """Returns the exit code: 0 only if nothing was lost, doubled or otherwise wrong."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt
     history = History(seed)
     directory = Path(tempfile.mkdtemp(prefix="pinflow-chaos-"))
     started = time.monotonic()
     print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
     with arena(directory, brokers) as running:
-        violations = uvloop.run(run(running, history, minutes * 60))
+        violations = uvloop.run(run(running, history, minutes * 60, only))
         died = running.died
     report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -73,5 +75,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--only", default="", help="faults whose name contains this, for a closer look at one kind")
     options = parser.parse_args()
-    sys.exit(main(options.minutes, options.seed if options.seed is not None else random.randrange(10**6), options.brokers))
+    seed = options.seed if options.seed is not None else random.randrange(10**6)
+    sys.exit(main(options.minutes, seed, options.brokers, options.only))

@@ -84,7 +84,7 @@ class Arena:
 @contextmanager
 def arena(directory: Path, brokers: int) -> Iterator[Arena]:
     network = Network()
-    chosen = choose({f"proxy {number}": ports.KAFKA for number in range(brokers + 1)})
+    chosen = choose({f"proxy {number}": ports.PROXIES for number in range(brokers + 1)})
     *kafka_ports, postgres_port = chosen.values()
     with (
         kafka_cluster(directory, brokers=brokers, proxy_ports=kafka_ports) as (kafka, broker_programs),

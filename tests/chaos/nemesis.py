@@ -174,10 +174,12 @@ TARGETS = {
 class Nemesis:
     """Inflicts them in an order that follows from the seed: every kind once before any comes again."""
 
-    def __init__(self, arena: Arena, probe: Probe, history: History) -> None:
+    def __init__(self, arena: Arena, probe: Probe, history: History, only: str = "") -> None:
+        """`only`: faults whose kind contains this."""
         self._arena = arena
         self._probe = probe
         self._history = history
+        self._deck = [kind for kind in FAULTS if only in kind]
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float) -> None:
@@ -185,25 +187,27 @@ class Nemesis:
         loop = asyncio.get_running_loop()
         started, kinds = loop.time(), self._kinds()
         while loop.time() < started + seconds:
-            chosen = [next(kinds)]
-            if self._rng.random() < TWO_AT_ONCE:
-                chosen += [kind for kind in [next(kinds)] if _target(kind) != _target(chosen[0])]
             began = loop.time() - started
-            # Each has its own generator: what one draws must not depend on when the other does
-            work = [FAULTS[kind](self._arena, random.Random(self._rng.random())) for kind in chosen]
-            await asyncio.gather(*work)
+            chosen = await self._inflict(kinds)
             ended = loop.time() - started
-            recovered = await self._probe.seconds_until_recovered()
-            fault = Fault(" + ".join(chosen), began, ended, recovered)
+            fault = Fault(" + ".join(chosen), began, ended, await self._probe.seconds_until_recovered())
             self._history.faults.append(fault)
-            print(f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in {recovered:4.1f} s", flush=True)
+            print(f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in {fault.recovered:4.1f} s", flush=True)
             await asyncio.sleep(self._rng.uniform(*GAP_SECONDS))
+
+    async def _inflict(self, kinds: Iterator[str]) -> list[str]:
+        """One fault, or two at the same time. Returns which."""
+        chosen = [next(kinds)]
+        if self._rng.random() < TWO_AT_ONCE:
+            chosen += [kind for kind in [next(kinds)] if _target(kind) != _target(chosen[0])]
+        # Each has its own generator: what one draws must not depend on when the other does
+        await asyncio.gather(*(FAULTS[kind](self._arena, random.Random(self._rng.random())) for kind in chosen))
+        return chosen
 
     def _kinds(self) -> Iterator[str]:
         while True:
-            deck = list(FAULTS)
-            self._rng.shuffle(deck)
-            yield from deck
+            self._rng.shuffle(self._deck)
+            yield from self._deck
 
 
 def _target(kind: str) -> str:

@@ -41,7 +41,7 @@ def network() -> Iterator[Network]:
 def proxy(network: Network) -> Iterator[Proxy]:
     with closing(socket.create_server((HOST, 0))) as server:
         threading.Thread(target=_echo, args=(server,), daemon=True).start()
-        yield network.proxy(server.getsockname()[1], choose({"proxy": ports.KAFKA})["proxy"])
+        yield network.proxy(server.getsockname()[1], choose({"proxy": ports.PROXIES})["proxy"])
 
 
 @contextmanager
@@ -97,6 +97,6 @@ def test_a_slow_network_takes_its_time_either_way(network: Network, proxy: Proxy
 def test_a_server_that_is_away_looks_away(network: Network) -> None:
     with closing(socket.create_server((HOST, 0))) as server:
         nobody = server.getsockname()[1]
-    proxy = network.proxy(nobody, choose({"proxy": ports.KAFKA})["proxy"])
+    proxy = network.proxy(nobody, choose({"proxy": ports.PROXIES})["proxy"])
     with pytest.raises(ConnectionResetError), connected(proxy) as connection:
         connection.recv(100)

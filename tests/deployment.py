@@ -79,3 +79,11 @@ def job_of(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, An
     answer = client.get(f"/v1/pins/imports/{job_id}", headers={"Prefer": f"wait={wait}"})
     answer.raise_for_status()
     return dict(answer.json())
+
+
+def answers(url: str) -> bool:
+    """Whether a service's process takes requests; not whether all it needs is there."""
+    try:
+        return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
+        return False

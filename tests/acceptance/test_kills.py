@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from deploy.administration import NewWorkspace
 from shared.database import sqlalchemy_url
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import SERVICES, Deployment, job_of
+from tests.deployment import SERVICES, Deployment, answers, job_of
 
 IMPORTS, ROWS = 24, 100
 
@@ -29,7 +29,7 @@ def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
                 break
             pinflow.programs[name].kill()
             pinflow.restart(name)
-            pinflow.programs[name].wait_until(lambda: _answers(pinflow.service_url(name)))
+            pinflow.programs[name].wait_until(lambda: answers(pinflow.service_url(name)))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -39,13 +39,6 @@ def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
         done.set()
         thread.join()
         pinflow.wait_until_ready()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize("name", SERVICES)

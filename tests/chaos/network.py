@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 CHUNK = 64 * 1024
@@ -82,7 +83,8 @@ class Proxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     # Lingering for no time makes it a reset; closed without it looks as if the server had said good-bye
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with suppress(OSError):  # it is closed already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

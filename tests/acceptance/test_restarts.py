@@ -1,0 +1,164 @@
+"""SIGTERM: what is in flight is finished and committed; a rolling restart under load costs clients no more than a retry."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from deploy.administration import NewWorkspace
+from shared.settings import ServiceSettings
+from shared.topics import TopicName
+from tests.acceptance.rows import rows_for
+from tests.deployment import SERVICES, Deployment, answers, job_of
+from tests.kafka import stream_of
+from tests.waiting import until
+
+ROWS = 100
+CLIENTS = 3
+DEFAULTS = ServiceSettings()
+PAUSE_SECONDS = 0.2
+PATIENCE_SECONDS = 40
+STOPPED = -signal.SIGTERM
+"""uvicorn ends well and then hands the signal on: so whoever sent it sees that it was heeded. After a lost part it would be 1."""
+
+
+class Client:
+    """Sends import after import, in a thread. Honours Retry-After; whatever else is no 202 it remembers as failed."""
+
+    def __init__(self, url: str, workspace: NewWorkspace, name: str) -> None:
+        self._url = url
+        self._workspace = workspace
+        self._name = name
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.jobs: list[str] = []
+        self.retried: list[str] = []
+        self.failed: list[str] = []
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        headers = {"X-API-Key": self._workspace.api_key}
+        with httpx.Client(base_url=self._url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
+            number = 0
+            while not self._stopping.is_set():
+                number += 1
+                self._submit(http, rows_for(self._workspace, ROWS, prefix=f"{self._name}-{number}"))
+                self._stopping.wait(PAUSE_SECONDS)
+
+    def _submit(self, http: httpx.Client, rows: list[dict[str, Any]]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                answer = http.post("/v1/pins/imports/json", json=rows)
+            except httpx.TransportError as error:
+                self.failed.append(repr(error))
+                return
+            if answer.status_code == HTTPStatus.ACCEPTED:
+                self.jobs.append(answer.json()["id"])
+                return
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or "retry-after" not in answer.headers:
+                self.failed.append(answer.text)
+                return
+            self.retried.append(answer.json()["detail"]["code"])
+            self._stopping.wait(float(answer.headers["retry-after"]))
+        self.failed.append("never accepted")
+
+
+@contextmanager
+def load(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[list[Client]]:
+    clients = [Client(pinflow.base_url, workspace, f"client-{number}") for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.stop()
+
+
+def restart(pinflow: Deployment, name: str) -> None:
+    """As a deployment does: asked to go, gone within its deadline, the next one started and waited for."""
+    started = time.monotonic()
+    assert pinflow.programs[name].terminate() == STOPPED, pinflow.programs[name].tail()
+    assert time.monotonic() - started < DEFAULTS.stop_timeout_seconds + 10
+    pinflow.restart(name)
+    pinflow.wait_until_ready()
+
+
+@pytest.fixture
+def announced_before(kafka: str, topic_prefix: str) -> int:
+    return announced_pins(kafka, topic_prefix)
+
+
+def announced_pins(kafka: str, topic_prefix: str) -> int:
+    async def count() -> int:
+        return sum([1 async for _ in stream_of(kafka, topic_prefix, TopicName.PIN_EVENTS)])
+
+    return asyncio.run(count())
+
+
+def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
+    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, kafka: str, topic_prefix: str, announced_before: int
+) -> None:
+    with load(pinflow, workspace) as clients:
+        for name in SERVICES:
+            restart(pinflow, name)
+    jobs = [job_id for each in clients for job_id in each.jobs]
+    assert [each.failed for each in clients] == [[]] * CLIENTS, pinflow.logs()
+    assert len(jobs) > CLIENTS
+    for job_id in jobs:
+        job = job_of(client, job_id)
+        assert (job["status"], job["created_rows"]) == ("completed", ROWS), pinflow.logs()
+    # A batch that was processed again would have announced its pins again
+    repeated = announced_pins(kafka, topic_prefix) - announced_before - len(jobs) * ROWS
+    print(f"{len(jobs)} imports, {sum(len(each.retried) for each in clients)} requests sent again, {repeated} rows processed again")
+    assert repeated <= DEFAULTS.consumer_max_records
+
+
+def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
+    pinflow: Deployment,
+    client: httpx.Client,
+    workspace: NewWorkspace,
+    database_url: str,
+    kafka: str,
+    topic_prefix: str,
+    announced_before: int,
+) -> None:
+    """The batch is held in the middle by a lock on the store; asked to go, the publisher ends it before it goes."""
+    publisher = pinflow.programs["publisher"]
+    with psycopg.connect(database_url) as holding:
+        holding.execute("lock table publisher.pins in share mode")  # readers pass, inserts wait
+        accepted = client.post("/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight"))
+        until(lambda: insert_waits(database_url))
+        publisher.process.terminate()
+        until(lambda: not answers(pinflow.service_url("publisher")))  # it has heard, and takes no requests any more
+        assert publisher.is_alive
+        holding.rollback()
+    assert publisher.process.wait(DEFAULTS.stop_timeout_seconds + 10) == STOPPED, publisher.tail()
+    job = job_of(client, accepted.json()["id"])
+    assert (job["status"], job["created_rows"]) == ("completed", ROWS)  # status folded it: the publisher is still away
+    pinflow.restart("publisher")
+    pinflow.wait_until_ready()
+    after = client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after"))
+    assert job_of(client, after.json()["id"])["status"] == "completed"
+    assert announced_pins(kafka, topic_prefix) - announced_before == ROWS + 1  # nothing was taken up again
+
+
+def insert_waits(database_url: str) -> bool:
+    query = "select from pg_stat_activity where wait_event_type = 'Lock' and usename = 'pinflow_publisher'"
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(query).rowcount > 0

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.chaos.arena import Arena, arena
 from tests.chaos.asking import asker
 from tests.chaos.checker import Violation, check
 from tests.chaos.history import History, Told
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemesis import FAULTS, Nemesis
 from tests.chaos.observer import Observer
 from tests.chaos.probe import Probe
 from tests.chaos.report import as_text, summary
@@ -28,7 +29,7 @@ from tests.chaos.workload import Clients
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
 
 
-async def run(arena: Arena, history: History, seconds: float, only: str = "") -> list[Violation]:
+async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[str]) -> list[Violation]:
     """Clients and nemesis together for so long; then, when all has settled, the verdict."""
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
@@ -36,7 +37,7 @@ async def run(arena: Arena, history: History, seconds: float, only: str = "") ->
     async with asker(base_url, arena.workspaces[0], history) as asks:
         probe = Probe(clients, asks, history)
         await probe.seconds_until_recovered()  # the first imports, which warm everything up
-        await Nemesis(arena, probe, history, only).run(seconds)
+        await Nemesis(arena, probe, history, kinds).run(seconds)
     clients.stop()
     await working
     observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)
@@ -55,7 +56,7 @@ def main(minutes: float, seed: int, brokers: int, only: str) -> int:
     started = time.monotonic()
     print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
     with arena(directory, brokers) as running:
-        violations = uvloop.run(run(running, history, minutes * 60, only))
+        violations = uvloop.run(run(running, history, minutes * 60, [kind for kind in FAULTS if only in kind]))
         died = running.died
     report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -174,12 +174,11 @@ TARGETS = {
 class Nemesis:
     """Inflicts them in an order that follows from the seed: every kind once before any comes again."""
 
-    def __init__(self, arena: Arena, probe: Probe, history: History, only: str = "") -> None:
-        """`only`: faults whose kind contains this."""
+    def __init__(self, arena: Arena, probe: Probe, history: History, kinds: Sequence[str] = tuple(FAULTS)) -> None:
         self._arena = arena
         self._probe = probe
         self._history = history
-        self._deck = [kind for kind in FAULTS if only in kind]
+        self._deck = list(kinds)
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float) -> None:

@@ -1,0 +1,22 @@
+"""A short fault run; `make chaos` has longer ones. tests/unit/chaos shows that the checker would object."""
+
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos.__main__ import run
+from tests.chaos.arena import arena
+from tests.chaos.history import History, Told
+
+SEED = 4
+SECONDS = 20
+DECK = ("kill ingest", "kill publisher", "kill status", "kill postgres", "drop database connections", "cut kafka off", "freeze publisher")
+
+
+def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:
+    history = History(SEED)
+    with arena(tmp_path, brokers=1) as running:
+        violations = uvloop.run(run(running, history, SECONDS, DECK))
+        assert violations == [], running.deployment.logs()
+    assert len(history.faults) >= 2
+    assert sum(submission.told is Told.DONE for submission in history.submissions) > 10

@@ -12,11 +12,14 @@ from pydantic.fields import FieldInfo
 
 M = TypeVar("M", bound=BaseModel)
 
+UNDECODABLE = (ValueError, RecursionError)
+"""What a quick decoder refuses with: RecursionError where anything is nested too deeply, even in a field that no one knows."""
+
 
 def quick_decoder(model: type[M]) -> Callable[[bytes], M]:
     """Decodes JSON to slim objects with the fields of `model`, at a fifth of pydantic's cost (1.0 instead of 4.8 µs a RowAccepted).
 
-    At least as strict: what it takes, the model takes too, with the same values. What it refuses (ValueError) is the model's to judge
+    At least as strict: what it takes, the model takes too, with the same values. What it refuses (UNDECODABLE) is the model's to judge
     and to explain. Raises TypeError, at once, for a model with fields it has no equal for.
     """
     return cast("Callable[[bytes], M]", msgspec.json.Decoder(_struct_of(model)).decode)

@@ -11,7 +11,7 @@ from services.publisher.announcements import outcome_records, pin_event_records
 from services.publisher.service import Created, Doomed, Existing, Outcome
 from services.publisher.settlement import Settler
 from shared import metrics
-from shared.decoding import quick_decoder
+from shared.decoding import UNDECODABLE, quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import RowAccepted, RowStatus
 from shared.messaging.consumer import Batch
@@ -40,7 +40,7 @@ class RowsHandler:
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         try:
             return [(record, _parse_quickly(record.value or b"")) for record in records], []
-        except ValueError:
+        except UNDECODABLE:
             return self._decode_one_by_one(records)
 
     def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:

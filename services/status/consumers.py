@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, fold, weight
 from shared.database import Refused
-from shared.decoding import quick_decoder
+from shared.decoding import UNDECODABLE, quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, RowsSettled
 from shared.messaging.consumer import Batch
@@ -35,7 +35,7 @@ class Delivered(NamedTuple):
 def _parse_outcomes(value: bytes) -> RowsSettled:
     try:
         return _parse_outcomes_quickly(value)
-    except ValueError:
+    except UNDECODABLE:
         return RowsSettled.model_validate_json(value)
 
 

@@ -26,11 +26,17 @@ class Fold:
 
 
 def fold(events: Iterable[Foldable]) -> Fold:
-    """Order and repetition don't matter: the first result of a row that the table takes is the one that counts."""
+    """Order and repetition don't matter: the first result of a row that the table takes is the one that counts.
+
+    Of two imports of one job, too: ingest may have judged a request again that it had committed before it crashed, by newer rules.
+    """
     batch = Fold()
+    imported: set[UUID] = set()
     for event in events:
         if isinstance(event, ImportAccepted | ImportRejected):
-            batch.jobs[event.job_id] = _known_by_import(event)
+            if event.job_id not in imported:
+                imported.add(event.job_id)
+                batch.jobs[event.job_id] = _known_by_import(event)
         else:
             batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
             batch.results += [_result(event.job_id, result) for result in event.results]

@@ -37,7 +37,7 @@ RESULT_COLUMNS = (
     ("error_message", "text"),
     ("errors", "text"),
 )
-_ONCE = ("accepted_at", "source_type", "source_filename", "request_id", "warnings", "error_code", "error_message")
+_ONCE = ("workspace_id", "accepted_at", "source_type", "source_filename", "request_id", "warnings", "error_code", "error_message")
 _COUNTERS = ("created_rows", "existing_rows", "failed_rows")
 
 
@@ -54,6 +54,7 @@ _PROCESSED = "coalesce(c.created + c.existing + c.failed, 0)"
 
 # The whole fold, at once: counters move by what was really inserted, so repetition moves nothing and the order of import and outcomes
 # does not matter. Results and jobs are sorted, or two folds that overlap deadlock. A job that nothing new is known of is left alone.
+# Whose job it is, its import says: an outcome that names another workspace must neither hide the job from its owner nor show it.
 FOLD = f"""
     with inserted as (
         insert into status.row_results ({names(RESULT_COLUMNS)})
@@ -78,7 +79,7 @@ FOLD = f"""
     order by k.job_id
     on conflict (job_id) do update set
         total_rows = {_NEW_TOTAL},
-        {", ".join(f"{name} = coalesce(j.{name}, excluded.{name})" for name in _ONCE)},
+        {", ".join(f"{name} = case when j.accepted_at is null then excluded.{name} else j.{name} end" for name in _ONCE)},
         {", ".join(f"{name} = j.{name} + excluded.{name}" for name in _COUNTERS)},
         status = status.job_status({_NEW_TOTAL}, {_NEW_COUNTERS}),
         started_at = coalesce(j.started_at, excluded.started_at),

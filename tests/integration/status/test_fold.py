@@ -11,7 +11,7 @@ import pytest
 from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
-from shared.database import Database
+from shared.database import Database, Refused
 from shared.errors import BrokerUnavailable
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.settings import DatabaseSettings
@@ -168,3 +168,34 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
     hasty = JobStore(Database(database.engine, timeout_seconds=0.3))
     with pytest.raises(BrokerUnavailable):
         await hasty.announce(10, given_up_late, patience_seconds=5)
+
+
+async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(store: JobStore) -> None:
+    job, stranger = import_accepted(total_rows=1), uuid4()
+    await folded(store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)]))
+    await folded(store, job)
+    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
+    assert await store.job(stranger, job.job_id) is None
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_was_committed(store: JobStore, *, at_once: bool) -> None:
+    job = import_accepted(total_rows=1, source_filename="a.csv")
+    judged_again = ImportRejected(
+        job_id=job.job_id, workspace_id=job.workspace_id, accepted_at=NOON, error_code="invalid_payload", error_message="stricter"
+    )
+    events = (job, judged_again, rows_settled(job, created(1)))
+    for batch in [events] if at_once else [[event] for event in events]:
+        await folded(store, *batch)
+    row = await job_of(store, job)
+    assert counters(row) == ("completed", 1, 1, 0, 0)
+    assert (row["source_filename"], row["error_message"]) == ("a.csv", None)
+
+
+async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(store: JobStore) -> None:
+    job = import_accepted(total_rows=1)
+    await folded(store, job)
+    with pytest.raises(Refused):
+        await folded(store, rows_settled(job, failed(1), failed(2)))
+    await folded(store, rows_settled(job, created(1)))
+    assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)

@@ -21,7 +21,7 @@ MAX_CELL = 2**31 - 1
 MAX_COLUMNS = 200
 MOST_NAMES_SHOWN = 50
 LONGEST_GUESS = 20_000
-"""Characters of the header's first line that the delimiter is guessed from."""
+"""Characters of the header that the delimiter is guessed from."""
 COUNTED_EXACTLY = 10_000
 """Rows of a file that is refused for having too many. Of the rest the lines are counted: that takes a quarter of the time."""
 BLANK = re.compile(r"[\s,;]*")
@@ -97,13 +97,13 @@ def _seek_header(source: io.StringIO, text: str) -> int:
 
 
 def _detect_delimiter(source: io.StringIO) -> str:
-    """The one under which the header's first line has the most names we know; the comma when none has."""
+    """The one under which the header has the most names we know; the comma when none has."""
     start = source.tell()
-    line = source.readline(LONGEST_GUESS)
+    beginning = source.read(LONGEST_GUESS)  # not a line: a quoted name may have several
     source.seek(start)
 
     def known_names(delimiter: str) -> int:
-        header = next(csv.reader([line], delimiter=delimiter), [])
+        header = next(csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter), [])
         return len(KNOWN.intersection(_normalised(header)))
 
     return max(DELIMITERS, key=known_names)

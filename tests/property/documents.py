@@ -1,0 +1,99 @@
+"""What clients send, good and hostile: rows, the documents they are written as, and what becomes of these on a bad day."""
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.pins import PinSubmission
+
+FIELDS = tuple(PinSubmission.model_fields)
+REQUIRED = ("account_id", "board_id", "title", "idempotency_key")
+
+encodable = st.characters(exclude_categories=["Cs"])
+"""Lone surrogates have no bytes in any encoding."""
+awkward = st.sampled_from(list(",;\t\"'\r\n =+-@\\|\x00\x1a\x85\xa0\u2028\ufeff\ufffdäß€名🎈İ"))
+cells = st.text(encodable | awkward, min_size=1, max_size=12)
+
+ids = st.uuids().map(str)
+keys = st.text(encodable.filter(lambda one: one != "\0"), min_size=1, max_size=255).filter(lambda key: bool(key.strip()))
+_hosts = st.sampled_from(["cdn.example", "CDN.Example:443", "bücher.example", "127.0.0.1", "[::1]:80", "a_b.example", "user:pw@x.example"])
+_paths = st.text(encodable.filter(lambda one: one != "\0"), max_size=30)
+urls = st.builds(lambda scheme, host, path: f"{scheme}://{host}/{path}", st.sampled_from(["http", "https", "HTTPS"]), _hosts, _paths)
+texts = st.text(encodable.filter(lambda one: one != "\0"), min_size=1, max_size=40)
+terms = st.lists(st.text(encodable.filter(lambda one: one not in "\0,"), max_size=20), max_size=50)
+colors = st.from_regex(r"#?[0-9a-fA-F]{6}", fullmatch=True)
+instants = st.datetimes(timezones=st.timezones() | st.none()).map(lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z"))
+
+
+@st.composite
+def good_rows(draw: st.DrawFn) -> dict[str, Any]:
+    """A row that the model of docs/api.md most likely takes."""
+    row = {
+        "account_id": draw(ids),
+        "board_id": draw(keys),
+        "title": draw(texts.filter(lambda text: bool(text.strip()))),
+        "idempotency_key": draw(keys),
+        draw(st.sampled_from(["image_url", "asset_id"])): None,
+    }
+    row = {name: draw(ids if name == "asset_id" else urls) if value is None else value for name, value in row.items()}
+    optional = {"description": texts, "alt_text": texts, "link_url": urls, "cover_image_url": urls, "dominant_color": colors}
+    for name, values in {**optional, "related_terms": terms.map(",".join), "run_at": instants}.items():
+        if draw(st.booleans()):
+            row[name] = draw(values)
+    return row
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=-(10**400), max_value=10**400)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(), max_size=12)  # lone surrogates too: JSON can spell them
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
+)
+wrong_rows = st.dictionaries(
+    st.sampled_from(FIELDS) | st.text(st.characters(), max_size=8), values | urls | keys | texts | instants, max_size=16
+)
+"""Rows in which fields have values of any kind."""
+
+NASTY = (
+    b"\0", b'"', b'""', b"\r", b"\n", b",", b";", b"\\u0000", b"\\ud800", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"NaN",
+    b"1e999", b"-0", b"9" * 5000, b"[" * 2000, b'{"a":' * 2000, b"]" * 50, b"null", b"\xc0\x80", b"x" * 70_000, b"," * 3000,
+    b'"title":"twice",',
+)  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
+    """A document after some accidents: bytes flipped, cut out, doubled, put in, or its end lost."""
+    data = bytearray(draw(documents))
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(data)))
+        end = draw(st.integers(begin, min(len(data), begin + 40)))
+        match draw(st.sampled_from(["flip", "cut", "double", "insert", "replace", "truncate", "splice"])):
+            case "flip":
+                data[begin:end] = bytes(byte ^ draw(st.integers(1, 255)) for byte in data[begin : begin + 1])
+            case "cut":
+                del data[begin:end]
+            case "double":
+                data[begin:begin] = data[begin:end] * draw(st.integers(1, 50))
+            case "insert":
+                data[begin:begin] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+            case "replace":
+                data[begin:end] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+            case "truncate":
+                del data[begin:]
+            case _:
+                data[begin:] = draw(documents)[begin:]
+    return bytes(data)
+
+
+json_imports = st.lists(good_rows() | wrong_rows, max_size=4).map(
+    lambda rows: json.dumps(rows, ensure_ascii=False).encode(errors="replace")
+)
+"""With repeated names in an object too, once mutated; escapes for what can't be encoded come from the mutations."""
+json_documents = st.tuples(values, st.booleans()).map(lambda made: json.dumps(made[0], ensure_ascii=made[1]).encode(errors="replace"))

@@ -1,0 +1,179 @@
+"""What a document costs grows as its size does, in time and in memory, however it is made up."""
+
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.ingest.parsing import require_rows, validate
+from services.ingest.tabular import parse_csv
+from services.ingest.uploads import read_upload
+from shared.bodies import parse_json
+from shared.errors import RequestRefused
+from tests.factories import submitted
+from tests.property.conftest import Run
+from tests.property.documents import FIELDS
+from tests.property.ingest.test_uploads import TYPE, requested
+from tests.property.profiles import examples
+
+SMALL = 100_000
+"""Bytes. What is quadratic takes 16 times as long for four times as much."""
+TIMES = 4
+MOST_GROWTH = 9
+NOISE_SECONDS = 0.05
+"""Anything that ends so soon at the larger size is quick enough: at a nanosecond for each pair of bytes, 400 kB would take minutes."""
+
+Feed = Callable[[bytes], object]
+
+
+def check_growth(feed: Feed, document: Callable[[int], bytes]) -> None:
+    """`document` makes one of about so many bytes."""
+    large = seconds(feed, document(TIMES * SMALL))
+    if large > NOISE_SECONDS:
+        small = min(seconds(feed, document(SMALL)) for _ in range(3))
+        large = min(large, seconds(feed, document(TIMES * SMALL)))
+        assert large < MOST_GROWTH * small + NOISE_SECONDS, f"{small:.3f} s became {large:.3f} s"
+
+
+def seconds(feed: Feed, data: bytes) -> float:
+    """Of CPU, so that what else runs here doesn't count."""
+    started = time.process_time()
+    feed(data)
+    return time.process_time() - started
+
+
+def feed_json(data: bytes) -> None:
+    try:
+        rows = require_rows(parse_json(data))
+    except RequestRefused:
+        return
+    validate(rows)
+    validate(rows, strict=True)
+
+
+def feed_csv(data: bytes) -> None:
+    try:
+        rows = parse_csv(data).rows
+    except RequestRefused:
+        return
+    validate(rows)
+    validate(rows, strict=True)
+
+
+HEADER = b"account_id,board_id,title,idempotency_key\n"
+_csv_signs = [b",", b";", b"\t", b'"', b"\r", b"\n", b" ", b"x", b"\xff", b"\0", "ä".encode(), b"\xef\xbb\xbf", b"\xe2\x80\xa8"]
+_json_signs = [
+    b"[",
+    b"{",
+    b"]",
+    b"}",
+    b'"',
+    b"\\",
+    b",",
+    b":",
+    b"9",
+    b"-",
+    b".",
+    b"e",
+    b" ",
+    b"\xff",
+    b"x",
+    b"\\ud800",
+    b"\\n",
+    b'"a":1,',
+    b"[],",
+    b"{},",
+]
+
+
+def units(signs: list[bytes]) -> st.SearchStrategy[bytes]:
+    return st.lists(st.sampled_from(signs), min_size=1, max_size=6).map(b"".join)
+
+
+def repeated(unit: bytes, size: int) -> bytes:
+    return unit * (size // len(unit))
+
+
+@examples(40)
+@given(st.sampled_from([b"", HEADER, HEADER[:-1] + b',"', HEADER + b'a,b,"']), units(_csv_signs), st.sampled_from([b"", b"\n", b'"']))
+@example(HEADER, b'"', b"")
+@example(b"", b'"\n', b"")
+@example(b"", b'","', b"")
+@example(HEADER, b"\r", b"")
+@example(b"", b" ", b"")
+def test_a_csv_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes) -> None:
+    check_growth(feed_csv, lambda size: before + repeated(unit, size) + after)
+
+
+@examples(40)
+@given(st.sampled_from([b"", b"[", b'[{"title":"', b'[{"a":', b"[{"]), units(_json_signs), st.sampled_from([b"", b'"}]', b"]", b"}]"]))
+@example(b"[", b"9", b"]")
+@example(b'[{"title":"', b"\\ud800", b'"}]')
+@example(b"[{", b'"a":1,', b'"b":1}]')
+@example(b"[", b"{},", b"{}]")
+def test_a_json_document_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes) -> None:
+    check_growth(feed_json, lambda size: before + repeated(unit, size) + after)
+
+
+_text_units = st.text(st.sampled_from(list(" ,#/:.@%?&[]-+T0aZé\u00a0\ud800\0\\\"'")), min_size=1, max_size=5)
+
+
+@examples(40)
+@given(st.sampled_from(FIELDS), st.sampled_from(["", "https://", "https://x/", "2026-", "#"]), _text_units)
+@example("related_terms", "", ",")
+@example("related_terms", "", "a,")
+@example("run_at", "2026-", " ")
+@example("link_url", "https://x/", "../")
+@example("link_url", "https://", "@")
+@example("link_url", "https://", "é.")
+@example("account_id", "", " -")
+def test_a_row_costs_what_its_size_does(field: str, before: str, unit: str) -> None:
+    def document(size: int) -> bytes:
+        return json.dumps([submitted(**{field: before + unit * (size // len(unit))})]).encode()
+
+    check_growth(feed_json, document)
+
+
+@examples(30)
+@given(
+    st.sampled_from([b"", b'--cut\r\ncontent-disposition: form-data; name="file"; filename="', b"--cut\r\n"]),
+    units([b"--cut", b"\r\n", b"--", b"-", b";", b'"', b"\\", b"a=b", b":", b"%", b"\r", b"x"]),
+)
+@example(b"", b"\r\n--cu")
+@example(b'--cut\r\ncontent-disposition: form-data; name="file"; filename="', b"\\")
+def test_an_upload_costs_what_its_size_does(run: Run, before: bytes, unit: bytes) -> None:
+    def feed(data: bytes) -> None:
+        try:
+            run(read_upload(requested(data, TYPE), 10 * SMALL))
+        except RequestRefused:
+            return
+
+    check_growth(feed, lambda size: before + repeated(unit, size) + b"\r\n--cut--")
+
+
+HEAVY = {
+    "arrays": b"[[" + b"[]," * 100_000 + b"[]]]",
+    "objects": b"[" + b"{}," * 100_000 + b"{}]",
+    "numbers": b"[[" + b"1," * 100_000 + b"1]]",
+    "surrogates": b'[{"title":"' + b"\\ud800" * 50_000 + b'"}]',
+    "names": b"[{" + b",".join(b'"%d":1' % number for number in range(40_000)) + b"}]",
+    "faults": b"[" + b",".join([b"{" + b",".join(b'"%d":1' % number for number in range(100)) + b"}"] * 500) + b"]",
+}
+MOST_MEMORY = 60
+"""Bytes for each byte sent: an empty array of three characters is an object of 56 bytes and its place in another."""
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_document_takes_memory_as_its_size_does(name: str) -> None:
+    data = HEAVY[name]
+    tracemalloc.start()
+    try:
+        feed_json(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MOST_MEMORY * len(data)

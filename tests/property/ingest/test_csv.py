@@ -1,0 +1,102 @@
+"""CSV: what was written is read, whoever wrote it; and of anything else, rows or a refusal."""
+
+from collections.abc import Mapping, Sequence
+
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from services.ingest.parsing import Misshapen, validate
+from services.ingest.tabular import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
+from shared.errors import RequestRefused
+from shared.events import MAX_ROWS
+from shared.pins import fingerprint
+from tests.property.documents import FIELDS, good_rows, mutated
+from tests.property.ingest.csv_files import Dialect, dialects, tables
+from tests.property.profiles import examples
+from tests.property.refusals import check
+
+REFUSALS = {
+    "empty_file",
+    "empty_import",
+    "missing_columns",
+    "duplicate_columns",
+    "invalid_encoding",
+    "invalid_csv",
+    "too_many_rows",
+}
+"""Every code that docs/api.md has for a file that is wrong as a whole."""
+
+
+@examples(150)
+@given(tables(), dialects)
+def test_what_any_program_wrote_is_read_back(table: tuple[list[str], list[dict[str, str]]], dialect: Dialect) -> None:
+    names, rows = table
+    assert parse_csv(dialect.write(names, rows)).rows == rows
+
+
+@examples(60)
+@given(tables(), dialects)
+def test_what_was_written_as_windows_1252_is_read_with_a_warning(table: tuple[list[str], list[dict[str, str]]], dialect: Dialect) -> None:
+    names, rows = table
+    rows = [{name: cell.encode("cp1252", errors="replace").decode("cp1252") for name, cell in row.items()} for row in rows]
+    data = dialect._replace(encoding="cp1252").write(names, rows)
+    assume(not _is_utf_8(data) and not data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")))
+    parsed = parse_csv(data)
+    assert parsed.rows == rows
+    assert GUESSED_ENCODING in parsed.warnings
+
+
+@examples(60)
+@given(st.lists(good_rows(), min_size=1, max_size=3), dialects, st.permutations(FIELDS))
+def test_a_csv_and_a_json_of_the_same_rows_are_the_same_import(rows: list[dict[str, str]], dialect: Dialect, names: Sequence[str]) -> None:
+    as_csv, as_json = validate(parse_csv(dialect.write(names, rows)).rows), validate(rows)
+    assert as_csv == as_json
+    assert [fingerprint(row.pin) for row in as_csv.valid] == [fingerprint(row.pin) for row in as_json.valid]
+
+
+def read_or_refused(data: bytes) -> None:
+    """What every file must be: a table as the contract says, or a refusal that it has a code for."""
+    try:
+        table = parse_csv(data)
+    except RequestRefused as refusal:
+        check(refusal, REFUSALS)
+        return
+    assert 1 <= len(table.rows) <= MAX_ROWS
+    for row in table.rows:
+        assert isinstance(row, Misshapen) or _is_a_row(row)
+    assert validate(table.rows).total == validate(table.rows, strict=True).total == len(table.rows)
+
+
+def _is_a_row(row: Mapping[str, str]) -> bool:
+    # The header itself is not blank, and a column without a name adds one
+    return len(row) <= MAX_COLUMNS + 1 and all(row.values())
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+files = st.builds(lambda table, dialect: dialect.write(*table), tables(), dialects)
+
+
+@examples(150)
+@given(mutated(files))
+@example(b"\xff\xfe")
+@example(b"\xef\xbb\xbf")
+@example(b'"')
+@example(b"\xff\xfe\x00\xd8")
+@example(b"account_id,board_id,title,idempotency_key\n\x00,\x00,\x00,\x00")
+@example(b"account_id,board_id,title,idempotency_key\r\r\r" + b"x" * 10_000_000)
+def test_a_damaged_file_is_read_or_refused(data: bytes) -> None:
+    read_or_refused(data)
+
+
+@examples(60)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    read_or_refused(data)
+    read_or_refused(b"account_id,board_id,title,idempotency_key,image_url\n" + data)

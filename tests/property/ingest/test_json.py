@@ -1,0 +1,96 @@
+"""JSON: what was written is read, and of anything else, a value or a refusal."""
+
+import json
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.ingest.parsing import require_rows, validate
+from shared.bodies import parse_json
+from shared.errors import RequestRefused
+from shared.events import MAX_ROW_FAULTS
+from shared.pins import MAX_RELATED_TERMS
+from tests.property.documents import good_rows, json_documents, json_imports, mutated, values, wrong_rows
+from tests.property.profiles import examples
+from tests.property.refusals import check
+
+REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
+"""Every code that docs/api.md has for a document that is wrong as a whole."""
+EXACT = 2**53
+"""Beyond it a number may become the nearest float: no field of a row is a number."""
+
+
+def is_exact(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(map(is_exact, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or abs(value) < EXACT
+
+
+@examples(100)
+@given(values.filter(is_exact), st.booleans(), st.sampled_from([None, 2, "\t"]))
+def test_what_any_program_wrote_is_read_back(value: Any, ascii_only: bool, indent: int | str | None) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    assert parse_json(text.encode(errors="surrogatepass") if ascii_only else _escaped(text)) == value
+
+
+def _escaped(text: str) -> bytes:
+    """Lone surrogates can't be written as themselves."""
+    return "".join(f"\\u{ord(sign):04x}" if 0xD800 <= ord(sign) < 0xE000 else sign for sign in text).encode()
+
+
+def read_or_refused(data: bytes) -> None:
+    """What every document must be: rows, each valid or failed, or a refusal that there is a code for."""
+    try:
+        rows = require_rows(parse_json(data))
+    except RequestRefused as refusal:
+        check(refusal, REFUSALS)
+        return
+    for strict in (False, True):
+        parsed = validate(rows, strict=strict)
+        numbers = [row.row_number for row in parsed.valid] + [result.row_number for result in parsed.failed]
+        assert sorted(numbers) == list(range(1, len(rows) + 1))
+        for result in parsed.failed:
+            assert result.error_message
+            assert 1 <= len(result.errors or []) <= MAX_ROW_FAULTS
+            assert result.model_dump_json().encode()
+            assert "\0" not in result.model_dump_json().replace("\\u0000", "\0")
+
+
+@examples(150)
+@given(json_documents | mutated(json_documents) | mutated(json_imports) | st.binary(max_size=60))
+@example(b"")
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(b"[" * 100_000 + b"]" * 100_000)
+@example(b"[" + b"9" * 1_000_000 + b"]")
+@example(b'[{"title":' + b"1" * 5000 + b"}]")
+@example(b'[{"title": "\\ud800", "title": "\\ud800\\udc00", "idempotency_key": "\\u0000"}]')
+@example(b'[{"related_terms": "' + b"," * 1_000_000 + b'"}]')
+@example(b'[{"' + b'a":1,"' * 200_000 + b'b":1}]')
+@example(b"\xef\xbb\xbf[{}]")
+def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
+    read_or_refused(data)
+
+
+@examples(100)
+@given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=5))
+def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
+    together = validate(rows)
+    alone = [validate([row]) for row in rows]
+    assert [row.pin for row in together.valid] == [row.pin for one in alone for row in one.valid]
+    assert [result.errors for result in together.failed] == [result.errors for one in alone for result in one.failed]
+    assert all(len(row.pin.related_terms or []) <= MAX_RELATED_TERMS for row in together.valid)
+
+
+@examples(100)
+@given(good_rows())
+def test_most_rows_that_look_good_are(row: dict[str, Any]) -> None:
+    """Or the properties above would say nothing of valid rows. What is refused is a URL, or a time near the ends of the calendar."""
+    failed = validate([row]).failed
+    assert {fault.field for result in failed for fault in result.errors or []} <= {
+        "image_url",
+        "link_url",
+        "cover_image_url",
+        "run_at",
+    }

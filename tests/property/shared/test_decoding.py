@@ -1,0 +1,147 @@
+"""Events: whatever stands on a topic, a consumer takes it or gives it up; nothing else ever comes out of `decode`."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from services.ingest.config import IngestSettings
+from services.ingest.consumers import ImportRequestsHandler
+from services.publisher.consumers import RowsHandler
+from services.publisher.settlement import Settler
+from services.status.consumers import FoldHandler
+from shared.access.directories import WorkspaceDirectory
+from shared.cloudevents import EventType, headers
+from shared.decoding import UNDECODABLE, quick_decoder
+from shared.events import RowAccepted, RowsSettled
+from shared.messaging.consumer import Batch
+from shared.messaging.dead_letters import DeadLetter, to_record
+from shared.sweeper import Sweeper
+from shared.topics import LARGEST_RECORD, TopicName
+from tests.factories import created, failed, import_accepted, row_accepted, rows_settled
+from tests.fakes import MemorySender
+from tests.property.documents import json_documents, mutated
+from tests.property.profiles import examples
+from tests.property.records import NAMES, received
+
+JOB = import_accepted()
+DEEP = b'{"of_a_newer_version":' + b"[" * 100_000
+MODELS: dict[TopicName, type[BaseModel]] = {TopicName.ROWS: RowAccepted, TopicName.OUTCOMES: RowsSettled}
+QUICK = {RowAccepted: quick_decoder(RowAccepted), RowsSettled: quick_decoder(RowsSettled)}
+
+events = st.sampled_from(
+    [
+        JOB.model_dump_json().encode(),
+        row_accepted(run_at="2031-01-01T00:00:00+02:00", related_terms=["a"], dominant_color="#FFFFFF").model_dump_json().encode(),
+        rows_settled(JOB, created(1), failed(2)).model_dump_json().encode(),
+        json.dumps({"request_id": "r", "workspace_id": str(JOB.workspace_id), "rows": [{}]}).encode(),
+    ]
+)
+_names = st.sampled_from([*RowAccepted.model_fields, *RowsSettled.model_fields, "type", "total_rows", "request_id", "newer"])
+
+
+@st.composite
+def altered(draw: st.DrawFn) -> bytes:
+    """An event with another value in one place, still JSON."""
+    document: dict[str, Any] = json.loads(draw(events))
+    value = json.loads(draw(json_documents))
+    place = draw(st.sampled_from([document, *(one for one in document.values() if isinstance(one, dict))]))
+    place[draw(st.sampled_from(sorted(place)) | _names)] = value
+    return json.dumps(document).encode()
+
+
+hostile = altered() | mutated(events) | mutated(altered()) | st.binary(max_size=60)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    names = getattr(type(value), "model_fields", None) or getattr(value, "__struct_fields__", ())
+    return {name: plain(getattr(value, name)) for name in names} if names else value
+
+
+@examples(200)
+@given(st.sampled_from(list(QUICK)), hostile)
+@example(RowAccepted, DEEP)
+@example(RowsSettled, DEEP)
+def test_what_the_quick_decoder_takes_the_model_takes_and_what_it_refuses_it_refuses_properly(model: type[BaseModel], value: bytes) -> None:
+    try:
+        taken = QUICK[model](value)
+    except UNDECODABLE:
+        return
+    assert plain(taken) == plain(model.model_validate_json(value))
+
+
+async def _nothing() -> int:
+    return 0
+
+
+def handlers() -> dict[TopicName, Any]:
+    """Every consumer, by what it reads. Decoding needs nothing of what they work with."""
+    status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
+    requests = ImportRequestsHandler(cast("Any", None), cast("WorkspaceDirectory", None), cast("Any", None), IngestSettings())
+    return {
+        TopicName.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
+        TopicName.IMPORTS: status,
+        TopicName.OUTCOMES: status,
+        TopicName.IMPORT_REQUESTS: requests,
+    }
+
+
+HANDLERS = handlers()
+_headers = st.lists(
+    st.tuples(st.sampled_from(["ce_type", "ce_id", "pinflow-replay-count", ""]) | st.text(max_size=4), st.binary(max_size=20))
+    | st.just(("ce_type", EventType.IMPORT_REQUESTED.encode())),
+    max_size=3,
+)
+
+
+def decoded(topic: TopicName, batch: Batch) -> list[DeadLetter]:
+    good, letters = HANDLERS[topic].decode(batch)
+    assert len(good) + len(letters) == len(batch)
+    return list(letters)
+
+
+@examples(150)
+@given(st.sampled_from(list(HANDLERS)), st.lists(hostile | st.none(), min_size=1, max_size=3), _headers)
+@example(TopicName.ROWS, [DEEP, None], [])
+@example(TopicName.OUTCOMES, [DEEP], [])
+@example(TopicName.IMPORTS, [DEEP], [])
+def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_be_sent(
+    topic: TopicName, values: list[bytes | None], about: list[tuple[str, bytes]]
+) -> None:
+    for letter in decoded(topic, [received(topic, value, headers=about) for value in values]):
+        record = to_record(letter, service="test")
+        assert record.value == (letter.record.value or b"")
+        assert len(record.value) < LARGEST_RECORD
+        assert all(name.encode() is not None and isinstance(value, bytes) for name, value in record.headers)
+
+
+@examples(100)
+@given(st.lists(hostile, min_size=1, max_size=4))
+def test_invariant_8_one_record_says_nothing_of_another(values: list[bytes]) -> None:
+    for topic in (TopicName.ROWS, TopicName.OUTCOMES, TopicName.IMPORTS):
+        batch = [received(topic, value) for value in values]
+        together = {id(letter.record) for letter in decoded(topic, batch)}
+        assert together == {id(record) for record in batch if decoded(topic, [record])}
+
+
+@examples(60)
+@given(st.text(min_size=1, max_size=40), st.datetimes(timezones=st.timezones()), st.sampled_from(EventType))
+def test_headers_of_a_cloud_event_can_be_read_back(event_id: str, time: datetime, kind: EventType) -> None:
+    if not _in_utc(time):
+        return
+    about = {name: value.decode() for name, value in headers(kind, event_id=event_id, source="/x", time=time)}
+    assert (about["ce_id"], about["ce_type"], about["ce_specversion"]) == (event_id, kind, "1.0")
+    assert datetime.fromisoformat(about["ce_time"]) == time
+
+
+def _in_utc(time: datetime) -> bool:
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True

@@ -1,0 +1,224 @@
+"""The fold on the real Postgres against a model: imports and outcomes in any order, cut and repeated in any way, two at once."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule, run_state_machine_as_test
+from sqlalchemy import text
+
+from services.status.consumers import FoldHandler
+from services.status.folding import Foldable
+from services.status.repository import JobStore
+from shared.database import Database, Row
+from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.sweeper import Sweeper
+from shared.topics import TopicName
+from tests.factories import NOON, import_accepted
+from tests.property.conftest import Run
+from tests.property.ids import Ids
+from tests.property.profiles import examples
+from tests.property.records import NAMES, received
+from tests.property.status.jobs import Import, Job
+
+KEPT = text("select job_id, row_number, idempotency_key from status.row_results where job_id = any(:ids)")
+
+
+class Status:
+    """The service without Kafka."""
+
+    def __init__(self, pool: Database) -> None:
+        self.store = JobStore(pool)
+        self._pool = pool
+        self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+
+    async def fold(self, *batches: Sequence[Foldable | bytes]) -> list[bytes | None]:
+        """Each batch by a consumer of its own, all at the same time. Returns what became dead letters."""
+        letters = await asyncio.gather(*(self._fold(batch) for batch in batches))
+        return [letter for some in letters for letter in some]
+
+    async def _fold(self, batch: Sequence[Foldable | bytes]) -> list[bytes | None]:
+        decoded, poison = self._handler.decode([_received(event) for event in batch])
+        return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison)]]
+
+    async def kept(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
+        rows: dict[UUID, list[Row]] = {job_id: [] for job_id in ids}
+        for row in await self._pool.all(KEPT.bindparams(ids=list(ids))):
+            rows[row["job_id"]].append(row)
+        return rows
+
+    async def listed(self, workspace_id: UUID) -> list[UUID]:
+        rows, total = await self.store.list_jobs(workspace_id, limit=200, offset=0, status=None, source_type=None)
+        assert total == len(rows)
+        return [row["job_id"] for row in rows]
+
+    async def announced(self, ids: set[UUID]) -> list[UUID]:
+        """Those of `ids` that a sweep announces; it announces whatever else has ended too."""
+        told: list[UUID] = []
+
+        async def deliver(jobs: Sequence[Row]) -> None:
+            told.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
+
+        while await self.store.announce(200, deliver):
+            pass
+        return told
+
+
+async def _nothing() -> int:
+    return 0
+
+
+def _received(event: Foldable | bytes) -> Any:
+    topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
+    return received(topic, event if isinstance(event, bytes) else event.model_dump_json().encode())
+
+
+class Folding(RuleBasedStateMachine):
+    """`log` has all that was ever produced; a fold takes any of it, in any order, again and again."""
+
+    jobs: Bundle[ImportAccepted] = Bundle("jobs")
+
+    def __init__(self, status: Status, run: Run) -> None:
+        super().__init__()
+        self._status = status
+        self._run = run
+        self._ids = Ids()
+        self._workspaces = [self._ids.new(), self._ids.new()]
+        self._log: list[Foldable | bytes] = []
+        self._model: dict[UUID, Job] = {}
+        self._later: dict[int, Import] = {}
+        self._announced: set[UUID] = set()
+
+    def _produce(self, event: Foldable) -> None:
+        self._log.append(event)
+        self._model.setdefault(event.job_id, Job(event.job_id))
+
+    @rule(target=jobs, workspace=st.integers(0, 1), total=st.integers(1, 4), count=st.integers(1, 2))
+    def accept(self, workspace: int, total: int, count: int) -> Any:
+        made = [
+            import_accepted(job_id=self._ids.new(), workspace_id=self._workspaces[workspace], total_rows=total, source_filename="a.csv")
+            for _ in range(count)
+        ]
+        for job in made:
+            self._produce(job)
+        return multiple(*made)
+
+    @rule(workspace=st.integers(0, 1))
+    def reject(self, workspace: int) -> None:
+        about = {"error_code": "too_many_rows", "error_message": "501 rows", "request_id": "r"}
+        self._produce(ImportRejected(job_id=self._ids.new(), workspace_id=self._workspaces[workspace], accepted_at=NOON, **about))
+
+    @rule(job=jobs)
+    def reject_what_was_accepted(self, job: ImportAccepted) -> None:
+        """Ingest committed and crashed; a newer version of it, with stricter rules, took the request up again."""
+        event = ImportRejected(
+            job_id=job.job_id, workspace_id=job.workspace_id, accepted_at=NOON, error_code="invalid_payload", error_message="stricter"
+        )
+        self._later[id(event)] = job
+        self._produce(event)
+
+    @rule(job=jobs, rows=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5), stray=st.booleans())
+    def settle(self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool) -> None:
+        """Results that may contradict others, and themselves; a stray record names the wrong workspace."""
+        workspace_id = job.workspace_id
+        if stray:
+            (workspace_id,) = set(self._workspaces) - {workspace_id}
+        results = [self._result(number, status) for number, status in rows if number <= job.total_rows]
+        self._produce(RowsSettled(job_id=job.job_id, workspace_id=workspace_id, results=results))
+
+    @rule(value=st.sampled_from([b"", b"{}", b"\xff", b"null"]))
+    def garble(self, value: bytes) -> None:
+        self._log.append(value)
+
+    @rule(job=jobs)
+    def settle_what_can_not_be_stored(self, job: ImportAccepted) -> None:
+        result = self._result(1, RowStatus.CREATED).model_copy(update={"error_message": "a\0b"})
+        event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[result])
+        self._log.append(event.model_dump_json().encode())
+
+    def _result(self, number: int, status: RowStatus) -> RowResult:
+        """With a key by which it is known again."""
+        fault = Fault(code="c", field=None, message="m") if status is RowStatus.FAILED else None
+        return RowResult(
+            row_number=number,
+            status=status,
+            pin_id=self._ids.new() if status is not RowStatus.FAILED else None,
+            idempotency_key=str(self._ids.new()),
+            payload_matches=True if status is RowStatus.EXISTING else None,
+            error_code="c" if fault else None,
+            error_message="m" if fault else None,
+            errors=[fault] if fault else None,
+        )
+
+    @rule(job=jobs)
+    def settle_more_rows_than_there_are(self, job: ImportAccepted) -> None:
+        """Once its import is known; what is believed before could only be guessed."""
+        if self._model[job.job_id].known is not None:
+            results = [self._result(number, RowStatus.FAILED) for number in range(5, 6 + job.total_rows)]
+            event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
+            self._log.append(event.model_dump_json().encode())
+
+    def _batch(self, data: st.DataObject) -> list[Foldable | bytes]:
+        chosen = data.draw(st.lists(st.integers(0, len(self._log) - 1), max_size=12)) if self._log else []
+        batch: list[Foldable | bytes] = []
+        for position in chosen:
+            event = self._log[position]
+            # One partition, in order: what came later of a job's import is never seen alone
+            if id(event) in self._later and self._model[self._later[id(event)].job_id].known is None:
+                batch.append(self._later[id(event)])
+            batch.append(event)
+        return batch
+
+    @rule(data=st.data(), at_once=st.integers(1, 2))
+    def fold(self, data: st.DataObject, at_once: int) -> None:
+        self._fold(*(self._batch(data) for _ in range(at_once)))
+
+    @rule()
+    def fold_everything(self) -> None:
+        self._fold(self._log)
+
+    def _fold(self, *batches: list[Foldable | bytes]) -> None:
+        """Two at once are of different partitions: never the imports of one job in both."""
+        letters = self._run(self._status.fold(*batches))
+        events = [event for batch in batches for event in batch]
+        assert sorted(letters) == sorted(event for event in events if isinstance(event, bytes))
+        for event in events:
+            if not isinstance(event, bytes):
+                self._model[event.job_id].offer(event)
+        self._check()
+
+    def _check(self) -> None:
+        kept = self._run(self._status.kept(list(self._model)))
+        for job in self._model.values():
+            job.resolve(kept[job.id])
+            imported = job.known or next(iter(job.imports), None)
+            for workspace_id in self._workspaces:
+                row = self._run(self._status.store.job(workspace_id, job.id))
+                if imported is not None and imported.workspace_id == workspace_id:
+                    assert row is not None
+                    job.check(row)
+                else:
+                    assert row is None
+        for workspace_id in self._workspaces:
+            own = {job.id for job in self._model.values() if job.known is not None and job.known.workspace_id == workspace_id}
+            assert set(self._run(self._status.listed(workspace_id))) == own
+
+    @rule()
+    def announce(self) -> None:
+        ended = {job.id for job in self._model.values() if job.completed_at is not None}
+        assert sorted(self._run(self._status.announced(set(self._model)))) == sorted(ended - self._announced)
+        self._announced = ended
+
+
+@pytest.mark.timeout(900)  # a failure is made small first
+def test_invariants_4_5_and_10_a_job_is_what_its_events_say_however_they_come(pool: Database, run: Run) -> None:
+    status = Status(pool)
+
+    class Here(Folding):
+        def __init__(self) -> None:
+            super().__init__(status, run)
+
+    run_state_machine_as_test(Here, settings=examples(25))

@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 from shared.errors import ErrorCode
 from shared.events import MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
 
+MAX_KEY = 255
 MAX_RELATED_TERMS = 50
 MAX_URL = 2048
 LONGEST_REMEMBERED_URL = 256
@@ -113,7 +114,7 @@ def _short_repr() -> reprlib.Repr:
 
 _SHORT = _short_repr()
 
-Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255), AfterValidator(_refuse_blank)]
+Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_KEY), AfterValidator(_refuse_blank)]
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
 WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url)]
 Terms = Annotated[

@@ -9,9 +9,8 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
-from shared.pins import PinSubmission, StrictPinSubmission, faults_of, first_fault, printable
+from shared.pins import MAX_KEY, PinSubmission, StrictPinSubmission, faults_of, first_fault, printable
 
-MAX_KEY = 255
 MOST_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
 
 # The first fault ends it: the rows are gone through again one by one, and each row's faults collected then

@@ -13,8 +13,9 @@ from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
 from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
-from shared.events import MAX_REJECTED_VALUE, PinFailed, PinPublished, RowStatus
+from shared.events import PinFailed, PinPublished, RowStatus
 from shared.messaging.records import Record
+from shared.pins import MAX_KEY, printable
 
 SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}
@@ -137,12 +138,12 @@ def _failed(outcome: Failed) -> dict[str, Any]:
     fault: dict[str, Any] = {"code": code, "message": message}
     if outcome.row is not None:
         content = outcome.row.row
-        result["idempotency_key"] = content.idempotency_key
+        result["idempotency_key"] = printable(content.idempotency_key, MAX_KEY)  # nobody has stored it: it may hold what Postgres can't
         if name := FIELDS.get(code):
             fault |= {
                 "field": name,
                 "message": message.removeprefix(f"{name}: "),
-                "value": str(getattr(content, name))[:MAX_REJECTED_VALUE],
+                "value": printable(str(getattr(content, name))),
             }
     result["errors"] = [fault]
     return result

@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from services.publisher.announcements import outcome_records
 from services.publisher.identity import pin_id_of, schedule_id_of
 from services.publisher.repository import PinStore
 from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, result_ids
 from services.publisher.settlement import Settlement, Settler
 from shared.access.directories import BoardDirectory
 from shared.database import Database
-from shared.events import RowAccepted
+from shared.events import RowAccepted, RowsSettled
 from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 
@@ -227,6 +228,17 @@ async def test_a_board_that_no_database_can_hold_fails_its_row_alone(settler: Pa
     impossible = row.model_copy(update={"row": row.row.model_copy(update={"board_id": "a\0b"})})
     settlement = await settler.settle([impossible, row_of(workspace)])
     assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "failed"]
+
+
+async def test_invariant_8_a_failure_of_a_row_that_no_database_can_hold_can_be_stored_by_status(
+    settler: Partition, workspace: Workspace
+) -> None:
+    """Or its job would never end: status would give up the record that says so."""
+    row = row_of(workspace, board_id="gone")
+    impossible = row.model_copy(update={"row": row.row.model_copy(update={"idempotency_key": "a\0b"})})
+    (record,) = outcome_records((await settler.settle([impossible])).outcomes)
+    (result,) = RowsSettled.model_validate_json(record.value).results
+    assert (result.error_code, result.idempotency_key) == ("board_not_found", "a\ufffdb")
 
 
 async def test_a_collision_of_ids_does_not_go_unseen(settler: Partition, workspace: Workspace, database: Database) -> None:

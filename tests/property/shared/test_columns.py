@@ -1,6 +1,6 @@
 """Columns: any value comes back from Postgres as it was, or is refused; never another, never a fault of ours."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared.columns import columns, names, unnest
 from shared.database import Database, Refused
 from tests.property.conftest import Run
+from tests.property.documents import offsets
 from tests.property.profiles import examples
 
 TABLE = (
@@ -24,7 +25,7 @@ STATEMENT = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({n
 _times = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis adds the zones
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001
-    timezones=st.timezones() | st.just(UTC),
+    timezones=offsets,
 )
 _kinds = {
     "uuid": st.uuids(),

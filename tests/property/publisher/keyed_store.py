@@ -1,0 +1,120 @@
+"""What the keyed store must hold and tell: the pure model of the publisher."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from services.publisher.identity import pin_id_of, schedule_id_of
+from shared.events import RowAccepted
+
+
+class RowName(NamedTuple):
+    job_id: UUID
+    row_number: int
+
+
+class Key(NamedTuple):
+    workspace_id: UUID
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A row on its way. `readable` and `storable` are False for what a broken producer wrote; it can still be named.
+
+    Postgres sees, and refuses, only what passed the checks.
+    """
+
+    event: RowAccepted
+    value: bytes
+    readable: bool = True
+    storable: bool = True
+
+    @property
+    def name(self) -> RowName:
+        return RowName(self.event.job_id, self.event.row_number)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.event.workspace_id, self.event.row.idempotency_key)
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        run_at = self.event.row.run_at
+        return run_at if run_at is not None and run_at > self.event.accepted_at else None
+
+
+class Pin(NamedTuple):
+    """`origin` is None for a pin of a direct call."""
+
+    origin: RowName | None
+    fingerprint: UUID
+    run_at: datetime | None
+    state: str
+
+
+class Told(NamedTuple):
+    """What a row's result says."""
+
+    status: str
+    pin_id: UUID | None = None
+    schedule_id: UUID | None = None
+    payload_matches: bool | None = None
+    error_code: str | None = None
+
+
+def in_order(rows: Sequence[Sent]) -> list[Sent]:
+    """Earliest job first, rows in order; what can't be read is given up after all others."""
+    return sorted(rows, key=lambda one: (not one.readable, one.event.accepted_at, one.event.job_id.int, one.event.row_number))
+
+
+@dataclass(slots=True)
+class KeyedStore:
+    pins: dict[Key, Pin] = field(default_factory=dict)
+    failures: dict[RowName, str] = field(default_factory=dict)
+
+    def settle(self, rows: Sequence[Sent], refused: Mapping[RowName, str]) -> dict[RowName, Told]:
+        """One row after the other, as if each were a batch: however they are cut, the outcomes are the same.
+
+        `refused` has the rows that the checks would refuse now.
+        """
+        for row in in_order(rows):
+            self._enter(row, refused.get(row.name))
+        return {row.name: self.tell(row) for row in rows}
+
+    def _enter(self, row: Sent, refusal: str | None) -> None:
+        if row.name in self.failures:
+            return
+        if not row.readable or (refusal is None and not row.storable):
+            self.failures[row.name] = "internal_error"
+        elif row.key not in self.pins:
+            if refusal is not None:
+                self.failures[row.name] = refusal
+            else:
+                self.pins[row.key] = new_pin(row)
+
+    def enter_directly(self, key: Key, fingerprint: UUID) -> None:
+        self.pins[key] = Pin(None, fingerprint, None, "published")
+
+    def tell(self, row: Sent) -> Told:
+        """What a settled row reports, from what is held alone."""
+        if code := self.failures.get(row.name):
+            return Told("failed", error_code=code)
+        pin, pin_id = self.pins[row.key], pin_id_of(*row.key)
+        if pin.origin == row.name:
+            return Told("created", None, schedule_id_of(pin_id)) if pin.run_at else Told("created", pin_id)
+        shown = pin_id if pin.state == "published" else None
+        schedule_id = schedule_id_of(pin_id) if pin.run_at else None
+        return Told("existing", shown, schedule_id, pin.fingerprint == row.event.fingerprint)
+
+    def run_due(self, now: datetime, refused: Mapping[Key, str]) -> None:
+        for key, pin in self.pins.items():
+            if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now:
+                self.pins[key] = pin._replace(state="failed" if key in refused else "published")
+
+
+def new_pin(row: Sent) -> Pin:
+    run_at = row.scheduled_for
+    return Pin(row.name, row.event.fingerprint, run_at, "scheduled" if run_at else "published")

@@ -1,0 +1,115 @@
+"""The publisher without Kafka: its handler, its direct calls and its scheduler, on the real Postgres."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+
+from services.publisher.consumers import RowsHandler
+from services.publisher.pins import Pins
+from services.publisher.repository import PinStore
+from services.publisher.scheduler import Scheduler
+from services.publisher.settlement import Settler
+from shared.access.directories import BoardDirectory
+from shared.access.repository import AccessRepository
+from shared.database import Database
+from shared.errors import RequestRefused
+from shared.events import RowsSettled
+from shared.messaging.records import Record
+from shared.topics import TopicName
+from tests.fakes import MemorySender
+from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
+from tests.property.records import NAMES, received
+
+PINS = text("""
+    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state
+    from publisher.pins where workspace_id = any(:ids)
+""")
+FAILURES = text("select job_id, row_number, error_code from publisher.row_failures where job_id = any(:ids)")
+OUTBOX = text("select event_type, event_id from publisher.outbox where key = any(:ids) order by 2")
+REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
+
+
+class Answer(NamedTuple):
+    """What a batch led to."""
+
+    told: dict[RowName, Told]
+    letters: list[bytes | None]
+    announced: list[tuple[UUID, str]]
+    """Pin and kind of event, in order."""
+
+
+class Publisher:
+    def __init__(self, pool: Database) -> None:
+        self._pool = pool
+        self._store = PinStore(pool)
+        self.access = AccessRepository(pool)
+
+    async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
+        """One batch, as a process that has just started would: it knows no board yet."""
+        sender = MemorySender()
+        handler = RowsHandler(Settler(self._store, BoardDirectory(self.access)), sender, NAMES)
+        records = [received(TopicName.ROWS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch]
+        decoded, poison = handler.decode(records)
+        letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison)]]
+        return Answer(_told(_sent(sender, TopicName.OUTCOMES)), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)))
+
+    async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
+        """`made`, `replayed`, or the code of the refusal."""
+        try:
+            _, made = await Pins(self._store, BoardDirectory(self.access)).publish(workspace_id, document)
+        except RequestRefused as refusal:
+            return str(refusal.code)
+        return "made" if made else "replayed"
+
+    async def run_due(self) -> None:
+        scheduler = Scheduler(self._store, self.access, 100)
+        while await scheduler.sweep():
+            pass
+
+    async def revoke(self, account_id: UUID) -> None:
+        async with self._pool.transaction() as connection:
+            await connection.execute(REVOKE, {"id": account_id})
+
+    async def pins(self, workspaces: Sequence[UUID]) -> dict[Key, Pin]:
+        return {
+            Key(row["workspace_id"], row["idempotency_key"]): Pin(
+                RowName(row["origin_job_id"], row["origin_row"]) if row["origin_job_id"] else None,
+                row["fingerprint"],
+                row["run_at"],
+                row["state"],
+            )
+            for row in await self._pool.all(PINS.bindparams(ids=list(workspaces)))
+        }
+
+    async def failures(self, jobs: Sequence[UUID]) -> dict[RowName, str]:
+        rows = await self._pool.all(FAILURES.bindparams(ids=list(jobs)))
+        return {RowName(row["job_id"], row["row_number"]): row["error_code"] for row in rows}
+
+    async def outbox(self, workspaces: Sequence[UUID]) -> list[str]:
+        """The ids of the events that wait, one for each time that they were written."""
+        rows = await self._pool.all(OUTBOX.bindparams(ids=[str(one) for one in workspaces]))
+        return [row["event_id"] for row in rows]
+
+
+def _sent(sender: MemorySender, topic: TopicName) -> list[Record]:
+    return [record for partition in sender.topics.get(NAMES[topic], []) for record in partition]
+
+
+def _told(records: Sequence[Record]) -> dict[RowName, Told]:
+    told: dict[RowName, Told] = {}
+    for record in records:
+        assert b"\\u0000" not in record.value, "status could not store it"
+        event = RowsSettled.model_validate_json(record.value)
+        numbers = [result.row_number for result in event.results]
+        assert numbers == sorted(numbers)
+        for result in event.results:
+            said = Told(result.status.value, result.pin_id, result.schedule_id, result.payload_matches, result.error_code)
+            assert told.setdefault(RowName(event.job_id, result.row_number), said) == said
+    return told
+
+
+def _announced(records: Sequence[Record]) -> list[tuple[UUID, str]]:
+    return [(UUID(orjson.loads(record.value)["pin_id"]), dict(record.headers)["ce_type"].decode()) for record in records]

@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test check audit bench chaos format schemas lock
+.PHONY: help demo up down status clean test check audit bench chaos fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ check: $(READY) ## Formatting, lint, types, layers: what CI runs before the test
 
 audit: $(READY) $(AUDIT)/.ready ## Secrets in the repository; known vulnerabilities of the dependencies (needs PyPI's JSON API or OSV)
 	@$(BIN)/python -m deploy.audit $(AUDIT)/bin
+
+fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS=… for pytest)
+	@$(BIN)/python -m tests.property --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ARGS),-- $(ARGS))
 
 bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis.statistics import collector, describe_statistics
@@ -19,9 +20,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     told: list[str] = []
     started = time.monotonic()
     # Of a state machine hypothesis' own plugin knows nothing: pytest sees a function that runs one
-    with collector.with_value(  # type: ignore[arg-type]  # typed as if it could only hold None
-        lambda statistics: told.append(describe_statistics(statistics))
-    ):
+    note: Any = lambda statistics: told.append(describe_statistics(statistics))  # noqa: E731 - typed as if it could only be None
+    with collector.with_value(note):
         try:
             return (yield)
         finally:

@@ -271,4 +271,4 @@ def test_invariants_3_4_6_and_7_the_store_is_what_its_rows_say_however_they_come
         def __init__(self) -> None:
             super().__init__(publisher, run)
 
-    run_state_machine_as_test(Here, settings=examples(25))
+    run_state_machine_as_test(Here, settings=examples(20))

@@ -116,7 +116,9 @@ class Machinery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(broker.stop() for broker in self._brokers))
+        for failed in await asyncio.gather(*(broker.stop() for broker in self._brokers), return_exceptions=True):
+            if failed is not None:  # a client that has died raises what it died of; the rest is stopped all the same
+                log.warning("stop_failed", error=repr(failed))
         if self._joining:
             await asyncio.gather(*(leave_group(self._settings, one.group, one.group_instance_id) for one in self._consumers))
         for part in reversed(self._running_parts):

@@ -1,11 +1,28 @@
 """Where this run's servers listen. Runs that go on side by side on one machine look for their ports in different places."""
 
+import fcntl
 import os
+import tempfile
+from pathlib import Path
 
-BLOCKS = 40
-BLOCK_SIZE = 550
-"""Forty of these end below Linux' ephemeral ports, which begin at 32768."""
-_FIRST = 10_000 + os.getpid() % BLOCKS * BLOCK_SIZE
+FROM, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
+"""All of these end below Linux' ephemeral ports, which begin at 32768."""
+
+
+def _claim() -> int:
+    """The first port of a block that no other run has; ours until this process ends, so that a killed server finds its port free again."""
+    for block in range(BLOCKS):
+        lock = os.open(Path(tempfile.gettempdir(), f"pinflow-tests-{block}.lock"), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the open file: it is never closed
+        except OSError:
+            os.close(lock)
+        else:
+            return FROM + block * BLOCK_SIZE
+    raise AssertionError(f"{BLOCKS} runs at once on one machine")
+
+
+_FIRST = _claim()
 
 KAFKA = _FIRST
 POSTGRES = _FIRST + 100

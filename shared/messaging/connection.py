@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -67,3 +68,13 @@ def _security(settings: KafkaSettings) -> BaseSecurity | None:
 def unavailable(error: KafkaError) -> BrokerUnavailable | None:
     """What a Kafka error means for the caller: the broker is away, or (None) something is wrong that waiting won't mend."""
     return BrokerUnavailable(repr(error)) if error.retriable else None
+
+
+def is_dead(client: AIOKafkaClient | None) -> bool:
+    """Whether this client will never again learn where a partition or a coordinator is.
+
+    aiokafka 0.14 looks for metadata in a task that any error it does not foresee ends for good, and silently: a write to a connection
+    that was just closed, for which uvloop raises RuntimeError. Whoever waits for metadata then waits for ever (found by make chaos).
+    """
+    looking = getattr(client, "_sync_task", None)
+    return looking is not None and looking.done()

@@ -20,9 +20,9 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from shared import metrics
-from shared.errors import Unavailable
+from shared.errors import BrokerUnavailable, Unavailable
 from shared.messaging.admin import require_topics
-from shared.messaging.connection import unavailable
+from shared.messaging.connection import is_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
@@ -40,7 +40,10 @@ SESSION_TIMEOUT_MS = 30_000
 REVOCATION_TIMEOUT_SECONDS = 25.0
 """How long a rebalance waits for the batch in flight. Below the rebalance timeout, or the member is thrown out."""
 STALLED_AFTER_SECONDS = 30.0
+COMMIT_SECONDS = 20.0
 WATCH_SECONDS = 10.0
+PULSE_SECONDS = 1.0
+"""How often it is looked whether the client lives; WATCH_SECONDS, whether anything moves."""
 MOST_SILENCES = 3
 """A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 DECODED_AT_ONCE = 1024 * 1024
@@ -102,6 +105,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reason = ""
         self._attempt = 0
         self._poison_in_a_row = 0
+        self._commits_unanswered = 0
         self._halted = False
         self._oldest: float | None = None
         self._ready_since: float | None = None
@@ -214,12 +218,17 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _commit(self) -> None:
         try:
-            await self._subscriber.consumer.commit()
+            async with asyncio.timeout(COMMIT_SECONDS):  # aiokafka would try for ever
+                await self._subscriber.consumer.commit()
+        except TimeoutError as error:
+            self._commits_unanswered += 1
+            raise BrokerUnavailable(f"no answer to the commit within {COMMIT_SECONDS:g} s") from error
         except (CommitFailedError, IllegalStateError) as error:
             # The partitions have gone to another member, which gets the batch again: it is idempotent
             log.warning("commit_refused", consumer=self.title, error=repr(error))
         except KafkaError as error:
             raise unavailable(error) or error from error
+        self._commits_unanswered = 0
 
     async def _put_back(self, records: Batch, error: Exception) -> None:
         metrics.BATCH_RETRIES.labels(self.name).inc()
@@ -277,14 +286,21 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
         self._unready_since = time.time()
         silent = 0
-        while not self._lost.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await self._lost.wait()
+        while not await self._is_lost_within(WATCH_SECONDS):
             silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
             if silent >= MOST_SILENCES:
                 self._give_up_this_process("nothing comes although Kafka answers")
         raise ConsumerLost(f"{self.title}: {self._reason}")
+
+    async def _is_lost_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._lost.is_set() and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(seconds, PULSE_SECONDS)):
+                    await self._lost.wait()
+            if is_dead(getattr(self._subscriber.consumer, "_client", None)):
+                self._give_up_this_process("its Kafka client has died")
+        return self._lost.is_set()
 
     def _give_up_this_process(self, reason: str) -> None:
         self._reason = reason
@@ -294,7 +310,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _stands_still(self) -> bool:
         # Without partitions there is nothing to poll: only how long that has been so counts
         moved_at = self._unready_since if self._ready_since is None else max(self._ready_since, self.progress.last_poll())
-        return self._idle.is_set() and time.time() - moved_at > STALLED_AFTER_SECONDS
+        return self._commits_unanswered > 0 or (self._idle.is_set() and time.time() - moved_at > STALLED_AFTER_SECONDS)
 
     async def _kafka_answers(self) -> bool:
         try:

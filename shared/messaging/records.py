@@ -11,15 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
 from shared.errors import BrokerUnavailable
-from shared.messaging.connection import REQUEST_TIMEOUT_MS, client_options, unavailable
+from shared.messaging.connection import REQUEST_TIMEOUT_MS, client_options, is_dead, unavailable
 from shared.settings import KafkaSettings
 from shared.topics import LARGEST_RECORD
+
+log = structlog.get_logger()
 
 MAX_BATCH_BYTES = 900 * 1024
 """Below the topics' limit of 1 MiB a batch. Much less, and an import goes out in twenty round trips."""
@@ -71,9 +74,9 @@ async def append_records(
 
 
 async def discard(producer: AIOKafkaProducer) -> None:
-    """Throw a transactional producer away without waiting for anything it still wants to send."""
+    """Throw a producer away without waiting for anything it still wants to send."""
     # stop() would first wait for the broker to take what was given up; so its sender is stopped before
-    with contextlib.suppress(KafkaError, OSError):
+    with contextlib.suppress(Exception):  # one that has died raises here what it died of
         if producer._sender is not None:  # noqa: SLF001
             await producer._sender.close()  # noqa: SLF001
         await producer.client.close()
@@ -87,30 +90,35 @@ class RecordProducer:
         self._settings = settings
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
+        self._making = asyncio.Lock()
 
     async def start(self) -> None:
-        self._producer = AIOKafkaProducer(  # here, as it wants a running event loop
+        """Raises KafkaError while Kafka is away."""
+        producer = AIOKafkaProducer(  # here, as it wants a running event loop
             **client_options(self._settings, client_id=self._client_id),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=LARGEST_RECORD,
         )
-        await self._producer.start()
+        try:
+            await producer.start()
+        except BaseException:
+            await discard(producer)
+            raise
+        self._producer = producer
 
     async def stop(self) -> None:
         if self._producer is not None:
-            await self._producer.stop()
+            await (discard(self._producer) if self._is_dead else self._producer.stop())
 
     def trouble(self) -> str | None:
         return "producer: not connected" if self._producer is None else None
 
     async def send(self, topic: str, records: Sequence[Record]) -> None:
         """Records with one key keep their order, unless a retry repeats some. Raises BrokerUnavailable."""
-        producer = self._producer
-        if producer is None:
-            raise BrokerUnavailable("not connected to Kafka yet")
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                producer = await self._working()
                 partitions = await partition_count(producer, topic)
                 futures = [
                     future
@@ -123,7 +131,25 @@ class RecordProducer:
         except KafkaError as error:
             if passing := unavailable(error):
                 raise passing from error
+            if self._is_dead:
+                raise BrokerUnavailable(repr(error)) from error
             raise
+
+    async def _working(self) -> AIOKafkaProducer:
+        """The producer, or another in place of one that died."""
+        async with self._making:
+            if self._producer is not None and self._is_dead:
+                log.error("producer_died", client_id=self._client_id)
+                await discard(self._producer)
+                self._producer = None
+            if self._producer is None:
+                await self.start()
+            return self._producer
+
+    @property
+    def _is_dead(self) -> bool:
+        producer = self._producer
+        return producer is not None and (is_dead(producer.client) or producer._sender.sender_task.done())  # noqa: SLF001
 
 
 def _by_partition(records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from deploy.administration import NewWorkspace
 from shared.cloudevents import EventType, headers
+from shared.messaging.records import discard
 from shared.topics import LARGEST_REQUEST, TopicName, TopicNames
 from tests.acceptance.rows import rows_for
 from tests.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
@@ -54,11 +55,10 @@ class Clients:
             clients: list[Coroutine[Any, Any, None]] = []
             for number, workspace in enumerate(self._workspaces):
                 asks = await stack.enter_async_context(asker(self._base_url, workspace, self._history))
-                producer = await stack.enter_async_context(_producer(self._kafka))
                 for place, channel in enumerate(IMPORTERS):
                     rng = random.Random(f"{self._history.seed}/{number}/{place}")
                     if channel is Channel.TOPIC:
-                        clients.append(self._ask_by_topic(number, producer, rng))
+                        clients.append(self._ask_by_topic(number, rng))
                     else:
                         clients.append(self._ask_by_http(number, channel, asks, rng))
                 clients.append(self._publish(number, asks, random.Random(f"{self._history.seed}/{number}/pins")))
@@ -83,21 +83,27 @@ class Clients:
                 follower.add_done_callback(self._followers.discard)
             await self._pause(rng)
 
-    async def _ask_by_topic(self, workspace: int, producer: AIOKafkaProducer, rng: random.Random) -> None:
-        """Sometimes twice; sometimes another body under the same request id, which becomes a dead letter."""
-        key = str(self._workspaces[workspace].id)
+    async def _ask_by_topic(self, workspace: int, rng: random.Random) -> None:
         while not self._stopping.is_set():
-            submission, documents = self._new_import(workspace, Channel.TOPIC, rng)
-            self._history.submissions.append(submission)
-            request = {"request_id": submission.marker, "workspace_id": key, "source": submission.marker, "rows": documents}
-            if await self._produce(producer, key, request):
-                submission.told = Told.DONE
-            if rng.random() < SENT_TWICE and await self._produce(producer, key, request):
-                submission.told = Told.DONE
-            if submission.told is Told.DONE and rng.random() < REUSED:
-                other = {**request, "rows": documents[:1], "source": "another body"}
-                self._history.reused_requests += await self._produce(producer, key, other)
-            await self._pause(rng)
+            with suppress(KafkaError):  # a producer that has failed counts wrongly from then on: another takes its place
+                async with _producer(self._kafka) as producer:
+                    while not self._stopping.is_set():
+                        await self._request_by_topic(workspace, producer, rng)
+                        await self._pause(rng)
+
+    async def _request_by_topic(self, workspace: int, producer: AIOKafkaProducer, rng: random.Random) -> None:
+        """Sometimes twice; sometimes another body under the same request id, which becomes a dead letter. Raises KafkaError."""
+        key = str(self._workspaces[workspace].id)
+        submission, documents = self._new_import(workspace, Channel.TOPIC, rng)
+        self._history.submissions.append(submission)
+        request = {"request_id": submission.marker, "workspace_id": key, "source": submission.marker, "rows": documents}
+        await self._produce(producer, key, request)
+        submission.told = Told.DONE
+        if rng.random() < SENT_TWICE:
+            await self._produce(producer, key, request)
+        if rng.random() < REUSED:
+            await self._produce(producer, key, {**request, "rows": documents[:1], "source": "another body"})
+            self._history.reused_requests += 1
 
     async def _publish(self, workspace: int, asks: Asker, rng: random.Random) -> None:
         while not self._stopping.is_set():
@@ -135,13 +141,9 @@ class Clients:
         epoch = len(self._history.submissions) // KEYS_CHANGE_EVERY
         return f"shared-{self._history.seed}-{epoch}-{rng.randrange(SHARED_KEYS)}"
 
-    async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> bool:
+    async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> None:
         about = headers(EventType.IMPORT_REQUESTED, event_id=str(uuid4()), source="/chaos", time=datetime.now(UTC))
-        try:
-            await producer.send_and_wait(self._topic, orjson.dumps(request), key=key.encode(), headers=about)
-        except KafkaError:
-            return False
-        return True
+        await producer.send_and_wait(self._topic, orjson.dumps(request), key=key.encode(), headers=about)
 
     async def _pause(self, rng: random.Random) -> None:
         try:
@@ -153,11 +155,10 @@ class Clients:
 
 @asynccontextmanager
 async def _producer(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
-    timeout = REQUEST_SECONDS * 1000
-    options = {"bootstrap_servers": kafka, "acks": "all", "enable_idempotence": True}
-    producer = AIOKafkaProducer(**options, max_request_size=LARGEST_REQUEST, request_timeout_ms=timeout)
-    await producer.start()
+    options = {"bootstrap_servers": kafka, "acks": "all", "enable_idempotence": True, "request_timeout_ms": REQUEST_SECONDS * 1000}
+    producer = AIOKafkaProducer(**options, max_request_size=LARGEST_REQUEST)
     try:
+        await producer.start()
         yield producer
     finally:
-        await producer.stop()
+        await discard(producer)

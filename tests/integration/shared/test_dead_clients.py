@@ -1,0 +1,109 @@
+"""aiokafka's background tasks can die without a word: what is left of the client must be noticed, not waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+
+from shared.messaging import consumer as consuming_module
+from shared.messaging.consumer import BatchConsumer, ConsumerLost
+from shared.messaging.records import Record, RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.consuming import Handler, consuming, of, produce, some
+from tests.kafka import records_of
+from tests.waiting import eventually
+
+
+async def kill_metadata_task(client: AIOKafkaClient) -> None:
+    """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
+
+    async def closed(*_: Any) -> bool:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    client._metadata_update = closed
+    client.force_metadata_update()
+    await asyncio.wait([client._sync_task])
+
+
+@pytest.fixture
+async def own(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
+    """A producer that a test may break."""
+    producer = RecordProducer(settings, client_id="test-to-break")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+async def written(settings: ServiceSettings) -> list[bytes]:
+    return [record.value or b"" for record in await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.ROWS)]
+
+
+async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_once(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
+    async with consuming(settings, producer, Handler(), name="dead-client") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        client = consumer._subscriber.consumer._client
+        await kill_metadata_task(client)
+        with pytest.raises(ConsumerLost, match="client has died"):
+            async with asyncio.timeout(consuming_module.WATCH_SECONDS):
+                await consumer.watch()
+        assert (consumer.trouble() or "").startswith("lost")
+        client._sync_task = None  # closing it would raise what it died of
+
+
+async def test_invariant_9_a_producer_that_has_died_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
+    assert own._producer is not None
+    await kill_metadata_task(own._producer.client)
+    await own.send(TopicNames(settings.topic_prefix)[TopicName.ROWS], [Record(b"k", b"after-metadata")])
+    own._producer._sender.sender_task.cancel()
+    await asyncio.wait([own._producer._sender.sender_task])
+    await own.send(TopicNames(settings.topic_prefix)[TopicName.ROWS], [Record(b"k", b"after-sender")])
+    assert {b"after-metadata", b"after-sender"} <= set(await written(settings))
+
+
+@asynccontextmanager
+async def unanswered_commits(consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setattr(consuming_module, "COMMIT_SECONDS", 0.3)
+    real = consumer._subscriber.consumer.commit
+    consumer._subscriber.consumer.commit = asyncio.Event().wait
+    yield
+    consumer._subscriber.consumer.commit = real
+
+
+async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batch_done_again(
+    settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, values = Handler(), some("silent-commit")
+    async with consuming(settings, producer, handler, name="silent-commit") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        async with unanswered_commits(consumer, monkeypatch):
+            await produce(producer, settings, values)
+            await eventually(lambda: len(of("silent-commit", handler.done)) > len(values))
+            assert consumer.trouble()
+        await eventually(lambda: consumer.trouble() is None)
+
+
+async def test_a_consumer_whose_commits_nobody_answers_although_kafka_does_is_lost(
+    settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.1)
+    async with consuming(settings, producer, Handler(), name="deaf") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        async with unanswered_commits(consumer, monkeypatch):
+            await produce(producer, settings, some("deaf"))
+            with pytest.raises(ConsumerLost, match="Kafka answers"):
+                async with asyncio.timeout(20):
+                    await consumer.watch()
+
+
+async def test_a_producer_that_has_died_can_be_stopped(settings: ServiceSettings) -> None:
+    producer = RecordProducer(settings, client_id="test-dies")
+    await producer.start()
+    assert producer._producer is not None
+    await kill_metadata_task(producer._producer.client)
+    await producer.stop()

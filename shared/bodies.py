@@ -1,42 +1,98 @@
 """Reading what a client sends: never more than the limit, and JSON as strict as the contract says."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 import orjson
 from fastapi import Request
 
-from shared.errors import ErrorCode, RequestRefused
+from shared.errors import RETRY_AFTER, ErrorCode, RequestRefused
+from shared.room import NoRoom, Room
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 """What is read, and thrown away, of a body that is too large. As much as the gateway lets through."""
+SMALL = 256 * 1024
+"""Bytes of a body that is charged for as it comes. 500 usual rows are 160 kB."""
+PATIENCE_SECONDS = 2.0
+"""How long a body waits for room. A full one is worked off in about 0.2 s."""
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
     """Raises RequestRefused (415). A request without one is taken at its word: it is parsed, and refused if it isn't what it should be."""
     given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
     if given not in accepted:
-        message = f"Send {' or '.join(accepted)}, not {given or 'nothing'}."
-        raise RequestRefused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        raise _unsupported(f"Send {' or '.join(accepted)}, not {given or 'nothing'}.")
+    # Never decompressed: a few kilobytes can become gigabytes
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise _unsupported("Send the body as it is: no Content-Encoding is supported.")
 
 
-async def read_limited(request: Request, limit_bytes: int) -> bytes:
-    """The whole body, never more than the limit in memory. Raises RequestRefused (413) for a larger one."""
-    chunks = request.stream()
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit_bytes:
-        await _discard(chunks)
-        raise _too_large(limit_bytes)
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > limit_bytes:
-            body.clear()
-            await _discard(chunks)
-            raise _too_large(limit_bytes)
-    return bytes(body)
+class Bodies:
+    """How a service reads bodies: up to a size, in a time, and no more of them at once than its memory allows.
+
+    A body is charged for as it comes, up to SMALL, which is more than 500 usual rows. What is larger waits for room for all the rest of
+    it before it is read on. So a client that sends slowly holds only what it has sent, and one that is let go on always can.
+    """
+
+    def __init__(self, *, limit_bytes: int, seconds: float, at_once_bytes: int) -> None:
+        """`at_once_bytes`: of all bodies together, half of it for first parts; at least twice `limit_bytes`."""
+        self._limit_bytes = limit_bytes
+        self._seconds = seconds
+        self._first_parts = Room(at_once_bytes // 2, PATIENCE_SECONDS)
+        self._rests = Room(at_once_bytes // 2, PATIENCE_SECONDS)
+
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, never more than the limit in memory; its room is held until the block ends.
+
+        Raises RequestRefused: 413 for a larger one, 408 for a slow one, 503 when too much is being read.
+        """
+        held: list[tuple[Room, int]] = []
+        try:
+            yield await self._read(request, held)
+        finally:
+            for room, size in held:
+                room.give_back(size)
+
+    async def _read(self, request: Request, held: list[tuple[Room, int]]) -> bytes:
+        chunks = request.stream()
+        announced = request.headers.get("content-length", "")
+        expected = int(announced) if announced.isdigit() else self._limit_bytes
+        too_large = expected > self._limit_bytes
+        try:
+            async with asyncio.timeout(self._seconds):
+                if not too_large and (body := await self._collect(chunks, expected, held)) is not None:
+                    return bytes(body)
+                too_large = True
+                await _discard(chunks)
+        except TimeoutError:
+            if not too_large:
+                raise _too_slow(self._seconds) from None
+        except NoRoom:
+            raise _too_busy() from None
+        raise _too_large(self._limit_bytes)
+
+    async def _collect(self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[tuple[Room, int]]) -> bytearray | None:
+        """None when it is more than the limit."""
+        body = bytearray()
+        paid = 0
+        async for chunk in chunks:
+            size = len(body) + len(chunk)
+            if size > self._limit_bytes:
+                return None
+            if size > paid:
+                small = size <= SMALL
+                room, more = (self._first_parts, len(chunk)) if small else (self._rests, max(expected, size) - paid)
+                await room.take(more)
+                held.append((room, more))
+                paid += more
+            body += chunk
+        return body
 
 
 async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
@@ -46,6 +102,20 @@ async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
         seen += len(chunk)
         if seen > MAX_DISCARDED_BYTES:
             return
+
+
+def _unsupported(message: str) -> RequestRefused:
+    return RequestRefused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
+def _too_slow(seconds: float) -> RequestRefused:
+    message = f"The body did not arrive within {seconds:g} seconds."
+    return RequestRefused(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"})
+
+
+def _too_busy() -> RequestRefused:
+    message = "Too many large requests are being read right now; nothing was accepted, try again."
+    return RequestRefused(ErrorCode.TOO_BUSY, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER)
 
 
 def _too_large(limit_bytes: int) -> RequestRefused:
@@ -60,6 +130,7 @@ def parse_json(body: bytes) -> Any:
 
     orjson refuses a document with a lone surrogate in any string; the contract fails only its row. So what orjson refuses is
     given to the standard library, whose verdict counts; NaN and Infinity, which it would take, are no JSON.
+    Of equal names in one object the last counts, to both.
     """
     try:
         return orjson.loads(body)
@@ -79,9 +150,15 @@ def _parse_slowly(body: bytes) -> Any:
         raise RequestRefused(ErrorCode.INVALID_JSON, message, offset=error.start) from None
     except RecursionError:
         raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
-    except ValueError as error:  # a number of more digits than Python converts, NaN, Infinity
+    except _NoJsonValue as error:
         raise RequestRefused(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
+    except ValueError:  # Python's own words for it tell the reader to change a setting of Python's
+        raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits.") from None
+
+
+class _NoJsonValue(ValueError):
+    pass
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise _NoJsonValue(f"{name} is no JSON value")

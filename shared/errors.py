@@ -16,6 +16,9 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
+RETRY_AFTER = {"Retry-After": "1"}
+"""Of a 503: what is in the way will have passed by then, or the next answer says so again."""
+
 
 class ErrorCode(StrEnum):
     """Every code that an answer, a row result or a dead letter can carry."""
@@ -35,6 +38,10 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INVALID_MULTIPART = "invalid_multipart"
     MISSING_FILE = "missing_file"
+    INVALID_REQUEST = "invalid_request"
+    """Said by the gateway: what follows the header is no body."""
+    REQUEST_TIMEOUT = "request_timeout"
+    TOO_BUSY = "too_busy"
     UNAUTHORIZED = "unauthorized"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     """Of keys that were not good, from one address."""

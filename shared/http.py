@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from importlib.metadata import version
@@ -17,21 +17,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import metrics
-from shared.errors import BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused, not_found
+from shared.errors import RETRY_AFTER, BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused, not_found
 from shared.health import Health, is_ready
 
 log = structlog.get_logger()
 
 VERSION = version("pinflow")
-RETRY_AFTER = {"Retry-After": "1"}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499
 """Not sent to anyone: what nginx made the habit of logging for a client that went away before its answer."""
 QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
+UNLIMITED_PATHS = {*QUIET_ROUTES, "/internal/readyz"}
 
 
 class ErrorDetail(BaseModel, extra="allow"):
@@ -53,9 +54,17 @@ def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 """Of every endpoint that wants a key."""
 
+UNREADABLE = refusals(
+    HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+)
+"""Of every endpoint that reads a body."""
 
-def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health) -> FastAPI:
-    """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints; routers are the caller's."""
+
+def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health, concurrency: int) -> FastAPI:
+    """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints; routers are the caller's.
+
+    `concurrency`: requests in work at once; more are answered 503.
+    """
     api = FastAPI(
         title=f"Pinflow {service}",
         summary=summary,
@@ -64,6 +73,7 @@ def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the address it redirects to is made of whatever the client sent as Host
         responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     api.state.health = health
@@ -72,7 +82,8 @@ def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health
     api.add_exception_handler(BrokerUnavailable, _broker_unavailable)
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http_error)
-    api.add_middleware(RequestContext, service=service)
+    api.add_middleware(ConcurrencyLimit, most=concurrency)
+    api.add_middleware(RequestContext, service=service)  # the outermost
     return api
 
 
@@ -156,6 +167,32 @@ def _route_of(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "unmatched")
 
 
+class ConcurrencyLimit:
+    """Answers 503 when `most` requests are in work, so that no flood takes a process's memory; its supervisor is always answered.
+
+    uvicorn's own limit counts idle connections too, and answers without a code.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._in_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
+            await self._app(scope, receive, send)
+        elif self._in_work >= self._most:
+            await _answer(_unavailable(ErrorCode.TOO_BUSY, "Too many requests are in work; nothing was accepted, try again."))(
+                scope, receive, send
+            )
+        else:
+            self._in_work += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._in_work -= 1
+
+
 def _given_request_id(scope: Scope) -> str | None:
     """The caller's X-Request-ID, if it is fit for a log and a header."""
     value = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
@@ -209,10 +246,20 @@ async def _invalid(_request: Request, error: Any) -> JSONResponse:
     return _answer(RequestRefused(code, message, errors=faults))
 
 
-async def _http_error(_request: Request, error: Any) -> JSONResponse:
+async def _http_error(request: Request, error: Any) -> JSONResponse:
     codes = {
         HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "There is nothing at this address."),
         HTTPStatus.METHOD_NOT_ALLOWED: (ErrorCode.METHOD_NOT_ALLOWED, "This address does not take that method."),
     }
     code, message = codes.get(error.status_code, (ErrorCode.INVALID_PAYLOAD, str(error.detail)))
-    return _answer(RequestRefused(code, message, HTTPStatus(error.status_code), headers=error.headers))
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(sorted(_methods(request)))}
+    return _answer(RequestRefused(code, message, HTTPStatus(error.status_code), headers=headers))
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """All that this address takes. Starlette names those of the first route that fits, and FastAPI makes each method a route."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.router.routes):
+            yield method

@@ -22,6 +22,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError, Url
@@ -112,16 +113,36 @@ def _short_repr() -> reprlib.Repr:
     return short
 
 
+def _present(name: str) -> dict[str, Any]:
+    """What a schema says of a field that is there and not null."""
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 _SHORT = _short_repr()
 
-Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_KEY), AfterValidator(_refuse_blank)]
+# What validators check beyond pydantic's own constraints, as far as a schema can say it
+_ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+_NOT_BLANK = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
+_URL = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
+_COLOR = Field(json_schema_extra={"pattern": r"^\s*#?[0-9A-Fa-f]{6}\s*$"})
+_LIST_OR_TEXT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string", "maxLength": 100, "pattern": r"^[^\x00]*$"}, "maxItems": MAX_RELATED_TERMS},
+        {"type": "string", "description": "The same, separated by commas.", "pattern": r"^[^\x00]*$"},
+        {"type": "null"},
+    ]
+}
+
+_EXACTLY_ONE_IMAGE: dict[str, Any] = {"oneOf": [_present("image_url"), _present("asset_id")]}
+_AT_MOST_ONE_COVER: dict[str, Any] = {"not": {"allOf": [_present("cover_image_url"), _present("cover_image_asset_id")]}}
+
+Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_KEY), AfterValidator(_refuse_blank), _NOT_BLANK]
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
-WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url)]
+WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url), _URL]
 Terms = Annotated[
     list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
     AfterValidator(_without_blanks),
     BeforeValidator(_split),
-    Field(json_schema_extra={"maxItems": MAX_RELATED_TERMS}),
 ]
 
 
@@ -131,21 +152,21 @@ class PinSubmission(BaseModel):
     Lengths are characters. Strings are kept as sent, but for surrounding white space in keys and ids; `run_at` becomes UTC.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"allOf": [_EXACTLY_ONE_IMAGE, _AT_MOST_ONE_COVER]})
 
     account_id: Identifier
     board_id: Key
-    title: Annotated[str, StringConstraints(max_length=100), AfterValidator(_refuse_blank)]
+    title: Annotated[str, StringConstraints(max_length=100), AfterValidator(_refuse_blank), _NOT_BLANK]
     idempotency_key: Key
-    description: Annotated[str, StringConstraints(max_length=800)] | None = None
-    alt_text: Annotated[str, StringConstraints(max_length=500)] | None = None
+    description: Annotated[str, StringConstraints(max_length=800), _ANY_TEXT] | None = None
+    alt_text: Annotated[str, StringConstraints(max_length=500), _ANY_TEXT] | None = None
     link_url: WebUrl | None = None
     image_url: WebUrl | None = None
     asset_id: Identifier | None = None
     cover_image_url: WebUrl | None = None
     cover_image_asset_id: Identifier | None = None
-    related_terms: Terms | None = None
-    dominant_color: Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color)] | None = None
+    related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
+    dominant_color: Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color), _COLOR] | None = None
     run_at: Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)] | None = None
 
     @model_validator(mode="wrap")

@@ -98,6 +98,11 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     base_url: str = "http://127.0.0.1:8080"
     """The gateway's address, as clients see it."""
 
+    http_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Requests in work at once; more are answered 503. Waiting for a body, or for a job's end, is work."""
+    body_seconds: Annotated[float, Field(gt=0, le=300)] = 20
+    """How long a body may take to arrive. Below the gateway's read_body, or a slow client gets the gateway's bare answer."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

@@ -4,15 +4,11 @@ The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_
 roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise the local stack's servers are started, without Docker.
 """
 
-import asyncio
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
-from shared.messaging.admin import create_topics, delete_topics
-from shared.settings import KafkaSettings
-from tests.infrastructure import Servers, fresh_database, servers
+from tests.infrastructure import Servers, fresh_database, fresh_topics, servers
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +26,8 @@ def kafka(stack: Servers) -> str:
 @pytest.fixture(scope="module")
 def topic_prefix(kafka: str) -> Iterator[str]:
     """A prefix under which all topics have been made, empty."""
-    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
-    asyncio.run(create_topics(settings))
-    yield settings.topic_prefix
-    asyncio.run(delete_topics(settings))
+    with fresh_topics(kafka) as prefix:
+        yield prefix
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from deploy.local.ports import choose
 from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from shared.messaging.admin import create_topics, delete_topics
+from shared.settings import KafkaSettings
 from tests import ports
 from tests.processes import RunningProgram
 
@@ -118,6 +120,15 @@ def _postgres_container() -> Iterator[str]:
 
     with PostgresContainer("postgres:18", username="pinflow", dbname="pinflow") as postgres:
         yield postgres.get_connection_url(driver=None)
+
+
+@contextmanager
+def fresh_topics(kafka: str) -> Iterator[str]:
+    """A prefix under which all topics have been made, empty."""
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
+    asyncio.run(create_topics(settings))
+    yield settings.topic_prefix
+    asyncio.run(delete_topics(settings))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from services.ingest.transactions import TransactionPool
 from shared.access.authentication import Authenticator
 from shared.access.directories import WorkspaceDirectory
 from shared.access.repository import AccessRepository
+from shared.bodies import Bodies
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
@@ -33,12 +34,18 @@ def create_app(settings: IngestSettings) -> FastAPI:
     health = Health()
     machinery.watch_over(health)
     app = create_api(
-        "ingest", summary="Accepts imports: whole, durably, once.", lifespan=lifespan_of(machinery, database.dispose), health=health
+        "ingest",
+        summary="Accepts imports: whole, durably, once.",
+        lifespan=lifespan_of(machinery, database.dispose),
+        health=health,
+        concurrency=settings.http_concurrency,
     )
-    app.state.settings = settings
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings)
     app.state.imports = Imports(transactions)
+    app.state.bodies = Bodies(
+        limit_bytes=settings.import_body_limit, seconds=settings.body_seconds, at_once_bytes=settings.import_bodies_at_once
+    )
     app.include_router(router)
     add_process_endpoints(app)
     return app

@@ -10,6 +10,8 @@ from shared.settings import ServiceSettings
 class IngestSettings(ServiceSettings):
     import_body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 5 * 1024 * 1024
     """Bytes of one import's body."""
+    import_bodies_at_once: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 64 * 1024 * 1024
+    """Bytes of all imports' bodies that are being read or worked on. At least twice import_body_limit."""
     transactional_producers: Annotated[int, Field(ge=1, le=32)] = 6
     """Imports that can be committed at the same time. One alone waits 20 ms for each predecessor's markers; 4 to 8 are enough."""
     transaction_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 12_000
@@ -20,6 +22,14 @@ class IngestSettings(ServiceSettings):
     """A commit without an answer by then is answered `acceptance_unknown`. Not below broker_deadline_seconds."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Requests taken from the topic at once: each may be 6 MiB."""
+
+    @model_validator(mode="after")
+    def _a_body_fits_into_its_half(self) -> Self:
+        if self.import_bodies_at_once < 2 * self.import_body_limit:
+            raise ValueError(
+                f"import_bodies_at_once ({self.import_bodies_at_once}) must be at least twice import_body_limit ({self.import_body_limit})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_commit_may_take_as_long_as_its_beginning(self) -> Self:

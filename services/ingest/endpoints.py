@@ -5,20 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from services.ingest.config import IngestSettings
 from services.ingest.imports import Imports, location_of
 from services.ingest.schemas import ImportAcceptedResponse
-from services.ingest.uploads import read_upload
+from services.ingest.uploads import reading_upload
 from shared.access.dependencies import WriteAccess
-from shared.bodies import read_limited, require_content_type
+from shared.bodies import Bodies, require_content_type
 from shared.events import MAX_ROWS
-from shared.http import NO_ACCESS, refusals
+from shared.http import NO_ACCESS, UNREADABLE
 from shared.pins import PinSubmission
 
 router = APIRouter(
     prefix="/v1/pins/imports",
     tags=["imports"],
-    responses=NO_ACCESS | refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    responses=NO_ACCESS | UNREADABLE,
 )
 
 
@@ -28,42 +27,50 @@ async def _imports(request: Request) -> Imports:
     return imports
 
 
-async def _limit(request: Request) -> int:
-    settings: IngestSettings = request.app.state.settings
-    return settings.import_body_limit
+async def _bodies(request: Request) -> Bodies:
+    bodies: Bodies = request.app.state.bodies
+    return bodies
 
 
 Accepting = Annotated[Imports, Depends(_imports)]
-BodyLimit = Annotated[int, Depends(_limit)]
+ImportBodies = Annotated[Bodies, Depends(_bodies)]
 Strict = Annotated[bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")]
 
 
-def _body(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema}}}}
+def _body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}}
 
 
-_ROWS = {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": PinSubmission.model_json_schema()}
+_ANY_ROW = {"type": "object", "title": "What is wrong", "description": "Fails its row, with every fault named; never the import."}
+_ROWS = {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": {"anyOf": [PinSubmission.model_json_schema(), _ANY_ROW]}}
 _FILE = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_CSV = {"file": {"contentType": "text/csv"}}
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.ACCEPTED: {
+        "headers": {"Location": {"description": "The job.", "required": True, "schema": {"type": "string"}}},
+        "links": {"job": {"operationId": "get_import_v1_pins_imports__job_id__get", "parameters": {"job_id": "$response.body#/id"}}},
+    }
+}
 
 
-@router.post("/json", status_code=HTTPStatus.ACCEPTED, openapi_extra=_body("application/json", _ROWS))
+@router.post("/json", status_code=HTTPStatus.ACCEPTED, responses=_ACCEPTED, openapi_extra=_body("application/json", _ROWS))
 async def import_json(
-    request: Request, response: Response, who: WriteAccess, imports: Accepting, limit: BodyLimit, *, strict: Strict = False
+    request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
 ) -> ImportAcceptedResponse:
     """Accept a JSON array of rows; durable once this answers. Follow the job at `Location`."""
     require_content_type(request, "application/json")
-    body = await read_limited(request, limit)
-    accepted = await imports.accept_json(who.workspace_id, body, strict=strict)
+    async with bodies.reading(request) as body:
+        accepted = await imports.accept_json(who.workspace_id, body, strict=strict)
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 
 
-@router.post("/csv", status_code=HTTPStatus.ACCEPTED, openapi_extra=_body("multipart/form-data", _FILE))
+@router.post("/csv", status_code=HTTPStatus.ACCEPTED, responses=_ACCEPTED, openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV))
 async def import_csv(
-    request: Request, response: Response, who: WriteAccess, imports: Accepting, limit: BodyLimit, *, strict: Strict = False
+    request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
 ) -> ImportAcceptedResponse:
     """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at `Location`."""
-    upload = await read_upload(request, limit)
-    accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict)
+    async with reading_upload(request, bodies) as upload:
+        accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict)
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)

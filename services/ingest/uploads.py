@@ -1,6 +1,7 @@
 """One uploaded file out of a multipart body."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from email.message import Message
 from http import HTTPStatus
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from shared.bodies import read_limited, require_content_type
+from shared.bodies import Bodies, require_content_type
 from shared.errors import ErrorCode, RequestRefused
 
 FIELD = "file"
@@ -20,11 +21,16 @@ class Upload(NamedTuple):
     filename: str | None
 
 
-async def read_upload(request: Request, limit_bytes: int) -> Upload:
-    """The field `file`. Raises RequestRefused: 413 while reading, 400 for a broken multipart, 415, or 422 without the field."""
+@asynccontextmanager
+async def reading_upload(request: Request, bodies: Bodies) -> AsyncIterator[Upload]:
+    """The field `file`. Raises RequestRefused: what `bodies` does, 400 for a broken multipart, 415, or 422 without the field."""
     require_content_type(request, "multipart/form-data")
     boundary = _boundary(request.headers.get("content-type", ""))
-    body = await read_limited(request, limit_bytes)
+    async with bodies.reading(request) as body:
+        yield await _upload_in(request, body, boundary)
+
+
+async def _upload_in(request: Request, body: bytes, boundary: str) -> Upload:
     # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was cut off for the whole
     if f"--{boundary}--".encode() not in body:
         raise _broken("it does not end with its boundary")

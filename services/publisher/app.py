@@ -54,6 +54,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         summary="Publishes rows once, and answers for pins and schedules.",
         lifespan=lifespan_of(machinery, database.dispose),
         health=health,
+        concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings)

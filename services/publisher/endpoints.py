@@ -14,20 +14,24 @@ from services.publisher.repository import PinStore
 from services.publisher.schemas import AccountResponse, BoardResponse, PinResponse, ScheduleResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.repository import AccessRepository
-from shared.bodies import parse_json, read_limited, require_content_type
+from shared.bodies import Bodies, parse_json, require_content_type
 from shared.errors import ErrorCode, RequestRefused, not_found
-from shared.http import NO_ACCESS, refusals, uuid_or_404
+from shared.http import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
 from shared.pins import PinSubmission
 
 router = APIRouter(responses=NO_ACCESS)
 NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
+BODIES_AT_ONCE = 64 * 1024 * 1024
+"""Bytes. As many bodies at their limit as there may be requests at once."""
 
 
 class Ports:
     """What the endpoints work with; app.py puts it into app.state."""
 
     def __init__(self, settings: PublisherSettings, store: PinStore, pins: Pins, access: AccessRepository) -> None:
-        self.settings = settings
+        self.base_url = settings.base_url
+        at_once = max(BODIES_AT_ONCE, 2 * settings.pin_body_limit)
+        self.bodies = Bodies(limit_bytes=settings.pin_body_limit, seconds=settings.body_seconds, at_once_bytes=at_once)
         self.store = store
         self.pins = pins
         self.access = access
@@ -46,8 +50,12 @@ Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 FILTERS_TO_COME = {"status", "error_code", "since", "until", "q", "sort", "removed"}
 """What PinBridge's clients may ask for, and Pinflow can't answer yet."""
 
-_PIN_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": PinSubmission.model_json_schema()}}}
+_PIN = PinSubmission.model_json_schema()
+del _PIN["properties"]["run_at"]  # not looked at: a pin for a later time is a schedule
+_PIN_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _PIN}}}}
+
+_PIN_LINK: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.CREATED: {"links": {"pin": {"operationId": "get_pin_v1_pins__pin_id__get", "parameters": {"pin_id": "$response.body#/id"}}}}
 }
 
 
@@ -56,16 +64,16 @@ _PIN_BODY: dict[str, Any] = {
     status_code=HTTPStatus.CREATED,
     tags=["pins"],
     openapi_extra=_PIN_BODY,
-    responses=refusals(HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT) | _PIN_LINK,
 )
 async def create_pin(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> PinResponse:
     """Publish one pin now. The same key again answers the pin that stands, with `Idempotent-Replayed: true`."""
     require_content_type(request, "application/json")
-    document = parse_json(await read_limited(request, publisher.settings.pin_body_limit))
-    row, made = await publisher.pins.publish(who.workspace_id, document)
+    async with publisher.bodies.reading(request) as body:
+        row, made = await publisher.pins.publish(who.workspace_id, parse_json(body))
     if not made:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.of(row, publisher.settings.base_url)
+    return PinResponse.of(row, publisher.base_url)
 
 
 @router.get("/v1/pins", tags=["pins"])
@@ -88,7 +96,7 @@ async def list_pins(
         conditions.append(table.c.board_id == board_id)
     rows, total = await publisher.store.list_pins(who.workspace_id, limit=limit, offset=offset, conditions=conditions)
     response.headers["X-Total-Count"] = str(total)
-    return [PinResponse.of(row, publisher.settings.base_url) for row in rows]
+    return [PinResponse.of(row, publisher.base_url) for row in rows]
 
 
 def _refuse_filters_to_come(request: Request) -> None:
@@ -102,7 +110,7 @@ async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResp
     row = await publisher.store.pin(who.workspace_id, uuid_or_404(pin_id, "Pin"))
     if row is None:
         raise not_found("Pin")
-    return PinResponse.of(row, publisher.settings.base_url)
+    return PinResponse.of(row, publisher.base_url)
 
 
 @router.get("/v1/schedules/{schedule_id}", tags=["schedules"], responses=NOT_FOUND)

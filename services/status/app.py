@@ -43,7 +43,11 @@ def create_app(settings: StatusSettings) -> FastAPI:
     http = httpx.AsyncClient(timeout=CHECK_SECONDS, trust_env=False)
     watch_everything(health, settings, database, http)
     app = create_api(
-        "status", summary="Knows what became of every row.", lifespan=lifespan_of(machinery, http.aclose, database.dispose), health=health
+        "status",
+        summary="Knows what became of every row.",
+        lifespan=lifespan_of(machinery, http.aclose, database.dispose),
+        health=health,
+        concurrency=settings.http_concurrency,
     )
     app.state.settings = settings
     app.state.machinery = machinery

@@ -1,14 +1,16 @@
 """What every HTTP answer has in common, and what becomes of one that nobody waits for."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from fastapi import FastAPI, Request
 from prometheus_client import REGISTRY
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from shared.bodies import read_limited
+from shared.bodies import Bodies
 from shared.health import Health
 from shared.http import create_api
 
@@ -19,11 +21,13 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 def api() -> FastAPI:
-    app = create_api("testing", summary="", lifespan=lifespan, health=Health())
+    app = create_api("testing", summary="", lifespan=lifespan, health=Health(), concurrency=10)
+    bodies = Bodies(limit_bytes=100, seconds=10, at_once_bytes=1000)
 
     @app.post("/taken")
     async def take(request: Request) -> int:
-        return len(await read_limited(request, 100))
+        async with bodies.reading(request) as body:
+            return len(body)
 
     return app
 
@@ -45,3 +49,41 @@ async def test_a_client_that_goes_away_while_it_sends_is_neither_answered_nor_an
     assert [(line["event"], line["log_level"], line["status"]) for line in logs] == [("request", "info", 499)]
     labels = {"service": "testing", "method": "POST", "route": "/taken", "status": "499"}
     assert REGISTRY.get_sample_value("pinflow_http_seconds_count", labels) == 1
+
+
+async def test_more_requests_than_may_be_in_work_are_told_to_come_again() -> None:
+    app = api()
+    here, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow() -> None:
+        here.set()
+        await go_on.wait()
+
+    @app.get("/healthz")
+    async def healthz() -> str:
+        return "ok"
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pinflow.test") as client:
+        in_work = [asyncio.create_task(client.get("/slow")) for _ in range(10)]
+        await here.wait()
+        await asyncio.sleep(0)
+        refused = await client.get("/slow")
+        assert (refused.status_code, refused.json()["detail"]["code"]) == (503, "too_busy")
+        assert refused.headers["retry-after"]
+        assert (await client.get("/healthz")).status_code == 200
+        go_on.set()
+        assert {answer.status_code for answer in await asyncio.gather(*in_work)} == {200}
+        assert (await client.get("/slow")).status_code == 200
+
+
+async def test_a_405_names_all_that_the_address_takes_and_no_redirect_leads_elsewhere() -> None:
+    app = api()
+
+    @app.get("/taken")
+    async def look() -> None: ...
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://evil.example") as client:
+        refused = await client.delete("/taken")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+        assert (await client.get("/taken/")).status_code == 404

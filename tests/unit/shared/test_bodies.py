@@ -1,0 +1,100 @@
+"""What of a body is read, how much of it at once, and what is said of one that is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import pytest
+from fastapi import Request
+from starlette.types import Message
+
+from shared.bodies import SMALL, Bodies, parse_json, require_content_type
+from shared.errors import ErrorCode, RequestRefused
+
+LIMIT = 4 * SMALL
+
+
+def request(*chunks: bytes, **headers: str) -> Request:
+    """One whose body comes in these chunks, and then no further."""
+
+    async def come() -> AsyncIterator[Message]:
+        for chunk in chunks:
+            yield {"type": "http.request", "body": chunk, "more_body": True}
+
+    coming = come()
+    ends = "content-length" not in {name.replace("_", "-") for name in headers}
+
+    async def receive() -> Message:
+        message = await anext(coming, None)
+        if message is None and not ends:
+            await asyncio.Event().wait()
+        return message or {"type": "http.request", "body": b"", "more_body": False}
+
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "headers": named}, receive)
+
+
+def bodies(*, seconds: float = 10) -> Bodies:
+    return Bodies(limit_bytes=LIMIT, seconds=seconds, at_once_bytes=2 * LIMIT)
+
+
+async def refusal_of(reader: Bodies, one: Request) -> tuple[HTTPStatus, ErrorCode]:
+    with pytest.raises(RequestRefused) as refused:
+        async with reader.reading(one):
+            pass
+    return refused.value.status, refused.value.code
+
+
+async def test_a_body_up_to_the_limit_is_read_whole() -> None:
+    async with bodies().reading(request(b"x" * LIMIT)) as body:
+        assert len(body) == LIMIT
+
+
+@pytest.mark.parametrize("headers", [{}, {"content_length": str(LIMIT + 1)}])
+async def test_a_larger_one_is_refused(headers: dict[str, str]) -> None:
+    answer = await refusal_of(bodies(seconds=0.1), request(b"x" * LIMIT, b"x", **headers))
+    assert answer == (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE)
+
+
+async def test_one_that_does_not_come_is_refused() -> None:
+    answer = await refusal_of(bodies(seconds=0.05), request(b"x", content_length="2"))
+    assert answer == (HTTPStatus.REQUEST_TIMEOUT, ErrorCode.REQUEST_TIMEOUT)
+
+
+async def test_many_large_ones_wait_for_each_other_and_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.bodies.PATIENCE_SECONDS", 0.05)
+    reader = bodies()
+    large = [b"x" * SMALL] * 4
+    async with reader.reading(request(*large)):
+        assert await refusal_of(reader, request(*large)) == (HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.TOO_BUSY)
+        async with reader.reading(request(b"[]")) as small:
+            assert small == b"[]"  # what is small has room of its own
+    async with reader.reading(request(*large)):
+        pass
+
+
+async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
+    reader = bodies()
+    slow = [asyncio.create_task(refusal_of(reader, request(b"x", content_length=str(LIMIT)))) for _ in range(100)]
+    await asyncio.sleep(0.01)
+    async with reader.reading(request(b"x" * SMALL, b"x" * (LIMIT - SMALL))) as body:
+        assert len(body) == LIMIT
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "x"])
+def test_no_content_encoding_is_taken(encoding: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        require_content_type(request(content_type="application/json", content_encoding=encoding), "application/json")
+    assert refused.value.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    require_content_type(request(content_type="application/json", content_encoding="Identity"), "application/json")
+
+
+@pytest.mark.parametrize("text", [b"9" * 100_000, b"NaN", b"-Infinity", b"[" * 100_000])
+def test_what_is_said_of_a_document_says_nothing_of_python(text: bytes) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        parse_json(text)
+    assert refused.value.code == ErrorCode.INVALID_JSON
+    assert "sys." not in refused.value.message

@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test check audit bench chaos fuzz format schemas lock
+.PHONY: help demo up down status clean test hostile check audit bench chaos fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -33,6 +33,10 @@ status: $(READY) ## Show what is running
 
 test: $(READY) ## Run every test, on the real broker and database (INFRA=docker: in containers; ARGS=… for pytest)
 	@PINFLOW_TEST_INFRA=$(INFRA) $(BIN)/python -m pytest $(ARGS)
+
+hostile: $(READY) ## Hostile input, for longer than make test: EXAMPLES=… an operation, SEED=… to repeat a run
+	@seed=$(or $(SEED),$$(date +%s)); echo "  seed $$seed"; PINFLOW_HOSTILE_EXAMPLES=$(or $(EXAMPLES),300) PINFLOW_HOSTILE_SEED=$$seed \
+		$(BIN)/python -m pytest tests/acceptance/hostile -s $(ARGS)
 
 check: $(READY) ## Formatting, lint, types, layers: what CI runs before the tests
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,103 @@
+"""How hostile requests are written down: as data, from which the tests and docs/hostile-input.md are made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tests.acceptance.hostile.wire import Caller
+
+Body = bytes | Callable[[], bytes]
+"""What is large is made when it is sent."""
+
+
+class Expected(NamedTuple):
+    status: int
+    code: str | None = None
+    row: str | None = None
+    """What becomes of the first row of an import that is accepted."""
+
+    def __str__(self) -> str:
+        said = f"{self.status} `{self.code}`" if self.code else str(self.status or "connection closed")
+        return f"{said}, row {self.row}" if self.row else said
+
+
+@dataclass(frozen=True)
+class Request:
+    line: bytes
+    headers: tuple[bytes, ...]
+    body: Body = b""
+    length: bool = True
+    """Whether the right Content-Length is sent."""
+
+    @property
+    def method(self) -> str:
+        return self.line.partition(b" ")[0].decode("latin-1")
+
+    def raw(self, caller: Caller) -> bytes:
+        body = caller.fill(self.body() if callable(self.body) else self.body)
+        headers = (*self.headers, b"Content-Length: %d" % len(body)) if self.length else self.headers
+        return caller.fill(b"\r\n".join([self.line, *headers, b"", b""])) + body
+
+
+@dataclass(frozen=True)
+class Hostile:
+    name: str
+    request: Request
+    gateway: Expected
+    direct: Expected | None = None
+    """What the service answers without the gateway, where that differs."""
+    service: str = "ingest"
+
+    @property
+    def directly(self) -> Expected:
+        return self.direct or self.gateway
+
+
+HOST, KEY = b"Host: pinflow.test", b"X-API-Key: %KEY%"
+JSON, CSV, PIN = b"/v1/pins/imports/json", b"/v1/pins/imports/csv", b"/v1/pins"
+
+IMPORTED = Expected(202, row="created")
+ROW_FAILS = Expected(202, row="failed")
+NOT_JSON = Expected(422, "invalid_json")
+NO_CODING = Expected(415, "unsupported_media_type")
+NOT_HTTP = Expected(400)
+"""Said by the HTTP parser of the gateway or of the service, in plain text, before any of our code runs."""
+NOT_FOUND = Expected(404, "not_found")
+BROKEN_UPLOAD = Expected(400, "invalid_multipart")
+TOO_LARGE = Expected(413, "payload_too_large")
+
+
+def post(body: Body, *headers: bytes, to: bytes = JSON, kind: bytes = b"application/json", length: bool = True) -> Request:
+    return Request(b"POST %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: " + kind, *headers), body, length)
+
+
+def get(target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"HTTP/1.1") -> Request:
+    return Request(b"%b %b %b" % (method, target, version), headers or (HOST, KEY), length=False)
+
+
+def row(fields: bytes = b"") -> bytes:
+    """A valid row; `fields` come last, so that they win."""
+    return (
+        b'{"account_id":"%ACCOUNT%","board_id":"%BOARD%","title":"Lamp","idempotency_key":"%NONCE%","image_url":"https://a.example/x.png"'
+        + (b"," + fields if fields else b"")
+        + b"}"
+    )
+
+
+def rows(fields: bytes = b"") -> bytes:
+    return b"[" + row(fields) + b"]"
+
+
+def upload(part: Body, boundary: bytes = b"b") -> Request:
+    return post(part, to=CSV, kind=b"multipart/form-data; boundary=" + boundary)
+
+
+def file(content: bytes, name: bytes = b"a.csv") -> bytes:
+    return b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n--b--\r\n' % (name, content)
+
+
+def table(cell: bytes, column: bytes = b"description") -> bytes:
+    return b"account_id,board_id,title,idempotency_key,image_url,%b\n%%ACCOUNT%%,%%BOARD%%,Lamp,%%NONCE%%,https://a.example/x.png,%b\n" % (
+        column,
+        cell,
+    )

@@ -1,0 +1,56 @@
+"""A request hidden in another's body: gateway and services must agree on where each request ends.
+
+What the services saw is read in their logs, by the request ids; what the gateway took for a request it answered on its connection.
+"""
+
+from contextlib import suppress
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
+from tests.acceptance.hostile.wire import CLOSED, Answer, Caller, Connection
+from tests.deployment import SERVICES, Deployment
+from tests.waiting import until
+
+PATIENCE = 0.2
+"""Seconds for one answer more. The gateway closes most connections."""
+
+
+@pytest.mark.parametrize("smuggling", SMUGGLING, ids=lambda smuggling: smuggling.name)
+def test_no_hidden_request_reaches_a_service(pinflow: Deployment, caller: Caller, client: httpx.Client, smuggling: Smuggling) -> None:
+    hidden = caller.fill(HIDDEN)
+    body = smuggling.raw.partition(b"\r\n\r\n")[2].replace(b"%HIDDEN%", hidden)
+    raw = caller.fill(smuggling.raw.replace(b"%LENGTH%", b"%d" % len(body)).replace(b"%HIDDEN%", hidden))
+    with Connection(pinflow.ports["gateway"], PATIENCE) as connection:
+        answers = _answers(connection.send(raw))
+        for _ in range(3):  # whoever comes next, on the same connections to the services, gets what is theirs
+            mine = uuid4().hex
+            assert client.get("/v1/pins", headers={"X-Request-ID": mine}).headers["x-request-id"] == mine
+        if _is_seen(pinflow, caller):  # then the gateway took it for a request of its own, and answers it here
+            until(lambda: _is_among(answers, caller) or _is_among(_answers(connection), caller))
+    assert all(answer.status < 500 or answer.status == 501 for answer in answers), answers
+
+
+def _answers(connection: Connection) -> list[Answer]:
+    answers = []
+    with suppress(TimeoutError):
+        while (answer := connection.answer()).status != CLOSED:
+            answers.append(answer)
+    return answers
+
+
+def _is_among(answers: list[Answer], caller: Caller) -> bool:
+    return any(answer.headers.get("x-request-id") == f"hidden-{caller.nonce}" for answer in answers)
+
+
+def _is_seen(pinflow: Deployment, caller: Caller) -> bool:
+    return any(f'"hidden-{caller.nonce}"' in pinflow.programs[service].log.read_text() for service in SERVICES)
+
+
+def test_a_pipelined_request_is_seen(pinflow: Deployment, caller: Caller) -> None:
+    """What the others look for, so that they could find it."""
+    with Connection(pinflow.ports["gateway"]) as connection:
+        assert _is_among([connection.send(caller.fill(HIDDEN)).answer()], caller)
+    until(lambda: _is_seen(pinflow, caller))

@@ -109,8 +109,9 @@ def _unsupported(message: str) -> RequestRefused:
 
 
 def _too_slow(seconds: float) -> RequestRefused:
+    # The connection stays open, and what still comes is thrown away: closed, the answer would be lost to a gateway that is sending
     message = f"The body did not arrive within {seconds:g} seconds."
-    return RequestRefused(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"})
+    return RequestRefused(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 
 def _too_busy() -> RequestRefused:

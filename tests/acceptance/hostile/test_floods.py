@@ -118,7 +118,7 @@ def test_slow_headers_are_cut(pinflow: Deployment, warm: dict[str, int], well_me
     assert max(one.seconds for one in drippers) < GATEWAY_SECONDS["read_header"] + SLACK
 
 
-@pytest.mark.parametrize("length", [2000, 5_000_000])
+@pytest.mark.parametrize("length", [2000, 5_000_000] if LONG else [2000])
 def test_slow_bodies_are_cut(pinflow: Deployment, warm: dict[str, int], well_meaning: WellMeaning, caller: Caller, length: int) -> None:
     beginning = caller.fill(post(b"[", b"Content-Length: %d" % length, length=False).raw(caller))
     drippers = [Dripping(beginning, b" ") for _ in range(SLOW)]
@@ -188,7 +188,7 @@ def test_many_large_bodies_at_once_stay_within_memory(
     # The last two where the machine is too busy to take a gigabyte within a body's time
     assert answers.keys() <= {"accepted", "too_busy", "request_timeout", "cut"}, answers
     assert answers["accepted"], answers
-    assert grown["ingest"] < 450, grown
+    assert grown["ingest"] < 300, grown
     assert client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after")).status_code == 202
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -50,16 +49,8 @@ class Deployment:
 
 
 @contextmanager
-def deployed(
-    directory: Path,
-    *,
-    kafka: str,
-    database_url: str,
-    topic_prefix: str,
-    gateway_times: Mapping[str, str] = MappingProxyType({}),
-    **variables: str,
-) -> Iterator[Deployment]:
-    """All of it running and ready; `variables` are further settings of the services, without the prefix PINFLOW_."""
+def deployed(directory: Path, *, kafka: str, database_url: str, topic_prefix: str, **variables: str) -> Iterator[Deployment]:
+    """All of it running and ready; `variables` are further settings of the services and the gateway, without the prefix PINFLOW_."""
     ports = choose({name: SERVICES_FROM + SERVICES_APART * number for number, name in enumerate((*SERVICES, "gateway"))})
     base_url = f"http://127.0.0.1:{ports['gateway']}"
     shared = {
@@ -74,7 +65,7 @@ def deployed(
         service(name, {**shared, "PINFLOW_DATABASE_URL": with_role(database_url, f"pinflow_{name}"), "PINFLOW_PORT": str(ports[name])})
         for name in SERVICES
     ]
-    programs.append(gateway.gateway(ports["gateway"], ports, directory, **gateway_times))
+    programs.append(gateway.gateway(ports["gateway"], ports, directory, variables))
     deployment = Deployment(base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports)
     try:
         deployment.start()

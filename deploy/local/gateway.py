@@ -1,6 +1,8 @@
 """Caddy in front of the three services, with the Caddyfile that docker-compose.yml uses too."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -11,13 +13,14 @@ from deploy.local.software import caddy
 CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
 
 
-def gateway(port: int, upstreams: dict[str, int], home: Path, **times: str) -> Program:
-    """`upstreams`: the services' ports on this machine, by name. `times`: the Caddyfile's, as read_header="10s"."""
+def gateway(port: int, upstreams: dict[str, int], home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Program:
+    """`upstreams`: the services' ports on this machine, by name. `variables`: others of the
+    Caddyfile's, as gateway_read_header="10s"."""
     environment = {
         "PINFLOW_GATEWAY_PORT": str(port),
         "PINFLOW_GATEWAY_BIND": "127.0.0.1",
         **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in ("ingest", "publisher", "status")},
-        **{f"PINFLOW_GATEWAY_{name.upper()}": value for name, value in times.items()},
+        **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }

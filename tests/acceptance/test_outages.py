@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -43,7 +42,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     ):
         settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=f"t-{uuid4().hex[:8]}")
         asyncio.run(create_topics(settings))
-        names: dict[str, Any] = {"kafka": kafka.bootstrap_servers, "database_url": url, "topic_prefix": settings.topic_prefix}
+        names = {"kafka": kafka.bootstrap_servers, "database_url": url, "topic_prefix": settings.topic_prefix}
         with deployed(directory, **names, access_cache_seconds="0.5", database_timeout_seconds="3") as deployment:
             yield Installation(deployment, broker, database, new_workspace(url))
 

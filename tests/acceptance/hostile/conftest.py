@@ -33,7 +33,7 @@ def database_url(stack: Servers) -> Iterator[str]:
 def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, database_url: str) -> Iterator[Deployment]:
     """Fails at its end when a process was lost or restarted, something broke, or a client has written a line of a log."""
     directory: Path = tmp_path_factory.mktemp("hostile")
-    times = {name: f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
+    times = {f"gateway_{name}": f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
     with (
         fresh_topics(kafka) as prefix,
         deployed(
@@ -41,7 +41,7 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, database_url: 
             kafka=kafka,
             database_url=database_url,
             topic_prefix=prefix,
-            gateway_times=times,
+            **times,
             body_seconds=str(BODY_SECONDS),
         ) as deployment,
     ):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from services.ingest.parsing import require_rows, validate
 from services.ingest.tabular import parse_csv
-from services.ingest.uploads import read_upload
 from shared.bodies import parse_json
 from shared.errors import RequestRefused
 from tests.factories import submitted
@@ -19,6 +18,7 @@ from tests.property.conftest import Run
 from tests.property.documents import FIELDS
 from tests.property.ingest.test_uploads import TYPE, requested
 from tests.property.profiles import examples
+from tests.uploads import read_upload
 
 SMALL = 100_000
 """Bytes. What is quadratic takes 16 times as long for four times as much."""

@@ -6,9 +6,9 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from services.ingest.uploads import Upload, reading_upload
-from shared.bodies import Bodies
+from services.ingest.uploads import Upload
 from shared.errors import ErrorCode, RequestRefused
+from tests.uploads import read_upload
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntitle\r\n'
 
@@ -18,9 +18,7 @@ async def upload(body: bytes, content_type: str = "multipart/form-data; boundary
         return {"type": "http.request", "body": body, "more_body": False}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode("latin-1"))]}
-    bodies = Bodies(limit_bytes=10_000, seconds=10, at_once_bytes=20_000)
-    async with reading_upload(Request(scope, receive), bodies) as found:
-        return found
+    return await read_upload(Request(scope, receive), 10_000)
 
 
 @pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000])

@@ -111,10 +111,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._ready_since: float | None = None
         self._unready_since = time.time()
         self._subscriber: Any = None
-        self.progress = Progress(lambda: self._subscriber.consumer if self._subscriber else None)
+        self.progress = Progress(self._consumer)
         metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
         metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
+
+    def _consumer(self) -> AIOKafkaConsumer | None:
+        return self._subscriber.consumer if self._subscriber else None
 
     def subscribe(self, broker: KafkaBroker) -> None:
         """Delivery: at least once, committed by hand after the work, read committed, from the earliest, one static member."""
@@ -257,7 +260,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _rewind(self, records: Batch) -> None:
         # message.nack() stops at the first partition that a rebalance took, and would skip the records of the others
-        consumer: AIOKafkaConsumer = self._subscriber.consumer
+        consumer = self._consumer()
         if consumer is None:
             return
         assigned = consumer.assignment()
@@ -298,7 +301,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(seconds, PULSE_SECONDS)):
                     await self._lost.wait()
-            if is_dead(getattr(self._subscriber.consumer, "_client", None)):
+            if is_dead(getattr(self._consumer(), "_client", None)):
                 self._give_up_this_process("its Kafka client has died")
         return self._lost.is_set()
 

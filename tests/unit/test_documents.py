@@ -1,0 +1,24 @@
+"""What the documents name is there."""
+
+import re
+
+import pytest
+
+from deploy.local.layout import CHECKOUT
+
+FOLDERS = {"A": "acceptance", "I": "integration", "U": "unit"}
+NAMED = re.findall(r"`([AIU])/([\w/]+\.py)::(test_\w+)`", (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("folder", "file", "test"), NAMED)
+def test_every_test_that_the_failure_document_names_is_there(folder: str, file: str, test: str) -> None:
+    assert f"def {test}(" in (CHECKOUT / "tests" / FOLDERS[folder] / file).read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
+    lines = (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| fault")]
+    assert len(rows) > 20
+    for row in rows:
+        shown_by = row.rstrip(" |").rsplit(" | ", 1)[1]
+        assert "::test_" in shown_by or "make chaos" in shown_by or "the tests named there" in shown_by or "the same" in shown_by, row

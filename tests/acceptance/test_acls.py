@@ -1,0 +1,172 @@
+"""The rights that deploy/README.md tells operators to give in Kafka are enough for the services, on a broker that gives no others."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest
+from pydantic import SecretStr
+
+from deploy.administration import NewWorkspace
+from deploy.local.kafka import Kafka, KafkaCluster, NodePorts
+from deploy.local.layout import CHECKOUT
+from deploy.local.ports import choose
+from services.ingest.app import create_app as create_ingest
+from services.ingest.config import IngestSettings
+from services.publisher.app import create_app as create_publisher
+from services.publisher.config import PublisherSettings
+from services.status.app import create_app as create_status
+from services.status.config import StatusSettings
+from shared.messaging.admin import admin_client, create_topics
+from shared.messaging.connection import client_options
+from shared.settings import KafkaSettings
+from shared.topics import TopicName, TopicNames
+from tests import ports
+from tests.acceptance.conftest import new_workspace
+from tests.acceptance.rows import rows_for
+from tests.deployment import SERVICES
+from tests.infrastructure import QUICK_START, with_role
+from tests.kafka import records_of
+from tests.processes import RunningProgram
+from tests.services import running
+from tests.waiting import eventually
+
+PASSWORD = "for-tests-only"  # pragma: allowlist secret
+NAMES = TopicNames()
+TABLE = (CHECKOUT / "deploy/README.md").read_text(encoding="utf-8").partition("## Who may do what in Kafka")[2].partition("\n## ")[0]
+
+ALLOW, LITERAL, PREFIXED = 3, 3, 4
+TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
+OPERATIONS = {"read": 3, "write": 4, "describe": 8}
+
+
+class Rights(NamedTuple):
+    """What one row of the table gives: topics by operation; the group; the beginning of transactional ids."""
+
+    topics: dict[str, list[TopicName]]
+    group: str
+    transactional_ids: str | None
+
+
+def rights_of(service: str) -> Rights:
+    (row,) = re.findall(rf"^\| {service} \| (.*) \| (.*) \|$", TABLE, re.MULTILINE)
+    topics = {part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)] for part in row[0].split("; ")}
+    (group,) = re.findall(r"group `(.+?)`", row[1])
+    ids = re.findall(r"write and describe transactional ids `(.+?)\*`", row[1])
+    assert "Services also describe all seven topics" in TABLE
+    return Rights(topics | {"describe": list(TopicName)}, group, ids[0] if ids else None)
+
+
+@dataclass(frozen=True)
+class GuardedKafka(Kafka):
+    """A broker with a second listener, on which each service logs in under its own name and may do nothing that is not granted."""
+
+    guarded: int = 0
+
+    def properties(self) -> dict[str, str]:
+        properties = super().properties()
+        properties["listener.security.protocol.map"] += ",GUARDED:SASL_PLAINTEXT"
+        for name in ("listeners", "advertised.listeners"):
+            properties[name] += f",GUARDED://127.0.0.1:{self.guarded}"
+        users = " ".join(f'user_{name}="{PASSWORD}"' for name in SERVICES)
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return properties | {
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.guarded.plain.sasl.jaas.config": f"{module} required {users};",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
+    directory: Path = tmp_path_factory.mktemp("acls")
+    chosen = choose({"kafka": ports.KAFKA, "controller": ports.KAFKA + 20, "guarded": ports.KAFKA + 40})
+    kafka = GuardedKafka(directory, NodePorts(chosen["kafka"], chosen["controller"]), QUICK_START, guarded=chosen["guarded"])
+    program = RunningProgram(kafka.prepare(), directory)
+    program.start()
+    try:
+        program.wait_until(lambda: asyncio.run(KafkaCluster((kafka,)).is_ready()))
+        yield kafka
+    finally:
+        program.kill() if program.is_alive else None
+
+
+async def grant(settings: KafkaSettings, service: str) -> None:
+    rights = rights_of(service)
+    wanted = [(TOPIC, NAMES[topic], LITERAL, OPERATIONS[operation]) for operation, topics in rights.topics.items() for topic in topics]
+    wanted.append((GROUP, rights.group, LITERAL, OPERATIONS["read"]))
+    if rights.transactional_ids:
+        wanted += [(TRANSACTIONAL_ID, rights.transactional_ids, PREFIXED, OPERATIONS[name]) for name in ("write", "describe")]
+    async with admin_client(settings) as admin:
+        for kind, name, pattern, operation in wanted:
+            answer = await admin._send_request(CreateAclsRequest(kind, name, pattern, f"User:{service}", "*", operation, ALLOW))
+            assert [code for code, *_ in answer.creation_responses] == [0]
+
+
+class Guarded(NamedTuple):
+    workspace: NewWorkspace
+    clients: dict[str, httpx.AsyncClient]
+    settings: dict[str, dict[str, Any]]
+    """Of each service: how it reaches Kafka and Postgres."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Guarded]:
+    operator = KafkaSettings(kafka_bootstrap_servers=guarded.bootstrap_servers)
+    await create_topics(operator)
+    settings: dict[str, dict[str, Any]] = {}
+    for name in SERVICES:
+        await grant(operator, name)
+        settings[name] = {
+            "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded}",
+            "kafka_security_protocol": "SASL_PLAINTEXT",
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_sasl_username": name,
+            "kafka_sasl_password": SecretStr(PASSWORD),
+            "database_url": SecretStr(with_role(database_url, f"pinflow_{name}")),
+        }
+    apps = {
+        "ingest": create_ingest(IngestSettings(**settings["ingest"])),
+        "publisher": create_publisher(PublisherSettings(**settings["publisher"])),
+        "status": create_status(StatusSettings(**settings["status"])),
+    }
+    async with AsyncExitStack() as stack:
+        clients = {name: await stack.enter_async_context(running(app)) for name, app in apps.items()}
+        yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
+
+
+async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: GuardedKafka) -> None:
+    headers = {"X-API-Key": pinflow.workspace.api_key}
+    rows = rows_for(pinflow.workspace, 3, prefix="guarded")
+    accepted = await pinflow.clients["ingest"].post("/v1/pins/imports/json", json=[*rows, {"title": "no more"}], headers=headers)
+    assert accepted.status_code == 202, accepted.text
+    address = f"/v1/pins/imports/{accepted.json()['id']}"
+
+    async def ended() -> dict[str, Any] | None:
+        job = (await pinflow.clients["status"].get(address, headers=headers)).json()
+        return job if job.get("completed_at") else None
+
+    job = await eventually(ended, seconds=40)
+    assert (job["status"], job["created_rows"], job["failed_rows"]) == ("completed_with_errors", 3, 1)
+    await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40)
+    await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_may_write_nothing_else(pinflow: Guarded, service: str) -> None:
+    settings = KafkaSettings(**{name: value for name, value in pinflow.settings[service].items() if name != "database_url"})
+    allowed = rights_of(service).topics["write"]
+    async with AIOKafkaProducer(**client_options(settings, client_id="stranger")) as producer:
+        for topic in set(TopicName) - set(allowed):
+            with pytest.raises(TopicAuthorizationFailedError):
+                await producer.send_and_wait(NAMES[topic], b"forged", key=b"k")

@@ -3,14 +3,13 @@
 What the services saw is read in their logs, by the request ids; what the gateway took for a request it answered on its connection.
 """
 
-from contextlib import suppress
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
-from tests.acceptance.hostile.wire import CLOSED, Answer, Caller, Connection
+from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
 from tests.deployment import SERVICES, Deployment
 from tests.waiting import until
 
@@ -23,22 +22,20 @@ def test_no_hidden_request_reaches_a_service(pinflow: Deployment, caller: Caller
     hidden = caller.fill(HIDDEN)
     body = smuggling.raw.partition(b"\r\n\r\n")[2].replace(b"%HIDDEN%", hidden)
     raw = caller.fill(smuggling.raw.replace(b"%LENGTH%", b"%d" % len(body)).replace(b"%HIDDEN%", hidden))
-    with Connection(pinflow.ports["gateway"], PATIENCE) as connection:
-        answers = _answers(connection.send(raw))
+    with Connection(pinflow.ports["gateway"]) as connection:
+        received = bytearray(connection.send(raw).received(PATIENCE))
         for _ in range(3):  # whoever comes next, on the same connections to the services, gets what is theirs
             mine = uuid4().hex
             assert client.get("/v1/pins", headers={"X-Request-ID": mine}).headers["x-request-id"] == mine
         if _is_seen(pinflow, caller):  # then the gateway took it for a request of its own, and answers it here
-            until(lambda: _is_among(answers, caller) or _is_among(_answers(connection), caller))
+
+            def is_answered() -> bool:
+                received.extend(connection.received(PATIENCE))
+                return _is_among(answers_in(bytes(received)), caller)
+
+            until(is_answered)
+    answers = answers_in(bytes(received))
     assert all(answer.status < 500 or answer.status == 501 for answer in answers), answers
-
-
-def _answers(connection: Connection) -> list[Answer]:
-    answers = []
-    with suppress(TimeoutError):
-        while (answer := connection.answer()).status != CLOSED:
-            answers.append(answer)
-    return answers
 
 
 def _is_among(answers: list[Answer], caller: Caller) -> bool:

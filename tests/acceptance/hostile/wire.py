@@ -1,6 +1,7 @@
 """HTTP as no client library would write it: bytes as they are, on a socket of one's own."""
 
 import http.client
+import io
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -60,6 +61,15 @@ class Connection:
             self._socket.sendall(data)
         return self
 
+    def received(self, patience: float) -> bytes:
+        """All that comes, until nothing more has come for `patience` seconds or the connection is closed."""
+        self._socket.settimeout(patience)
+        data = bytearray()
+        with suppress(OSError):
+            while more := self._socket.recv(65536):
+                data += more
+        return bytes(data)
+
     def answer(self, method: str = "GET") -> Answer:
         """The next answer; CLOSED when there is none. Raises TimeoutError when nothing comes at all."""
         response = http.client.HTTPResponse(self._socket, method=method)
@@ -73,3 +83,25 @@ class Connection:
         with suppress(ConnectionResetError):  # what was still being sent when it was answered resets the connection
             body = response.read()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+
+
+class _Received(io.BytesIO):
+    """What came on one connection, as http.client's responses read it one after the other: each closes what it has read from."""
+
+    def makefile(self, _mode: str) -> Self:
+        return self
+
+    def close(self) -> None: ...
+
+
+def answers_in(received: bytes) -> list[Answer]:
+    """Each whole answer among these bytes."""
+    source = _Received(received)
+    answers = []
+    with suppress(http.client.HTTPException):
+        while source.tell() < len(received):
+            response = http.client.HTTPResponse(source)  # type: ignore[arg-type] # all that it asks of a socket is its file
+            response.begin()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            answers.append(Answer(response.status, headers, response.read()))
+    return answers

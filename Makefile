@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test hostile check audit bench chaos fuzz format schemas lock
+.PHONY: help demo up down status clean test hostile check audit bench flood chaos fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS
 
 bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)
+
+flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
+	@$(BIN)/python -m tests.bench --flood --seconds $(or $(SECONDS),20)
 
 chaos: $(READY) ## Break things on purpose for MINUTES=… (SEED=…, BROKERS=1 or 3); nothing may be lost or doubled
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -58,6 +58,12 @@ class Bodies:
         finally:
             for room, size in held:
                 room.give_back(size)
+
+    async def discard(self, request: Request) -> None:
+        """Of a request that is refused before its body is read: nothing of it is kept, and it takes no longer than a body may."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await _discard(request.stream())
 
     async def _read(self, request: Request, held: list[tuple[Room, int]]) -> bytes:
         chunks = request.stream()

@@ -34,12 +34,12 @@ class Refused(PinflowError):
     """Postgres would not take a value: no retry mends it. Somewhere in the batch is a record that must be given up."""
 
 
-def create_engine(settings: DatabaseSettings, *, application: str) -> AsyncEngine:
-    """An engine for one service; `application` is what pg_stat_activity shows."""
+def create_engine(settings: DatabaseSettings, *, application: str, connections: int | None = None) -> AsyncEngine:
+    """An engine for one service; `application` is what pg_stat_activity shows. `connections`: not all of the pool's, but so many."""
     url = make_url(sqlalchemy_url(settings.database_url.get_secret_value()))
     engine = create_async_engine(
         url,
-        pool_size=settings.database_pool_size,
+        pool_size=connections or settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout_seconds,
         pool_pre_ping=True,  # a pooled connection that did not survive a restart is replaced, not handed out
@@ -76,8 +76,8 @@ class Database:
         self._timeout_seconds = timeout_seconds
 
     @classmethod
-    def of(cls, settings: DatabaseSettings, *, application: str) -> "Database":
-        return cls(create_engine(settings, application=application), settings.database_timeout_seconds)
+    def of(cls, settings: DatabaseSettings, *, application: str, connections: int | None = None) -> "Database":
+        return cls(create_engine(settings, application=application, connections=connections), settings.database_timeout_seconds)
 
     @asynccontextmanager
     async def transaction(self, *, patience_seconds: float = 0) -> AsyncIterator[AsyncConnection]:

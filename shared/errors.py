@@ -7,6 +7,7 @@
     │       └── AcceptanceUnknown
     ├── Poison                 a record that can never be processed: dead letter, go on
     └── RequestRefused         a request that is answered with a code, a message and a status
+        └── Overloaded         there is no room for it now: 429; a consumer waits, which is no fault
 
 Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a consumer.
 """
@@ -53,6 +54,10 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     BROKER_UNAVAILABLE = "broker_unavailable"
     ACCEPTANCE_UNKNOWN = "acceptance_unknown"
+    TOO_MANY_UNSETTLED_ROWS = "too_many_unsettled_rows"
+    """Of this workspace."""
+    OVERLOADED = "overloaded"
+    """Pinflow as a whole has as much waiting as it may."""
     DATABASE_UNAVAILABLE = "database_unavailable"
     STATUS_BEHIND = "status_behind"
     SERVICE_UNAVAILABLE = "service_unavailable"
@@ -121,6 +126,15 @@ class RequestRefused(PinflowError):
 
     def body(self) -> dict[str, Any]:
         return {"detail": {"code": self.code, "message": self.message, **self.details}}
+
+
+class Overloaded(RequestRefused):
+    """Too much is waiting already: 429, nothing was done, and there is room in about `retry_after` seconds."""
+
+    def __init__(self, code: ErrorCode, message: str, *, retry_after: int, **details: Any) -> None:
+        status = HTTPStatus.TOO_MANY_REQUESTS
+        super().__init__(code, message, status, headers={"Retry-After": str(retry_after)}, **details)
+        self.retry_after = retry_after
 
 
 def not_found(what: str) -> RequestRefused:

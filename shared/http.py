@@ -59,6 +59,17 @@ UNREADABLE = refusals(
 )
 """Of every endpoint that reads a body."""
 
+_PAUSE = {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
+OVERLOADED: dict[int | str, dict[str, Any]] = {
+    HTTPStatus.TOO_MANY_REQUESTS: {
+        "model": ErrorResponse,
+        "description": "Too much is waiting: of this workspace (`too_many_unsettled_rows`), or of all (`overloaded`); "
+        "`limit` and `current` have the figures. Or too many wrong keys (`too_many_attempts`). Nothing was done.",
+        "headers": {"Retry-After": _PAUSE},
+    }
+}
+"""Of every endpoint that refuses what it has no room for."""
+
 
 def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health, concurrency: int) -> FastAPI:
     """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints; routers are the caller's.

@@ -4,6 +4,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ROWS_SETTLED = Counter("pinflow_rows_settled", "Rows that have their outcome, counted where it is decided.", ["service", "status"])
 IMPORTS = Counter("pinflow_imports", "Imports by what became of the request.", ["source", "outcome"])
+UNSETTLED_ROWS = Gauge(
+    "pinflow_unsettled_rows",
+    "Rows accepted and not settled, in the whole system. NaN while Kafka does not tell; each replica says the same.",
+)
+IMPORTS_REFUSED = Counter("pinflow_imports_refused", "Imports that found no room: 429, or waited for by the topic.", ["source", "reason"])
 DEAD_LETTERS = Counter("pinflow_dead_letters", "Records given up.", ["service", "topic", "code"])
 
 BATCH_RECORDS = Histogram(

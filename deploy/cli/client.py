@@ -1,4 +1,4 @@
-"""Pinflow over HTTP, as the command line uses it: waits out what passes, and never guesses what became of an import."""
+"""Pinflow over HTTP, as the command line uses it: waits out what passes (503, 429), and never guesses what became of an import."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,13 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+import typer
 
 from deploy.cli.exits import Exit, fail
 from shared.errors import ErrorCode
 
 LONGEST_PAUSE_SECONDS = 10.0
+ASK_AGAIN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
 KEY_ADVICE = " Set PINFLOW_API_KEY to a key of the workspace. Of the local stack's, after a make clean: set -a; . .pinflow/env; set +a"
@@ -18,7 +20,7 @@ AGAIN = "Run the same command again: no row is published twice. To see what was 
 
 
 class PinflowClient:
-    """`patience_seconds`: how long a 503, or a gateway that can't be reached, is waited out."""
+    """`patience_seconds`: how long a 503, a 429, or a gateway that can't be reached, is waited out."""
 
     def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
         if not base_url.startswith(("http://", "https://")):
@@ -68,7 +70,7 @@ class PinflowClient:
         """The first answer that is not `ask again`; `retried` are the failures after which asking again can do no harm."""
         deadline = time.monotonic() + self._patience_seconds
         while True:
-            pause, why = 1.0, f"Nothing answers at {self._base_url}."
+            pause, why, busy = 1.0, f"Nothing answers at {self._base_url}.", False
             try:
                 answer = attempt()
             except retried:
@@ -76,11 +78,15 @@ class PinflowClient:
             except httpx.TransportError as error:
                 fail(f"The connection was lost ({error!r}), and whether the import was accepted is not known. {AGAIN}", Exit.AWAY)
             else:
-                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
+                if answer.status_code not in ASK_AGAIN or code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
                     return answer
                 pause, why = _retry_after(answer), message_of(answer)
+                busy = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
             if time.monotonic() + pause > deadline:
-                fail(f"{why} Try again later. The local stack is started with: make up", Exit.AWAY)
+                advice = "" if busy else " The local stack is started with: make up"
+                fail(f"{why} Try again later.{advice}", Exit.AWAY)
+            if busy:
+                typer.echo(f"{why} Trying again in {pause:g} s.", err=True)
             time.sleep(pause)
 
     def _document(self, answer: httpx.Response) -> Any:

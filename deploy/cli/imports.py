@@ -23,7 +23,9 @@ imports = typer.Typer(no_args_is_help=True, help="Imports that were submitted be
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BaseUrl = Annotated[str, typer.Option(envvar="PINFLOW_BASE_URL", help="The gateway's address.")]
 ApiKey = Annotated[str, typer.Option(envvar="PINFLOW_API_KEY", help="A key of the workspace.", show_default=False)]
-Patience = Annotated[float, typer.Option("--patience", min=0, help="Seconds to wait while Pinflow answers 503 or can't be reached.")]
+Patience = Annotated[
+    float, typer.Option("--patience", min=0, help="Seconds to wait while Pinflow is busy (429), unavailable (503) or can't be reached.")
+]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 

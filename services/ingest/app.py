@@ -2,12 +2,15 @@
 
 from fastapi import FastAPI
 
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.endpoints import router
 from services.ingest.imports import Imports
 from services.ingest.repository import Ledger
 from services.ingest.transactions import TransactionPool
+from services.ingest.turns import Turns
+from services.ingest.watch import BacklogWatch
 from shared.access.authentication import Authenticator
 from shared.access.directories import WorkspaceDirectory
 from shared.access.repository import AccessRepository
@@ -25,11 +28,13 @@ def create_app(settings: IngestSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
     database = Database.of(settings, application="pinflow-ingest")
     access = AccessRepository(database)
+    admission = Admission(settings)
+    watch = BacklogWatch(settings, admission)
     transactions = TransactionPool(settings)
     producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
-    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, settings)
+    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, admission, settings)
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
-    machinery = Machinery("ingest", settings, parts=[producer, transactions], consumers=[requests])
+    machinery = Machinery("ingest", settings, parts=[producer, watch, transactions], consumers=[requests])
 
     health = Health()
     machinery.watch_over(health)
@@ -42,7 +47,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings)
-    app.state.imports = Imports(transactions)
+    app.state.imports = Imports(transactions, admission, Turns.of(settings))
     app.state.bodies = Bodies(
         limit_bytes=settings.import_body_limit, seconds=settings.body_seconds, at_once_bytes=settings.import_bodies_at_once
     )

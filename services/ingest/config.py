@@ -23,6 +23,15 @@ class IngestSettings(ServiceSettings):
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Requests taken from the topic at once: each may be 6 MiB."""
 
+    max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
+    """A workspace with so many rows accepted and not settled gets 429, of each replica. About five seconds' work of one publisher, which
+    bounds what one workspace can put before another's rows (docs/decisions/0018); several times what keeps every stage busy."""
+    max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+    """The same for all workspaces together and all replicas. A workspace that has nothing unsettled is let in up to a tenth more."""
+    max_waiting_imports: Annotated[int, Field(ge=1, le=10_000)] = 128
+    """HTTP imports that wait for their turn to be parsed and committed (as many at once as there are producers, and two more). Beyond it,
+    429 at once: they would wait in vain. Each holds its body; a workspace of which none waits is let in up to a tenth more."""
+
     @model_validator(mode="after")
     def _a_body_fits_into_its_half(self) -> Self:
         if self.import_bodies_at_once < 2 * self.import_body_limit:

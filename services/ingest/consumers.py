@@ -10,9 +10,10 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.identity import new_job_id
-from services.ingest.imports import Commits, count_accepted
+from services.ingest.imports import Commits, count_accepted, count_refused
 from services.ingest.parsing import require_rows, validate
 from services.ingest.repository import Claim, RequestKey, Standing
 from services.ingest.service import Import, Records, records_of, records_of_rejection
@@ -20,7 +21,7 @@ from shared import metrics
 from shared.access.directories import WorkspaceDirectory
 from shared.bodies import parse_json
 from shared.cloudevents import EventType
-from shared.errors import ErrorCode, Poison, RequestRefused
+from shared.errors import ErrorCode, Overloaded, Poison, RequestRefused
 from shared.events import ImportRejected, ImportRequested, SourceType
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter, history_of
@@ -30,6 +31,9 @@ from shared.validation import describe
 log = structlog.get_logger()
 
 MAX_SOURCE = 255
+ROOM_PATIENCE_SECONDS = 1.0
+"""How long a batch waits for room in one go: through some readings of the backlog, after each of which it is the first. Then the consumer
+looks whether it is to stop, and begins anew."""
 
 
 Delivery: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -48,6 +52,7 @@ class Due(NamedTuple):
 
     records: Records
     accepted: bool
+    valid_rows: int = 0
     failed_rows: int = 0
 
 
@@ -62,10 +67,13 @@ class ImportRequestsHandler:
     A request may be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered meanwhile.
     """
 
-    def __init__(self, ledger: Claims, workspaces: WorkspaceDirectory, transactions: Commits, settings: IngestSettings) -> None:
+    def __init__(
+        self, ledger: Claims, workspaces: WorkspaceDirectory, transactions: Commits, admission: Admission, settings: IngestSettings
+    ) -> None:
         self._ledger = ledger
         self._workspaces = workspaces
         self._transactions = transactions
+        self._admission = admission
         self._commits_at_once = settings.transactional_producers
         self._thread = asyncio.Lock()
 
@@ -109,7 +117,7 @@ class ImportRequestsHandler:
 
         One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
         """
-        turns = asyncio.Semaphore(self._commits_at_once)
+        turns = Turns(self._commits_at_once)
         results = await asyncio.gather(*(self._commit_one(one, standing[key], turns) for key, one in due.items()), return_exceptions=True)
         committed = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Due)}
         if committed:
@@ -120,12 +128,26 @@ class ImportRequestsHandler:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _commit_one(self, one: Delivered, standing: Standing, turns: asyncio.Semaphore) -> Due:
+    async def _commit_one(self, one: Delivered, standing: Standing, turns: "Turns") -> Due:
         async with turns:
-            async with self._thread:
-                due = await asyncio.to_thread(_prepared, one, standing)
-            await self._transactions.commit(due.records)
+            try:
+                await self._admission.wait_for_room(one.key.workspace_id, turns.deadline)
+                async with self._thread:
+                    due = await asyncio.to_thread(_prepared, one, standing)
+                with self._admission.room(one.key.workspace_id, due.valid_rows) as place:
+                    place.position = await self._transactions.commit(due.records)
+            except Overloaded as overloaded:
+                count_refused("topic", overloaded)
+                raise
             return due._replace(records={})  # megabytes, of which only the counts are still wanted
+
+
+class Turns(asyncio.Semaphore):
+    """Of one batch's commits; all of them have until `deadline` to find room."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(at_once)
+        self.deadline = asyncio.get_running_loop().time() + ROOM_PATIENCE_SECONDS
 
 
 def _require_type(record: Delivery) -> None:
@@ -188,7 +210,7 @@ def _prepared(one: Delivered, standing: Standing) -> Due:
         request_id=request.request_id,
         history=history_of(one.record.headers),
     )
-    return Due(records_of(accepted), accepted=True, failed_rows=len(rows.failed))
+    return Due(records_of(accepted), accepted=True, valid_rows=len(rows.valid), failed_rows=len(rows.failed))
 
 
 def _count(due: Due) -> None:

@@ -10,30 +10,38 @@ from services.ingest.schemas import ImportAcceptedResponse
 from services.ingest.uploads import reading_upload
 from shared.access.dependencies import WriteAccess
 from shared.bodies import Bodies, require_content_type
+from shared.errors import Overloaded
 from shared.events import MAX_ROWS
-from shared.http import NO_ACCESS, UNREADABLE
+from shared.http import NO_ACCESS, OVERLOADED, UNREADABLE
 from shared.pins import PinSubmission
 
 router = APIRouter(
     prefix="/v1/pins/imports",
     tags=["imports"],
-    responses=NO_ACCESS | UNREADABLE,
+    responses=NO_ACCESS | OVERLOADED | UNREADABLE,
 )
 
 
 # Dependencies are async: FastAPI hands any other to a thread
-async def _imports(request: Request) -> Imports:
-    imports: Imports = request.app.state.imports
-    return imports
-
-
 async def _bodies(request: Request) -> Bodies:
     bodies: Bodies = request.app.state.bodies
     return bodies
 
 
-Accepting = Annotated[Imports, Depends(_imports)]
 ImportBodies = Annotated[Bodies, Depends(_bodies)]
+
+
+async def _with_room(request: Request, who: WriteAccess, bodies: ImportBodies) -> Imports:
+    imports: Imports = request.app.state.imports
+    try:
+        imports.require_room(who.workspace_id)
+    except Overloaded:
+        await bodies.discard(request)
+        raise
+    return imports
+
+
+Accepting = Annotated[Imports, Depends(_with_room)]
 Strict = Annotated[bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")]
 
 

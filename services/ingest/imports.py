@@ -1,18 +1,23 @@
 """Accepting an import: parse, build, commit. Accepted means durable (invariant 1)."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol
 from uuid import UUID
 
+from services.ingest.admission import Admission
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import require_rows, validate
 from services.ingest.service import Import, Records, records_of
 from services.ingest.tabular import parse_csv
+from services.ingest.turns import Turns
+from services.ingest.unsettled import Position
 from shared import metrics
 from shared.bodies import parse_json
-from shared.errors import AcceptanceUnknown, ErrorCode, RequestRefused, Unavailable
+from shared.errors import AcceptanceUnknown, ErrorCode, Overloaded, RequestRefused, Unavailable
 from shared.events import SourceType
 from shared.pins import printable
 
@@ -25,32 +30,51 @@ THREADS = 2
 
 
 class Commits(Protocol):
-    async def commit(self, records: Records) -> None: ...
+    async def commit(self, records: Records, started: float | None = None, /) -> Position | None: ...
 
 
 class Imports:
-    """What HTTP asks for. Raises RequestRefused, or BrokerUnavailable when nothing was accepted."""
+    """What HTTP asks for. Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was accepted."""
 
-    def __init__(self, transactions: Commits) -> None:
+    def __init__(self, transactions: Commits, admission: Admission, turns: Turns) -> None:
         self._transactions = transactions
+        self._admission = admission
+        self._turns = turns
         self._threads = asyncio.Semaphore(THREADS)
 
+    def require_room(self, workspace_id: UUID) -> None:
+        """Before a body is read, and parsed in vain. Raises Overloaded."""
+        with _refusals_counted():
+            self._admission.require_room(workspace_id)
+            self._turns.require_place(workspace_id)
+
     async def accept_json(self, workspace_id: UUID, body: bytes, *, strict: bool) -> Import:
-        if len(body) <= LONGEST_ON_THE_LOOP:
-            return await self._accept(*_from_json(workspace_id, body, strict=strict))
-        async with self._threads:
-            accepted, records = await asyncio.to_thread(_from_json, workspace_id, body, strict=strict)
-        return await self._accept(accepted, records)
+        async with self._turn(workspace_id) as started:
+            if len(body) <= LONGEST_ON_THE_LOOP:
+                return await self._accept(*_from_json(workspace_id, body, strict=strict), started)
+            async with self._threads:
+                accepted, records = await asyncio.to_thread(_from_json, workspace_id, body, strict=strict)
+            return await self._accept(accepted, records, started)
 
     async def accept_csv(self, workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool) -> Import:
-        # Always in a thread: 5 MiB of blank lines are half a second's work
-        async with self._threads:
-            accepted, records = await asyncio.to_thread(_from_csv, workspace_id, data, filename, strict=strict)
-        return await self._accept(accepted, records)
+        async with self._turn(workspace_id) as started:
+            # Always in a thread: 5 MiB of blank lines are half a second's work
+            async with self._threads:
+                accepted, records = await asyncio.to_thread(_from_csv, workspace_id, data, filename, strict=strict)
+            return await self._accept(accepted, records, started)
 
-    async def _accept(self, accepted: Import, records: Records) -> Import:
+    @asynccontextmanager
+    async def _turn(self, workspace_id: UUID) -> AsyncIterator[float]:
+        """Gives the time from which the deadlines of the commit count."""
+        started = asyncio.get_running_loop().time()
+        with _refusals_counted():
+            async with self._turns.turn(workspace_id):
+                yield started
+
+    async def _accept(self, accepted: Import, records: Records, started: float) -> Import:
         try:
-            await self._transactions.commit(records)
+            with self._admission.room(accepted.workspace_id, len(accepted.rows.valid)) as place:
+                place.position = await self._transactions.commit(records, started)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _unknown(accepted.job_id) from error
@@ -75,6 +99,19 @@ def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: 
     name = printable(filename, MAX_FILENAME) if filename else None
     accepted = Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings)
     return accepted, records_of(accepted)
+
+
+@contextmanager
+def _refusals_counted() -> Iterator[None]:
+    try:
+        yield
+    except Overloaded as overloaded:
+        count_refused("http", overloaded)
+        raise
+
+
+def count_refused(source: str, overloaded: Overloaded) -> None:
+    metrics.IMPORTS_REFUSED.labels(source, overloaded.details["reason"]).inc()
 
 
 def count_accepted(source: str, *, failed_rows: int) -> None:

@@ -7,22 +7,27 @@
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.structs import RecordMetadata
 
 from services.ingest.config import IngestSettings
 from services.ingest.service import Records
+from services.ingest.unsettled import Position
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.connection import client_options
-from shared.messaging.records import MAX_BATCH_BYTES, append_records, discard, partition_count, partition_of
-from shared.topics import LARGEST_RECORD, TopicNames
+from shared.messaging.records import MAX_BATCH_BYTES, Record, append_records, discard, partition_count, partition_of
+from shared.topics import LARGEST_RECORD, TopicName, TopicNames
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 RENEWAL_SECONDS = 5.0
 RENEWAL_PAUSE_SECONDS = 0.2
@@ -56,7 +61,7 @@ class TransactionPool:
         prefix = f"{settings.topic_prefix}-ingest-{settings.replica}"
         self._slots = [_Slot(f"{prefix}-{number}") for number in range(settings.transactional_producers)]
         self._free: asyncio.Queue[_Slot] = asyncio.Queue()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Position | None]] = set()
         self._renewing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -80,21 +85,22 @@ class TransactionPool:
     def trouble(self) -> str | None:
         return "no transactional producer works" if len(self._renewing) >= len(self._slots) else None
 
-    async def commit(self, records: Records) -> None:
-        """Write all of `records`, which share one key, in one transaction.
+    async def commit(self, records: Records, started: float | None = None) -> Position | None:
+        """Write all of `records`, which share one key, in one transaction. Returns where its rows end, if it has any.
 
         Raises BrokerUnavailable when it is certain that nothing was committed, within broker_deadline_seconds; AcceptanceUnknown when
-        the commit was asked for and no answer came, within commit_deadline_seconds: then nothing stands, or all.
+        the commit was asked for and no answer came, within commit_deadline_seconds: then nothing stands, or all. Both count from
+        `started`, in the event loop's time, if it is given.
         """
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = loop.time() if started is None else started
         while True:
             slot = await self._take(started + self._settings.broker_deadline_seconds - loop.time())
             attempt = _Attempt()
             # A task of its own: neither a client that goes away nor a deadline may stop it between records and commit
             task = _spawn(self._running, self._transact(slot, records, attempt))
             try:
-                await self._finish(task, attempt, started)
+                return await self._finish(task, attempt, started)
             except MessageSizeTooLargeError:
                 raise  # a bug: rows and outcomes are cut to fit; no retry makes them smaller
             except KafkaError as error:
@@ -103,8 +109,6 @@ class TransactionPool:
                     raise AcceptanceUnknown(repr(error)) from error
                 if loop.time() > started + self._settings.broker_deadline_seconds:
                     raise BrokerUnavailable(repr(error)) from error
-            else:
-                return
 
     async def _take(self, seconds: float) -> _Slot:
         try:
@@ -113,7 +117,7 @@ class TransactionPool:
         except TimeoutError:
             raise BrokerUnavailable("no transactional producer is free") from None
 
-    async def _finish(self, task: "asyncio.Task[None]", attempt: _Attempt, started: float) -> None:
+    async def _finish(self, task: "asyncio.Task[T]", attempt: _Attempt, started: float) -> T:
         await self._until(task, started + self._settings.broker_deadline_seconds)
         if not task.done() and attempt.committing:
             await self._until(task, started + self._settings.commit_deadline_seconds)
@@ -126,28 +130,29 @@ class TransactionPool:
         task.cancel()
         raise BrokerUnavailable("Kafka did not take the records in time")
 
-    async def _until(self, task: "asyncio.Task[None]", deadline: float) -> None:
+    async def _until(self, task: "asyncio.Task[T]", deadline: float) -> None:
         await asyncio.wait({task}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
 
-    async def _transact(self, slot: _Slot, records: Records, attempt: _Attempt) -> None:
+    async def _transact(self, slot: _Slot, records: Records, attempt: _Attempt) -> Position | None:
         producer = slot.producer
         if producer is None:
             raise AssertionError("a free slot has a producer")
         try:
             await producer.begin_transaction()
-            futures = []
-            for name, group in records.items():
-                if group:
-                    topic = self._names[name]
-                    partition = partition_of(group[0].key or b"", await partition_count(producer, topic))
-                    futures += await append_records(producer, topic, partition, group)
-            await asyncio.gather(*futures)
+            futures = {name: await self._append(producer, name, group) for name, group in records.items() if group}
+            await asyncio.gather(*chain.from_iterable(futures.values()))
             attempt.begin_commit()
             await producer.commit_transaction()
         except BaseException:  # a cancellation too: whatever ended it, the producer can't be used again. Who asked logs it
             _spawn(self._renewing, self._renew(slot))
             raise
         self._free.put_nowait(slot)
+        return _end_of([batch.result() for batch in futures.get(TopicName.ROWS, ())], len(records.get(TopicName.ROWS, ())))
+
+    async def _append(self, producer: AIOKafkaProducer, name: TopicName, group: Sequence[Record]) -> "list[asyncio.Future[RecordMetadata]]":
+        topic = self._names[name]
+        partition = partition_of(group[0].key or b"", await partition_count(producer, topic))
+        return await append_records(producer, topic, partition, group)
 
     async def _renew(self, slot: _Slot) -> None:
         """Give the slot a producer that works, however long Kafka is away; then it is free."""
@@ -176,7 +181,14 @@ class TransactionPool:
                 return
 
 
-def _spawn(tasks: "set[asyncio.Task[None]]", work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+def _end_of(batches: Sequence[RecordMetadata], rows: int) -> Position | None:
+    """Behind the last of the rows. They are one batch nearly always; between several, another import's may stand."""
+    if not batches:
+        return None
+    return Position(batches[0].partition, max(batches[0].offset + rows, batches[-1].offset + 1))
+
+
+def _spawn(tasks: "set[asyncio.Task[T]]", work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     task = asyncio.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)

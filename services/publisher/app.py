@@ -25,12 +25,12 @@ from shared.topics import TopicName, TopicNames
 def create_app(settings: PublisherSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
     names = TopicNames(settings.topic_prefix)
-    database = Database.of(settings, application="pinflow-publisher")
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep rows from being settled
+    database = Database.of(settings, application="pinflow-publisher", connections=settings.background_connections)
     access = AccessRepository(database)
-    boards = BoardDirectory(access)
     store = PinStore(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
-    handler = RowsHandler(Settler(store, boards), producer, names)
+    handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
     consumers = [
         BatchConsumer("publisher", settings, [TopicName.ROWS], handler, producer, member=member) for member in range(settings.row_consumers)
     ]
@@ -47,18 +47,22 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
     )
 
+    http_connections = settings.database_pool_size - settings.background_connections
+    http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
+    http_access, http_store = AccessRepository(http_database), PinStore(http_database)
+    pins = Pins(http_store, BoardDirectory(http_access), settings.max_direct_pins)
     health = Health()
     machinery.watch_over(health)
     app = create_api(
         "publisher",
         summary="Publishes rows once, and answers for pins and schedules.",
-        lifespan=lifespan_of(machinery, database.dispose),
+        lifespan=lifespan_of(machinery, database.dispose, http_database.dispose),
         health=health,
         concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
-    app.state.authenticator = Authenticator(access, settings)
-    app.state.ports = Ports(settings, store, Pins(store, boards), access)
+    app.state.authenticator = Authenticator(http_access, settings)
+    app.state.ports = Ports(settings, http_store, pins, http_access)
     app.include_router(router)
     add_process_endpoints(app)
     return app

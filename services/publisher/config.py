@@ -17,9 +17,17 @@ class PublisherSettings(ServiceSettings):
     sweep_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Schedules, or waiting events, taken in one transaction."""
 
+    max_direct_pins: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Single pins being published or waiting for a connection. Beyond it, 429 at once."""
+
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:
-        # The scheduler takes two, its own and its check's; the outbox one; HTTP at least one
-        if self.database_pool_size < self.row_consumers + 4:
-            raise ValueError(f"database_pool_size must be at least row_consumers + 4 = {self.row_consumers + 4}")
+        least = self.background_connections + 1
+        if self.database_pool_size < least:
+            raise ValueError(f"database_pool_size must be at least row_consumers + 4 = {least}")
         return self
+
+    @property
+    def background_connections(self) -> int:
+        """Of the pool, for what is not HTTP: one a consumer; two for the scheduler, its own and its check's; one for the outbox."""
+        return self.row_consumers + 3

@@ -16,7 +16,7 @@ from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.access.repository import AccessRepository
 from shared.bodies import Bodies, parse_json, require_content_type
 from shared.errors import ErrorCode, RequestRefused, not_found
-from shared.http import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
+from shared.http import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
 from shared.pins import PinSubmission
 
 router = APIRouter(responses=NO_ACCESS)
@@ -64,7 +64,7 @@ _PIN_LINK: dict[int | str, dict[str, Any]] = {
     status_code=HTTPStatus.CREATED,
     tags=["pins"],
     openapi_extra=_PIN_BODY,
-    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT) | _PIN_LINK,
+    responses=OVERLOADED | UNREADABLE | refusals(HTTPStatus.CONFLICT) | _PIN_LINK,
 )
 async def create_pin(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> PinResponse:
     """Publish one pin now. The same key again answers the pin that stands, with `Idempotent-Replayed: true`."""

@@ -12,18 +12,30 @@ from services.publisher.service import COLLISION, PinState, failure_of
 from shared.access.directories import BoardDirectory
 from shared.access.repository import Destination
 from shared.database import Row
-from shared.errors import ErrorCode, RequestRefused
+from shared.errors import ErrorCode, Overloaded, RequestRefused
 from shared.events import PinContent
 from shared.pins import PinSubmission, faults_of, fingerprint, first_fault
 
 
 class Pins:
-    def __init__(self, store: PinStore, boards: BoardDirectory) -> None:
+    def __init__(self, store: PinStore, boards: BoardDirectory, most_at_once: int) -> None:
         self._store = store
         self._boards = boards
+        self._most_at_once = most_at_once
+        self._at_once = 0
 
     async def publish(self, workspace_id: UUID, document: object) -> tuple[Row, bool]:
-        """Publish one pin. Returns what stands under its key, and whether this call made it. Raises RequestRefused."""
+        """Publish one pin. Returns what stands under its key, and whether this call made it. Raises RequestRefused; Overloaded at once."""
+        if self._at_once >= self._most_at_once:
+            message = f"{self._at_once} pins are being published, as many as may be at once. Nothing was done."
+            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=1, limit=self._most_at_once, current=self._at_once)
+        self._at_once += 1
+        try:
+            return await self._publish(workspace_id, document)
+        finally:
+            self._at_once -= 1
+
+    async def _publish(self, workspace_id: UUID, document: object) -> tuple[Row, bool]:
         content = parse_pin(document)
         pin_id = pin_id_of(workspace_id, content.idempotency_key)
         destination = Destination(workspace_id, content.account_id, content.board_id)

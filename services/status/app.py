@@ -4,7 +4,7 @@ import httpx
 from fastapi import FastAPI
 
 from services.status.announcements import Announcer
-from services.status.config import StatusSettings
+from services.status.config import BACKGROUND_CONNECTIONS, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.endpoints import router
 from services.status.progress import LOOK_SECONDS, FoldProgress
@@ -26,8 +26,11 @@ from shared.topics import TopicName, TopicNames
 def create_app(settings: StatusSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
     names = TopicNames(settings.topic_prefix)
-    database = Database.of(settings, application="pinflow-status")
-    store = JobStore(database)
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep outcomes from being folded
+    database = Database.of(settings, application="pinflow-status", connections=BACKGROUND_CONNECTIONS)
+    http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
+    http_database = Database.of(settings, application="pinflow-status-http", connections=http_connections)
+    store, http_store = JobStore(database), JobStore(http_database)
     producer = RecordProducer(settings, client_id=f"pinflow-status-{settings.replica}")
     announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
     sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
@@ -45,16 +48,16 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app = create_api(
         "status",
         summary="Knows what became of every row.",
-        lifespan=lifespan_of(machinery, http.aclose, database.dispose),
+        lifespan=lifespan_of(machinery, http.aclose, database.dispose, http_database.dispose),
         health=health,
         concurrency=settings.http_concurrency,
     )
     app.state.settings = settings
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
-    app.state.authenticator = Authenticator(AccessRepository(database), settings)
-    app.state.store = store
-    app.state.queries = JobQueries(store, folds)
+    app.state.authenticator = Authenticator(AccessRepository(http_database), settings)
+    app.state.store = http_store
+    app.state.queries = JobQueries(http_store, folds)
     app.include_router(router)
     add_system_endpoints(app)
     return app

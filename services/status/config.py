@@ -1,10 +1,13 @@
 """What the status service can be told."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.settings import ServiceSettings
+
+BACKGROUND_CONNECTIONS = 4
+"""Of the pool, for what is not HTTP: the consumer, the announcer, how far folds are, and the check of readiness."""
 
 
 class StatusSettings(ServiceSettings):
@@ -16,3 +19,9 @@ class StatusSettings(ServiceSettings):
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+    @model_validator(mode="after")
+    def _have_connections_for_all(self) -> Self:
+        if self.database_pool_size <= BACKGROUND_CONNECTIONS:
+            raise ValueError(f"database_pool_size must be at least {BACKGROUND_CONNECTIONS + 1}")
+        return self

@@ -100,6 +100,11 @@ class Authenticator:
 
     async def _try(self, key_hash: bytes, address: str) -> _Checked:
         """What a key is that was not good before. It costs a try unless it turns out to be good."""
+        if (asking := self._asking.get(key_hash)) is not None:
+            # Of a hundred requests at once with a key that is good but new here, those after the first would use up the tries
+            told = await asyncio.shield(asking.task)
+            if told.principal is not None:
+                return told
         wait = self._tries.take(address)
         answer = self._unknown.get(key_hash)
         if answer is None or not self._is_fresh(answer):
@@ -128,6 +133,9 @@ class Authenticator:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._turn.acquire()
+                if (known := self._known.get(key_hash)) is not None and self._is_fresh(known):  # asked meanwhile
+                    self._turn.release()
+                    return known
                 asking = asyncio.create_task(self._ask(key_hash))
                 asking.add_done_callback(lambda _: self._turn.release())  # not before: nobody may wait for it any more
                 return await asyncio.shield(asking)

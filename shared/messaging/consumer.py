@@ -20,7 +20,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from shared import metrics
-from shared.errors import BrokerUnavailable, Unavailable
+from shared.errors import BrokerUnavailable, Overloaded, Unavailable
 from shared.messaging.admin import require_topics
 from shared.messaging.connection import is_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
@@ -50,6 +50,7 @@ DECODED_AT_ONCE = 1024 * 1024
 """Bytes of values after which others get a turn: 4 ms of outcomes (15 ms by pydantic). A batch can be 50 times that."""
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 10.0
+LONGEST_WAIT_FOR_ROOM_SECONDS = 5.0
 
 
 class BatchHandler(Protocol[Decoded]):
@@ -107,6 +108,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._poison_in_a_row = 0
         self._commits_unanswered = 0
         self._halted = False
+        self._is_full = False
         self._oldest: float | None = None
         self._ready_since: float | None = None
         self._unready_since = time.time()
@@ -176,6 +178,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._put_back(records, error)
         else:
             self._attempt = 0
+            self._is_full = False
             self.progress.puts_down()
             metrics.BATCH_RECORDS.labels(self.name).observe(len(records))
             metrics.BATCH_SECONDS.labels(self.name).observe(time.monotonic() - started)
@@ -234,6 +237,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._commits_unanswered = 0
 
     async def _put_back(self, records: Batch, error: Exception) -> None:
+        if isinstance(error, Overloaded):
+            await self._wait_for_room(error)
+        else:
+            await self._wait_after(error)
+        self._rewind(records)
+
+    async def _wait_after(self, error: Exception) -> None:
+        self._is_full = False
         metrics.BATCH_RETRIES.labels(self.name).inc()
         if isinstance(error, Unavailable):
             log.warning("batch_waits", consumer=self.title, attempt=self._attempt, error=str(error))
@@ -242,16 +253,23 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.critical("consumer_halted", consumer=self.title, error=str(error), next="mend or restart; nothing is lost")
         else:
             log.error("batch_failed", consumer=self.title, attempt=self._attempt, exc_info=error)
-        await self._back_off()
-        self._rewind(records)
+        seconds = min(FIRST_BACKOFF_SECONDS * 2**self._attempt, LONGEST_BACKOFF_SECONDS)
+        self._attempt += 1
+        await self._back_off(seconds)
+
+    async def _wait_for_room(self, overloaded: Overloaded) -> None:
+        # No fault, and it may last: said once, counted by whoever has no room, nothing for readiness
+        if not self._is_full:
+            log.info("batch_waits_for_room", consumer=self.title, **overloaded.details)
+        self._is_full = True
+        self._attempt = 0
+        await self._back_off(min(overloaded.retry_after, LONGEST_WAIT_FOR_ROOM_SECONDS))
 
     def _set_halted(self, *, halted: bool) -> None:
         self._halted = halted
         self._halted_gauge.set(halted)
 
-    async def _back_off(self) -> None:
-        seconds = min(FIRST_BACKOFF_SECONDS * 2**self._attempt, LONGEST_BACKOFF_SECONDS)
-        self._attempt += 1
+    async def _back_off(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds * random.uniform(0.5, 1)):  # noqa: S311 - jitter
                 await self._interrupted.wait()

@@ -21,6 +21,7 @@ from shared.events import MAX_ROWS
 from shared.messaging.admin import create_topics
 from shared.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
+from tests.bench.flood import Flood, summary, unsettled_rows
 from tests.bench.load import Load
 from tests.bench.measure import Usage, cpu_per_row, percentiles, usage
 from tests.deployment import Deployment, deployed
@@ -37,6 +38,7 @@ MOST_UNSETTLED = 150
 WARM_UP_SECONDS = 30.0
 """Before anything is measured. In a broker's first half minute under load its compiler takes 7 µs a row; it must have done by then."""
 IDLE_IMPORTS = 60
+FLOOD_CLIENTS = 100
 
 
 class Bench:
@@ -68,6 +70,14 @@ class Bench:
         load = self.new_load()
         uvloop.run(load.one_by_one(IDLE_IMPORTS))
         return {"imports": load.imports, "accepted_ms": percentiles(load.accepted), "settled_ms": percentiles(load.settled)}
+
+    def flood(self, seconds: float) -> dict[str, Any]:
+        """One workspace at full speed, as many clients as ingest takes and more; another's single imports meanwhile."""
+        flood = Flood(self.new_load(), self.new_load())
+        self.warm_up()
+        ingest = self._deployment.service_url("ingest")
+        uvloop.run(flood.run(seconds, FLOOD_CLIENTS, lambda: self.usage().rss_bytes, lambda: unsettled_rows(ingest)))
+        return {"seconds": seconds, "clients": FLOOD_CLIENTS, **summary(flood)}
 
     def _report(self, load: Load, before: Usage, took: float) -> dict[str, Any]:
         rows, after = load.imports * MAX_ROWS, self.usage()
@@ -103,6 +113,11 @@ def installation() -> Iterator[Bench]:
                 yield Bench(deployment, url, servers)
 
 
+def flood(seconds: float) -> None:
+    with installation() as bench:
+        show({"flood": bench.flood(seconds)})
+
+
 def main(seconds: float) -> None:
     with installation() as bench:
         bench.warm_up()
@@ -135,10 +150,11 @@ def show(report: dict[str, Any]) -> None:
         for name, values in figures.items():
             if isinstance(values, dict):
                 line(name, values)
-    print(f"written to {RESULT.relative_to(CHECKOUT)}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="length of each loaded scenario")
-    main(parser.parse_args(sys.argv[1:]).seconds)
+    parser.add_argument("--flood", action="store_true", help="only the flood: one workspace at full speed, another's latency meanwhile")
+    arguments = parser.parse_args(sys.argv[1:])
+    flood(arguments.seconds) if arguments.flood else main(arguments.seconds)

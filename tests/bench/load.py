@@ -24,9 +24,8 @@ POLL_SECONDS = 0.004
 WATCH_SECONDS = 0.1
 """How often the settled imports are counted: seldom, as it must not be what is measured."""
 SETTLE_SECONDS = 300
-
-
 PAGE = 200
+DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 def _seconds(time: str) -> float:
@@ -63,10 +62,14 @@ class Load:
         self._body = orjson.dumps(rows_like_a_shops(self.workspace))
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(self, limits: httpx.Limits = DEFAULT_LIMITS) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"X-API-Key": self.workspace.api_key, "Content-Type": "application/json"}
-        async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=60, trust_env=False, limits=limits) as client:
             yield client
+
+    def fresh_body(self) -> bytes:
+        """An import of rows that nobody has sent before."""
+        return self._body.replace(TAG, uuid4().hex[:16].encode())
 
     async def saturate(self, seconds: float, concurrency: int, most_unsettled: int) -> float:
         """As fast as `concurrency` clients get their 202s while not more than `most_unsettled` imports wait; then until all has settled.
@@ -131,8 +134,7 @@ class Load:
         await self._submit(client, due)
 
     async def _submit(self, client: httpx.AsyncClient, since: float) -> str | None:
-        body = self._body.replace(TAG, uuid4().hex[:16].encode())
-        answer = await client.post("/v1/pins/imports/json", content=body)
+        answer = await client.post("/v1/pins/imports/json", content=self.fresh_body())
         if answer.status_code != httpx.codes.ACCEPTED:
             self.refused += 1
             return None

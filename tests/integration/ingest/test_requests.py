@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
 
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.identity import new_job_id
@@ -48,7 +49,7 @@ def ledger(database: Database) -> Ledger:
 
 @pytest.fixture
 def handler(ledger: Ledger, workspace: Workspace, pool: TransactionPool, settings: IngestSettings) -> ImportRequestsHandler:
-    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool, settings)
+    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool, Admission(settings), settings)
 
 
 def request(workspace: Workspace, **fields: Any) -> bytes:
@@ -134,12 +135,12 @@ async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
     handler: ImportRequestsHandler,
 ) -> None:
     class Committed:
-        async def commit(self, records: Records) -> None:
+        async def commit(self, records: Records, _started: float | None = None) -> None:
             await pool.commit(records)
             raise BrokerUnavailable("and then the process died")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed(), settings)
+    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed(), Admission(settings), settings)
     with pytest.raises(BrokerUnavailable):
         await handle(dying, delivered(body))
     await handle(handler, delivered(body))

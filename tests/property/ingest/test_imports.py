@@ -7,8 +7,11 @@ from uuid import UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.ingest.admission import Admission
+from services.ingest.config import IngestSettings
 from services.ingest.imports import Imports
 from services.ingest.service import Records
+from services.ingest.turns import Turns
 from shared.decoding import quick_decoder
 from shared.errors import RequestRefused
 from shared.events import IMPORT_EVENT, ImportAccepted, RowAccepted, RowsSettled
@@ -30,8 +33,13 @@ class Kept:
     def __init__(self) -> None:
         self.records: Records = {}
 
-    async def commit(self, records: Records) -> None:
+    async def commit(self, records: Records, _started: float | None = None) -> None:
         self.records = records
+
+
+def imports_of(kept: Kept) -> Imports:
+    settings = IngestSettings()
+    return Imports(kept, Admission(settings), Turns.of(settings))
 
 
 def check(records: Records) -> list[RowAccepted]:
@@ -60,7 +68,7 @@ def check(records: Records) -> list[RowAccepted]:
 def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
     kept = Kept()
     try:
-        run(Imports(kept).accept_json(WORKSPACE, data, strict=True))
+        run(imports_of(kept).accept_json(WORKSPACE, data, strict=True))
     except RequestRefused:
         assert not kept.records
         return
@@ -72,7 +80,7 @@ def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
 def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) -> None:
     kept = Kept()
     try:
-        run(Imports(kept).accept_csv(WORKSPACE, data, filename, strict=True))
+        run(imports_of(kept).accept_csv(WORKSPACE, data, filename, strict=True))
     except RequestRefused:
         assert not kept.records
         return
@@ -83,7 +91,7 @@ def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) 
 @given(st.lists(good_rows(), min_size=1, max_size=4))
 def test_a_row_is_the_same_row_to_the_publisher(run: Run, rows: list[dict[str, Any]]) -> None:
     kept = Kept()
-    run(Imports(kept).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
+    run(imports_of(kept).accept_json(WORKSPACE, json.dumps(rows).encode(), strict=False))
     for row in check(kept.records):
         sent = PinSubmission.model_validate(rows[row.row_number - 1])
         assert row.row.model_dump() == sent.model_dump()

@@ -59,7 +59,7 @@ class Publisher:
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
         try:
-            _, made = await Pins(self._store, BoardDirectory(self.access)).publish(workspace_id, document)
+            _, made = await Pins(self._store, BoardDirectory(self.access), most_at_once=1).publish(workspace_id, document)
         except RequestRefused as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"

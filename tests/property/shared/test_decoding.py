@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.publisher.consumers import RowsHandler
@@ -82,7 +83,8 @@ async def _nothing() -> int:
 def handlers() -> dict[TopicName, Any]:
     """Every consumer, by what it reads. Decoding needs nothing of what they work with."""
     status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
-    requests = ImportRequestsHandler(cast("Any", None), cast("WorkspaceDirectory", None), cast("Any", None), IngestSettings())
+    settings = IngestSettings()
+    requests = ImportRequestsHandler(cast("Any", None), cast("WorkspaceDirectory", None), cast("Any", None), Admission(settings), settings)
     return {
         TopicName.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
         TopicName.IMPORTS: status,

@@ -12,6 +12,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from services.ingest import consumers
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.repository import Claim, RequestKey, Standing
@@ -62,7 +63,7 @@ class Transactions:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def commit(self, records: Records) -> None:
+    async def commit(self, records: Records, _started: float | None = None) -> None:
         request_id = IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).request_id or ""
         self.begun.append(request_id)
         self.headers += [record.headers for record in records.get(TopicName.ROWS, ())]
@@ -85,7 +86,7 @@ async def transactions() -> Transactions:
 @pytest.fixture
 def handler(ledger: MemoryLedger, transactions: Transactions) -> ImportRequestsHandler:
     settings = IngestSettings(transactional_producers=2, consumer_poison_limit=3)
-    return ImportRequestsHandler(ledger, cast("WorkspaceDirectory", EveryWorkspace()), transactions, settings)
+    return ImportRequestsHandler(ledger, cast("WorkspaceDirectory", EveryWorkspace()), transactions, Admission(settings), settings)
 
 
 def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":

@@ -8,9 +8,12 @@ from uuid import uuid4
 import pytest
 
 from services.ingest import imports
+from services.ingest.admission import Admission
+from services.ingest.config import IngestSettings
 from services.ingest.imports import LONGEST_ON_THE_LOOP, Imports
 from services.ingest.parsing import ParsedRows, RawRow, validate
 from services.ingest.service import Records
+from services.ingest.turns import Turns
 from shared.errors import RequestRefused
 from tests.factories import submitted
 
@@ -18,7 +21,12 @@ CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 
 
 class Committed:
-    async def commit(self, records: Records) -> None: ...
+    async def commit(self, records: Records, started: float | None = None) -> None: ...
+
+
+def new_imports() -> Imports:
+    settings = IngestSettings()
+    return Imports(Committed(), Admission(settings), Turns.of(settings))
 
 
 @pytest.fixture
@@ -35,25 +43,25 @@ def parsed_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_json_of_usual_size_is_parsed_on_the_loop(parsed_in: list[int]) -> None:
-    await Imports(Committed()).accept_json(uuid4(), json.dumps([submitted()]).encode(), strict=False)
+    await new_imports().accept_json(uuid4(), json.dumps([submitted()]).encode(), strict=False)
     assert parsed_in == [threading.get_ident()]
 
 
 async def test_large_json_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
     body = json.dumps([submitted()]).encode() + b" " * LONGEST_ON_THE_LOOP
-    accepted = await Imports(Committed()).accept_json(uuid4(), body, strict=False)
+    accepted = await new_imports().accept_json(uuid4(), body, strict=False)
     assert accepted.rows.total == 1
     assert threading.get_ident() not in parsed_in
 
 
 async def test_a_csv_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
-    accepted = await Imports(Committed()).accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False)
+    accepted = await new_imports().accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False)
     assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parsed_in
 
 
 async def test_the_loop_goes_on_while_a_hostile_csv_is_read() -> None:
-    reading = asyncio.create_task(Imports(Committed()).accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False))
+    reading = asyncio.create_task(new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False))
     turns = 0
     while not reading.done():
         await asyncio.sleep(0.001)

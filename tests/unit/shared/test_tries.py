@@ -100,6 +100,19 @@ async def test_good_keys_cost_no_try(authenticator: Authenticator, keys: Keys) -
     await spend(authenticator)
 
 
+@pytest.mark.parametrize("spent", [False, True], ids=["fresh address", "address that has spent its tries"])
+async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_all_let_in(
+    authenticator: Authenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch, *, spent: bool
+) -> None:
+    good = keys.add("new")
+    if spent:
+        await spend(authenticator)
+    before = keys.asked
+    monkeypatch.setattr(authentication, "PATIENCE_SECONDS", 60 if spent else 0.0)
+    assert await asyncio.gather(*(authenticator.authenticate("new", OFFICE) for _ in range(100))) == [good] * 100
+    assert keys.asked - before == 1
+
+
 async def test_a_try_that_nobody_could_judge_is_none(authenticator: Authenticator, keys: Keys) -> None:
     keys.away = True
     for number in range(3 * MOST):

@@ -1,0 +1,122 @@
+"""Who is let in: an import finds room, or is told when to come again (429). What is let in stays as quick as the limits make it.
+
+Refusing costs no row's work: the limits are looked at before a body is read, and again, for good, before the commit. An import is let
+in while fewer rows than the limit are unsettled: so it may be overshot by one import, and a limit below 500 holds up nobody for ever.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.ingest.config import IngestSettings
+from services.ingest.unsettled import Position, Reading, Unsettled
+from shared import metrics
+from shared.access.directories import Clock
+from shared.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
+
+RESERVE = 0.1
+"""Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't shut a new one out."""
+BLIND_AFTER_SECONDS = 20.0
+"""Without news from Kafka for so long, nobody is refused for figures that may be wrong: the commit decides. Several failed readings."""
+LONGEST_PAUSE_SECONDS = 60
+UNKNOWN_PAUSE_SECONDS = 5
+"""Asked of a client while it is not known how quickly rows are settled."""
+
+
+@dataclass(slots=True)
+class Place:
+    """An import's in the backlog; whoever commits says where it stands."""
+
+    position: Position | None = None
+
+
+class Admission:
+    """Decides by the figures of one process. The clock is that of the readings."""
+
+    def __init__(self, settings: IngestSettings, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._per_workspace = settings.max_unsettled_rows_per_workspace
+        self._of_all = settings.max_unsettled_rows
+        # An open transaction has been ended by then, one way or the other; what stands of it, Kafka's figure has
+        self._doubt_seconds = settings.transaction_timeout_ms / 1000 + settings.commit_deadline_seconds
+        self._unsettled = Unsettled()
+        self._seen_at = -math.inf
+        self._news = asyncio.Event()
+        self.asked = asyncio.Event()
+        """Set by every import: figures are wanted now."""
+        metrics.UNSETTLED_ROWS.set_function(lambda: math.nan if self._is_blind() else float(self._unsettled.total))
+
+    def observe(self, reading: Reading) -> None:
+        self._unsettled.observe(reading)
+        self._seen_at = reading.at
+        self._news.set()  # who waits for room is woken before any request that comes now
+        self._news = asyncio.Event()
+
+    def require_room(self, workspace_id: UUID) -> None:
+        """Raises Overloaded when the workspace, or the whole system, has its fill of unsettled rows."""
+        self.asked.set()
+        if self._is_blind():
+            return
+        own, everything = self._unsettled.of(workspace_id), self._unsettled.total
+        if own >= self._per_workspace:
+            # Its own rows are settled at their share of the rate
+            pause = self._pause((own - self._per_workspace + 1) * max(everything, own) / own)
+            message = f"This workspace has {own} rows that are not settled yet; the limit is {self._per_workspace}. Nothing was accepted."
+            details = {"limit": self._per_workspace, "current": own, "reason": "workspace"}
+            raise Overloaded(ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=pause, **details)
+        limit = self._of_all if own else int(self._of_all * (1 + RESERVE))
+        if everything >= limit:
+            message = f"Pinflow has {everything} rows that are not settled yet; the limit is {limit}. Nothing was accepted."
+            details = {"limit": limit, "current": everything, "reason": "system"}
+            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=self._pause(everything - limit + 1), **details)
+
+    async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
+        """`deadline` is in the event loop's time. Raises Overloaded when there was none until then."""
+        while True:
+            try:
+                return self.require_room(workspace_id)
+            except Overloaded as overloaded:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self._news.wait()
+                except TimeoutError:
+                    raise overloaded from None
+
+    @contextmanager
+    def room(self, workspace_id: UUID, rows: int) -> Iterator[Place]:
+        """The body commits. Its rows are counted from now until they are settled, or it is certain that none stands. Raises Overloaded."""
+        self.require_room(workspace_id)
+        self._unsettled.take(workspace_id, rows)
+        place = Place()
+        try:
+            yield place
+        except BrokerUnavailable as error:
+            if isinstance(error, AcceptanceUnknown):
+                self._doubt(workspace_id, rows)
+            else:
+                self._unsettled.give_back(workspace_id, rows)
+            raise
+        except BaseException:  # a client that went away: its commit goes on
+            self._doubt(workspace_id, rows)
+            raise
+        if place.position is None or self._is_blind():  # blind, what is remembered would never be forgotten
+            self._unsettled.give_back(workspace_id, rows)
+        else:
+            self._unsettled.place(workspace_id, rows, place.position)
+
+    def _doubt(self, workspace_id: UUID, rows: int) -> None:
+        asyncio.get_running_loop().call_later(self._doubt_seconds, self._unsettled.give_back, workspace_id, rows)
+
+    def _is_blind(self) -> bool:
+        return self._clock() - self._seen_at > BLIND_AFTER_SECONDS
+
+    def _pause(self, rows: float) -> int:
+        """Seconds until so many rows have been settled."""
+        rate = self._unsettled.rate
+        if rate is None:
+            return UNKNOWN_PAUSE_SECONDS
+        return max(1, min(LONGEST_PAUSE_SECONDS, math.ceil(rows / max(rate, 1e-9))))

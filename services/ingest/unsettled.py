@@ -1,0 +1,103 @@
+"""How many rows have been accepted and not settled: of the whole system, as Kafka tells, and of each workspace, as this process remembers.
+
+Kafka's figure holds for all replicas and survives a restart; the markers of transactions are in it, one an import. Whose rows
+they are Kafka does not tell: that each process knows of what it accepted itself, until the publisher's group is past it.
+"""
+
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+BUSY_ROWS = 1000
+"""With less waiting, what is settled is what came in, not what could be."""
+RATE_SECONDS = 5.0
+"""How far back the rate looks."""
+
+
+class Position(NamedTuple):
+    """Behind an import's last row in the topic `rows`."""
+
+    partition: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The topic `rows` at one moment: where it ends, and how far the publisher's group is; by partition."""
+
+    at: float
+    ends: Mapping[int, int]
+    settled: Mapping[int, int]
+
+    @property
+    def backlog(self) -> int:
+        return sum(max(0, end - self.settled[partition]) for partition, end in self.ends.items())
+
+
+class _Standing(NamedTuple):
+    end: int
+    workspace_id: UUID
+    rows: int
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """The figures. Rows are taken before their commit, so that imports at the same moment can't overshoot; then placed, or given back."""
+
+    rate: float | None = None
+    """Rows settled a second while enough were waiting; None until that has been seen."""
+    _of_workspace: Counter[UUID] = field(default_factory=Counter)
+    _underway: int = 0
+    _standing: dict[int, list[_Standing]] = field(default_factory=lambda: defaultdict(list))
+    _unread: list[tuple[Position, int]] = field(default_factory=list)
+    _reading: Reading | None = None
+
+    def of(self, workspace_id: UUID) -> int:
+        return self._of_workspace[workspace_id]
+
+    @property
+    def total(self) -> int:
+        backlog = self._reading.backlog if self._reading else 0
+        return backlog + sum(rows for _, rows in self._unread) + self._underway
+
+    def take(self, workspace_id: UUID, rows: int) -> None:
+        self._of_workspace[workspace_id] += rows
+        self._underway += rows
+
+    def give_back(self, workspace_id: UUID, rows: int) -> None:
+        self._underway -= rows
+        self._drop(workspace_id, rows)
+
+    def place(self, workspace_id: UUID, rows: int, position: Position) -> None:
+        """What was taken has been committed."""
+        self._underway -= rows
+        heapq.heappush(self._standing[position.partition], _Standing(position.end, workspace_id, rows))
+        self._unread.append((position, rows))
+
+    def observe(self, reading: Reading) -> None:
+        """What the publisher's group is past is settled; what ends within the reading is counted by it."""
+        if self._reading is not None:
+            self._measure(self._reading, reading)
+        self._reading = reading
+        self._unread = [(position, rows) for position, rows in self._unread if position.end > reading.ends.get(position.partition, 0)]
+        for partition, standing in self._standing.items():
+            while standing and standing[0].end <= reading.settled.get(partition, 0):
+                gone = heapq.heappop(standing)
+                self._drop(gone.workspace_id, gone.rows)
+
+    def _measure(self, before: Reading, now: Reading) -> None:
+        seconds = now.at - before.at
+        if seconds <= 0 or min(before.backlog, now.backlog) < BUSY_ROWS:
+            return
+        settled = sum(max(0, offset - before.settled.get(partition, 0)) for partition, offset in now.settled.items())
+        weight = 1 - math.exp(-seconds / RATE_SECONDS)
+        self.rate = settled / seconds if self.rate is None else self.rate + weight * (settled / seconds - self.rate)
+
+    def _drop(self, workspace_id: UUID, rows: int) -> None:
+        self._of_workspace[workspace_id] -= rows
+        if self._of_workspace[workspace_id] <= 0:
+            del self._of_workspace[workspace_id]

@@ -1,0 +1,91 @@
+"""What a group has still before it, read from a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from shared.errors import BrokerUnavailable
+from shared.messaging.backlog import BacklogReader, Offsets
+from shared.messaging.records import RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.consuming import produce, some
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def settings(kafka: str, topic_prefix: str) -> ServiceSettings:
+    return ServiceSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix)
+
+
+@pytest.fixture
+def topic(settings: ServiceSettings) -> str:
+    return TopicNames(settings.topic_prefix)[TopicName.ROWS]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
+    producer = RecordProducer(settings, client_id="test")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+@asynccontextmanager
+async def reading(settings: ServiceSettings, topic: str, group: str) -> AsyncIterator[BacklogReader]:
+    reader = BacklogReader(settings, topic=topic, group=group, client_id="test-backlog")
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+async def told(reader: BacklogReader) -> Offsets | None:
+    """None while a new broker still makes its topic of offsets."""
+    try:
+        return await reader.read()
+    except BrokerUnavailable:
+        return None
+
+
+async def test_a_group_that_committed_nothing_has_everything_before_it(
+    settings: ServiceSettings, topic: str, producer: RecordProducer
+) -> None:
+    async with reading(settings, topic, f"group-{uuid4()}") as reader:
+        before = await eventually(lambda: told(reader))
+        assert sorted(before.committed) == sorted(before.ends) == list(range(6))
+        await produce(producer, settings, some("a", 60))
+        after = await reader.read()
+        assert sum(after.ends.values()) - sum(before.ends.values()) == 60
+        assert after.committed == before.committed == dict.fromkeys(range(6), 0)
+
+
+async def test_what_the_group_commits_is_read_and_the_reader_joins_no_group(
+    settings: ServiceSettings, topic: str, producer: RecordProducer
+) -> None:
+    group = f"group-{uuid4()}"
+    await produce(producer, settings, some("b", 60))
+    async with reading(settings, topic, group) as reader:
+        await eventually(lambda: told(reader))
+        consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, group_id=group, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(topic, 3)])
+            await consumer.commit({TopicPartition(topic, 3): 2})  # refused, were the reader a member of the group
+        finally:
+            await consumer.stop()
+        offsets = await reader.read()
+        assert offsets.committed == {**dict.fromkeys(range(6), 0), 3: 2}
+
+
+async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(settings: ServiceSettings, topic: str) -> None:
+    nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    async with asyncio.timeout(30), reading(nobody, topic, "group") as away, reading(settings, f"{topic}-missing", "group") as missing:
+        for reader in (away, away, missing):  # a reader can be asked again
+            with pytest.raises(BrokerUnavailable):
+                await reader.read()

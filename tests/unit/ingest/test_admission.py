@@ -1,0 +1,150 @@
+"""Who is let in and who is told to come again: by figures that are given here, on a clock of the test's own."""
+
+import asyncio
+import math
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.ingest.admission import BLIND_AFTER_SECONDS, Admission
+from services.ingest.config import IngestSettings
+from services.ingest.unsettled import Position, Reading
+from shared.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
+from tests.waiting import eventually
+
+A, B = uuid4(), uuid4()
+
+
+class Scene:
+    """An admission with limits of 1000 and 10 000, its clock and its log of rows."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        settings = IngestSettings(
+            max_unsettled_rows_per_workspace=1000, max_unsettled_rows=10_000, transaction_timeout_ms=1000, commit_deadline_seconds=5
+        )
+        self.admission = Admission(settings, lambda: self.now)
+        self.end = 0
+        self.settled = 0
+        self.look()
+
+    def look(self) -> None:
+        self.admission.observe(Reading(self.now, {0: self.end}, {0: self.settled}))
+
+    def accept(self, workspace: UUID, rows: int) -> None:
+        with self.admission.room(workspace, rows) as place:
+            self.end += rows
+            place.position = Position(0, self.end)
+
+    def refusal(self, workspace: UUID) -> Overloaded | None:
+        try:
+            self.admission.require_room(workspace)
+        except Overloaded as refusal:
+            return refusal
+        return None
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_workspace_is_let_in_while_fewer_rows_than_its_limit_are_unsettled(scene: Scene) -> None:
+    scene.accept(A, 999)
+    scene.accept(A, 500)
+    refusal = scene.refusal(A)
+    assert refusal is not None
+    assert (refusal.status, refusal.code, refusal.details["limit"], refusal.details["current"]) == (
+        429,
+        "too_many_unsettled_rows",
+        1000,
+        1499,
+    )
+    assert scene.refusal(B) is None
+    scene.settled = 999
+    scene.look()
+    assert scene.refusal(A) is None
+
+
+def test_imports_at_the_same_moment_do_not_overshoot(scene: Scene) -> None:
+    with scene.admission.room(A, 500), scene.admission.room(A, 500), pytest.raises(Overloaded), scene.admission.room(A, 500):
+        raise AssertionError("not reached")
+
+
+def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unsettled(scene: Scene) -> None:
+    scene.end = 9_999
+    scene.look()
+    scene.accept(A, 1)
+    refusal = scene.refusal(A)
+    assert refusal is not None
+    assert (refusal.code, refusal.details["limit"], refusal.details["current"]) == ("overloaded", 10_000, 10_000)
+    assert scene.refusal(B) is None
+    scene.end = 11_000
+    scene.look()
+    refusal = scene.refusal(B)
+    assert refusal is not None
+    assert (refusal.code, refusal.details["limit"]) == ("overloaded", 11_000)
+
+
+def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
+    with pytest.raises(BrokerUnavailable), scene.admission.room(A, 5000):
+        raise BrokerUnavailable("away")
+    assert scene.refusal(A) is None
+
+
+@pytest.mark.parametrize("fault", [AcceptanceUnknown("silent"), asyncio.CancelledError()], ids=["silence", "client gone"])
+async def test_what_may_have_been_accepted_is_counted_for_a_while(scene: Scene, fault: BaseException) -> None:
+    scene.admission._doubt_seconds = 0.05
+    with pytest.raises(type(fault)), scene.admission.room(A, 5000):
+        raise fault
+    assert scene.refusal(A) is not None
+    await eventually(lambda: scene.refusal(A) is None)
+
+
+def test_without_news_from_kafka_nobody_is_refused_and_nothing_is_remembered(scene: Scene) -> None:
+    scene.accept(A, 1000)
+    assert scene.refusal(A) is not None
+    scene.now += BLIND_AFTER_SECONDS + 1
+    for _ in range(100):
+        scene.accept(A, 500)
+    assert scene.refusal(A) is None
+    assert scene.admission._unsettled.of(A) == 1000
+    scene.look()
+    assert scene.refusal(A) is not None
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(100_000, 1), (100, 10), (1, 60), (0, 60), (None, 5)])
+def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(scene: Scene, rate: float | None, seconds: int) -> None:
+    scene.accept(A, 1999)
+    scene.admission._unsettled.rate = rate
+    refusal = scene.refusal(A)
+    assert refusal is not None
+    assert refusal.headers == {"Retry-After": str(seconds)}
+
+
+def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) -> None:
+    scene.end = 3000
+    scene.look()
+    scene.accept(A, 1000)
+    scene.admission._unsettled.rate = 1.0
+    refusal = scene.refusal(A)
+    assert refusal is not None
+    assert refusal.retry_after == math.ceil(1 * 4000 / 1000)
+
+
+async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: Scene) -> None:
+    scene.accept(A, 1000)
+    waiting = asyncio.create_task(scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 30))
+    await asyncio.sleep(0)
+    scene.look()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    scene.settled = 1000
+    scene.look()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_waiting_for_room_ends_at_its_deadline(scene: Scene) -> None:
+    scene.accept(A, 1000)
+    with pytest.raises(Overloaded):
+        await scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 0.02)

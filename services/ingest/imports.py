@@ -41,6 +41,9 @@ class Imports:
         self._admission = admission
         self._turns = turns
         self._threads = asyncio.Semaphore(THREADS)
+        for source in ("http", "topic"):  # from the start: of a counter that has just appeared Prometheus sees no rise
+            for reason in ("workspace", "system", "waiting"):
+                metrics.IMPORTS_REFUSED.labels(source, reason)
 
     def require_room(self, workspace_id: UUID) -> None:
         """Before a body is read, and parsed in vain. Raises Overloaded."""

@@ -50,20 +50,22 @@ OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 
 
 class Rights(NamedTuple):
-    """What one row of the table gives: topics by operation; the group; the beginning of transactional ids."""
+    """What one row of the table gives: topics by operation; the group, and those it may look at; the beginning of transactional ids."""
 
     topics: dict[str, list[TopicName]]
     group: str
+    looks_at: list[str]
     transactional_ids: str | None
 
 
 def rights_of(service: str) -> Rights:
     (row,) = re.findall(rf"^\| {service} \| (.*) \| (.*) \|$", TABLE, re.MULTILINE)
     topics = {part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)] for part in row[0].split("; ")}
-    (group,) = re.findall(r"group `(.+?)`", row[1])
+    (group,) = re.findall(r"^group `(.+?)`", row[1])
+    looks_at = re.findall(r"describe group `(.+?)`", row[1])
     ids = re.findall(r"write and describe transactional ids `(.+?)\*`", row[1])
     assert "Services also describe all seven topics" in TABLE
-    return Rights(topics | {"describe": list(TopicName)}, group, ids[0] if ids else None)
+    return Rights(topics | {"describe": list(TopicName)}, group, looks_at, ids[0] if ids else None)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ async def grant(settings: KafkaSettings, service: str) -> None:
     rights = rights_of(service)
     wanted = [(TOPIC, NAMES[topic], LITERAL, OPERATIONS[operation]) for operation, topics in rights.topics.items() for topic in topics]
     wanted.append((GROUP, rights.group, LITERAL, OPERATIONS["read"]))
+    wanted += [(GROUP, group, LITERAL, OPERATIONS["describe"]) for group in rights.looks_at]
     if rights.transactional_ids:
         wanted += [(TRANSACTIONAL_ID, rights.transactional_ids, PREFIXED, OPERATIONS[name]) for name in ("write", "describe")]
     async with admin_client(settings) as admin:
@@ -160,6 +163,16 @@ async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: Guard
     assert (job["status"], job["created_rows"], job["failed_rows"]) == ("completed_with_errors", 3, 1)
     await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40)
     await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40)
+
+
+async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
+    """Without that nothing limits it."""
+
+    async def known() -> bool:
+        lines = (await pinflow.clients["ingest"].get("/metrics")).text.splitlines()
+        return any(line.startswith("pinflow_unsettled_rows ") and not line.endswith("NaN") for line in lines)
+
+    await eventually(known)
 
 
 @pytest.mark.parametrize("service", SERVICES)

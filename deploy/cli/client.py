@@ -9,6 +9,7 @@ import httpx
 import typer
 
 from deploy.cli.exits import Exit, fail
+from deploy.cli.tables import printable
 from shared.errors import ErrorCode
 
 LONGEST_PAUSE_SECONDS = 10.0
@@ -111,7 +112,8 @@ def code_of(answer: httpx.Response) -> str | None:
 
 
 def message_of(answer: httpx.Response) -> str:
-    return _detail(answer).get("message", f"HTTP {answer.status_code}")
+    """What the server says, fit for a terminal: it may repeat what stands in a file."""
+    return printable(_detail(answer).get("message", f"HTTP {answer.status_code}"))
 
 
 def _detail(answer: httpx.Response) -> dict[str, str]:

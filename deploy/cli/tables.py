@@ -1,5 +1,6 @@
 """What commands print: tables for people, JSON for programs."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +22,9 @@ COUNTERS = ("created", "existing", "failed")
 
 
 def print_json(document: object) -> None:
-    typer.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2).decode())
+    text = orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2).decode()
+    # Only in its strings can a character stand that a terminal would act on; JSON lets it be escaped there
+    typer.echo("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, *, as_json: bool = False) -> None:

@@ -17,8 +17,8 @@ Document = dict[str, Any]
 
 REQUEST_SECONDS = 20
 COLUMNS = ("account_id", "board_id", "title", "description", "link_url", "image_url", "idempotency_key", "run_at")
-NOTHING_STANDS = frozenset({"broker_unavailable", "database_unavailable", "too_many_unsettled_rows", "overloaded"})
-"""Codes of 503 and 429 after which nothing of an import may ever be seen."""
+NOTHING_STANDS = frozenset({"broker_unavailable", "database_unavailable", "too_busy"})
+"""Codes of 503 after which nothing of an import may ever be seen; nothing may after any 429."""
 
 
 class Asker:
@@ -87,7 +87,8 @@ class Asker:
         if answer.status_code in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
             if "retry-after" not in answer.headers:
                 self._history.surprises.append(f"{answer.status_code} {code} without Retry-After")
-            return Told.NOTHING if code in nothing else Told.UNKNOWN
+            is_nothing = code in nothing or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            return Told.NOTHING if is_nothing else Told.UNKNOWN
         self._history.surprises.append(f"{answer.request.url.path} answered {answer.status_code} {answer.text[:300]}")
         return Told.NOTHING
 

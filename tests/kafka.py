@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from shared.errors import BrokerUnavailable
+from shared.messaging.admin import admin_client
+from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
 
 DEADLINE_SECONDS = 30
@@ -54,3 +57,14 @@ async def stream_of(
             for partition in sorted(batches):
                 for record in batches[partition]:
                     yield record
+
+
+
+async def all_in_sync(kafka: str) -> bool:
+    """Every replica of every partition is: another broker may go now. One that is registered again still has to catch up."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS), admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+            topics = await admin.describe_topics(await admin.list_topics())
+    except (BrokerUnavailable, TimeoutError):
+        return False
+    return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])

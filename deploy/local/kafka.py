@@ -51,6 +51,11 @@ log.cleaner.dedupe.buffer.size=4194304
 num.network.threads=2
 num.io.threads=4
 """
+FOR_SEVERAL = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
+"""A broker that is killed leads its partitions until its session ends: with 9 s, the default, an import waited up to 14 s for that.
+
+Not for a node alone: that one would fence itself after a pause of 4 s, and then forget transactions (docs/decisions/0008).
+"""
 FOR_PROXIED = {
     "listener.security.protocol.map": "PROXIED:PLAINTEXT",
     "listeners": "PROXIED://127.0.0.1:{ports.proxied}",
@@ -110,6 +115,8 @@ class Kafka:
             "in_sync": max(1, replicas - 1),
         }
         properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
+        if not self._is_alone:
+            properties |= FOR_SEVERAL
         if self.ports.proxied is not None:
             for name, listener in FOR_PROXIED.items():
                 properties[name] += "," + listener.format(**values)

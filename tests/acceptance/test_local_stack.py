@@ -1,5 +1,6 @@
 """The local stack and the `pinflow` command, as a person uses them, in a directory of the test's own."""
 
+import asyncio
 import json
 import os
 import re
@@ -19,8 +20,11 @@ import pytest
 from deploy.cli.environment import read_env
 from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
+from shared.messaging.admin import admin_client
+from shared.settings import KafkaSettings
 from tests.deployment import SERVICES
 from tests.factories import submitted
+from tests.kafka import all_in_sync
 from tests.waiting import until
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -33,8 +37,8 @@ class Shell:
         self.layout = Layout(home / ".pinflow")
         self._home = home
 
-    def local(self, command: str) -> "subprocess.CompletedProcess[str]":
-        return self._run([sys.executable, "-m", "deploy.local", command], CHECKOUT)
+    def local(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        return self._run([sys.executable, "-m", "deploy.local", *command], CHECKOUT)
 
     def pinflow(self, *arguments: str, stdin: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
         """`pinflow` as it runs in the folder whose `.pinflow/env` it finds."""
@@ -83,6 +87,12 @@ def account(shell: Shell) -> str:
     return str(listed[0]["id"])
 
 
+async def replicas_of(servers: str, topic: str) -> set[int]:
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
+        (described,) = await admin.describe_topics([topic])
+    return {len(partition["replicas"]) for partition in described["partitions"]}
+
+
 def write(shell: Shell, name: str, rows: list[dict[str, Any]]) -> str:
     file = shell.layout.directory / name
     file.write_text(json.dumps(rows), encoding="utf-8")
@@ -111,14 +121,24 @@ def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     until(lambda: shell.pid("publisher") != before and gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None)
 
 
-def test_taken_ports_are_stepped_around(shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(shell: Shell, tmp_path: Path) -> None:
     """While one stack runs, another starts beside it."""
     other = Shell(tmp_path)
     try:
-        up = other.local("up")
+        up = other.local("up", "--brokers", "3")
         assert up.returncode == 0, up.stdout + up.stderr
         assert "is taken" in up.stdout
         assert other.env["PINFLOW_BASE_URL"] != shell.env["PINFLOW_BASE_URL"]
+        servers = other.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
+        assert len(set(servers.split(",")) - {shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]}) == 3
+        until(lambda: asyncio.run(all_in_sync(servers)))
+        assert asyncio.run(replicas_of(servers, "pinflow.rows.v1")) == {3}
+        asked = other.local("up", "--brokers", "1")
+        assert (asked.returncode, "make clean" in asked.stderr) == (1, True)
+        before = other.pid("kafka-2")
+        os.kill(before, signal.SIGKILL)
+        until(lambda: other.pid("kafka-2") != before and psutil.pid_exists(other.pid("kafka-2")))
     finally:
         assert other.local("clean").returncode == 0
 

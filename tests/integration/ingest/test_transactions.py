@@ -1,9 +1,7 @@
 """The transactional pool against a broker that fails in every way, each test with a broker of its own to torment."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from random import randbytes
 from uuid import UUID, uuid4
 
@@ -13,20 +11,15 @@ from aiokafka.errors import MessageSizeTooLargeError
 from deploy.local.kafka import KafkaCluster
 from services.ingest import transactions
 from services.ingest.config import IngestSettings
-from services.ingest.service import Records
 from services.ingest.transactions import TransactionPool
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.admin import create_topics
-from shared.messaging.records import Record
 from shared.topics import TopicName, TopicNames
 from tests.infrastructure import kafka_server
-from tests.kafka import records_of
 from tests.processes import RunningProgram
-from tests.waiting import eventually
+from tests.transactions import ROWS, all_seen, an_import, heals, pool_of
 
-ROWS = 300
 TOO_LARGE = 2 * 1024 * 1024
-NAMES = (TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)
 
 
 class Broker:
@@ -54,31 +47,6 @@ def settings(broker: Broker) -> IngestSettings:
     )
     asyncio.run(create_topics(settings))
     return settings
-
-
-@asynccontextmanager
-async def pool_of(settings: IngestSettings) -> AsyncIterator[TransactionPool]:
-    pool = TransactionPool(settings)
-    await pool.start()
-    try:
-        yield pool
-    finally:
-        await pool.stop()
-
-
-def an_import(job_id: UUID, *, last: bytes = b"x") -> Records:
-    key = str(job_id).encode()
-    rows = [Record(key, b"x" * 1500) for _ in range(ROWS - 1)]
-    return {TopicName.IMPORTS: [Record(key, b"x")], TopicName.ROWS: [*rows, Record(key, last)]}
-
-
-async def all_seen(settings: IngestSettings, isolation_level: str = "read_committed") -> Counter[UUID]:
-    """How many records a consumer sees of each job."""
-    found: Counter[UUID] = Counter()
-    for name in NAMES:
-        records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, name, isolation_level=isolation_level)
-        found.update(UUID((record.key or b"").decode()) for record in records)
-    return found
 
 
 async def seen(settings: IngestSettings, job_id: UUID) -> int:
@@ -201,18 +169,3 @@ async def test_a_dead_process_holds_up_its_successor_no_longer_than_it_takes_to_
         assert await seen(settings, left_open) == 0
     old._free.put_nowait(slot)
     await old.stop()
-
-
-async def heals(pool: TransactionPool) -> None:
-    """Both producers work again, however they fared, and nothing is under way: what is read from now on does not change."""
-
-    async def works() -> bool:
-        if pool._running or pool._renewing:  # one producer alone could answer for both
-            return False
-        try:
-            await asyncio.gather(*(pool.commit(an_import(uuid4())) for _ in range(2)))
-        except BrokerUnavailable:
-            return False
-        return True
-
-    await eventually(works, seconds=40)

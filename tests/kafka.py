@@ -24,8 +24,8 @@ async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committ
         enable_auto_commit=False,
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
-    await consumer.start()
     try:
+        await consumer.start()  # which may fail, or be cancelled: it is to be stopped then, too
         await consumer._client._wait_on_metadata(topic)
         consumer.assign([TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()])
         await consumer.seek_to_beginning()

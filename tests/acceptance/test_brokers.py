@@ -32,10 +32,12 @@ from tests.infrastructure import kafka_cluster
 from tests.kafka import all_in_sync, reader
 from tests.processes import RunningProgram
 from tests.transactions import NAMES, ROWS, all_seen, an_import, pool_of
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 
-KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "3"))
-"""More take longer and look longer: docs/decisions/0008 has what thirty showed."""
+KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "2"))
+"""More of them show more, and take 10 s each: docs/decisions/0008 has what they showed."""
+IN_TURN = (1, 2, 3)[: KILLS // 2]
+"""Brokers whose loss a whole Pinflow goes through: one, or from six kills on each of them."""
 LATEST_KILL_SECONDS = 0.03
 """After an answered commit. Its markers are written by then."""
 PRODUCERS = 4
@@ -58,11 +60,9 @@ class Brokers:
     def start(self, node_id: int) -> None:
         self._programs[node_id - 1].start()
 
-    def wait_until_whole(self, node_id: int) -> None:
-        """It has come back, and caught up."""
-        broker = self._programs[node_id - 1]
-        broker.wait_until(lambda: asyncio.run(self._kafka.is_ready()), seconds=DEADLINE_SECONDS)
-        broker.wait_until(lambda: asyncio.run(all_in_sync(self.address)), seconds=DEADLINE_SECONDS)
+    def wait_until_whole(self) -> None:
+        """All are there, and have caught up: another one may go."""
+        until(lambda: asyncio.run(self._kafka.is_ready()) and asyncio.run(all_in_sync(self.address)), seconds=DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,7 @@ async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker
     acknowledged: list[UUID] = []
     async with pools_on(settings) as pools:
         for number in range(KILLS):
+            await asyncio.to_thread(brokers.wait_until_whole)
             await asyncio.gather(*(acknowledge(pool, acknowledged) for pool in pools))  # all work again
             await nothing_hangs(settings)
             delay = LATEST_KILL_SECONDS * number / max(1, KILLS - 1)
@@ -96,7 +97,6 @@ async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker
             brokers.start(victim)
             # Before any other transaction: the next one of the same producer would hide that the last had no marker
             await nothing_hangs(settings)
-            await asyncio.to_thread(brokers.wait_until_whole, victim)
     found = await all_seen(settings)
     assert {job: found[job] for job in acknowledged if found[job] != ROWS + 1} == {}
     assert set(found.values()) == {ROWS + 1}
@@ -180,26 +180,27 @@ def installation(
 ) -> Iterator[tuple[Deployment, NewWorkspace]]:
     directory: Path = tmp_path_factory.mktemp("pinflow")
     settings = KafkaSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}")
+    brokers.wait_until_whole()  # of topics made while one is away there would be but one copy
     asyncio.run(create_topics(settings))
     with deployed(directory, kafka=brokers.address, database_url=database_url, topic_prefix=settings.topic_prefix) as deployment:
         yield deployment, new_workspace(database_url)
 
 
 @pytest.mark.timeout(400)
-def test_invariant_2_and_invariant_3_the_loss_of_each_broker_in_turn_loses_and_doubles_nothing_and_stops_nobody(
+def test_invariant_2_and_invariant_3_the_loss_of_a_broker_loses_and_doubles_nothing_and_stops_nobody(
     installation: tuple[Deployment, NewWorkspace], brokers: Brokers
 ) -> None:
     pinflow, workspace = installation
     with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
         with importing(client, workspace) as jobs:
-            for node_id in (1, 2, 3):
+            for node_id in IN_TURN:
+                brokers.wait_until_whole()
                 brokers.kill(node_id)
                 while_away = [submit_until_accepted(client, rows_for(workspace, IMPORT_ROWS, prefix=f"{node_id}-{n}")) for n in range(AWAY)]
                 for job_id in while_away:
                     assert job_of(client, job_id)["completed_at"] is not None, pinflow.logs()
                 jobs.extend(while_away)
                 brokers.start(node_id)
-                brokers.wait_until_whole(node_id)
         for job_id in jobs:
             job = job_of(client, job_id)
             assert job["completed_at"] is not None, pinflow.logs()

@@ -28,7 +28,7 @@ from shared.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.deployment import Deployment, deployed, job_of
-from tests.infrastructure import kafka_cluster
+from tests.infrastructure import Servers, kafka_cluster
 from tests.kafka import all_in_sync, reader
 from tests.processes import RunningProgram
 from tests.transactions import NAMES, ROWS, all_seen, an_import, pool_of
@@ -66,7 +66,8 @@ class Brokers:
 
 
 @pytest.fixture(scope="module")
-def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """After the session's servers, which could take the ports of a broker that is down while they start."""
     with kafka_cluster(tmp_path_factory.mktemp("brokers")) as (kafka, programs):
         yield Brokers(kafka, programs)
 

@@ -21,7 +21,7 @@ FORMAT_SECONDS = 60
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
-STOP_SECONDS, LAST_STOP_SECONDS = 30, 8
+STOP_SECONDS, LAST_STOP_SECONDS = 30, 5
 """A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of controllers that have gone."""
 
 SIZES = (1, 3)

@@ -29,7 +29,7 @@ from tests.waiting import until
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
-SECONDS = 170
+SECONDS = 300
 
 
 class Shell:

@@ -59,7 +59,6 @@ async def stream_of(
                     yield record
 
 
-
 async def all_in_sync(kafka: str) -> bool:
     """Every replica of every partition is: another broker may go now. One that is registered again still has to catch up."""
     try:

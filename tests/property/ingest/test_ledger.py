@@ -1,0 +1,144 @@
+"""Requests by topic on the real ledger: whatever fails between claim, commit and mark, each is the same job, byte for byte."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from services.ingest.config import IngestSettings
+from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.repository import Claim, Ledger, RequestKey, Standing
+from services.ingest.service import Records
+from shared.access.directories import WorkspaceDirectory
+from shared.access.repository import AccessRepository
+from shared.cloudevents import EventType
+from shared.database import Database
+from shared.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
+from shared.events import IMPORT_EVENT, ImportRejected
+from shared.topics import TopicName
+from tests.factories import submitted
+from tests.property.conftest import Run
+from tests.property.ids import Ids
+from tests.property.profiles import examples
+from tests.property.records import received
+
+ABOUT = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
+BODIES: tuple[Any, ...] = ([submitted(idempotency_key="k")], [submitted(idempotency_key="k"), {}], [], "no rows")
+FAULTS = ("nothing was committed", "the answer was lost", "the mark was lost")
+
+
+class Kafka:
+    """Takes what is committed; of the next commits some fail, before they took effect or after."""
+
+    def __init__(self) -> None:
+        self.committed: list[Records] = []
+        self.faults: list[str | None] = []
+
+    async def commit(self, records: Records) -> None:
+        fault = self.faults.pop() if self.faults else None
+        if fault == "nothing was committed":
+            raise BrokerUnavailable(fault)
+        self.committed.append(records)
+        if fault == "the answer was lost":
+            raise AcceptanceUnknown(fault)
+
+
+class Forgetful(Ledger):
+    """The real ledger, which Postgres may leave before it is told."""
+
+    forgets = False
+
+    async def mark_committed(self, keys: Any) -> None:
+        if self.forgets:
+            raise DatabaseUnavailable("the mark was lost")
+        await super().mark_committed(keys)
+
+
+class Requesting(RuleBasedStateMachine):
+    """`_first` has the body that each name was first seen with; `_done` those that are marked, and are never committed again."""
+
+    def __init__(self, pool: Database, run: Run) -> None:
+        super().__init__()
+        self._pool, self._run = pool, run
+        self._ids = Ids()
+        self._first: dict[tuple[UUID, str], bytes] = {}
+        self._done: set[tuple[UUID, str]] = set()
+        self._commits: dict[tuple[UUID, str], Records] = {}
+
+    @initialize()
+    def make_workspaces(self) -> None:
+        access = AccessRepository(self._pool)
+        self._workspaces = [self._run(access.create_workspace("Test")) for _ in range(2)]
+        self._unknown = self._ids.new()
+        self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
+        settings = IngestSettings(transactional_producers=2)
+        self._handler = ImportRequestsHandler(self._ledger, WorkspaceDirectory(access), self._kafka, settings)
+
+    @rule(
+        asked=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["a", "b", "ä'\\\"", "c" * 255]), st.integers(0, 3)), max_size=5),
+        faults=st.lists(st.none() | st.sampled_from(FAULTS[:2]), max_size=4),
+        forgets=st.booleans(),
+    )
+    def deliver(self, asked: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool) -> None:
+        """A batch; whether it ends well or not, any of it may come again."""
+        batch = [self._request(workspace, name, body) for workspace, name, body in asked]
+        self._kafka.faults, self._kafka.committed = list(faults), []
+        self._ledger.forgets = forgets
+        letters = self._process(batch)
+        for (workspace_id, name), value in batch:
+            if workspace_id != self._unknown:
+                self._first.setdefault((workspace_id, name), value)
+        self._check_commits({key for key, _ in batch})
+        if letters is not None:
+            wrong = [value for key, value in batch if value != self._first.get(key)]
+            assert letters == sorted(wrong)
+            self._done |= {key for key, value in batch if value == self._first.get(key)}
+        elif not forgets:
+            self._done |= self._marked()
+
+    def _request(self, workspace: int, name: str, body: int) -> tuple[tuple[UUID, str], bytes]:
+        workspace_id = [*self._workspaces, self._unknown][workspace]
+        document = {"request_id": name, "workspace_id": str(workspace_id), "source": "planner", "rows": BODIES[body]}
+        return (workspace_id, name), json.dumps(document).encode()
+
+    def _process(self, batch: Sequence[tuple[tuple[UUID, str], bytes]]) -> list[bytes] | None:
+        """The values of the dead letters; None when the batch has to be repeated."""
+        records = [received(TopicName.IMPORT_REQUESTS, value, headers=ABOUT) for _, value in batch]
+        try:
+            decoded, poison = self._handler.decode(records)
+            letters = self._run(self._handler.process(decoded, poison))
+        except Unavailable:
+            return None
+        return sorted(letter.record.value for letter in letters)
+
+    def _check_commits(self, asked: set[tuple[UUID, str]]) -> None:
+        for records in self._kafka.committed:
+            (announced,) = (IMPORT_EVENT.validate_json(record.value) for record in records[TopicName.IMPORTS])
+            key = (announced.workspace_id, announced.request_id or "")
+            assert key in asked - self._done
+            assert self._commits.setdefault(key, records) == records
+            rows = json.loads(self._first[key])["rows"]
+            assert isinstance(announced, ImportRejected) is (not isinstance(rows, list) or not rows)
+
+    def _marked(self) -> set[tuple[UUID, str]]:
+        """As another replica would find it: by claiming them all again."""
+        claims = [Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._commits[key])) for key in self._commits]
+        standing: dict[RequestKey, Standing] = self._run(self._ledger.claim(claims))
+        return {tuple(key) for key, one in standing.items() if one.committed}  # type: ignore[misc]
+
+
+def announced_at(records: Records) -> Any:
+    return IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).accepted_at
+
+
+@pytest.mark.timeout(900)  # a failure is made small first
+def test_invariants_1_and_2_a_request_by_topic_is_one_job_whatever_fails_in_between(pool: Database, run: Run) -> None:
+    class Here(Requesting):
+        def __init__(self) -> None:
+            super().__init__(pool, run)
+
+    run_state_machine_as_test(Here, settings=examples(15))

@@ -1,0 +1,115 @@
+"""All three services without Kafka: whatever a client sends, once it is accepted every row of it settles, and nothing is given up."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.imports import Imports
+from services.ingest.service import Records
+from services.publisher.consumers import RowsHandler
+from services.publisher.repository import PinStore
+from services.publisher.settlement import Settler
+from services.status.consumers import FoldHandler
+from services.status.repository import JobStore
+from shared.access.directories import BoardDirectory
+from shared.access.repository import AccessRepository
+from shared.database import Database, Row
+from shared.errors import RequestRefused
+from shared.messaging.records import Record
+from shared.sweeper import Sweeper
+from shared.topics import TopicName
+from tests.fakes import MemorySender
+from tests.property.conftest import Run
+from tests.property.documents import good_rows, mutated, wrong_rows
+from tests.property.profiles import examples
+from tests.property.records import NAMES, received_all
+
+
+class Pipeline:
+    """Each topic is read once, in the order in which it was written. What became a dead letter is an error here."""
+
+    def __init__(self, pool: Database) -> None:
+        self._access = AccessRepository(pool)
+        self._outcomes = MemorySender()
+        self._publisher = RowsHandler(Settler(PinStore(pool), BoardDirectory(self._access)), self._outcomes, NAMES)
+        self._jobs = JobStore(pool)
+        self._status = FoldHandler(self._jobs, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+
+    async def workspace(self) -> tuple[UUID, UUID]:
+        """A new one, and its account."""
+        workspace_id = await self._access.create_workspace("Test")
+        account_id = await self._access.add_account(workspace_id, name="Test")
+        await self._access.add_board(workspace_id, account_id, "there", name="There")
+        return workspace_id, account_id
+
+    async def run(self, workspace_id: UUID, document: bytes) -> Row | None:
+        """The job as it ended, or None for a request that was refused."""
+        self._outcomes.topics.clear()
+        try:
+            accepted = await Imports(self).accept_json(workspace_id, document, strict=False)
+        except RequestRefused:
+            return None
+        return await self._jobs.job(workspace_id, accepted.job_id)
+
+    async def commit(self, records: Records) -> None:
+        """What follows the transaction, all of it before the 202 is sent."""
+        await self._consume(self._publisher, TopicName.ROWS, records[TopicName.ROWS])
+        told = [record for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], []) for record in partition]
+        await self._consume(self._status, TopicName.IMPORTS, records[TopicName.IMPORTS])
+        await self._consume(self._status, TopicName.OUTCOMES, [*records[TopicName.OUTCOMES], *told])
+
+    async def _consume(self, handler: Any, topic: TopicName, records: Sequence[Record]) -> None:
+        decoded, poison = handler.decode(received_all(topic, records))
+        assert not [*poison, *await handler.process(decoded, poison)]
+
+
+async def _nothing() -> int:
+    return 0
+
+
+imports = st.lists(good_rows() | wrong_rows, min_size=1, max_size=5)
+
+
+@examples(40)
+@given(imports, st.booleans(), st.lists(st.booleans(), min_size=5, max_size=5))
+def test_invariants_2_and_5_every_row_of_an_accepted_import_settles(
+    pool: Database,
+    run: Run,
+    rows: list[dict[str, Any]],
+    ascii_only: bool,
+    at_home: list[bool],
+) -> None:
+    pipeline = Pipeline(pool)
+    workspace_id, account_id = run(pipeline.workspace())
+    for row, is_here in zip(rows, at_home, strict=False):
+        if is_here:
+            row |= {"account_id": str(account_id), "board_id": "there"}
+    document = json.dumps(rows, ensure_ascii=ascii_only).encode(errors="replace")
+    job = run(pipeline.run(workspace_id, document))
+    assert job is not None
+    check(job, total=len(rows))
+
+
+@examples(40)
+@given(mutated(imports.map(lambda rows: json.dumps(rows).encode())))
+def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(pool: Database, run: Run, document: bytes) -> None:
+    pipeline = Pipeline(pool)
+    workspace_id, _ = run(pipeline.workspace())
+    job = run(pipeline.run(workspace_id, document))
+    if job is not None:
+        check(job, total=job["total_rows"])
+
+
+def check(job: Row, *, total: int) -> None:
+    results = orjson.loads(job["results"])
+    assert [result["row_number"] for result in results] == list(range(1, total + 1))
+    assert job["total_rows"] == job["created_rows"] + job["existing_rows"] + job["failed_rows"] == total
+    assert job["completed_at"] is not None
+    for result in results:
+        assert (result["status"] == "failed") is (result["error_message"] is not None)
+        assert (result["pin_id"] or result["schedule_id"]) or result["status"] == "failed"

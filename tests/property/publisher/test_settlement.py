@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from services.publisher.identity import pin_id_of
 from shared.cloudevents import EventType
@@ -25,6 +25,7 @@ from tests.property.publisher.service import Answer, Publisher
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = [None, "2019-06-01T00:00:00Z", "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]
 """At once, past when it was accepted, due by now, and far from due."""
+GARBAGE = [b"", b"[]", b"\xff", b'{"job_id": 1}']
 BOARDS = ["there", "soon", "never"]
 ACCOUNTS = ["lasting", "revoked", "unknown"]
 
@@ -32,9 +33,9 @@ contents = st.fixed_dictionaries(
     {
         "idempotency_key": st.sampled_from(["k1", "k2", "k3"]),
         "title": st.sampled_from(["A", "B"]),
-        "board_id": st.sampled_from([*BOARDS, "there", "there"]),
-        "account": st.sampled_from([*ACCOUNTS, "lasting", "lasting"]),
-        "run_at": st.sampled_from([None, *TIMES]),
+        "board_id": st.sampled_from([*BOARDS, "soon", "there", "there"]),
+        "account": st.sampled_from([*ACCOUNTS, *["lasting"] * 4]),
+        "run_at": st.sampled_from([None, TIMES[2], *TIMES]),
         "damage": st.sampled_from([None] * 12 + ["unreadable", "nul in title", "nul in key"]),
     }
 )
@@ -54,9 +55,9 @@ class Publishing(RuleBasedStateMachine):
         self._direct: list[str] = []
         self._has_soon = False
         self._is_revoked = False
+        self._make_workspaces()
 
-    @initialize()
-    def make_workspaces(self) -> None:
+    def _make_workspaces(self) -> None:
         self._workspaces: list[UUID] = []
         self._accounts: dict[tuple[UUID, str], UUID] = {}
         for _ in range(2):
@@ -93,20 +94,24 @@ class Publishing(RuleBasedStateMachine):
         event = event.model_copy(update={"row": event.row.model_copy(update={name: f"{getattr(event.row, name)}\0"})})
         return Sent(event, event.model_dump_json().encode(), storable=False)
 
-    @rule(partition=st.integers(0, 1), value=st.sampled_from([b"", b"[]", b"\xff", b'{"job_id": 1}']))
-    def garble(self, partition: int, value: bytes) -> None:
-        self._logs[partition].append(value)
+    @initialize(batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3), value=st.sampled_from(GARBAGE))
+    def send_some(self, batches: list[list[dict[str, Any]]], value: bytes) -> None:
+        """So that there is something to settle from the first step on."""
+        for number, rows in enumerate(batches):
+            self.send(number % 2, number // 2, number, rows)
+        self._logs[0].append(value)
 
     # What changes around
 
+    @precondition(lambda self: self._first and not self._has_soon)
     @rule()
     def add_board(self) -> None:
-        if not self._has_soon:
-            for (workspace_id, account), account_id in self._accounts.items():
-                if account != "unknown":
-                    self._run(self._publisher.access.add_board(workspace_id, account_id, "soon", name="Soon"))
+        for (workspace_id, account), account_id in self._accounts.items():
+            if account != "unknown":
+                self._run(self._publisher.access.add_board(workspace_id, account_id, "soon", name="Soon"))
         self._has_soon = True
 
+    @precondition(lambda self: self._first and not self._is_revoked)
     @rule()
     def revoke_account(self) -> None:
         for (_, account), account_id in self._accounts.items():
@@ -252,10 +257,9 @@ class Publishing(RuleBasedStateMachine):
         assert self._run(self._publisher.failures(self._job_ids())) == self._model.failures
 
     def teardown(self) -> None:
-        if hasattr(self, "_workspaces"):
-            # Of direct calls and of schedules that became due, one event each; a failure's has its time behind
-            waiting = [":".join(one.split(":")[:2]) for one in self._run(self._publisher.outbox(self._workspaces))]
-            assert sorted(waiting) == sorted(self._direct)
+        # Of direct calls and of schedules that became due, one event each; a failure's has its time behind
+        waiting = [":".join(one.split(":")[:2]) for one in self._run(self._publisher.outbox(self._workspaces))]
+        assert sorted(waiting) == sorted(self._direct)
 
 
 def _is_lost(row: Sent, refused: dict[RowName, str]) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 from sqlalchemy import text
 
 from services.status.consumers import FoldHandler
@@ -25,6 +25,10 @@ from tests.property.records import NAMES, received
 from tests.property.status.jobs import Import, Job
 
 KEPT = text("select job_id, row_number, idempotency_key from status.row_results where job_id = any(:ids)")
+
+
+_results = st.lists(st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5)
+"""Of rows by number; those that the job has not are left out."""
 
 
 class Status:
@@ -96,6 +100,19 @@ class Folding(RuleBasedStateMachine):
         self._log.append(event)
         self._model.setdefault(event.job_id, Job(event.job_id))
 
+    @initialize(target=jobs, results=st.lists(_results, min_size=2, max_size=4))
+    def accept_some(self, results: list[list[tuple[int, RowStatus]]]) -> Any:
+        """So that there is something to fold from the first step on: outcomes, and behind them their imports."""
+        made = [
+            import_accepted(job_id=self._ids.new(), workspace_id=self._workspaces[number % 2], total_rows=1 + number)
+            for number in range(len(results))
+        ]
+        for job, rows in zip(made, results, strict=True):
+            self.settle(job, rows, stray=False)
+        for job in made:
+            self._produce(job)
+        return multiple(*made)
+
     @rule(target=jobs, workspace=st.integers(0, 1), total=st.integers(1, 4), count=st.integers(1, 2))
     def accept(self, workspace: int, total: int, count: int) -> Any:
         made = [
@@ -120,7 +137,7 @@ class Folding(RuleBasedStateMachine):
         self._later[id(event)] = job
         self._produce(event)
 
-    @rule(job=jobs, rows=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5), stray=st.booleans())
+    @rule(job=jobs, rows=_results, stray=st.booleans())
     def settle(self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool) -> None:
         """Results that may contradict others, and themselves; a stray record names the wrong workspace."""
         workspace_id = job.workspace_id

@@ -19,10 +19,28 @@ UNDECODABLE = (ValueError, RecursionError)
 def quick_decoder(model: type[M]) -> Callable[[bytes], M]:
     """Decodes JSON to slim objects with the fields of `model`, at a fifth of pydantic's cost (1.0 instead of 4.8 µs a RowAccepted).
 
-    At least as strict: what it takes, the model takes too, with the same values. What it refuses (UNDECODABLE) is the model's to judge
+    At least as strict: what it takes, the model takes too, with the same values. Only where a field is one that no one knows does it
+    hardly look: bytes that are no text, or numbers beyond all bounds, pass there. What it refuses (UNDECODABLE) is the model's to judge
     and to explain. Raises TypeError, at once, for a model with fields it has no equal for.
     """
     return cast("Callable[[bytes], M]", msgspec.json.Decoder(_struct_of(model)).decode)
+
+
+def decoder(model: type[M]) -> Callable[[bytes], M]:
+    """The quick decoder, and where it refuses, the model's verdict: ValidationError, or a value all the same.
+
+    Never the model alone: a record that one takes and the other does not would have an outcome today and be poison tomorrow,
+    depending on what stands beside it in a batch.
+    """
+    quick = quick_decoder(model)
+
+    def decode(value: bytes) -> M:
+        try:
+            return quick(value)
+        except UNDECODABLE:
+            return model.model_validate_json(value)
+
+    return decode
 
 
 def _struct_of(model: type[BaseModel]) -> type[msgspec.Struct]:

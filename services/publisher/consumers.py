@@ -11,7 +11,7 @@ from services.publisher.announcements import outcome_records, pin_event_records
 from services.publisher.service import Created, Doomed, Existing, Outcome
 from services.publisher.settlement import Settler
 from shared import metrics
-from shared.decoding import UNDECODABLE, quick_decoder
+from shared.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import RowAccepted, RowStatus
 from shared.messaging.consumer import Batch
@@ -21,7 +21,7 @@ from shared.topics import TopicName, TopicNames
 from shared.validation import describe
 
 _parse_quickly = quick_decoder(RowAccepted)
-_parse = RowAccepted.model_validate_json
+_parse = decoder(RowAccepted)
 _doomed = TypeAdapter(Doomed)
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, fold, weight
 from shared.database import Refused
-from shared.decoding import UNDECODABLE, quick_decoder
+from shared.decoding import decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, RowsSettled
 from shared.messaging.consumer import Batch
@@ -24,19 +24,12 @@ log = structlog.get_logger()
 FOLDED_AT_ONCE = 20_000
 """Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10 s, and were tried again unchanged."""
 
-_parse_outcomes_quickly = quick_decoder(RowsSettled)
+_parse_outcomes = decoder(RowsSettled)
 
 
 class Delivered(NamedTuple):
     record: "ConsumerRecord[bytes, bytes]"
     event: Foldable
-
-
-def _parse_outcomes(value: bytes) -> RowsSettled:
-    try:
-        return _parse_outcomes_quickly(value)
-    except UNDECODABLE:
-        return RowsSettled.model_validate_json(value)
 
 
 class Folds(Protocol):

@@ -8,7 +8,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 FUZZING = "PINFLOW_FUZZING"
 """Set by tests/property/__main__.py."""
-MORE = 5
+MORE = 8
 """Times as many examples when fuzzing, in one round."""
 
 # Hypothesis keeps tables of characters and constants there, even without a database of examples. Not into the checkout

@@ -75,7 +75,7 @@ async def _nothing() -> int:
 imports = st.lists(good_rows() | wrong_rows, min_size=1, max_size=5)
 
 
-@examples(40)
+@examples(25)
 @given(imports, st.booleans(), st.lists(st.booleans(), min_size=5, max_size=5))
 def test_invariants_2_and_5_every_row_of_an_accepted_import_settles(
     pool: Database,
@@ -95,7 +95,7 @@ def test_invariants_2_and_5_every_row_of_an_accepted_import_settles(
     check(job, total=len(rows))
 
 
-@examples(40)
+@examples(25)
 @given(mutated(imports.map(lambda rows: json.dumps(rows).encode())))
 def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(pool: Database, run: Run, document: bytes) -> None:
     pipeline = Pipeline(pool)

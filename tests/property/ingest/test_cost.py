@@ -98,7 +98,7 @@ def repeated(unit: bytes, size: int) -> bytes:
     return unit * (size // len(unit))
 
 
-@examples(40)
+@examples(25)
 @given(st.sampled_from([b"", HEADER, HEADER[:-1] + b',"', HEADER + b'a,b,"']), units(_csv_signs), st.sampled_from([b"", b"\n", b'"']))
 @example(HEADER, b'"', b"")
 @example(b"", b'"\n', b"")
@@ -109,7 +109,7 @@ def test_a_csv_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes
     check_growth(feed_csv, lambda size: before + repeated(unit, size) + after)
 
 
-@examples(40)
+@examples(25)
 @given(st.sampled_from([b"", b"[", b'[{"title":"', b'[{"a":', b"[{"]), units(_json_signs), st.sampled_from([b"", b'"}]', b"]", b"}]"]))
 @example(b"[", b"9", b"]")
 @example(b'[{"title":"', b"\\ud800", b'"}]')
@@ -122,7 +122,7 @@ def test_a_json_document_costs_what_its_size_does(before: bytes, unit: bytes, af
 _text_units = st.text(st.sampled_from(list(" ,#/:.@%?&[]-+T0aZé\u00a0\ud800\0\\\"'")), min_size=1, max_size=5)
 
 
-@examples(40)
+@examples(25)
 @given(st.sampled_from(FIELDS), st.sampled_from(["", "https://", "https://x/", "2026-", "#"]), _text_units)
 @example("related_terms", "", ",")
 @example("related_terms", "", "a,")

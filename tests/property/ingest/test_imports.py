@@ -62,7 +62,7 @@ def check(records: Records) -> list[RowAccepted]:
     return rows
 
 
-@examples(80)
+@examples(40)
 @given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=4).map(lambda rows: json.dumps(rows).encode()) | mutated(json_imports))
 @example(json.dumps([dict.fromkeys((f"{number}\ud800" * 30 for number in range(20)), "\0\ud800" * 20)] * 500).encode())
 def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
@@ -75,7 +75,7 @@ def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
     check(kept.records)
 
 
-@examples(60)
+@examples(25)
 @given(mutated(st.builds(lambda table, dialect: dialect.write(*table), tables(), dialects)), st.text(st.characters(), max_size=300))
 def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) -> None:
     kept = Kept()
@@ -87,7 +87,7 @@ def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) 
     check(kept.records)
 
 
-@examples(60)
+@examples(25)
 @given(st.lists(good_rows(), min_size=1, max_size=4))
 def test_a_row_is_the_same_row_to_the_publisher(run: Run, rows: list[dict[str, Any]]) -> None:
     kept = Kept()

@@ -27,7 +27,7 @@ def is_exact(value: Any) -> bool:
     return not isinstance(value, int) or abs(value) < EXACT
 
 
-@examples(100)
+@examples(40)
 @given(values.filter(is_exact), st.booleans(), st.sampled_from([None, 2, "\t"]))
 def test_what_any_program_wrote_is_read_back(value: Any, ascii_only: bool, indent: int | str | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -57,23 +57,23 @@ def read_or_refused(data: bytes) -> None:
             assert "\0" not in result.model_dump_json().replace("\\u0000", "\0")
 
 
-@examples(150)
+@examples(70)
 @given(json_documents | mutated(json_documents) | mutated(json_imports) | st.binary(max_size=60))
 @example(b"")
 @example(b"[" * 100_000)
 @example(b'{"a":' * 100_000)
 @example(b"[" * 100_000 + b"]" * 100_000)
-@example(b"[" + b"9" * 1_000_000 + b"]")
+@example(b"[" + b"9" * 200_000 + b"]")
 @example(b'[{"title":' + b"1" * 5000 + b"}]")
 @example(b'[{"title": "\\ud800", "title": "\\ud800\\udc00", "idempotency_key": "\\u0000"}]')
-@example(b'[{"related_terms": "' + b"," * 1_000_000 + b'"}]')
-@example(b'[{"' + b'a":1,"' * 200_000 + b'b":1}]')
+@example(b'[{"related_terms": "' + b"," * 200_000 + b'"}]')
+@example(b'[{"' + b'a":1,"' * 20_000 + b'b":1}]')
 @example(b"\xef\xbb\xbf[{}]")
 def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
     read_or_refused(data)
 
 
-@examples(100)
+@examples(40)
 @given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=5))
 def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
     together = validate(rows)
@@ -83,7 +83,7 @@ def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
     assert all(len(row.pin.related_terms or []) <= MAX_RELATED_TERMS for row in together.valid)
 
 
-@examples(100)
+@examples(40)
 @given(good_rows())
 def test_most_rows_that_look_good_are(row: dict[str, Any]) -> None:
     """Or the properties above would say nothing of valid rows. What is refused is a URL, or a time near the ends of the calendar."""

@@ -64,7 +64,7 @@ async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple
         return None
 
 
-@examples(100)
+@examples(50)
 @given(rows(_kinds | _beyond) | rows(_kinds))
 def test_any_value_comes_back_as_it_was_or_is_refused(pool: Database, run: Run, values: list[tuple[Any, ...]]) -> None:
     found = run(read_back(pool, values))

@@ -66,7 +66,7 @@ def plain(value: Any) -> Any:
     return {name: plain(getattr(value, name)) for name in names} if names else value
 
 
-@examples(200)
+@examples(120)
 @given(st.sampled_from(list(QUICK)), hostile)
 @example(RowAccepted, DEEP)
 @example(RowsSettled, DEEP)
@@ -116,7 +116,7 @@ def decoded(topic: TopicName, batch: Batch) -> list[DeadLetter]:
     return list(letters)
 
 
-@examples(150)
+@examples(80)
 @given(st.sampled_from(list(HANDLERS)), st.lists(hostile | st.none(), min_size=1, max_size=3), _headers)
 @example(TopicName.ROWS, [DEEP, None], [])
 @example(TopicName.OUTCOMES, [DEEP], [])
@@ -131,7 +131,7 @@ def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_
         assert all(name.encode() is not None and isinstance(value, bytes) for name, value in record.headers)
 
 
-@examples(100)
+@examples(50)
 @given(st.lists(hostile, min_size=1, max_size=4))
 @example([UNKNOWN, b""])
 def test_invariant_8_one_record_says_nothing_of_another(values: list[bytes]) -> None:

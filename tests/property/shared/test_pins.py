@@ -24,7 +24,7 @@ def accepted(row: dict[str, Any]) -> PinSubmission:
         raise
 
 
-@examples(100)
+@examples(50)
 @given(good_rows())
 def test_what_was_accepted_is_accepted_again_as_the_same(row: dict[str, Any]) -> None:
     once = accepted(row)
@@ -47,7 +47,7 @@ def test_the_fingerprint_is_of_all_but_the_key(row: dict[str, Any], key: str, da
     assert fingerprint(other) != fingerprint(pin)
 
 
-@examples(150)
+@examples(80)
 @given(urls)
 @example("http://a.example")
 @example("HTTPS://A.example:443/%7e/../b?#")
@@ -67,7 +67,7 @@ def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
     assert fingerprint(as_list) == fingerprint(as_text)
 
 
-@examples(100)
+@examples(50)
 @given(values, st.integers(1, 300))
 @example("\ud800" * 300, 200)
 @example([[[[[["deep"]]]]]], 200)

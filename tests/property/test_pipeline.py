@@ -9,8 +9,11 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingest.admission import Admission
+from services.ingest.config import IngestSettings
 from services.ingest.imports import Imports
 from services.ingest.service import Records
+from services.ingest.turns import Turns
 from services.publisher.consumers import RowsHandler
 from services.publisher.repository import PinStore
 from services.publisher.settlement import Settler
@@ -51,12 +54,14 @@ class Pipeline:
         """The job as it ended, or None for a request that was refused."""
         self._outcomes.topics.clear()
         try:
-            accepted = await Imports(self).accept_json(workspace_id, document, strict=False)
+            settings = IngestSettings()
+            imports = Imports(self, Admission(settings), Turns.of(settings))
+            accepted = await imports.accept_json(workspace_id, document, strict=False)
         except RequestRefused:
             return None
         return await self._jobs.job(workspace_id, accepted.job_id)
 
-    async def commit(self, records: Records) -> None:
+    async def commit(self, records: Records, _started: float | None = None) -> None:
         """What follows the transaction, all of it before the 202 is sent."""
         await self._consume(self._publisher, TopicName.ROWS, records[TopicName.ROWS])
         told = [record for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], []) for record in partition]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.repository import Claim, Ledger, RequestKey, Standing
@@ -38,7 +39,7 @@ class Kafka:
         self.committed: list[Records] = []
         self.faults: list[str | None] = []
 
-    async def commit(self, records: Records) -> None:
+    async def commit(self, records: Records, _started: float | None = None) -> None:
         fault = self.faults.pop() if self.faults else None
         if fault == "nothing was committed":
             raise BrokerUnavailable(fault)
@@ -76,7 +77,7 @@ class Requesting(RuleBasedStateMachine):
         self._unknown = self._ids.new()
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
         settings = IngestSettings(transactional_producers=2)
-        self._handler = ImportRequestsHandler(self._ledger, WorkspaceDirectory(access), self._kafka, settings)
+        self._handler = ImportRequestsHandler(self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings)
 
     @rule(
         asked=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["a", "b", "ä'\\\"", "c" * 255]), st.integers(0, 3)), max_size=5),

@@ -15,6 +15,7 @@ from services.publisher.service import (
     Found,
     Origin,
     Outcome,
+    decide,
     decide_all,
     destination_of,
     destinations_of,
@@ -114,7 +115,21 @@ class _Settling:
         row = asks[0].row
         log.error("row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal))
         self.result.refused.append((row, str(refusal)))
-        await self.give_up([Doomed(row.job_id, row.workspace_id, row.row_number)])
+        await self._settle_unpublished(asks[0])
+
+    async def _settle_unpublished(self, ask: Ask) -> None:
+        """A row that can't be stored fails, unless its key stands: as if the checks had refused it, for then Postgres never sees it.
+
+        Or its outcome would change with its board (invariant 4).
+        """
+        outcomes: list[Outcome] = []
+
+        def judge(found: Found) -> list[Failed]:
+            outcomes.append(decide(ask, found, None, came_first=False))
+            return new_failures(outcomes, found)
+
+        await self._store.settle([ask], (), (), self._partitions, judge)
+        self.result.outcomes += outcomes
 
 
 def _failed(row: Doomed, found: Found) -> Failed:

@@ -223,6 +223,18 @@ async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(se
     assert [row.job_id for row, _ in settlement.refused] == [foreign.job_id]
 
 
+async def test_invariant_4_the_outcome_of_a_row_that_postgres_refuses_does_not_change_with_its_board(
+    settler: Partition, workspace: Workspace
+) -> None:
+    await settler.settle([row_of(workspace, idempotency_key="k")])
+    row = row_of(workspace, idempotency_key="k", board_id="later")
+    impossible = row.model_copy(update={"row": row.row.model_copy(update={"title": "a\0b"})})
+    first = told((await settler.settle([impossible])).outcomes)  # the checks refuse it: Postgres never sees its title
+    await workspace.access.add_board(workspace.id, workspace.account_id, "later", name="Later")
+    assert told((await settler.settle([impossible])).outcomes) == first
+    assert first == [("existing", (pin_id_of(workspace.id, "k"), None))]
+
+
 async def test_a_board_that_no_database_can_hold_fails_its_row_alone(settler: Partition, workspace: Workspace) -> None:
     row = row_of(workspace)
     impossible = row.model_copy(update={"row": row.row.model_copy(update={"board_id": "a\0b"})})

@@ -87,11 +87,11 @@ class KeyedStore:
     def _enter(self, row: Sent, refusal: str | None) -> None:
         if row.name in self.failures:
             return
-        if not row.readable or (refusal is None and not row.storable):
+        if not row.readable:
             self.failures[row.name] = "internal_error"
         elif row.key not in self.pins:
-            if refusal is not None:
-                self.failures[row.name] = refusal
+            if refusal is not None or not row.storable:
+                self.failures[row.name] = refusal or "internal_error"
             else:
                 self.pins[row.key] = new_pin(row)
 

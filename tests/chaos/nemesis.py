@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -12,7 +13,9 @@ from tests.chaos.history import Fault, History
 from tests.chaos.network import Proxy
 from tests.chaos.probe import Probe
 from tests.deployment import SERVICES
+from tests.kafka import all_in_sync
 from tests.processes import RunningProgram
+from tests.waiting import eventually
 
 Inflict = Callable[[Arena, random.Random], Coroutine[Any, Any, None]]
 """Returns when the fault has ended: what was killed has been started again, what was cut is whole."""
@@ -53,11 +56,19 @@ def _freeze_service(name: str) -> Inflict:
 
 
 async def kill_broker(arena: Arena, rng: random.Random) -> None:
+    await _in_sync(arena)
     await kill(arena, rng.choice(arena.brokers), rng)
 
 
 async def freeze_broker(arena: Arena, rng: random.Random) -> None:
+    await _in_sync(arena)
     await freeze(rng.choice(arena.brokers), rng)
+
+
+async def _in_sync(arena: Arena) -> None:
+    """One at a time: with two of three behind, nothing is accepted, and nothing else is promised."""
+    with suppress(AssertionError):
+        await eventually(lambda: all_in_sync(arena.kafka), seconds=30, every=0.5)
 
 
 async def kill_postgres(arena: Arena, rng: random.Random) -> None:

@@ -1,6 +1,7 @@
 """What the documents name is there."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +23,9 @@ def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
     for row in rows:
         shown_by = row.rstrip(" |").rsplit(" | ", 1)[1]
         assert "::test_" in shown_by or "make chaos" in shown_by or "the tests named there" in shown_by or "the same" in shown_by, row
+
+
+@pytest.mark.parametrize("document", [*(CHECKOUT / "docs").glob("*.md"), *CHECKOUT.glob("*.md")], ids=lambda path: path.name)
+def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []

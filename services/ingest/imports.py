@@ -72,6 +72,7 @@ class Imports:
         started = asyncio.get_running_loop().time()
         with _refusals_counted():
             async with self._turns.turn(workspace_id):
+                self._admission.require_room(workspace_id)  # again: those before it in its line may have filled it. Parsing is dear
                 yield started
 
     async def _accept(self, accepted: Import, records: Records, started: float) -> Import:

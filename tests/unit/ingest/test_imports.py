@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from uuid import uuid4
 
 import pytest
@@ -14,8 +15,10 @@ from services.ingest.imports import LONGEST_ON_THE_LOOP, Imports
 from services.ingest.parsing import ParsedRows, RawRow, validate
 from services.ingest.service import Records
 from services.ingest.turns import Turns
-from shared.errors import RequestRefused
+from services.ingest.unsettled import Position, Reading
+from shared.errors import Overloaded, RequestRefused
 from tests.factories import submitted
+from tests.waiting import eventually
 
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 
@@ -58,6 +61,22 @@ async def test_a_csv_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
     accepted = await new_imports().accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False)
     assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parsed_in
+
+
+async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_workspace(parsed_in: list[int]) -> None:
+    settings = IngestSettings(max_unsettled_rows_per_workspace=1)
+    admission, turns, workspace = Admission(settings), Turns(at_once=1, most_waiting=10, patience_seconds=60), uuid4()
+    admission.observe(Reading(time.monotonic(), {0: 0}, {0: 0}))
+    accepting = Imports(Committed(), admission, turns)
+    async with turns.turn(uuid4()):
+        accepting.require_room(workspace)
+        waiting = asyncio.create_task(accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False))
+        await eventually(lambda: turns._lines)
+        with admission.room(workspace, 1) as place:
+            place.position = Position(0, 1)
+    with pytest.raises(Overloaded):
+        await waiting
+    assert not parsed_in
 
 
 async def test_the_loop_goes_on_while_a_hostile_csv_is_read() -> None:

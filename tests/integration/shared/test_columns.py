@@ -9,19 +9,11 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from shared.columns import Column, columns, names, unnest
+from shared.columns import Column, columns
 from shared.database import Database, Refused, driver_connection
 from shared.settings import DatabaseSettings
+from tests.columns import STATEMENT, TABLE
 
-TABLE = (
-    ("id", "uuid"),
-    ("name", "text"),
-    ("small", "int2"),
-    ("number", "int4"),
-    ("large", "int8"),
-    ("yes", "bool"),
-    ("at", "timestamptz"),
-)
 ROWS: list[tuple[Any, ...]] = [
     (UUID(int=0), "", 0, 0, 0, False, datetime(2000, 1, 1, tzinfo=UTC)),
     (
@@ -46,9 +38,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def read_back(database: Database, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    statement = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) order by position"
     async with database.pipeline() as driver:
-        cursor = await driver.execute(statement.encode(), columns(TABLE, rows), binary=True)
+        cursor = await driver.execute(STATEMENT, columns(TABLE, rows), binary=True)
         return await cursor.fetchall()
 
 

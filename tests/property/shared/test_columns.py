@@ -6,22 +6,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.columns import columns, names, unnest
+from shared.columns import columns
 from shared.database import Database, Refused
+from tests.columns import STATEMENT, TABLE
 from tests.property.conftest import Run
 from tests.property.documents import offsets
 from tests.property.profiles import examples
 
-TABLE = (
-    ("id", "uuid"),
-    ("name", "text"),
-    ("small", "int2"),
-    ("number", "int4"),
-    ("large", "int8"),
-    ("yes", "bool"),
-    ("at", "timestamptz"),
-)
-STATEMENT = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) order by position".encode()
 _times = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis adds the zones
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001

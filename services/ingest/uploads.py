@@ -38,7 +38,7 @@ async def _upload_in(request: Request, body: bytes, boundary: str) -> Upload:
         form = await MultiPartParser(request.headers, _once(body), max_files=10, max_fields=50).parse()
     except MultiPartException as error:
         raise _broken(error.message) from None
-    except UnicodeError:  # a charset that decodes nothing: `undefined` is one to Python
+    except ValueError:  # a charset that decodes nothing (`undefined` is one to Python), or a name that none can have
         raise _broken("its names can't be read in the charset of its content type") from None
     try:
         file = form.get(FIELD)

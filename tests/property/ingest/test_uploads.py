@@ -82,6 +82,7 @@ _types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(st.just(
 @example(b"multipart/form-data; charset=idna; boundary=cut")
 @example(b"multipart/form-data; charset=base64; boundary=cut")
 @example(b"multipart/form-data; charset=\xff; boundary=cut")
+@example(b"multipart/form-data; charset=\0; boundary=cut")
 @example(b"multipart/form-data; boundary*=utf-8''c%75t")
 @example(b"multipart/form-data; boundary=" + b"c" * 60_000)
 def test_a_damaged_content_type_is_understood_or_refused(run: Run, content_type: bytes) -> None:

@@ -45,7 +45,7 @@ def rounds(seed: int, until: float, arguments: list[str], tally: Path, database_
         print(f"== seed {seed}", flush=True)
         ended = subprocess.run([*PYTEST, f"--hypothesis-seed={seed}", *arguments], env=environment, check=False)
         if ended.returncode:
-            print(f"  failed; the same again: .venv/bin/python -m tests.property --minutes 0 --seed {seed}")
+            print(f"  ended with {ended.returncode}; the same again: .venv/bin/python -m tests.property --minutes 0 --seed {seed}")
             return ended.returncode
         if time.monotonic() > until:
             return 0

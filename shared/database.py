@@ -26,8 +26,12 @@ deadlock, a read-only standby, a session ended as it was idle in a transaction, 
 REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """What is about a value. A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits."""
 
-SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
-"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks for a minute, not for ever."""
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
+"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks for a minute, not for ever; one whose
+machine is lost too, and not for the two hours of the server's own keep-alive."""
 
 
 class Refused(PinflowError):
@@ -48,11 +52,16 @@ def create_engine(settings: DatabaseSettings, *, application: str, connections: 
             "application_name": application,
             "connect_timeout": 5,
             "prepare_threshold": 1,
-            "options": f"{url.query.get('options', '')} {SESSION_OPTIONS}".strip(),
+            "options": session_options(str(url.query.get("options", ""))),
         },
     )
     event.listen(engine.sync_engine, "connect", _adapt)
     return engine
+
+
+def session_options(given: str = "") -> str:
+    """Ours, beside those that an operator has written into the URL."""
+    return f"{given} {SESSION_OPTIONS}".strip()
 
 
 def sqlalchemy_url(url: str) -> str:

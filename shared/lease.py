@@ -10,8 +10,9 @@ from hashlib import blake2b
 
 import psycopg
 import structlog
+from psycopg.conninfo import conninfo_to_dict
 
-from shared.database import is_passing
+from shared.database import is_passing, session_options
 from shared.errors import PinflowError
 from shared.settings import ServiceSettings
 
@@ -21,6 +22,8 @@ TAKEOVER_SECONDS = 10.0
 """How long to wait for the name: a predecessor that was just killed may still be known to Postgres."""
 RETRY_SECONDS = 0.2
 CHECK_SECONDS = 2.0
+ATTEMPT_SECONDS = 10.0
+"""A Postgres that takes connections and says no more is asked anew: a lost machine closes none."""
 
 
 class ReplicaNameTaken(PinflowError):
@@ -41,14 +44,15 @@ class ReplicaLease:
         deadline: float | None = None
         while True:
             try:
-                if await self._try():
-                    return
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    if await self._try():
+                        return
                 deadline = deadline or loop.time() + TAKEOVER_SECONDS
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 await self._drop()
-                if not is_passing(error):
+                if isinstance(error, psycopg.Error) and not is_passing(error):
                     raise
-                log.warning("lease_waits_for_postgres", name=self.name, error=str(error).strip())
+                log.warning("lease_waits_for_postgres", name=self.name, error=str(error).strip() or repr(error))
                 deadline = None
             if deadline is not None and loop.time() > deadline:
                 await self._drop()
@@ -73,8 +77,13 @@ class ReplicaLease:
 
     async def _try(self) -> bool:
         if self._connection is None:
+            given = conninfo_to_dict(self._url).get("options") or ""
             self._connection = await psycopg.AsyncConnection.connect(
-                self._url, autocommit=True, connect_timeout=5, application_name=f"pinflow-lease {self.name}"
+                self._url,
+                autocommit=True,
+                connect_timeout=5,
+                application_name=f"pinflow-lease {self.name}",
+                options=session_options(str(given)),
             )
         cursor = await self._connection.execute("select pg_try_advisory_lock(%b)", (_lock_key(self.name),))
         row = await cursor.fetchone()

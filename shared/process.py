@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
@@ -22,6 +24,8 @@ from shared.sweeper import Sweeper
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
+LOST_SECONDS = 60.0
+"""A process that has lost a part is gone after so long, whether it could stop or not. (A stop from outside has its supervisor's limit.)"""
 
 
 class Part(Protocol):
@@ -166,12 +170,25 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     def stop() -> None:
         nonlocal lost
         lost = server.should_exit = True
+        _end_within(LOST_SECONDS)
 
     app.state.machinery.on_lost = stop
     _spare_the_collector()
     server.run()
     if lost or not server.started:
         raise SystemExit(1)
+
+
+def _end_within(seconds: float) -> None:
+    # Whatever was lost may be what stopping waits for. A thread: the event loop may be what is lost
+    timer = threading.Timer(seconds, _end)
+    timer.daemon = True
+    timer.start()
+
+
+def _end() -> None:
+    log.critical("stop_hangs", next="ended all the same: what was not committed is done again")
+    os._exit(1)
 
 
 def _spare_the_collector() -> None:

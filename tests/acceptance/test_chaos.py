@@ -7,6 +7,7 @@ import uvloop
 from tests.chaos.__main__ import run
 from tests.chaos.arena import arena
 from tests.chaos.history import History, Told
+from tests.chaos.report import SHOWN
 
 SEED = 4
 SECONDS = 20
@@ -17,6 +18,6 @@ def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:
     history = History(SEED)
     with arena(tmp_path, brokers=1) as running:
         violations = uvloop.run(run(running, history, SECONDS, DECK))
-        assert violations == [], running.deployment.logs()
+        assert not violations, "\n".join(str(violation) for violation in violations[:SHOWN])
     assert len(history.faults) >= 2
     assert sum(submission.told is Told.DONE for submission in history.submissions) > 10

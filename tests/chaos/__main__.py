@@ -19,6 +19,7 @@ from deploy.local.layout import CHECKOUT
 from tests.chaos.arena import Arena, arena
 from tests.chaos.asking import asker
 from tests.chaos.checker import Violation, check
+from tests.chaos.diagnosis import diagnosis
 from tests.chaos.history import History, Told
 from tests.chaos.nemesis import FAULTS, Nemesis
 from tests.chaos.observer import Observer
@@ -42,10 +43,13 @@ async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[st
     await working
     observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)
     await observer.wait_until_settled(sum(submission.told is Told.DONE for submission in history.submissions))
+    violations = check(history, await observer.world())
+    if violations:
+        print(await diagnosis(arena))
     supervising.cancel()
     with suppress(asyncio.CancelledError):
         await supervising
-    return check(history, await observer.world())
+    return violations
 
 
 def main(minutes: float, seed: int, brokers: int, only: str) -> int:

@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.messaging import consumer as consuming_module
+from shared.messaging.connection import client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
 from shared.messaging.records import Record, RecordProducer
 from shared.settings import ServiceSettings
@@ -27,6 +30,23 @@ async def kill_metadata_task(client: AIOKafkaClient) -> None:
     client._metadata_update = closed
     client.force_metadata_update()
     await asyncio.wait([client._sync_task])
+
+
+async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(settings: ServiceSettings) -> None:
+    """uvloop has a word of its own for it, which would end for good whatever task was writing."""
+    client = AIOKafkaClient(**client_options(settings, client_id="test-closed"))
+    await client.bootstrap()
+    await client.ready(node := client.get_random_node())
+    connection = client._conns[node, ConnectionGroup.DEFAULT]
+
+    def write(_message: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    connection._writer.write = write
+    with pytest.raises(KafkaConnectionError, match="handler is closed"):
+        await connection.send(MetadataRequest([]))
+    assert not connection.connected()
+    await client.close()
 
 
 @pytest.fixture

@@ -87,3 +87,33 @@ async def terminate(database: Database, name: str) -> None:
     """)
     async with database.transaction() as connection:
         await connection.execute(statement, {"name": f"pinflow-lease {name}"})
+
+
+async def test_a_lost_machines_lease_is_free_within_a_minute(settings: ServiceSettings) -> None:
+    """Nobody closes its connection: Postgres has to ask whether it is there, and by default does so after two hours."""
+    lease = ReplicaLease("publisher", settings)
+    await lease.acquire()
+    assert lease._connection is not None
+    shown = await (await lease._connection.execute("select current_setting('tcp_keepalives_idle')")).fetchone()
+    assert shown is not None
+    assert int(str(shown[0])) <= 30
+    await lease.release()
+
+
+async def test_invariant_9_a_postgres_that_takes_connections_and_says_nothing_is_asked_anew(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "ATTEMPT_SECONDS", 0.2)
+    lease = ReplicaLease("publisher", settings)
+    silent = [True]
+
+    async def attempt() -> bool:
+        if silent:
+            silent.clear()
+            await asyncio.Event().wait()
+        return await ReplicaLease._try(lease)
+
+    monkeypatch.setattr(lease, "_try", attempt)
+    async with asyncio.timeout(10):
+        await lease.acquire()
+    await lease.release()

@@ -1,10 +1,13 @@
 """A process ends when a part of it is lost, even one that never came to life."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+from deploy.local.layout import CHECKOUT
 from shared import process
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
 from shared.process import Machinery
@@ -107,3 +110,11 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
 async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) -> None:
     await machinery_of("idle").stop()
     assert not left
+
+
+def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
+    """Its event loop may be what stands still."""
+    program = "import time; from shared import process; process._end_within(0.1); time.sleep(600)"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "stop_hangs" in ended.stdout

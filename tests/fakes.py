@@ -13,7 +13,7 @@ class MemorySender:
     def __init__(self) -> None:
         self.topics: dict[str, list[list[Record]]] = {}
 
-    async def send(self, topic: str, records: Sequence[Record]) -> None:
+    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002 - it never waits
         partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
         for record in records:
             partitions[partition_of(record.key, PARTITIONS) if record.key is not None else 0].append(record)

@@ -1,12 +1,10 @@
 """Jobs that ended, told to whoever listens on `job-events`: at least once, always under the same id."""
 
-import asyncio
 from collections.abc import Sequence
 
 from services.status.repository import JobStore
 from shared.cloudevents import EventType, headers
 from shared.database import Row
-from shared.errors import BrokerUnavailable
 from shared.events import ImportCompleted
 from shared.messaging.records import Record, RecordSender
 
@@ -27,11 +25,7 @@ class Announcer:
         return await self._store.announce(self._limit, self._deliver, patience_seconds=DELIVERY_SECONDS)
 
     async def _deliver(self, jobs: Sequence[Row]) -> None:
-        try:
-            async with asyncio.timeout(DELIVERY_SECONDS):
-                await self._producer.send(self._topic, [announcement(job) for job in jobs])
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"no acknowledgement within {DELIVERY_SECONDS:g} s") from error
+        await self._producer.send(self._topic, [announcement(job) for job in jobs], seconds=DELIVERY_SECONDS)
 
 
 def announcement(job: Row) -> Record:

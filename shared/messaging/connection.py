@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from aiokafka import conn
+from aiokafka import AIOKafkaConsumer, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from faststream.kafka import KafkaBroker
@@ -95,5 +95,18 @@ def is_dead(client: AIOKafkaClient | None) -> bool:
     aiokafka 0.14 looks for metadata in a task that any error it does not foresee ends for good, and silently. Whoever waits for
     metadata then waits for ever (found by make chaos).
     """
-    looking = getattr(client, "_sync_task", None)
-    return looking is not None and looking.done()
+    return _has_ended(client, "_sync_task")
+
+
+def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
+    """Whether this consumer, not stopped by anyone, will never again fetch, or never again join its group."""
+    return (
+        is_dead(getattr(consumer, "_client", None))
+        or _has_ended(getattr(consumer, "_fetcher", None), "_fetch_task")
+        or _has_ended(getattr(consumer, "_coordinator", None), "_coordination_task")
+    )
+
+
+def _has_ended(part: object, name: str) -> bool:
+    task = getattr(part, name, None)
+    return task is not None and task.done()

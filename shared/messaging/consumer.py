@@ -22,7 +22,7 @@ from faststream.kafka.message import KafkaAckableMessage
 from shared import metrics
 from shared.errors import BrokerUnavailable, Overloaded, Unavailable
 from shared.messaging.admin import require_topics
-from shared.messaging.connection import is_dead, unavailable
+from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
@@ -319,7 +319,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(seconds, PULSE_SECONDS)):
                     await self._lost.wait()
-            if is_dead(getattr(self._consumer(), "_client", None)):
+            if is_consumer_dead(self._consumer()):
                 self._give_up_this_process("its Kafka client has died")
         return self._lost.is_set()
 

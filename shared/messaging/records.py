@@ -40,8 +40,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class RecordSender(Protocol):
     """What services produce through; the real one is RecordProducer."""
 
-    async def send(self, topic: str, records: Sequence[Record]) -> None:
-        """Return when every record is acknowledged. Raises BrokerUnavailable; some of them may then have been written."""
+    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = ...) -> None:
+        """Return when every record is acknowledged. Raises BrokerUnavailable, after `seconds` at the latest; some may then stand."""
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -90,6 +90,7 @@ class RecordProducer:
         self._settings = settings
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
+        self._is_silent = False
         self._making = asyncio.Lock()
 
     async def start(self) -> None:
@@ -105,7 +106,7 @@ class RecordProducer:
         except BaseException:
             await discard(producer)
             raise
-        self._producer = producer
+        self._producer, self._is_silent = producer, False
 
     async def stop(self) -> None:
         if self._producer is not None:
@@ -114,10 +115,11 @@ class RecordProducer:
     def trouble(self) -> str | None:
         return "producer: not connected" if self._producer is None else None
 
-    async def send(self, topic: str, records: Sequence[Record]) -> None:
+    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = SEND_TIMEOUT_SECONDS) -> None:
         """Records with one key keep their order, unless a retry repeats some. Raises BrokerUnavailable."""
+        producer = None
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(seconds):
                 producer = await self._working()
                 partitions = await partition_count(producer, topic)
                 futures = [
@@ -127,7 +129,9 @@ class RecordProducer:
                 ]
                 await asyncio.gather(*futures)
         except TimeoutError as error:
-            raise BrokerUnavailable(f"no acknowledgement within {SEND_TIMEOUT_SECONDS:g} s") from error
+            # Kafka's fault, most likely. But whatever ails the producer, another begins without it
+            self._is_silent = producer is self._producer
+            raise BrokerUnavailable(f"no acknowledgement within {seconds:g} s") from error
         except KafkaError as error:
             if passing := unavailable(error):
                 raise passing from error
@@ -136,10 +140,10 @@ class RecordProducer:
             raise
 
     async def _working(self) -> AIOKafkaProducer:
-        """The producer, or another in place of one that died."""
+        """The producer, or another in place of one that died or did not get through."""
         async with self._making:
-            if self._producer is not None and self._is_dead:
-                log.error("producer_died", client_id=self._client_id)
+            if self._producer is not None and (self._is_dead or self._is_silent):
+                log.error("producer_replaced", client_id=self._client_id, died=self._is_dead)
                 await discard(self._producer)
                 self._producer = None
             if self._producer is None:

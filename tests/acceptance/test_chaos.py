@@ -11,13 +11,13 @@ from tests.chaos.report import SHOWN
 
 SEED = 4
 SECONDS = 20
+FAULTS = 2
 DECK = ("kill ingest", "kill publisher", "kill status", "kill postgres", "drop database connections", "cut kafka off", "freeze publisher")
 
 
 def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:
     history = History(SEED)
     with arena(tmp_path, brokers=1) as running:
-        violations = uvloop.run(run(running, history, SECONDS, DECK))
+        violations = uvloop.run(run(running, history, SECONDS, DECK, at_least=FAULTS))
         assert not violations, "\n".join(str(violation) for violation in violations[:SHOWN])
-    assert len(history.faults) >= 2
     assert sum(submission.told is Told.DONE for submission in history.submissions) > 10

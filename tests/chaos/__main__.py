@@ -30,15 +30,15 @@ from tests.chaos.workload import Clients
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
 
 
-async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[str]) -> list[Violation]:
-    """Clients and nemesis together for so long; then, when all has settled, the verdict."""
+async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[str], *, at_least: int = 0) -> list[Violation]:
+    """Clients and nemesis together for so long, and so many faults; then, when all has settled, the verdict."""
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
     supervising, working = asyncio.create_task(arena.supervise()), asyncio.create_task(clients.run())
     async with asker(base_url, arena.workspaces[0], history) as asks:
         probe = Probe(clients, asks, history)
         await probe.seconds_until_recovered()  # the first imports, which warm everything up
-        await Nemesis(arena, probe, history, kinds).run(seconds)
+        await Nemesis(arena, probe, history, kinds).run(seconds, at_least)
     clients.stop()
     await working
     observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)

@@ -192,11 +192,11 @@ class Nemesis:
         self._deck = list(kinds)
         self._rng = random.Random(f"{history.seed}/nemesis")
 
-    async def run(self, seconds: float) -> None:
-        """Until that time has passed; the fault that has begun is ended, and recovered from."""
+    async def run(self, seconds: float, at_least: int = 0) -> None:
+        """Until that time has passed and so many faults were felt; the one that has begun is ended, and recovered from."""
         loop = asyncio.get_running_loop()
         started, kinds = loop.time(), self._kinds()
-        while loop.time() < started + seconds:
+        while loop.time() < started + seconds or len(self._history.faults) < at_least:
             began = loop.time() - started
             chosen = await self._inflict(kinds)
             ended = loop.time() - started

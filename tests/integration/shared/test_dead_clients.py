@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
+from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consuming_module
 from shared.messaging.connection import client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
@@ -74,6 +77,30 @@ async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_
                 await consumer.watch()
         assert (consumer.trouble() or "").startswith("lost")
         client._sync_task = None  # closing it would raise what it died of
+
+
+@pytest.mark.parametrize("part", ["_fetcher._fetch_task", "_coordinator._coordination_task"])
+async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_its_process_at_once(
+    settings: ServiceSettings, producer: RecordProducer, part: str
+) -> None:
+    async with consuming(settings, producer, Handler(), name="dead-part") as consumer:
+        await eventually(lambda: consumer.trouble() is None)
+        task: asyncio.Task[None] = attrgetter(part)(consumer._subscriber.consumer)
+        task.cancel()
+        await asyncio.wait([task])
+        with pytest.raises(ConsumerLost, match="client has died"):
+            async with asyncio.timeout(consuming_module.WATCH_SECONDS):
+                await consumer.watch()
+
+
+async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
+    assert own._producer is not None
+    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    own._producer._sender._muted_partitions |= {TopicPartition(topic, number) for number in range(6)}
+    with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
+        await own.send(topic, [Record(b"k", b"muted")], seconds=0.5)
+    await own.send(topic, [Record(b"k", b"after-silence")])
+    assert b"after-silence" in await written(settings)
 
 
 async def test_invariant_9_a_producer_that_has_died_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:

@@ -69,12 +69,12 @@ async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tri
     refused = 0
 
     class AwayForAWhile:
-        async def send(self, topic: str, records: Sequence[Record]) -> None:
+        async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 20) -> None:
             nonlocal refused
             if refused < 6 and any(record.value.startswith(b"poison-again") for record in records):
                 refused += 1
                 raise BrokerUnavailable("away")
-            await producer.send(topic, records)
+            await producer.send(topic, records, seconds=seconds)
 
     handler = Handler()
     async with consuming(settings, AwayForAWhile(), handler, name="again") as consumer:

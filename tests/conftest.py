@@ -1,4 +1,5 @@
-"""The servers that tests run on, always real: one stack a session, fresh topics and a fresh database for each module.
+"""The servers that tests run on, always real: one stack a session (each of make test's two workers
+has one), fresh topics and a fresh database for each module.
 
 The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_TEST_DATABASE_URL: an owner who may create databases and
 roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise the local stack's servers are started, without Docker.

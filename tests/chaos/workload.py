@@ -21,7 +21,8 @@ from tests.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
 from tests.chaos.history import Channel, Expected, History, Row, SinglePin, Submission, Told
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
-PAUSE_SECONDS = (0.2, 1.2)
+PAUSE_SECONDS = (0.5, 2.0)
+"""Several hundred rows a second. What starts again needs a processor, too: with more, what was measured was how long Python takes to import."""
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
 """The clients of each workspace, and what each sends; one more publishes single pins."""
 SHARED_KEYS = 40
@@ -30,6 +31,7 @@ KEYS_CHANGE_EVERY = 10
 """Submissions, so that there are races for a key at any time."""
 FOLLOWED = 0.7
 FOLLOWED_SECONDS = 8
+POLL_SECONDS = 0.4
 SENT_TWICE = 0.3
 REUSED = 0.1
 KINDS = {"good": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "board": 3}
@@ -78,7 +80,7 @@ class Clients:
             submission, documents = self._new_import(workspace, channel, rng)
             await asks.import_rows(submission, documents)
             if submission.told is Told.DONE and submission.job_id and rng.random() < FOLLOWED:
-                follower = asyncio.create_task(asks.poll(submission.job_id, seconds=FOLLOWED_SECONDS, every=0.15))
+                follower = asyncio.create_task(asks.poll(submission.job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS))
                 self._followers.add(follower)
                 follower.add_done_callback(self._followers.discard)
             await self._pause(rng)

@@ -22,7 +22,7 @@ from tests.chaos.history import Channel, Expected, History, Row, SinglePin, Subm
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
-"""Several hundred rows a second. What starts again needs a processor, too: with more, what was measured was how long Python takes to import."""
+"""Several hundred rows a second: what starts again needs the processor, too, or all that is measured is how long Python imports."""
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
 """The clients of each workspace, and what each sends; one more publishes single pins."""
 SHARED_KEYS = 40

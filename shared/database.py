@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -19,19 +20,29 @@ DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
 Row: TypeAlias = Mapping[str, Any]
 """A row of a query, by column."""
 
-PASSING_STATES = ("08", "53", "57P", "57014", "58", "40001", "40P01", "25006", "25P03", "55P03")
+PASSING_STATES = ("08", "53", "57P", "57014", "58", "40001", "40P01", "25006", "25P03", "25P04", "55P03")
 """SQLSTATE prefixes of faults that pass: connection, resources, shutdown, a cancelled statement, input and output, serialization,
-deadlock, a read-only standby, a session ended as it was idle in a transaction, a lock not had in time."""
+deadlock, a read-only standby, a session ended as it was idle in a transaction, or as that took too long, a lock not had in time."""
 
 REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """What is about a value. A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits."""
 
-SESSION_OPTIONS = (
-    "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
-    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-)
+SESSION_OPTIONS = {
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
 """Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks for a minute, not for ever; one whose
 machine is lost too, and not for the two hours of the server's own keep-alive."""
+
+FROZEN_SECONDS = 60
+"""A transaction may take so much longer than anyone here waits for it. In the middle of a pipeline it is not idle to Postgres: the
+session's other limit never begins."""
+
+ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+"""libpq's: what waits for a server whose machine is gone, a rollback without a deadline too, waits 20 s and not a quarter of an hour."""
 
 
 class Refused(PinflowError):
@@ -49,19 +60,22 @@ def create_engine(settings: DatabaseSettings, *, application: str, connections: 
         pool_pre_ping=True,  # a pooled connection that did not survive a restart is replaced, not handed out
         hide_parameters=True,  # they are payload: not for logs
         connect_args={
+            **connection_options(settings),
             "application_name": application,
-            "connect_timeout": 5,
             "prepare_threshold": 1,
-            "options": session_options(str(url.query.get("options", ""))),
         },
     )
     event.listen(engine.sync_engine, "connect", _adapt)
     return engine
 
 
-def session_options(given: str = "") -> str:
-    """Ours, beside those that an operator has written into the URL."""
-    return f"{given} {SESSION_OPTIONS}".strip()
+def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
+    """libpq's parameters of every connection, beside those that an operator has written into the URL."""
+    given = conninfo_to_dict(settings.database_url.get_secret_value())
+    longest = settings.database_timeout_seconds + FROZEN_SECONDS
+    session = SESSION_OPTIONS | {"transaction_timeout": f"{longest:.0f}s"}
+    options = " ".join([str(given.get("options", "")), *(f"-c {name}={value}" for name, value in session.items())])
+    return {"connect_timeout": 5, "options": options.strip(), **{name: value for name, value in ALIVE.items() if name not in given}}
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -10,9 +10,8 @@ from hashlib import blake2b
 
 import psycopg
 import structlog
-from psycopg.conninfo import conninfo_to_dict
 
-from shared.database import is_passing, session_options
+from shared.database import connection_options, is_passing
 from shared.errors import PinflowError
 from shared.settings import ServiceSettings
 
@@ -36,6 +35,7 @@ class ReplicaLease:
     def __init__(self, service: str, settings: ServiceSettings) -> None:
         self.name = f"{settings.topic_prefix}/{service}/{settings.replica}"
         self._url = settings.database_url.get_secret_value()
+        self._options = connection_options(settings)
         self._connection: psycopg.AsyncConnection[tuple[bool]] | None = None
 
     async def acquire(self) -> None:
@@ -77,13 +77,8 @@ class ReplicaLease:
 
     async def _try(self) -> bool:
         if self._connection is None:
-            given = conninfo_to_dict(self._url).get("options") or ""
             self._connection = await psycopg.AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=5,
-                application_name=f"pinflow-lease {self.name}",
-                options=session_options(str(given)),
+                self._url, **self._options, autocommit=True, application_name=f"pinflow-lease {self.name}"
             )
         cursor = await self._connection.execute("select pg_try_advisory_lock(%b)", (_lock_key(self.name),))
         row = await cursor.fetchone()

@@ -62,6 +62,7 @@ class Machinery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running_parts: list[Part] = []
         self._joining = False
+        self._stopping = False
         self.started = False
         self.on_lost: Callable[[], None] = lambda: None
         # One each: a broker starts its subscribers one after the other, each when the one before has its partitions. Members of one
@@ -108,12 +109,13 @@ class Machinery:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            log.critical("part_lost", part=task.get_name(), exc_info=task.exception())
+        if not self._stopping:  # cancelled by nobody here: a library lets that out, too
+            log.critical("part_lost", part=task.get_name(), exc_info=None if task.cancelled() else task.exception())
             self.on_lost()
 
     async def stop(self) -> None:
         """Finish the batches in flight within the brokers' grace; give back the partitions, the producers and the name."""
+        self._stopping = True
         for consumer in self._consumers:
             consumer.interrupt()
         tasks = list(self._tasks)

@@ -114,6 +114,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(self._consumer)
+        self._committed_idle: dict[TopicPartition, int] = {}
         metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
         metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
@@ -250,7 +251,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("batch_waits", consumer=self.title, attempt=self._attempt, error=str(error))
         elif isinstance(error, Halted):
             self._set_halted(halted=True)
-            log.critical("consumer_halted", consumer=self.title, error=str(error), next="mend or restart; nothing is lost")
+            log.critical("consumer_halted", consumer=self.title, error=str(error), next="mend, or raise the limit; nothing is lost")
         else:
             log.error("batch_failed", consumer=self.title, attempt=self._attempt, exc_info=error)
         seconds = min(FIRST_BACKOFF_SECONDS * 2**self._attempt, LONGEST_BACKOFF_SECONDS)
@@ -308,10 +309,21 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         silent = 0
         while not await self._is_lost_within(WATCH_SECONDS):
+            await self._commit_what_nobody_sees()
             silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
             if silent >= MOST_SILENCES:
                 self._give_up_this_process("nothing comes although Kafka answers")
         raise ConsumerLost(f"{self.title}: {self._reason}")
+
+    async def _commit_what_nobody_sees(self) -> None:
+        # No batch comes of aborted transactions, and so no commit: to whoever asks Kafka, their rows would wait for ever (admission does)
+        if not self._idle.is_set() or (processed := await self.progress.processed()) == self._committed_idle:
+            return
+        with suppress(KafkaError, TimeoutError):  # it is tried again
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._subscriber.consumer.commit(processed)
+            if self._idle.is_set():  # or a batch may have committed more in between
+                self._committed_idle = processed
 
     async def _is_lost_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

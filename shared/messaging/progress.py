@@ -62,15 +62,25 @@ class Progress:
 
     async def is_past(self, partition: TopicPartition, end: int) -> bool:
         """Whether everything before `end` has been processed, or is nothing that a consumer gets to see."""
+        processed = await self._processed_of(partition)
+        return processed is not None and processed >= end
+
+    async def processed(self) -> dict[TopicPartition, int]:
+        """Up to where all of each assigned partition has been processed, or is nothing that a consumer gets to see."""
+        consumer = self._consumer()
+        found = {partition: await self._processed_of(partition) for partition in consumer.assignment()} if consumer else {}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
+    async def _processed_of(self, partition: TopicPartition) -> int | None:
         consumer = self._consumer()
         if consumer is None or partition not in consumer.assignment():
-            return False
+            return None
         try:
             async with asyncio.timeout(POSITION_SECONDS):
                 position: int = await consumer.position(partition)
         except (IllegalStateError, TimeoutError):
-            return False
-        return self._in_hand.get(partition, position) >= end
+            return None
+        return self._in_hand.get(partition, position)
 
 
 def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:

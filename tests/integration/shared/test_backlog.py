@@ -7,14 +7,15 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from shared.errors import BrokerUnavailable
+from shared.messaging import consumer as consuming_module
 from shared.messaging.backlog import BacklogReader, Offsets
 from shared.messaging.records import RecordProducer
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
-from tests.consuming import produce, some
+from tests.consuming import Handler, consuming, produce, some
 from tests.waiting import eventually
 
 
@@ -81,6 +82,40 @@ async def test_what_the_group_commits_is_read_and_the_reader_joins_no_group(
             await consumer.stop()
         offsets = await reader.read()
         assert offsets.committed == {**dict.fromkeys(range(6), 0), 3: 2}
+
+
+async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
+    """A transaction of so many rows that comes to nothing."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        for number in range(rows):
+            await producer.send_and_wait(topic, b"aborted", key=str(number).encode())
+        await producer.abort_transaction()
+    finally:
+        await producer.stop()
+
+
+async def test_invariant_9_rows_of_aborted_imports_wait_for_nobody(
+    settings: ServiceSettings, topic: str, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted as backlog, an outage's aborted tries would be refused room for ever afterwards: no batch ever comes of them."""
+    monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.2)
+    handler = Handler()
+    async with consuming(settings, producer, handler, name="aborted") as consumer, reading(settings, topic, consumer.group) as reader:
+        watching = asyncio.create_task(consumer.watch())
+        await produce(producer, settings, some("before"))
+        await abort(settings, topic, 60)
+
+        async def nothing_waits() -> bool:
+            offsets = await told(reader)
+            return offsets is not None and offsets.committed == offsets.ends
+
+        await eventually(nothing_waits)
+        assert b"aborted" not in handler.done
+        assert set(some("before")) <= set(handler.done)
+        watching.cancel()
 
 
 async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(settings: ServiceSettings, topic: str) -> None:

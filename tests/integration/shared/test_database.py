@@ -1,5 +1,6 @@
 """Transactions on the real Postgres: what its refusals mean, and sessions that are in UTC whatever the server's zone."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared.database import Database, Refused
+from shared import database as database_module
+from shared.database import Database, Refused, connection_options
 from shared.errors import DatabaseUnavailable
 from shared.settings import DatabaseSettings
 
@@ -20,10 +22,10 @@ LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def connected(url: str, *options: str) -> AsyncIterator[Database]:
-    """With options as an operator writes them into the URL."""
+async def connected(url: str, *options: str, seconds: float = 10) -> AsyncIterator[Database]:
+    """With options as an operator writes them into the URL; `seconds` are waited for an answer."""
     given = f"?options={quote(' '.join(f'-c {option}' for option in options))}" if options else ""
-    database = Database.of(DatabaseSettings(database_url=SecretStr(url + given)), application="tests")
+    database = Database.of(DatabaseSettings(database_url=SecretStr(url + given), database_timeout_seconds=seconds), application="tests")
     try:
         yield database
     finally:
@@ -79,3 +81,44 @@ async def test_an_error_does_not_repeat_what_was_sent(database: Database) -> Non
     with pytest.raises(DBAPIError) as raised:
         await database.first(text("select cast(:payload as text) from nowhere").bindparams(payload="a secret"))
     assert "a secret" not in str(raised.value)
+
+
+LOCK = "select pg_advisory_xact_lock(1, 1)"
+
+
+async def lock_and_freeze(database: Database, locked: asyncio.Event, thaw: asyncio.Event) -> None:
+    async with database.pipeline() as driver:
+        await (await driver.execute(LOCK)).fetchall()
+        locked.set()
+        await thaw.wait()
+        await driver.commit()
+
+
+async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_only(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To Postgres it is not idle: no statement of a pipeline has ended before its end. A publisher's next owner waits for that lock."""
+    locked, thaw = asyncio.Event(), asyncio.Event()
+    async with connected(database_url) as next_owner:
+        await next_owner.first(text("select 1"))
+        monkeypatch.setattr(database_module, "FROZEN_SECONDS", -99)
+        async with connected(database_url, seconds=100) as freezing:  # itself it would wait on
+            frozen = asyncio.create_task(lock_and_freeze(freezing, locked, thaw))
+            await locked.wait()
+            await next_owner.first(text(LOCK))
+            thaw.set()
+            with pytest.raises(DatabaseUnavailable):
+                await frozen
+
+
+async def test_a_server_whose_machine_is_lost_is_given_up_soon(database_url: str) -> None:
+    """A rollback has no deadline of ours: what a lost machine would not answer, the kernel gives up."""
+    async with connected(database_url) as database, database.pipeline() as driver:
+        told = driver.info.get_parameters()
+    assert int(told["tcp_user_timeout"]) <= 20_000
+    assert int(told["keepalives_idle"]) <= 10
+
+
+async def test_what_an_operator_says_of_keep_alives_holds(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=SecretStr(f"{database_url}?keepalives_idle=77"))
+    assert "keepalives_idle" not in connection_options(settings)

@@ -115,9 +115,12 @@ async def test_invariant_9_a_producer_that_has_died_is_replaced(settings: Servic
 
 @asynccontextmanager
 async def unanswered_commits(consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    async def silent(*_: Any) -> None:
+        await asyncio.Event().wait()
+
     monkeypatch.setattr(consuming_module, "COMMIT_SECONDS", 0.3)
     real = consumer._subscriber.consumer.commit
-    consumer._subscriber.consumer.commit = asyncio.Event().wait
+    consumer._subscriber.consumer.commit = silent
     yield
     consumer._subscriber.consumer.commit = real
 

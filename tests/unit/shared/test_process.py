@@ -112,9 +112,42 @@ async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) ->
     assert not left
 
 
+LOSES_A_PART_AND_HANGS = """
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from fastapi import FastAPI
+from shared import process
+from shared.settings import ServiceSettings
+
+@asynccontextmanager
+async def lifespan(app):
+    asyncio.get_running_loop().call_later(0.2, lambda: app.state.machinery.on_lost())
+    yield
+    await asyncio.Event().wait()
+
+process.LOST_SECONDS = 1.0
+app = FastAPI(lifespan=lifespan)
+app.state.machinery = SimpleNamespace()
+process.serve(app, ServiceSettings(port=0))
+"""
+
+
 def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
-    """Its event loop may be what stands still."""
-    program = "import time; from shared import process; process._end_within(0.1); time.sleep(600)"
-    ended = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True)
-    assert ended.returncode == 1
+    """What was lost may be what stopping waits for."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSES_A_PART_AND_HANGS], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 1, ended.stderr
     assert "stop_hangs" in ended.stdout
+
+
+async def test_a_part_that_was_cancelled_by_nobody_here_is_lost_too() -> None:
+    machinery = machinery_of("quiet")
+    lost = asyncio.Event()
+    machinery.on_lost = lost.set
+    machinery.start()
+    await eventually(lambda: machinery._tasks)
+    next(iter(machinery._tasks)).cancel()
+    await asyncio.wait_for(lost.wait(), 10)
+    await machinery.stop()

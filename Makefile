@@ -33,7 +33,7 @@ status: $(READY) ## Show what is running
 
 # Two workers, each with servers of its own, take whole files; what ARGS asks for runs in one
 test: $(READY) ## Run every test, on the real broker and database (INFRA=docker: in containers; ARGS=… for pytest)
-	@PINFLOW_TEST_INFRA=$(INFRA) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+	@PINFLOW_TEST_INFRA=$(INFRA) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 hostile: $(READY) ## Hostile input, for longer than make test: EXAMPLES=… an operation, SEED=… to repeat a run
 	@seed=$(or $(SEED),$$(date +%s)); echo "  seed $$seed"; PINFLOW_HOSTILE_EXAMPLES=$(or $(EXAMPLES),300) PINFLOW_HOSTILE_SEED=$$seed \

@@ -59,10 +59,18 @@ class Status:
         return await records_of(self._kafka, self._prefix, name)
 
 
+NOBODY = "http://127.0.0.1:1"
+
+
 @pytest.fixture(scope="module")
 def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings:
     return StatusSettings(
-        kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url, announce_interval_seconds=0.1
+        ingest_url=NOBODY,  # at the usual port a local stack may be listening
+        publisher_url=NOBODY,
+        kafka_bootstrap_servers=kafka,
+        topic_prefix=topic_prefix,
+        database_url=database_url,
+        announce_interval_seconds=0.1,
     )
 
 

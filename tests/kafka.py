@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from shared.errors import BrokerUnavailable
 from shared.messaging.admin import admin_client
@@ -67,3 +69,14 @@ async def all_in_sync(kafka: str) -> bool:
     except (BrokerUnavailable, TimeoutError):
         return False
     return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+
+
+async def kill_metadata_task(client: AIOKafkaClient) -> None:
+    """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
+
+    async def closed(*_: Any) -> bool:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    client._metadata_update = closed
+    client.force_metadata_update()
+    await asyncio.wait([client._sync_task])

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, conn
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from faststream.kafka import KafkaBroker
@@ -105,6 +105,11 @@ def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
         or _has_ended(getattr(consumer, "_fetcher", None), "_fetch_task")
         or _has_ended(getattr(consumer, "_coordinator", None), "_coordination_task")
     )
+
+
+def is_producer_dead(producer: AIOKafkaProducer | None) -> bool:
+    """Whether this producer will never again send, or never again learn where to."""
+    return is_dead(getattr(producer, "client", None)) or _has_ended(getattr(producer, "_sender", None), "sender_task")
 
 
 def _has_ended(part: object, name: str) -> bool:

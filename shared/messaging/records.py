@@ -5,7 +5,6 @@ send() with a key costs 13 µs a record, most of it murmur2 in Python and a futu
 """
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -13,12 +12,13 @@ from typing import Protocol
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
 from shared.errors import BrokerUnavailable
-from shared.messaging.connection import REQUEST_TIMEOUT_MS, client_options, is_dead, unavailable
+from shared.messaging.connection import REQUEST_TIMEOUT_MS, client_options, is_dead, is_producer_dead, unavailable
 from shared.settings import KafkaSettings
 from shared.topics import LARGEST_RECORD
 
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 MAX_BATCH_BYTES = 900 * 1024
 """Below the topics' limit of 1 MiB a batch. Much less, and an import goes out in twenty round trips."""
 SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
+DISCARD_SECONDS = 2.0
+"""For each step of throwing a producer away: none of them has a bound in aiokafka."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -76,11 +78,37 @@ async def append_records(
 async def discard(producer: AIOKafkaProducer) -> None:
     """Throw a producer away without waiting for anything it still wants to send."""
     # stop() would first wait for the broker to take what was given up; so its sender is stopped before
-    with contextlib.suppress(Exception):  # one that has died raises here what it died of
-        if producer._sender is not None:  # noqa: SLF001
-            await producer._sender.close()  # noqa: SLF001
-        await producer.client.close()
+    if producer._sender is not None and (sending := producer._sender.sender_task) is not None:  # noqa: SLF001
+        await _end(sending)
+    await _close(producer.client)
     producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
+
+
+async def _end(sending: "asyncio.Task[None]") -> None:
+    """Cancelled once, aiokafka's sender waits for what it has begun: for ever, if that waits for metadata of a client that has died.
+
+    A second cancellation ends that, and the sender with it. Never awaited: it would raise what it died of, or take our own cancellation.
+    """
+    for _ in range(2):
+        if sending.done():
+            return
+        sending.cancel()
+        await asyncio.wait({sending}, timeout=DISCARD_SECONDS)
+    if not sending.done():
+        log.warning("sender_left_behind")
+
+
+async def _close(client: AIOKafkaClient) -> None:
+    if is_dead(client):
+        died, client._sync_task = client._sync_task, None  # noqa: SLF001 - close() would raise what it died of, and close no connection
+        log.warning("client_had_died", error=None if died.cancelled() else repr(died.exception()))
+    closing = asyncio.create_task(client.close())
+    await asyncio.wait({closing}, timeout=DISCARD_SECONDS)  # a connection waits to be rid of what it still has to write
+    if not closing.done():
+        closing.cancel()
+        log.warning("client_left_behind")
+    elif not closing.cancelled() and (error := closing.exception()):
+        log.warning("client_not_closed", error=repr(error))
 
 
 class RecordProducer:
@@ -152,8 +180,7 @@ class RecordProducer:
 
     @property
     def _is_dead(self) -> bool:
-        producer = self._producer
-        return producer is not None and (is_dead(producer.client) or producer._sender.sender_task.done())  # noqa: SLF001
+        return is_producer_dead(self._producer)
 
 
 def _by_partition(records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
+from operator import attrgetter
 from random import randbytes
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import CoordinatorNotAvailableError, MessageSizeTooLargeError
 
 from deploy.local.kafka import KafkaCluster
 from services.ingest import transactions
@@ -16,8 +19,10 @@ from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.messaging.admin import create_topics
 from shared.topics import TopicName, TopicNames
 from tests.infrastructure import kafka_server
+from tests.kafka import kill_metadata_task
 from tests.processes import RunningProgram
 from tests.transactions import ROWS, all_seen, an_import, heals, pool_of
+from tests.waiting import eventually
 
 TOO_LARGE = 2 * 1024 * 1024
 
@@ -169,3 +174,61 @@ async def test_a_dead_process_holds_up_its_successor_no_longer_than_it_takes_to_
         assert await seen(settings, left_open) == 0
     old._free.put_nowait(slot)
     await old.stop()
+
+
+@pytest.mark.parametrize("part", ["client._sync_task", "_sender.sender_task"])
+async def test_invariant_9_producers_that_died_while_they_were_free_are_replaced_before_an_import_is_given_to_them(
+    settings: IngestSettings, part: str
+) -> None:
+    async with pool_of(settings.model_copy(update={"broker_deadline_seconds": 20, "commit_deadline_seconds": 20})) as pool:
+        await heals(pool)
+        dead, job = [slot.producer for slot in pool._slots], uuid4()
+        for producer in dead:
+            task: asyncio.Task[None] = attrgetter(part)(producer)
+            task.cancel()
+            await asyncio.wait([task])
+        await pool.commit(an_import(job))
+        assert await seen(settings, job) == ROWS + 1
+        await heals(pool)
+        assert not {id(slot.producer) for slot in pool._slots} & {id(producer) for producer in dead}
+
+
+async def begin_and_die(producer: AIOKafkaProducer) -> None:
+    """In a client that can ask nobody any more where to send, and does not know the coordinator."""
+    del producer.begin_transaction  # the real one again
+    await producer.begin_transaction()
+    await kill_metadata_task(producer.client)
+
+    async def unknown(*_: object) -> None:
+        raise CoordinatorNotAvailableError
+
+    producer.client.coordinator_lookup = unknown
+    producer._sender._coordinators.clear()
+
+
+async def test_invariant_1_a_client_that_dies_under_an_import_ends_it_in_time_and_is_replaced(settings: IngestSettings) -> None:
+    async with pool_of(settings) as pool:
+        await heals(pool)
+        before, job, loop = [slot.producer for slot in pool._slots], uuid4(), asyncio.get_running_loop()
+        for producer in before:
+            assert producer is not None
+            producer.begin_transaction = partial(begin_and_die, producer)
+        started = loop.time()
+        with pytest.raises(BrokerUnavailable) as error:
+            await pool.commit(an_import(job))
+        assert not isinstance(error.value, AcceptanceUnknown)
+        assert loop.time() - started < settings.broker_deadline_seconds + 2
+        await eventually(lambda: not pool._renewing and sum(slot.producer not in before for slot in pool._slots) == 1)
+        await heals(pool)
+        assert await seen(settings, job) == 0
+
+
+async def test_commits_without_time_left_throw_no_producer_away(settings: IngestSettings) -> None:
+    async with pool_of(settings) as pool:
+        await heals(pool)
+        producers, long_ago = [slot.producer for slot in pool._slots], asyncio.get_running_loop().time() - 60
+        for _ in range(4):
+            with pytest.raises(BrokerUnavailable):
+                await pool.commit(an_import(uuid4()), long_ago)
+        assert not pool._renewing
+        assert [slot.producer for slot in pool._slots] == producers

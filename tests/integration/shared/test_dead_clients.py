@@ -7,32 +7,23 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consuming_module
+from shared.messaging import records as records_module
 from shared.messaging.connection import client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
-from shared.messaging.records import Record, RecordProducer
+from shared.messaging.records import DISCARD_SECONDS, Record, RecordProducer, discard
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.consuming import Handler, consuming, of, produce, some
-from tests.kafka import records_of
+from tests.kafka import kill_metadata_task, records_of
 from tests.waiting import eventually
-
-
-async def kill_metadata_task(client: AIOKafkaClient) -> None:
-    """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
-
-    async def closed(*_: Any) -> bool:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
-
-    client._metadata_update = closed
-    client.force_metadata_update()
-    await asyncio.wait([client._sync_task])
 
 
 async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(settings: ServiceSettings) -> None:
@@ -157,3 +148,64 @@ async def test_a_producer_that_has_died_can_be_stopped(settings: ServiceSettings
     assert producer._producer is not None
     await kill_metadata_task(producer._producer.client)
     await producer.stop()
+
+
+async def connections_of(producer: AIOKafkaProducer, topic: str) -> list[AIOKafkaConnection]:
+    await producer.partitions_for(topic)
+    connections = list(producer.client._conns.values())
+    assert connections
+    return connections
+
+
+async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_thrown_away_in_time(settings: ServiceSettings) -> None:
+    """Cancelled, the sender waits for its transactional request, and that for metadata that nobody fetches any more."""
+    before = asyncio.all_tasks()
+    producer = AIOKafkaProducer(**client_options(settings, client_id="test-waits"), transactional_id=f"{settings.topic_prefix}-waits")
+    await producer.start()
+    await producer.begin_transaction()
+    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    connections = await connections_of(producer, topic)
+    waits = asyncio.Event()
+
+    async def unknown(*_: Any) -> None:
+        waits.set()
+        raise CoordinatorNotAvailableError
+
+    producer.client.coordinator_lookup = unknown
+    producer._sender._coordinators.clear()
+    await kill_metadata_task(producer.client)
+    await producer.send(topic, b"x", partition=0)
+    await waits.wait()
+    async with asyncio.timeout(4 * DISCARD_SECONDS):
+        await discard(producer)
+    assert producer._sender.sender_task.done()
+    assert not any(connection.connected() for connection in connections)
+    await eventually(lambda: not asyncio.all_tasks() - before)
+
+
+async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(settings: ServiceSettings) -> None:
+    producer = AIOKafkaProducer(**client_options(settings, client_id="test-sender-dies"))
+    await producer.start()
+    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    connections = await connections_of(producer, topic)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    producer._message_accumulator.drain_by_nodes = broken
+    await producer.send(topic, b"x", partition=0)
+    await asyncio.wait([producer._sender.sender_task])
+    await discard(producer)
+    assert not any(connection.connected() for connection in connections)
+
+
+async def test_a_client_that_does_not_close_is_left_behind(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a connection does that has much to write and a broker that reads nothing."""
+    monkeypatch.setattr(records_module, "DISCARD_SECONDS", 0.1)
+    producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
+    await producer.start()
+    (connection, *_) = await connections_of(producer, TopicNames(settings.topic_prefix)[TopicName.ROWS])
+    real, connection.close = connection.close, lambda **_: asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(10):
+        await discard(producer)
+    await real()

@@ -6,7 +6,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
@@ -61,6 +61,8 @@ def _bounded(kind: Any, bound: object) -> Any:
         return Annotated[kind, msgspec.Meta(ge=cast("int", bound.ge))]
     if isinstance(bound, Le):
         return Annotated[kind, msgspec.Meta(le=cast("int", bound.le))]
+    if isinstance(bound, MaxLen):
+        return Annotated[kind, msgspec.Meta(max_length=bound.max_length)]
     raise TypeError(f"no equal for {bound!r}")
 
 

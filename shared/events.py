@@ -15,6 +15,8 @@ MAX_ROWS = 500
 """Rows in one import (docs/api.md)."""
 MAX_ROW_FAULTS = 20
 """Faults told of one row."""
+MAX_KEY = 255
+"""Characters of an idempotency key, and of a board's id."""
 MAX_REJECTED_VALUE = 200
 """Characters of a rejected value that are repeated to the client."""
 
@@ -70,12 +72,15 @@ class Notice(Frozen):
 
 
 class PinContent(Frozen):
-    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC."""
+    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC.
+
+    What goes on into outcomes and pin events is bounded again, for whoever may write to `rows`: those records must fit into their topics.
+    """
 
     account_id: UUID
-    board_id: str
+    board_id: Annotated[str, Field(max_length=MAX_KEY)]
     title: str
-    idempotency_key: str
+    idempotency_key: Annotated[str, Field(max_length=MAX_KEY)]
     description: str | None = None
     alt_text: str | None = None
     link_url: str | None = None

@@ -28,9 +28,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError, Url
 
 from shared.errors import ErrorCode
-from shared.events import MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
+from shared.events import MAX_KEY, MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
 
-MAX_KEY = 255
 MAX_RELATED_TERMS = 50
 MAX_URL = 2048
 LONGEST_REMEMBERED_URL = 256

@@ -117,7 +117,7 @@ class ImportRequestsHandler:
 
         One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
         """
-        turns = Turns(self._commits_at_once)
+        turns = CommitTurns(self._commits_at_once)
         results = await asyncio.gather(*(self._commit_one(one, standing[key], turns) for key, one in due.items()), return_exceptions=True)
         committed = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Due)}
         if committed:
@@ -128,7 +128,7 @@ class ImportRequestsHandler:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _commit_one(self, one: Delivered, standing: Standing, turns: "Turns") -> Due:
+    async def _commit_one(self, one: Delivered, standing: Standing, turns: "CommitTurns") -> Due:
         async with turns:
             try:
                 await self._admission.wait_for_room(one.key.workspace_id, turns.deadline)
@@ -142,7 +142,7 @@ class ImportRequestsHandler:
             return due._replace(records={})  # megabytes, of which only the counts are still wanted
 
 
-class Turns(asyncio.Semaphore):
+class CommitTurns(asyncio.Semaphore):
     """Of one batch's commits; all of them have until `deadline` to find room."""
 
     def __init__(self, at_once: int) -> None:

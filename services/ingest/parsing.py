@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from shared.errors import ErrorCode, RequestRefused
-from shared.events import MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
-from shared.pins import MAX_KEY, PinSubmission, StrictPinSubmission, faults_of, first_fault, printable
+from shared.events import MAX_KEY, MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
+from shared.pins import PinSubmission, StrictPinSubmission, faults_of, first_fault, printable
 
 MOST_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
 

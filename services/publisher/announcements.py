@@ -13,9 +13,9 @@ from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
 from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
-from shared.events import PinFailed, PinPublished, RowStatus
+from shared.events import MAX_KEY, PinFailed, PinPublished, RowStatus
 from shared.messaging.records import Record
-from shared.pins import MAX_KEY, printable
+from shared.pins import printable
 
 SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}

@@ -136,6 +136,7 @@ def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list
             job.row(2, accepted_at="9999-12-31T23:59:59-14:00"),
             job.row(3, row={}),
             job.row(4, row="a\0b"),
+            job.row(5, row={**job.row(5)["row"], "board_id": "b" * 600_000}),  # its outcome would name it twice: more than its topic takes
         ],
         TopicName.OUTCOMES: [
             {**settled, "version": 2},

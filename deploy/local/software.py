@@ -1,5 +1,6 @@
 """The servers' software: Kafka's jars from Maven Central, Java, Postgres and Caddy from wheels that are installed already."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,6 +8,8 @@ import ssl
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,11 +48,21 @@ def kafka_class_path() -> str:
     """Kafka's jars; fetched once, each compared with the committed lock's sha256. Raises LocalError."""
     lock = LOCK.read_bytes()
     folder = SOFTWARE / f"kafka-{hashlib.sha256(lock).hexdigest()[:12]}"
-    if not (folder / "verified").exists():
-        _fetch(folder)
-        _verify(folder, tomllib.loads(lock.decode())["dependencies"])
-        (folder / "verified").touch()
+    with _alone():
+        if not (folder / "verified").exists():
+            _fetch(folder)
+            _verify(folder, tomllib.loads(lock.decode())["dependencies"])
+            (folder / "verified").touch()
     return os.pathsep.join(str(folder / name / "*") for name in JAR_FOLDERS)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Until it has ended: of two that fetch into one folder, the tests' workers or a demo beside them, the second finds all there."""
+    SOFTWARE.mkdir(parents=True, exist_ok=True)
+    with (SOFTWARE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch(folder: Path) -> None:

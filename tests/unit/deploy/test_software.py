@@ -1,0 +1,33 @@
+"""The servers' software is fetched once, however many want it at the same time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy.local import software
+from tests.waiting import until
+
+WANT_IT = 3
+
+
+def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' two workers, in a fresh home: each would write over the other's half-fetched jars."""
+    fetching: list[Path] = []
+    may_end = threading.Event()
+
+    def fetch(folder: Path) -> None:
+        fetching.append(folder)
+        folder.mkdir(parents=True)
+        assert may_end.wait(30)
+
+    monkeypatch.setattr(software, "SOFTWARE", tmp_path / "software")
+    monkeypatch.setattr(software, "_fetch", fetch)
+    monkeypatch.setattr(software, "_verify", lambda *_: None)
+    with ThreadPoolExecutor(WANT_IT) as pool:
+        wanted = [pool.submit(software.kafka_class_path) for _ in range(WANT_IT)]
+        until(lambda: fetching)
+        may_end.set()
+        assert len({one.result(30) for one in wanted}) == 1
+    assert len(fetching) == 1

@@ -14,14 +14,16 @@ from services.publisher.service import Created, Existing, Failed, Outcome, resul
 from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
 from shared.events import MAX_KEY, PinFailed, PinPublished, RowStatus
-from shared.messaging.records import Record
+from shared.messaging.records import MAX_BATCH_BYTES, Record
 from shared.pins import printable
 
 SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}
 """Which field of the row a failure is about."""
 RESULTS_IN_A_RECORD = 200
-"""Longest keys and messages, every character escaped, still stay below the topic's 1 MiB."""
+"""50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go in several records."""
+MAX_MESSAGE = 1000
+"""Characters of a failure that are told, more than any that is recorded today has. Earlier versions recorded whatever came."""
 
 
 class OutboxEvent(NamedTuple):
@@ -111,9 +113,18 @@ def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
 def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[dict[str, Any]]) -> Iterator[Record]:
     results.sort(key=itemgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        chosen = results[start : start + RESULTS_IN_A_RECORD]
-        value = {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": chosen}
-        yield Record(_text_of(job_id), orjson.dumps(value))
+        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD])
+
+
+def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[dict[str, Any]]) -> Iterator[Record]:
+    """Halved until they do. One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was decoded."""
+    value = orjson.dumps({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
+    if len(value) > MAX_BATCH_BYTES and len(results) > 1:
+        middle = len(results) // 2
+        yield from _records_that_fit(job_id, workspace_id, results[:middle])
+        yield from _records_that_fit(job_id, workspace_id, results[middle:])
+    else:
+        yield Record(_text_of(job_id), value)
 
 
 def _settled(outcome: Created | Existing) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _settled(outcome: Created | Existing) -> dict[str, Any]:
 
 
 def _failed(outcome: Failed) -> dict[str, Any]:
-    code, message = outcome.failure
+    code, message = outcome.failure.error_code, outcome.failure.error_message[:MAX_MESSAGE]
     result = {"row_number": outcome.row_number, "status": RowStatus.FAILED, "error_code": code, "error_message": message}
     fault: dict[str, Any] = {"code": code, "message": message}
     if outcome.row is not None:

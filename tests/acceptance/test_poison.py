@@ -18,7 +18,7 @@ from deploy.cli.exits import Exit
 from deploy.letters.letter import MAX_REPLAYS
 from deploy.local.layout import CHECKOUT
 from services.ingest.identity import new_job_id
-from shared.events import ImportAccepted
+from shared.events import MAX_KEY, ImportAccepted
 from shared.messaging.records import Record
 from shared.topics import MEBIBYTE, TopicName
 from tests.acceptance.rows import rows_for, submit_until_accepted
@@ -203,6 +203,15 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
         return stay.count("cut") == 4
 
     until(kept_in_part)
+
+
+def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(client: httpx.Client, workspace: NewWorkspace) -> None:
+    """Six bytes a character in an event: told together, the outcomes of so many unknown boards are more than their topic takes."""
+    rows = rows_for(workspace, 250, prefix="long", board_id="\x01" * MAX_KEY)
+    for number, row in enumerate(rows):
+        row["idempotency_key"] = f"{number:\x01>{MAX_KEY}}"
+    job = job_of(client, submit_until_accepted(client, rows))
+    assert told(job) == [(number, "failed", "board_not_found") for number in range(1, 251)]
 
 
 def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(operator: Operator, pinflow: Deployment) -> None:

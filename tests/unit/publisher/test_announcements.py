@@ -1,0 +1,55 @@
+"""However its rows look, an outcome goes out in records that its topic takes: one too large would stop its partition for ever."""
+
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+
+from services.publisher.announcements import outcome_records
+from services.publisher.service import Doomed, Failed, Failure, destination_of, failure_of
+from shared.access.repository import BoardCheck
+from shared.errors import ErrorCode
+from shared.events import MAX_KEY, MAX_ROWS
+from shared.messaging.records import Record
+from shared.topics import MEBIBYTE
+from tests.factories import row_accepted
+
+JOB, WORKSPACE = uuid4(), uuid4()
+AROUND = 1024
+"""More than Kafka adds to one record: its batch's header, the key, lengths."""
+
+
+def without_board(row_number: int, longest: str) -> Failed:
+    """The longest outcome that a row of ingest's can have: its board stands there three times, its key once."""
+    key = f"{row_number:03}{longest[3:]}"
+    row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number, board_id=longest, idempotency_key=key)
+    return Failed(JOB, WORKSPACE, row_number, failure_of(BoardCheck.NO_BOARD, destination_of(row)), row)
+
+
+def row_numbers(records: list[Record]) -> list[int]:
+    documents = [orjson.loads(record.value) for record in records]
+    assert {(UUID(one["job_id"]), UUID(one["workspace_id"])) for one in documents} == {(JOB, WORKSPACE)}
+    return [result["row_number"] for one in documents for result in one["results"]]
+
+
+@pytest.mark.parametrize("character", ["b", "é", "\U0001f4cc", '"', "\x01"])
+def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic(character: str) -> None:
+    numbers = list(range(1, MAX_ROWS + 1))
+    records = outcome_records(without_board(number, character * MAX_KEY) for number in reversed(numbers))
+    assert max(len(record.value) for record in records) < MEBIBYTE - AROUND
+    assert row_numbers(records) == numbers
+
+
+def test_usual_outcomes_stay_together() -> None:
+    """Each record more costs the status service a message."""
+    assert len(outcome_records(without_board(number, "board") for number in range(1, 201))) == 1
+
+
+def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
+    """Earlier versions recorded whatever came, and what is recorded is told again: a partition that stood still must go on."""
+    recorded = Failure(ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account")
+    records = outcome_records([Failed(*Doomed(JOB, WORKSPACE, 1), recorded)])
+    (record,) = records
+    assert len(record.value) < 10_000
+    (result,) = orjson.loads(record.value)["results"]
+    assert result["error_message"].startswith("board_id: no board bbb")

@@ -75,13 +75,13 @@ lock: $(READY) ## Re-resolve the dependencies into the lock files
 		-o requirements-audit.lock $(ARGS)
 
 clean: ## Stop the local stack and delete its data (.venv stays)
-	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
+	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
 
 # uv is the quick way; pip, which reads this machine's pip.conf, the sure one
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Pinflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	@echo "  setting up $(VENV) (once)"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)." >&2; exit 1; }
+	@echo "  setting up $(VENV) (once; fetches about 400 MB)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)." >&2; exit 1; }
 	@$(BIN)/pip install -q --require-hashes -r requirements-uv.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock \
 		|| $(BIN)/pip install -q --require-hashes -r requirements-dev.lock

@@ -23,13 +23,16 @@ Brokers = Annotated[int | None, typer.Option(help="1 or 3, for new data. Without
 
 @contextmanager
 def _stack(brokers: int | None = None) -> Iterator[Stack]:
+    stack = None
     try:
-        yield Stack(Layout.chosen(), _say, brokers)
+        stack = Stack(Layout.chosen(), _say, brokers)
+        yield stack
     except LocalError as error:
         typer.echo(f"\n{error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. make up continues from here; make down stops what was started.", err=True)
+        runs = "make down stops what runs." if stack and stack.states() else "Nothing is running."
+        typer.echo(f"\nInterrupted; run it again to go on from here. {runs}", err=True)
         sys.exit(130)
 
 
@@ -75,9 +78,9 @@ def demo(brokers: Brokers = None) -> None:
     """Start the stack, import a campaign of 500 rows, show what became of it; stop what was started."""
     with _stack(brokers) as stack:
         was_up = bool(stack.states())
-        stack.up()
         try:
-            code = run_demo(stack)
+            stack.up()
+            code = run_demo(stack, stays_up=was_up)
         finally:
             if not was_up:
                 _say("stopping (the data is kept; make up starts it again)")

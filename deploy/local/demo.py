@@ -15,8 +15,8 @@ from shared.events import JobStatus
 PATIENCE_SECONDS = 30
 
 
-def run_demo(stack: Stack) -> int:
-    """Import the campaign and show the outcome. Returns the exit code: 0 when every row has settled. Raises LocalError."""
+def run_demo(stack: Stack, *, stays_up: bool) -> int:
+    """Import the campaign, show the outcome and how to go on. Returns the exit code: 0 when every row has settled. Raises LocalError."""
     env = stack.env()
     base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
     file = stack.directory / "campaign.csv"
@@ -25,7 +25,8 @@ def run_demo(stack: Stack) -> int:
     client = PinflowClient(base_url, api_key, PATIENCE_SECONDS)
     job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))
     report(job)
-    typer.echo(_where_to_look(job["id"], file, again=job["existing_rows"] > job["created_rows"]))
+    typer.echo(_what_it_shows(file, again=job["existing_rows"] > job["created_rows"]))
+    typer.echo(_where_to_look(job["id"], base_url, stays_up=stays_up))
     settled = job["processed_rows"] == job["total_rows"] and job["status"] != JobStatus.FAILED
     return 0 if settled else 1
 
@@ -41,18 +42,20 @@ def _campaign_for(base_url: str, api_key: str) -> str:
     return text
 
 
-def _where_to_look(job_id: str, file: Path, *, again: bool) -> str:
+def _what_it_shows(file: Path, *, again: bool) -> str:
     first = (
         "All published rows were there before: importing the same file again publishes nothing twice."
         if again
         else "The file has ten faulty rows and one repeated key on purpose.\nRun make demo again: the same rows are then existing."
     )
-    return f"""
-{first}
-The file as it was sent: {file}
-To look around, keep it running:
-  make up
+    return f"\n{first}\nThe file as it was sent: {file}"
+
+
+def _where_to_look(job_id: str, base_url: str, *, stays_up: bool) -> str:
+    start = f"Pinflow was running before and goes on, until make down. Look around:\n  {base_url}/docs"
+    if not stays_up:
+        start = "To look around, keep it running:\n  make up (it prints where the API reference is)"
+    return f"""{start}
   .venv/bin/pinflow imports show {job_id} --all
   .venv/bin/pinflow imports list
-The API reference is at the address that make up prints, under /docs.
 """

@@ -1,0 +1,61 @@
+"""`make demo` stops what it started, however it ends."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.local import commands
+
+
+class Stack:
+    """Comes up, but for what the test wants in between."""
+
+    def __init__(self, *_: object) -> None:
+        self.running = dict.fromkeys(self.before, "RUNNING")
+
+    before: tuple[str, ...] = ()
+    interrupted = False
+    base_url = "http://127.0.0.1:1"
+
+    def states(self) -> dict[str, str]:
+        return self.running
+
+    def up(self) -> bool:
+        self.running |= {"kafka": "RUNNING"}
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return True
+
+    def down(self) -> bool:
+        self.running = {}
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PINFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr(commands, "Stack", Stack)
+    monkeypatch.setattr(commands, "run_demo", lambda *_, **__: 0)
+
+
+def test_interrupted_while_it_starts_the_demo_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "interrupted", True)
+    ended = CliRunner().invoke(commands.app, ["demo"])
+    assert ended.exit_code == 130
+    assert "stopping" in ended.output
+    assert "Nothing is running." in ended.output
+
+
+def test_what_ran_before_the_demo_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "before", ("kafka", "ingest"))
+    ended = CliRunner().invoke(commands.app, ["demo"])
+    assert ended.exit_code == 0
+    assert "stopping" not in ended.output
+
+
+def test_an_interrupted_start_says_how_to_stop_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "interrupted", True)
+    ended = CliRunner().invoke(commands.app, ["up"])
+    assert ended.exit_code == 130
+    assert "make down stops what runs." in ended.output

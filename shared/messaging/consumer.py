@@ -317,8 +317,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _commit_what_nobody_sees(self) -> None:
         # No batch comes of aborted transactions, and so no commit: to whoever asks Kafka, their rows would wait for ever (admission does)
-        if not self._idle.is_set() or (processed := await self.progress.processed()) == self._committed_idle:
-            return
+        if not self._idle.is_set() or (processed := await self.progress.processed()) == self._committed_idle or not processed:
+            return  # nothing is its own, when others have taken all partitions: aiokafka refuses a commit of nothing
         with suppress(KafkaError, TimeoutError):  # it is tried again
             async with asyncio.timeout(COMMIT_SECONDS):
                 await self._subscriber.consumer.commit(processed)

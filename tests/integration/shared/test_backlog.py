@@ -118,6 +118,27 @@ async def test_invariant_9_rows_of_aborted_imports_wait_for_nobody(
         watching.cancel()
 
 
+async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
+    settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to commit any more, and aiokafka takes no commit of nothing."""
+    monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.1)
+    looks = 0
+
+    async def nothing() -> dict[TopicPartition, int]:
+        nonlocal looks
+        looks += 1
+        return {}
+
+    async with consuming(settings, producer, Handler(), name="bereft") as consumer:
+        watching = asyncio.create_task(consumer.watch())
+        await eventually(lambda: consumer._committed_idle)
+        monkeypatch.setattr(consumer.progress, "processed", nothing)
+        await eventually(lambda: looks > 2 or watching.done())
+        assert not watching.done()
+        watching.cancel()
+
+
 async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(settings: ServiceSettings, topic: str) -> None:
     nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     async with asyncio.timeout(30), reading(nobody, topic, "group") as away, reading(settings, f"{topic}-missing", "group") as missing:

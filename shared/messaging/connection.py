@@ -25,6 +25,8 @@ class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
     def send(self, request: Any, expect_response: bool = True) -> Any:
         try:
             return super().send(request, expect_response)
+        except KafkaError:  # RuntimeErrors too, but aiokafka's own
+            raise
         except RuntimeError as error:
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error

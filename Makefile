@@ -51,8 +51,8 @@ audit: $(READY) $(AUDIT)/.ready ## Secrets in the repository; known vulnerabilit
 fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS=… for pytest)
 	@$(BIN)/python -m tests.property --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ARGS),-- $(ARGS))
 
-bench: $(READY) ## Measure rows/s, latencies and CPU per row (SECONDS=… per scenario)
-	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),20)
+bench: $(READY) ## Measure rows/s, latencies, CPU, bytes and memory (SECONDS=… per scenario, ROUNDS=…, ARGS="--only …", --help)
+	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),60) --rounds $(or $(ROUNDS),1) $(ARGS)
 
 flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
 	@$(BIN)/python -m tests.bench --flood --seconds $(or $(SECONDS),20)

@@ -26,8 +26,8 @@ from shared.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.bench.flood import OTHER_ROWS, Flood, unsettled_rows
-from tests.bench.load import Load
 from tests.bench.measure import usage
+from tests.bench.sources import Sender as BenchSender
 from tests.deployment import Deployment, deployed, job_of
 from tests.ports import SERVICES_FROM
 from tests.processes import RunningProgram
@@ -256,7 +256,8 @@ async def post_pins_while_rows_settle(
 
 
 def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(pinflow: Deployment, database_url: str) -> None:
-    flood = Flood(Load(pinflow.base_url, new_workspace(database_url)), Load(pinflow.base_url, new_workspace(database_url)))
+    flooding, other = (BenchSender(pinflow.base_url, new_workspace(database_url)) for _ in range(2))
+    flood = Flood(flooding, other)
     pids = {name: program.process.pid for name, program in pinflow.programs.items()}
     seconds = 5.0
     asyncio.run(flood.run(seconds, 32, lambda: usage(pids).rss_bytes, lambda: unsettled_rows(pinflow.service_url("ingest"))), debug=False)

@@ -12,22 +12,21 @@ import httpx
 
 from shared.events import MAX_ROWS
 from tests.acceptance.rows import rows_for
-from tests.bench.load import Load
-from tests.bench.measure import percentiles
+from tests.bench.measure import Sizes, percentiles
+from tests.bench.sources import Sender
 from tests.waiting import eventually
 
 OTHER_ROWS = 20
 SAMPLE_SECONDS = 0.5
 DRAIN_SECONDS = 240
-Sizes = dict[str, int]
 
 
 @dataclass
 class Flood:
     """What came of it. Seconds; `sizes` are resident bytes of each process, by seconds since the start."""
 
-    flooding: Load
-    other: Load
+    flooding: Sender
+    other: Sender
     answers: Counter[int] = field(default_factory=Counter)
     """The flood's, by status."""
     slowest_refusal: float = 0.0

@@ -1,12 +1,22 @@
 """CPU time and memory of each part of an installation, whole process trees, and of this process: the load generator."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
 MICROSECONDS = 1e6
+GENERATOR = "generator"
+CURVE = (0, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9, 100)
+Sizes = dict[str, int]
+Series = list[tuple[float, Sizes]]
+"""Resident bytes of each part, by seconds since the start."""
 
 
 @dataclass(frozen=True)
@@ -14,15 +24,15 @@ class Usage:
     """CPU seconds since start, and resident bytes."""
 
     cpu_seconds: dict[str, float]
-    rss_bytes: dict[str, int]
+    rss_bytes: Sizes
 
 
 def usage(pids: Mapping[str, int]) -> Usage:
     trees = {name: _tree(pid) for name, pid in pids.items()}
-    trees["generator"] = [psutil.Process()]  # all the others are its children
+    trees[GENERATOR] = [psutil.Process()]  # all the others are its children
     return Usage(
-        {name: sum(_cpu(process) for process in tree) for name, tree in trees.items()},
-        {name: sum(_rss(process) for process in tree) for name, tree in trees.items()},
+        {name: sum(_read(process, _cpu) for process in tree) for name, tree in trees.items()},
+        {name: int(sum(_read(process, _rss) for process in tree)) for name, tree in trees.items()},
     )
 
 
@@ -31,16 +41,70 @@ def cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
     return {name: (after.cpu_seconds[name] - before.cpu_seconds[name]) / rows * MICROSECONDS for name in after.cpu_seconds}
 
 
+def cores_busy(before: Usage, after: Usage, seconds: float) -> float:
+    """How many on average, with all that was measured and the generator."""
+    return (sum(after.cpu_seconds.values()) - sum(before.cpu_seconds.values())) / seconds
+
+
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 and the maximum, in milliseconds; nearest rank."""
+    """p50, p90, p99 and the maximum, in milliseconds: exact, by nearest rank.
+
+    Of every latency there was, sorted: they are thousands, 8 bytes each. A histogram (hdrhistogram) would bound the memory of millions,
+    for a dependency and rounded figures.
+    """
     ordered = sorted(seconds)
-    chosen = {f"p{percent}": ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] for percent in (50, 90, 99)}
-    return {name: round(value * 1000, 1) for name, value in (chosen | {"max": ordered[-1]}).items()}
+    return {f"p{percent}" if percent < 100 else "max": _ms(ordered, percent) for percent in (50, 90, 99, 100)} if ordered else {}
+
+
+def latencies(seconds: Sequence[float]) -> dict[str, Any]:
+    """The same with their number, and the curve for a plot: (percent, milliseconds)."""
+    ordered = sorted(seconds)
+    curve = [(percent, _ms(ordered, percent)) for percent in CURVE] if ordered else []
+    return {"n": len(ordered), **percentiles(ordered), "curve": curve}
+
+
+def _ms(ordered: Sequence[float], percent: float) -> float:
+    return round(ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] * 1000, 1)
+
+
+@contextmanager
+def sampled(sizes: Callable[[], Sizes], every_seconds: float) -> Iterator[Series]:
+    """Memory over time while the body runs, looked at from a thread."""
+    series: Series = []
+    ended = threading.Event()
+    started = time.perf_counter()
+
+    def look() -> None:
+        while not ended.is_set():
+            series.append((round(time.perf_counter() - started, 1), sizes()))
+            ended.wait(every_seconds)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield series
+    finally:
+        ended.set()
+        thread.join()
+
+
+def megabytes(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {name: round(size / 2**20) for name, size in sizes.items()}
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:  # stopped, as a scenario wants it
+        return []
+
+
+def _read(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
+    try:
+        return read(process)
+    except psutil.NoSuchProcess:  # it has ended since: an autovacuum worker, say, whose time its parent has now
+        return 0.0
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -50,5 +114,5 @@ def _cpu(process: psutil.Process) -> float:
     return own if process.pid == os.getpid() else own + float(times.children_user + times.children_system)
 
 
-def _rss(process: psutil.Process) -> int:
-    return int(process.memory_info().rss)
+def _rss(process: psutil.Process) -> float:
+    return float(process.memory_info().rss)

@@ -1,0 +1,130 @@
+"""What is measured: servers and services of the benchmark's own, real processes behind the gateway, on free ports, with nothing in them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+from deploy.administration import NewWorkspace
+from deploy.local.kafka import Kafka
+from tests.acceptance.conftest import new_workspace
+from tests.bench.figures import Figures
+from tests.bench.machine import server_settings, service_settings
+from tests.bench.measure import Usage, usage
+from tests.bench.space import Space, space
+from tests.deployment import Deployment, deployed
+from tests.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
+from tests.waiting import until
+
+
+@dataclass(frozen=True)
+class Style:
+    """How servers are started."""
+
+    kafka_options: tuple[str, ...]
+    postgres_settings: dict[str, str]
+
+
+LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"})
+"""The heap that Kafka's own start script gives it; the compiler may do its best. Postgres as in the local stack: with fsync."""
+LIKE_TESTS = Style(QUICK_START, FAST)
+SERVICE_SETTINGS = {"log_level": "WARNING"}
+"""What differs from the services' defaults."""
+ANSWER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class BenchServers:
+    directory: Path
+    kafka: Kafka
+    owner_url: str
+    pids: dict[str, int]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.kafka.bootstrap_servers
+
+
+@contextmanager
+def bench_servers(style: Style = LIKE_PRODUCTION) -> Iterator[BenchServers]:
+    with tempfile.TemporaryDirectory(prefix="pinflow-bench-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        with (
+            kafka_server(directory, style.kafka_options) as (kafka, broker),
+            postgres_server(directory, style.postgres_settings) as (postgres, database),
+        ):
+            pids = {"kafka": broker.process.pid, "postgres": database.process.pid}
+            yield BenchServers(directory, kafka.nodes[0], postgres.url, pids)
+
+
+class Installation:
+    def __init__(self, servers: BenchServers, deployment: Deployment, database_url: str, topic_prefix: str) -> None:
+        self.servers = servers
+        self.deployment = deployment
+        self.database_url = database_url
+        self.topic_prefix = topic_prefix
+
+    @property
+    def base_url(self) -> str:
+        return self.deployment.base_url
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the gateway and the services as they are now: some are stopped and started again."""
+        return self.servers.pids | {name: program.process.pid for name, program in self.deployment.programs.items()}
+
+    def new_workspaces(self, count: int) -> list[NewWorkspace]:
+        return [new_workspace(self.database_url, f"Bench {number}") for number in range(count)]
+
+    def usage(self) -> Usage:
+        return usage(self.pids)
+
+    def space(self) -> Space:
+        return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
+
+    def settings(self) -> Figures:
+        return {**server_settings(self.servers.kafka, self.database_url), "services": service_settings(SERVICE_SETTINGS)}
+
+    @contextmanager
+    def setting(self, service: str, **variables: str) -> Iterator[None]:
+        """The service started again with other settings, and afterwards with its own."""
+        running = self.deployment.programs[service]
+        own = running.program
+        given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
+        self.stop(service)
+        running.program = replace(own, environment={**own.environment, **given})
+        self.start(service)
+        try:
+            yield
+        finally:
+            self.stop(service)
+            running.program = own
+            self.start(service)
+
+    def stop(self, service: str) -> None:
+        self.deployment.programs[service].terminate()
+
+    def start(self, service: str) -> None:
+        """Returns when it is ready, whatever the others are."""
+        self.deployment.programs[service].start()
+        url = self.deployment.service_url(service)
+        until(lambda: _is_ready(url), seconds=ANSWER_SECONDS)
+
+
+@contextmanager
+def installation(servers: BenchServers) -> Iterator[Installation]:
+    """The gateway and the services, ready, with topics and a database of their own."""
+    with fresh_topics(servers.bootstrap_servers) as prefix, fresh_database(servers.owner_url) as url:
+        directory = Path(tempfile.mkdtemp(dir=servers.directory))
+        with deployed(directory, kafka=servers.bootstrap_servers, database_url=url, topic_prefix=prefix, **SERVICE_SETTINGS) as deployment:
+            yield Installation(servers, deployment, url, prefix)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
+    except httpx.TransportError:
+        return False

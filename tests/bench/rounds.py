@@ -1,0 +1,73 @@
+"""The rounds: each goes once through all that is measured, so that a machine that drifts drifts for all alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from rich.console import Console
+
+from tests.bench.figures import Figures
+from tests.bench.installation import LIKE_PRODUCTION, Style, bench_servers, installation
+from tests.bench.limits import LIMITS, Limits
+from tests.bench.scenarios import ALL
+from tests.bench.scenarios.bench import Bench, Lengths
+from tests.bench.table import console
+
+Round = dict[str, Figures]
+"""Figures by the name of what was measured."""
+
+
+class Measurable(NamedTuple):
+    """Something else to measure in every round, when Pinflow's own processes are gone: a peer, on servers of its own."""
+
+    name: str
+    measure: Callable[[], Figures]
+
+
+@dataclass
+class Run:
+    """What is to be measured, and what was."""
+
+    lengths: Lengths
+    scenarios: Sequence[str]
+    limits: Sequence[str]
+    others: Sequence[Measurable] = ()
+    style: Style = LIKE_PRODUCTION
+    console: Console = field(default_factory=console)
+    settings: Figures = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+
+    def go(self, rounds: int) -> None:
+        for number in range(1, rounds + 1):
+            self.console.rule(f"round {number} of {rounds}")
+            found: Round = {}
+            self.rounds.append(found)
+            if self.scenarios or self.limits:
+                self._measure_pinflow(found)
+            for one in self.others:
+                self._note(found, one.name, one.measure)
+
+    def _measure_pinflow(self, found: Round) -> None:
+        """On new servers each time: no round inherits another's rows. The limits on the same ones, when the services have stopped."""
+        with bench_servers(self.style) as servers:
+            if self.scenarios:
+                with installation(servers) as pinflow:
+                    self.settings = pinflow.settings()
+                    bench = Bench(pinflow, self.lengths, found)
+                    self.console.print("warming up")
+                    bench.warm_up()
+                    for name in self.scenarios:
+                        self._note(found, name, partial(ALL[name], bench))
+            limits = Limits(servers, self.lengths, found)
+            for name in self.limits:
+                self._note(found, name, partial(LIMITS[name], limits))
+
+    def _note(self, found: Round, name: str, measure: Callable[[], Figures]) -> None:
+        self.console.print(f"measuring {name}")
+        found[name] = measure()
+
+
+def ratios(summary: Mapping[str, Figures]) -> Figures:
+    """What is compared: filled where both sides were measured."""
+    return {}

@@ -7,7 +7,7 @@ from uuid import uuid4
 from services.ingest.parsing import Misshapen, validate
 from services.ingest.service import Import, records_of
 from shared.events import IMPORT_EVENT, ImportAccepted, Notice, RowAccepted, RowsSettled, SourceType
-from shared.pins import fingerprint
+from shared.pins import PinSubmission, fingerprint
 from shared.topics import TopicName
 from tests.factories import submitted
 
@@ -42,7 +42,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
     accepted = an_import([full])
     (value,) = values(accepted, TopicName.ROWS)
     event = RowAccepted.model_validate_json(value)
-    pin = accepted.rows.valid[0].pin
+    pin = PinSubmission.model_validate(full)
     assert event.row.model_dump() == pin.model_dump()
     assert event.fingerprint == fingerprint(pin)
     assert event.accepted_at == accepted.accepted_at

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
+import msgspec
 
 from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
@@ -17,6 +17,8 @@ from shared.events import MAX_KEY, PinFailed, PinPublished, RowStatus
 from shared.messaging.records import MAX_BATCH_BYTES, Record
 from shared.pins import printable
 
+_write = msgspec.json.Encoder().encode
+
 SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}
 """Which field of the row a failure is about."""
@@ -24,6 +26,54 @@ RESULTS_IN_A_RECORD = 200
 """50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go in several records."""
 MAX_MESSAGE = 1000
 """Characters of a failure that are told, more than any that is recorded today has. Earlier versions recorded whatever came."""
+
+
+# What there is one of for each row is a struct: half a dictionary's price, and quickly written
+
+
+class _PinEvent(msgspec.Struct, frozen=True, gc=False):
+    version: int
+    pin_id: UUID
+    workspace_id: UUID
+    account_id: UUID
+    board_id: str
+    idempotency_key: str
+    job_id: UUID
+    row_number: int
+
+
+_UUID = 36
+_PIN_AT = len('{"version":1,"pin_id":"')
+_WORKSPACE_AT = _PIN_AT + _UUID + len('","workspace_id":"')
+_PIN_ID, _WORKSPACE_ID = slice(_PIN_AT, _PIN_AT + _UUID), slice(_WORKSPACE_AT, _WORKSPACE_AT + _UUID)
+"""Where their texts stand in an event that has been written: making them again would cost a tenth of it, each."""
+
+
+class _Published(_PinEvent, frozen=True, gc=False):
+    """PinPublished."""
+
+    published_at: datetime | None
+
+
+class _Scheduled(_PinEvent, frozen=True, gc=False):
+    """PinScheduled."""
+
+    schedule_id: UUID
+    run_at: datetime
+
+
+class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """RowResult."""
+
+    row_number: int
+    status: RowStatus
+    idempotency_key: str | None = None
+    pin_id: UUID | None = None
+    schedule_id: UUID | None = None
+    payload_matches: bool | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    errors: list[dict[str, str]] | None = None
 
 
 class OutboxEvent(NamedTuple):
@@ -61,44 +111,29 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
-            pin_id, workspace_id = _text_of(outcome.stored.pin_id), _text_of(outcome.ask.row.workspace_id)
+            value = _write(_event_of(outcome))
+            pin_id = value[_PIN_ID]
             if outcome.stored.run_at is None:
-                about = [("ce_id", b"%b:published" % pin_id), *published]
+                about = [("ce_id", pin_id + b":published"), *published]
             else:
-                about = [("ce_id", b"%b:scheduled" % pin_id), *scheduled]
-            records.append(Record(workspace_id, orjson.dumps(_event_of(outcome)), about))
+                about = [("ce_id", pin_id + b":scheduled"), *scheduled]
+            records.append(Record(value[_WORKSPACE_ID], value, about))
     return records
 
 
-def _event_of(outcome: Created) -> dict[str, Any]:
-    """PinPublished or PinScheduled."""
+def _event_of(outcome: Created) -> _Published | _Scheduled:
     row, stored = outcome.ask.row, outcome.stored
-    event = {
-        "version": 1,
-        "pin_id": stored.pin_id,
-        "workspace_id": row.workspace_id,
-        "account_id": row.row.account_id,
-        "board_id": row.row.board_id,
-        "idempotency_key": row.row.idempotency_key,
-        "job_id": row.job_id,
-        "row_number": row.row_number,
-    }
+    pin = row.row
+    workspace_id, job_id, number, key = row.workspace_id, row.job_id, row.row_number, pin.idempotency_key
     if stored.run_at is None:
-        event["published_at"] = stored.published_at
-    else:
-        event["schedule_id"] = schedule_id_of(stored.pin_id)
-        event["run_at"] = stored.run_at
-    return event
-
-
-def _text_of(uuid: UUID) -> bytes:
-    """As str() has it, at a fourth of its price."""
-    return orjson.dumps(uuid)[1:-1]
+        return _Published(1, stored.pin_id, workspace_id, pin.account_id, pin.board_id, key, job_id, number, stored.published_at)
+    schedule_id = schedule_id_of(stored.pin_id)
+    return _Scheduled(1, stored.pin_id, workspace_id, pin.account_id, pin.board_id, key, job_id, number, schedule_id, stored.run_at)
 
 
 def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """RowsSettled, one record a job or a few, rows in order."""
-    by_job: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
+    by_job: dict[tuple[int, int], list[_Result]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
@@ -110,54 +145,42 @@ def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
     ]
 
 
-def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[dict[str, Any]]) -> Iterator[Record]:
-    results.sort(key=itemgetter("row_number"))
+def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result]) -> Iterator[Record]:
+    results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
         yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD])
 
 
-def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[dict[str, Any]]) -> Iterator[Record]:
+def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result]) -> Iterator[Record]:
     """Halved until they do. One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was decoded."""
-    value = orjson.dumps({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
+    value = _write({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
         yield from _records_that_fit(job_id, workspace_id, results[:middle])
         yield from _records_that_fit(job_id, workspace_id, results[middle:])
     else:
-        yield Record(_text_of(job_id), value)
+        yield Record(str(job_id).encode(), value)
 
 
-def _settled(outcome: Created | Existing) -> dict[str, Any]:
-    pin_id, schedule_id = result_ids(outcome)
-    result: dict[str, Any] = {
-        "row_number": outcome.ask.row.row_number,
-        "status": RowStatus.CREATED if isinstance(outcome, Created) else RowStatus.EXISTING,
-        "idempotency_key": outcome.ask.row.row.idempotency_key,
-    }
-    if pin_id is not None:
-        result["pin_id"] = pin_id
-    if schedule_id is not None:
-        result["schedule_id"] = schedule_id
-    if isinstance(outcome, Existing):
-        result["payload_matches"] = outcome.stored.fingerprint == outcome.ask.row.fingerprint
-    return result
+def _settled(outcome: Created | Existing) -> _Result:
+    row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
+    if isinstance(outcome, Created):
+        return _Result(row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id)
+    matches = outcome.stored.fingerprint == row.fingerprint
+    return _Result(row.row_number, RowStatus.EXISTING, row.row.idempotency_key, pin_id, schedule_id, matches)
 
 
-def _failed(outcome: Failed) -> dict[str, Any]:
+def _failed(outcome: Failed) -> _Result:
     code, message = outcome.failure.error_code, outcome.failure.error_message[:MAX_MESSAGE]
-    result = {"row_number": outcome.row_number, "status": RowStatus.FAILED, "error_code": code, "error_message": message}
-    fault: dict[str, Any] = {"code": code, "message": message}
+    fault = {"code": code, "message": message}
+    key = None
     if outcome.row is not None:
         content = outcome.row.row
-        result["idempotency_key"] = printable(content.idempotency_key, MAX_KEY)  # nobody has stored it: it may hold what Postgres can't
+        key = printable(content.idempotency_key, MAX_KEY)  # nobody has stored it: it may hold what Postgres can't
         if name := FIELDS.get(code):
-            fault |= {
-                "field": name,
-                "message": message.removeprefix(f"{name}: "),
-                "value": printable(str(getattr(content, name))),
-            }
-    result["errors"] = [fault]
-    return result
+            told = message.removeprefix(f"{name}: ")
+            fault |= {"field": name, "message": told, "value": printable(str(getattr(content, name)))}
+    return _Result(outcome.row_number, RowStatus.FAILED, key, error_code=code, error_message=message, errors=[fault])
 
 
 def _shared(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import httpx
 from fastapi import FastAPI
 
 from services.status.announcements import Announcer
-from services.status.config import BACKGROUND_CONNECTIONS, StatusSettings
+from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.endpoints import router
 from services.status.progress import LOOK_SECONDS, FoldProgress
@@ -17,6 +17,7 @@ from shared.database import Database
 from shared.health import Health
 from shared.http import create_api
 from shared.messaging.consumer import BatchConsumer
+from shared.messaging.pace import Pace
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
@@ -36,7 +37,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper)
-    consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records)
+    pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
+    consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace)
     folds = FoldProgress(store, consumer.progress, names)
     looking = Sweeper("fold progress", folds.sweep, interval_seconds=LOOK_SECONDS)
     machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, looking])

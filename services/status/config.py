@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from shared.settings import ServiceSettings
 
+FOLDS_AT_ONCE = 6
+"""As many as an import alone becomes, and some: its results are seen as soon as they can be."""
 BACKGROUND_CONNECTIONS = 4
 """Of the pool, for what is not HTTP: the consumer, the announcer, how far folds are, and the check of readiness."""
 
@@ -13,6 +15,8 @@ BACKGROUND_CONNECTIONS = 4
 class StatusSettings(ServiceSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
+    folds_per_second: Annotated[float, Field(gt=0, le=1000)] = 15
+    """Batches a second when there is much to fold: fewer and larger ones cost less and let results wait. FOLDS_AT_ONCE come at once."""
     ingest_url: str = "http://127.0.0.1:8001"
     publisher_url: str = "http://127.0.0.1:8002"
     """Where the other services answer /readyz; asked by this service's own, which is the gateway's."""

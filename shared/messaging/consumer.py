@@ -24,6 +24,7 @@ from shared.errors import BrokerUnavailable, Overloaded, Unavailable
 from shared.messaging.admin import require_topics
 from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
+from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
 from shared.messaging.records import RecordSender
@@ -84,8 +85,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         max_records: int | None = None,
         member: int = 0,
+        pace: Pace | None = None,
     ) -> None:
-        """`member` tells several consumers of one group in one process apart."""
+        """`member` tells several consumers of one group in one process apart; `pace` is how often batches begin, as often as they can."""
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
@@ -99,6 +101,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._handler = handler
         self._max_records = max_records or settings.consumer_max_records
         self._producer = producer
+        self._pace = pace
         self._idle = asyncio.Event()
         self._idle.set()
         self._interrupted = asyncio.Event()
@@ -148,6 +151,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _fetching(self, fetch: Fetch) -> Fetch:
         async def fetch_or_stop(consumer: AIOKafkaConsumer) -> tuple["ConsumerRecord[bytes, bytes]", ...]:
+            if self._pace is not None:
+                await self._pace.turn()
             try:
                 records = await fetch(consumer)
             except ConsumerStoppedError:  # closed by ourselves

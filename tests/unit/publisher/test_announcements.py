@@ -1,15 +1,20 @@
-"""However its rows look, an outcome goes out in records that its topic takes: one too large would stop its partition for ever."""
+"""What goes out: events as their models say, and outcomes in records that their topic takes, however their rows look.
 
+One too large would stop its partition for ever.
+"""
+
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
 
-from services.publisher.announcements import outcome_records
-from services.publisher.service import Doomed, Failed, Failure, destination_of, failure_of
+from services.publisher.announcements import outcome_records, pin_event_records
+from services.publisher.identity import pin_id_of
+from services.publisher.service import Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
 from shared.access.repository import BoardCheck
 from shared.errors import ErrorCode
-from shared.events import MAX_KEY, MAX_ROWS
+from shared.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
 from shared.messaging.records import Record
 from shared.topics import MEBIBYTE
 from tests.factories import row_accepted
@@ -53,3 +58,19 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
     assert len(record.value) < 10_000
     (result,) = orjson.loads(record.value)["results"]
     assert result["error_message"].startswith("board_id: no board bbb")
+
+
+@pytest.mark.parametrize(
+    ("run_at", "model", "suffix"), [(None, PinPublished, "published"), ("2031-01-01T00:00:00+00:00", PinScheduled, "scheduled")]
+)
+def test_a_pin_event_is_named_and_keyed_by_what_it_tells(run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str) -> None:
+    row = row_accepted(run_at=run_at)
+    asks = in_order([row])
+    found = found_of(asks, {}, {}, datetime.now(UTC))
+    (record,) = pin_event_records(decide_all(asks, {}, found))
+    event = model.model_validate_json(record.value)
+    assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)
+    assert (event.workspace_id, event.account_id, event.job_id) == (row.workspace_id, row.row.account_id, row.job_id)
+    assert record.key == str(row.workspace_id).encode()
+    assert dict(record.headers)["ce_id"] == f"{event.pin_id}:{suffix}".encode()
+    assert dict(record.headers)["ce_type"] == f"pinflow.pin.{suffix}.v1".encode()

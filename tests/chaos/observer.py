@@ -27,6 +27,7 @@ PAGE = 200
 AT_ONCE = 8
 SETTLED_SECONDS = 120.0
 READ_SECONDS = 600.0
+PATIENCE_SECONDS = 120.0
 STATUSES = {1: "created", 2: "existing", 3: "failed"}
 COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
 
@@ -74,15 +75,13 @@ class Observer:
             base_url=self._base_url, headers={"X-API-Key": workspace.api_key}, timeout=60, trust_env=False
         ) as client:
             listed: list[str] = []
-            while page := (await client.get("/v1/pins/imports", params={"limit": PAGE, "offset": len(listed)})).json():
+            while page := await _patiently(client, "/v1/pins/imports", limit=PAGE, offset=len(listed)):
                 listed += [job["id"] for job in page]
             turns = asyncio.Semaphore(AT_ONCE)
 
             async def read(job_id: str) -> None:
                 async with turns:
-                    answer = await client.get(f"/v1/pins/imports/{job_id}")
-                assert answer.status_code == HTTPStatus.OK, answer.text
-                job = answer.json()
+                    job = await _patiently(client, f"/v1/pins/imports/{job_id}")
                 results = [_result(result) for result in job["results"]]
                 world.jobs[job_id] = Job(number, counters_of(job), job["completed_at"] is not None, results)
 
@@ -113,6 +112,18 @@ class Observer:
 
     def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
         return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
+
+
+async def _patiently(client: httpx.AsyncClient, path: str, **query: int) -> Any:
+    """What it answers. As any client, it comes again after a 503: the machine may be busy still."""
+
+    async def answered() -> httpx.Response | None:
+        answer = await client.get(path, params=query)
+        return None if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else answer
+
+    answer = await eventually(answered, seconds=PATIENCE_SECONDS, every=1.0)
+    assert answer.status_code == HTTPStatus.OK, answer.text
+    return answer.json()
 
 
 async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str) -> list[tuple[Any, ...]]:

@@ -199,6 +199,7 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()  # the services' __main__ has switched it off
 
 
 async def until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:

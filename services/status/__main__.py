@@ -1,5 +1,9 @@
 """python -m services.status"""
 
+import gc
+
+gc.disable()  # until serve() has set it up: it would walk what is imported again and again, a seventh of the CPU of a start
+
 from services.status.app import create_app
 from services.status.config import StatusSettings
 from shared.logging import configure_logging

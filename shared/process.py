@@ -16,7 +16,7 @@ from shared.errors import Unavailable
 from shared.health import Health
 from shared.lease import ReplicaLease
 from shared.messaging.admin import leave_group, require_topics
-from shared.messaging.connection import create_broker
+from shared.messaging.broker import create_broker
 from shared.messaging.consumer import BatchConsumer
 from shared.settings import ServiceSettings
 from shared.sweeper import Sweeper

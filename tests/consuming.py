@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord
 
 from shared.errors import ErrorCode, Poison
 from shared.messaging.admin import leave_group
-from shared.messaging.connection import create_broker
+from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.records import Record, RecordProducer, RecordSender

@@ -1,6 +1,5 @@
 """The one place that builds the status service."""
 
-import httpx
 from fastapi import FastAPI
 
 from services.status.announcements import Announcer
@@ -10,7 +9,7 @@ from services.status.endpoints import router
 from services.status.progress import LOOK_SECONDS, FoldProgress
 from services.status.repository import JobStore
 from services.status.service import JobQueries
-from services.status.system import CHECK_SECONDS, add_system_endpoints, watch_everything
+from services.status.system import add_system_endpoints, http_pool, watch_everything
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.database import Database
@@ -45,7 +44,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
 
     health = Health()
     machinery.watch_over(health)
-    http = httpx.AsyncClient(timeout=CHECK_SECONDS, trust_env=False)
+    http = http_pool()
     watch_everything(health, settings, database, http)
     app = create_api(
         "status",

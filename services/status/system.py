@@ -4,7 +4,8 @@ import asyncio
 from http import HTTPStatus
 from importlib.resources import files
 
-import httpx
+import httpcore
+import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
@@ -18,6 +19,8 @@ from shared.http import VERSION, add_metrics_endpoint
 router = APIRouter(tags=["system"])
 
 CHECK_SECONDS = 1.5
+IDLE_SECONDS = 5
+NO_ANSWER = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
 
 @router.get("/")
@@ -69,7 +72,12 @@ def add_system_endpoints(api: FastAPI) -> None:
     add_metrics_endpoint(api)
 
 
-def watch_everything(health: Health, settings: StatusSettings, database: Database, http: httpx.AsyncClient) -> None:
+def http_pool() -> httpcore.AsyncConnectionPool:
+    """What httpx is made of. httpx reads all certificate authorities at once and imports its command line: 0.1 s of CPU, 4 MB."""
+    return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)
+
+
+def watch_everything(health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool) -> None:
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
@@ -87,18 +95,19 @@ def database_check(database: Database) -> Check:
     return check
 
 
-def service_check(http: httpx.AsyncClient, url: str) -> Check:
+def service_check(http: httpcore.AsyncConnectionPool, url: str) -> Check:
     async def check() -> str | None:
         try:
-            answer = await http.get(f"{url}/readyz")
-        except httpx.HTTPError:
+            async with asyncio.timeout(CHECK_SECONDS):
+                answer = await http.request("GET", f"{url}/readyz")
+        except (TimeoutError, *NO_ANSWER):
             return "no answer"
-        if answer.status_code == HTTPStatus.OK:
+        if answer.status == HTTPStatus.OK:
             return None
         try:
-            troubles = answer.json()["checks"]
+            troubles = orjson.loads(answer.content)["checks"]
         except (ValueError, KeyError, TypeError):
-            return f"status {answer.status_code}"
+            return f"status {answer.status}"
         return "; ".join(trouble for trouble in troubles.values() if trouble != OK)
 
     return check

@@ -1,16 +1,13 @@
-"""One place that knows how to reach Kafka, for aiokafka's clients and for FastStream's broker."""
+"""One place that knows how to reach Kafka, for aiokafka's clients; broker.py is for FastStream's."""
 
-import logging
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from faststream.kafka import KafkaBroker
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from shared.errors import BrokerUnavailable
-from shared.settings import KafkaSettings, ServiceSettings
+from shared.settings import KafkaSettings
 
 REQUEST_TIMEOUT_MS = 10_000
 
@@ -48,42 +45,6 @@ def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]
         "sasl_plain_username": settings.kafka_sasl_username,
         "sasl_plain_password": password.get_secret_value() if password else None,
     }
-
-
-def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
-    """A FastStream broker that only consumes.
-
-    Its own producer stays unmade (its defaults lose records: acks=1), topics are never created by accident, and the handler
-    gets the raw batch: FastDepends would parse record by record, at 20 times the cost.
-    """
-    return KafkaBroker(
-        settings.kafka_bootstrap_servers.split(","),
-        client_id=client_id,
-        request_timeout_ms=REQUEST_TIMEOUT_MS,
-        security=_security(settings),
-        consumer_only=True,
-        allow_auto_create_topics=False,
-        apply_types=False,
-        graceful_timeout=settings.stop_timeout_seconds,  # None or 0 would cancel the batch in flight
-        logger=logging.getLogger("pinflow.kafka"),
-        log_level=logging.DEBUG,
-    )
-
-
-def _security(settings: KafkaSettings) -> BaseSecurity | None:
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return None
-    use_ssl = settings.kafka_security_protocol.endswith("SSL")
-    if not settings.kafka_security_protocol.startswith("SASL"):
-        return BaseSecurity(ssl_context=settings.ssl_context, use_ssl=use_ssl)
-    sasl = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-    password = settings.kafka_sasl_password
-    return sasl[settings.kafka_sasl_mechanism](
-        username=settings.kafka_sasl_username or "",
-        password=password.get_secret_value() if password else "",
-        ssl_context=settings.ssl_context,
-        use_ssl=use_ssl,
-    )
 
 
 def unavailable(error: KafkaError) -> BrokerUnavailable | None:

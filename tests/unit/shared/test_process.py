@@ -142,6 +142,35 @@ def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
     assert "stop_hangs" in ended.stdout
 
 
+SHOWS_THE_COLLECTOR = """
+import asyncio, gc
+gc.disable()
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from fastapi import FastAPI
+from shared import process
+from shared.settings import ServiceSettings
+
+@asynccontextmanager
+async def lifespan(app):
+    print("collects", gc.isenabled(), "spares", gc.get_freeze_count() > 100_000)
+    asyncio.get_running_loop().call_later(0.2, lambda: app.state.machinery.on_lost())
+    yield
+
+app = FastAPI(lifespan=lifespan)
+app.state.machinery = SimpleNamespace()
+process.serve(app, ServiceSettings(port=0))
+"""
+
+
+def test_a_service_collects_garbage_but_not_in_what_it_has_imported() -> None:
+    """Its __main__ switches the collector off before it imports anything."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SHOWS_THE_COLLECTOR], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True
+    )
+    assert "collects True spares True" in ended.stdout, ended.stderr
+
+
 async def test_a_part_that_was_cancelled_by_nobody_here_is_lost_too() -> None:
     machinery = machinery_of("quiet")
     lost = asyncio.Event()

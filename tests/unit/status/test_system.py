@@ -1,0 +1,78 @@
+"""What readiness says of another service, by what that one answers, or does not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.status import system
+from services.status.system import http_pool, service_check
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(handle: Handler) -> AsyncIterator[str]:
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def answering(status: str, body: bytes) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+
+    return handle
+
+
+async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(1000):
+        pass
+    writer.close()
+
+
+async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"good day\r\n\r\n")
+    writer.close()
+
+
+async def trouble_of(url: str) -> str | None:
+    async with http_pool() as http:
+        return await service_check(http, url)()
+
+
+@pytest.mark.parametrize(
+    ("handle", "trouble"),
+    [
+        (answering("200 OK", b"{}"), None),
+        (answering("503 Service Unavailable", b'{"checks": {"machinery": "starting", "database": "ok"}}'), "starting"),
+        (answering("500 Internal Server Error", b"oh"), "status 500"),
+        (answering("502 Bad Gateway", b"[]"), "status 502"),
+        (hang_up, "no answer"),
+        (babble, "no answer"),
+    ],
+)
+async def test_a_service_is_as_it_says(handle: Handler, trouble: str | None) -> None:
+    async with listening(handle) as url:
+        assert await trouble_of(url) == trouble
+
+
+async def test_a_service_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "CHECK_SECONDS", 0.1)
+    async with listening(say_nothing) as url:
+        assert await trouble_of(url) == "no answer"
+
+
+async def test_a_service_that_is_not_there_gives_no_answer() -> None:
+    async with listening(hang_up) as url:
+        pass
+    assert await trouble_of(url) == "no answer"
+    assert await trouble_of("not-a-url") == "no answer"

@@ -1,0 +1,48 @@
+"""What a process does not import it need not wait for, nor keep in memory: services start in a second, most of it imports."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from deploy.local.layout import CHECKOUT
+
+TOOLS = {"deploy", "alembic", "mako", "typer", "httpx", "requests", "hypothesis", "pytest"}
+SERVERS = {"fastapi", "faststream", "uvicorn"}
+CLIENTS = {"sqlalchemy", "psycopg", "aiokafka"}
+
+IMPORTS = """
+import gc, importlib, json, sys
+importlib.import_module(sys.argv[1])
+print(json.dumps({"modules": list(sys.modules), "collects": gc.isenabled()}))
+"""
+
+
+def imported(module: str) -> tuple[set[str], bool]:
+    """The packages that come with a module, and whether the garbage collector runs then."""
+    ended = subprocess.run([sys.executable, "-c", IMPORTS, module], cwd=CHECKOUT, timeout=60, check=True, capture_output=True, text=True)
+    found = json.loads(ended.stdout)
+    return {name.partition(".")[0] for name in found["modules"]}, found["collects"]
+
+
+@pytest.mark.parametrize("service", ["ingest", "publisher", "status"])
+def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(service: str) -> None:
+    packages, collects = imported(f"services.{service}.__main__")
+    assert packages >= SERVERS | CLIENTS
+    assert not packages & TOOLS
+    assert not collects
+
+
+@pytest.mark.parametrize(
+    ("module", "left_out"),
+    [
+        ("deploy.cli.main", SERVERS | CLIENTS | {"alembic"}),  # pinflow import, and every --help
+        ("deploy.cli.backend", SERVERS | {"alembic", "aiokafka"}),  # pinflow workspaces, keys, …
+        ("shared.messaging.admin", SERVERS | {"alembic"}),  # pinflow topics
+        ("deploy.migrations.runner", SERVERS),  # pinflow migrate
+    ],
+)
+def test_a_command_imports_what_it_needs(module: str, left_out: set[str]) -> None:
+    packages, _ = imported(module)
+    assert not packages & left_out

@@ -62,6 +62,8 @@ class RowsHandler:
             self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
         )
         _count(settlement.outcomes)
+        if not settlement.refused:
+            return []
         refused = {id(row): message for row, message in settlement.refused}
         return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)])) for record, row in decoded if id(row) in refused]
 

@@ -22,6 +22,7 @@ from services.publisher.service import (
     PinState,
     Stored,
     found_of,
+    jobs_of,
     scheduled_for,
 )
 from shared.columns import Column, columns, names, unnest
@@ -124,9 +125,9 @@ class PinStore:
         """
         at_once = len(publishable) == len(asks) and not doomed
         async with self._database.pipeline() as driver:
-            jobs = {ask.row.job_id for ask in asks} | {row.job_id for row in doomed}
+            jobs = jobs_of(ask.row for ask in asks) | jobs_of(doomed)
             locked = await driver.execute(LOCK_PARTITIONS, (LOCKS, sorted(partitions)), binary=True)
-            recorded = await driver.execute(RECORDED, (list(jobs),), binary=True)
+            recorded = await driver.execute(RECORDED, (list(jobs.values()),), binary=True)
             inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)), binary=True)
             cursor = driver.cursor(binary=True, row_factory=_stored)
             ids = [ask.pin_id for ask in asks]

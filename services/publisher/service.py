@@ -144,6 +144,11 @@ def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
     return Stored(ask.pin_id, row.workspace_id, key, row.job_id, row.row_number, row.fingerprint, run_at, published_at)
 
 
+def jobs_of(rows: Iterable[RowAccepted | Doomed]) -> dict[int, UUID]:
+    """The rows' jobs, by their numbers: UUIDs are hashed and compared in Python."""
+    return {row.job_id.int: row.job_id for row in rows}
+
+
 def destinations_of(rows: Iterable[RowAccepted]) -> set[Destination]:
     """Where they go: a handful, whatever the number of rows. Told apart by numbers: UUIDs are hashed and compared in Python."""
     distinct = {(row.row.board_id, row.row.account_id.int, row.workspace_id.int): row for row in rows}

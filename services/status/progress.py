@@ -21,7 +21,7 @@ class Moments(Protocol):
 
     async def now(self) -> datetime: ...
     async def folded_until(self, partition: int) -> datetime | None: ...
-    async def note_folded(self, moments: Mapping[int, datetime]) -> None: ...
+    async def note_folded(self, moments: Mapping[int, datetime]) -> datetime: ...
 
 
 @dataclass(slots=True)
@@ -50,10 +50,10 @@ class FoldProgress:
         assigned = self._progress.assigned(self._topic)
         looks = {partition: look for partition, look in self._looks.items() if partition in assigned}
         ended = [partition for partition, look in looks.items() if await self._has_ended(partition, look)]
-        if ended:
-            await self._moments.note_folded({partition.partition: looks.pop(partition).moment for partition in ended})
-        if fresh := assigned - looks.keys():
-            moment, asked_at = await self._moments.now(), time.time()  # in this order: what is seen later than asked stood there before
+        moments = {partition.partition: looks.pop(partition).moment for partition in ended}
+        if fresh := assigned - looks.keys():  # those that ended are among them
+            # In this order: what is seen later than asked stood there before
+            moment, asked_at = await self._moments.note_folded(moments), time.time()
             looks |= {partition: _Look(moment, asked_at) for partition in fresh}
         self._looks = looks
         return 0

@@ -156,10 +156,13 @@ class JobStore:
             raise AssertionError("a clock has no time")
         return cast("datetime", row["now"])
 
-    async def note_folded(self, moments: Mapping[int, datetime]) -> None:
-        """All that stood in a partition of `imports` at its moment is folded."""
+    async def note_folded(self, moments: Mapping[int, datetime]) -> datetime:
+        """All that stood in a partition of `imports` at its moment is folded. Returns the time by the database's clock."""
         async with self._database.pipeline() as driver:
-            await driver.execute(NOTE_FOLDED, columns(PROGRESS_COLUMNS, moments.items()))
+            if moments:
+                await driver.execute(NOTE_FOLDED, columns(PROGRESS_COLUMNS, moments.items()))
+            ((now,),) = await (await driver.execute("select now()")).fetchall()
+        return cast("datetime", now)
 
     async def folded_until(self, partition: int) -> datetime | None:
         row = await self._database.first(select(fold_progress.c.folded_until).where(fold_progress.c.partition == partition))

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -34,6 +35,7 @@ from shared.topics import TOPICS, TopicName, TopicNames
 log = structlog.get_logger()
 
 Decoded = TypeVar("Decoded")
+_timestamp = attrgetter("timestamp")
 Batch = Sequence["ConsumerRecord[bytes, bytes]"]
 Fetch = Callable[[AIOKafkaConsumer], Awaitable[tuple["ConsumerRecord[bytes, bytes]", ...]]]
 
@@ -176,7 +178,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _on_batch(self, records: Batch) -> None:
         started = time.monotonic()
         self._idle.clear()
-        self._oldest = min(record.timestamp for record in records) / 1000
+        self._oldest = min(map(_timestamp, records)) / 1000
         try:
             await self._work(records)
             await self._commit()

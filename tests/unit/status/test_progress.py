@@ -30,8 +30,9 @@ class Database:
     async def folded_until(self, partition: int) -> datetime | None:
         return self.noted.get(partition)
 
-    async def note_folded(self, moments: Mapping[int, datetime]) -> None:
+    async def note_folded(self, moments: Mapping[int, datetime]) -> datetime:
         self.noted |= moments
+        return await self.now()
 
 
 class Consumer:

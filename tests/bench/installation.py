@@ -11,11 +11,12 @@ import httpx
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import Kafka
 from tests.acceptance.conftest import new_workspace
+from tests.bench.batches import Batches, batches
 from tests.bench.figures import Figures
 from tests.bench.machine import server_settings, service_settings
 from tests.bench.measure import Usage, usage
 from tests.bench.space import Space, space
-from tests.deployment import Deployment, deployed
+from tests.deployment import SERVICES, Deployment, deployed
 from tests.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
 from tests.waiting import until
 
@@ -84,6 +85,9 @@ class Installation:
 
     def space(self) -> Space:
         return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
+
+    def batches(self) -> Batches:
+        return batches(self.deployment.service_url(name) for name in SERVICES)
 
     def settings(self) -> Figures:
         return {**server_settings(self.servers.kafka, self.database_url), "services": service_settings(SERVICE_SETTINGS)}

@@ -1,6 +1,7 @@
 """The load: imports from one or many workspaces, when they are due, how long they take, and whether each row became what it must."""
 
 import asyncio
+import math
 import random
 import time
 from array import array
@@ -56,15 +57,17 @@ class Load:
         """When last counted."""
         return sum(self._settled)
 
-    async def saturate(self, seconds: float, concurrency: int, most_unsettled: int) -> float:
+    async def saturate(self, seconds: float, concurrency: int, most_unsettled: int, most: float = math.inf) -> float:
         """As fast as `concurrency` clients get their 202s while not more than `most_unsettled` imports wait; then until all has settled.
+
+        `most` imports at most, or a few more.
 
         Returns the seconds that took. Without the bound a backlog would be measured, and what is left of the machine for it.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
             watching = asyncio.create_task(self._watch(http))
-            await asyncio.gather(*(self._submit_until(http, started + seconds, most_unsettled) for _ in range(concurrency)))
+            await asyncio.gather(*(self._submit_until(http, started + seconds, most_unsettled, most) for _ in range(concurrency)))
             return await self._finish(http, started, watching)
 
     async def pace(self, seconds: float, imports_per_second: float) -> float:
@@ -144,8 +147,8 @@ class Load:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _submit_until(self, http: httpx.AsyncClient, end: float, most_unsettled: int) -> None:
-        while (now := time.perf_counter()) < end:
+    async def _submit_until(self, http: httpx.AsyncClient, end: float, most_unsettled: int, most: float) -> None:
+        while (now := time.perf_counter()) < end and self.imports < most:
             if self.imports - self.settled_imports < most_unsettled:
                 await self._submit(http, now)
             else:

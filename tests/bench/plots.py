@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Figures, median_of
+from tests.bench.limits import LIMITS
 
+AS_FAST_AS_POSSIBLE = {"sustained", "mixed", "topic", "backlog"}
+"""There most of the time is waiting, by design."""
 CURVES = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
 TICKS = (50, 90, 99, 99.9)
 
@@ -35,7 +38,7 @@ def _latencies(axes: Any, report: Figures) -> bool:
     for name, figures in _last(report).items():
         for group, title in CURVES.items():
             points = [(1 / (1 - min(percent, 99.95) / 100), ms) for percent, ms in figures.get(group, {}).get("curve", ())]
-            if points and name != "sustained":  # where 150 wait by design
+            if points and name not in AS_FAST_AS_POSSIBLE:
                 axes.plot(*zip(*points, strict=True), label=f"{name}, {title}", linestyle="--" if group == "accepted_ms" else "-")
                 drawn = True
     axes.set(xscale="log", yscale="log", ylabel="ms", xlabel="percentile", title="Latency, from when an import was due")
@@ -44,11 +47,14 @@ def _latencies(axes: Any, report: Figures) -> bool:
 
 
 def _cpu(axes: Any, report: Figures) -> bool:
+    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits one by one: the floor is their sum."""
+    left_out = {"idle", "pins", *LIMITS}
     summary = {
-        name: figures["cpu_us_per_row"] for name, figures in report["summary"].items() if "cpu_us_per_row" in figures and name != "idle"
+        name: each["cpu_us_per_row"] for name, each in report["summary"].items() if each.get("cpu_us_per_row") and name not in left_out
     }
     parts = dict.fromkeys(part for parts in summary.values() for part in parts)
     left = [0.0] * len(summary)
+    axes.set_prop_cycle(color=_colours())
     for part in parts:
         widths = [median_of(of, part) or 0.0 for of in summary.values()]
         axes.barh(list(summary), widths, left=left, label=part)
@@ -56,6 +62,12 @@ def _cpu(axes: Any, report: Figures) -> bool:
     axes.invert_yaxis()
     axes.set(xlabel="µs a row", title="CPU, by process")
     return bool(summary) and _legend(axes)
+
+
+def _colours() -> Any:
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    return colormaps["tab20"](range(20))
 
 
 def _memory(axes: Any, report: Figures) -> bool:

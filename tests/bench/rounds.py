@@ -1,6 +1,7 @@
 """The rounds: each goes once through all that is measured, so that a machine that drifts drifts for all alike."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -8,8 +9,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from tests.bench.figures import Figures
-from tests.bench.installation import LIKE_PRODUCTION, Style, bench_servers, installation
-from tests.bench.limits import LIMITS, Limits
+from tests.bench.installation import LIKE_PRODUCTION, BenchServers, Style, bench_servers, installation
+from tests.bench.limits import FLOOR, LIMITS, floor
+from tests.bench.limits.given import Limits
 from tests.bench.scenarios import ALL
 from tests.bench.scenarios.bench import Bench, Lengths
 from tests.bench.table import console
@@ -52,22 +54,26 @@ class Run:
         """On new servers each time: no round inherits another's rows. The limits on the same ones, when the services have stopped."""
         with bench_servers(self.style) as servers:
             if self.scenarios:
+                self._warm_up(servers)
                 with installation(servers) as pinflow:
                     self.settings = pinflow.settings()
                     bench = Bench(pinflow, self.lengths, found)
-                    self.console.print("warming up")
-                    bench.warm_up()
                     for name in self.scenarios:
                         self._note(found, name, partial(ALL[name], bench))
             limits = Limits(servers, self.lengths, found)
             for name in self.limits:
                 self._note(found, name, partial(LIMITS[name], limits))
+            if figures := floor(found):
+                found[FLOOR] = figures
+
+    def _warm_up(self, servers: BenchServers) -> None:
+        """By services of its own: what is measured begins with an empty store."""
+        if self.lengths.warm_up_seconds:
+            self.console.print("warming up")
+            with installation(servers) as pinflow:
+                Bench(pinflow, self.lengths).warm_up()
 
     def _note(self, found: Round, name: str, measure: Callable[[], Figures]) -> None:
-        self.console.print(f"measuring {name}")
+        started = time.perf_counter()
         found[name] = measure()
-
-
-def ratios(summary: Mapping[str, Figures]) -> Figures:
-    """What is compared: filled where both sides were measured."""
-    return {}
+        self.console.print(f"measured {name} in {time.perf_counter() - started:.1f} s")

@@ -1,16 +1,20 @@
 """The report as tables in a terminal: medians, and the spread where there were several rounds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.figures import Figures, median_of
+from tests.bench.limits import FLOOR, LIMITS
 
 WIDTH = 150
 """Where it is not a terminal that says how wide it is."""
 TIMES = ("p50", "p90", "p99", "max")
+CPU = "cpu_us_per_row"
+SUMS = {"cpu_us_per_row_in_all": "in all", "generator_us_per_row": "generator"}
+Summary = Mapping[str, Figures]
 
 
 def console() -> Console:
@@ -18,37 +22,77 @@ def console() -> Console:
     return own if own.is_terminal else Console(width=WIDTH)
 
 
-def show(report: Figures, console: Console) -> None:
-    summary = report["summary"]
-    console.print(_speed(summary))
-    console.print(_parts("CPU, µs a row", summary, "cpu_us_per_row", extra=("cpu_us_per_row_in_all", "generator_us_per_row")))
-    console.print(_parts("Bytes a row", summary, "bytes_per_row"))
-    console.print(_parts("Resident memory at the end, MB", summary, "rss_mb"))
+def show(report: Figures, to: Console) -> None:
+    """Only tables that have rows."""
+    summary: Summary = report["summary"]
+    pipeline = {name: figures for name, figures in summary.items() if name not in {*LIMITS, FLOOR}}
+    limits = {name: summary[name] for name in LIMITS if name in summary}
+    tables = [
+        _speed(summary),
+        _parts("CPU, µs a row", pipeline, CPU, SUMS),
+        _parts("Bytes a row", pipeline, "bytes_per_row"),
+        _parts("Resident memory at the end, MB", pipeline, "rss_mb"),
+        _answers(pipeline),
+        _growth(report["rounds"][-1].get("growth", {})),
+        _parts("The limits alone: CPU, µs a row", limits, CPU, SUMS),
+    ]
+    for table in tables:
+        if table.row_count:
+            to.print(table)
+    if floor := summary.get(FLOOR):
+        floor_us, ratio = _cells(floor, ("cpu_us_per_row_in_all", "pipeline_over_floor"))
+        to.print(f"floor, the sum of the limits: {floor_us} µs a row; the pipeline takes {ratio or '?'} times that")
 
 
-def _speed(summary: Mapping[str, Figures]) -> Table:
-    table = Table("", "rows/s", "202 p50 / p90 / p99 / max, ms", "submitted → settled, ms", "cores busy", title="Speed and latency")
+def _speed(summary: Summary) -> Table:
+    table = Table("", "rows/s", "202 p50 / p90 / p99 / max, ms", "due → settled, ms", "cores busy", title="Speed and latency")
     for name, figures in summary.items():
-        cells = [_cell(figures.get("rows_per_second")), _times(figures, "accepted_ms"), _times(figures, "settled_ms")]
-        table.add_row(name, *cells, _cell(figures.get("cores_busy")))
+        if "rows_per_second" in figures:
+            times = [_times(figures.get(group, {})) for group in ("accepted_ms", "settled_ms")]
+            table.add_row(name, _cell(figures["rows_per_second"]), *times, _cell(figures.get("cores_busy")))
     return table
 
 
-def _parts(title: str, summary: Mapping[str, Figures], group: str, extra: tuple[str, ...] = ()) -> Table:
-    """A column for each part that any of them has."""
+def _parts(title: str, summary: Summary, group: str, sums: Mapping[str, str] | None = None) -> Table:
+    """A column for each part that any of them has, and for their sums."""
+    sums = sums or {}
     measured = {name: figures for name, figures in summary.items() if figures.get(group)}
     parts = list(dict.fromkeys(part for figures in measured.values() for part, value in figures[group].items() if "median" in value))
-    table = Table(
-        "", *parts, *(name.replace("cpu_us_per_row_", "").replace("_us_per_row", "").replace("_", " ") for name in extra), title=title
-    )
+    table = Table("", *parts, *sums.values(), title=title)
     for name, figures in measured.items():
-        table.add_row(name, *(_cell(figures[group].get(part)) for part in parts), *(_cell(figures.get(one)) for one in extra))
+        table.add_row(name, *_cells(figures[group], parts), *_cells(figures, sums))
     return table
 
 
-def _times(figures: Figures, group: str) -> str:
-    found = [median_of(figures, group, time) for time in TIMES]
-    return " / ".join("–" if value is None else _short(value) for value in found) if any(value is not None for value in found) else ""
+def _answers(summary: Summary) -> Table:
+    """Of requests that are no imports."""
+    table = Table("", "answered p50 / p90 / p99 / max, ms", title="Single pins and questions")
+    for name, figures in summary.items():
+        for group in ("answered_ms", "answered_at_half_load_ms"):
+            found = figures.get(group, {})
+            kinds = {f"{name}: {kind}": times for kind, times in found.items()} if "p50" not in found else {f"{name}: {group[9:-3]}": found}
+            for title, times in kinds.items():
+                table.add_row(title.strip(": "), _times(times))
+    return table
+
+
+def _growth(growth: Figures) -> Table:
+    points = growth.get("points", [])
+    parts = list(points[0][CPU]) if points else []
+    table = Table("publications", "rows/s", *parts, "in all", title="CPU, µs a row, as the store grows")
+    for point in points:
+        values = [point["rows_per_second"], *(point[CPU][part] for part in parts), point["cpu_us_per_row_in_all"]]
+        table.add_row(f"{point['publications']:,}", *(_short(value) for value in values))
+    return table
+
+
+def _times(times: Figures) -> str:
+    found = [median_of(times, time) for time in TIMES]
+    return " / ".join(_short(value) for value in found if value is not None)
+
+
+def _cells(figures: Figures, names: Collection[str]) -> list[str]:
+    return [_cell(figures.get(name)) for name in names]
 
 
 def _cell(value: Any) -> str:

@@ -1,20 +1,24 @@
-"""What the same work costs at the least, each part of it alone."""
+"""What the same work costs at the least: each part of it alone, by the services' own code, in processes of its own."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from tests.bench.figures import Figures
-from tests.bench.installation import BenchServers
-from tests.bench.scenarios.bench import Lengths
+from tests.bench.limits.broker import measure_broker
+from tests.bench.limits.computing import measure_computing
+from tests.bench.limits.database import measure_database
+from tests.bench.limits.given import Limits
+
+LIMITS: dict[str, Callable[[Limits], Figures]] = {"database": measure_database, "broker": measure_broker, "computing": measure_computing}
+FLOOR = "floor"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Servers without services, and what this round has found so far."""
-
-    servers: BenchServers
-    lengths: Lengths
-    found: Mapping[str, Figures]
-
-
-LIMITS: dict[str, Callable[[Limits], Figures]] = {}
+def floor(found: Mapping[str, Figures]) -> Figures:
+    """The sum of the limits, and how much more the pipeline takes than that. Without all of them there is none."""
+    if any(name not in found for name in LIMITS):
+        return {}
+    cpu = {f"{name}: {part}": value for name in LIMITS for part, value in found[name]["cpu_us_per_row"].items()}
+    in_all = sum(cpu.values())
+    figures: Figures = {"cpu_us_per_row": cpu, "cpu_us_per_row_in_all": round(in_all, 1)}
+    if "sustained" in found:
+        figures["pipeline_over_floor"] = round(found["sustained"]["cpu_us_per_row_in_all"] / in_all, 2)
+    return figures

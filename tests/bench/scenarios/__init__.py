@@ -5,6 +5,9 @@ from collections.abc import Callable
 from tests.bench.figures import Figures
 from tests.bench.scenarios.bench import Bench
 from tests.bench.scenarios.imports import burst, half_load, idle, mixed, sustained
+from tests.bench.scenarios.long import backlog, growth, soak
+from tests.bench.scenarios.requests import topic
+from tests.bench.scenarios.singles import pins, queries
 
 Scenario = Callable[[Bench], Figures]
 
@@ -13,9 +16,12 @@ USUAL: dict[str, Scenario] = {
     "sustained": sustained,
     "half-load": half_load,
     "mixed": mixed,
+    "topic": topic,
+    "pins": pins,
+    "queries": queries,
     "burst": burst,
 }
 """In this order: what comes later builds on the rate that was found before."""
-LONG: dict[str, Scenario] = {}
+LONG: dict[str, Scenario] = {"growth": growth, "backlog": backlog, "soak": soak}
 """Only when asked for."""
-ALL = USUAL | LONG
+ALL = {"growth": growth} | USUAL | LONG  # growth begins with an empty store

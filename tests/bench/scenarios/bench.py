@@ -8,6 +8,7 @@ import uvloop
 
 from deploy.administration import NewWorkspace
 from shared.events import MAX_ROWS
+from tests.bench.batches import Batches, records_in_a_batch
 from tests.bench.figures import Figures
 from tests.bench.installation import Installation
 from tests.bench.load import Load
@@ -40,11 +41,19 @@ class Lengths:
     def short(self) -> float:
         return self.seconds / 3
 
+    @property
+    def limit_seconds(self) -> float:
+        """A limit has no backlog that must first build up."""
+        return self.seconds / 6
+
 
 @dataclass(frozen=True)
-class Before:
+class Seen:
+    """At one moment."""
+
     usage: Usage
     space: Space
+    batches: Batches
 
 
 @dataclass
@@ -72,8 +81,8 @@ class Bench:
             self.probed_rate = load.imports / took
         return self.probed_rate
 
-    def look(self) -> Before:
-        return Before(self.installation.usage(), self.installation.space())
+    def look(self) -> Seen:
+        return Seen(self.installation.usage(), self.installation.space(), self.installation.batches())
 
     def measured(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
         """`work` drives the load and returns how long that took. Fails when a row did not become what it must."""
@@ -81,7 +90,7 @@ class Bench:
         took = uvloop.run(work)
         return self.figures(load, before, took)
 
-    def figures(self, load: Load, before: Before, took: float) -> Figures:
+    def figures(self, load: Load, before: Seen, took: float) -> Figures:
         after = self.look()
         load.require_exact()
         return {
@@ -94,7 +103,7 @@ class Bench:
         }
 
 
-def costs(before: Before, after: Before, rows: int, took: float) -> Figures:
+def costs(before: Seen, after: Seen, rows: int, took: float) -> Figures:
     """What so many rows took of everything, the generator's part named apart."""
     cpu = {name: round(value, 2) for name, value in cpu_per_row(before.usage, after.usage, rows).items()}
     generator = cpu.pop(GENERATOR)
@@ -107,5 +116,6 @@ def costs(before: Before, after: Before, rows: int, took: float) -> Figures:
         "generator_us_per_row": generator,
         "cores_busy": round(cores_busy(before.usage, after.usage, took), 2),
         "bytes_per_row": bytes_per_row(before.space, after.space, rows),
+        "records_in_a_batch": records_in_a_batch(before.batches, after.batches),
         "rss_mb": megabytes(after.usage.rss_bytes),
     }

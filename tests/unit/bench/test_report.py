@@ -1,0 +1,30 @@
+"""Tables and plots of what only long runs measure, from figures that are made up."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import plots, table
+from tests.bench.figures import Figures, summarised
+
+
+def a_report() -> Figures:
+    point = {"rows_per_second": 20_000, "cpu_us_per_row": {"kafka": 10.0, "postgres": 17.0}, "cpu_us_per_row_in_all": 27.0}
+    found: dict[str, Figures] = {
+        "growth": {"cpu_growth": 0.1, "points": [{"publications": rows, **point} for rows in (0, 1_000_000)]},
+        "soak": {"rows_per_second": 10_000, "rss_series": [(seconds, {"ingest": 2**27, "kafka": 2**29}) for seconds in (0.0, 5.0)]},
+    }
+    return {"rounds": [found], "summary": {name: summarised([figures]) for name, figures in found.items()}}
+
+
+def test_growth_and_memory_are_drawn(tmp_path: Path) -> None:
+    drawn = plots.draw(a_report(), tmp_path, "x")
+    assert [file.name for file in drawn] == ["x-memory.svg", "x-growth.svg"]
+    assert all(file.read_text().rstrip().endswith("</svg>") for file in drawn)
+
+
+def test_growth_is_shown_by_publications(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show(a_report(), table.console())
+    shown = capsys.readouterr().out
+    assert "1,000,000" in shown
+    assert "Bytes" not in shown

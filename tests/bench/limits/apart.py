@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from typing import TypeVar
 
 from shared.process import _spare_the_collector
@@ -15,12 +16,20 @@ from tests.bench.measure import GENERATOR, cpu_per_row, usage
 
 Given = TypeVar("Given")
 CLIENT = "client"
+START_SECONDS = 120
 
 
 def apart(work: Callable[[Given], Figures], given: Given, *, processes: int = 1) -> list[Figures]:
     """What `work` returns in each of so many processes, which run at the same time."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_spare_the_collector) as pool:
+    context = get_context("spawn")
+    begin = (context.Barrier(processes),)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=begin) as pool:
         return list(pool.map(work, [given] * processes))
+
+
+def _set_up(begin: Barrier) -> None:
+    _spare_the_collector()
+    begin.wait(START_SECONDS)  # or the first would have done the others' work before they had imported it
 
 
 @dataclass

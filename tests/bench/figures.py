@@ -22,6 +22,12 @@ def summarised(rounds: Sequence[Mapping[str, Any]]) -> Figures:
     return summary
 
 
+def last_round(report: Mapping[str, Any]) -> Mapping[str, Figures]:
+    """Its figures: curves and series are a round's own. None of a report that has only a summary."""
+    rounds: Sequence[Mapping[str, Figures]] = report.get("rounds", ())
+    return rounds[-1] if rounds else {}
+
+
 def median_of(summary: Mapping[str, Any], *path: str) -> float | None:
     """A number of a summary, by the names of its groups; None where it has none."""
     found: Any = summary

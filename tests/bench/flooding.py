@@ -22,4 +22,4 @@ def flood(seconds: float) -> None:
     console.print(f"flood of {seconds:g} s by {CLIENTS} clients")
     for name, value in summary(flooding).items():
         told = "  ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
-        console.print(f"  {name:24} {told}")
+        console.print(f"  {name:24} {told}", soft_wrap=True)

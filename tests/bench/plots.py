@@ -1,10 +1,10 @@
 """The report as plots, SVG: latencies as percentile curves, CPU a row by process, memory over time, growth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import Figures, median_of
+from tests.bench.figures import Figures, last_round, median_of
 from tests.bench.limits import LIMITS
 
 AS_FAST_AS_POSSIBLE = {"sustained", "mixed", "topic", "backlog"}
@@ -35,7 +35,7 @@ def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
 def _latencies(axes: Any, report: Figures) -> bool:
     """Over how rare it is, as hdrhistogram plots it: each 9 has the same room."""
     drawn = False
-    for name, figures in _last(report).items():
+    for name, figures in last_round(report).items():
         for group, title in CURVES.items():
             points = [(1 / (1 - min(percent, 99.95) / 100), ms) for percent, ms in figures.get(group, {}).get("curve", ())]
             if points and name not in AS_FAST_AS_POSSIBLE:
@@ -72,7 +72,7 @@ def _colours() -> Any:
 
 def _memory(axes: Any, report: Figures) -> bool:
     drawn = False
-    for name, figures in _last(report).items():
+    for name, figures in last_round(report).items():
         series = figures.get("rss_series")
         if not series:
             continue
@@ -84,7 +84,7 @@ def _memory(axes: Any, report: Figures) -> bool:
 
 
 def _growth(axes: Any, report: Figures) -> bool:
-    points = _last(report).get("growth", {}).get("points", ())
+    points = last_round(report).get("growth", {}).get("points", ())
     if not points:
         return False
     for part in points[0]["cpu_us_per_row"]:
@@ -95,12 +95,6 @@ def _growth(axes: Any, report: Figures) -> bool:
 
 
 PLOTS = {"latencies": _latencies, "cpu": _cpu, "memory": _memory, "growth": _growth}
-
-
-def _last(report: Figures) -> Mapping[str, Figures]:
-    """Curves and series are a round's own: the last one's."""
-    found: Mapping[str, Figures] = report["rounds"][-1]
-    return found
 
 
 def _legend(axes: Any) -> bool:

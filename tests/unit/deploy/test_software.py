@@ -17,7 +17,7 @@ def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(tmp_path: Pa
     fetching: list[Path] = []
     may_end = threading.Event()
 
-    def fetch(folder: Path) -> None:
+    def fetch(folder: Path, _specification: Path) -> None:
         fetching.append(folder)
         folder.mkdir(parents=True)
         assert may_end.wait(30)

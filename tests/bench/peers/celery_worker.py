@@ -1,0 +1,13 @@
+"""python -m tests.bench.peers.celery_worker TASK PROCESSES"""
+
+import sys
+
+from tests.bench.peers.celery_app import create_celery
+from tests.bench.peers.process import PeerSettings, spare_the_collector
+
+if __name__ == "__main__":
+    task, processes = sys.argv[1:]
+    app = create_celery(PeerSettings(), task)
+    spare_the_collector()
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning")
+    app.worker_main(["worker", "--pool", "prefork", "--concurrency", processes, *quiet])

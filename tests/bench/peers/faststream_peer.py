@@ -1,0 +1,42 @@
+"""(c) FastStream on Kafka, a message a row."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.messaging.admin import create_topics, delete_topics
+from shared.settings import KafkaSettings
+from tests.bench.peers.peer import Servers
+from tests.bench.peers.processes import WEB, RunningProcesses, processes
+
+PREFIX = "peer-faststream"
+
+
+class FastStreamPeer:
+    name = "FastStream on Kafka, a message a row"
+    lacks = (
+        "Job and rows are written apart, to Postgres and to Kafka: a crash in between leaves a job that never ends.",
+        "An import's messages are no transaction: a producer that fails half way may leave some of them.",
+        "No dead letters: a message that can't be read, or that Postgres refuses, comes again for ever and stops its partition.",
+        "A rebalance does not wait for handlers: a row may be in work twice (the results' key holds, a side effect would not).",
+        "No events for others, no schedules, no accounts and boards checked, no telling whether an existing row's content matches.",
+    )
+    most_unsettled = 4
+
+    @contextmanager
+    def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
+        settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=PREFIX)
+        asyncio.run(create_topics(settings))
+        modules = {
+            WEB: (sys.executable, "-m", "tests.bench.peers.faststream_web"),
+            "worker": (sys.executable, "-m", "tests.bench.peers.faststream_worker"),
+        }
+        try:
+            with processes(
+                servers, directory, schema="peer_faststream", modules=modules, variables={"PINFLOW_TOPIC_PREFIX": PREFIX}
+            ) as running:
+                yield running
+        finally:
+            asyncio.run(delete_topics(settings))

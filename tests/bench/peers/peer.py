@@ -1,0 +1,52 @@
+"""What the benchmark knows of a peer."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from deploy.administration import NewWorkspace
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What all peers share. `pids` are the servers' own, by name."""
+
+    kafka_bootstrap_servers: str
+    database_url: str
+    """The owner's, of a database with Pinflow's schemas: a peer makes a schema of its own beside them."""
+    workspace: NewWorkspace
+    pids: Mapping[str, int]
+
+
+class Running(Protocol):
+    """A peer that takes imports. `base_url` has Pinflow's path for them; `pids` are the roots of its process trees, by name."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def pids(self) -> Mapping[str, int]: ...
+
+    def settled_rows(self) -> int:
+        """Cheap: it is asked ten times a second."""
+
+    def faults(self, sent: Mapping[str, int]) -> list[str]:
+        """What is not as it should be, in words, of imports by their mark and the rows each had. All has settled by then."""
+
+
+class Peer(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What it does not give that Pinflow gives, a sentence each."""
+
+    @property
+    def most_unsettled(self) -> int:
+        """Imports accepted and not settled at which clients wait: enough to keep it busy, and to be done soon after the end."""
+
+    def running(self, servers: Servers, directory: Path) -> AbstractContextManager[Running]:
+        """Started, empty and ready; stopped at the end."""

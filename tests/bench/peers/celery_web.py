@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from shared.database import Database
-from tests.bench.peers import rows
 from tests.bench.peers.celery_app import SETTLE_IMPORT_TASK, create_celery
 from tests.bench.peers.process import PeerSettings, serve
 from tests.bench.peers.web import Intake, Job, Open, create_app, insert_job
@@ -30,7 +29,7 @@ def opener(task: str) -> Open:
 
 
 def _publish(celery: Any, task: str, job: Job) -> None:
-    content = rows.sent(job.rows)
+    content = job.rows.sent()
     portions = [content] if task == SETTLE_IMPORT_TASK else content
     with celery.producer_pool.acquire(block=True) as producer:
         for portion in portions:

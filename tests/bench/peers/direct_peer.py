@@ -23,5 +23,5 @@ class DirectPeer:
     @contextmanager
     def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
         web = (sys.executable, "-m", "tests.bench.peers.direct_web")
-        with processes(servers, directory, schema="peer_direct", modules={WEB: web}, variables={}) as running:
+        with processes(servers, directory, schema="peer_direct", modules={WEB: web}) as running:
             yield running

@@ -16,7 +16,7 @@ from tests.bench.peers.web import Intake, Job, create_app, insert_job
 async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
     async def settle(job: Job) -> None:
         """Job and rows in one transaction and one round trip."""
-        made = rows.values(job.workspace_id, job.id, job.accepted_at, rows.sent(job.rows))
+        made = rows.values(job.workspace_id, job.id, job.accepted_at, job.rows.sent())
         async with database.pipeline() as driver:
             await insert_job(driver, job)
             if made:

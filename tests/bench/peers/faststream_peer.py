@@ -8,10 +8,8 @@ from pathlib import Path
 
 from shared.messaging.admin import create_topics, delete_topics
 from shared.settings import KafkaSettings
-from tests.bench.peers.peer import Servers
+from tests.bench.peers.peer import TOPIC_PREFIX, Servers
 from tests.bench.peers.processes import WEB, RunningProcesses, processes
-
-PREFIX = "peer-faststream"
 
 
 class FastStreamPeer:
@@ -27,16 +25,14 @@ class FastStreamPeer:
 
     @contextmanager
     def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:
-        settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=PREFIX)
+        settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX)
         asyncio.run(create_topics(settings))
         modules = {
             WEB: (sys.executable, "-m", "tests.bench.peers.faststream_web"),
             "worker": (sys.executable, "-m", "tests.bench.peers.faststream_worker"),
         }
         try:
-            with processes(
-                servers, directory, schema="peer_faststream", modules=modules, variables={"PINFLOW_TOPIC_PREFIX": PREFIX}
-            ) as running:
+            with processes(servers, directory, schema="peer_faststream", modules=modules) as running:
                 yield running
         finally:
             asyncio.run(delete_topics(settings))

@@ -14,10 +14,15 @@ class Servers:
     """What all peers share. `pids` are the servers' own, by name."""
 
     kafka_bootstrap_servers: str
+    kafka_data: Path
     database_url: str
     """The owner's, of a database with Pinflow's schemas: a peer makes a schema of its own beside them."""
     workspace: NewWorkspace
     pids: Mapping[str, int]
+
+
+TOPIC_PREFIX = "peer"
+"""Of a peer that uses Kafka."""
 
 
 class Running(Protocol):
@@ -28,6 +33,10 @@ class Running(Protocol):
 
     @property
     def pids(self) -> Mapping[str, int]: ...
+
+    @property
+    def schema(self) -> str:
+        """Where its tables are."""
 
     def settled_rows(self) -> int:
         """Cheap: it is asked ten times a second."""

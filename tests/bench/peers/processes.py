@@ -11,7 +11,7 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
 from deploy.local.programs import Program
 from tests.bench.peers.exactness import faults_of
-from tests.bench.peers.peer import Servers
+from tests.bench.peers.peer import TOPIC_PREFIX, Servers
 from tests.bench.peers.store import Store
 from tests.ports import SERVICES_FROM
 from tests.processes import RunningProgram
@@ -23,6 +23,7 @@ WEB = "web"
 class RunningProcesses:
     base_url: str
     pids: Mapping[str, int]
+    schema: str
     store: Store
 
     def settled_rows(self) -> int:
@@ -34,7 +35,7 @@ class RunningProcesses:
 
 @contextmanager
 def processes(
-    servers: Servers, directory: Path, *, schema: str, modules: Mapping[str, tuple[str, ...]], variables: Mapping[str, str]
+    servers: Servers, directory: Path, *, schema: str, modules: Mapping[str, tuple[str, ...]], variables: Mapping[str, str] | None = None
 ) -> Iterator[RunningProcesses]:
     """`modules` are the commands of Python processes, by name; one of them is WEB. `variables` are further settings, with their prefix."""
     port = choose({WEB: SERVICES_FROM})[WEB]
@@ -49,7 +50,8 @@ def processes(
             "PINFLOW_PORT": str(port),
             "PINFLOW_API_KEY": servers.workspace.api_key,
             "PINFLOW_WORKSPACE_ID": str(servers.workspace.id),
-            **variables,
+            "PINFLOW_TOPIC_PREFIX": TOPIC_PREFIX,
+            **(variables or {}),
         }
         programs = {name: RunningProgram(Program(name, command, environment), directory) for name, command in modules.items()}
         for program in programs.values():
@@ -57,7 +59,7 @@ def processes(
             program.start()
         programs[WEB].wait_until(lambda: _answers(base_url))
         try:
-            yield RunningProcesses(base_url, {name: program.process.pid for name, program in programs.items()}, store)
+            yield RunningProcesses(base_url, {name: program.process.pid for name, program in programs.items()}, schema, store)
         except Exception as error:
             for name, program in programs.items():
                 error.add_note(f"{name}'s log ends:\n{program.tail()}")

@@ -1,173 +1,127 @@
-"""The publisher's stage alone, against a native engine: equal rows stand on a topic; how fast do they come into the table?
+"""(e) The publisher's stage alone, against a native engine: equal rows stand on a topic; how fast do they come into the table?
 
-Either has its records in the form it needs: Pinflow's publisher the row events that ingest writes, Connect flat JSON with the computed
-id. Both are compressed alike, spread over as many partitions. Started and warmed up, a process is stopped for as long as the rows are
-produced, so that neither start-up nor producing is in the figure.
+Either has its records in the form it needs (stage_records.py), compressed alike, in as many partitions. Started and warmed up, a process
+is stopped for as long as the rows are produced, so that neither its start nor producing is in the figures.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import orjson
 import psycopg
-from aiokafka import AIOKafkaProducer
 
 from deploy.local.ports import choose
 from deploy.local.programs import service
-from services.ingest.identity import new_job_id
-from services.ingest.service import Import, records_of
-from shared.events import MAX_ROWS, SourceType
+from shared.events import MAX_ROWS
 from shared.messaging.admin import create_topics, delete_topics
-from shared.messaging.records import MAX_BATCH_BYTES, Record, append_records, partition_count
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
-from tests.acceptance.conftest import new_workspace
-from tests.bench.load import TAG, rows_like_a_shops
-from tests.bench.measure import cpu_per_row, usage
-from tests.bench.peers import connect_sink, rows
-from tests.bench.peers.peer import Servers
+from tests.bench.bodies import json_body, rows_like_a_shops
+from tests.bench.figures import Figures
+from tests.bench.measure import usage
+from tests.bench.peers.connect_sink import LACKS, connect
+from tests.bench.peers.peer import TOPIC_PREFIX, Servers
+from tests.bench.peers.stage_records import Form, flat_rows, marked, produce, row_events
 from tests.bench.peers.store import Store
+from tests.bench.scenarios.bench import Before, costs
+from tests.bench.space import space
 from tests.deployment import answers
-from tests.infrastructure import fresh_database, with_role
+from tests.infrastructure import with_role
 from tests.ports import SERVICES_FROM
 from tests.processes import RunningProgram
 
 QUIET_SECONDS = 0.5
 DRAIN_SECONDS = 600.0
 
-Form = Callable[[Import], Iterable[Record]]
+
+@dataclass(frozen=True)
+class Stage:
+    """An engine that runs, the table it fills, and the form of its records."""
+
+    servers: Servers
+    kafka: KafkaSettings
+    program: RunningProgram
+    schema: str
+    form: Form
+
+    @property
+    def table(self) -> str:
+        return f"{self.schema}.pins"
 
 
-def measure_pinflow(servers: Servers, count: int, *, warm_up: int | None = None) -> dict[str, Any]:
-    """`count` rows, after `warm_up` others (half as many, unless said). Outcomes and pin events are made, too."""
-    with _topic(servers, "stage-pinflow") as settings, _place(servers) as (directory, url):
+def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
+    """Pinflow's publisher: outcomes and pin events are made, too."""
+    with tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory, _topics(servers) as kafka:
         port = choose({"publisher": SERVICES_FROM})["publisher"]
         variables = {
             "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-            "PINFLOW_TOPIC_PREFIX": settings.topic_prefix,
-            "PINFLOW_DATABASE_URL": with_role(url, "pinflow_publisher"),
+            "PINFLOW_TOPIC_PREFIX": kafka.topic_prefix,
+            "PINFLOW_DATABASE_URL": with_role(servers.database_url, "pinflow_publisher"),
             "PINFLOW_PORT": str(port),
             "PINFLOW_LOG_LEVEL": "WARNING",
         }
-        program = RunningProgram(service("publisher", variables), directory)
+        program = RunningProgram(service("publisher", variables), Path(directory))
         program.start()
         try:
             program.wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
-            return _measure(servers, program, settings, _row_events, url, "publisher.pins", count, warm_up)
+            return _measure(Stage(servers, kafka, program, "publisher", row_events), rows, warm_up_rows)
         finally:
             program.close()
 
 
-def measure_connect(servers: Servers, count: int, *, warm_up: int | None = None) -> dict[str, Any]:
-    """The same for Kafka Connect with Debezium's JDBC sink."""
-    with _topic(servers, "stage-connect") as settings, _place(servers) as (directory, url):
-        store = Store(url, "peer_connect")
-        topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
-        try:
-            with connect_sink.connect(
-                directory, kafka=servers.kafka_bootstrap_servers, topic=topic, database_url=url, table="peer_connect.pins"
-            ) as program:
-                figures = _measure(servers, program, settings, _flat_rows, url, "peer_connect.pins", count, warm_up)
-                return figures | {"lacks": list(connect_sink.LACKS)}
-        finally:
-            store.close()
+def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
+    """Kafka Connect with Debezium's JDBC sink. Raises LocalError without its software."""
+    schema = "peer_connect"
+    with tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory, _topics(servers) as kafka:
+        Store(servers.database_url, schema).close()
+        topic = TopicNames(kafka.topic_prefix)[TopicName.ROWS]
+        with connect(
+            Path(directory),
+            kafka=servers.kafka_bootstrap_servers,
+            topic=topic,
+            database_url=servers.database_url,
+            table=f"{schema}.pins",
+        ) as program:
+            return _measure(Stage(servers, kafka, program, schema, flat_rows), rows, warm_up_rows) | {"lacks": list(LACKS)}
 
 
 @contextmanager
-def _topic(servers: Servers, prefix: str) -> Iterator[KafkaSettings]:
-    settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=prefix)
+def _topics(servers: Servers) -> Iterator[KafkaSettings]:
+    settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX)
     asyncio.run(create_topics(settings))
     yield settings
     asyncio.run(delete_topics(settings))
 
 
-@contextmanager
-def _place(servers: Servers) -> Iterator[tuple[Path, str]]:
-    """A folder, and a database in which nothing stands: what a table and its indexes hold is a part of what an insert costs."""
-    with (
-        tempfile.TemporaryDirectory(prefix="pinflow-stage-", ignore_cleanup_errors=True) as name,
-        fresh_database(servers.database_url) as url,
-    ):
-        yield Path(name), url
-
-
-def _measure(
-    servers: Servers,
-    program: RunningProgram,
-    settings: KafkaSettings,
-    form: Form,
-    url: str,
-    table: str,
-    count: int,
-    warm_up: int | None,
-) -> dict[str, Any]:
-    """Raises AssertionError when not all rows have come within DRAIN_SECONDS."""
-    before_it = count // 2 if warm_up is None else warm_up
-    body = orjson.dumps(rows_like_a_shops(new_workspace(url)))
-    with psycopg.connect(url, autocommit=True) as connection:
-        workspace = connection.execute("select id from access.workspaces").fetchone()
-        assert workspace is not None
-        imports = [_import(workspace[0], body) for _ in range((before_it + count) // MAX_ROWS)]
-        warm = imports[: before_it // MAX_ROWS]
-        asyncio.run(_produce(settings, [form(one) for one in warm]))
-        _wait_for_rows(connection, table, len(warm) * MAX_ROWS)
-        measured = [list(form(one)) for one in imports[len(warm) :]]
-        program.pause()
-        asyncio.run(_produce(settings, measured))
-        pids = {**servers.pids, program.program.name: program.process.pid}
-        before, started = usage(pids), time.perf_counter()
-        program.resume()
-        took = _wait_for_rows(connection, table, len(imports) * MAX_ROWS) - started
-    after, number = usage(pids), len(measured) * MAX_ROWS
-    cpu = {name: round(value, 1) for name, value in cpu_per_row(before, after, number).items() if name != "generator"}
-    return {
-        "rows": number,
-        "seconds": round(took, 1),
-        "rows_per_second": round(number / took),
-        "bytes_per_record": round(sum(len(record.value) for records in measured for record in records) / number),
-        "cpu_us_per_row": cpu | {"all": round(sum(cpu.values()), 1)},
-        "rss_mb": {name: round(size / 2**20) for name, size in after.rss_bytes.items() if name != "generator"},
-    }
-
-
-def _import(workspace_id: Any, body: bytes) -> Import:
-    now = datetime.now(UTC)
-    parsed = rows.parse(body.replace(TAG, uuid4().hex[:16].encode()))
-    return Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed)
-
-
-def _row_events(one: Import) -> Sequence[Record]:
-    return records_of(one)[TopicName.ROWS]
-
-
-def _flat_rows(one: Import) -> Iterator[Record]:
-    names = [name for name, _ in connect_sink.FIELDS]
-    for values in rows.values(one.workspace_id, one.job_id, one.accepted_at, rows.sent(one.rows)):
-        document = zip(names, (*values, "published", one.accepted_at), strict=True)
-        yield Record(None, orjson.dumps({name: value for name, value in document if value is not None}))
-
-
-async def _produce(settings: KafkaSettings, groups: Sequence[Iterable[Record]]) -> None:
-    """An import's records to one partition, imports in turn to all."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        acks="all",
-        compression_type="snappy",
-        max_batch_size=MAX_BATCH_BYTES,
-        max_request_size=2 * MAX_BATCH_BYTES,
+def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
+    """Raises AssertionError when there are other rows in the end, or not all of them within DRAIN_SECONDS."""
+    workspace = stage.servers.workspace
+    prepared = json_body(rows_like_a_shops(workspace)).prepared
+    warm, measured = (
+        [stage.form(workspace.id, marked(prepared)) for _ in range(max(1, count // MAX_ROWS))] for count in (warm_up_rows, rows)
     )
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
-    async with producer:
-        partitions = await partition_count(producer, topic)
-        for number, group in enumerate(groups):
-            await asyncio.gather(*await append_records(producer, topic, number % partitions, group))
+    with psycopg.connect(stage.servers.database_url, autocommit=True) as connection:
+        asyncio.run(produce(stage.kafka, warm))
+        _wait_for_rows(connection, stage.table, len(warm) * MAX_ROWS)
+        stage.program.pause()
+        asyncio.run(produce(stage.kafka, measured))
+        before, started = _look(stage), time.perf_counter()
+        stage.program.resume()
+        took = _wait_for_rows(connection, stage.table, (len(warm) + len(measured)) * MAX_ROWS) - started
+    figures = costs(before, _look(stage), len(measured) * MAX_ROWS, took)
+    largest = max(len(record.value) for records in measured for record in records)
+    return {**figures, "bytes_of_a_record_at_most": largest, "exact": 1, "faults": [], "lacks": []}
+
+
+def _look(stage: Stage) -> Before:
+    servers = stage.servers
+    found = space(servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema])
+    return Before(usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found)
 
 
 def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, wanted: int) -> float:

@@ -1,16 +1,19 @@
-"""An import's rows on a peer's way: validated by the rules of Pinflow's own ingest, so that this costs all the same."""
+"""An import's rows on a peer's way: validated by Pinflow's own model, as its users would write one, in one call."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import orjson
+from pydantic import FailFast, TypeAdapter, ValidationError
 
-from services.ingest.parsing import ParsedRows, require_rows, validate
+from services.ingest.parsing import require_rows
 from services.publisher.identity import pin_id_of
 from shared.bodies import parse_json
+from shared.pins import PinSubmission
 from tests.bench.peers.store import COLUMNS
 
 CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])
@@ -23,13 +26,38 @@ Sent: TypeAlias = Sequence[Any]
 """A row as JSON carries it: its number, then CONTENT."""
 
 
-def parse(body: bytes) -> ParsedRows:
+_ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmission], FailFast()])
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The valid rows, by their number from 1 on, and how many there were."""
+
+    valid: list[tuple[int, PinSubmission]]
+    total: int
+
+    @property
+    def failed(self) -> int:
+        return self.total - len(self.valid)
+
+    def sent(self) -> list[Sent]:
+        return [(number, *_content(pin)) for number, pin in self.valid]
+
+
+def parse(body: bytes) -> Parsed:
     """Raises RequestRefused."""
-    return validate(require_rows(parse_json(body)))
+    raw = require_rows(parse_json(body))
+    try:
+        return Parsed(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
+    except ValidationError:
+        return Parsed([(number, pin) for number, row in enumerate(raw, 1) if (pin := _valid(row))], len(raw))
 
 
-def sent(parsed: ParsedRows) -> list[Sent]:
-    return [(number, *_content(pin)) for number, pin in parsed.valid]
+def _valid(row: object) -> PinSubmission | None:
+    try:
+        return PinSubmission.model_validate(row)
+    except ValidationError:
+        return None
 
 
 def received(rows: Iterable[Sent]) -> list[Sent]:

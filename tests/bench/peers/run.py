@@ -1,43 +1,46 @@
 """One peer, measured as Pinflow is: warmed up, then at full speed with a bound on what waits, until all has settled."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
-from tests.bench.measure import cpu_per_row, percentiles, usage
-from tests.bench.peers.peer import Peer, Servers
+from tests.acceptance.conftest import new_workspace
+from tests.bench.figures import Figures
+from tests.bench.installation import LIKE_PRODUCTION, Style, bench_servers
+from tests.bench.measure import latencies, usage
+from tests.bench.peers.peer import TOPIC_PREFIX, Peer, Running, Servers
 from tests.bench.peers.submissions import Submissions
+from tests.bench.scenarios.bench import Before, costs
+from tests.bench.space import space
+from tests.infrastructure import fresh_database
 
 
-def measure(peer: Peer, servers: Servers, seconds: float, *, warm_up_seconds: float | None = None) -> dict[str, Any]:
-    """The figures of Pinflow's own report, `exact` and what is wrong if it isn't, and what the peer does not give.
+@contextmanager
+def peer_servers(style: Style = LIKE_PRODUCTION) -> Iterator[Servers]:
+    """Servers of a peer's own, with nothing in them, started as Pinflow's are in the benchmark."""
+    with bench_servers(style) as servers, fresh_database(servers.owner_url) as url:
+        yield Servers(servers.bootstrap_servers, servers.kafka.directory / "data", url, new_workspace(url), servers.pids)
 
-    `seconds` of submitting; it ends when all has settled. The warm-up is as long unless said otherwise.
-    """
+
+def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float) -> Figures:
+    """Of submitting; it ends when all has settled. `exact` is 1, or 0 with `faults` in words; `lacks` is what the peer does not give."""
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-peer-", ignore_cleanup_errors=True) as name,
         peer.running(servers, Path(name)) as running,
     ):
-        pids = {**servers.pids, **running.pids}
         load = Submissions(running.base_url, servers.workspace, running.settled_rows)
-        uvloop.run(load.saturate(seconds if warm_up_seconds is None else warm_up_seconds, peer.most_unsettled))
+        uvloop.run(load.saturate(warm_up_seconds, peer.most_unsettled))
         warm_rows, load.accepted = load.rows, []
-        before = usage(pids)
+        before = _look(servers, running)
         took = uvloop.run(load.saturate(seconds, peer.most_unsettled))
-        after = usage(pids)
-        rows = load.rows - warm_rows
-        cpu = {part: round(value, 1) for part, value in cpu_per_row(before, after, rows).items()}
-        faults = running.faults(load.sent)
-        return {
-            "rows": rows,
-            "seconds": round(took, 1),
-            "rows_per_second": round(rows / took),
-            "accepted_ms": percentiles(load.accepted),
-            "cpu_us_per_row": cpu | {"all but the generator": round(sum(cpu.values()) - cpu["generator"], 1)},
-            "rss_mb": {part: round(size / 2**20) for part, size in after.rss_bytes.items()},
-            "exact": not faults,
-            "faults": faults,
-            "lacks": list(peer.lacks),
-        }
+        figures = costs(before, _look(servers, running), load.rows - warm_rows, took)
+        faults = [*load.faults, *running.faults(load.sent)]
+        return {**figures, "accepted_ms": latencies(load.accepted), "exact": int(not faults), "faults": faults, "lacks": list(peer.lacks)}
+
+
+def _look(servers: Servers, running: Running) -> Before:
+    found = space(servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema])
+    return Before(usage({**servers.pids, **running.pids}), found)

@@ -13,7 +13,6 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.ingest.identity import new_job_id
-from services.ingest.parsing import ParsedRows
 from shared.database import Database, DriverConnection
 from shared.errors import RequestRefused
 from tests.bench.peers import rows
@@ -27,7 +26,7 @@ class Job(NamedTuple):
     id: UUID
     workspace_id: UUID
     accepted_at: datetime
-    rows: ParsedRows
+    rows: rows.Parsed
 
 
 Intake: TypeAlias = Callable[[Job], Awaitable[None]]
@@ -64,7 +63,7 @@ def create_app(settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatu
         now = datetime.now(UTC)
         job = Job(new_job_id(now), settings.workspace_id, now, rows.parse(await request.body()))
         await request.app.state.intake(job)
-        return _json({"id": job.id, "total_rows": job.rows.total, "failed_rows": len(job.rows.failed)}, accepted)
+        return _json({"id": job.id, "total_rows": job.rows.total, "failed_rows": job.rows.failed}, accepted)
 
     @app.get(f"{IMPORTS}/{{job_id}}")
     async def progress(job_id: UUID, request: Request) -> Response:
@@ -80,7 +79,7 @@ def create_app(settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatu
 
 
 async def insert_job(driver: DriverConnection, job: Job) -> None:
-    await driver.execute(INSERT_JOB, (job.id, job.rows.total, len(job.rows.failed)))
+    await driver.execute(INSERT_JOB, (job.id, job.rows.total, job.rows.failed))
 
 
 def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -1,0 +1,60 @@
+"""The one peer of the benchmark that needs nothing but what Pinflow needs: measured for a moment, and caught when it loses a row."""
+
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+
+from tests.acceptance.conftest import new_workspace
+from tests.acceptance.rows import rows_for
+from tests.bench.peers.direct_peer import DirectPeer
+from tests.bench.peers.peer import Servers
+from tests.bench.peers.processes import RunningProcesses
+from tests.bench.peers.run import measure
+
+
+@pytest.fixture(scope="module")
+def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    return Servers(kafka, tmp_path_factory.mktemp("kafka"), database_url, new_workspace(database_url, "Peers"), {})
+
+
+@pytest.fixture(scope="module")
+def peer(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcesses]:
+    with DirectPeer().running(servers, tmp_path_factory.mktemp("peer")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(peer: RunningProcesses, servers: Servers) -> Iterator[httpx.Client]:
+    headers = {"X-API-Key": servers.workspace.api_key}
+    with httpx.Client(base_url=peer.base_url, headers=headers, timeout=40, trust_env=False) as client:
+        yield client
+
+
+# First: it makes the peer's schema anew, which the other tests' peer would miss
+def test_it_is_measured_and_exact(servers: Servers) -> None:
+    figures = measure(DirectPeer(), servers, seconds=0.5, warm_up_seconds=0.1)
+    assert (figures["exact"], figures["faults"]) == (1, [])
+    assert figures["rows"] > 0
+    assert figures["accepted_ms"]["n"] * 500 == figures["rows"]
+    assert figures["cpu_us_per_row"]["web"] > 0
+    assert figures["lacks"]
+
+
+def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
+    client: httpx.Client, peer: RunningProcesses, servers: Servers
+) -> None:
+    rows = rows_for(servers.workspace, 20, prefix="mark")
+    first, again = (client.post("/v1/pins/imports/json", json=rows).raise_for_status().json()["id"] for _ in range(2))
+    told = [client.get(f"/v1/pins/imports/{job}").json() for job in (first, again)]
+    assert [(job["created_rows"], job["existing_rows"]) for job in told] == [(20, 0), (0, 20)]
+    assert peer.settled_rows() == 40
+    assert peer.faults({"mark": 20}) == []
+    with psycopg.connect(peer.store.url) as connection:
+        connection.execute("delete from pins where idempotency_key = 'mark-7'")
+    assert peer.faults({"mark": 20}) == ["1 rows lost, of 1 imports (mark)"]
+
+
+def test_it_has_a_key(client: httpx.Client) -> None:
+    assert client.post("/v1/pins/imports/json", json=[], headers={"X-API-Key": "wrong"}).status_code == httpx.codes.UNAUTHORIZED

@@ -1,0 +1,54 @@
+"""What a peer of the benchmark is held to, and that its rows are the same whichever way they take."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+import pytest
+
+from shared.columns import columns
+from tests.bench.peers import rows
+from tests.bench.peers.connect_sink import FIELDS, schema
+from tests.bench.peers.exactness import faults_of
+from tests.bench.peers.store import COLUMNS
+from tests.factories import submitted
+
+WORKSPACE, JOB = UUID(int=1), UUID(int=2)
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
+    assert faults_of({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "counted", "fault"),
+    [
+        ({"a": 499}, 500, "1 rows lost, of 1 imports (a)"),
+        ({}, 500, "500 rows lost, of 1 imports (a)"),
+        ({"a": 501}, 500, "1 rows that nobody sent, of 1 imports (a)"),
+        ({"a": 500, "x": 3}, 500, "3 rows that nobody sent, of 1 imports (x)"),
+        ({"a": 500}, 499, "the jobs count 499 rows, 500 were sent"),
+    ],
+)
+def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: str) -> None:
+    assert faults_of({"a": 500}, stored, counted) == [fault]
+
+
+def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
+    sent = [submitted(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]), submitted(idempotency_key="other")]
+    parsed = rows.parse(orjson.dumps(sent))
+    directly = rows.values(WORKSPACE, JOB, NOW, parsed.sent())
+    queued = rows.values(WORKSPACE, JOB, NOW, rows.received(orjson.loads(orjson.dumps(parsed.sent()))))
+    assert queued == directly
+    assert len(columns(COLUMNS, directly)) == len(COLUMNS)
+
+
+def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:
+    parsed = rows.parse(orjson.dumps([submitted(), submitted(title=""), submitted(idempotency_key="third")]))
+    assert [number for number, *_ in parsed.sent()] == [1, 3]
+    assert (parsed.total, parsed.failed) == (3, 1)
+
+
+def test_kafka_connect_is_told_of_every_column() -> None:
+    assert [field["field"] for field in orjson.loads(schema())["fields"]] == [name for name, _ in FIELDS]

@@ -28,7 +28,7 @@ from tests.bench.peers.connect_sink import LACKS, connect
 from tests.bench.peers.peer import TOPIC_PREFIX, Servers
 from tests.bench.peers.stage_records import Form, flat_rows, marked, produce, row_events
 from tests.bench.peers.store import Store
-from tests.bench.scenarios.bench import Before, costs
+from tests.bench.scenarios.bench import Seen, costs
 from tests.bench.space import space
 from tests.deployment import answers
 from tests.infrastructure import with_role
@@ -118,10 +118,10 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
     return {**figures, "bytes_of_a_record_at_most": largest, "exact": 1, "faults": [], "lacks": []}
 
 
-def _look(stage: Stage) -> Before:
+def _look(stage: Stage) -> Seen:
     servers = stage.servers
     found = space(servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema])
-    return Before(usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found)
+    return Seen(usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found, {})
 
 
 def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, wanted: int) -> float:

@@ -13,7 +13,7 @@ from tests.bench.installation import LIKE_PRODUCTION, Style, bench_servers
 from tests.bench.measure import latencies, usage
 from tests.bench.peers.peer import TOPIC_PREFIX, Peer, Running, Servers
 from tests.bench.peers.submissions import Submissions
-from tests.bench.scenarios.bench import Before, costs
+from tests.bench.scenarios.bench import Seen, costs
 from tests.bench.space import space
 from tests.infrastructure import fresh_database
 
@@ -41,6 +41,6 @@ def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float
         return {**figures, "accepted_ms": latencies(load.accepted), "exact": int(not faults), "faults": faults, "lacks": list(peer.lacks)}
 
 
-def _look(servers: Servers, running: Running) -> Before:
+def _look(servers: Servers, running: Running) -> Seen:
     found = space(servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema])
-    return Before(usage({**servers.pids, **running.pids}), found)
+    return Seen(usage({**servers.pids, **running.pids}), found, {})

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.topics import PARTITIONS
+
 ReplicaName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9-]{1,64}$")]
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -42,6 +44,9 @@ class KafkaSettings(BaseSettings):
     kafka_ssl_certificate_file: str | None = None
     kafka_ssl_key_file: str | None = None
     topic_prefix: TopicPrefix = "pinflow"
+    topic_partitions: Annotated[int, Field(ge=1, le=1000)] = PARTITIONS
+    """Of topics that are made now. Those that are there keep theirs, as Kafka tells everyone: with more, a key's records would be in two
+    places. How an operator gets more: deploy/README.md."""
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -123,9 +124,9 @@ def _postgres_container() -> Iterator[str]:
 
 
 @contextmanager
-def fresh_topics(kafka: str) -> Iterator[str]:
+def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
     """A prefix under which all topics have been made, empty."""
-    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", **variables)
     asyncio.run(create_topics(settings))
     yield settings.topic_prefix
     asyncio.run(delete_topics(settings))

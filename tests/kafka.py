@@ -1,12 +1,14 @@
 """Kafka as a test sees it: what stands on a topic, read anew each time."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from shared.errors import BrokerUnavailable
 from shared.messaging.admin import admin_client
@@ -69,6 +71,25 @@ async def all_in_sync(kafka: str) -> bool:
     except (BrokerUnavailable, TimeoutError):
         return False
     return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+
+
+class Member(NamedTuple):
+    """Of a consumer group, with how many partitions of each topic it has. Those of one process have the same `client`."""
+
+    client: str
+    partitions: Counter[str]
+
+
+async def members_of(kafka: str, group: str) -> list[Member]:
+    """As the group's coordinator tells; none while the group is being rebalanced."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        (answer,) = await admin.describe_consumer_groups([group])
+    ((_, _, state, _, _, members, *_),) = answer.groups
+    if state != "Stable":
+        return []
+    assignments = [ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members]
+    shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
+    return [Member(client, share) for (_, client, *_), share in zip(members, shares, strict=True)]
 
 
 async def kill_metadata_task(client: AIOKafkaClient) -> None:

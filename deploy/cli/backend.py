@@ -26,11 +26,12 @@ def migrate_database(environment: Mapping[str, str]) -> None:
     explained(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
 
 
-def create_topics() -> list[str]:
-    """The names of those that were missing."""
-    from shared.messaging import admin  # noqa: PLC0415 - aiokafka: 0.1 s
+def create_topics() -> tuple[list[str], list[str]]:
+    """The names of those that were missing, and what to say of the others."""
+    from deploy import topics  # noqa: PLC0415 - aiokafka: 0.1 s
 
-    return explained(lambda: asyncio.run(admin.create_topics(KafkaSettings())))
+    created = explained(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
+    return created.made, topics.differences(created)
 
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> administration.NewWorkspace:

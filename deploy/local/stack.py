@@ -24,9 +24,9 @@ from deploy.local.state import OWNER, State
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from deploy.topics import create_topics, differences
 from shared.access.repository import AccessRepository
 from shared.database import Database
-from shared.messaging.admin import create_topics
 from shared.settings import DatabaseSettings, KafkaSettings
 
 SERVICES = ("ingest", "publisher", "status")
@@ -132,7 +132,8 @@ class Stack:
 
     def _prepare_servers(self) -> None:
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
-        asyncio.run(create_topics(self._kafka_settings()))
+        for difference in differences(asyncio.run(create_topics(self._kafka_settings()))):
+            self._say(difference)
         write_env(self._layout.env_file, self._environment() | asyncio.run(self._workspace()))
 
     def _start_services(self) -> None:

@@ -10,8 +10,9 @@ from shared.settings import ServiceSettings
 class PublisherSettings(ServiceSettings):
     pin_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Bytes of one pin sent to POST /v1/pins."""
-    row_consumers: Annotated[int, Field(ge=1, le=6)] = 2
-    """Members of the consumer group in this process, each with partitions and batches of its own (docs/decisions/0012)."""
+    row_consumers: Annotated[int, Field(ge=1, le=32)] = 2
+    """Members of the consumer group in this process, each with partitions and batches of its own (docs/decisions/0012). Of more than there
+    are partitions, in all replicas together, some have nothing to do."""
     schedule_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often the scheduler looks for what is due."""
     sweep_limit: Annotated[int, Field(ge=1, le=10_000)] = 500

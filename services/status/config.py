@@ -19,7 +19,8 @@ class StatusSettings(ServiceSettings):
     """Batches a second when there is much to fold: fewer and larger ones cost less and let results wait. FOLDS_AT_ONCE come at once."""
     ingest_url: str = "http://127.0.0.1:8001"
     publisher_url: str = "http://127.0.0.1:8002"
-    """Where the other services answer /readyz; asked by this service's own, which is the gateway's."""
+    """Where the other services answer /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that
+    does its work is enough."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500

@@ -95,22 +95,29 @@ def database_check(database: Database) -> Check:
     return check
 
 
-def service_check(http: httpcore.AsyncConnectionPool, url: str) -> Check:
+def service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
+    """Of one replica or, with commas, several: one that does its work is enough. Else what is wrong with each."""
+
     async def check() -> str | None:
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                answer = await http.request("GET", f"{url}/readyz")
-        except (TimeoutError, *NO_ANSWER):
-            return "no answer"
-        if answer.status == HTTPStatus.OK:
-            return None
-        try:
-            troubles = orjson.loads(answer.content)["checks"]
-        except (ValueError, KeyError, TypeError):
-            return f"status {answer.status}"
-        return "; ".join(trouble for trouble in troubles.values() if trouble != OK)
+        troubles = await asyncio.gather(*(_trouble_of(http, url.strip()) for url in urls.split(",")))
+        return None if None in troubles else " | ".join(dict.fromkeys(str(trouble) for trouble in troubles))
 
     return check
+
+
+async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            answer = await http.request("GET", f"{url}/readyz")
+    except (TimeoutError, *NO_ANSWER):
+        return "no answer"
+    if answer.status == HTTPStatus.OK:
+        return None
+    try:
+        troubles = orjson.loads(answer.content)["checks"]
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status}"
+    return "; ".join(trouble for trouble in troubles.values() if trouble != OK)
 
 
 def _settings(request: Request) -> StatusSettings:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -44,25 +45,36 @@ async def require_topics(settings: KafkaSettings) -> None:
         raise BrokerUnavailable(f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create")
 
 
-async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> list[str]:
+class Topics(NamedTuple):
+    """By name: what was made, and what was there already with another number of partitions than the setting's."""
+
+    made: list[str]
+    kept: dict[str, tuple[int, int]]
+    """How many it has, and how many the setting says."""
+
+
+async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> Topics:
     """Create what is missing, idempotently: three replicas, two of them in sync, where there are three brokers, else one.
 
-    Returns the names of those made now. Raises BrokerUnavailable.
+    What is there is left as it is: with more partitions its keys would move. Raises BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
+    asked = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
     async with admin_client(settings) as admin:
-        there = set(await admin.list_topics())
+        there = asked.keys() & set(await admin.list_topics())
+        found = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(sorted(there))} if there else {}
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = REPLICAS if brokers >= REPLICAS else 1
         in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
         new = [
-            NewTopic(names[topic.name], topic.partitions, replicas, topic_configs=topic.configuration() | in_sync)
+            NewTopic(names[topic.name], asked[names[topic.name]], replicas, topic_configs=topic.configuration() | in_sync)
             for topic in topics
             if names[topic.name] not in there
         ]
         if new:
             _check(await admin.create_topics(new))
-    return [topic.name for topic in new]
+    kept = {name: (count, asked[name]) for name, count in found.items() if count != asked[name]}
+    return Topics([topic.name for topic in new], kept)
 
 
 def _check(answer: Response) -> None:

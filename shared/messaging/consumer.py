@@ -93,9 +93,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
-        # The dot is in no replica's name: none can have the id of another's second member
         suffix = f".{member}" if member else ""
-        self.group_instance_id = f"{self.group}-{settings.replica}{suffix}"
+        # The assignor deals partitions out in the order of these ids: to each process' first member, then to each one's second
+        # (docs/decisions/0019). The dot is in no replica's name: no two members can have one id
+        self.group_instance_id = f"{self.group}{suffix}-{settings.replica}"
         self.title = f"{name}{suffix}"
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]

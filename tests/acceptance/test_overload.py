@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
@@ -28,8 +27,7 @@ from tests.acceptance.rows import rows_for
 from tests.bench.flood import OTHER_ROWS, Flood, unsettled_rows
 from tests.bench.measure import usage
 from tests.bench.sources import Sender as BenchSender
-from tests.deployment import Deployment, deployed, job_of
-from tests.ports import SERVICES_FROM
+from tests.deployment import Deployment, another, deployed, is_ready, job_of
 from tests.processes import RunningProgram
 from tests.waiting import eventually, until
 
@@ -160,14 +158,12 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
 @contextmanager
 def second_ingest(pinflow: Deployment, directory: Path) -> Iterator[str]:
     """Another replica, not behind the gateway. Gives its address."""
-    first = pinflow.programs["ingest"].program
-    port = choose({"ingest-1": SERVICES_FROM + 450})["ingest-1"]
-    environment = {**first.environment, "PINFLOW_REPLICA": "1", "PINFLOW_PORT": str(port)}
-    program = RunningProgram(replace(first, name="ingest-1", environment=environment), directory)
+    (port,) = choose({"ingest-1": pinflow.ports["ingest"] + 1}).values()
+    program = RunningProgram(another(pinflow.programs["ingest"].program, 1, port), directory)
     program.start()
     url = f"http://127.0.0.1:{port}"
     try:
-        program.wait_until(lambda: _is_ready(url))
+        program.wait_until(lambda: is_ready(url))
         yield url
     finally:
         program.close()
@@ -176,14 +172,7 @@ def second_ingest(pinflow: Deployment, directory: Path) -> Iterator[str]:
 def start_again(pinflow: Deployment) -> None:
     """Ingest; the gateway is not ready while the publisher is paused."""
     pinflow.programs["ingest"].start()
-    pinflow.programs["ingest"].wait_until(lambda: _is_ready(pinflow.service_url("ingest")))
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+    pinflow.programs["ingest"].wait_until(lambda: is_ready(pinflow.service_url("ingest")))
 
 
 def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_once(
@@ -196,7 +185,7 @@ def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_onc
             asyncio.run(request_imports(kafka, topic_prefix, sender.workspace, count))
             ingest.wait_until(lambda: "batch_waits_for_room" in ingest.tail(1000))
             assert sender.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
-            assert _is_ready(pinflow.service_url("ingest"))
+            assert is_ready(pinflow.service_url("ingest"))
             began = time.monotonic()
             ingest.terminate()
             assert time.monotonic() - began < 12

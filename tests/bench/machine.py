@@ -18,7 +18,7 @@ from deploy.local.software import LOCK, caddy, java
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
-from shared.settings import ServiceSettings
+from shared.settings import KafkaSettings, ServiceSettings
 from shared.topics import TOPICS
 from tests.bench.figures import Figures
 
@@ -76,7 +76,7 @@ def server_settings(kafka: Kafka, database_url: str) -> Figures:
         "postgres": settings,
         "kafka": {name: value for name, value in kafka.properties().items() if "listeners" not in name and name != "log.dirs"},
         "jvm": " ".join(kafka.jvm_options),
-        "topics": {topic.name.value: topic.partitions for topic in TOPICS},
+        "topics": {topic.name.value: topic.partitions_by(KafkaSettings().topic_partitions) for topic in TOPICS},
     }
 
 

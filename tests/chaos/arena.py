@@ -16,7 +16,7 @@ from tests import ports
 from tests.acceptance.conftest import new_workspace
 from tests.chaos.network import HOST, Network, Proxy
 from tests.chaos.skewed import OFFSET_VARIABLE
-from tests.deployment import Deployment, deployed
+from tests.deployment import Deployment, another, deployed
 from tests.infrastructure import fresh_database, kafka_cluster, postgres_server
 from tests.processes import RunningProgram
 
@@ -68,10 +68,8 @@ class Arena:
 
     def another(self, name: str) -> RunningProgram:
         """A second replica of a service, not started."""
-        program = self.program(name).program
-        port = choose({name: self.deployment.ports[name] + 50})[name]
-        environment = {**program.environment, "PINFLOW_REPLICA": "1", "PINFLOW_PORT": str(port)}
-        return RunningProgram(replace(program, name=f"{name}-1", environment=environment), self.directory)
+        (port,) = choose({name: self.deployment.ports[name] + 50}).values()
+        return RunningProgram(another(self.program(name).program, 1, port), self.directory)
 
     def set_clock(self, name: str, seconds: float) -> None:
         """Of the service, from its next start on."""

@@ -2,13 +2,15 @@
 
 import gzip
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
-from shared.messaging.admin import admin_client
+from deploy.topics import differences
+from shared.messaging.admin import admin_client, create_topics, delete_topics
 from shared.messaging.dead_letters import MAX_VALUE
 from shared.settings import KafkaSettings
 from shared.topics import LARGEST_REQUEST, MEBIBYTE, TopicName, TopicNames
@@ -50,3 +52,22 @@ async def test_a_request_that_is_small_only_while_compressed_is_refused(kafka: s
     assert len(gzip.compress(bomb)) < MEBIBYTE
     with pytest.raises(MessageSizeTooLargeError):
         await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, bomb, "gzip")
+
+
+async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_there_are_left(kafka: str) -> None:
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", topic_partitions=2)
+    names = TopicNames(settings.topic_prefix)
+    try:
+        first = await create_topics(settings)
+        assert (len(first.made), first.kept) == (len(TopicName), {})
+        again = await create_topics(settings.model_copy(update={"topic_partitions": 5}))
+        assert again.made == []
+        assert again.kept == {names[name]: (2, 5) for name in TopicName if name is not TopicName.DEAD_LETTERS}
+        assert len(differences(again)) == len(again.kept)
+        async with admin_client(settings) as admin:
+            described = await admin.describe_topics([names[name] for name in TopicName])
+        assert {topic["topic"]: len(topic["partitions"]) for topic in described} == {
+            names[name]: 3 if name is TopicName.DEAD_LETTERS else 2 for name in TopicName
+        }
+    finally:
+        await delete_topics(settings)

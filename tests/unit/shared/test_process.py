@@ -104,7 +104,7 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
     await eventually(lambda: NeverStarts.starting == 2)
     assert not machinery.started
     await machinery.stop()
-    assert left == ["pinflow.pair-0", "pinflow.pair-0.1"]
+    assert left == ["pinflow.pair-0", "pinflow.pair.1-0"]
 
 
 async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) -> None:

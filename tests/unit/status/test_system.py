@@ -76,3 +76,11 @@ async def test_a_service_that_is_not_there_gives_no_answer() -> None:
         pass
     assert await trouble_of(url) == "no answer"
     assert await trouble_of("not-a-url") == "no answer"
+
+
+async def test_of_several_replicas_one_that_does_its_work_is_enough_else_it_is_said_what_is_wrong_with_each() -> None:
+    waiting = answering("503 Service Unavailable", b'{"checks": {"machinery": "no partitions assigned yet", "lease": "ok"}}')
+    async with listening(answering("200 OK", b"{}")) as working, listening(waiting) as waits, listening(hang_up) as away:
+        assert await trouble_of(f"{away},{working}") is None
+        assert await trouble_of(f"{waits}, {working}") is None
+        assert await trouble_of(f"{waits},{away},{away}") == "no partitions assigned yet | no answer"

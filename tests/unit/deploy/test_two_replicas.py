@@ -1,0 +1,33 @@
+"""docker-compose.yml with the overlay of two replicas, merged as compose merges them. No engine is asked."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.local.layout import CHECKOUT
+from tests.unit.deploy.test_containers import COMPOSE, SERVICES, SETTINGS
+from tests.unit.deploy.test_three_brokers import merged
+
+OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/compose/two-replicas.yml").read_text(encoding="utf-8"))
+WHOLE: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
+
+
+def test_a_second_replica_of_each_service_is_added_and_nothing_else() -> None:
+    assert set(WHOLE) - set(SERVICES) == {f"{name}-2" for name in SETTINGS}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
+    first, second = WHOLE[name], WHOLE[f"{name}-2"]
+    assert {**second, "environment": None} == {**first, "environment": None}
+    assert second["environment"] == {**first["environment"], "PINFLOW_REPLICA": "1"}
+    assert first["environment"]["PINFLOW_REPLICA"] == "0"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_gateway_and_readiness_know_both(name: str) -> None:
+    both = [f"{name}:8000", f"{name}-2:8000"]
+    assert WHOLE["gateway"]["environment"][f"PINFLOW_{name.upper()}_UPSTREAM"].split() == both
+    if name != "status":
+        assert WHOLE["status"]["environment"][f"PINFLOW_{name.upper()}_URL"] == ",".join(f"http://{one}" for one in both)

@@ -43,6 +43,10 @@ class Deployment:
             if name != "gateway" and program.is_alive:
                 program.wait_until(partial(is_ready, self.service_url(name)))
 
+    def replicas_of(self, service: str) -> list[str]:
+        """Their names, the first one's first."""
+        return [name for name in self.programs if name.partition("-")[0] == service]
+
     def service_url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
 

@@ -4,7 +4,9 @@ import argparse
 import sys
 
 from tests.bench import plots, table
+from tests.bench.cores import halves
 from tests.bench.flooding import flood
+from tests.bench.installation import Shape
 from tests.bench.limits import LIMITS
 from tests.bench.machine import environment
 from tests.bench.report import RESULTS, report_of, write
@@ -23,8 +25,16 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--backlog", type=int, metavar="ROWS", help="rows that wait for the publisher (alone, or with --only)")
     parser.add_argument("--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="of half load, with memory over time")
+    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="of each service")
+    parser.add_argument("--pin", action="store_true", help="services on one half of the cores, servers and the generator on the other")
     parser.add_argument("--flood", action="store_true", help="only the flood: one workspace at full speed, another's latency meanwhile")
+    parser.set_defaults(cores=None)
     arguments = parser.parse_args(given)
+    if arguments.pin:
+        try:
+            arguments.cores = halves()
+        except ValueError as error:
+            parser.error(f"--pin: {error}")
     if unknown := set(arguments.only or ()) - {*ALL, *LIMITS}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *LIMITS))}")
     return arguments
@@ -41,7 +51,8 @@ def run_of(arguments: argparse.Namespace) -> Run:
         grow_rows=arguments.grow or Lengths.grow_rows,
         soak_minutes=arguments.soak or Lengths.soak_minutes,
     )
-    return Run(lengths, [name for name in ALL if name in names], [name for name in LIMITS if name in names])
+    shape = Shape(arguments.replicas, arguments.cores)
+    return Run(lengths, [name for name in ALL if name in names], [name for name in LIMITS if name in names], shape=shape)
 
 
 def main(given: list[str]) -> None:

@@ -11,7 +11,7 @@ Batches = dict[str, tuple[float, float]]
 
 
 def batches(urls: Iterable[str]) -> Batches:
-    """Of the services that answer: some are stopped at times."""
+    """Of the services that answer, replicas together: some are stopped at times."""
     found: Batches = {}
     for url in urls:
         try:
@@ -25,7 +25,9 @@ def batches(urls: Iterable[str]) -> Batches:
             for sample in family.samples
         }
         counts = {consumer: value for (name, consumer), value in samples.items() if name == f"{NAME}_count"}
-        found |= {consumer: (samples[f"{NAME}_sum", consumer], count) for consumer, count in counts.items()}
+        for consumer, count in counts.items():
+            records_before, batches_before = found.get(consumer, (0.0, 0.0))
+            found[consumer] = (records_before + samples[f"{NAME}_sum", consumer], batches_before + count)
     return found
 
 

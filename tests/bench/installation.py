@@ -2,21 +2,20 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import httpx
 
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import Kafka
 from tests.acceptance.conftest import new_workspace
 from tests.bench.batches import Batches, batches
+from tests.bench.cores import Halves, on
 from tests.bench.figures import Figures
 from tests.bench.machine import server_settings, service_settings
 from tests.bench.measure import Usage, usage
 from tests.bench.space import Space, space
-from tests.deployment import SERVICES, Deployment, deployed
+from tests.deployment import SERVICES, Deployment, deployed, is_ready
 from tests.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
 from tests.waiting import until
 
@@ -32,6 +31,29 @@ class Style:
 LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"})
 """The heap that Kafka's own start script gives it; the compiler may do its best. Postgres as in the local stack: with fsync."""
 LIKE_TESTS = Style(QUICK_START, FAST)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many of each service there are, and on which cores they run; None: on any."""
+
+    replicas: int = 1
+    cores: Halves | None = None
+
+    @property
+    def services_cores(self) -> frozenset[int] | None:
+        return self.cores.services if self.cores else None
+
+    @property
+    def servers_cores(self) -> frozenset[int] | None:
+        return self.cores.servers if self.cores else None
+
+    def figures(self) -> Figures:
+        on_cores = {name: sorted(cores) for name, cores in self.cores._asdict().items()} if self.cores else None
+        return {"replicas": self.replicas, "cores": on_cores}
+
+
+ALONE = Shape()
 SERVICE_SETTINGS = {"log_level": "WARNING"}
 """What differs from the services' defaults."""
 ANSWER_SECONDS = 60
@@ -62,8 +84,9 @@ def bench_servers(style: Style = LIKE_PRODUCTION) -> Iterator[BenchServers]:
 
 
 class Installation:
-    def __init__(self, servers: BenchServers, deployment: Deployment, database_url: str, topic_prefix: str) -> None:
+    def __init__(self, servers: BenchServers, deployment: Deployment, database_url: str, topic_prefix: str, shape: Shape) -> None:
         self.servers = servers
+        self.shape = shape
         self.deployment = deployment
         self.database_url = database_url
         self.topic_prefix = topic_prefix
@@ -87,48 +110,51 @@ class Installation:
         return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
 
     def batches(self) -> Batches:
-        return batches(self.deployment.service_url(name) for name in SERVICES)
+        return batches(self.deployment.service_url(name) for service in SERVICES for name in self.deployment.replicas_of(service))
 
     def settings(self) -> Figures:
-        return {**server_settings(self.servers.kafka, self.database_url), "services": service_settings(SERVICE_SETTINGS)}
+        servers = server_settings(self.servers.kafka, self.database_url)
+        return {**servers, "services": service_settings(SERVICE_SETTINGS), **self.shape.figures()}
 
     @contextmanager
     def setting(self, service: str, **variables: str) -> Iterator[None]:
         """The service started again with other settings, and afterwards with its own."""
-        running = self.deployment.programs[service]
-        own = running.program
+        replicas = [self.deployment.programs[name] for name in self.deployment.replicas_of(service)]
+        own = [running.program for running in replicas]
         given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
         self.stop(service)
-        running.program = replace(own, environment={**own.environment, **given})
+        for running in replicas:
+            running.program = replace(running.program, environment={**running.program.environment, **given})
         self.start(service)
         try:
             yield
         finally:
             self.stop(service)
-            running.program = own
+            for running, program in zip(replicas, own, strict=True):
+                running.program = program
             self.start(service)
 
     def stop(self, service: str) -> None:
-        self.deployment.programs[service].terminate()
+        for name in self.deployment.replicas_of(service):
+            self.deployment.programs[name].terminate()
 
     def start(self, service: str) -> None:
         """Returns when it is ready, whatever the others are."""
-        self.deployment.programs[service].start()
-        url = self.deployment.service_url(service)
-        until(lambda: _is_ready(url), seconds=ANSWER_SECONDS)
+        names = self.deployment.replicas_of(service)
+        with on(self.shape.services_cores):
+            for name in names:
+                self.deployment.programs[name].start()
+        until(lambda: all(is_ready(self.deployment.service_url(name)) for name in names), seconds=ANSWER_SECONDS)
 
 
 @contextmanager
-def installation(servers: BenchServers) -> Iterator[Installation]:
+def installation(servers: BenchServers, shape: Shape = ALONE) -> Iterator[Installation]:
     """The gateway and the services, ready, with topics and a database of their own."""
-    with fresh_topics(servers.bootstrap_servers) as prefix, fresh_database(servers.owner_url) as url:
+    with ExitStack() as stack:
+        prefix = stack.enter_context(fresh_topics(servers.bootstrap_servers))
+        url = stack.enter_context(fresh_database(servers.owner_url))
         directory = Path(tempfile.mkdtemp(dir=servers.directory))
-        with deployed(directory, kafka=servers.bootstrap_servers, database_url=url, topic_prefix=prefix, **SERVICE_SETTINGS) as deployment:
-            yield Installation(servers, deployment, url, prefix)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+        reached = {"kafka": servers.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
+        with on(shape.services_cores):
+            deployment = stack.enter_context(deployed(directory, shape.replicas, **reached, **SERVICE_SETTINGS))
+        yield Installation(servers, deployment, url, prefix, shape)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from tests.bench.cores import on
 from tests.bench.figures import Figures
-from tests.bench.installation import LIKE_PRODUCTION, BenchServers, Style, bench_servers, installation
+from tests.bench.installation import ALONE, LIKE_PRODUCTION, BenchServers, Shape, Style, bench_servers, installation
 from tests.bench.limits import FLOOR, LIMITS, floor
 from tests.bench.limits.given import Limits
 from tests.bench.scenarios import ALL
@@ -36,6 +37,7 @@ class Run:
     limits: Sequence[str]
     others: Sequence[Measurable] = ()
     style: Style = LIKE_PRODUCTION
+    shape: Shape = ALONE
     console: Console = field(default_factory=console)
     settings: Figures = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -52,10 +54,10 @@ class Run:
 
     def _measure_pinflow(self, found: Round) -> None:
         """On new servers each time: no round inherits another's rows. The limits on the same ones, when the services have stopped."""
-        with bench_servers(self.style) as servers:
+        with on(self.shape.servers_cores), bench_servers(self.style) as servers:
             if self.scenarios:
                 self._warm_up(servers)
-                with installation(servers) as pinflow:
+                with installation(servers, self.shape) as pinflow:
                     self.settings = pinflow.settings()
                     bench = Bench(pinflow, self.lengths, found)
                     for name in self.scenarios:
@@ -70,7 +72,7 @@ class Run:
         """By services of its own: what is measured begins with an empty store."""
         if self.lengths.warm_up_seconds:
             self.console.print("warming up")
-            with installation(servers) as pinflow:
+            with installation(servers, self.shape) as pinflow:
                 Bench(pinflow, self.lengths).warm_up()
 
     def _note(self, found: Round, name: str, measure: Callable[[], Figures]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from shared.messaging.connection import create_broker
+from shared.messaging.broker import create_broker
 from shared.messaging.consumer import BatchConsumer
 from shared.settings import ServiceSettings
 from shared.topics import TopicName

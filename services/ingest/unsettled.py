@@ -76,7 +76,8 @@ class Unsettled:
         """What was taken has been committed."""
         self._underway -= rows
         heapq.heappush(self._standing[position.partition], _Standing(position.end, workspace_id, rows))
-        self._unread.append((position, rows))
+        if not self._reading or position.end > self._reading.ends.get(position.partition, 0):  # a reading may have come in between
+            self._unread.append((position, rows))
 
     def observe(self, reading: Reading) -> None:
         """What the publisher's group is past is settled; what ends within the reading is counted by it."""

@@ -38,6 +38,14 @@ def test_rows_that_a_reading_has_are_not_counted_twice() -> None:
     assert figures.total == 602
 
 
+def test_rows_that_a_reading_saw_before_their_commit_was_answered_are_not_counted_twice() -> None:
+    figures = Unsettled()
+    figures.take(A, 500)
+    figures.observe(reading(501, 0))
+    figures.place(A, 500, Position(0, 500))
+    assert (figures.of(A), figures.total) == (500, 501)
+
+
 def test_what_the_publisher_is_past_is_settled_each_workspace_its_own() -> None:
     figures = Unsettled()
     placed(figures, A, 500, end=500)

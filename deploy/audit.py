@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from shared.access.keys import BEGINNING
 
 CHECKOUT = Path(__file__).parents[1]
-LOCKS = ("requirements-dev.lock", "requirements-uv.lock", "requirements-audit.lock")
+LOCKS = ("requirements-dev.lock", "requirements-uv.lock", "requirements-audit.lock", "requirements-peers.lock")
 """All of requirements.lock stands in requirements-dev.lock too."""
 SERVICES = {"pypi": "PyPI (https://pypi.org/pypi/NAME/VERSION/json)", "osv": "OSV (https://api.osv.dev)"}
 HASHES = r"\.lock(\.toml)?$"

@@ -2,26 +2,32 @@
 
 import argparse
 import sys
+from collections.abc import Collection
+from functools import partial
 
+from deploy.local.layout import LocalError
 from tests.bench import plots, table
 from tests.bench.cores import halves
 from tests.bench.flooding import flood
 from tests.bench.installation import Shape
 from tests.bench.limits import LIMITS
 from tests.bench.machine import environment
+from tests.bench.peers.catalogue import PEERS
+from tests.bench.peers.software import require_installed
 from tests.bench.report import RESULTS, report_of, write
-from tests.bench.rounds import Run
+from tests.bench.rounds import Measurable, Run
 from tests.bench.scenarios import ALL, LONG, USUAL
 from tests.bench.scenarios.bench import Lengths
 
-USUAL_NAMES = (*USUAL, *LIMITS)
+USUAL_NAMES = (*USUAL, *LIMITS, *PEERS)
+NAMES = (*ALL, *LIMITS, *PEERS)
 
 
 def arguments_of(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=Lengths.seconds, help="length of each loaded scenario")
     parser.add_argument("--rounds", type=int, default=1, help="how often all is measured, one after the other; medians are reported")
-    parser.add_argument("--only", type=lambda names: names.split(","), help=f"some of {', '.join((*ALL, *LIMITS))}; with commas")
+    parser.add_argument("--only", type=lambda names: names.split(","), help=f"some of {', '.join(NAMES)}; with commas")
     parser.add_argument("--backlog", type=int, metavar="ROWS", help="rows that wait for the publisher (alone, or with --only)")
     parser.add_argument("--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="of half load, with memory over time")
@@ -35,8 +41,8 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
             arguments.cores = halves()
         except ValueError as error:
             parser.error(f"--pin: {error}")
-    if unknown := set(arguments.only or ()) - {*ALL, *LIMITS}:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *LIMITS))}")
+    if unknown := set(arguments.only or ()) - set(NAMES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     return arguments
 
 
@@ -51,8 +57,26 @@ def run_of(arguments: argparse.Namespace) -> Run:
         grow_rows=arguments.grow or Lengths.grow_rows,
         soak_minutes=arguments.soak or Lengths.soak_minutes,
     )
-    shape = Shape(arguments.replicas, arguments.cores)
-    return Run(lengths, [name for name in ALL if name in names], [name for name in LIMITS if name in names], shape=shape)
+    run = Run(
+        lengths,
+        [name for name in ALL if name in names],
+        [name for name in LIMITS if name in names],
+        shape=Shape(arguments.replicas, arguments.cores),
+    )
+    run.others = peers_of(names, lengths, run)
+    return run
+
+
+def peers_of(names: Collection[str], lengths: Lengths, run: Run) -> list[Measurable]:
+    """None of them, when their software isn't there; which is said."""
+    chosen = [name for name in PEERS if name in names]
+    try:
+        require_installed()
+    except LocalError as error:
+        if chosen:
+            run.console.print(f"without {', '.join(chosen)}: {error}")
+        return []
+    return [Measurable(name, partial(PEERS[name], lengths.short, lengths.warm_up_seconds)) for name in chosen]
 
 
 def main(given: list[str]) -> None:

@@ -37,6 +37,7 @@ def show(report: Figures, to: Console) -> None:
         _parts("Memory grown after a quarter of the time, MB", pipeline, "rss_growth_mb_after_a_quarter"),
         _answers(pipeline),
         _growth(last_round(report).get("growth", {})),
+        _beside(summary),
         _parts("The limits alone: CPU, µs a row", limits, CPU, SUMS),
     ]
     for table in tables:
@@ -46,6 +47,9 @@ def show(report: Figures, to: Console) -> None:
         for own in OWN:
             if own in figures:
                 to.print(f"{name}: {own.replace('_', ' ')} {_cell(figures[own])}")
+    for name, figures in last_round(report).items():
+        for told, sentences in (("NOT EXACT", figures.get("faults", ())), ("does not give", figures.get("lacks", ()))):
+            to.print(*(f"{name} {told}: {sentence}" for sentence in sentences), sep="\n", end="\n" if sentences else "")
     if floor := summary.get(FLOOR):
         floor_us, ratio = _cells(floor, ("cpu_us_per_row_in_all", "pipeline_over_floor"))
         to.print(f"floor, the sum of the limits: {floor_us} µs a row; the pipeline takes {ratio or '?'} times that")
@@ -91,6 +95,22 @@ def _growth(growth: Figures) -> Table:
         values = [point["rows_per_second"], *(point[CPU][part] for part in parts), point["cpu_us_per_row_in_all"]]
         table.add_row(f"{point['publications']:,}", *(_short(value) for value in values))
     return table
+
+
+def _beside(summary: Summary) -> Table:
+    """Each peer, and what it is held to: the whole pipeline's sustained rate, or the publisher's stage alone."""
+    table = Table("", "Pinflow's rows/s over its", "Pinflow's CPU a row over its", "exact", title="Peers")
+    for name, figures in summary.items():
+        ours = summary.get("publisher-stage" if name == "kafka-connect" else "sustained", {})
+        rates = [median_of(one, "rows_per_second") for one in (ours, figures)]
+        costs = [median_of(one, "cpu_us_per_row_in_all") for one in (ours, figures)]
+        if "exact" in figures and name != "publisher-stage":
+            table.add_row(name, _ratio(*rates), _ratio(*costs), "yes" if figures["exact"]["min"] else "NO")
+    return table
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return _short(ours / theirs) if ours and theirs else ""
 
 
 def _times(times: Figures) -> str:

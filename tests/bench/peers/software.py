@@ -10,6 +10,12 @@ PACKAGES = Path(sys.prefix) / "peers"
 CONNECT = Path(__file__).with_name("connect")
 
 
+def require_installed() -> None:
+    """Raises LocalError."""
+    python()
+    redis_server()
+
+
 def python() -> str:
     """The one that has Celery. Raises LocalError."""
     return str(_there(PACKAGES / "bin" / "python"))

@@ -93,7 +93,7 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock \
 		|| $(BIN)/pip install -q --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install -q --no-deps --no-build-isolation --no-index -e .
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	@touch $(READY)
 
 # Apart: nothing else needs it

@@ -112,13 +112,11 @@ class ColumnDumper(Dumper):
 
     def dump(self, obj: Column) -> bytes:
         kind = self._kind
-        if obj.values == (None,) * len(obj.values):  # many are; a tuple that holds anything else differs at once
+        if tuple(obj.values) == (None,) * len(obj.values):  # many are; one that holds anything else differs at once
             return _empty_array(0, 0, kind.oid)
         try:
             elements = kind.write(obj.values)
         except (OverflowError, UnicodeEncodeError) as error:
             raise psycopg.DataError(str(error)) from error
-        nulls = elements.count(_NULL)  # of these, not of the values: UUIDs compare themselves in Python
-        if nulls == len(elements):
-            return _empty_array(0, 0, kind.oid)
-        return _array_head(1, nulls > 0, kind.oid, len(elements), 1) + b"".join(elements)
+        has_nulls = _NULL in elements  # of these, not of the values: UUIDs compare themselves in Python
+        return _array_head(1, has_nulls, kind.oid, len(elements), 1) + b"".join(elements)

@@ -72,7 +72,7 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
     parsed = ParsedRows()
     for number, row in enumerate(rows, 1):
         try:
-            parsed.valid.append(ValidRow(number, *plain(row)))
+            parsed.valid.append(ValidRow(number, *plain(row, strict=strict)))
         except NOT_PLAIN:
             _judge(number, row, parsed, strict=strict)
     return parsed

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from shared.events import MAX_KEY
-from shared.pins import MAX_URL, PinSubmission, fingerprint_digits, normalised_url
+from shared.pins import MAX_RELATED_TERMS, MAX_URL, PinSubmission, fingerprint_digits, normalised_url
 
 NOT_PLAIN = (ValueError,)
 """What `plain` refuses with: msgspec's and pydantic's errors, and that of a lone surrogate, are ValueErrors."""
@@ -20,8 +20,8 @@ _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
 _Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
 
 
-class _PlainRow(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
-    """The fields of PinSubmission, in its order, by which they are written."""
+class _PlainRow(msgspec.Struct, gc=False, omit_defaults=True):
+    """The fields of PinSubmission, in its order, by which they are written. What it does not know it ignores."""
 
     account_id: UUID
     board_id: _Key
@@ -34,9 +34,13 @@ class _PlainRow(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fie
     asset_id: UUID | None = None
     cover_image_url: _Url | None = None
     cover_image_asset_id: UUID | None = None
-    related_terms: Any = None
+    related_terms: list[Any] | str | None = None
     dominant_color: Any = None
     run_at: Any = None
+
+
+class _StrictRow(_PlainRow, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """As StrictPinSubmission."""
 
 
 def _rule(name: str) -> TypeAdapter[Any]:
@@ -47,9 +51,9 @@ _terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule
 _write = msgspec.json.Encoder().encode
 
 
-def plain(row: object) -> tuple[bytes, bytes]:
+def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     """The row's content as JSON without what is null, and its fingerprint's digits. Raises NOT_PLAIN: then nothing is said of it."""
-    pin = msgspec.convert(row, _PlainRow)
+    pin = msgspec.convert(row, _StrictRow if strict else _PlainRow)
     key, board = pin.idempotency_key, pin.board_id
     # strip() gives the very same string where there is nothing to strip
     if key.strip() is not key or board.strip() is not board or pin.title.isspace():
@@ -57,6 +61,8 @@ def plain(row: object) -> tuple[bytes, bytes]:
     if (pin.image_url is None) is (pin.asset_id is None) or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None):
         raise ValueError("images")
     if pin.related_terms is not None:
+        if len(pin.related_terms) > MAX_RELATED_TERMS and not isinstance(pin.related_terms, str):
+            raise ValueError("hostile, perhaps, and not to be gone through twice")
         pin.related_terms = _terms.validate_python(pin.related_terms)
     if pin.dominant_color is not None:
         pin.dominant_color = _color.validate_python(pin.dominant_color)

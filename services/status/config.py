@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, Field, model_validator
 
 from shared.settings import ServiceSettings
 
@@ -12,13 +12,22 @@ BACKGROUND_CONNECTIONS = 4
 """Of the pool, for what is not HTTP: the consumer, the announcer, how far folds are, and the check of readiness."""
 
 
+def _require_urls(text: str) -> str:
+    return ",".join(str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(","))  # raises ValueError
+
+
+Urls = Annotated[str, AfterValidator(_require_urls)]
+"""One or several, with commas."""
+
+
 class StatusSettings(ServiceSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
-    folds_per_second: Annotated[float, Field(gt=0, le=1000)] = 15
-    """Batches a second when there is much to fold: fewer and larger ones cost less and let results wait. FOLDS_AT_ONCE come at once."""
-    ingest_url: str = "http://127.0.0.1:8001"
-    publisher_url: str = "http://127.0.0.1:8002"
+    folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 15
+    """Batches a second in the long run, but for those that are full: fewer and larger ones cost less, and let results wait. The first few
+    after a rest (FOLDS_AT_ONCE) come at once."""
+    ingest_url: Urls = "http://127.0.0.1:8001"
+    publisher_url: Urls = "http://127.0.0.1:8002"
     """Where the other services answer /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that
     does its work is enough."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

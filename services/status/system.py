@@ -99,7 +99,7 @@ def service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
     """Of one replica or, with commas, several: one that does its work is enough. Else what is wrong with each."""
 
     async def check() -> str | None:
-        troubles = await asyncio.gather(*(_trouble_of(http, url.strip()) for url in urls.split(",")))
+        troubles = await asyncio.gather(*(_trouble_of(http, url) for url in urls.split(",")))
         return None if None in troubles else " | ".join(dict.fromkeys(str(trouble) for trouble in troubles))
 
     return check
@@ -114,10 +114,10 @@ async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | Non
     if answer.status == HTTPStatus.OK:
         return None
     try:
-        troubles = orjson.loads(answer.content)["checks"]
-    except (ValueError, KeyError, TypeError):
+        troubles = orjson.loads(answer.content)["checks"].values()
+    except (ValueError, KeyError, TypeError, AttributeError):  # not one of ours
         return f"status {answer.status}"
-    return "; ".join(trouble for trouble in troubles.values() if trouble != OK)
+    return "; ".join(trouble for trouble in troubles if trouble != OK)
 
 
 def _settings(request: Request) -> StatusSettings:

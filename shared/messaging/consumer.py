@@ -89,7 +89,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         member: int = 0,
         pace: Pace | None = None,
     ) -> None:
-        """`member` tells several consumers of one group in one process apart; `pace` is how often batches begin, as often as they can."""
+        """`member` tells several consumers of one group in one process apart; `pace` is how often batches begin, if not whenever they can."""
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
@@ -153,8 +153,11 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._subscriber.get_msg = self._fetching(self._subscriber.get_msg)
 
     def _fetching(self, fetch: Fetch) -> Fetch:
+        was_full = False
+
         async def fetch_or_stop(consumer: AIOKafkaConsumer) -> tuple["ConsumerRecord[bytes, bytes]", ...]:
-            if self._pace is not None:
+            nonlocal was_full
+            if self._pace is not None and not was_full:  # behind a full one the next is there, and no larger for waiting
                 await self._pace.turn()
             try:
                 records = await fetch(consumer)
@@ -167,6 +170,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.critical("fetch_failed", consumer=self.title, exc_info=error)
                 self._give_up_this_process(repr(error))
                 raise ConsumerStoppedError from error
+            was_full = len(records) >= self._max_records
             self.progress.takes(records)
             return records
 

@@ -30,6 +30,7 @@ class CeleryPeer:
     worker_processes: int
     most_unsettled: int
     lacks: tuple[str, ...]
+    uses: tuple[str, ...] = ("postgres",)
 
     @contextmanager
     def running(self, servers: Servers, directory: Path) -> Iterator[RunningProcesses]:

@@ -18,6 +18,7 @@ class DirectPeer:
         "No result for each row, and no telling whether an existing row's content matches.",
         "No events for others, no schedules, no accounts and boards checked.",
     )
+    uses = ("postgres",)
     most_unsettled = 150
 
     @contextmanager

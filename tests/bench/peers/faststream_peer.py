@@ -21,6 +21,7 @@ class FastStreamPeer:
         "A rebalance does not wait for handlers: a row may be in work twice (the results' key holds, a side effect would not).",
         "No events for others, no schedules, no accounts and boards checked, no telling whether an existing row's content matches.",
     )
+    uses = ("kafka", "postgres")
     most_unsettled = 4
 
     @contextmanager

@@ -39,7 +39,7 @@ class Running(Protocol):
         """Where its tables are."""
 
     def settled_rows(self) -> int:
-        """Cheap: it is asked ten times a second."""
+        """It is asked twice a second."""
 
     def faults(self, sent: Mapping[str, int]) -> list[str]:
         """What is not as it should be, in words, of imports by their mark and the rows each had. All has settled by then."""
@@ -52,6 +52,10 @@ class Peer(Protocol):
     @property
     def lacks(self) -> tuple[str, ...]:
         """What it does not give that Pinflow gives, a sentence each."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Which of the servers: only their CPU is the peer's."""
 
     @property
     def most_unsettled(self) -> int:

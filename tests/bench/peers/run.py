@@ -34,13 +34,13 @@ def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float
         load = Submissions(running.base_url, servers.workspace, running.settled_rows)
         uvloop.run(load.saturate(warm_up_seconds, peer.most_unsettled))
         warm_rows, load.accepted = load.rows, []
-        before = _look(servers, running)
+        before = _look(peer, servers, running)
         took = uvloop.run(load.saturate(seconds, peer.most_unsettled))
-        figures = costs(before, _look(servers, running), load.rows - warm_rows, took)
+        figures = costs(before, _look(peer, servers, running), load.rows - warm_rows, took)
         faults = [*load.faults, *running.faults(load.sent)]
         return {**figures, "accepted_ms": latencies(load.accepted), "exact": int(not faults), "faults": faults, "lacks": list(peer.lacks)}
 
 
-def _look(servers: Servers, running: Running) -> Seen:
+def _look(peer: Peer, servers: Servers, running: Running) -> Seen:
     found = space(servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema])
-    return Seen(usage({**servers.pids, **running.pids}), found, {})
+    return Seen(usage({**{name: servers.pids[name] for name in peer.uses}, **running.pids}), found, {})

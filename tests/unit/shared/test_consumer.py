@@ -12,6 +12,7 @@ from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consumer_module
 from shared.messaging.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.pace import Pace
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.fakes import MemorySender
@@ -145,6 +146,28 @@ async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -
     with pytest.raises(ConsumerStoppedError):
         await consumer._fetching(stopped)(Any)
     assert consumer.trouble() == "no partitions assigned yet"
+
+
+async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
+    turns = 0
+
+    class Counting(Pace):
+        async def turn(self) -> None:
+            nonlocal turns
+            turns += 1
+
+    pace = Counting(15, at_once=1)
+    paced: BatchConsumer = BatchConsumer("unit", ServiceSettings(), [TopicName.ROWS], handler, MemorySender(), max_records=3, pace=pace)
+    sizes = iter([3, 3, 2, 1])
+    expected = [1, 1, 1, 2]
+
+    async def fetch(_: object) -> Any:
+        return tuple(_record(b"", offset) for offset in range(next(sizes)))
+
+    fetching = paced._fetching(fetch)
+    for count in expected:
+        await fetching(Any)
+        assert turns == count
 
 
 async def test_others_get_a_turn_between_the_portions_of_a_large_batch(consumer: BatchConsumer, handler: Handler) -> None:

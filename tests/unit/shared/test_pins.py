@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from services.ingest.plain import plain
 from shared.events import MAX_ROW_FAULTS, PinContent
 from shared.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
 from tests.factories import ACCOUNT, submitted
@@ -192,3 +193,27 @@ def test_the_fingerprint_compares_urls_as_browsers_would() -> None:
 def test_the_fingerprint_is_the_same_for_what_travels() -> None:
     submission = PinSubmission.model_validate(submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b"))
     assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(submission)
+
+
+@pytest.mark.parametrize(
+    ("fields", "digits"),
+    [
+        ({}, "37914492c1fd8519ff028b3c879dde19"),
+        ({"link_url": "HTTPS://Bücher.example:443/a/../b?q=ü"}, "8ffa7249dbeafca5203886f2beb5f02a"),
+        (
+            {
+                "alt_text": "é",
+                "cover_image_url": "https://c.example/x.png",
+                "related_terms": "a, b",
+                "dominant_color": "aabbcc",
+                "run_at": "2031-01-01T00:00:00+02:00",
+            },
+            "ccbdff35c2ef51d399fe021b6a8dbb14",
+        ),
+    ],
+)
+def test_a_fingerprint_stays_what_it_was_when_it_was_stored(fields: dict[str, Any], digits: str) -> None:
+    """Or every repeated row would say that its content has changed, from an upgrade on."""
+    row = submitted(**fields)
+    assert fingerprint(PinSubmission.model_validate(row)).hex == digits
+    assert plain(row, strict=True)[1] == digits.encode()

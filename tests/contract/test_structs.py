@@ -1,0 +1,18 @@
+"""Structs that are written or read in a model's place: what they are called and in which order is the model's."""
+
+import pytest
+from msgspec import Struct
+from pydantic import BaseModel
+
+from services.ingest.plain import _PlainRow
+from services.publisher.announcements import _Published, _Result, _Scheduled
+from shared.events import PinContent, PinPublished, PinScheduled, RowResult
+from shared.pins import PinSubmission
+
+
+@pytest.mark.parametrize(
+    ("struct", "model"),
+    [(_Published, PinPublished), (_Scheduled, PinScheduled), (_Result, RowResult), (_PlainRow, PinSubmission), (_PlainRow, PinContent)],
+)
+def test_a_struct_has_the_fields_of_its_model(struct: type[Struct], model: type[BaseModel]) -> None:
+    assert set(struct.__struct_fields__) == set(model.model_fields)

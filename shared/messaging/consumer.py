@@ -89,7 +89,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         member: int = 0,
         pace: Pace | None = None,
     ) -> None:
-        """`member` tells several consumers of one group in one process apart; `pace` is how often batches begin, if not whenever they can."""
+        """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can."""
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, NotCoordinatorForGroupError, UnknownTopicOrPartitionError
 
 from shared.errors import BrokerUnavailable
 from shared.messaging.connection import client_options
@@ -51,7 +51,11 @@ class BacklogReader:
             self._coordinator = await admin.find_coordinator(self._group)
         partitions = [TopicPartition(self._topic, number) for number in await self._partitions(admin, consumer)]
         told = await admin.list_consumer_group_offsets(self._group, self._coordinator, partitions)
-        committed = {partition: told[partition].offset for partition in partitions if partition in told and told[partition].offset >= 0}
+        # aiokafka passes over an error of the whole answer. From a coordinator that is none any more (a broker that was frozen or cut off,
+        # and lives on) it would look as if nothing had ever been committed: every row unsettled, and 429 for everyone, for good
+        if any(partition not in told for partition in partitions):
+            raise NotCoordinatorForGroupError(self._group)
+        committed = {partition: told[partition].offset for partition in partitions if told[partition].offset >= 0}
         if missing := [partition for partition in partitions if partition not in committed]:
             committed |= await consumer.beginning_offsets(missing)
         ends = await consumer.end_offsets(partitions)

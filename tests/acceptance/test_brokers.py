@@ -21,6 +21,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.transactions import TransactionPool
 from shared.errors import BrokerUnavailable
 from shared.messaging.admin import create_topics
+from shared.messaging.backlog import BacklogReader, Offsets
 from shared.messaging.connection import client_options
 from shared.messaging.records import partition_of
 from shared.settings import KafkaSettings
@@ -174,6 +175,32 @@ async def nothing_hangs(settings: IngestSettings) -> None:
             return False
 
     await eventually(reached, seconds=DEADLINE_SECONDS, every=0.2)
+
+
+async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_believed(brokers: Brokers) -> None:
+    """One that was frozen or cut off, and lives on. It says so with an answer that is empty: as if nothing had ever been settled."""
+    settings = KafkaSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}")
+    await asyncio.to_thread(brokers.wait_until_whole)
+    await create_topics(settings)
+    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    backlog = BacklogReader(settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test")
+    try:
+        first = await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS)
+        coordinator = backlog._coordinator
+        assert coordinator is not None
+        backlog._coordinator = coordinator % 3 + 1  # a broker, and not this group's
+        with pytest.raises(BrokerUnavailable, match="NotCoordinator"):
+            await backlog.read()
+        assert await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS) == first
+    finally:
+        await backlog.close()
+
+
+async def told(backlog: BacklogReader) -> Offsets | None:
+    try:
+        return await backlog.read()
+    except BrokerUnavailable:
+        return None
 
 
 @pytest.fixture(scope="module")

@@ -43,4 +43,4 @@ def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float
 
 def _look(peer: Peer, servers: Servers, running: Running) -> Seen:
     found = space(servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema])
-    return Seen(usage({**{name: servers.pids[name] for name in peer.uses}, **running.pids}), found, {})
+    return Seen(usage({name: pid for name, pid in servers.pids.items() if name in peer.uses} | dict(running.pids)), found, {})

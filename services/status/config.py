@@ -23,7 +23,7 @@ Urls = Annotated[str, AfterValidator(_require_urls)]
 class StatusSettings(ServiceSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
-    folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 15
+    folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
     """Batches a second in the long run, but for those that are full: fewer and larger ones cost less, and let results wait. The first few
     after a rest (FOLDS_AT_ONCE) come at once."""
     ingest_url: Urls = "http://127.0.0.1:8001"

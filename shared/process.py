@@ -175,7 +175,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         _end_within(LOST_SECONDS)
 
     app.state.machinery.on_lost = stop
-    _spare_the_collector()
+    spare_the_collector()
     server.run()
     if lost or not server.started:
         raise SystemExit(1)
@@ -193,7 +193,8 @@ def _end() -> None:
     os._exit(1)
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
+    """Of Python's cycles: once, after everything is imported."""
     # A batch keeps thousands of rows alive for a moment: with Python's thresholds the collector walks them, and all that was
     # imported, again and again (measured: two thirds of a settlement's CPU). Nothing here makes cycles by the thousand.
     gc.collect()

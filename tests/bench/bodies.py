@@ -14,7 +14,7 @@ from shared.events import MAX_ROWS
 from tests.acceptance.rows import rows_for
 
 TAG = b"0123456789abcdef"
-"""Stands in the prepared body where each import's own mark goes."""
+"""Stands in prepared bytes where a mark of their own goes."""
 BOUNDARY = b"pinflow-bench-file"
 ONE_IN = 10
 """Of the mixed rows one in so many fails, and another repeats a key that stands already."""
@@ -37,7 +37,15 @@ class Body:
 
     def fresh(self) -> bytes:
         """Rows that nobody has sent before, but for those that are meant to exist."""
-        return self.prepared.replace(TAG, uuid4().hex[:16].encode())
+        return marked(self.prepared, new_mark())
+
+
+def new_mark() -> str:
+    return uuid4().hex[: len(TAG)]
+
+
+def marked(prepared: bytes, mark: str) -> bytes:
+    return prepared.replace(TAG, mark.encode())
 
 
 def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:

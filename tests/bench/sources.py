@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
-from uuid import uuid4
 
 import httpx
 import orjson
@@ -12,7 +11,7 @@ import orjson
 from deploy.administration import NewWorkspace
 from shared.cloudevents import EventType, headers
 from shared.messaging.records import Record, RecordProducer
-from tests.bench.bodies import TAG, Body, Outcomes, json_body, rows_like_a_shops
+from tests.bench.bodies import TAG, Body, Outcomes, json_body, marked, new_mark, rows_like_a_shops
 
 DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 UPSTREAM = "/bench"
@@ -59,9 +58,9 @@ class TopicSource:
         self._prepared = orjson.dumps(document)
 
     async def submit(self, _http: httpx.AsyncClient) -> str:
-        request_id = uuid4().hex[: len(TAG)]
+        request_id = new_mark()
         about = headers(EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC))
-        value = self._prepared.replace(TAG, request_id.encode())
+        value = marked(self._prepared, request_id)
         await self._producer.send(self._topic, [Record(self._key, value, about)])
         return request_id
 

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from typing import TypeVar
 
-from shared.process import _spare_the_collector
+from shared.process import spare_the_collector
 from tests.bench.figures import Figures
 from tests.bench.measure import GENERATOR, cpu_per_row, usage
 
@@ -28,7 +28,7 @@ def apart(work: Callable[[Given], Figures], given: Given, *, processes: int = 1)
 
 
 def _set_up(begin: Barrier) -> None:
-    _spare_the_collector()
+    spare_the_collector()
     begin.wait(START_SECONDS)  # or the first would have done the others' work before they had imported it
 
 

@@ -2,8 +2,9 @@
 
 import sys
 
+from shared.process import spare_the_collector
 from tests.bench.peers.celery_app import create_celery
-from tests.bench.peers.process import PeerSettings, spare_the_collector
+from tests.bench.peers.process import PeerSettings
 
 if __name__ == "__main__":
     task, processes = sys.argv[1:]

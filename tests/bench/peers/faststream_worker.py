@@ -9,9 +9,10 @@ from faststream.kafka import KafkaBroker
 from shared.columns import columns
 from shared.database import Database
 from shared.events import RowAccepted
+from shared.process import spare_the_collector
 from shared.topics import TopicName, TopicNames
 from tests.bench.peers import rows
-from tests.bench.peers.process import PeerSettings, spare_the_collector
+from tests.bench.peers.process import PeerSettings
 from tests.bench.peers.store import COLUMNS, SETTLE_ROW
 
 AT_ONCE = 6

@@ -1,12 +1,12 @@
 """What the processes of a peer share: their settings, and how they serve HTTP."""
 
-import gc
 from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from shared.process import spare_the_collector
 from shared.settings import ServiceSettings
 
 
@@ -20,12 +20,5 @@ class PeerSettings(ServiceSettings):
 
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:
-    spare_the_collector()
+    spare_the_collector()  # a team that looks at a profile finds this first
     uvicorn.run(app, host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
-
-
-def spare_the_collector() -> None:
-    """As Pinflow's services do it: a team that looks at a profile finds this first."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -21,12 +21,12 @@ from shared.events import MAX_ROWS
 from shared.messaging.admin import create_topics, delete_topics
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
-from tests.bench.bodies import json_body, rows_like_a_shops
+from tests.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
 from tests.bench.figures import Figures
 from tests.bench.measure import usage
 from tests.bench.peers.connect_sink import LACKS, connect
 from tests.bench.peers.peer import TOPIC_PREFIX, Servers
-from tests.bench.peers.stage_records import Form, flat_rows, marked, produce, row_events
+from tests.bench.peers.stage_records import Form, flat_rows, produce, row_events
 from tests.bench.peers.store import Store
 from tests.bench.scenarios.bench import Seen, costs
 from tests.bench.space import space
@@ -103,7 +103,7 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
     workspace = stage.servers.workspace
     prepared = json_body(rows_like_a_shops(workspace)).prepared
     warm, measured = (
-        [stage.form(workspace.id, marked(prepared)) for _ in range(max(1, count // MAX_ROWS))] for count in (warm_up_rows, rows)
+        [stage.form(workspace.id, marked(prepared, new_mark())) for _ in range(max(1, count // MAX_ROWS))] for count in (warm_up_rows, rows)
     )
     with psycopg.connect(stage.servers.database_url, autocommit=True) as connection:
         asyncio.run(produce(stage.kafka, warm))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from aiokafka import AIOKafkaProducer
@@ -16,15 +16,10 @@ from shared.events import SourceType
 from shared.messaging.records import MAX_BATCH_BYTES, Record, append_records, partition_count
 from shared.settings import KafkaSettings
 from shared.topics import LARGEST_RECORD, TopicName, TopicNames
-from tests.bench.bodies import TAG
 from tests.bench.peers import connect_sink, rows
 
 Form = Callable[[UUID, bytes], Sequence[Record]]
 """The records of an import, from its workspace and body."""
-
-
-def marked(prepared: bytes) -> bytes:
-    return prepared.replace(TAG, uuid4().hex[: len(TAG)].encode())
 
 
 def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:

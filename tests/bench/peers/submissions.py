@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 import httpx
 
 from deploy.administration import NewWorkspace
 from shared.events import MAX_ROWS
-from tests.bench.bodies import TAG, json_body, rows_like_a_shops
+from tests.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
 from tests.bench.sources import open_client
 from tests.waiting import eventually
 
@@ -65,9 +64,9 @@ class Submissions:
                 await self._some_settled.wait()
 
     async def _submit(self, client: httpx.AsyncClient) -> None:
-        mark = uuid4().hex[:16]
+        mark = new_mark()
         began = time.perf_counter()
-        answer = await client.post(self._body.path, content=self._body.prepared.replace(TAG, mark.encode()))
+        answer = await client.post(self._body.path, content=marked(self._body.prepared, mark))
         answer.raise_for_status()
         self.accepted.append(time.perf_counter() - began)
         self.sent[mark] = MAX_ROWS

@@ -5,14 +5,13 @@ import random
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
-from uuid import uuid4
 
 import httpx
 import orjson
 import uvloop
 
 from tests.acceptance.rows import rows_for
-from tests.bench.bodies import TAG
+from tests.bench.bodies import TAG, marked, new_mark
 from tests.bench.figures import Figures
 from tests.bench.measure import latencies
 from tests.bench.scenarios.bench import Bench, costs
@@ -43,7 +42,7 @@ def pins(bench: Bench) -> Figures:
     body, headers = orjson.dumps(row), {"X-API-Key": workspace.api_key, "Content-Type": "application/json"}
 
     def post(http: httpx.AsyncClient) -> Ask:
-        return lambda: http.post("/v1/pins", content=body.replace(TAG, uuid4().hex[: len(TAG)].encode()))
+        return lambda: http.post("/v1/pins", content=marked(body, new_mark()))
 
     async def fastest(found: Latencies, seconds: float) -> float:
         async with open_client(bench.installation.base_url, headers=headers) as http:

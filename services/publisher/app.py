@@ -2,10 +2,13 @@
 
 from fastapi import FastAPI
 
+from services.publisher.commands import PinCommands
 from services.publisher.config import PublisherSettings
 from services.publisher.consumers import RowsHandler
-from services.publisher.endpoints import Ports, router
+from services.publisher.endpoints import router
+from services.publisher.endpoints.ports import Ports
 from services.publisher.pins import Pins
+from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import OutboxSweeper, Scheduler
 from services.publisher.settlement import Settler
@@ -49,8 +52,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
 
     http_connections = settings.database_pool_size - settings.background_connections
     http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
-    http_access, http_store = AccessRepository(http_database), PinStore(http_database)
-    pins = Pins(http_store, BoardDirectory(http_access), settings.max_direct_pins)
+    http_access, queries = AccessRepository(http_database), PinQueries(http_database)
+    pins = Pins(queries, PinCommands(http_database), BoardDirectory(http_access), settings.max_direct_pins)
     health = Health()
     machinery.watch_over(health)
     app = create_api(
@@ -62,7 +65,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings)
-    app.state.ports = Ports(settings, http_store, pins, http_access)
+    app.state.ports = Ports(settings, queries, pins, http_access)
     app.include_router(router)
     add_process_endpoints(app)
     return app

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from services.publisher.commands import PinCommands
 from services.publisher.identity import pin_id_of, schedule_id_of
-from services.publisher.repository import PinStore
+from services.publisher.queries import PinQueries
 from services.publisher.service import COLLISION, PinState, failure_of
 from shared.access.directories import BoardDirectory
 from shared.access.repository import Destination
@@ -18,8 +19,9 @@ from shared.pins import PinSubmission, faults_of, fingerprint, first_fault
 
 
 class Pins:
-    def __init__(self, store: PinStore, boards: BoardDirectory, most_at_once: int) -> None:
-        self._store = store
+    def __init__(self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, most_at_once: int) -> None:
+        self._queries = queries
+        self._commands = commands
         self._boards = boards
         self._most_at_once = most_at_once
         self._at_once = 0
@@ -42,12 +44,12 @@ class Pins:
         failing = await self._boards.failing([destination])
         if destination in failing:
             # A key that is taken answers what stands under it, whatever its account has become since
-            stands = await self._store.any(workspace_id, pin_id)
+            stands = await self._queries.any(workspace_id, pin_id)
             if stands is None:
                 failure = failure_of(failing[destination], destination)
                 raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
             return _usable(stands, workspace_id, content), False
-        row, made = await self._store.publish_directly(pin_id, workspace_id, content, fingerprint(content))
+        row, made = await self._commands.publish_directly(pin_id, workspace_id, content, fingerprint(content))
         return _usable(row, workspace_id, content), made
 
 

@@ -1,4 +1,4 @@
-"""All SQL on the schema `publisher`."""
+"""The keyed store of the pipeline: batches, schedules that are due, the outbox. HTTP's SQL is in queries.py and commands.py."""
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.publisher.announcements import OutboxEvent, pin_failed, pin_published
@@ -27,7 +27,6 @@ from services.publisher.service import (
 )
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row
-from shared.events import PinContent
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,36 +142,6 @@ class PinStore:
             if new := judge(found):
                 await _record(driver, new)
 
-    async def publish_directly(self, pin_id: UUID, workspace_id: UUID, content: PinContent, fingerprint: UUID) -> tuple[Row, bool]:
-        """Publish one pin that no import brought. Returns what stands under its key, and whether this call made it.
-
-        The event stands in the outbox with it. A call that loses the race for the key finds the winner.
-        """
-        values = {name: value for name, value in content.model_dump().items() if name != "run_at"}
-        now = func.now()
-        statement = (
-            insert(pins)
-            .values(
-                **values,
-                pin_id=pin_id,
-                workspace_id=workspace_id,
-                fingerprint=fingerprint,
-                state=PinState.PUBLISHED,
-                created_at=now,
-                published_at=now,
-            )
-            .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
-            .returning(pins)
-        )
-        async with self._database.transaction() as connection:
-            made = (await connection.execute(statement)).mappings().first()
-            if made is not None:
-                await connection.execute(insert(outbox).values(pin_published(dict(made))._asdict()))
-                return dict(made), True
-            # A statement of its own sees the row that the conflict was with
-            stands = (await connection.execute(select(pins).where(pins.c.pin_id == pin_id))).mappings().one()
-            return dict(stands), False
-
     async def publish_due(self, limit: int, check: DueCheck) -> int:
         """Publish what is due by the database's clock, or fail it as `check` says; events go to the outbox. Returns how many."""
         due = (
@@ -207,35 +176,6 @@ class PinStore:
             if ordered:
                 await deliver([OutboxEvent(*(row[name] for name in OutboxEvent._fields)) for row in ordered])
         return len(ordered)
-
-    async def pin(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """A pin that is published, due or failed; a schedule that is not due is none yet."""
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_PIN))
-
-    async def any(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """Whatever stands under the id, deleted and scheduled ones too."""
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
-
-    async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, pins.c.run_at.is_not(None)))
-
-    async def list_pins(
-        self, workspace_id: UUID, *, limit: int, offset: int, conditions: Sequence[ColumnElement[bool]]
-    ) -> tuple[Sequence[Row], int]:
-        """A page, newest first, and how many there are in all."""
-        where = and_(pins.c.workspace_id == workspace_id, IS_PIN, *conditions)
-        page = select(pins, IS_DUE.label("is_due")).where(where).order_by(pins.c.created_at.desc(), pins.c.pin_id)
-        async with self._database.transaction() as connection:
-            total = (await connection.execute(select(func.count()).select_from(pins).where(where))).scalar_one()
-            rows = (await connection.execute(page.limit(limit).offset(offset))).mappings().all()
-        return [dict(row) for row in rows], total
-
-    async def _first(self, where: ColumnElement[bool]) -> Row | None:
-        return await self._database.first(select(pins, IS_DUE.label("is_due")).where(where))
-
-
-IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
-IS_PIN = and_(pins.c.deleted_at.is_(None), or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE))
 
 
 def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:

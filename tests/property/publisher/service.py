@@ -7,8 +7,10 @@ from uuid import UUID
 import orjson
 from sqlalchemy import text
 
+from services.publisher.commands import PinCommands
 from services.publisher.consumers import RowsHandler
 from services.publisher.pins import Pins
+from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import Scheduler
 from services.publisher.settlement import Settler
@@ -59,10 +61,13 @@ class Publisher:
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
         try:
-            _, made = await Pins(self._store, BoardDirectory(self.access), most_at_once=1).publish(workspace_id, document)
+            _, made = await self._pins().publish(workspace_id, document)
         except RequestRefused as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"
+
+    def _pins(self) -> Pins:
+        return Pins(PinQueries(self._pool), PinCommands(self._pool), BoardDirectory(self.access), most_at_once=1)
 
     async def run_due(self) -> None:
         scheduler = Scheduler(self._store, self.access, 100)

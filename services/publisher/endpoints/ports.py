@@ -1,0 +1,39 @@
+"""What the endpoints have in common: the ports they work with, and how they say what they take."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from services.publisher.config import PublisherSettings
+from services.publisher.pins import Pins
+from services.publisher.queries import PinQueries
+from shared.access.repository import AccessRepository
+from shared.bodies import Bodies
+from shared.http import refusals
+
+NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
+BODIES_AT_ONCE = 64 * 1024 * 1024
+"""Bytes. As many bodies at their limit as there may be requests at once."""
+
+
+class Ports:
+    """What the endpoints work with; app.py puts it into app.state."""
+
+    def __init__(self, settings: PublisherSettings, queries: PinQueries, pins: Pins, access: AccessRepository) -> None:
+        self.base_url = settings.base_url
+        at_once = max(BODIES_AT_ONCE, 2 * settings.pin_body_limit)
+        self.bodies = Bodies(limit_bytes=settings.pin_body_limit, seconds=settings.body_seconds, at_once_bytes=at_once)
+        self.queries = queries
+        self.pins = pins
+        self.access = access
+
+
+async def _ports(request: Request) -> Ports:
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+Publisher = Annotated[Ports, Depends(_ports)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000)]

@@ -44,5 +44,11 @@ async def _writer(principal: _Principal) -> Principal:
     return _require(principal, Scope.WRITE)
 
 
+async def _destroyer(principal: _Principal) -> Principal:
+    return _require(principal, Scope.DESTRUCTIVE)
+
+
 ReadAccess = Annotated[Principal, Depends(_reader)]
 WriteAccess = Annotated[Principal, Depends(_writer)]
+DestructiveAccess = Annotated[Principal, Depends(_destroyer)]
+"""Deleting, revoking: PinBridge's third scope."""

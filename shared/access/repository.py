@@ -20,6 +20,11 @@ class Principal(NamedTuple):
     workspace_id: UUID
     key_id: UUID
     scopes: frozenset[str]
+    account_ids: frozenset[UUID] | None = None
+    """The key's allow-list: the accounts it may read and publish to; None for all of the workspace's."""
+
+    def permits(self, account_id: UUID) -> bool:
+        return self.account_ids is None or account_id in self.account_ids
 
 
 class Destination(NamedTuple):

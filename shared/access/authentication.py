@@ -4,8 +4,10 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -70,8 +72,17 @@ class Authenticator:
     is counted by its sender's address, and there is always a way in for a good key: behind one address may be a whole office.
     """
 
-    def __init__(self, source: PrincipalSource, settings: ServiceSettings, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: PrincipalSource,
+        settings: ServiceSettings,
+        clock: Clock = time.monotonic,
+        *,
+        used: Callable[[UUID], None] = lambda _: None,
+    ) -> None:
+        """`used` is told the id of each good key, each time."""
         self._source = source
+        self._used = used
         self._fresh_seconds = settings.access_cache_seconds
         self._stale_seconds = settings.access_stale_seconds
         self._clock = clock
@@ -84,7 +95,7 @@ class Authenticator:
     async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
         """Raises RequestRefused (401, or 429 after too many failures from `address`), DatabaseUnavailable when it can't be known."""
         if not plain_key:
-            raise _unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
+            raise unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
         key_hash = hash_api_key(plain_key)
         answer = self._known.get(key_hash)
         if answer is None:
@@ -92,7 +103,8 @@ class Authenticator:
         elif not self._is_fresh(answer):
             answer = await self._ask(key_hash)
         if answer.principal is None:
-            raise _unauthorized("Unknown or revoked API key.")
+            raise unauthorized("Unknown or revoked API key.")
+        self._used(answer.principal.key_id)
         return answer.principal
 
     def _is_fresh(self, answer: _Checked) -> bool:
@@ -177,7 +189,7 @@ class Authenticator:
         return answer
 
 
-def _unauthorized(message: str) -> RequestRefused:
+def unauthorized(message: str) -> RequestRefused:
     return RequestRefused(ErrorCode.UNAUTHORIZED, message, HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="pinflow"'})
 
 

@@ -29,7 +29,8 @@ async def _principal(
 _Principal = Annotated[Principal, Depends(_principal)]
 
 
-def _require(principal: Principal, scope: Scope) -> Principal:
+def require_scope(principal: Principal, scope: Scope) -> Principal:
+    """Raises RequestRefused (403)."""
     if scope not in principal.scopes:
         message = f"This API key lacks the scope {scope}."
         raise RequestRefused(ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope)
@@ -37,15 +38,15 @@ def _require(principal: Principal, scope: Scope) -> Principal:
 
 
 async def _reader(principal: _Principal) -> Principal:
-    return _require(principal, Scope.READ)
+    return require_scope(principal, Scope.READ)
 
 
 async def _writer(principal: _Principal) -> Principal:
-    return _require(principal, Scope.WRITE)
+    return require_scope(principal, Scope.WRITE)
 
 
 async def _destroyer(principal: _Principal) -> Principal:
-    return _require(principal, Scope.DESTRUCTIVE)
+    return require_scope(principal, Scope.DESTRUCTIVE)
 
 
 ReadAccess = Annotated[Principal, Depends(_reader)]

@@ -37,10 +37,13 @@ api_keys = Table(
     Column("key_hash", LargeBinary, nullable=False),
     Column("prefix", Text, nullable=False),
     Column("scopes", ARRAY(Text), nullable=False),
+    Column("account_ids", ARRAY(Uuid)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
     UniqueConstraint("key_hash", name="api_keys_key_hash"),
     CheckConstraint("scopes <@ array['read', 'write', 'destructive']", name="api_keys_scopes"),
+    CheckConstraint("cardinality(account_ids) > 0", name="api_keys_account_ids"),
 )
 
 accounts = Table(

@@ -1,12 +1,13 @@
-"""All SQL on the schema `access`."""
+"""SQL on the schema `access` that every service and the operator need. Managing over HTTP: key_repository.py, destination_repository.py."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import Insert, exc, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Insert, exc, func, insert, select, text, update
 
 from shared.access.keys import NewKey, Scope
 from shared.access.models import accounts, api_keys, boards, workspaces
@@ -57,6 +58,19 @@ _CHECK = text("""
     left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
 """)
 
+# In order of ids, as every process writes the same keys. What another has just written stands: one write a minute is meant
+_MARK_USED = text("""
+    with used as materialized (
+        select id from access.api_keys
+        where id = any(cast(:ids as uuid[])) and (last_used_at is null or last_used_at < now() - interval '30 seconds')
+        order by id for no key update
+    )
+    update access.api_keys k set last_used_at = now() from used where k.id = used.id
+""")
+
+KEY_COLUMNS = [column for column in api_keys.c if column.name != "key_hash"]
+"""All that anyone may be told of a key."""
+
 
 class AccessRepository:
     """Raises DatabaseUnavailable when Postgres is away."""
@@ -66,14 +80,31 @@ class AccessRepository:
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
         """Whose key it is, unless revoked."""
-        query = select(api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes).where(
-            api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None)
-        )
-        row = await self._database.first(query)
-        return Principal(row["workspace_id"], row["id"], frozenset(row["scopes"])) if row else None
+        return await self._principal(api_keys.c.key_hash == key_hash)
+
+    async def principal_now(self, key_id: UUID) -> Principal | None:
+        """What a key that was believed may do at this moment."""
+        return await self._principal(api_keys.c.id == key_id)
+
+    async def _principal(self, its: ColumnElement[bool]) -> Principal | None:
+        query = select(api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids)
+        row = await self._database.first(query.where(its, api_keys.c.revoked_at.is_(None)))
+        if row is None:
+            return None
+        account_ids = None if row["account_ids"] is None else frozenset(row["account_ids"])
+        return Principal(row["workspace_id"], row["id"], frozenset(row["scopes"]), account_ids)
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
         return await self._database.first(select(workspaces.c.id).where(workspaces.c.id == workspace_id)) is not None
+
+    async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
+        """Whether the workspace has it, revoked or not."""
+        query = select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)
+        return await self._database.first(query) is not None
+
+    async def mark_used(self, key_ids: Collection[UUID]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(_MARK_USED, {"ids": list(key_ids)})
 
     async def check_boards(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
         """What each destination is, in one statement."""
@@ -130,30 +161,35 @@ class AccessRepository:
         return await self._database.all(select(workspaces).order_by(workspaces.c.created_at))
 
     async def list_keys(self, workspace_id: UUID) -> list[Row]:
-        columns = [column for column in api_keys.c if column.name != "key_hash"]
-        return await self._database.all(select(*columns).where(api_keys.c.workspace_id == workspace_id).order_by(api_keys.c.created_at))
+        query = select(*KEY_COLUMNS).where(api_keys.c.workspace_id == workspace_id)
+        return await self._database.all(query.order_by(api_keys.c.created_at, api_keys.c.id))
 
     async def list_accounts(self, workspace_id: UUID) -> list[Row]:
         return await self._database.all(select(accounts).where(accounts.c.workspace_id == workspace_id).order_by(accounts.c.created_at))
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """None for an account that the workspace does not have."""
-        if not await self._database.first(
-            select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)
-        ):
+        if not await self.account_exists(workspace_id, account_id):
             return None
         return await self._database.all(select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id))
 
     async def _write(self, statement: Insert) -> None:
-        try:
+        with told_apart():
             async with self._database.transaction() as connection:
                 await connection.execute(statement)
-        except exc.IntegrityError as error:
-            if isinstance(error.orig, psycopg.errors.ForeignKeyViolation):
-                raise NoSuchParent(str(error.orig.diag.message_detail)) from error
-            if isinstance(error.orig, psycopg.errors.UniqueViolation):
-                raise AlreadyThere(str(error.orig.diag.message_detail)) from error
-            raise
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """What constraints refuse: NoSuchParent or AlreadyThere."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if isinstance(error.orig, psycopg.errors.ForeignKeyViolation):
+            raise NoSuchParent(str(error.orig.diag.message_detail)) from error
+        if isinstance(error.orig, psycopg.errors.UniqueViolation):
+            raise AlreadyThere(str(error.orig.diag.message_detail)) from error
+        raise
 
 
 def _board_check(*, has_account: bool, has_board: bool) -> BoardCheck:

@@ -1,0 +1,101 @@
+"""SQL with which keys are managed: always by workspace, what is decided of a key while it is held."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.access.keys import NewKey, Scope
+from shared.access.models import accounts, api_keys
+from shared.access.repository import KEY_COLUMNS, told_apart
+from shared.database import Database, Row
+from shared.errors import PinflowError
+
+# The keys of one workspace are made one after the other, or two at once would both find room
+_LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")
+LOCK = 7_103_549
+"""The class of these locks."""
+
+Judge = Callable[[Row], Mapping[str, Any]]
+"""Looks at a key, and returns what is to change; or raises, and nothing does."""
+
+
+class UnknownAccounts(PinflowError):
+    """A key was to have accounts that the workspace does not have."""
+
+    def __init__(self, account_ids: list[UUID]) -> None:
+        super().__init__(f"The workspace has no account {', '.join(map(str, account_ids))}.")
+        self.account_ids = account_ids
+
+
+class TooManyKeys(PinflowError):
+    """The workspace has as many keys as it may, the revoked ones not counted."""
+
+
+class KeyRepository:
+    """Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        workspace_id: UUID,
+        key: NewKey,
+        *,
+        name: str,
+        scopes: Collection[Scope],
+        account_ids: Collection[UUID] | None = None,
+        most: int | None = None,
+    ) -> Row:
+        """Raises NoSuchParent for an unknown workspace, UnknownAccounts, and TooManyKeys when there are `most` already."""
+        values = {
+            "id": uuid4(),
+            "workspace_id": workspace_id,
+            "name": name,
+            "key_hash": key.hashed,
+            "prefix": key.prefix,
+            "scopes": [scope.value for scope in scopes],
+            "account_ids": None if account_ids is None else list(account_ids),
+        }
+        with told_apart():
+            async with self._database.transaction() as connection:
+                await _require_accounts(connection, workspace_id, account_ids)
+                if most is not None:
+                    await _require_room(connection, workspace_id, most)
+                made = await connection.execute(insert(api_keys).values(**values).returning(*KEY_COLUMNS))
+                return dict(made.mappings().one())
+
+    async def change(self, workspace_id: UUID, key_id: UUID, judge: Judge) -> Row | None:
+        """The key as it is then; None when the workspace has none of that id. Raises what `judge` does, and UnknownAccounts."""
+        its = (api_keys.c.workspace_id == workspace_id) & (api_keys.c.id == key_id)
+        async with self._database.transaction() as connection:
+            held = await connection.execute(select(*KEY_COLUMNS).where(its).with_for_update(key_share=True))
+            row = held.mappings().first()
+            if row is None:
+                return None
+            changes = judge(dict(row))
+            if not changes:
+                return dict(row)
+            await _require_accounts(connection, workspace_id, changes.get("account_ids"))
+            changed = await connection.execute(update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS))
+            return dict(changed.mappings().one())
+
+
+async def _require_accounts(connection: AsyncConnection, workspace_id: UUID, account_ids: Collection[UUID] | None) -> None:
+    if account_ids is None:
+        return
+    query = select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id.in_(list(account_ids)))
+    known = set((await connection.execute(query)).scalars())
+    if unknown := [one for one in account_ids if one not in known]:
+        raise UnknownAccounts(unknown)
+
+
+async def _require_room(connection: AsyncConnection, workspace_id: UUID, most: int) -> None:
+    await connection.execute(_LOCK, {"lock": LOCK, "workspace": str(workspace_id)})
+    active = select(func.count()).select_from(api_keys).where(api_keys.c.workspace_id == workspace_id, api_keys.c.revoked_at.is_(None))
+    count = (await connection.execute(active)).scalar_one()
+    if count >= most:
+        raise TooManyKeys(f"{count} of {most}")

@@ -2,9 +2,11 @@
 
 from fastapi import FastAPI
 
+from services.publisher.api_keys import ApiKeys
 from services.publisher.commands import PinCommands
 from services.publisher.config import PublisherSettings
 from services.publisher.consumers import RowsHandler
+from services.publisher.destinations import Destinations
 from services.publisher.endpoints import router
 from services.publisher.endpoints.ports import Ports
 from services.publisher.pins import Pins
@@ -13,8 +15,11 @@ from services.publisher.repository import PinStore
 from services.publisher.scheduler import OutboxSweeper, Scheduler
 from services.publisher.settlement import Settler
 from shared.access.authentication import Authenticator
+from shared.access.destination_repository import DestinationRepository
 from shared.access.directories import BoardDirectory
+from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
+from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
@@ -37,6 +42,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     consumers = [
         BatchConsumer("publisher", settings, [TopicName.ROWS], handler, producer, member=member) for member in range(settings.row_consumers)
     ]
+    http_connections = settings.database_pool_size - settings.background_connections
+    http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
+    http_access, queries = AccessRepository(http_database), PinQueries(http_database)
+    usage = KeyUsage(http_access)
     scheduler = Scheduler(store, access, settings.sweep_limit)
     outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
     machinery = Machinery(
@@ -47,13 +56,13 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         sweepers=[
             Sweeper("scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds),
             Sweeper("outbox", outbox.sweep, interval_seconds=settings.schedule_interval_seconds),
+            usage.sweeper(),
         ],
     )
 
-    http_connections = settings.database_pool_size - settings.background_connections
-    http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
-    http_access, queries = AccessRepository(http_database), PinQueries(http_database)
     pins = Pins(queries, PinCommands(http_database), BoardDirectory(http_access), settings.max_direct_pins)
+    keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
+    destinations = Destinations(DestinationRepository(http_database), settings.max_boards_per_account)
     health = Health()
     machinery.watch_over(health)
     app = create_api(
@@ -64,8 +73,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
-    app.state.authenticator = Authenticator(http_access, settings)
-    app.state.ports = Ports(settings, queries, pins, http_access)
+    app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
+    app.state.ports = Ports(settings, queries, pins, http_access, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)
     return app

@@ -20,6 +20,10 @@ class PublisherSettings(ServiceSettings):
 
     max_direct_pins: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Single pins being published or waiting for a connection. Beyond it, 429 at once."""
+    max_api_keys: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """API keys of one workspace that are not revoked. Keys that an operator makes count, and are not held up."""
+    max_boards_per_account: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """As many as Pinterest lets an account have. They are listed in one answer."""
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
+from services.publisher.destinations import Destinations
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from shared.access.repository import AccessRepository
@@ -20,13 +22,23 @@ BODIES_AT_ONCE = 64 * 1024 * 1024
 class Ports:
     """What the endpoints work with; app.py puts it into app.state."""
 
-    def __init__(self, settings: PublisherSettings, queries: PinQueries, pins: Pins, access: AccessRepository) -> None:
+    def __init__(
+        self,
+        settings: PublisherSettings,
+        queries: PinQueries,
+        pins: Pins,
+        access: AccessRepository,
+        keys: ApiKeys,
+        destinations: Destinations,
+    ) -> None:
         self.base_url = settings.base_url
         at_once = max(BODIES_AT_ONCE, 2 * settings.pin_body_limit)
         self.bodies = Bodies(limit_bytes=settings.pin_body_limit, seconds=settings.body_seconds, at_once_bytes=at_once)
         self.queries = queries
         self.pins = pins
         self.access = access
+        self.keys = keys
+        self.destinations = destinations
 
 
 async def _ports(request: Request) -> Ports:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from services.ingest.config import IngestSettings
@@ -32,6 +33,15 @@ class Place:
     """An import's in the backlog; whoever commits says where it stands."""
 
     position: Position | None = None
+
+
+class Meter(NamedTuple):
+    """How much room there is, in rows, and how quickly more is made."""
+
+    capacity: int
+    available: int
+    rate: float
+    """Rows settled a second as last seen; 0 while it is not known."""
 
 
 class Admission:
@@ -73,6 +83,14 @@ class Admission:
             message = f"Pinflow has {everything} rows that are not settled yet; the limit is {limit}. Nothing was accepted."
             details = {"limit": limit, "current": everything, "reason": "system"}
             raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=self._pause(everything - limit + 1), **details)
+
+    def meters(self, workspace_id: UUID) -> tuple[Meter, Meter]:
+        """The workspace's room, and the system's. Blind, both are empty of rows, as nobody is refused then."""
+        self.asked.set()
+        own, everything = (0, 0) if self._is_blind() else (self._unsettled.of(workspace_id), self._unsettled.total)
+        rate = self._unsettled.rate or 0.0
+        share = own / max(everything, own) if own else 1.0
+        return _meter(self._per_workspace, own, rate * share), _meter(self._of_all, everything, rate)
 
     async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
         """`deadline` is in the event loop's time. Raises Overloaded when there was none until then."""
@@ -120,3 +138,7 @@ class Admission:
         if rate is None:
             return UNKNOWN_PAUSE_SECONDS
         return max(1, min(LONGEST_PAUSE_SECONDS, math.ceil(rows / max(rate, 1e-9))))
+
+
+def _meter(capacity: int, unsettled: int, rate: float) -> Meter:
+    return Meter(capacity, max(0, capacity - unsettled), rate)

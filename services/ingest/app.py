@@ -5,8 +5,9 @@ from fastapi import FastAPI
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
-from services.ingest.endpoints import router
+from services.ingest.endpoints import meter_router, router
 from services.ingest.imports import Imports
+from services.ingest.rates import Rates
 from services.ingest.repository import Ledger
 from services.ingest.transactions import TransactionPool
 from services.ingest.turns import Turns
@@ -14,6 +15,7 @@ from services.ingest.watch import BacklogWatch
 from shared.access.authentication import Authenticator
 from shared.access.directories import WorkspaceDirectory
 from shared.access.repository import AccessRepository
+from shared.access.usage import KeyUsage
 from shared.bodies import Bodies
 from shared.database import Database
 from shared.health import Health
@@ -34,7 +36,10 @@ def create_app(settings: IngestSettings) -> FastAPI:
     producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
     handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, admission, settings)
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
-    machinery = Machinery("ingest", settings, parts=[producer, watch, transactions], consumers=[requests])
+    usage = KeyUsage(access)
+    machinery = Machinery(
+        "ingest", settings, parts=[producer, watch, transactions], consumers=[requests], sweepers=[usage.sweeper()]
+    )
 
     health = Health()
     machinery.watch_over(health)
@@ -46,11 +51,13 @@ def create_app(settings: IngestSettings) -> FastAPI:
         concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
-    app.state.authenticator = Authenticator(access, settings)
+    app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.imports = Imports(transactions, admission, Turns.of(settings))
+    app.state.rates = Rates(admission, access)
     app.state.bodies = Bodies(
         limit_bytes=settings.import_body_limit, seconds=settings.body_seconds, at_once_bytes=settings.import_bodies_at_once
     )
     app.include_router(router)
+    app.include_router(meter_router)
     add_process_endpoints(app)
     return app

@@ -1,4 +1,4 @@
-"""HTTP of ingest: an import as JSON, or as a CSV."""
+"""HTTP of ingest: an import as JSON, or as a CSV; and how much more of them there is room for."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,13 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from services.ingest.imports import Imports, location_of
-from services.ingest.schemas import ImportAcceptedResponse
+from services.ingest.rates import Rates
+from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
 from services.ingest.uploads import reading_upload
-from shared.access.dependencies import WriteAccess
+from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.bodies import Bodies, require_content_type
 from shared.errors import Overloaded
 from shared.events import MAX_ROWS
-from shared.http import NO_ACCESS, OVERLOADED, UNREADABLE
+from shared.http import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
 from shared.pins import PinSubmission
 
 router = APIRouter(
@@ -20,6 +21,7 @@ router = APIRouter(
     tags=["imports"],
     responses=NO_ACCESS | OVERLOADED | UNREADABLE,
 )
+meter_router = APIRouter(tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND))
 
 
 # Dependencies are async: FastAPI hands any other to a thread
@@ -39,6 +41,11 @@ async def _with_room(request: Request, who: WriteAccess, bodies: ImportBodies) -
         await bodies.discard(request)
         raise
     return imports
+
+
+async def _rates(request: Request) -> Rates:
+    rates: Rates = request.app.state.rates
+    return rates
 
 
 Accepting = Annotated[Imports, Depends(_with_room)]
@@ -65,10 +72,13 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 async def import_json(
     request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
 ) -> ImportAcceptedResponse:
-    """Accept a JSON array of rows; durable once this answers. Follow the job at `Location`."""
+    """Accept a JSON array of rows; durable once this answers. Follow the job at `Location`.
+
+    Rows for an account that is not on the key's list of accounts fail, each for itself, with `account_not_permitted`.
+    """
     require_content_type(request, "application/json")
     async with bodies.reading(request) as body:
-        accepted = await imports.accept_json(who.workspace_id, body, strict=strict)
+        accepted = await imports.accept_json(who.workspace_id, body, strict=strict, account_ids=who.account_ids)
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 
@@ -77,8 +87,24 @@ async def import_json(
 async def import_csv(
     request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
 ) -> ImportAcceptedResponse:
-    """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at `Location`."""
+    """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at `Location`.
+
+    Rows for an account that is not on the key's list of accounts fail, each for itself, with `account_not_permitted`.
+    """
     async with reading_upload(request, bodies) as upload:
-        accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict)
+        accepted = await imports.accept_csv(
+            who.workspace_id, upload.data, upload.filename, strict=strict, account_ids=who.account_ids
+        )
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
+
+
+@meter_router.get("/v1/rate-meter")
+async def get_rate_meter(account_id: str, who: ReadAccess, rates: Annotated[Rates, Depends(_rates)]) -> RateMeterResponse:
+    """How many rows may still be accepted before imports are answered 429: `tokens_available`, as the replica that answers has it.
+
+    Pinflow limits workspaces, not accounts: `account` is the same for all of a workspace's accounts. `global` is the whole installation's.
+    A token is a row that may wait to be settled, not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
+    """
+    account = uuid_or_404(account_id, "Account")
+    return RateMeterResponse.of(account, *await rates.of_account(who, account))

@@ -1,10 +1,12 @@
 """HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from services.ingest.admission import Meter
 from services.ingest.service import Import
 from shared.events import JobStatus, Notice, SourceType
 
@@ -42,3 +44,29 @@ class ImportAcceptedResponse(BaseModel):
             updated_at=accepted.accepted_at,
             warnings=list(accepted.warnings),
         )
+
+
+class RateMeterNode(BaseModel):
+    """In rows: `tokens_available` of `capacity` may still be accepted, and `refill_rate` are settled a second, as last seen."""
+
+    tokens_available: float
+    capacity: float
+    refill_rate: float
+
+    @classmethod
+    def of(cls, meter: Meter) -> "RateMeterNode":
+        return cls(tokens_available=meter.available, capacity=meter.capacity, refill_rate=meter.rate)
+
+
+class RateMeterAccount(RateMeterNode):
+    account_id: str
+
+
+class RateMeterResponse(BaseModel):
+    account: RateMeterAccount
+    global_: Annotated[RateMeterNode, Field(serialization_alias="global")]
+
+    @classmethod
+    def of(cls, account_id: UUID, own: Meter, everything: Meter) -> "RateMeterResponse":
+        account = RateMeterAccount(account_id=str(account_id), **RateMeterNode.of(own).model_dump())
+        return cls(account=account, global_=RateMeterNode.of(everything))

@@ -12,6 +12,7 @@ from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, http_pool, watch_everything
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
+from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import create_api
@@ -40,7 +41,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace)
     folds = FoldProgress(store, consumer.progress, names)
     looking = Sweeper("fold progress", folds.sweep, interval_seconds=LOOK_SECONDS)
-    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, looking])
+    access = AccessRepository(http_database)
+    usage = KeyUsage(access)
+    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, looking, usage.sweeper()])
 
     health = Health()
     machinery.watch_over(health)
@@ -56,7 +59,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.settings = settings
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
-    app.state.authenticator = Authenticator(AccessRepository(http_database), settings)
+    app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.store = http_store
     app.state.queries = JobQueries(http_store, folds)
     app.include_router(router)

@@ -1,10 +1,13 @@
 """What an operator does in one go, for the command line and the local stack alike."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
+from shared.database import Database, Row
 
 FIRST_KEY = "first key"
 
@@ -18,6 +21,15 @@ class NewWorkspace(NamedTuple):
     id: UUID
     api_key: str
     accounts: list[NewAccount]
+
+
+async def create_key(
+    database: Database, workspace_id: UUID, *, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID] = ()
+) -> tuple[Row, str]:
+    """The key as it is listed, and the key itself; without `account_ids` for all accounts. Raises NoSuchParent, UnknownAccounts."""
+    key = new_api_key()
+    made = await KeyRepository(database).create(workspace_id, key, name=name, scopes=scopes, account_ids=account_ids or None)
+    return made, key.plain
 
 
 async def create_workspace(access: AccessRepository, name: str, *, accounts: int = 0, boards: int = 0) -> NewWorkspace:

@@ -1,16 +1,20 @@
 """What operators' commands reach: Postgres and Kafka. Imported by the command that needs it, and imports in turn what only one needs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
+from uuid import UUID
 
 import psycopg
 from pydantic import ValidationError
 
 from deploy import administration
 from deploy.cli.exits import Exit, fail
+from shared.access.destination_repository import DestinationRepository
+from shared.access.key_repository import UnknownAccounts
+from shared.access.keys import Scope
 from shared.access.repository import AccessRepository, AlreadyThere, NoSuchParent
-from shared.database import Database, is_passing
+from shared.database import Database, Row, is_passing
 from shared.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.settings import DatabaseSettings, KafkaSettings
 
@@ -38,13 +42,27 @@ def create_workspace(name: str, *, accounts: int, boards: int) -> administration
     return with_access(lambda access: administration.create_workspace(access, name, accounts=accounts, boards=boards))
 
 
+def create_key(workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]) -> tuple[Row, str]:
+    return with_database(
+        lambda database: administration.create_key(database, workspace_id, name=name, scopes=scopes, account_ids=account_ids)
+    )
+
+
+def restore_account(workspace_id: UUID, account_id: UUID) -> bool:
+    return with_database(lambda database: DestinationRepository(database).restore_account(workspace_id, account_id))
+
+
 def with_access(work: Callable[[AccessRepository], Awaitable[T]]) -> T:
+    return with_database(lambda database: work(AccessRepository(database)))
+
+
+def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Do `work` on the database that PINFLOW_DATABASE_URL names, an owner's."""
 
     async def connected() -> T:
         database = Database.of(DatabaseSettings(), application="pinflow-cli")
         try:
-            return await work(AccessRepository(database))
+            return await work(database)
         finally:
             await database.dispose()
 
@@ -55,7 +73,7 @@ def explained(work: Callable[[], T]) -> T:
     """Do `work`; what Pinflow raises becomes a message and an exit code."""
     try:
         return work()
-    except (NoSuchParent, AlreadyThere) as error:
+    except (NoSuchParent, AlreadyThere, UnknownAccounts) as error:
         fail(str(error))
     except DatabaseUnavailable as error:
         fail(f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack is started with: make up", Exit.AWAY)

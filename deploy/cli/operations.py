@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.exits import fail
 from deploy.cli.tables import print_rows
-from shared.access.keys import Scope, new_api_key
+from shared.access.keys import Scope
 
 topics = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
 workspaces = typer.Typer(no_args_is_help=True, help="Workspaces: each sees only its own.")
@@ -72,23 +72,24 @@ def new_key(
     name: str,
     workspace: Workspace,
     scope: Annotated[list[Scope] | None, typer.Option(help="Repeat for several; default: all.")] = None,
+    account: Annotated[list[UUID] | None, typer.Option(help="An account that it may see and publish to; repeat. Default: all.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """A new key, shown this once."""
-    key = new_api_key()
     scopes = scope or list(Scope)
-    key_id = _backend().with_access(lambda access: access.create_key(workspace, key, name=name, scopes=scopes))
+    made, plain = _backend().create_key(workspace, name, scopes, account or ())
     if as_json:
-        typer.echo(json.dumps({"id": str(key_id), "api_key": key.plain, "scopes": scopes}))
+        accounts = None if account is None else [str(one) for one in account]
+        typer.echo(json.dumps({"id": str(made["id"]), "api_key": plain, "scopes": scopes, "account_ids": accounts}))
     else:
-        typer.echo(f"key {key_id} ({', '.join(scopes)})\n{key.plain}   (shown this once)")
+        typer.echo(f"key {made['id']} ({', '.join(scopes)})\n{plain}   (shown this once)")
 
 
 @keys.command("list")
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's keys (the keys themselves are not shown)."""
-    columns = ("id", "name", "prefix", "scopes", "created_at", "revoked_at")
+    columns = ("id", "name", "prefix", "scopes", "account_ids", "last_used_at", "created_at", "revoked_at")
     print_rows(_backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
 
 
@@ -111,6 +112,14 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's accounts."""
     columns = ("id", "display_name", "username", "created_at", "revoked_at")
     print_rows(_backend().with_access(lambda access: access.list_accounts(workspace)), columns, as_json=as_json)
+
+
+@accounts.command("restore")
+def restore_account(account: UUID, workspace: Workspace) -> None:
+    """Let an account that was revoked be published to again."""
+    if not _backend().restore_account(workspace, account):
+        fail(f"The workspace has no account {account}. See: pinflow accounts list")
+    typer.echo(f"Account {account} is published to again.")
 
 
 @boards.command("add")

@@ -1,0 +1,32 @@
+"""Keys, boards and the rate meter as the SDK has them: no field left out, nothing null that it requires."""
+
+import pytest
+from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
+from pinbridge_sdk.models.pinterest import BoardAccessResponse, BoardResponse, PinterestAccountResponse
+from pinbridge_sdk.models.system import RateMeterAccount, RateMeterNode, RateMeterResponse
+from pydantic import BaseModel
+
+from services.ingest import schemas as ingest
+from services.publisher.schemas import api_keys, pinterest
+
+PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
+    (api_keys.ApiKeyResponse, APIKeyResponse),
+    (api_keys.ApiKeyCreateResponse, APIKeyCreateResponse),
+    (pinterest.AccountResponse, PinterestAccountResponse),
+    (pinterest.BoardResponse, BoardResponse),
+    (pinterest.BoardAccessResponse, BoardAccessResponse),
+    (ingest.RateMeterResponse, RateMeterResponse),
+    (ingest.RateMeterAccount, RateMeterAccount),
+    (ingest.RateMeterNode, RateMeterNode),
+]
+
+
+def may_be_null(model: type[BaseModel], name: str) -> bool:
+    annotation = model.model_fields[name].annotation
+    return type(None) in getattr(annotation, "__args__", ())
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
+def test_every_field_of_the_sdk_is_there_and_null_only_where_it_may_be(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    assert set(theirs.model_fields) <= set(ours.model_fields)
+    assert [name for name in theirs.model_fields if may_be_null(ours, name) and not may_be_null(theirs, name)] == []

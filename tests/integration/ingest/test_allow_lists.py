@@ -1,0 +1,163 @@
+"""Imports by a key with a list of accounts, and the rate meter: as ingest's own database role."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from pinbridge_sdk.models.system import RateMeterResponse
+
+from services.ingest.app import create_app
+from services.ingest.config import IngestSettings
+from shared.access.key_repository import KeyRepository
+from shared.access.keys import Scope, new_api_key
+from shared.database import Database
+from shared.events import RowAccepted, RowResult, RowsSettled
+from shared.topics import TopicName
+from tests.factories import submitted
+from tests.infrastructure import with_role
+from tests.integration.conftest import Workspace, make_workspace
+from tests.kafka import records_of
+from tests.services import running
+from tests.waiting import eventually
+
+LIMIT, LIMIT_OF_ALL = 1000, 10_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = IngestSettings(
+        kafka_bootstrap_servers=kafka,
+        topic_prefix=topic_prefix,
+        database_url=with_role(database_url, "pinflow_ingest"),
+        max_unsettled_rows_per_workspace=LIMIT,
+        max_unsettled_rows=LIMIT_OF_ALL,
+    )
+    async with running(create_app(settings)) as client:
+        yield client
+
+
+async def headers_of(database: Database, workspace: Workspace, account_ids: list[UUID] | None, *scopes: Scope) -> dict[str, str]:
+    key = new_api_key()
+    await KeyRepository(database).create(workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids)
+    return {"X-API-Key": key.plain}
+
+
+class Settled(NamedTuple):
+    """What stands in Kafka of one import."""
+
+    accepted: list[RowAccepted]
+    failed: list[RowResult]
+
+
+class Topics(NamedTuple):
+    kafka: str
+    prefix: str
+
+    async def of(self, answer: httpx.Response) -> Settled:
+        assert answer.status_code == 202, answer.text
+        job_id = answer.json()["id"]
+        rows = [RowAccepted.model_validate_json(value) for value in await self._values(TopicName.ROWS, job_id)]
+        outcomes = [RowsSettled.model_validate_json(value) for value in await self._values(TopicName.OUTCOMES, job_id)]
+        return Settled(rows, [result for one in outcomes for result in one.results])
+
+    async def _values(self, name: TopicName, job_id: str) -> list[bytes]:
+        return [one.value or b"" for one in await records_of(self.kafka, self.prefix, name) if one.key == job_id.encode()]
+
+
+@pytest.fixture
+def topics(kafka: str, topic_prefix: str) -> Topics:
+    return Topics(kafka, topic_prefix)
+
+
+async def send_json(http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]) -> httpx.Response:
+    return await http.post("/v1/pins/imports/json", json=rows, headers=headers)
+
+
+async def send_csv(http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]) -> httpx.Response:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return await http.post("/v1/pins/imports/csv", files={"file": ("rows.csv", text.getvalue().encode(), "text/csv")}, headers=headers)
+
+
+@pytest.mark.parametrize("send", [send_json, send_csv], ids=["json", "csv"])
+async def test_rows_for_accounts_that_a_key_does_not_permit_fail_and_the_others_go_on(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics, send: Any
+) -> None:
+    other, absent = await workspace.add_account("board-1"), uuid4()
+    headers = await headers_of(database, workspace, [workspace.account_id])
+    targets = [workspace.account_id, other, workspace.account_id, absent, workspace.account_id]
+    rows = [submitted(account_id=str(target), idempotency_key=f"k-{number}") for number, target in enumerate(targets, 1)]
+    rows[4]["title"] = "x" * 101
+    stands = await topics.of(await send(http, headers, rows))
+    assert [(row.row_number, row.row.account_id) for row in stands.accepted] == [(1, workspace.account_id), (3, workspace.account_id)]
+    assert [(row.row_number, row.error_code, row.idempotency_key) for row in stands.failed] == [
+        (2, "account_not_permitted", "k-2"),
+        (4, "account_not_permitted", "k-4"),
+        (5, "validation_error", "k-5"),
+    ]
+    (unlisted, unknown, _) = stands.failed
+    assert (unlisted.error_message or "").replace(str(other), "…") == (unknown.error_message or "").replace(str(absent), "…")
+
+
+async def test_a_large_import_in_a_thread_is_held_to_the_list_too(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics
+) -> None:
+    headers = await headers_of(database, workspace, [workspace.account_id])
+    rows = [submitted(account_id=str(uuid4()), padding="x" * 1024 * 1024), submitted(account_id=str(workspace.account_id))]
+    stands = await topics.of(await send_json(http, headers, rows))
+    assert [row.row_number for row in stands.accepted] == [2]
+    assert [row.error_code for row in stands.failed] == ["account_not_permitted"]
+
+
+async def test_a_key_without_a_list_sends_rows_to_any_account(http: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
+    rows = [submitted(account_id=str(workspace.account_id)), submitted(account_id=str(uuid4()))]
+    stands = await topics.of(await send_json(http, workspace.headers, rows))
+    assert [row.row_number for row in stands.accepted] == [1, 2]  # the publisher finds out which there are
+    assert stands.failed == []
+
+
+async def meter(http: httpx.AsyncClient, headers: dict[str, str], account_id: object) -> RateMeterResponse:
+    answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return RateMeterResponse.model_validate(answer.json())
+
+
+async def test_the_rate_meter_tells_the_room_for_rows(http: httpx.AsyncClient, workspace: Workspace) -> None:
+    before = await meter(http, workspace.headers, workspace.account_id)
+    assert (before.account.account_id, before.account.capacity, before.account.tokens_available) == (str(workspace.account_id), LIMIT, LIMIT)
+    assert before.global_.capacity == LIMIT_OF_ALL
+    await send_json(http, workspace.headers, [submitted() for _ in range(30)])
+    after = await meter(http, workspace.headers, workspace.account_id)
+    assert after.account.tokens_available == LIMIT - 30  # nothing settles rows here
+
+    async def is_seen() -> bool:
+        return (await meter(http, workspace.headers, workspace.account_id)).global_.tokens_available <= LIMIT_OF_ALL - 30
+
+    await eventually(is_seen)
+    assert after.account.refill_rate == after.global_.refill_rate == 0  # not known
+
+
+async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
+) -> None:
+    foreign, unlisted = (await make_workspace(database)).account_id, await workspace.add_account()
+    narrow = await headers_of(database, workspace, [workspace.account_id], Scope.READ)
+    assert (await meter(http, narrow, workspace.account_id)).account.capacity == LIMIT
+    for account_id in (foreign, unlisted, uuid4(), "nothing"):
+        answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=narrow)
+        assert (answer.status_code, answer.json()["detail"]) == (404, {"code": "not_found", "message": "Account not found"})
+    answer = await http.get("/v1/rate-meter", headers=narrow)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
+
+
+async def test_the_rate_meter_wants_the_read_scope(http: httpx.AsyncClient, workspace: Workspace, database: Database) -> None:
+    headers = await headers_of(database, workspace, None, Scope.WRITE)
+    answer = await http.get(f"/v1/rate-meter?account_id={workspace.account_id}", headers=headers)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "insufficient_scope")

@@ -7,6 +7,7 @@ from services.publisher.config import PublisherSettings
 from services.publisher.consumers import RowsHandler
 from services.publisher.endpoints import router
 from services.publisher.endpoints.ports import Ports
+from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
@@ -18,6 +19,7 @@ from shared.access.repository import AccessRepository
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
+from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
@@ -65,7 +67,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings)
-    app.state.ports = Ports(settings, queries, pins, http_access)
+    lists = PinLists(Lists(http_database, settings))
+    app.state.ports = Ports(settings, queries, lists, pins, http_access)
     app.include_router(router)
     add_process_endpoints(app)
     return app

@@ -3,9 +3,10 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Request
 
 from services.publisher.config import PublisherSettings
+from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from shared.access.repository import AccessRepository
@@ -20,11 +21,14 @@ BODIES_AT_ONCE = 64 * 1024 * 1024
 class Ports:
     """What the endpoints work with; app.py puts it into app.state."""
 
-    def __init__(self, settings: PublisherSettings, queries: PinQueries, pins: Pins, access: AccessRepository) -> None:
+    def __init__(
+        self, settings: PublisherSettings, queries: PinQueries, lists: PinLists, pins: Pins, access: AccessRepository
+    ) -> None:
         self.base_url = settings.base_url
         at_once = max(BODIES_AT_ONCE, 2 * settings.pin_body_limit)
         self.bodies = Bodies(limit_bytes=settings.pin_body_limit, seconds=settings.body_seconds, at_once_bytes=at_once)
         self.queries = queries
+        self.lists = lists
         self.pins = pins
         self.access = access
 
@@ -35,5 +39,3 @@ async def _ports(request: Request) -> Ports:
 
 
 Publisher = Annotated[Ports, Depends(_ports)]
-Limit = Annotated[int, Query(ge=1, le=200)]
-Offset = Annotated[int, Query(ge=0, le=1_000_000)]

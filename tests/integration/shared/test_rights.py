@@ -166,7 +166,7 @@ def test_what_is_not_granted_is_refused(url: str, catalog: Catalog, role: str) -
 def test_migrating_again_changes_nothing(url: str) -> None:
     migrate(url)
     with psycopg.connect(url) as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [("0006",)]
+        assert connection.execute("select version_num from alembic_version").fetchall() == [("0007",)]
 
 
 def _first_column(catalog: Catalog, table: str) -> str:

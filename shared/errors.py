@@ -28,6 +28,8 @@ class ErrorCode(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_PAYLOAD = "invalid_payload"
     INVALID_PARAMETER = "invalid_parameter"
+    SEARCH_TOO_WIDE = "search_too_wide"
+    """Of a list: more rows would have to be looked at than may be."""
     EMPTY_IMPORT = "empty_import"
     TOO_MANY_ROWS = "too_many_rows"
     PAYLOAD_TOO_LARGE = "payload_too_large"

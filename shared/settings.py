@@ -91,6 +91,18 @@ def _is_database_url(url: str) -> bool:
     return bool(separator) and scheme in DATABASE_SCHEMES and not unquoted and is_place and is_quoted
 
 
+class ListSettings(BaseSettings):
+    """Bounds of what one page of a list may cost (docs/decisions/0021)."""
+
+    model_config = _CONFIG
+
+    list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
+    """Rows of a workspace that one page may look at. Questions that need more are refused (422 `search_too_wide`), with a narrower one that
+    does not."""
+    list_count_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Up to so many rows a list says how many there are in all (`X-Total-Count`)."""
+
+
 class ServiceSettings(KafkaSettings, DatabaseSettings):
     """What all three services share."""
 

@@ -9,6 +9,7 @@ from services.publisher.consumers import RowsHandler
 from services.publisher.destinations import Destinations
 from services.publisher.endpoints import router
 from services.publisher.endpoints.ports import Ports
+from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
@@ -23,6 +24,7 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
+from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
@@ -74,7 +76,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
-    app.state.ports = Ports(settings, queries, pins, http_access, keys, destinations)
+    lists = PinLists(Lists(http_database, settings))
+    app.state.ports = Ports(settings, queries, lists, pins, http_access, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)
     return app

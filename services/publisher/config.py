@@ -4,10 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import ListSettings, ServiceSettings
 
 
-class PublisherSettings(ServiceSettings):
+class PublisherSettings(ServiceSettings, ListSettings):
     pin_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Bytes of one pin sent to POST /v1/pins."""
     row_consumers: Annotated[int, Field(ge=1, le=32)] = 2

@@ -2,23 +2,20 @@
 
 from http import HTTPStatus
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.publisher.endpoints.ports import NOT_FOUND, Limit, Offset, Publisher
-from services.publisher.models import pins as table
+from services.publisher.endpoints.ports import NOT_FOUND, Publisher
+from services.publisher.filters import PinFilters
 from services.publisher.schemas.pins import PinResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.bodies import parse_json, require_content_type
-from shared.errors import ErrorCode, RequestRefused, not_found
+from shared.errors import not_found
 from shared.http import OVERLOADED, UNREADABLE, refusals, uuid_or_404
+from shared.lists.paging import PAGED, describe_page
 from shared.pins import PinSubmission
 
 router = APIRouter(tags=["pins"])
-
-FILTERS_TO_COME = {"status", "error_code", "since", "until", "q", "sort", "removed"}
-"""What PinBridge's clients may ask for, and Pinflow can't answer yet."""
 
 _PIN = PinSubmission.model_json_schema()
 del _PIN["properties"]["run_at"]  # not looked at: a pin for a later time is a schedule
@@ -45,33 +42,18 @@ async def create_pin(request: Request, response: Response, who: WriteAccess, pub
     return PinResponse.of(row, publisher.base_url)
 
 
-@router.get("/v1/pins")
+@router.get("/v1/pins", responses=PAGED)
 async def list_pins(
-    request: Request,
-    response: Response,
-    who: ReadAccess,
-    publisher: Publisher,
-    limit: Limit = 50,
-    offset: Offset = 0,
-    account_id: UUID | None = None,
-    board_id: Annotated[str | None, Query(max_length=255, pattern=r"^[^\x00]*$")] = None,
+    request: Request, response: Response, who: ReadAccess, publisher: Publisher, asked: Annotated[PinFilters, Query()]
 ) -> list[PinResponse]:
-    """What is published or due, newest first; `X-Total-Count` has the number of all."""
-    _refuse_filters_to_come(request)
-    conditions = []
-    if account_id is not None:
-        conditions.append(table.c.account_id == account_id)
-    if board_id is not None:
-        conditions.append(table.c.board_id == board_id)
-    rows, total = await publisher.queries.list_pins(who.workspace_id, limit=limit, offset=offset, conditions=conditions)
-    response.headers["X-Total-Count"] = str(total)
-    return [PinResponse.of(row, publisher.base_url) for row in rows]
+    """What is published, failed or due, newest first unless asked otherwise; nothing that was deleted.
 
-
-def _refuse_filters_to_come(request: Request) -> None:
-    # Ignored, they would answer with the wrong pins
-    for name in FILTERS_TO_COME & request.query_params.keys():
-        raise RequestRefused(ErrorCode.INVALID_PARAMETER, f"{name}: this filter is not supported yet.", parameter=name)
+    A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is refused (422 `search_too_wide`),
+    with a `since` or `until` in `reached` by which it is answered.
+    """
+    page = await publisher.lists.pins(who, asked)
+    describe_page(request, response, asked, page)
+    return [PinResponse.of(row, publisher.base_url) for row in page.rows]
 
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)

@@ -3,11 +3,12 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Request
 
 from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
 from services.publisher.destinations import Destinations
+from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from shared.access.repository import AccessRepository
@@ -26,6 +27,7 @@ class Ports:
         self,
         settings: PublisherSettings,
         queries: PinQueries,
+        lists: PinLists,
         pins: Pins,
         access: AccessRepository,
         keys: ApiKeys,
@@ -35,6 +37,7 @@ class Ports:
         at_once = max(BODIES_AT_ONCE, 2 * settings.pin_body_limit)
         self.bodies = Bodies(limit_bytes=settings.pin_body_limit, seconds=settings.body_seconds, at_once_bytes=at_once)
         self.queries = queries
+        self.lists = lists
         self.pins = pins
         self.access = access
         self.keys = keys
@@ -47,5 +50,3 @@ async def _ports(request: Request) -> Ports:
 
 
 Publisher = Annotated[Ports, Depends(_ports)]
-Limit = Annotated[int, Query(ge=1, le=200)]
-Offset = Annotated[int, Query(ge=0, le=1_000_000)]

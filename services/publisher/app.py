@@ -2,16 +2,20 @@
 
 from fastapi import FastAPI
 
+from services.publisher.batches import Batches
+from services.publisher.changes import Changes
 from services.publisher.commands import PinCommands
 from services.publisher.config import PublisherSettings
 from services.publisher.consumers import RowsHandler
 from services.publisher.endpoints import router
-from services.publisher.endpoints.ports import Ports
+from services.publisher.endpoints.ports import Commands, Ports
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.schedules import Schedules
 from services.publisher.settlement import Settler
+from services.publisher.validation import Validation
 from shared.access.authentication import Authenticator
 from shared.access.directories import BoardDirectory
 from shared.access.repository import AccessRepository
@@ -53,7 +57,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     http_connections = settings.database_pool_size - settings.background_connections
     http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
     http_access, queries = AccessRepository(http_database), PinQueries(http_database)
-    pins = Pins(queries, PinCommands(http_database), BoardDirectory(http_access), settings.max_direct_pins)
+    commands = _commands(http_database, http_access, queries, settings)
     health = Health()
     machinery.watch_over(health)
     app = create_api(
@@ -65,7 +69,18 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings)
-    app.state.ports = Ports(settings, queries, pins, http_access)
+    app.state.ports = Ports(settings, queries, http_access, commands)
     app.include_router(router)
     add_process_endpoints(app)
     return app
+
+
+def _commands(database: Database, access: AccessRepository, queries: PinQueries, settings: PublisherSettings) -> Commands:
+    store, boards = PinCommands(database), BoardDirectory(access)
+    changes = Changes(store, access)
+    return Commands(
+        Pins(queries, store, boards, changes),
+        Batches(store, boards, settings.max_batch_pins),
+        Schedules(queries, store, boards, changes),
+        Validation(queries, access),
+    )

@@ -11,6 +11,7 @@ from shared.database import Database, Row
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
 IS_PIN = and_(pins.c.deleted_at.is_(None), or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE))
+IS_SCHEDULE = and_(pins.c.deleted_at.is_(None), pins.c.run_at.is_not(None))
 
 
 class PinQueries:
@@ -28,7 +29,7 @@ class PinQueries:
         return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
 
     async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, pins.c.run_at.is_not(None)))
+        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_SCHEDULE))
 
     async def list_pins(
         self, workspace_id: UUID, *, limit: int, offset: int, conditions: Sequence[ColumnElement[bool]]

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from services.publisher.endpoints import pins, pinterest, schedules
+from services.publisher.endpoints import jobs, pins, pinterest, schedules
 from shared.http import NO_ACCESS
 
 router = APIRouter(responses=NO_ACCESS)
-for part in (pins, schedules, pinterest):
+for part in (pins, schedules, jobs, pinterest):
     router.include_router(part.router)

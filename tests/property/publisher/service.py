@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from sqlalchemy import text
 
+from services.publisher.changes import Changes
 from services.publisher.commands import PinCommands
 from services.publisher.consumers import RowsHandler
 from services.publisher.pins import Pins
@@ -15,7 +16,7 @@ from services.publisher.repository import PinStore
 from services.publisher.scheduler import Scheduler
 from services.publisher.settlement import Settler
 from shared.access.directories import BoardDirectory
-from shared.access.repository import AccessRepository
+from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from shared.events import RowsSettled
@@ -61,13 +62,14 @@ class Publisher:
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
         try:
-            _, made = await self._pins().publish(workspace_id, document)
+            _, made = await self._pins().publish(Principal(workspace_id, uuid4(), frozenset()), document)
         except RequestRefused as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"
 
     def _pins(self) -> Pins:
-        return Pins(PinQueries(self._pool), PinCommands(self._pool), BoardDirectory(self.access), most_at_once=1)
+        commands = PinCommands(self._pool)
+        return Pins(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     async def run_due(self) -> None:
         scheduler = Scheduler(self._store, self.access, 100)

@@ -92,7 +92,7 @@ class PinCommands:
         return await self._enter(schedule, {"state": PinState.SCHEDULED})
 
     async def publish_all(self, made: Sequence[Direct], pin_ids: Collection[UUID]) -> tuple[dict[UUID, Row], set[UUID]]:
-        """Publish those of `made` whose keys are free, no two of one key. Returns what stands under `pin_ids` then, and which ids are new."""
+        """Publish those of `made` whose keys are free, no two of one key. Returns what stands under `pin_ids` then, and the new ids."""
         async with self._database.pipeline() as driver:
             inserted = await driver.execute(_INSERT, columns(COLUMNS, _values_of(made)), binary=True)
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(_SELECT, (Column("uuid", list(pin_ids)),))

@@ -51,7 +51,7 @@ class Kept(NamedTuple):
 Verdict = Changed | Kept | RequestRefused
 
 _VALUES = {"created_at": "now() + r.created_at * interval '1 microsecond'", "related_terms": "r.related_terms::json"}
-"""A microsecond a pin gives each its place in lists, as an imported row's does."""
+"""A microsecond a pin gives each its place in lists, as an imported row's does; here just before now, when they are published."""
 
 # Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys deadlock
 _INSERT = f"""
@@ -179,8 +179,8 @@ async def _announce(driver: DriverConnection, events: Sequence[OutboxEvent]) -> 
 
 
 def _values_of(made: Sequence[Direct]) -> Iterator[tuple[Any, ...]]:
-    """Each pin's values, in the order of COLUMNS; `created_at` is its place."""
-    for place, pin in enumerate(made):
+    """Each pin's values, in the order of COLUMNS; `created_at` is its place, counted to 0."""
+    for place, pin in enumerate(made, -len(made)):
         terms = pin.content.related_terms
         about = {
             "pin_id": pin.pin_id,

@@ -32,7 +32,7 @@ class Knowing:
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
 
-    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
+    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:  # noqa: ARG002 - whoever it is
         return self._principal
 
 

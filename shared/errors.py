@@ -63,6 +63,18 @@ class ErrorCode(StrEnum):
     ALREADY_SCHEDULED = "already_scheduled"
     PIN_DELETED = "pin_deleted"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    """With another content."""
+    PIN_ALREADY_PUBLISHED = "pin_already_published"
+    PIN_NOT_FAILED = "pin_not_failed"
+    SCHEDULE_ALREADY_PUBLISHED = "schedule_already_published"
+    SCHEDULE_NOT_PENDING = "schedule_not_pending"
+    RUN_AT_IN_PAST = "run_at_in_past"
+    EMPTY_BATCH = "empty_batch"
+    TOO_MANY_PINS = "too_many_pins"
+    TOO_MANY_IDS = "too_many_ids"
+    DUPLICATE_ID = "duplicate_id"
+    """Of an id that stands in the same list before."""
     BROKER_UNAVAILABLE = "broker_unavailable"
     ACCEPTANCE_UNKNOWN = "acceptance_unknown"
     TOO_MANY_UNSETTLED_ROWS = "too_many_unsettled_rows"
@@ -79,6 +91,11 @@ class ErrorCode(StrEnum):
     VALIDATION_ERROR = "validation_error"
     ACCOUNT_NOT_FOUND = "account_not_found"
     BOARD_NOT_FOUND = "board_not_found"
+
+    # A dry run
+    UNKNOWN_FIELDS = "unknown_fields"
+    IDEMPOTENCY_KEY_TAKEN = "idempotency_key_taken"
+    ASSET_NOT_CHECKED = "asset_not_checked"
 
     # A dead letter
     INVALID_RECORD = "invalid_record"

@@ -10,6 +10,7 @@ from shared.database import Database, Row
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
 IS_PIN = and_(pins.c.deleted_at.is_(None), or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE))
+IS_SCHEDULE = and_(pins.c.deleted_at.is_(None), pins.c.run_at.is_not(None))
 
 
 class PinQueries:
@@ -27,9 +28,7 @@ class PinQueries:
         return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
 
     async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """Whatever has a time to be published at, or had one; deleted ones are none any more."""
-        is_schedule = and_(pins.c.run_at.is_not(None), pins.c.deleted_at.is_(None))
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, is_schedule))
+        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_SCHEDULE))
 
     async def _first(self, where: ColumnElement[bool]) -> Row | None:
         return await self._database.first(select(pins, IS_DUE.label("is_due")).where(where))

@@ -55,6 +55,8 @@ class ErrorCode(StrEnum):
     """The key's allow-list does not have the account."""
     ALREADY_SCHEDULED = "already_scheduled"
     PIN_DELETED = "pin_deleted"
+    TOO_MANY_WEBHOOKS = "too_many_webhooks"
+    WEBHOOK_DISABLED = "webhook_disabled"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     BROKER_UNAVAILABLE = "broker_unavailable"
     ACCEPTANCE_UNKNOWN = "acceptance_unknown"

@@ -92,7 +92,7 @@ def _is_database_url(url: str) -> bool:
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):
-    """What all three services share."""
+    """What all services share."""
 
     environment: str = "local"
     replica: ReplicaName = "0"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
@@ -67,7 +67,7 @@ class Sender:
             body=body,
         )
         headers = {"Host": url.netloc, "Content-Type": "application/json", "User-Agent": USER_AGENT, **about}
-        async with self._pool.stream("POST", _target(due.url), headers=headers, content=body) as response:
+        async with self._pool.stream("POST", _target(url), headers=headers, content=body) as response:
             await _read_a_little(response)
         return answer_of(response.status)
 
@@ -75,10 +75,9 @@ class Sender:
         await self._pool.aclose()
 
 
-def _target(url: str) -> httpcore.URL:
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return httpcore.URL(scheme=parts.scheme.encode(), host=(parts.hostname or "").encode(), port=parts.port, target=target.encode())
+def _target(url: SplitResult) -> httpcore.URL:
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return httpcore.URL(scheme=url.scheme.encode(), host=(url.hostname or "").encode(), port=url.port, target=target.encode())
 
 
 async def _read_a_little(response: httpcore.Response) -> None:

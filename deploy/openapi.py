@@ -11,6 +11,8 @@ from services.publisher.app import create_app as create_publisher
 from services.publisher.config import PublisherSettings
 from services.status.app import create_app as create_status
 from services.status.config import StatusSettings
+from services.webhooks.app import create_app as create_webhooks
+from services.webhooks.config import WebhooksSettings
 from shared.http import VERSION
 
 DESCRIPTION = """\
@@ -22,8 +24,13 @@ Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an 
 
 
 def applications() -> tuple[FastAPI, ...]:
-    """The three services', not started."""
-    return create_ingest(IngestSettings()), create_publisher(PublisherSettings()), create_status(StatusSettings())
+    """The services', not started."""
+    return (
+        create_ingest(IngestSettings()),
+        create_publisher(PublisherSettings()),
+        create_status(StatusSettings()),
+        create_webhooks(WebhooksSettings()),
+    )
 
 
 def document() -> dict[str, Any]:

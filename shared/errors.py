@@ -62,6 +62,8 @@ class ErrorCode(StrEnum):
     """PinBridge's word for an account that nothing can be published to any more."""
     ALREADY_SCHEDULED = "already_scheduled"
     PIN_DELETED = "pin_deleted"
+    TOO_MANY_WEBHOOKS = "too_many_webhooks"
+    WEBHOOK_DISABLED = "webhook_disabled"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     """With another content."""

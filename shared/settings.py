@@ -104,7 +104,7 @@ class ListSettings(BaseSettings):
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):
-    """What all three services share."""
+    """What all services share."""
 
     environment: str = "local"
     replica: ReplicaName = "0"

@@ -28,6 +28,7 @@ class StatusSettings(ServiceSettings, ListSettings):
     after a rest (FOLDS_AT_ONCE) come at once."""
     ingest_url: Urls = "http://127.0.0.1:8001"
     publisher_url: Urls = "http://127.0.0.1:8002"
+    webhooks_url: Urls = "http://127.0.0.1:8004"
     """Where the other services answer /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that
     does its work is enough."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

@@ -22,7 +22,7 @@ from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
 from shared.messaging.admin import admin_client
 from shared.settings import KafkaSettings
-from tests.deployment import SERVICES
+from deploy.services import SERVICES
 from tests.factories import submitted
 from tests.kafka import all_in_sync
 from tests.waiting import until

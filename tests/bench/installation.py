@@ -15,7 +15,8 @@ from tests.bench.figures import Figures
 from tests.bench.machine import server_settings, service_settings
 from tests.bench.measure import Usage, usage
 from tests.bench.space import Space, space
-from tests.deployment import SERVICES, Deployment, deployed, is_ready
+from deploy.services import SERVICES
+from tests.deployment import Deployment, deployed, is_ready
 from tests.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
 from tests.waiting import until
 

@@ -16,6 +16,7 @@ from services.webhooks.sending import Sender
 from services.webhooks.slots import Slots
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
+from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
@@ -36,6 +37,8 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     database = Database.of(settings, application="pinflow-webhooks", connections=BACKGROUND_CONNECTIONS)
     http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
     http_database = Database.of(settings, application="pinflow-webhooks-http", connections=http_connections)
+    access = AccessRepository(http_database)
+    usage = KeyUsage(access)
     store = DeliveryStore(database)
     resolver = Resolver(2 * settings.webhook_deliveries_at_once)  # an attempt that is over may leave a look-up behind
     courier = _courier(settings, store, resolver)
@@ -59,6 +62,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
             Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
             Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
             Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
+            usage.sweeper(),
         ],
     )
 
@@ -76,7 +80,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
-    app.state.authenticator = Authenticator(AccessRepository(http_database), settings)
+    app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.ports = Ports(settings, WebhookRegistry(http_database, settings.webhooks_per_workspace), courier)
     app.include_router(router)
     add_process_endpoints(app)

@@ -54,6 +54,6 @@ def upgrade() -> None:
     op.execute("create index deliveries_due on webhooks.deliveries (webhook_id, next_attempt_at) where status = 'pending'")
     op.execute("create index deliveries_failed on webhooks.deliveries (webhook_id, delivery_id) where status = 'failed'")
     op.execute(f"grant usage on schema webhooks, access to {ROLE}")
-    grant_on("access.api_keys", ROLE, "select")
+    grant_on("access.api_keys", ROLE, "select, update (last_used_at)")
     grant_on("webhooks.endpoints", ROLE, "select, insert, update, delete")
     grant_on("webhooks.deliveries", ROLE, "select, insert, update, delete")

@@ -198,7 +198,7 @@ _BOARD_ACCESS = {
     "checked_at": NOW,
     "source": "store",
     "board": _BOARD,
-    "account_health": None,
+    "account_health": {"health_status": "healthy", "health_message": None, "reconnect_required": False, "missing_scopes": []},
     "retry_after_seconds": None,
 }
 _METER = {
@@ -218,15 +218,17 @@ _KEY = {
     "last_used_at": None,
     "created_at": NOW,
     "revoked_at": None,
+    "prefix": "pf_4Xq9TzL",
 }
 _KEY_MADE = {
     "id": KEY,
     "workspace_id": WORKSPACE,
     "name": "campaign tool",
-    "api_key": "pf_…",
+    "api_key": "pf_4Xq9TzL…",
     "scopes": ["read", "write"],
     "pinterest_account_ids": [ACCOUNT],
     "created_at": NOW,
+    "prefix": "pf_4Xq9TzL",
 }
 
 _WEBHOOK = {
@@ -237,6 +239,7 @@ _WEBHOOK = {
     "is_enabled": True,
     "created_at": NOW,
     "updated_at": NOW,
+    "disabled_reason": None,
 }
 _DELIVERY = {
     "id": DELIVERY,
@@ -250,6 +253,7 @@ _DELIVERY = {
     "created_at": NOW,
     "updated_at": NOW,
     "status": "pending",
+    "event_id": EVENT,
 }
 
 
@@ -272,7 +276,7 @@ EXAMPLES: dict[str, Example] = {
             "version": "0.1.0",
             "environment": "local",
             "database": "ok",
-            "checks": {"status": "ok", "database": "ok", "ingest": "ok", "publisher": "ok"},
+            "checks": {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"},
         }
     ),
     "POST /v1/pins/imports/json": Example(_IMPORT, [_PIN_ASKED, _SECOND_ROW]),
@@ -286,7 +290,7 @@ EXAMPLES: dict[str, Example] = {
             "created_count": 1,
             "existing_count": 0,
             "failed_count": 0,
-            "results": [{"index": 0, "idempotency_key": _PIN_ASKED["idempotency_key"], "status": "created", "pin": _PIN, "error": None}],
+            "results": [{"index": 0, "idempotency_key": _PIN_ASKED["idempotency_key"], "status": "created", "pin": _PIN, "error": None, "payload_matches": None}],
             "headroom": None,
         },
         {"pins": [_PIN_ASKED]},
@@ -300,7 +304,7 @@ EXAMPLES: dict[str, Example] = {
             "deleted": True,
             "removed_from_pinterest": False,
             "pinterest_pin_id": None,
-            "reason": "Pinflow has not put this pin on Pinterest: there was nothing to remove.",
+            "reason": "Pinflow has not put this pin on Pinterest: there was nothing to remove there.",
         }
     ),
     "POST /v1/pins/{pin_id}/retry": Example(_PIN, {"board_id": BOARD}),

@@ -12,14 +12,17 @@ from uuid import uuid4
 import httpx
 
 from tests.acceptance.rows import rows_for
-from tests.acceptance.tenancy.checks import Check
-from tests.acceptance.tenancy.tenants import Tenants
+from tests.acceptance.tenancy.checks import Check, a_change
+from tests.acceptance.tenancy.tenants import NOWHERE, SECRET, Tenants
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.deployment import job_of
 
 OF_THE_WORKSPACE: dict[Operation, str] = {
     ("GET", "/v1/pins/imports"): "an import belongs to the workspace: its results hold ids and faults, no content",
     ("GET", "/v1/pins/imports/{job_id}"): "the same",
+    ("GET", "/v1/webhooks"): "what webhooks there are is the workspace's; what they are told is not shown",
+    ("GET", "/v1/webhooks/{webhook_id}"): "the same",
+    ("DELETE", "/v1/webhooks/{webhook_id}"): "the same: who may destroy may end it",
 }
 """What a list of accounts has no say in, and why."""
 
@@ -74,6 +77,18 @@ def a_batch_fails(tenants: Tenants) -> None:
     assert (result["status"], result["error"]["code"]) == ("failed", "account_not_permitted")
 
 
+def out_of_reach(method: str, path: str, body: object = None) -> Check:
+    """Webhooks are told of every account: of what they were told nothing is shown, and none is made or changed."""
+
+    def check(tenants: Tenants) -> None:
+        before = tenants.state()
+        answer = tenants.limited.request(method, path.format(tenants.webhook, tenants.delivery), json=body)
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (HTTPStatus.FORBIDDEN, "account_not_permitted")
+        assert tenants.state() == before
+
+    return check
+
+
 def only_the_listed_account_is_seen(tenants: Tenants) -> None:
     assert [one["id"] for one in tenants.limited.get("/v1/pinterest/accounts").json()] == [tenants.empty_account]
 
@@ -99,5 +114,11 @@ PERMITTED: dict[Operation, Check] = {
     ("GET", "/v1/pinterest/accounts"): only_the_listed_account_is_seen,
     ("GET", "/v1/api-keys"): only_keys_within_its_own_are_seen,
     ("POST", "/v1/api-keys"): refused("/v1/api-keys", a_key),
+    ("POST", "/v1/pins/{pin_id}/retry"): a_change("POST", "/v1/pins/{}/retry", lambda tenants: tenants.pin),
+    ("POST", "/v1/webhooks"): out_of_reach("POST", "/v1/webhooks", {"url": NOWHERE, "secret": SECRET}),
+    ("PATCH", "/v1/webhooks/{webhook_id}"): out_of_reach("PATCH", "/v1/webhooks/{}", {"url": NOWHERE}),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): out_of_reach("GET", "/v1/webhooks/{}/deliveries"),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"): out_of_reach("GET", "/v1/webhooks/{}/deliveries/{}"),
+    ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend"): out_of_reach("POST", "/v1/webhooks/{}/deliveries/{}/resend"),
 }
 """Where nothing else is said, the key fares as another workspace does."""

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from deploy.examples import add_examples
 from services.ingest.app import create_app as create_ingest
 from services.ingest.config import IngestSettings
 from services.publisher.app import create_app as create_publisher
@@ -20,7 +21,21 @@ Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what be
 and why. A key is published once, for ever, however often it is submitted. Wire-compatible with PinBridge.
 
 Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it when you ask for help.
+What PinBridge has beyond this answers 501 `not_supported`, and what to do instead.
 """
+
+TAGS = {
+    "imports": "Up to 500 pins at once, as JSON or CSV, and what became of each row.",
+    "pins": "What is published, or failed: one by one, in batches, as a list.",
+    "jobs": "The publishing of one pin, as PinBridge calls it.",
+    "schedules": "Pins that are to be published later.",
+    "pinterest": "The accounts and boards that a workspace publishes to.",
+    "api-keys": "Who may do what: keys with scopes, and with the accounts they are for.",
+    "webhooks": "Being told of what happens, by signed requests to an address of yours.",
+    "rate-meter": "How much more a workspace may send right now.",
+    "system": "Whether it runs. No key is needed.",
+}
+"""In the order in which they are read."""
 
 
 def applications() -> tuple[FastAPI, ...]:
@@ -39,11 +54,13 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Pinflow", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": {},
         "components": {},
     }
     for app in applications():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
+    add_examples(merged)
     return merged
 
 

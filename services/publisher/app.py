@@ -34,6 +34,7 @@ from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
+from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
@@ -84,6 +85,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)
+    add_unsupported_endpoints(app, Answering.PUBLISHER)
     return app
 
 

@@ -24,6 +24,7 @@ from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
+from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -66,4 +67,5 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.queries = JobQueries(http_store, folds)
     app.include_router(router)
     add_system_endpoints(app)
+    add_unsupported_endpoints(app, Answering.STATUS)
     return app

@@ -27,13 +27,16 @@ class StatusSettings(ServiceSettings, ListSettings):
     """Batches a second in the long run, but for those that are full: fewer and larger ones cost less, and let results wait. The first few
     after a rest (FOLDS_AT_ONCE) come at once."""
     ingest_url: Urls = "http://127.0.0.1:8001"
+    """Where ingest answers /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that does its
+    work is enough."""
     publisher_url: Urls = "http://127.0.0.1:8002"
+    """The same of the publisher."""
     webhooks_url: Urls = "http://127.0.0.1:8004"
-    """Where the other services answer /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that
-    does its work is enough."""
+    """The same of webhooks."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Jobs announced in one transaction."""
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:

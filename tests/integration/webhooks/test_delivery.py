@@ -320,4 +320,3 @@ async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_res
 
     await eventually(given_up, every=0.1)
     assert len(receiver.requests) == 1
-

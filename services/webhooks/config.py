@@ -37,12 +37,12 @@ class WebhooksSettings(ServiceSettings):
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """The longest a retry is put off: the first one, times the factor for each further attempt, at most this, times a random part of 1."""
+    """How long a retry is put off: the first one, times the factor for each further attempt, at most the longest; a random part of that."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
     """How long a receiver has for its answer, with looking its name up and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Requests under way in this process: to all receivers, and to one webhook. After a failure it gets one at a time, until one succeeds."""
+    """Requests under way in this process: to all receivers, and to one webhook; after a failure it gets one at a time, until one succeeds."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Deliveries in a row that were given up; then the webhook is disabled."""
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

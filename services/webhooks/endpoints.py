@@ -172,8 +172,8 @@ async def get_delivery(webhook_id: str, delivery_id: str, who: ReadAccess, webho
 async def resend_delivery(webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks) -> WebhookDeliveryResponse:
     """Send it again, now, whatever became of it; it keeps its ids, its body and its count of attempts, and may fail as often as a new one.
 
-    Repeated while it is pending: one more request at most. Repeated later it is sent once more, which is what it is for. The webhook must be
-    enabled (409 `webhook_disabled`). Not for a key that is limited to some accounts.
+    Repeated while it is pending: one more request at most. Repeated later it is sent once more, which is what it is for. The webhook
+    must be enabled (409 `webhook_disabled`). Not for a key that is limited to some accounts.
     """
     _require_whole_workspace(who)
     row = await webhooks.registry.resend(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id))

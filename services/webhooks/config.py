@@ -42,7 +42,7 @@ class WebhooksSettings(ServiceSettings):
     """How long a receiver has for its answer, with looking its name up and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Requests under way in this process: to all receivers, and to one webhook; after a failure it gets one at a time, until one succeeds."""
+    """Requests under way in this process: to all receivers, and to one webhook; after a failure one at a time, until one succeeds."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Deliveries in a row that were given up; then the webhook is disabled."""
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

@@ -9,7 +9,6 @@ from itertools import cycle
 from typing import NamedTuple
 
 import httpx
-import uvloop
 
 from deploy.administration import NewWorkspace
 from tests.bench.figures import Figures

@@ -110,7 +110,7 @@ def _name(value: object) -> str:
     return "&".join(f"{name}={one}" for name, one in value.items()) or "all" if isinstance(value, dict) else str(value)
 
 
-@pytest.mark.parametrize(("asked", "sort"), product(PIN_FILTERS, PinSort), ids=_name)
+@pytest.mark.parametrize(("asked", "sort"), list(product(PIN_FILTERS, PinSort)), ids=_name)
 async def test_pins_are_found_and_sorted_as_asked(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: PinSort
 ) -> None:
@@ -118,7 +118,7 @@ async def test_pins_are_found_and_sorted_as_asked(
     await check(http, "/v1/pins", {**asked, "sort": sort.value}, headers, expected)
 
 
-@pytest.mark.parametrize(("asked", "sort"), product(SCHEDULE_FILTERS, ScheduleSort), ids=_name)
+@pytest.mark.parametrize(("asked", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_name)
 async def test_schedules_are_found_and_sorted_as_asked(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: ScheduleSort
 ) -> None:

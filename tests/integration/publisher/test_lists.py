@@ -190,7 +190,7 @@ async def test_newer_rows_do_not_move_what_is_listed_newest_first(http: httpx.As
 
 
 async def test_a_link_keeps_what_was_asked(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    query = {"limit": 2, "offset": 1, "q": "a&b=%26_ü", "sort": "title_asc", "stranger": "x"}
+    query: dict[str, Any] = {"limit": 2, "offset": 1, "q": "a&b=%26_ü", "sort": "title_asc", "stranger": "x"}
     assert (await http.get("/v1/pins", params=query, headers=headers)).json() == []
     answer = await http.get("/v1/pins", params={**query, "q": "%"}, headers=headers)
     url = httpx.URL(str(next_url(answer)))

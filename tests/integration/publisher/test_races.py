@@ -46,9 +46,7 @@ async def outcome(client: Client, schedule: dict[str, Any]) -> tuple[str, list[s
 
 async def test_of_cancelling_and_publishing_one_wins(client: Client, database: Database, due: list[dict[str, Any]]) -> None:
     in_turn = random.Random(7).sample(due, len(due))
-    _, *answers = await asyncio.gather(
-        publish(client, database), *(client.post(f"/v1/schedules/{one['id']}/cancel") for one in in_turn)
-    )
+    _, *answers = await asyncio.gather(publish(client, database), *(client.post(f"/v1/schedules/{one['id']}/cancel") for one in in_turn))
     told = {one["id"]: answer for one, answer in zip(in_turn, answers, strict=True)}
     seen = Counter[int]()
     for schedule in due:

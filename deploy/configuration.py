@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
+from deploy.services import SERVICES
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
+from services.webhooks.config import WebhooksSettings
 from shared.settings import DatabaseSettings, KafkaSettings, ServiceSettings
 
 PREFIX = "PINFLOW_"
@@ -28,6 +30,7 @@ GROUPS = (
     Group("Ingest", IngestSettings, "ingest."),
     Group("Publisher", PublisherSettings, "publisher."),
     Group("Status", StatusSettings, "status."),
+    Group("Webhooks", WebhooksSettings, "webhooks."),
 )
 
 INTRODUCTION = """\
@@ -38,7 +41,12 @@ service at its start, with the variable's name; one that nobody knows is ignored
 [deploy/README.md](../deploy/README.md).
 """
 
-BY_HAND = """\
+
+def _of_each(name: str) -> str:
+    return ", ".join(f"`{PREFIX}{service.upper()}_{name}`" for service in SERVICES)
+
+
+BY_HAND = f"""\
 ## Gateway
 
 Read by deploy/Caddyfile. An upstream is one replica as host:port, or several with blanks between.
@@ -46,7 +54,7 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 | variable | default | |
 |---|---|---|
 | `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
-| `PINFLOW_INGEST_UPSTREAM`, `PINFLOW_PUBLISHER_UPSTREAM`, `PINFLOW_STATUS_UPSTREAM` | none: must be set | where the services are |
+| {_of_each("UPSTREAM")} | none: must be set | where the services are |
 | `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
 | `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
 | `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
@@ -58,7 +66,7 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 |---|---|---|
 | `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
 | `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
-| `PINFLOW_INGEST_PASSWORD`, `PINFLOW_PUBLISHER_PASSWORD`, `PINFLOW_STATUS_PASSWORD` | none | of the services' roles: `pinflow migrate` |
+| {_of_each("PASSWORD")} | none | of the services' roles: `pinflow migrate` |
 | `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
 | `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
 """

@@ -20,9 +20,9 @@ import pytest
 from deploy.cli.environment import read_env
 from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
+from deploy.services import SERVICES
 from shared.messaging.admin import admin_client
 from shared.settings import KafkaSettings
-from deploy.services import SERVICES
 from tests.factories import submitted
 from tests.kafka import all_in_sync
 from tests.waiting import until

@@ -28,8 +28,8 @@ async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyRes
 async def create_api_key(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> ApiKeyCreateResponse:
     """Make a key. `api_key` is told this once and stands nowhere: only its hash is kept.
 
-    A key gives no more than it has: a scope or an account that the asking key lacks is 403. Without `scopes` the new key has read and write.
-    A workspace has at most 100 keys that are not revoked (`too_many_api_keys`).
+    A key gives no more than it has: a scope or an account that the asking key lacks is 403. Without `scopes` the new key reads and writes.
+    A workspace may have 100 keys that are not revoked, if the operator has not set another limit (`too_many_api_keys`).
 
     Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the list under the name, and ask again.
     """

@@ -13,7 +13,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def read_document(request: Request, bodies: Bodies, model: type[M]) -> M:
-    """Not FastAPI's own way, which reads a body of any size. Raises RequestRefused: 422 with every fault in `errors`; 413, 415 and so on."""
+    """Not FastAPI's own way, which reads a body of any size. Raises RequestRefused: 422 with every fault in `errors`; 413, 415, …"""
     require_content_type(request, "application/json")
     async with bodies.reading(request) as body:
         document = parse_json(body)

@@ -33,8 +33,8 @@ async def list_accounts(who: ReadAccess, publisher: Publisher) -> list[AccountRe
 async def revoke_account(account_id: str, who: DestructiveAccess, publisher: Publisher) -> None:
     """Revoke an account: nothing is published to it any more. It stays in the list, its boards and pins stay as they are. Idempotent.
 
-    For up to 30 seconds rows of imports and single pins may still be published: where to publish is remembered so long. After that they fail
-    with `account_not_found`. So does what is scheduled, each pin when it is due. Only an operator can restore an account.
+    For up to 30 seconds rows of imports and single pins may still be published: where to publish is remembered so long. After that they
+    fail with `account_not_found`. So does what is scheduled, each pin when it is due. Only an operator can restore an account.
     """
     await publisher.destinations.revoke_account(who, uuid_or_404(account_id, "Account"))
 
@@ -61,8 +61,8 @@ async def create_board(
     """Make a board that rows and pins can name at once. Its id is Pinflow's, in the form of Pinterest's.
 
     Idempotent with an `Idempotency-Key`: the same key on the same account answers the board that it made, as it is now and whatever is sent
-    with it (if that has been deleted, it is made again, under the same id). Without one, each call makes another board, of the same name too.
-    A revoked account is 409 `token_revoked`; 2000 boards are as many as one may have (`too_many_boards`).
+    with it (if that has been deleted, it is made again, under the same id). Without one, each call makes another board.
+    A revoked account is 409 `token_revoked`; so is one with as many boards as it may have, 2000 by default: `too_many_boards`.
     """
     asked = await read_document(request, publisher.bodies, BoardCreate)
     row, made = await publisher.destinations.create_board(who, asked.account_id, asked.values(), idempotency_key)

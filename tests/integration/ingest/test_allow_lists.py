@@ -131,7 +131,11 @@ async def meter(http: httpx.AsyncClient, headers: dict[str, str], account_id: ob
 
 async def test_the_rate_meter_tells_the_room_for_rows(http: httpx.AsyncClient, workspace: Workspace) -> None:
     before = await meter(http, workspace.headers, workspace.account_id)
-    assert (before.account.account_id, before.account.capacity, before.account.tokens_available) == (str(workspace.account_id), LIMIT, LIMIT)
+    assert (before.account.account_id, before.account.capacity, before.account.tokens_available) == (
+        str(workspace.account_id),
+        LIMIT,
+        LIMIT,
+    )
     assert before.global_.capacity == LIMIT_OF_ALL
     await send_json(http, workspace.headers, [submitted() for _ in range(30)])
     after = await meter(http, workspace.headers, workspace.account_id)

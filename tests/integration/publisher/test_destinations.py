@@ -1,4 +1,4 @@
-"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change of them, and what that does to publishing."""
+"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change, and what that does to publishing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,7 +43,9 @@ async def headers_of(database: Database, workspace: Workspace, *scopes: Scope, a
     return {"X-API-Key": key.plain}
 
 
-async def create_board(http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any) -> httpx.Response:
+async def create_board(
+    http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any
+) -> httpx.Response:
     body = {"account_id": str(account_id), "name": "Lamps", **fields}
     return await http.post("/v1/pinterest/boards", json=body, headers=headers | ({"Idempotency-Key": key} if key else {}))
 

@@ -68,7 +68,7 @@ format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document
+schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, docs/configuration.md
 	@$(BIN)/python -m deploy.schemas
 
 lock: $(READY) ## Re-resolve the dependencies into the lock files

@@ -5,12 +5,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from deploy.examples import add_examples
 from services.ingest.app import create_app as create_ingest
 from services.ingest.config import IngestSettings
 from services.publisher.app import create_app as create_publisher
 from services.publisher.config import PublisherSettings
 from services.status.app import create_app as create_status
 from services.status.config import StatusSettings
+from services.webhooks.app import create_app as create_webhooks
+from services.webhooks.config import WebhooksSettings
 from shared.http import VERSION
 
 DESCRIPTION = """\
@@ -18,12 +21,31 @@ Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what be
 and why. A key is published once, for ever, however often it is submitted. Wire-compatible with PinBridge.
 
 Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it when you ask for help.
+What PinBridge has beyond this answers 501 `not_supported`, and what to do instead.
 """
+
+TAGS = {
+    "imports": "Up to 500 pins at once, as JSON or CSV, and what became of each row.",
+    "pins": "What is published, or failed: one by one, in batches, as a list.",
+    "jobs": "The publishing of one pin, as PinBridge calls it.",
+    "schedules": "Pins that are to be published later.",
+    "pinterest": "The accounts and boards that a workspace publishes to.",
+    "api-keys": "Who may do what: keys with scopes, and with the accounts they are for.",
+    "webhooks": "Being told of what happens, by signed requests to an address of yours.",
+    "rate-meter": "How much more a workspace may send right now.",
+    "system": "Whether it runs. No key is needed.",
+}
+"""In the order in which they are read."""
 
 
 def applications() -> tuple[FastAPI, ...]:
-    """The three services', not started."""
-    return create_ingest(IngestSettings()), create_publisher(PublisherSettings()), create_status(StatusSettings())
+    """The services', not started."""
+    return (
+        create_ingest(IngestSettings()),
+        create_publisher(PublisherSettings()),
+        create_status(StatusSettings()),
+        create_webhooks(WebhooksSettings()),
+    )
 
 
 def document() -> dict[str, Any]:
@@ -32,11 +54,13 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Pinflow", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": {},
         "components": {},
     }
     for app in applications():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
+    add_examples(merged)
     return merged
 
 

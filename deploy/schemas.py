@@ -5,17 +5,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from deploy import configuration
 from deploy.openapi import document
 from shared.events import PUBLISHED_SCHEMAS
 
 ROOT = Path(__file__).parent.parent
 OPENAPI = Path("services/status/openapi.json")
 """Where the status service, which answers it, finds it in its own package."""
+CONFIGURATION = Path("docs/configuration.md")
 
 
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the checkout, with its text."""
-    return {OPENAPI: _text(document())} | {
+    return {OPENAPI: _text(document()), CONFIGURATION: configuration.text()} | {
         Path("docs/events") / f"{_kebab(model.__name__)}.v1.json": _text(model.model_json_schema(mode="validation"))
         for model in PUBLISHED_SCHEMAS
     }

@@ -61,9 +61,7 @@ class Bodies:
 
     async def discard(self, request: Request) -> None:
         """Of a request that is refused before its body is read: nothing of it is kept, and it takes no longer than a body may."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds):
-                await _discard(request.stream())
+        await discard(request, self._seconds)
 
     async def _read(self, request: Request, held: list[tuple[Room, int]]) -> bytes:
         chunks = request.stream()
@@ -99,6 +97,13 @@ class Bodies:
                 paid += more
             body += chunk
         return body
+
+
+async def discard(request: Request, seconds: float) -> None:
+    """Read the body and keep nothing of it, for so long at most: a client that is still sending would not get its answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await _discard(request.stream())
 
 
 async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:

@@ -39,3 +39,15 @@ HTTP_SECONDS = Histogram(
     ["service", "method", "route", "status"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+
+WEBHOOK_ATTEMPTS = Counter("pinflow_webhook_attempts", "Requests to receivers of webhooks, by what came of them.", ["outcome"])
+WEBHOOK_SECONDS = Histogram(
+    "pinflow_webhook_seconds",
+    "How long receivers took to answer, or not to.",
+    buckets=(0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+WEBHOOK_OLDEST_DUE_SECONDS = Gauge(
+    "pinflow_webhook_oldest_due_seconds",
+    "How long the longest-waiting delivery has been due, of enabled webhooks. Each replica says the same.",
+)
+WEBHOOKS_DISABLED = Counter("pinflow_webhooks_disabled", "Webhooks that were switched off.", ["reason"])

@@ -137,6 +137,8 @@ _LIST_OR_TEXT: dict[str, Any] = {
 _EXACTLY_ONE_IMAGE: dict[str, Any] = {"oneOf": [_present("image_url"), _present("asset_id")]}
 _AT_MOST_ONE_COVER: dict[str, Any] = {"not": {"allOf": [_present("cover_image_url"), _present("cover_image_asset_id")]}}
 
+Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)]
+"""In UTC; sent as ISO 8601 with an offset."""
 Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_KEY), AfterValidator(_refuse_blank), _NOT_BLANK]
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
 WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url), _URL]
@@ -168,7 +170,7 @@ class PinSubmission(BaseModel):
     cover_image_asset_id: Identifier | None = None
     related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
     dominant_color: Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color), _COLOR] | None = None
-    run_at: Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)] | None = None
+    run_at: Instant | None = None
 
     @model_validator(mode="wrap")
     @classmethod

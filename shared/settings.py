@@ -17,7 +17,7 @@ TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
 
 
 # Without the input: pydantic's errors would show passwords, of other fields too
-_CONFIG = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
+_CONFIG = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 def _require_addresses(text: str) -> str:
@@ -36,14 +36,23 @@ class KafkaSettings(BaseSettings):
     model_config = _CONFIG
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """host:port, several with commas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How connections are encrypted (SSL) and who they are from is shown (SASL)."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """With a protocol that has SASL."""
     kafka_sasl_username: str | None = None
+    """With a protocol that has SASL."""
     kafka_sasl_password: SecretStr | None = None
+    """With a protocol that has SASL."""
     kafka_ssl_ca_file: str | None = None
+    """PEM, of who signed the brokers' certificates; the system's authorities if not given."""
     kafka_ssl_certificate_file: str | None = None
+    """PEM, for brokers that want a certificate of their clients."""
     kafka_ssl_key_file: str | None = None
+    """PEM, the key of that certificate, unless it stands in the same file."""
     topic_prefix: TopicPrefix = "pinflow"
+    """The topics' names begin so. Keeps installations on one cluster apart."""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = PARTITIONS
     """Of topics that are made now. Those that are there keep theirs, as Kafka tells everyone: with more, a key's records would be in two
     places. How an operator gets more: deploy/README.md."""
@@ -65,7 +74,10 @@ class DatabaseSettings(BaseSettings):
     model_config = _CONFIG
 
     database_url: SecretStr = SecretStr("postgresql://pinflow@127.0.0.1:5432/pinflow")
+    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE, as libpq takes it; TLS: ?sslmode=verify-full&sslrootcert=FILE. A password may come by
+    PGPASSWORD."""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
+    """Connections of one process; it holds one more, its lease. All replicas together must fit into Postgres' max_connections."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10
     """How long one transaction may take before the database counts as away."""
 
@@ -91,15 +103,30 @@ def _is_database_url(url: str) -> bool:
     return bool(separator) and scheme in DATABASE_SCHEMES and not unquoted and is_place and is_quoted
 
 
+class ListSettings(BaseSettings):
+    """Bounds of what one page of a list may cost (docs/decisions/0021)."""
+
+    model_config = _CONFIG
+
+    list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
+    """Rows of a workspace that one page may look at. Questions that need more are refused (422 `search_too_wide`), with a narrower one that
+    does not."""
+    list_count_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Up to so many rows a list says how many there are in all (`X-Total-Count`)."""
+
+
 class ServiceSettings(KafkaSettings, DatabaseSettings):
-    """What all three services share."""
+    """What all services share."""
 
     environment: str = "local"
+    """A name for the installation, told by /healthz and /readyz."""
     replica: ReplicaName = "0"
     """Unique and stable: names the transactional ids and the group members of this process."""
 
     host: str = "127.0.0.1"
+    """Where the process listens."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes any that is free."""
     base_url: str = "http://127.0.0.1:8080"
     """The gateway's address, as clients see it."""
 
@@ -109,15 +136,18 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """How long a body may take to arrive. Below the gateway's read_body, or a slow client gets the gateway's bare answer."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is less is not logged."""
     log_format: Literal["json", "console"] = "json"
+    """`json`: a line an event. `console`: for eyes."""
 
     access_cache_seconds: Annotated[float, Field(ge=0, le=10)] = 5
     """How long a checked key is believed. A revocation holds after this (design: at most 10 s)."""
     access_stale_seconds: Annotated[float, Field(ge=0, le=3600)] = 300
     """How long a key checked before is still believed while the database is away."""
     access_failed_tries: Annotated[int, Field(ge=1)] = 60
+    """Keys that are not good that one address may try in access_failed_seconds; then 429. Each process counts for itself."""
     access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
-    """How many keys that are not good one address may try in how many seconds; then 429. Each process counts for itself."""
+    """See access_failed_tries."""
     trusted_proxies: Addresses = "127.0.0.1"
     """Whose X-Forwarded-For is believed: the gateway's addresses. Anyone else's is ignored."""
 

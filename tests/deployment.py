@@ -1,4 +1,4 @@
-"""Pinflow as it is deployed: the gateway and three real processes, on a module's own topics and database."""
+"""Pinflow as it is deployed: the gateway and a real process for each service, on a module's own topics and database."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +12,10 @@ import httpx
 from deploy.local import gateway
 from deploy.local.ports import choose
 from deploy.local.programs import Program, service
+from deploy.services import ANSWERED_FOR, SERVICES
 from tests.infrastructure import with_role
 from tests.ports import SERVICES_APART, SERVICES_FROM
 from tests.processes import RunningProgram
-
-SERVICES = ("ingest", "publisher", "status")
 
 
 class Deployment:
@@ -74,7 +73,7 @@ def deployed(
         "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "PINFLOW_TOPIC_PREFIX": topic_prefix,
         "PINFLOW_BASE_URL": base_url,
-        **{f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name]) for name in ("ingest", "publisher")},
+        **{f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name]) for name in ANSWERED_FOR},
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
     }
     programs: list[Program] = []

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.topics import TopicName
 
-REPLAYABLE = (TopicName.IMPORT_REQUESTS, TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)
+REPLAYABLE = tuple(topic for topic in TopicName if topic is not TopicName.DEAD_LETTERS)
 """What services consume. A letter that says it came from anywhere else was not written by one."""
 MAX_REPLAYS = 3
 """After so many replays a letter that is poison again stays."""

@@ -23,12 +23,15 @@ class Source(StrEnum):
     IMPORTS = TopicName.IMPORTS
     ROWS = TopicName.ROWS
     OUTCOMES = TopicName.OUTCOMES
+    PIN_EVENTS = TopicName.PIN_EVENTS
+    JOB_EVENTS = TopicName.JOB_EVENTS
 
 
 class Service(StrEnum):
     INGEST = "ingest"
     PUBLISHER = "publisher"
     STATUS = "status"
+    WEBHOOKS = "webhooks"
 
 
 class Reason(StrEnum):

@@ -1,4 +1,4 @@
-"""Caddy in front of the three services, with the Caddyfile that docker-compose.yml uses too."""
+"""Caddy in front of the services, with the Caddyfile that docker-compose.yml uses too."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ import httpx
 from deploy.local.layout import CHECKOUT
 from deploy.local.programs import Program
 from deploy.local.software import caddy
+from deploy.services import SERVICES
 
 CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
 
@@ -19,7 +20,7 @@ def gateway(port: int, upstreams: dict[str, int], home: Path, variables: Mapping
     environment = {
         "PINFLOW_GATEWAY_PORT": str(port),
         "PINFLOW_GATEWAY_BIND": "127.0.0.1",
-        **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in ("ingest", "publisher", "status")},
+        **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in SERVICES},
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),

@@ -10,6 +10,7 @@ PREFERRED = {
     "ingest": 8001,
     "publisher": 8002,
     "status": 8003,
+    "webhooks": 8004,
     "postgres": 5432,
 }
 """Kafka's are in kafka.py: there may be one broker or three."""

@@ -24,12 +24,12 @@ from deploy.local.state import OWNER, State
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from deploy.services import ANSWERED_FOR, SERVICES
 from deploy.topics import create_topics, differences
 from shared.access.repository import AccessRepository
 from shared.database import Database
 from shared.settings import DatabaseSettings, KafkaSettings
 
-SERVICES = ("ingest", "publisher", "status")
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
 LOG_LINES_SHOWN = 8
@@ -201,7 +201,7 @@ class Stack:
         }
 
     def _service_environment(self, name: str) -> dict[str, str]:
-        local = {f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}" for other in ("ingest", "publisher")}
+        local = {f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}" for other in ANSWERED_FOR}
         role = f"pinflow_{name}"
         url = self._postgres.url_of(role, self._state.passwords[role])
         return {**self._environment(), **local, "PINFLOW_DATABASE_URL": url, "PINFLOW_PORT": str(self._state.ports[name])}

@@ -10,9 +10,10 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import create_engine
 
+from deploy.services import SERVICES
 from shared.database import sqlalchemy_url
 
-ROLES = ("pinflow_ingest", "pinflow_publisher", "pinflow_status")
+ROLES = tuple(f"pinflow_{name}" for name in SERVICES)
 MIGRATION_LOCK = 7_103_548_221
 """An advisory lock of this number is held meanwhile: two runners at once would collide."""
 

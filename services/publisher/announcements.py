@@ -13,7 +13,7 @@ from services.publisher.identity import schedule_id_of
 from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
 from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
-from shared.events import MAX_KEY, PinFailed, PinPublished, RowStatus
+from shared.events import MAX_KEY, PinEvent, PinFailed, PinPublished, PinScheduled, RowStatus
 from shared.messaging.records import MAX_BATCH_BYTES, Record
 from shared.pins import printable
 
@@ -96,6 +96,17 @@ def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
     error = {"error_code": row["error_code"], "error_message": row["error_message"]}
     event = PinFailed(**_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error)
     return _waiting(EventType.PIN_FAILED, f"{row['pin_id']}:failed:{at.isoformat()}", event, at)
+
+
+def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
+    """Of a direct call; under the same id as an imported row's."""
+    return _waiting(EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled", _scheduled(row), row["created_at"])
+
+
+def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
+    """Moved, or revived: another fact each time, so another id."""
+    at = row["updated_at"]
+    return _waiting(EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled:{at.isoformat()}", _scheduled(row), at)
 
 
 def outbox_record(event: OutboxEvent) -> Record:
@@ -188,5 +199,9 @@ def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: row[name] for name in names}, "job_id": row["origin_job_id"], "row_number": row["origin_row"]}
 
 
-def _waiting(kind: EventType, event_id: str, event: PinPublished | PinFailed, at: datetime) -> OutboxEvent:
+def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
+    return PinScheduled(**_shared(row), schedule_id=schedule_id_of(row["pin_id"]), run_at=row["run_at"])
+
+
+def _waiting(kind: EventType, event_id: str, event: PinEvent, at: datetime) -> OutboxEvent:
     return OutboxEvent(kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at)

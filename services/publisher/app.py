@@ -3,17 +3,22 @@
 from fastapi import FastAPI
 
 from services.publisher.api_keys import ApiKeys
+from services.publisher.batches import Batches
+from services.publisher.changes import Changes
 from services.publisher.commands import PinCommands
 from services.publisher.config import PublisherSettings
 from services.publisher.consumers import RowsHandler
 from services.publisher.destinations import Destinations
 from services.publisher.endpoints import router
-from services.publisher.endpoints.ports import Ports
+from services.publisher.endpoints.ports import Commands, Ports
+from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.schedules import Schedules
 from services.publisher.settlement import Settler
+from services.publisher.validation import Validation
 from shared.access.authentication import Authenticator
 from shared.access.destination_repository import DestinationRepository
 from shared.access.directories import BoardDirectory
@@ -23,11 +28,13 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
+from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
+from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
@@ -60,7 +67,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
     )
 
-    pins = Pins(queries, PinCommands(http_database), BoardDirectory(http_access), settings.max_direct_pins)
+    commands = _commands(http_database, http_access, queries, settings)
     keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
     destinations = Destinations(DestinationRepository(http_database), settings.max_boards_per_account)
     health = Health()
@@ -74,7 +81,20 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
-    app.state.ports = Ports(settings, queries, pins, http_access, keys, destinations)
+    lists = PinLists(Lists(http_database, settings))
+    app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)
+    add_unsupported_endpoints(app, Answering.PUBLISHER)
     return app
+
+
+def _commands(database: Database, access: AccessRepository, queries: PinQueries, settings: PublisherSettings) -> Commands:
+    store, boards = PinCommands(database), BoardDirectory(access)
+    changes = Changes(store, access)
+    return Commands(
+        Pins(queries, store, boards, changes),
+        Batches(store, boards, settings.max_batch_pins),
+        Schedules(queries, store, boards, changes),
+        Validation(queries, access),
+    )

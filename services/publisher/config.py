@@ -4,12 +4,21 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import ListSettings, ServiceSettings
+
+MAX_BATCH_PINS = 100
+MAX_BULK_IDS = 100
 
 
-class PublisherSettings(ServiceSettings):
+class PublisherSettings(ServiceSettings, ListSettings):
     pin_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
     """Bytes of one pin sent to POST /v1/pins."""
+    batch_body_limit: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """Bytes of the pins sent to POST /v1/pins/batch."""
+    max_batch_pins: Annotated[int, Field(ge=1, le=1000)] = MAX_BATCH_PINS
+    """Pins in one batch."""
+    max_bulk_ids: Annotated[int, Field(ge=1, le=1000)] = MAX_BULK_IDS
+    """Pins or schedules that are changed by one request."""
     row_consumers: Annotated[int, Field(ge=1, le=32)] = 2
     """Members of the consumer group in this process, each with partitions and batches of its own (docs/decisions/0012). Of more than there
     are partitions, in all replicas together, some have nothing to do."""
@@ -19,7 +28,7 @@ class PublisherSettings(ServiceSettings):
     """Schedules, or waiting events, taken in one transaction."""
 
     max_direct_pins: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Single pins being published or waiting for a connection. Beyond it, 429 at once."""
+    """Requests that publish or change pins and schedules, in work or waiting for a connection; a batch is one. Beyond it, 429 at once."""
     max_api_keys: Annotated[int, Field(ge=1, le=100_000)] = 100
     """API keys of one workspace that are not revoked. Keys that an operator makes count, and are not held up."""
     max_boards_per_account: Annotated[int, Field(ge=1, le=100_000)] = 2000

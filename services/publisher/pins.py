@@ -1,83 +1,74 @@
-"""Single pins: published at once, under the same rules and the same keys as the rows of an import."""
+"""Single pins: published at once, under the same rules and the same keys as the rows of an import; edited, deleted, tried again."""
 
-from http import HTTPStatus
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
-from services.publisher.commands import PinCommands
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.changes import Changes
+from services.publisher.commands import Direct, PinCommands, Verdict
+from services.publisher.decisions import (
+    Decide,
+    delete_pin,
+    destination_of,
+    edit_pin,
+    require_destination,
+    require_permitted,
+    retry_pin,
+    usable,
+)
+from services.publisher.documents import PIN_FIELDS, given_of, pin_of, retry_of
 from services.publisher.queries import PinQueries
-from services.publisher.service import COLLISION, PinState, failure_of
 from shared.access.directories import BoardDirectory
-from shared.access.repository import Destination
+from shared.access.repository import Destination, Principal
 from shared.database import Row
-from shared.errors import ErrorCode, Overloaded, RequestRefused
-from shared.events import PinContent
-from shared.pins import PinSubmission, faults_of, fingerprint, first_fault
 
 
 class Pins:
-    def __init__(self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, most_at_once: int) -> None:
+    """Raises RequestRefused."""
+
+    def __init__(self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes) -> None:
         self._queries = queries
         self._commands = commands
         self._boards = boards
-        self._most_at_once = most_at_once
-        self._at_once = 0
+        self._changes = changes
 
-    async def publish(self, workspace_id: UUID, document: object) -> tuple[Row, bool]:
-        """Publish one pin. Returns what stands under its key, and whether this call made it. Raises RequestRefused; Overloaded at once."""
-        if self._at_once >= self._most_at_once:
-            message = f"{self._at_once} pins are being published, as many as may be at once. Nothing was done."
-            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=1, limit=self._most_at_once, current=self._at_once)
-        self._at_once += 1
-        try:
-            return await self._publish(workspace_id, document)
-        finally:
-            self._at_once -= 1
-
-    async def _publish(self, workspace_id: UUID, document: object) -> tuple[Row, bool]:
-        content = parse_pin(document)
-        pin_id = pin_id_of(workspace_id, content.idempotency_key)
-        destination = Destination(workspace_id, content.account_id, content.board_id)
+    async def publish(self, who: Principal, document: object) -> tuple[Row, bool]:
+        """Publish one pin. Returns what stands under its key, and whether this call made it."""
+        content = pin_of(document)
+        require_permitted(who, content.account_id)
+        pin = Direct.of(who.workspace_id, content)
+        destination = Destination(who.workspace_id, content.account_id, content.board_id)
         failing = await self._boards.failing([destination])
-        if destination in failing:
+        if failing and (stands := await self._queries.any(who.workspace_id, pin.pin_id)) is not None:
             # A key that is taken answers what stands under it, whatever its account has become since
-            stands = await self._queries.any(workspace_id, pin_id)
-            if stands is None:
-                failure = failure_of(failing[destination], destination)
-                raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
-            return _usable(stands, workspace_id, content), False
-        row, made = await self._commands.publish_directly(pin_id, workspace_id, content, fingerprint(content))
-        return _usable(row, workspace_id, content), made
+            return usable(who, content.idempotency_key, stands), False
+        require_destination(failing, destination)
+        row, made = await self._commands.publish_directly(pin)
+        return usable(who, content.idempotency_key, row), made
 
+    async def edit(self, who: Principal, pin_id: UUID, document: object) -> Row:
+        given = given_of(document, PIN_FIELDS)
+        return await self._changes.edit(who.workspace_id, pin_id, partial(edit_pin, who, given))
 
-def parse_pin(document: object) -> PinContent:
-    """Raises RequestRefused (422) with every fault."""
-    if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
-    # A pin for a later time is a schedule: POST /v1/pins has no run_at
-    fields = {name: value for name, value in document.items() if name != "run_at"}
-    try:
-        return PinContent.model_validate(PinSubmission.model_validate(fields).model_dump())
-    except ValidationError as error:
-        faults = faults_of(error)
-        code, message = first_fault(faults)
-        raise RequestRefused(code, message, errors=[fault.model_dump() for fault in faults]) from None
+    async def delete(self, who: Principal, pin_id: UUID) -> Row:
+        return await self._changes.one(who.workspace_id, pin_id, partial(delete_pin, who))
 
+    async def delete_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
+        return await self._changes.each(who.workspace_id, pin_ids, partial(delete_pin, who))
 
-def _usable(row: Row, workspace_id: UUID, content: PinContent) -> Row:
-    if (row["workspace_id"], row["idempotency_key"]) != (workspace_id, content.idempotency_key):
-        raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, COLLISION.error_message, HTTPStatus.CONFLICT)
-    if row["deleted_at"] is not None:
-        raise _conflict(ErrorCode.PIN_DELETED, "The pin under this key has been deleted; its key stays taken.", row)
-    if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:
-        schedule_id = schedule_id_of(row["pin_id"])
-        message = "This key belongs to a schedule."
-        raise _conflict(ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id))
-    return row
+    async def retry(self, who: Principal, pin_id: UUID, document: object) -> Row:
+        """`document` may name another account or board to publish to."""
+        instead = retry_of(document)
+        if "account_id" in instead:
+            require_permitted(who, instead["account_id"])
+        return await self._changes.one(who.workspace_id, pin_id, await self._retry(who, [pin_id], instead))
 
+    async def retry_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
+        return await self._changes.each(who.workspace_id, pin_ids, await self._retry(who, pin_ids, {}))
 
-def _conflict(code: ErrorCode, message: str, row: Row, **details: Any) -> RequestRefused:
-    return RequestRefused(code, message, HTTPStatus.CONFLICT, pin_id=str(row["pin_id"]), **details)
+    async def _retry(self, who: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]) -> Decide:
+        # Of all, whatever their state: one that is due may have failed by the time that it is locked
+        found = await self._changes.found(who.workspace_id, pin_ids)
+        checks = await self._changes.check({destination_of(pin, instead) for pin in found})
+        return partial(retry_pin, who, instead, checks)

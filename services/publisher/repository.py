@@ -156,7 +156,7 @@ class PinStore:
             failures = await check(rows) if rows else {}
             now = (await connection.execute(select(func.now()))).scalar_one()
             changes = {row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows}
-            for change, ids in _alike(changes):
+            for change, ids in alike(changes):
                 await connection.execute(update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now))
             if rows:
                 events = [_event_when_due({**row, **changes[row["pin_id"]]}) for row in rows]
@@ -184,7 +184,7 @@ def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:
     return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
 
 
-def _alike(changes: Mapping[UUID, dict[str, Any]]) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
+def alike(changes: Mapping[UUID, dict[str, Any]]) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
     """The changes, each with all the pins that it is for: nearly always one for all."""
     groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
     for pin_id, change in changes.items():

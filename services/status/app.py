@@ -6,6 +6,7 @@ from services.status.announcements import Announcer
 from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.endpoints import router
+from services.status.lists import ImportLists
 from services.status.progress import LOOK_SECONDS, FoldProgress
 from services.status.repository import JobStore
 from services.status.service import JobQueries
@@ -16,12 +17,14 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import create_api
+from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.pace import Pace
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
+from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -60,8 +63,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.store = http_store
+    app.state.lists = ImportLists(Lists(http_database, settings))
     app.state.queries = JobQueries(http_store, folds)
     app.include_router(router)
     add_system_endpoints(app)
+    add_unsupported_endpoints(app, Answering.STATUS)
     return app

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, Field, model_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import ListSettings, ServiceSettings
 
 FOLDS_AT_ONCE = 6
 """As many as an import alone becomes, and some: its results are seen as soon as they can be."""
@@ -20,19 +20,23 @@ Urls = Annotated[str, AfterValidator(_require_urls)]
 """One or several, with commas."""
 
 
-class StatusSettings(ServiceSettings):
+class StatusSettings(ServiceSettings, ListSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
     """Batches a second in the long run, but for those that are full: fewer and larger ones cost less, and let results wait. The first few
     after a rest (FOLDS_AT_ONCE) come at once."""
     ingest_url: Urls = "http://127.0.0.1:8001"
+    """Where ingest answers /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that does its
+    work is enough."""
     publisher_url: Urls = "http://127.0.0.1:8002"
-    """Where the other services answer /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that
-    does its work is enough."""
+    """The same of the publisher."""
+    webhooks_url: Urls = "http://127.0.0.1:8004"
+    """The same of webhooks."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Jobs announced in one transaction."""
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:

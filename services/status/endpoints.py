@@ -6,12 +6,12 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from services.status.repository import JobStore
+from services.status.lists import ImportFilters, ImportLists
 from services.status.schemas import ImportJobResponse, job_document
 from services.status.service import JobQueries, parse_prefer_wait
 from shared.access.dependencies import ReadAccess
-from shared.events import JobStatus, SourceType
 from shared.http import NO_ACCESS, refusals, uuid_or_404
+from shared.lists.paging import PAGED, describe_page
 
 router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=NO_ACCESS)
 
@@ -29,9 +29,9 @@ _PREFER = {
 }
 
 
-async def _store(request: Request) -> JobStore:
-    store: JobStore = request.app.state.store
-    return store
+async def _lists(request: Request) -> ImportLists:
+    lists: ImportLists = request.app.state.lists
+    return lists
 
 
 async def _queries(request: Request) -> JobQueries:
@@ -43,18 +43,19 @@ def _json(document: object, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(document), media_type="application/json", headers=headers)
 
 
-@router.get("", response_model=list[ImportJobResponse])
+@router.get("", response_model=list[ImportJobResponse], responses=PAGED)
 async def list_imports(
-    who: ReadAccess,
-    store: Annotated[JobStore, Depends(_store)],
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-    status: JobStatus | None = None,
-    source_type: SourceType | None = None,
+    request: Request, who: ReadAccess, lists: Annotated[ImportLists, Depends(_lists)], asked: Annotated[ImportFilters, Query()]
 ) -> Response:
-    """The workspace's imports, newest first, without their results; `X-Total-Count` has the number of all."""
-    jobs, total = await store.list_jobs(who.workspace_id, limit=limit, offset=offset, status=status, source_type=source_type)
-    return _json([job_document(job) for job in jobs], {"X-Total-Count": str(total)})
+    """The workspace's imports, newest first, without their results.
+
+    A page looks at no more than so many imports (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is refused (422 `search_too_wide`),
+    with a `since` or `until` in `reached` by which it is answered.
+    """
+    page = await lists.imports(who, asked)
+    response = _json([job_document(job) for job in page.rows])
+    describe_page(request, response, asked, page)
+    return response
 
 
 @router.get("/{job_id}", response_model=ImportJobResponse, responses=refusals(HTTPStatus.NOT_FOUND), openapi_extra=_PREFER)

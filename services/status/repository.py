@@ -6,7 +6,7 @@ from typing import cast
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import and_, func, select, text, update
+from sqlalchemy import func, select, text, update
 
 from services.status.folding import Fold
 from services.status.models import fold_progress, jobs
@@ -167,20 +167,6 @@ class JobStore:
     async def folded_until(self, partition: int) -> datetime | None:
         row = await self._database.first(select(fold_progress.c.folded_until).where(fold_progress.c.partition == partition))
         return None if row is None else row["folded_until"]
-
-    async def list_jobs(
-        self, workspace_id: UUID, *, limit: int, offset: int, status: str | None, source_type: str | None
-    ) -> tuple[list[Row], int]:
-        """A page, newest first, and how many there are in all."""
-        where = and_(jobs.c.workspace_id == workspace_id, jobs.c.accepted_at.is_not(None))
-        if status is not None:
-            where = and_(where, jobs.c.status == status)
-        if source_type is not None:
-            where = and_(where, jobs.c.source_type == source_type)
-        page = select(jobs).where(where).order_by(jobs.c.accepted_at.desc(), jobs.c.job_id.desc()).limit(limit).offset(offset)
-        async with self._database.transaction() as connection:
-            total = (await connection.execute(select(func.count()).select_from(jobs).where(where))).scalar_one()
-            return [dict(row) for row in (await connection.execute(page)).mappings()], total
 
     async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
         """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises.

@@ -81,6 +81,7 @@ def watch_everything(health: Health, settings: StatusSettings, database: Databas
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
+    health.add("webhooks", service_check(http, settings.webhooks_url))
 
 
 def database_check(database: Database) -> Check:

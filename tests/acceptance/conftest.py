@@ -1,12 +1,14 @@
 """The whole of Pinflow behind its gateway, and two workspaces to use it from."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
+from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace, create_workspace
@@ -14,6 +16,7 @@ from shared.access.repository import AccessRepository
 from shared.database import Database
 from shared.settings import DatabaseSettings
 from tests.deployment import Deployment, deployed
+from tests.sdk import Awaited
 
 T = TypeVar("T")
 
@@ -52,3 +55,23 @@ def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Clien
     """Speaks to the gateway as `workspace`."""
     with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(params=[PinbridgeClient, AsyncPinbridgeClient], ids=["synchronous", "asynchronous"])
+async def connect(request: pytest.FixtureRequest, pinflow: Deployment) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """PinBridge's clients, unmodified, one after the other: made with a key. Typed Any: they add their resources at run time."""
+    async with AsyncExitStack() as clients:
+
+        async def client(api_key: str | None = None, **options: Any) -> Any:
+            made = request.param(**{"base_url": pinflow.base_url, "api_key": api_key, **options})
+            if isinstance(made, AsyncPinbridgeClient):
+                return await clients.enter_async_context(made)
+            return Awaited(clients.enter_context(made))
+
+        yield client
+
+
+@pytest.fixture
+async def sdk(connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace) -> Any:
+    """The workspace's own."""
+    return await connect(workspace.api_key)

@@ -26,6 +26,8 @@ from services.publisher.app import create_app as create_publisher
 from services.publisher.config import PublisherSettings
 from services.status.app import create_app as create_status
 from services.status.config import StatusSettings
+from services.webhooks.app import create_app as create_webhooks
+from services.webhooks.config import WebhooksSettings
 from shared.messaging.admin import admin_client, create_topics
 from shared.messaging.connection import client_options
 from shared.settings import KafkaSettings
@@ -33,7 +35,7 @@ from shared.topics import TopicName, TopicNames
 from tests import ports
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import SERVICES
+from deploy.services import SERVICES
 from tests.infrastructure import QUICK_START, with_role
 from tests.kafka import records_of
 from tests.processes import RunningProgram
@@ -142,6 +144,7 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
         "ingest": create_ingest(IngestSettings(**settings["ingest"])),
         "publisher": create_publisher(PublisherSettings(**settings["publisher"])),
         "status": create_status(StatusSettings(**settings["status"])),
+        "webhooks": create_webhooks(WebhooksSettings(**settings["webhooks"])),
     }
     async with AsyncExitStack() as stack:
         clients = {name: await stack.enter_async_context(running(app)) for name, app in apps.items()}

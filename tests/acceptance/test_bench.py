@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deploy.services import SERVICES
 from shared.events import MAX_ROWS
 from tests.bench import plots, table
 from tests.bench.figures import Figures
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.timeout(400)  # it measures nearly all there is once
 
 SHORT = Lengths(seconds=1, warm_up_seconds=0, idle_imports=2, burst_imports=5, workspaces=2)
 IMPORTS = {"idle", "sustained", "half-load", "mixed", "queries", "burst"}
-PARTS = {"kafka", "postgres", "ingest", "publisher", "status", "gateway"}
+PARTS = {"kafka", "postgres", "gateway", *SERVICES}
 
 
 @pytest.fixture(scope="module")

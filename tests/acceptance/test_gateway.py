@@ -46,7 +46,7 @@ def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
 def test_readiness_asks_everyone(client: httpx.Client) -> None:
     report = client.get("/readyz").json()
     assert report["status"] == "ok"
-    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok"}
+    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"}
 
 
 def test_the_documentation_is_the_committed_one(client: httpx.Client) -> None:

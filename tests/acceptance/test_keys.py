@@ -22,7 +22,8 @@ from deploy.local import gateway
 from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
 from tests.acceptance.conftest import administer, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import SERVICES, Deployment, deployed
+from deploy.services import SERVICES
+from tests.deployment import Deployment, deployed
 from tests.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
 from tests.processes import RunningProgram
 from tests.waiting import until
@@ -32,7 +33,7 @@ STALE_SECONDS = 2.5
 MARGIN_SECONDS = 3.0
 """For a machine with other things to do."""
 
-READS = {"ingest": None, "publisher": "/v1/pins", "status": "/v1/pins/imports"}
+READS = {"ingest": None, "publisher": "/v1/pins", "status": "/v1/pins/imports", "webhooks": "/v1/webhooks"}
 
 
 class Installation:
@@ -88,7 +89,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_pre
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {"ingest": 422, "publisher": 200, "status": 200}
+GOOD = {"ingest": 422, "publisher": 200, "status": 200, "webhooks": 200}
 """422: the key is good, the import empty."""
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, text
 from deploy.administration import NewWorkspace
 from shared.database import sqlalchemy_url
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import SERVICES, Deployment, answers, job_of
+from deploy.services import SERVICES
+from tests.deployment import Deployment, answers, job_of
 
 IMPORTS, ROWS = 24, 100
 

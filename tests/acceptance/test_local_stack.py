@@ -23,7 +23,7 @@ from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
 from shared.messaging.admin import admin_client
 from shared.settings import KafkaSettings
-from tests.deployment import SERVICES
+from deploy.services import SERVICES
 from tests.factories import submitted
 from tests.kafka import all_in_sync
 from tests.waiting import until
@@ -249,11 +249,22 @@ def test_imports_are_listed_and_shown(shell: Shell, account: str) -> None:
 
 
 def test_the_readmes_curl_creates_two_pins_then_finds_them(shell: Shell) -> None:
-    (example,) = examples("sh")
+    example = examples("sh")[0]
     for created, existing in ((2, 0), (0, 2)):
         job = json.loads(shell.as_in_a_checkout("sh", "-s", stdin=example))
         assert (job["status"], job["created_rows"], job["existing_rows"]) == ("completed", created, existing)
         assert all(result["pin_id"] and result["schedule_id"] is None for result in job["results"])
+
+
+def test_the_readmes_curl_schedules_a_pin_and_cancels_it(shell: Shell) -> None:
+    imports, schedules = examples("sh")
+    without_its_end = imports.rsplit("\n", 2)[0]  # which prints the import
+    for _ in range(2):
+        printed = shell.as_in_a_checkout("sh", "-s", stdin=f"{without_its_end}\n{schedules}")
+        listed, end = json.JSONDecoder().raw_decode(printed)
+        cancelled = json.loads(printed[end:])
+        assert (listed[0]["id"], listed[0]["payload"]["title"]) == (cancelled["id"], "Garden chair")
+        assert cancelled["status"] == "canceled"
 
 
 def test_the_readmes_python_examples_work_as_they_stand(shell: Shell) -> None:

@@ -22,7 +22,8 @@ from shared.events import MAX_KEY, ImportAccepted
 from shared.messaging.records import Record
 from shared.topics import MEBIBYTE, TopicName
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import SERVICES, Deployment, job_of
+from deploy.services import SERVICES
+from tests.deployment import Deployment, job_of
 from tests.factories import import_accepted, row_accepted
 from tests.letters import Operator, operator
 from tests.waiting import until
@@ -146,6 +147,8 @@ def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list
             {**settled, "results": [{**result, "idempotency_key": "a\0b"}]},
             {**settled, "results": [{**result, "error_message": "\ud800"}]},
         ],
+        TopicName.PIN_EVENTS: [],  # of no workspace: its key names none
+        TopicName.JOB_EVENTS: [],
         TopicName.IMPORT_REQUESTS: [{**request, "workspace_id": str(UUID(int=1))}, {**request, "request_id": ""}, [request], None],
     }
     return {topic: [b"\xff\x00garbage", b"", *(json.dumps(one).encode() for one in values)] for topic, values in documents.items()}

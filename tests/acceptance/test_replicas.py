@@ -19,7 +19,8 @@ from tests.chaos.history import History, Told
 from tests.chaos.observer import Observer
 from tests.chaos.report import SHOWN
 from tests.chaos.workload import Clients
-from tests.deployment import SERVICES, Deployment, deployed, job_of, named
+from deploy.services import SERVICES
+from tests.deployment import Deployment, deployed, job_of, named
 from tests.infrastructure import fresh_topics
 from tests.kafka import Member, members_of
 from tests.processes import STOP_SECONDS
@@ -34,8 +35,9 @@ READ = {
     "ingest": [TopicName.IMPORT_REQUESTS],
     "publisher": [TopicName.ROWS],
     "status": [TopicName.IMPORTS, TopicName.OUTCOMES],
+    "webhooks": [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
 }
-MEMBERS = {"ingest": 1, "publisher": PublisherSettings().row_consumers, "status": 1}
+MEMBERS = {"ingest": 1, "publisher": PublisherSettings().row_consumers, "status": 1, "webhooks": 1}
 """In each process."""
 
 
@@ -159,7 +161,7 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
         assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
         assert job_of(client, answer.json()["id"])["created_rows"] == 3
     assert [imports_of(pinflow, named("ingest", number)) for number in range(2)] == [count + 2 for count in before]
-    assert client.get("/readyz").json()["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok"}
+    assert client.get("/readyz").json()["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"}
 
 
 def imports_of(pinflow: Deployment, name: str) -> float:

@@ -17,7 +17,8 @@ from deploy.administration import NewWorkspace
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.acceptance.rows import rows_for
-from tests.deployment import SERVICES, Deployment, answers, job_of
+from deploy.services import SERVICES
+from tests.deployment import Deployment, answers, job_of
 from tests.kafka import stream_of
 from tests.waiting import until
 

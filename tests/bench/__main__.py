@@ -31,6 +31,7 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--backlog", type=int, metavar="ROWS", help="rows that wait for the publisher (alone, or with --only)")
     parser.add_argument("--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="of half load, with memory over time")
+    parser.add_argument("--catalogue", type=int, metavar="PINS", help="that stand in the store while every list is asked for")
     parser.add_argument("--replicas", type=int, default=1, metavar="N", help="of each service")
     parser.add_argument("--pin", action="store_true", help="services on one half of the cores, servers and the generator on the other")
     parser.add_argument("--flood", action="store_true", help="only the flood: one workspace at full speed, another's latency meanwhile")
@@ -48,7 +49,7 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
 
 def run_of(arguments: argparse.Namespace) -> Run:
     """What was asked for: by name, by a long scenario's own option, or else the usual."""
-    asked = {"backlog": arguments.backlog, "growth": arguments.grow, "soak": arguments.soak}
+    asked = {"backlog": arguments.backlog, "growth": arguments.grow, "soak": arguments.soak, "catalogue": arguments.catalogue}
     long = [name for name in LONG if asked[name] is not None]
     names = [*(arguments.only or (() if long else USUAL_NAMES)), *long]
     lengths = Lengths(
@@ -56,6 +57,7 @@ def run_of(arguments: argparse.Namespace) -> Run:
         backlog_rows=arguments.backlog or Lengths.backlog_rows,
         grow_rows=arguments.grow or Lengths.grow_rows,
         soak_minutes=arguments.soak or Lengths.soak_minutes,
+        catalogue_pins=arguments.catalogue or Lengths.catalogue_pins,
     )
     run = Run(
         lengths,

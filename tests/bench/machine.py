@@ -18,6 +18,7 @@ from deploy.local.software import LOCK, caddy, java
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
+from services.webhooks.config import WebhooksSettings
 from shared.settings import KafkaSettings, ServiceSettings
 from shared.topics import TOPICS
 from tests.bench.figures import Figures
@@ -39,7 +40,12 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
 )
-SERVICES: dict[str, type[ServiceSettings]] = {"ingest": IngestSettings, "publisher": PublisherSettings, "status": StatusSettings}
+SERVICES: dict[str, type[ServiceSettings]] = {
+    "ingest": IngestSettings,
+    "publisher": PublisherSettings,
+    "status": StatusSettings,
+    "webhooks": WebhooksSettings,
+}
 
 
 def environment() -> Figures:

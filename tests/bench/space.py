@@ -6,9 +6,10 @@ from pathlib import Path
 
 import psycopg
 
+from deploy.services import SERVICES
 from tests.bench.figures import Figures
 
-SCHEMAS = ("ingest", "publisher", "status")
+SCHEMAS = SERVICES
 TABLES = """
     select n.nspname, coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8
     from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'm')

@@ -10,10 +10,16 @@ from shared.messaging.backlog import BacklogReader
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
 from tests.chaos.arena import Arena
-from tests.deployment import SERVICES
+from deploy.services import SERVICES
 from tests.kafka import reader
 
-READ_BY = ((TopicName.ROWS, "publisher"), (TopicName.IMPORTS, "status"), (TopicName.OUTCOMES, "status"))
+READ_BY = (
+    (TopicName.ROWS, "publisher"),
+    (TopicName.IMPORTS, "status"),
+    (TopicName.OUTCOMES, "status"),
+    (TopicName.PIN_EVENTS, "webhooks"),
+    (TopicName.JOB_EVENTS, "webhooks"),
+)
 SESSIONS = """
     select usename, state, wait_event_type, wait_event, now() - xact_start as open_for, left(query, 80) from pg_stat_activity
     where usename like 'pinflow\\_%' and (state <> 'idle' or query like '%advisory_lock%') order by xact_start

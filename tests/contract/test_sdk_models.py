@@ -1,24 +1,43 @@
 """Every answer has all fields of the SDK's model, and the SDK reads it: field by field, not by luck of one example."""
 
 import pytest
-from pinbridge_sdk.models.pins import BulkPinImportRowResult, ImportJobResponse, PinResponse
+from pinbridge_sdk.models.bulk import BulkOperationItemResult, BulkOperationResponse
+from pinbridge_sdk.models.pins import (
+    BulkPinImportRowResult,
+    ImportJobResponse,
+    JobStatusResponse,
+    PinBatchItemResult,
+    PinBatchResponse,
+    PinDeleteResponse,
+    PinResponse,
+    PinValidationCheck,
+    PinValidationResponse,
+)
 from pinbridge_sdk.models.pinterest import BoardResponse, PinterestAccountResponse
 from pinbridge_sdk.models.schedules import ScheduleResponse
 from pinbridge_sdk.models.system import HealthResponse, ReadinessResponse, RootResponse
 from pydantic import BaseModel
 
 from services.ingest.schemas import ImportAcceptedResponse
-from services.publisher import schemas as publisher
+from services.publisher.schemas import bulk, pins, pinterest, schedules, validation
 from services.status import schemas as status
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (status.ImportJobResponse, ImportJobResponse),
     (ImportAcceptedResponse, ImportJobResponse),
     (status.RowResultResponse, BulkPinImportRowResult),
-    (publisher.PinResponse, PinResponse),
-    (publisher.ScheduleResponse, ScheduleResponse),
-    (publisher.AccountResponse, PinterestAccountResponse),
-    (publisher.BoardResponse, BoardResponse),
+    (pins.PinResponse, PinResponse),
+    (pins.JobStatusResponse, JobStatusResponse),
+    (pins.PinBatchItemResult, PinBatchItemResult),
+    (pins.PinBatchResponse, PinBatchResponse),
+    (pins.PinDeleteResponse, PinDeleteResponse),
+    (validation.PinValidationCheck, PinValidationCheck),
+    (validation.PinValidationResponse, PinValidationResponse),
+    (bulk.BulkItemResponse, BulkOperationItemResult),
+    (bulk.BulkResponse, BulkOperationResponse),
+    (schedules.ScheduleResponse, ScheduleResponse),
+    (pinterest.AccountResponse, PinterestAccountResponse),
+    (pinterest.BoardResponse, BoardResponse),
     (status.RootResponse, RootResponse),
     (status.HealthResponse, HealthResponse),
     (status.ReadinessResponse, ReadinessResponse),

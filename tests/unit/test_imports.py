@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from deploy.local.layout import CHECKOUT
+from deploy.services import SERVICES
 
 TOOLS = {"deploy", "alembic", "mako", "typer", "httpx", "requests", "hypothesis", "pytest"}
 SERVERS = {"fastapi", "faststream", "uvicorn"}
@@ -26,7 +27,7 @@ def imported(module: str) -> tuple[set[str], bool]:
     return {name.partition(".")[0] for name in found["modules"]}, found["collects"]
 
 
-@pytest.mark.parametrize("service", ["ingest", "publisher", "status"])
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(service: str) -> None:
     packages, collects = imported(f"services.{service}.__main__")
     assert packages >= SERVERS | CLIENTS

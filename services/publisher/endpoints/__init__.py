@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from services.publisher.endpoints import api_keys, pins, pinterest, schedules
+from services.publisher.endpoints import api_keys, jobs, pins, pinterest, schedules
 from shared.http import NO_ACCESS
 
 router = APIRouter(responses=NO_ACCESS)
-for part in (pins, schedules, pinterest, api_keys):
+for part in (pins, schedules, jobs, pinterest, api_keys):
     router.include_router(part.router)

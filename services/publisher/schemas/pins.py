@@ -1,6 +1,6 @@
 """HTTP models of pins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,7 +8,9 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from services.publisher.batches import Item
 from services.publisher.service import PinState
+from shared.events import RowStatus
 
 
 class PinStatus(StrEnum):
@@ -68,3 +70,74 @@ _PIN_STATUS = {
     PinState.FAILED: PinStatus.FAILED,
     PinState.SCHEDULED: PinStatus.QUEUED,  # due: the scheduler is about to publish it
 }
+
+
+class PinBatchItemResult(BaseModel):
+    index: int
+    """Its place in the request, from 0."""
+    idempotency_key: str
+    status: RowStatus
+    pin: PinResponse | None = None
+    """Created: the pin; existing: what stands under the key."""
+    error: dict[str, Any] | None = None
+    """Failed: code, message and what `POST /v1/pins` would tell beside them."""
+    payload_matches: bool | None = None
+    """Existing: whether the content is that which was first accepted under the key."""
+
+    @classmethod
+    def of(cls, index: int, item: Item, base_url: str) -> "PinBatchItemResult":
+        return cls(
+            index=index,
+            idempotency_key=item.key,
+            status=item.status,
+            pin=None if item.row is None else PinResponse.of(item.row, base_url),
+            error=None if item.refusal is None else item.refusal.body()["detail"],
+            payload_matches=item.payload_matches,
+        )
+
+
+class PinBatchResponse(BaseModel):
+    """One result for each pin, in the order of the request. Pinflow has no quota: `headroom` is null."""
+
+    created_count: int
+    existing_count: int
+    failed_count: int
+    results: list[PinBatchItemResult]
+    headroom: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, items: Sequence[Item], base_url: str) -> "PinBatchResponse":
+        counts = {f"{status}_count": sum(item.status is status for item in items) for status in RowStatus}
+        return cls(**counts, results=[PinBatchItemResult.of(index, item, base_url) for index, item in enumerate(items)])
+
+
+class PinDeleteResponse(BaseModel):
+    id: UUID
+    deleted: bool = True
+    removed_from_pinterest: bool = False
+    pinterest_pin_id: str | None = None
+    reason: str | None = "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+
+
+class JobStatusResponse(BaseModel):
+    job_id: UUID
+    pin_id: UUID
+    status: PinStatus
+    submitted_at: datetime
+    completed_at: datetime | None
+    """When it was published, or failed."""
+    pinterest_pin_id: str | None = None
+    error_code: str | None
+    error_message: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "JobStatusResponse":
+        return cls(
+            job_id=row["pin_id"],
+            pin_id=row["pin_id"],
+            status=_PIN_STATUS[row["state"]],
+            submitted_at=row["created_at"],
+            completed_at=row["published_at"] or (row["failed_at"] if row["state"] == PinState.FAILED else None),
+            error_code=row["error_code"],
+            error_message=row["error_message"],
+        )

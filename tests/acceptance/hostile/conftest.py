@@ -14,7 +14,8 @@ import pytest
 from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.hostile.wire import Caller
-from tests.deployment import SERVICES, Deployment, deployed
+from deploy.services import SERVICES
+from tests.deployment import Deployment, deployed
 from tests.infrastructure import Servers, fresh_database, fresh_topics
 
 BODY_SECONDS = 5.0

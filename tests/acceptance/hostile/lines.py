@@ -1,6 +1,6 @@
 """Hostile request lines and headers: methods, addresses, versions, hosts, upgrades."""
 
-from tests.acceptance.hostile.requests import HOST, KEY, NOT_FOUND, NOT_HTTP, Expected, Hostile, get, post, rows
+from tests.acceptance.hostile.requests import HOST, KEY, NOT_FOUND, NOT_HTTP, NOT_SUPPORTED, Expected, Hostile, get, post, rows
 
 LIST = b"/v1/pins/imports"
 OK = Expected(200)
@@ -53,6 +53,9 @@ ADDRESSES = [
     _publisher("20 kB of address", b"/v1/pins/" + b"a" * 20_000, NOT_FOUND),
     _publisher("40 kB of address", b"/v1/pins/" + b"a" * 40_000, HEAD_TOO_LARGE, NOT_FOUND),
     _publisher("10 000 parameters", b"/v1/pins?" + b"&".join([b"a"] * 10_000), OK),
+    _status("what is left out, with a null byte", b"/v1/assets/%00", NOT_SUPPORTED),
+    _publisher("what is left out, with SQL", b"/v1/pins/1;select%20pg_sleep(9)/analytics?source='--", NOT_SUPPORTED),
+    Hostile("a large body to what is left out", post(lambda: b"x" * 8_000_000, to=b"/v1/assets/images"), NOT_SUPPORTED, service="status"),
 ]
 
 VERSIONS = [

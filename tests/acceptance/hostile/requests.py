@@ -63,6 +63,7 @@ NO_CODING = Expected(415, "unsupported_media_type")
 NOT_HTTP = Expected(400)
 """Said by the HTTP parser of the gateway or of the service, in plain text, before any of our code runs."""
 NOT_FOUND = Expected(404, "not_found")
+NOT_SUPPORTED = Expected(501, "not_supported")
 BROKEN_UPLOAD = Expected(400, "invalid_multipart")
 TOO_LARGE = Expected(413, "payload_too_large")
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
 from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
-from tests.deployment import SERVICES, Deployment
+from deploy.services import SERVICES
+from tests.deployment import Deployment
 from tests.waiting import until
 
 PATIENCE = 0.2

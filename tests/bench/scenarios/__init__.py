@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tests.bench.figures import Figures
 from tests.bench.scenarios.bench import Bench
 from tests.bench.scenarios.imports import burst, half_load, idle, mixed, sustained
+from tests.bench.scenarios.lists import catalogue
 from tests.bench.scenarios.long import backlog, growth, soak
 from tests.bench.scenarios.requests import topic
 from tests.bench.scenarios.singles import pins, queries
@@ -22,6 +23,6 @@ USUAL: dict[str, Scenario] = {
     "burst": burst,
 }
 """In this order: what comes later builds on the rate that was found before."""
-LONG: dict[str, Scenario] = {"growth": growth, "backlog": backlog, "soak": soak}
+LONG: dict[str, Scenario] = {"growth": growth, "backlog": backlog, "soak": soak, "catalogue": catalogue}
 """Only when asked for."""
 ALL = {"growth": growth} | USUAL | LONG  # growth begins with an empty store

@@ -36,6 +36,7 @@ class Lengths:
     backlog_rows: int = 1_000_000
     grow_rows: int = 5_000_000
     soak_minutes: float = 30.0
+    catalogue_pins: int = 5_000_000
 
     @property
     def short(self) -> float:

@@ -50,7 +50,7 @@ def pins(bench: Bench) -> Figures:
 
     async def paced(found: Latencies, seconds: float, rate: float) -> float:
         async with open_client(bench.installation.base_url, headers=headers) as http:
-            return await _pace([(found, post(http))], seconds, rate)
+            return await pace([(found, post(http))], seconds, rate)
 
     most, half, before = Latencies(), Latencies(), bench.look()
     took = uvloop.run(fastest(most, bench.lengths.short / 2))
@@ -70,7 +70,7 @@ def queries(bench: Bench) -> Figures:
             asks = await _questions(http)
             pairs = list(zip(kinds.values(), asks, strict=True))
             seconds = bench.lengths.short
-            took, _ = await asyncio.gather(load.pace(seconds, rate), _pace(pairs, seconds, QUESTIONS_PER_SECOND))
+            took, _ = await asyncio.gather(load.pace(seconds, rate), pace(pairs, seconds, QUESTIONS_PER_SECOND))
             return took
 
     uvloop.run(examples.fill(EXAMPLES, CLIENTS))
@@ -103,7 +103,7 @@ async def _saturate(found: Latencies, ask: Ask, seconds: float) -> float:
     return time.perf_counter() - started
 
 
-async def _pace(asks: Sequence[tuple[Latencies, Ask]], seconds: float, per_second: float) -> float:
+async def pace(asks: Sequence[tuple[Latencies, Ask]], seconds: float, per_second: float) -> float:
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(max(len(asks), int(seconds * per_second))):

@@ -266,7 +266,12 @@ async def test_pins_are_listed_newest_first_in_pages(publisher: Publisher, works
 
 
 @pytest.mark.parametrize(
-    "query", ["sort=title", "status=failed", "q=x", "board_id=%00", "limit=0", "limit=201", "offset=-1", "account_id=x"]
+    "query",
+    [
+        *("sort=title", "sort=run_at_asc", "status=done", "removed=perhaps", "q=%00", "error_code=%00", "board_id=%00", "account_id=x"),
+        *("limit=0", "limit=201", "offset=-1", "offset=1000001", "since=yesterday", "since=1767225600", "until=2026-01-01T00:00:00"),
+        *("cursor=", "cursor=a.b", "cursor=abc", "cursor=eyJ2IjoxfQ"),
+    ],
 )
 async def test_what_a_list_cannot_answer_is_refused(publisher: Publisher, workspace: Workspace, query: str) -> None:
     answer = await publisher.http.get(f"/v1/pins?{query}", headers=workspace.headers)

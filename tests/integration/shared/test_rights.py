@@ -11,6 +11,7 @@ from psycopg import sql
 from deploy import migrations
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from deploy.services import SERVICES
 from tests.infrastructure import with_role
 
 READ, APPEND, KEEP, QUEUE = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
@@ -31,6 +32,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "status.row_results": APPEND,
         "status.fold_progress": KEEP,
     },
+    "pinflow_webhooks": {"access.api_keys": READ, "webhooks.endpoints": QUEUE, "webhooks.deliveries": QUEUE},
 }
 """All that a role may do with tables. What is not here, of any table there is or will be, it may not."""
 
@@ -42,10 +44,16 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
         "access.boards": {"name", "description", "privacy"},
     },
     "pinflow_status": {"access.api_keys": {"last_used_at"}},
+    "pinflow_webhooks": {"access.api_keys": {"last_used_at"}},
 }
 """The columns that a role may change of tables that are not its own to update."""
 
-FUNCTIONS = {"pinflow_ingest": set[str](), "pinflow_publisher": set[str](), "pinflow_status": {"status.job_status"}}
+FUNCTIONS = {
+    "pinflow_ingest": set[str](),
+    "pinflow_publisher": set[str](),
+    "pinflow_status": {"status.job_status"},
+    "pinflow_webhooks": set[str](),
+}
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
 STATEMENTS = {
     "SELECT": "select * from {} limit 0",
@@ -117,7 +125,7 @@ def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role
     held = {name: (usage, create) for name, usage, create in catalog.execute(schemas, (role, role))}
     own = {table.partition(".")[0] for table in RIGHTS[role]}
     # `public` holds the version of the schema alone, which no role may read
-    assert held == {name: (name in own | {"public"}, False) for name in ("access", "ingest", "publisher", "status", "public")}
+    assert held == {name: (name in own | {"public"}, False) for name in ("access", "public", *SERVICES)}
 
 
 @pytest.mark.parametrize("role", ROLES)

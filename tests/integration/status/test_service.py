@@ -67,6 +67,7 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings
     return StatusSettings(
         ingest_url=NOBODY,  # at the usual port a local stack may be listening
         publisher_url=NOBODY,
+        webhooks_url=NOBODY,
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
         database_url=database_url,
@@ -244,6 +245,6 @@ async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.M
     answer = await status.http.get("/readyz")
     report = answer.json()
     assert (answer.status_code, report["status"], report["database"]) == (503, "unavailable", "ok")
-    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "no answer", "publisher": "no answer"}
+    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "no answer", "publisher": "no answer", "webhooks": "no answer"}
     own = await status.http.get("/internal/readyz")
     assert own.status_code == 200

@@ -53,6 +53,7 @@ class Pin(NamedTuple):
     fingerprint: UUID
     run_at: datetime | None
     state: str
+    is_deleted: bool = False
 
 
 class Told(NamedTuple):
@@ -109,10 +110,38 @@ class KeyedStore:
         schedule_id = schedule_id_of(pin_id) if pin.run_at else None
         return Told("existing", shown, schedule_id, pin.fingerprint == row.event.fingerprint)
 
+    def command(self, name: str, key: Key, now: datetime) -> tuple[str, str | None]:
+        """What the command answers, and the state that it leads to, if to another."""
+        pin = self.pins.get(key)
+        after = "not_found" if pin is None or pin.is_deleted else _after(name, pin, now)
+        if pin is None or after not in STATES:
+            return after, None
+        self.pins[key] = pin._replace(state=after, is_deleted=name.startswith("delete"))
+        return "done", after if after != pin.state else None
+
     def run_due(self, now: datetime, refused: Mapping[Key, str]) -> None:
         for key, pin in self.pins.items():
             if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now:
                 self.pins[key] = pin._replace(state="failed" if key in refused else "published")
+
+
+STATES = {"scheduled", "published", "failed", "cancelled"}
+COMMANDS = ("cancel", "revive", "delete schedule", "delete pin")
+
+
+def _after(name: str, pin: Pin, now: datetime) -> str:
+    """The state that a command leads to, or the code with which it is refused."""
+    is_pin = pin.state in {"published", "failed"} or (pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now)
+    is_hidden = not is_pin if name == "delete pin" else pin.run_at is None
+    if is_hidden:
+        return "not_found"
+    if name == "cancel":
+        return "cancelled" if pin.state in {"scheduled", "cancelled"} else "schedule_not_pending"
+    if pin.state == "published" and name != "delete pin":
+        return "schedule_already_published"
+    if name == "revive":
+        return "scheduled"
+    return "cancelled" if pin.state == "scheduled" else pin.state
 
 
 def new_pin(row: Sent) -> Pin:

@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from sqlalchemy import text
 
+from services.publisher.changes import Changes
 from services.publisher.commands import PinCommands
 from services.publisher.consumers import RowsHandler
+from services.publisher.identity import pin_id_of
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import Scheduler
+from services.publisher.schedules import Schedules
 from services.publisher.settlement import Settler
 from shared.access.directories import BoardDirectory
-from shared.access.repository import AccessRepository
+from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from shared.events import RowsSettled
@@ -26,7 +29,7 @@ from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
 from tests.property.records import NAMES, received
 
 PINS = text("""
-    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state
+    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text("select job_id, row_number, error_code from publisher.row_failures where job_id = any(:ids)")
@@ -61,13 +64,28 @@ class Publisher:
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
         try:
-            _, made = await self._pins().publish(workspace_id, document)
+            _, made = await self._pins().publish(Principal(workspace_id, uuid4(), frozenset()), document)
         except RequestRefused as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"
 
+    async def command(self, name: str, workspace_id: UUID, key: str) -> str:
+        """`done`, or the code of the refusal."""
+        pins, schedules = self._pins(), self._schedules()
+        commands = {"cancel": schedules.cancel, "revive": schedules.retry, "delete schedule": schedules.delete, "delete pin": pins.delete}
+        try:
+            await commands[name](Principal(workspace_id, uuid4(), frozenset()), pin_id_of(workspace_id, key))
+        except RequestRefused as refusal:
+            return str(refusal.code)
+        return "done"
+
     def _pins(self) -> Pins:
-        return Pins(PinQueries(self._pool), PinCommands(self._pool), BoardDirectory(self.access), most_at_once=1)
+        commands = PinCommands(self._pool)
+        return Pins(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
+
+    def _schedules(self) -> Schedules:
+        commands = PinCommands(self._pool)
+        return Schedules(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     async def run_due(self) -> None:
         scheduler = Scheduler(self._store, self.access, 100)
@@ -85,6 +103,7 @@ class Publisher:
                 row["fingerprint"],
                 row["run_at"],
                 row["state"],
+                row["deleted_at"] is not None,
             )
             for row in await self._pool.all(PINS.bindparams(ids=list(workspaces)))
         }

@@ -19,7 +19,7 @@ from tests.factories import row_accepted, submitted
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
-from tests.property.publisher.keyed_store import Key, KeyedStore, RowName, Sent, Told, in_order
+from tests.property.publisher.keyed_store import COMMANDS, Key, KeyedStore, RowName, Sent, Told, in_order
 from tests.property.publisher.service import Answer, Publisher
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -230,11 +230,22 @@ class Publishing(RuleBasedStateMachine):
 
     def _expected_of(self, key: Key, document: dict[str, Any]) -> str:
         if pin := self._model.pins.get(key):
-            return "already_scheduled" if pin.state == "scheduled" else "replayed"
+            if pin.is_deleted:
+                return "pin_deleted"
+            return "already_scheduled" if pin.state in {"scheduled", "cancelled"} else "replayed"
         refusal = self._refusal(key.workspace_id, UUID(document["account_id"]), document["board_id"])
         if refusal is None:
             self._model.enter_directly(key, fingerprint(PinSubmission.model_validate(document)))
         return refusal or "made"
+
+    @rule(workspace=st.integers(0, 1), key=st.sampled_from(["k1", "k2", "k3"]), name=st.sampled_from(COMMANDS))
+    def command(self, workspace: int, key: str, name: str) -> None:
+        workspace_id = self._workspaces[workspace]
+        expected, after = self._model.command(name, Key(workspace_id, key), datetime.now(UTC))
+        assert self._run(self._publisher.command(name, workspace_id, key)) == expected
+        if after == "scheduled":
+            self._direct.append(f"{pin_id_of(workspace_id, key)}:scheduled")
+        self._check_store()
 
     @rule()
     def run_due(self) -> None:

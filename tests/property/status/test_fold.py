@@ -19,6 +19,7 @@ from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, Rows
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, import_accepted
+from tests.listing import listed
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
@@ -65,9 +66,9 @@ class Status:
         return rows
 
     async def listed(self, workspace_id: UUID) -> list[UUID]:
-        rows, total = await self.store.list_jobs(workspace_id, limit=200, offset=0, status=None, source_type=None)
-        assert total == len(rows)
-        return [row["job_id"] for row in rows]
+        page = await listed(self._pool, workspace_id)
+        assert page.total == len(page.rows)
+        return [row["job_id"] for row in page.rows]
 
     async def announced(self, ids: set[UUID]) -> list[UUID]:
         """Those of `ids` that a sweep announces; it announces whatever else has ended too."""

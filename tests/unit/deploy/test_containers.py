@@ -17,16 +17,23 @@ from deploy.cli.main import app as cli
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.migrations.runner import ROLES
+from deploy.services import ANSWERED_FOR
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
+from services.webhooks.config import WebhooksSettings
 from shared.settings import ServiceSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (CHECKOUT / "deploy/Dockerfile").read_text(encoding="utf-8")
 CADDYFILE = (CHECKOUT / "deploy/Caddyfile").read_text(encoding="utf-8")
-SETTINGS: dict[str, type[ServiceSettings]] = {"ingest": IngestSettings, "publisher": PublisherSettings, "status": StatusSettings}
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "ingest": IngestSettings,
+    "publisher": PublisherSettings,
+    "status": StatusSettings,
+    "webhooks": WebhooksSettings,
+}
 OURS = [name for name, service in SERVICES.items() if service["image"] == "pinflow"]
 
 
@@ -72,7 +79,7 @@ def test_upstreams_and_urls_name_a_service_and_the_port_it_listens_on() -> None:
     named += [
         value.removeprefix("http://")
         for name, value in variables_of("status").items()
-        if name in {"PINFLOW_INGEST_URL", "PINFLOW_PUBLISHER_URL"}
+        if name in {f"PINFLOW_{one.upper()}_URL" for one in ANSWERED_FOR}
     ]
     for address in named:
         host, port = address.split(":")
@@ -181,7 +188,7 @@ def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
         "deploy/migrations/versions/0004_status.py",
     ):
         assert (unpacked / data).exists(), data
-    code = "import deploy.cli.main, services.ingest.app, services.publisher.app, services.status.app; print(deploy.__file__)"
+    code = "import deploy.cli.main, services.ingest.app, services.publisher.app, services.status.app, services.webhooks.app; print(deploy.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert str(unpacked) in done.stdout

@@ -1,0 +1,117 @@
+"""docs/configuration.md: every variable, from the settings' own fields and docstrings."""
+
+from typing import Any, NamedTuple
+
+from pydantic_settings import BaseSettings
+
+from services.ingest.config import IngestSettings
+from services.publisher.config import PublisherSettings
+from services.status.config import StatusSettings
+from shared.settings import DatabaseSettings, KafkaSettings, ServiceSettings
+
+PREFIX = "PINFLOW_"
+MEBIBYTE = 1024 * 1024
+
+
+class Group(NamedTuple):
+    """The settings that one class adds to those it inherits."""
+
+    title: str
+    settings: type[BaseSettings]
+    readers: str
+
+
+GROUPS = (
+    Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`."),
+    Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
+    Group("Every service", ServiceSettings, "All services."),
+    Group("Ingest", IngestSettings, "ingest."),
+    Group("Publisher", PublisherSettings, "publisher."),
+    Group("Status", StatusSettings, "status."),
+)
+
+INTRODUCTION = """\
+# Configuration
+
+Made from the code by `make schemas`; a test compares. All that Pinflow can be told are environment variables. A wrong value ends a
+service at its start, with the variable's name; one that nobody knows is ignored. How they belong together:
+[deploy/README.md](../deploy/README.md).
+"""
+
+BY_HAND = """\
+## Gateway
+
+Read by deploy/Caddyfile. An upstream is one replica as host:port, or several with blanks between.
+
+| variable | default | |
+|---|---|---|
+| `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
+| `PINFLOW_INGEST_UPSTREAM`, `PINFLOW_PUBLISHER_UPSTREAM`, `PINFLOW_STATUS_UPSTREAM` | none: must be set | where the services are |
+| `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
+| `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
+| `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
+| `PINFLOW_GATEWAY_IDLE` | 75s | how long a connection is kept for the next request |
+
+## The command `pinflow`, migrations, compose
+
+| variable | default | |
+|---|---|---|
+| `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
+| `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
+| `PINFLOW_INGEST_PASSWORD`, `PINFLOW_PUBLISHER_PASSWORD`, `PINFLOW_STATUS_PASSWORD` | none | of the services' roles: `pinflow migrate` |
+| `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
+| `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
+"""
+
+
+def text() -> str:
+    return "\n".join([INTRODUCTION, *(_section(group) for group in GROUPS), BY_HAND])
+
+
+def own_fields(settings: type[BaseSettings]) -> list[str]:
+    """Those that the class itself declares."""
+    return [name for name in settings.__annotations__ if name in settings.model_fields]
+
+
+def _section(group: Group) -> str:
+    properties = group.settings.model_json_schema()["properties"]
+    lines = [_line(name, properties[name]) for name in own_fields(group.settings)]
+    head = [f"## {group.title}\n", f"Read by: {group.readers}\n", "| variable | value | default | |", "|---|---|---|---|"]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _line(name: str, schema: dict[str, Any]) -> str:
+    what = " ".join(schema.get("description", "").split()).replace("|", "\\|")
+    return f"| `{PREFIX}{name.upper()}` | {_value(schema)} | {_default(schema)} | {what} |"
+
+
+def _value(schema: dict[str, Any]) -> str:
+    """What may be given, as far as the schema tells."""
+    (kind,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    if "enum" in kind:
+        return ", ".join(f"`{one}`" for one in kind["enum"])
+    name = {"integer": "integer", "number": "number", "boolean": "`true`, `false`"}.get(kind["type"], "text")
+    bounds = [
+        f"{sign} {_figure(kind[keyword])}"
+        for keyword, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if keyword in kind
+    ]
+    if "pattern" in kind:
+        bounds.append(f"`{kind['pattern']}`")
+    return " ".join([name, ", ".join(bounds)]).strip()
+
+
+def _default(schema: dict[str, Any]) -> str:
+    value = schema.get("default")
+    if schema.get("format") == "password":
+        return "not shown"
+    if value is None or value == "":
+        return "none"
+    return _figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"
+
+
+def _figure(value: float) -> str:
+    """As it is to be written; what is some MiB says so."""
+    if value >= MEBIBYTE and value % MEBIBYTE == 0:
+        return f"{int(value)} ({int(value) // MEBIBYTE} MiB)"
+    return f"{int(value)}" if value == int(value) else f"{value:g}"

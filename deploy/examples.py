@@ -1,0 +1,397 @@
+"""Examples for the OpenAPI document: what each operation is asked and answers when all goes well, and what each error looks like.
+
+Here and not at the endpoints: the same few things go through all of them, and who reads one sees how they belong together. A test
+holds each against the schema that the code declares.
+"""
+
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
+ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
+BOARD = "1034280089391227812"
+PIN = "3f0c1b52-8f0e-5c0b-9d2a-7d1c9f6a4e10"
+SCHEDULE = "9a4b6f1e-2c7d-5e3f-8b1a-0c5d7e9f2a34"
+JOB = "0199c0de-7a51-7c3e-9a5b-2f4d6e8a0b1c"
+KEY = "c2a7e1f0-4b8d-4e6a-9f3c-1d5b7a9e0f42"
+WEBHOOK = "e5d1c3b7-6a9f-4c2e-8d0b-3f7a1e5c9b26"
+DELIVERY = "a8f6e4d2-1b3c-4d5e-9f7a-8b6c4d2e0f19"
+EVENT = "4d7c9a1e-5b3f-5d2c-8e6a-0f9b7c5d3e18"
+NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06T10:00:00Z"
+
+
+class Example(NamedTuple):
+    answer: Any = None
+    """None for 204, which has no body."""
+    request: Any = None
+
+
+def _but(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**document, **changes}
+
+
+_CONTENT = {
+    "account_id": ACCOUNT,
+    "board_id": BOARD,
+    "title": "Floor lamp",
+    "description": "Warm light for long evenings",
+    "link_url": "https://shop.example/lamps/floor",
+    "image_url": "https://cdn.shop.example/lamps/floor.jpg",
+}
+_PIN_ASKED = {**_CONTENT, "idempotency_key": "lamp-floor-2026"}
+_SCHEDULE_ASKED = {**_CONTENT, "run_at": RUN_AT}
+
+_PIN = {
+    "id": PIN,
+    "workspace_id": WORKSPACE,
+    "pinterest_account_id": ACCOUNT,
+    "status": "published",
+    "media_type": "image",
+    "title": _CONTENT["title"],
+    "description": _CONTENT["description"],
+    "related_terms": None,
+    "alt_text": None,
+    "dominant_color": None,
+    "cover_image_url": None,
+    "link_url": _CONTENT["link_url"],
+    "media_url": _CONTENT["image_url"],
+    "image_url": _CONTENT["image_url"],
+    "asset_id": None,
+    "board_id": BOARD,
+    "pinterest_pin_id": None,
+    "error_code": None,
+    "error_message": None,
+    "idempotency_key": _PIN_ASKED["idempotency_key"],
+    "created_at": NOW,
+    "updated_at": NOW,
+    "published_at": NOW,
+    "failed_at": None,
+    "removed_from_pinterest_at": None,
+}
+_NO_BOARD = {"error_code": "board_not_found", "error_message": f"Board {BOARD} not found on account {ACCOUNT}"}
+_FAILED_PIN = _but(_PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD)
+_JOB = {
+    "job_id": PIN,
+    "pin_id": PIN,
+    "status": "published",
+    "submitted_at": NOW,
+    "completed_at": NOW,
+    "pinterest_pin_id": None,
+    "error_code": None,
+    "error_message": None,
+}
+_SCHEDULE = {
+    "id": SCHEDULE,
+    "workspace_id": WORKSPACE,
+    "pinterest_account_id": ACCOUNT,
+    "run_at": RUN_AT,
+    "status": "scheduled",
+    "payload": {**_CONTENT, "idempotency_key": "schedule-9a4b6f1e"},
+    "last_error": None,
+    "pin_id": None,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+_VALIDATION = {
+    "valid": False,
+    "dry_run": True,
+    "checks": [
+        {"name": "fields", "status": "passed", "code": None, "message": "All fields are valid.", "remediation": None, "details": None},
+        {
+            "name": "board",
+            "status": "failed",
+            "code": "board_not_found",
+            "message": _NO_BOARD["error_message"],
+            "remediation": "Choose one of the account's boards: GET /v1/pinterest/boards.",
+            "details": None,
+        },
+    ],
+    "resolved": _PIN_ASKED,
+    "existing_pin_id": None,
+    "headroom": None,
+}
+
+_IMPORT = {
+    "id": JOB,
+    "workspace_id": WORKSPACE,
+    "source_type": "json",
+    "status": "queued",
+    "source_filename": None,
+    "total_rows": 2,
+    "processed_rows": 0,
+    "created_rows": 0,
+    "existing_rows": 0,
+    "failed_rows": 0,
+    "results": [],
+    "error_message": None,
+    "started_at": None,
+    "completed_at": None,
+    "created_at": NOW,
+    "updated_at": NOW,
+    "warnings": [],
+}
+_ROW = {
+    "row_number": 1,
+    "status": "created",
+    "pin_id": PIN,
+    "schedule_id": None,
+    "idempotency_key": _PIN_ASKED["idempotency_key"],
+    "error_code": None,
+    "error_message": None,
+    "errors": [],
+    "payload_matches": None,
+}
+_FAULT = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
+_FAILED_ROW = _but(
+    _ROW,
+    row_number=2,
+    status="failed",
+    pin_id=None,
+    idempotency_key="lamp-desk-2026",
+    error_code="validation_error",
+    error_message="board_id: Field required",
+    errors=[_FAULT],
+)
+_ENDED = _but(
+    _IMPORT,
+    status="completed_with_errors",
+    processed_rows=2,
+    created_rows=1,
+    failed_rows=1,
+    started_at=NOW,
+    completed_at=LATER,
+    updated_at=LATER,
+    request_id=None,
+    error_code=None,
+)
+_SECOND_ROW = _but(_PIN_ASKED, title="Desk lamp", idempotency_key="lamp-desk-2026")
+del _SECOND_ROW["board_id"]
+_CSV = f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
+
+_ACCOUNT = {
+    "id": ACCOUNT,
+    "workspace_id": WORKSPACE,
+    "pinterest_user_id": ACCOUNT,
+    "display_name": "My shop",
+    "username": "my-shop",
+    "scopes": "boards:read,pins:read,pins:write",
+    "created_at": NOW,
+    "updated_at": NOW,
+    "revoked_at": None,
+    "token_expires_at": None,
+    "health_status": "healthy",
+    "health_message": None,
+    "health_checked_at": None,
+    "reconnect_required": False,
+    "missing_scopes": [],
+}
+_BOARD = {"id": BOARD, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
+_BOARD_ASKED = {"account_id": ACCOUNT, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
+_BOARD_ACCESS = {
+    "account_id": ACCOUNT,
+    "board_id": BOARD,
+    "publishable": True,
+    "status": "ok",
+    "code": None,
+    "message": "The account can publish to this board.",
+    "remediation": None,
+    "checked_at": NOW,
+    "source": "store",
+    "board": _BOARD,
+    "account_health": {"health_status": "healthy", "health_message": None, "reconnect_required": False, "missing_scopes": []},
+    "retry_after_seconds": None,
+}
+_METER = {
+    "account": {"account_id": ACCOUNT, "tokens_available": 99500, "capacity": 100000, "refill_rate": 2150.5},
+    "global": {"tokens_available": 987300, "capacity": 1000000, "refill_rate": 2150.5},
+}
+
+_KEY = {
+    "id": KEY,
+    "workspace_id": WORKSPACE,
+    "name": "campaign tool",
+    "scopes": ["read", "write"],
+    "pinterest_account_ids": [ACCOUNT],
+    "source": "manual",
+    "client_name": None,
+    "authorized_by_email": None,
+    "last_used_at": None,
+    "created_at": NOW,
+    "revoked_at": None,
+    "prefix": "pf_4Xq9TzL",
+}
+_KEY_MADE = {
+    "id": KEY,
+    "workspace_id": WORKSPACE,
+    "name": "campaign tool",
+    "api_key": "pf_4Xq9TzL…",
+    "scopes": ["read", "write"],
+    "pinterest_account_ids": [ACCOUNT],
+    "created_at": NOW,
+    "prefix": "pf_4Xq9TzL",
+}
+
+_WEBHOOK = {
+    "id": WEBHOOK,
+    "workspace_id": WORKSPACE,
+    "url": "https://hooks.shop.example/pinflow",
+    "events": ["pin.failed", "import.completed_with_errors"],
+    "is_enabled": True,
+    "created_at": NOW,
+    "updated_at": NOW,
+    "disabled_reason": None,
+}
+_DELIVERY = {
+    "id": DELIVERY,
+    "webhook_id": WEBHOOK,
+    "event_type": "pin.failed",
+    "payload": {"id": EVENT, "type": "pin.failed", "created_at": NOW, "workspace_id": WORKSPACE, "data": {"pin_id": PIN, **_NO_BOARD}},
+    "attempt_count": 1,
+    "last_status_code": 503,
+    "last_error": "503 Service Unavailable",
+    "next_attempt_at": LATER,
+    "created_at": NOW,
+    "updated_at": NOW,
+    "status": "pending",
+    "event_id": EVENT,
+}
+
+
+def _bulk(one: str) -> Example:
+    answer = {
+        "succeeded_count": 1,
+        "skipped_count": 0,
+        "failed_count": 0,
+        "results": [{"id": one, "status": "succeeded", "error_code": None, "error_message": None}],
+    }
+    return Example(answer, {"ids": [one]})
+
+
+EXAMPLES: dict[str, Example] = {
+    "GET /": Example({"service": "pinflow", "version": "0.1.0", "docs": "/docs"}),
+    "GET /healthz": Example({"status": "ok", "version": "0.1.0", "environment": "local", "checks": None}),
+    "GET /readyz": Example(
+        {
+            "status": "ok",
+            "version": "0.1.0",
+            "environment": "local",
+            "database": "ok",
+            "checks": {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"},
+        }
+    ),
+    "POST /v1/pins/imports/json": Example(_IMPORT, [_PIN_ASKED, _SECOND_ROW]),
+    "POST /v1/pins/imports/csv": Example(_but(_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1), {"file": _CSV}),
+    "GET /v1/pins/imports": Example([_ENDED]),
+    "GET /v1/pins/imports/{job_id}": Example(_but(_ENDED, results=[_ROW, _FAILED_ROW])),
+    "GET /v1/pins": Example([_PIN]),
+    "POST /v1/pins": Example(_PIN, _PIN_ASKED),
+    "POST /v1/pins/batch": Example(
+        {
+            "created_count": 1,
+            "existing_count": 0,
+            "failed_count": 0,
+            "results": [{"index": 0, "idempotency_key": _PIN_ASKED["idempotency_key"], "status": "created", "pin": _PIN, "error": None, "payload_matches": None}],
+            "headroom": None,
+        },
+        {"pins": [_PIN_ASKED]},
+    ),
+    "POST /v1/pins/validate": Example(_VALIDATION, _PIN_ASKED),
+    "GET /v1/pins/{pin_id}": Example(_PIN),
+    "PATCH /v1/pins/{pin_id}": Example(_but(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}),
+    "DELETE /v1/pins/{pin_id}": Example(
+        {
+            "id": PIN,
+            "deleted": True,
+            "removed_from_pinterest": False,
+            "pinterest_pin_id": None,
+            "reason": "Pinflow has not put this pin on Pinterest: there was nothing to remove there.",
+        }
+    ),
+    "POST /v1/pins/{pin_id}/retry": Example(_PIN, {"board_id": BOARD}),
+    "POST /v1/pins/bulk-delete": _bulk(PIN),
+    "POST /v1/pins/bulk-retry": _bulk(PIN),
+    "GET /v1/jobs/{job_id}": Example(_JOB),
+    "GET /v1/schedules": Example([_SCHEDULE]),
+    "POST /v1/schedules": Example(_SCHEDULE, _SCHEDULE_ASKED),
+    "POST /v1/schedules/validate": Example(_but(_VALIDATION, resolved=_SCHEDULE_ASKED), _SCHEDULE_ASKED),
+    "GET /v1/schedules/{schedule_id}": Example(_SCHEDULE),
+    "PATCH /v1/schedules/{schedule_id}": Example(_SCHEDULE, {"run_at": RUN_AT}),
+    "DELETE /v1/schedules/{schedule_id}": Example(),
+    "POST /v1/schedules/{schedule_id}/cancel": Example(_but(_SCHEDULE, status="canceled")),
+    "POST /v1/schedules/{schedule_id}/retry": Example(_SCHEDULE),
+    "POST /v1/schedules/bulk-cancel": _bulk(SCHEDULE),
+    "POST /v1/schedules/bulk-retry": _bulk(SCHEDULE),
+    "POST /v1/schedules/bulk-delete": _bulk(SCHEDULE),
+    "GET /v1/pinterest/accounts": Example([_ACCOUNT]),
+    "DELETE /v1/pinterest/accounts/{account_id}": Example(),
+    "GET /v1/pinterest/boards": Example([_BOARD]),
+    "POST /v1/pinterest/boards": Example(_BOARD, _BOARD_ASKED),
+    "PATCH /v1/pinterest/boards/{board_id}": Example(_BOARD, {"account_id": ACCOUNT, "name": "Lamps"}),
+    "DELETE /v1/pinterest/boards/{board_id}": Example(),
+    "GET /v1/pinterest/boards/{board_id}/access": Example(_BOARD_ACCESS),
+    "GET /v1/rate-meter": Example(_METER),
+    "GET /v1/api-keys": Example([_KEY]),
+    "POST /v1/api-keys": Example(_KEY_MADE, {"name": "campaign tool", "scopes": ["read", "write"], "pinterest_account_ids": [ACCOUNT]}),
+    "PATCH /v1/api-keys/{key_id}": Example(_KEY, {"name": "campaign tool"}),
+    "DELETE /v1/api-keys/{key_id}": Example(),
+    "GET /v1/webhooks": Example([_WEBHOOK]),
+    "POST /v1/webhooks": Example(
+        _WEBHOOK,
+        {"url": _WEBHOOK["url"], "secret": "at-least-sixteen-characters", "events": _WEBHOOK["events"]},  # pragma: allowlist secret
+    ),
+    "GET /v1/webhooks/{webhook_id}": Example(_WEBHOOK),
+    "PATCH /v1/webhooks/{webhook_id}": Example(_WEBHOOK, {"is_enabled": True}),
+    "DELETE /v1/webhooks/{webhook_id}": Example(),
+    "GET /v1/webhooks/{webhook_id}/deliveries": Example([_DELIVERY]),
+    "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Example(_DELIVERY),
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": Example(_DELIVERY),
+}
+"""By METHOD /path."""
+
+
+def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
+    return {"detail": {"code": code, "message": message, **details}}
+
+
+ERRORS: dict[int, dict[str, Any]] = {
+    HTTPStatus.BAD_REQUEST: _error("invalid_request", "What follows the header is not the body that the header promises."),
+    HTTPStatus.UNAUTHORIZED: _error("unauthorized", "Unknown or revoked API key."),
+    HTTPStatus.FORBIDDEN: _error("insufficient_scope", "This API key lacks the scope write.", required_scope="write"),
+    HTTPStatus.NOT_FOUND: _error("not_found", "Pin not found"),
+    HTTPStatus.REQUEST_TIMEOUT: _error("request_timeout", "The body did not arrive within 20 seconds."),
+    HTTPStatus.CONFLICT: _error("pin_deleted", "The pin with this key was deleted; its key stays taken.", pin_id=PIN),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error("payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _error("unsupported_media_type", "Send application/json, not text/plain."),
+    HTTPStatus.UNPROCESSABLE_ENTITY: _error(
+        "invalid_parameter",
+        "limit: Input should be less than or equal to 200",
+        errors=[{"field": "limit", "code": "less_than_equal", "message": "Input should be less than or equal to 200"}],
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: _error(
+        "too_many_attempts", "Too many tries with a wrong key from your address: try this one again in 12 s. Good keys go on working."
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: _error("database_unavailable", "The database is not available right now; try again."),
+}
+"""One for each status, of many that there are: codes say more than statuses."""
+
+
+def add_examples(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            example = EXAMPLES.get(f"{method.upper()} {path}", Example())
+            if example.request is not None:
+                _put(operation["requestBody"], example.request)
+            for status, response in operation["responses"].items():
+                _put(response, example.answer if int(status) < HTTPStatus.BAD_REQUEST else _error_example(response, int(status)))
+
+
+def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
+    """None where an error has a body of its own, as of /readyz."""
+    content = response.get("content", {}).get("application/json", {})
+    return ERRORS[status] if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"} else None
+
+
+def _put(described: dict[str, Any], example: Any) -> None:
+    for content in described.get("content", {}).values():
+        if example is not None:
+            content["example"] = example

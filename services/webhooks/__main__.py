@@ -1,0 +1,15 @@
+"""python -m services.webhooks"""
+
+import gc
+
+gc.disable()  # until serve() has set it up: it would walk what is imported again and again, a seventh of the CPU of a start
+
+from services.webhooks.app import create_app
+from services.webhooks.config import WebhooksSettings
+from shared.logging import configure_logging
+from shared.process import serve
+
+if __name__ == "__main__":
+    settings = WebhooksSettings()
+    configure_logging(settings, service="webhooks")
+    serve(create_app(settings), settings)

@@ -1,0 +1,103 @@
+"""The one place that builds the webhooks service."""
+
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from services.webhooks.cleaning import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
+from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
+from services.webhooks.consumers import EventHandler
+from services.webhooks.delivery import Courier
+from services.webhooks.endpoints import Ports, router
+from services.webhooks.network import CheckedBackend, Resolver
+from services.webhooks.registry import WebhookRegistry
+from services.webhooks.repository import DeliveryStore
+from services.webhooks.sending import Sender
+from services.webhooks.slots import Slots
+from shared.access.authentication import Authenticator
+from shared.access.repository import AccessRepository
+from shared.access.usage import KeyUsage
+from shared.database import Database
+from shared.health import Health
+from shared.http import add_process_endpoints, create_api
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.pace import Pace
+from shared.messaging.records import RecordProducer
+from shared.process import Machinery, lifespan_of
+from shared.sweeper import Sweeper
+from shared.topics import TopicName
+
+BATCHES_AT_ONCE = 4
+"""After a rest: one event alone is delivered at once."""
+
+
+def create_app(settings: WebhooksSettings) -> FastAPI:
+    """Makes everything and starts nothing: that is the lifespan's."""
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep events from being delivered
+    database = Database.of(settings, application="pinflow-webhooks", connections=BACKGROUND_CONNECTIONS)
+    http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
+    http_database = Database.of(settings, application="pinflow-webhooks-http", connections=http_connections)
+    access = AccessRepository(http_database)
+    usage = KeyUsage(access)
+    store = DeliveryStore(database)
+    resolver = Resolver(2 * settings.webhook_deliveries_at_once)  # an attempt that is over may leave a look-up behind
+    courier = _courier(settings, store, resolver)
+    producer = RecordProducer(settings, client_id=f"pinflow-webhooks-{settings.replica}")
+    consumer = BatchConsumer(
+        "webhooks",
+        settings,
+        [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
+        EventHandler(store, courier),
+        producer,
+        max_records=settings.event_records,
+        pace=Pace(settings.event_batches_per_second, BATCHES_AT_ONCE),
+    )
+    cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
+    machinery = Machinery(
+        "webhooks",
+        settings,
+        parts=[producer, courier],
+        consumers=[consumer],
+        sweepers=[
+            Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
+            Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
+            Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
+            usage.sweeper(),
+        ],
+    )
+
+    health = Health()
+    machinery.watch_over(health)
+
+    async def close_resolver() -> None:
+        resolver.close()
+
+    app = create_api(
+        "webhooks",
+        summary="Tells whoever asked what became of pins and imports.",
+        lifespan=lifespan_of(machinery, database.dispose, http_database.dispose, close_resolver),
+        health=health,
+        concurrency=settings.http_concurrency,
+    )
+    app.state.machinery = machinery
+    app.state.authenticator = Authenticator(access, settings, used=usage.note)
+    app.state.ports = Ports(settings, WebhookRegistry(http_database, settings.webhooks_per_workspace), courier)
+    app.include_router(router)
+    add_process_endpoints(app)
+    return app
+
+
+def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolver) -> Courier:
+    at_once = settings.webhook_deliveries_at_once
+    backend = CheckedBackend(settings.address_rules, resolver)
+    sender = Sender(backend, seconds=settings.webhook_timeout_seconds, at_once=at_once, ca_file=settings.webhook_ca_file)
+    return Courier(
+        store,
+        sender,
+        settings.retry_policy,
+        Slots(at_once, settings.webhook_deliveries_at_once_each),
+        lease_seconds=settings.lease_seconds,
+        interval_seconds=settings.webhook_interval_seconds,
+        stop_seconds=settings.stop_timeout_seconds,
+        failures_until_disabled=settings.webhook_failures_until_disabled,
+    )

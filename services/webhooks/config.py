@@ -1,0 +1,86 @@
+"""What the webhooks service can be told."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from services.webhooks.addresses import AddressRules, parse_ports
+from services.webhooks.service import RetryPolicy
+from shared.settings import Addresses, ServiceSettings
+
+BACKGROUND_CONNECTIONS = 3
+"""Of the pool, for what is not HTTP: the consumer, the courier, and what looks after old deliveries."""
+LEASE_MARGIN_SECONDS = 5.0
+
+
+def _require_ports(text: str) -> str:
+    parse_ports(text)  # raises ValueError
+    return text
+
+
+PortRanges = Annotated[str, AfterValidator(_require_ports)]
+"""Ports and ranges of them, with commas."""
+
+
+class WebhooksSettings(ServiceSettings):
+    webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
+    webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
+    """Bytes of what is sent to POST /v1/webhooks."""
+
+    event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Records in a batch. Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one question."""
+    event_batches_per_second: Annotated[float, Field(gt=0, le=1000)] = 5
+    """Batches a second in the long run, but for those that are full; the first few after a rest come at once."""
+
+    webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
+    """Of one delivery; then it has failed."""
+    webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
+    webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
+    webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
+    """The longest a retry is put off: the first one, times the factor for each further attempt, at most this, times a random part of 1."""
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
+    """How long a receiver has for its answer, with looking its name up and connecting."""
+    webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
+    webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Requests under way in this process: to all receivers, and to one webhook. After a failure it gets one at a time, until one succeeds."""
+    webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Deliveries in a row that were given up; then the webhook is disabled."""
+    webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
+    """How often it is looked for what is due; what has just been written is seen at once."""
+    webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
+    """How long a delivery is kept, counted from its event, whatever became of it."""
+
+    webhook_allow_private_addresses: bool = False
+    """Whether receivers may be anywhere: loopback, private networks, link-local. For development."""
+    webhook_allowed_networks: Addresses = ""
+    """Networks that receivers may be in although they are not public: one's own."""
+    webhook_ports: PortRanges = "80,443,1024-65535"
+    """Below 1024 speak other protocols, mail for one, that could take a body for commands."""
+    webhook_ca_file: str | None = None
+    """Certificate authorities that receivers' certificates are checked by, a PEM file; None: the system's."""
+
+    @model_validator(mode="after")
+    def _have_connections_for_all(self) -> Self:
+        if self.database_pool_size <= BACKGROUND_CONNECTIONS:
+            raise ValueError(f"database_pool_size must be at least {BACKGROUND_CONNECTIONS + 1}")
+        return self
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a claimed delivery is its worker's: longer than an attempt. After that whoever looks tries again."""
+        return self.webhook_timeout_seconds + LEASE_MARGIN_SECONDS
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            attempts=self.webhook_attempts,
+            first_seconds=self.webhook_first_retry_seconds,
+            factor=self.webhook_retry_factor,
+            longest_seconds=self.webhook_longest_retry_seconds,
+        )
+
+    @property
+    def address_rules(self) -> AddressRules:
+        return AddressRules.of(
+            allow_private=self.webhook_allow_private_addresses, allowed=self.webhook_allowed_networks, ports=self.webhook_ports
+        )

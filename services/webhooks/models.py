@@ -1,0 +1,43 @@
+"""The tables of webhooks, for queries. Their definition, with every constraint, is the migration's."""
+
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Table, Text, Uuid
+
+metadata = MetaData(schema="webhooks")
+
+
+def _time(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True))
+
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("webhook_id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid),
+    Column("url", Text),
+    Column("secret", Text),
+    Column("events", ARRAY(Text)),
+    Column("is_enabled", Boolean),
+    Column("disabled_reason", Text),
+    Column("failures_in_a_row", Integer),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("webhook_id", Uuid, primary_key=True),
+    Column("delivery_id", Uuid, primary_key=True),
+    Column("event_id", Text),
+    Column("event_type", Text),
+    Column("body", Text),
+    Column("status", Text),
+    Column("tries", Integer),
+    Column("attempt_count", Integer),
+    Column("last_status_code", Integer),
+    Column("last_error", Text),
+    _time("next_attempt_at"),
+    _time("created_at"),
+    _time("updated_at"),
+)

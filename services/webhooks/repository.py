@@ -1,0 +1,241 @@
+"""All SQL of what is delivered: who listens, what is written down for them, whose turn it is, what became of it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from services.webhooks.service import DisabledReason
+from shared.columns import columns, names, unnest
+from shared.database import Database
+
+
+class Listener(NamedTuple):
+    webhook_id: UUID
+    events: frozenset[str]
+    created_at: datetime
+
+
+class NewDelivery(NamedTuple):
+    webhook_id: UUID
+    delivery_id: UUID
+    event_id: str
+    event_type: str
+    body: str
+
+
+class Due(NamedTuple):
+    """A delivery that is this worker's until its lease has passed."""
+
+    webhook_id: UUID
+    delivery_id: UUID
+    event_id: str
+    event_type: str
+    body: str
+    tries: int
+    url: str
+    secret: str
+
+
+class Room(NamedTuple):
+    """Of a webhook that may not have as many requests at once as any other: how many are under way, and how many more may be."""
+
+    webhook_id: UUID
+    busy: int
+    more: int
+
+
+class Told(NamedTuple):
+    """What became of one attempt."""
+
+    webhook_id: UUID
+    delivery_id: UUID
+    tries: int
+    status: str
+    pause_ms: int
+    status_code: int | None
+    error: str | None
+    gone: bool
+
+
+class Disabled(NamedTuple):
+    webhook_id: UUID
+    workspace_id: UUID
+    reason: DisabledReason
+
+
+HIGHEST = UUID(int=2**128 - 1)
+DELIVERY_COLUMNS = (("webhook_id", "uuid"), ("delivery_id", "uuid"), ("event_id", "text"), ("event_type", "text"), ("body", "text"))
+ROOM_COLUMNS = (("webhook_id", "uuid"), ("busy", "int4"), ("more", "int4"))
+TOLD_COLUMNS = (
+    ("webhook_id", "uuid"),
+    ("delivery_id", "uuid"),
+    ("tries", "int4"),
+    ("status", "text"),
+    ("pause_ms", "int8"),
+    ("status_code", "int4"),
+    ("error", "text"),
+    ("gone", "bool"),
+)
+
+LISTENING = text("""
+    select workspace_id, webhook_id, events, created_at from webhooks.endpoints
+    where workspace_id = any(cast(:ids as uuid[])) and is_enabled
+""")
+
+# An event that is announced again, or a batch that is delivered again, is there already. Sorted, or two that overlap deadlock
+ENQUEUE = f"""
+    insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
+    select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)}) order by d.webhook_id, d.event_id
+    on conflict (webhook_id, event_id) do nothing
+"""
+
+# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries it has: Postgres does not skip by itself
+_WITH_DELIVERIES = """
+    {name} as (
+        (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
+        union all
+        select (select d.webhook_id from webhooks.deliveries d {where} {and_} d.webhook_id > w.webhook_id order by d.webhook_id limit 1)
+        from {name} w where w.webhook_id is not null
+    )
+"""
+_WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
+_KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
+
+# Each webhook's oldest, as many as it has room for; of all those the ones first that have the fewest before them and under way: whoever is
+# slow, and however much waits for it, the others' turn comes. Claiming puts the next attempt off: who dies with a claim only delays it
+CLAIM = f"""
+    with recursive {_WAITING}, chosen as (
+        select d.*, e.url, e.secret, coalesce(r.busy, 0) + row_number() over (partition by d.webhook_id order by d.next_attempt_at) as turn
+        from waiting w
+        join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
+        left join {unnest(ROOM_COLUMNS)} as r({names(ROOM_COLUMNS)}) on r.webhook_id = w.webhook_id
+        cross join lateral (
+            select webhook_id, delivery_id, next_attempt_at from webhooks.deliveries
+            where webhook_id = w.webhook_id and status = 'pending' and next_attempt_at <= now()
+            order by next_attempt_at limit coalesce(r.more, %b::int4) for update skip locked
+        ) d
+        order by turn, d.next_attempt_at limit %b::int4
+    )
+    update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
+    from chosen c where d.webhook_id = c.webhook_id and d.delivery_id = c.delivery_id
+    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, c.url, c.secret
+"""
+
+# That it was delivered is true whoever says it, however late. That it was not counts only if nobody has written anything down since:
+# two may have tried, when a lease was too short
+RECORD = f"""
+    with told as (
+        select * from {unnest(TOLD_COLUMNS)} as t({names(TOLD_COLUMNS)})
+    ), recorded as (
+        update webhooks.deliveries d set
+            status = t.status,
+            tries = d.tries + 1,
+            attempt_count = d.attempt_count + 1,
+            last_status_code = t.status_code,
+            last_error = t.error,
+            next_attempt_at = case when t.status = 'pending' then now() + t.pause_ms * interval '1 millisecond' end,
+            updated_at = now()
+        from told t
+        where d.webhook_id = t.webhook_id and d.delivery_id = t.delivery_id and d.status <> 'delivered'
+            and (t.status = 'delivered' or (d.status = 'pending' and d.tries = t.tries))
+        returning d.webhook_id, t.status, t.gone
+    ), counted as (
+        select webhook_id, bool_or(status = 'delivered') as delivered,
+            count(*) filter (where status = 'failed') as failed, bool_or(gone) as gone
+        from recorded group by webhook_id
+    ), locked as materialized (
+        select e.webhook_id, e.is_enabled as was_enabled, c.gone, case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures
+        from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
+        where c.failed > 0 or e.failures_in_a_row > 0
+        order by e.webhook_id for update of e
+    )
+    update webhooks.endpoints e set
+        failures_in_a_row = l.failures,
+        is_enabled = e.is_enabled and not l.gone and l.failures < %b::int4,
+        disabled_reason = case
+            when not e.is_enabled then e.disabled_reason
+            when l.gone then 'gone'
+            when l.failures >= %b::int4 then 'failing'
+        end,
+        updated_at = case when e.is_enabled and (l.gone or l.failures >= %b::int4) then now() else e.updated_at end
+    from locked l where e.webhook_id = l.webhook_id
+    returning e.webhook_id, e.workspace_id, e.disabled_reason, l.was_enabled and not e.is_enabled
+"""
+
+# In portions: of webhooks that are gone all, of the others what is older than it is kept
+CLEAN = text(f"""
+    with recursive {_KNOWN}, old as (
+        select d.webhook_id, d.delivery_id from known k
+        left join webhooks.endpoints e on e.webhook_id = k.webhook_id
+        cross join lateral (
+            select webhook_id, delivery_id from webhooks.deliveries
+            where webhook_id = k.webhook_id and delivery_id < case when e.webhook_id is null then cast(:all as uuid) else :kept_from end
+            order by delivery_id limit :most
+        ) d
+        limit :most
+    )
+    delete from webhooks.deliveries d using old o where d.webhook_id = o.webhook_id and d.delivery_id = o.delivery_id
+""")
+
+OLDEST_DUE = text(f"""
+    with recursive {_WAITING}
+    select extract(epoch from now() - min(d.next_attempt_at))::float8 as seconds
+    from waiting w
+    join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
+    cross join lateral (
+        select next_attempt_at from webhooks.deliveries
+        where webhook_id = w.webhook_id and status = 'pending' order by next_attempt_at limit 1
+    ) d
+""")
+
+
+class DeliveryStore:
+    """Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]:
+        """The enabled webhooks of these workspaces, of those that have any."""
+        found: dict[UUID, list[Listener]] = {}
+        for row in await self._database.all(LISTENING.bindparams(ids=list(workspace_ids))):
+            listener = Listener(row["webhook_id"], frozenset(row["events"]), row["created_at"])
+            found.setdefault(row["workspace_id"], []).append(listener)
+        return found
+
+    async def enqueue(self, deliveries: Sequence[NewDelivery]) -> int:
+        """Write down what is to be delivered; how many were not there yet."""
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, deliveries))
+            await driver.commit()
+        return cursor.rowcount
+
+    async def claim(self, most: int, most_each: int, rooms: Iterable[Room], lease_seconds: float) -> list[Due]:
+        """What is due: at most `most`, of one webhook at most `most_each`, or what `rooms` says."""
+        values = [*columns(ROOM_COLUMNS, rooms), most_each, most, lease_seconds]
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(CLAIM, values)
+            await driver.commit()
+            return [Due(*row) for row in await cursor.fetchall()]
+
+    async def record(self, told: Sequence[Told], failures_until_disabled: int) -> list[Disabled]:
+        """Write down what became of attempts; those webhooks that were disabled for it."""
+        values = [*columns(TOLD_COLUMNS, told), *[failures_until_disabled] * 3]
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(RECORD, values)
+            await driver.commit()
+            rows = await cursor.fetchall()
+        return [Disabled(webhook_id, workspace_id, DisabledReason(reason)) for webhook_id, workspace_id, reason, is_news in rows if is_news]
+
+    async def clean(self, kept_from: UUID, most: int) -> int:
+        """Delete up to `most` that are older than the id, or whose webhook is gone; how many."""
+        async with self._database.transaction() as connection:
+            return (await connection.execute(CLEAN, {"kept_from": kept_from, "all": HIGHEST, "most": most})).rowcount
+
+    async def oldest_due_seconds(self) -> float:
+        """How long the longest-waiting delivery has been due."""
+        row = await self._database.first(OLDEST_DUE)
+        return max(0.0, (row and row["seconds"]) or 0.0)

@@ -1,0 +1,46 @@
+"""What scenarios with PinBridge's clients have in common."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from deploy.administration import NewWorkspace
+from tests.acceptance.rows import rows_for
+from tests.waiting import eventually
+
+SOON = timedelta(seconds=2)
+"""Time enough to schedule something, and to take its board away."""
+
+
+def in_days(days: int) -> datetime:
+    return (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0)
+
+
+async def ended(sdk: Any, job_id: object) -> Any:
+    """The import, once it has ended."""
+
+    async def job() -> Any:
+        found = await sdk.pins.get_import(str(job_id))
+        return found if found.completed_at is not None else None
+
+    return await eventually(job)
+
+
+async def imported(sdk: Any, rows: list[dict[str, Any]]) -> Any:
+    accepted = await sdk.pins.import_json(rows)
+    return await ended(sdk, accepted.id)
+
+
+async def failed_pins(sdk: Any, workspace: NewWorkspace, count: int, *, prefix: str = "failed") -> list[Any]:
+    """Pins whose board was gone when they were due."""
+    account = workspace.accounts[0]
+    board = await sdk.pinterest.create_board({"account_id": str(account.id), "name": "Passing"})
+    due = (datetime.now(UTC) + SOON).isoformat()
+    job = await imported(sdk, rows_for(workspace, count, prefix=prefix, account_id=str(account.id), board_id=board.id, run_at=due))
+    assert [row.pin_id for row in job.results] == [None] * count, "published at once: this machine is too slow for SOON"
+    await sdk.pinterest.delete_board(board.id, account_id=account.id)
+
+    async def failed() -> Any:
+        pins = await sdk.pins.list(status="failed", board_id=board.id, sort="title_asc")
+        return pins if len(pins) == count else None
+
+    return list(await eventually(failed))

@@ -1,0 +1,96 @@
+"""Who takes part: a workspace with one of everything, another that tries to get at it, a stranger, and a key that may see little."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from deploy.administration import NewWorkspace
+from shared.access.keys import Scope
+from tests.acceptance.conftest import administer, new_workspace
+from tests.acceptance.rows import rows_for
+from tests.deployment import Deployment, job_of
+from tests.waiting import until
+
+SECRET = "known-to-the-owner-only"  # pragma: allowlist secret
+NOWHERE = "https://hooks.invalid/pinflow"
+"""A name that never resolves: deliveries are tried and logged, and nothing leaves this machine."""
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The owner has a published pin, a schedule, an import, a key, a webhook with a delivery; others try to get at them."""
+
+    owner: NewWorkspace
+    other: NewWorkspace
+    mine: httpx.Client
+    """The owner's."""
+    theirs: httpx.Client
+    strangers: httpx.Client
+    """Of a workspace that has nothing to list."""
+    limited: httpx.Client
+    """Of a key of the owner's workspace with all scopes, for one account that has nothing."""
+    empty_account: str
+    job: dict[str, Any]
+    webhook: str
+    delivery: str
+
+    @property
+    def account(self) -> str:
+        return str(self.owner.accounts[0].id)
+
+    @property
+    def pin(self) -> str:
+        return str(self.job["results"][0]["pin_id"])
+
+    @property
+    def schedule(self) -> str:
+        return str(self.job["results"][1]["schedule_id"])
+
+    @property
+    def key(self) -> str:
+        return str(self.mine.get("/v1/api-keys").json()[0]["id"])
+
+    def state(self) -> dict[str, Any]:
+        """All that the owner has, as far as others could change it."""
+        paths = ["/v1/pins", "/v1/schedules", "/v1/pinterest/accounts", "/v1/webhooks", "/v1/pins/imports"]
+        paths += [f"/v1/pinterest/boards?account_id={account.id}" for account in self.owner.accounts]
+        keys = [{**key, "last_used_at": None} for key in self.mine.get("/v1/api-keys").json()]
+        return {"keys": keys, **{path: self.mine.get(path).json() for path in paths}}
+
+
+def client_of(pinflow: Deployment, key: str | None) -> httpx.Client:
+    headers = {"X-API-Key": key} if key else {}
+    return httpx.Client(base_url=pinflow.base_url, headers=headers, timeout=40, trust_env=False)
+
+
+@contextmanager
+def tenancy(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
+    owner, other, stranger = (new_workspace(database_url, name) for name in ("Owner", "Other", "Stranger"))
+    with ExitStack() as clients:
+        mine, theirs, strangers = (
+            clients.enter_context(client_of(pinflow, workspace.api_key)) for workspace in (owner, other, stranger)
+        )
+        webhook = made(mine.post("/v1/webhooks", json={"url": NOWHERE, "secret": SECRET, "events": ["import.completed"]}))
+        published, scheduled = rows_for(owner, 2, prefix="owned")
+        scheduled["run_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+        accepted = mine.post("/v1/pins/imports/json", json=[published, scheduled])
+        job = job_of(mine, accepted.json()["id"])
+        assert (job["status"], job["created_rows"]) == ("completed", 2), pinflow.logs()
+
+        empty = str(administer(database_url, lambda access: access.add_account(owner.id, name="Empty")))
+        little = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
+        limited = clients.enter_context(client_of(pinflow, made(mine.post("/v1/api-keys", json=little))["api_key"]))
+        deliveries = f"/v1/webhooks/{webhook['id']}/deliveries"
+        until(lambda: mine.get(deliveries).json())
+        delivery = mine.get(deliveries).json()[0]["id"]
+        yield Tenants(owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery)
+
+
+def made(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == HTTPStatus.CREATED, answer.text
+    return dict(answer.json())

@@ -1,0 +1,18 @@
+"""The benchmark of the lists, on so few pins and so short that its figures say nothing: every question is answered."""
+
+from tests.bench.installation import LIKE_TESTS
+from tests.bench.rounds import Run
+from tests.bench.scenarios.bench import Lengths
+
+SHORT = Lengths(seconds=2, warm_up_seconds=0, catalogue_pins=20_000)
+
+
+def test_every_list_is_asked_for_while_imports_come() -> None:
+    run = Run(SHORT, ["catalogue"], [], style=LIKE_TESTS)
+    run.go(rounds=1)
+    figures = run.rounds[0]["catalogue"]
+    answered = figures["answered_ms"]
+    assert figures["publications"] == SHORT.catalogue_pins
+    assert figures["imports"] > 0
+    assert len(answered) > 50
+    assert all(times["n"] > 0 and times["p50"] > 0 for times in answered.values())

@@ -1,0 +1,139 @@
+"""PinBridge's clients on lists: every filter, every sort order, pages and totals."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, get_args
+
+import pytest
+from pinbridge_sdk.errors import ValidationError
+from pinbridge_sdk.models.common import PinStatus, ScheduleStatus
+from pinbridge_sdk.models.pins import PinSort
+from pinbridge_sdk.models.schedules import ScheduleSort
+
+from deploy.administration import NewWorkspace
+from tests.acceptance.clients import failed_pins, imported, in_days
+from tests.acceptance.rows import rows_for
+
+PIN_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "created_at": lambda pin: pin.created_at,
+    "published_at": lambda pin: pin.published_at,
+    "title": lambda pin: pin.title,
+    "status": lambda pin: pin.status.value,
+}
+SCHEDULE_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "run_at": lambda schedule: schedule.run_at,
+    "created_at": lambda schedule: schedule.created_at,
+    "title": lambda schedule: schedule.payload["title"],
+    "status": lambda schedule: schedule.status.value,
+}
+
+
+async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace) -> None:
+    await imported(sdk, rows_for(workspace, 4, prefix="early"))
+    special = {"title": "100% Wool_Throw", "description": "Scratchy", "link_url": "https://shop.example/throws"}
+    await imported(sdk, rows_for(workspace, 1, prefix="late", **special))
+    failed = await failed_pins(sdk, workspace, 1)
+
+    async def found(**filters: Any) -> set[str]:
+        page = await sdk.pins.list_page(**filters)
+        assert page.items == await sdk.pins.list(**filters)
+        assert (page.total, page.has_more) == (len(page.items), False)
+        return {pin.idempotency_key for pin in page.items}
+
+    pins = await sdk.pins.list()
+    assert len(pins) == 6
+    (late,) = [pin for pin in pins if pin.idempotency_key == "late-1"]
+    for account in workspace.accounts:
+        wanted = {pin.idempotency_key for pin in pins if pin.pinterest_account_id == account.id}
+        assert await found(account_id=account.id) == wanted
+    assert await found(board_id="board-3") == {pin.idempotency_key for pin in pins if pin.board_id == "board-3"}
+    assert await found(status="failed") == await found(error_code="board_not_found") == {failed[0].idempotency_key}
+    assert await found(status=PinStatus.PUBLISHED) == {pin.idempotency_key for pin in pins} - {failed[0].idempotency_key}
+    for status in (PinStatus.QUEUED, PinStatus.DEFERRED, PinStatus.PUBLISHING):
+        assert await found(status=status) == set()
+    assert await found(error_code="account_not_found") == set()
+    assert await found(since=late.created_at) >= {"late-1"}
+    assert await found(until=late.created_at) == {f"early-{number}" for number in range(1, 5)}
+    assert await found(since=late.created_at, until=late.created_at + timedelta(microseconds=1)) == {"late-1"}
+    for text in ("100% wool_", "scratchy", "/throws"):
+        assert await found(q=text) == {"late-1"}
+    assert await found(q="100_") == set()
+    assert await found(removed=True) == set()
+    assert len(await found(removed=False)) == 6
+
+
+@pytest.mark.parametrize("sort", get_args(PinSort))
+async def test_pins_are_listed_in_every_order(sdk: Any, workspace: NewWorkspace, sort: str) -> None:
+    await imported(sdk, rows_for(workspace, 3, prefix="one"))
+    await imported(sdk, rows_for(workspace, 3, prefix="two"))
+    order, _, direction = sort.rpartition("_")
+    pins = await sdk.pins.list(sort=sort)
+    values = [PIN_ORDERS[order](pin) for pin in pins]
+    assert (len(values), values) == (6, sorted(values, reverse=direction == "desc"))
+    assert await in_pages(sdk.pins.list_page, sort=sort) == [pin.id for pin in pins]
+
+
+async def in_pages(list_page: Callable[..., Any], **options: Any) -> list[Any]:
+    """The ids of all there is, by pages of four as the client turns them."""
+    ids: list[Any] = []
+    while True:
+        page = await list_page(limit=4, offset=len(ids), **options)
+        ids += [one.id for one in page.items]
+        assert page.total == 6
+        if not page.has_more:
+            return ids
+
+
+async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace) -> None:
+    rows = rows_for(workspace, 4, prefix="later")
+    for days, row in enumerate(rows, start=10):
+        row["run_at"] = in_days(days).isoformat()
+    rows[3] |= {"title": "100% Wool_Throw", "description": "Scratchy", "link_url": "https://shop.example/throws"}
+    job = await imported(sdk, rows)
+    first, second, third, special = [await sdk.schedules.get(row.schedule_id) for row in job.results]
+    await sdk.schedules.cancel(first.id)
+
+    async def found(**filters: Any) -> set[Any]:
+        page = await sdk.schedules.list_page(**filters)
+        assert page.items == await sdk.schedules.list(**filters)
+        assert (page.total, page.has_more) == (len(page.items), False)
+        return {schedule.id for schedule in page.items}
+
+    everything = {first.id, second.id, third.id, special.id}
+    assert await found() == everything
+    for account in workspace.accounts:
+        wanted = {one.id for one in (first, second, third, special) if one.pinterest_account_id == account.id}
+        assert await found(account_id=account.id) == wanted
+    assert await found(board_id="board-3") == {one.id for one in (first, second, third, special) if one.payload["board_id"] == "board-3"}
+    assert await found(status="canceled") == {first.id}
+    assert await found(status=ScheduleStatus.SCHEDULED) == everything - {first.id}
+    for status in (ScheduleStatus.QUEUED, ScheduleStatus.DEFERRED, ScheduleStatus.RUNNING, ScheduleStatus.DONE, ScheduleStatus.FAILED):
+        assert await found(status=status) == set()
+    assert await found(since=third.run_at) == {third.id, special.id}
+    assert await found(until=third.run_at) == {first.id, second.id}
+    for text in ("100% wool_", "scratchy", "/throws"):
+        assert await found(q=text) == {special.id}
+    assert await found(q="100_") == set()
+
+
+@pytest.mark.parametrize("sort", get_args(ScheduleSort))
+async def test_schedules_are_listed_in_every_order(sdk: Any, workspace: NewWorkspace, sort: str) -> None:
+    for prefix in ("one", "two"):
+        rows = rows_for(workspace, 3, prefix=prefix)
+        for days, row in enumerate(rows, start=10):
+            row["run_at"] = in_days(days).isoformat()
+        await imported(sdk, rows)
+    await sdk.schedules.cancel((await sdk.schedules.list(limit=1))[0].id)
+    order, _, direction = sort.rpartition("_")
+    schedules = await sdk.schedules.list(sort=sort)
+    values = [SCHEDULE_ORDERS[order](schedule) for schedule in schedules]
+    assert (len(values), values) == (6, sorted(values, reverse=direction == "desc"))
+    assert await in_pages(sdk.schedules.list_page, sort=sort) == [schedule.id for schedule in schedules]
+
+
+async def test_what_is_no_filter_value_is_refused_by_its_name(sdk: Any) -> None:
+    for wrong in ({"status": "lost"}, {"sort": "title"}, {"since": "yesterday"}, {"limit": 0}, {"offset": -1}):
+        for lists in (sdk.pins, sdk.schedules):
+            with pytest.raises(ValidationError) as refused:
+                await lists.list(**wrong)
+            assert (refused.value.code, next(iter(wrong)) in refused.value.message) == ("invalid_parameter", True)

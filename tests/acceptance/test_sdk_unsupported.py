@@ -1,0 +1,42 @@
+"""What Pinflow leaves out answers PinBridge's clients 501 and what to do instead, with a key and without."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from pinbridge_sdk.errors import APIError
+
+from shared.unsupported import AREAS
+from tests.contract.compatibility import LEFT_OUT, SDK
+from tests.deployment import Deployment
+from tests.sdk import placeholders_for
+
+LARGE = 20 * 1024 * 1024
+
+
+async def test_what_is_left_out_says_so_to_the_client(sdk: Any, connect: Callable[..., Awaitable[Any]]) -> None:
+    sentences = {area.instead for area in AREAS}
+    nobody = await connect()
+    methods = [name for name, operation in SDK.items() if operation in LEFT_OUT]
+    assert len(methods) >= len(LEFT_OUT)
+    for method in methods:
+        group, _, name = method.partition(".")
+        for client in (sdk, nobody):
+            call = getattr(getattr(client, group), name)
+            with pytest.raises(APIError) as refused:
+                await call(**placeholders_for(call))
+            assert (method, refused.value.status_code, refused.value.code) == (method, 501, "not_supported")
+            assert any(refused.value.message.endswith(sentence) for sentence in sentences)
+
+
+async def test_the_client_gets_its_answer_for_a_large_upload_too(sdk: Any) -> None:
+    with pytest.raises(APIError) as refused:
+        await sdk.assets.upload_video(b"\0" * LARGE, filename="film.mp4")
+    assert (refused.value.status_code, refused.value.code) == (501, "not_supported")
+
+
+def test_another_method_at_such_an_address_is_405(pinflow: Deployment) -> None:
+    for path, allowed in (("/v1/auth/profile", "GET, PUT"), ("/v1/pinterest/terms/related", "GET")):
+        answer = httpx.delete(f"{pinflow.base_url}{path}", trust_env=False)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -1,0 +1,136 @@
+"""Webhooks in a running Pinflow: PinBridge's public client makes them, imports are told, and nothing is lost that was accepted."""
+
+import asyncio
+import hashlib
+import hmac
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
+from pinbridge_sdk.errors import NotFoundError, ValidationError
+from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
+
+from deploy.administration import NewWorkspace
+from tests.acceptance.rows import rows_for
+from tests.deployment import Deployment, deployed
+from tests.receivers import OK, Received, Receiver, Reply, receiving
+from tests.waiting import until
+
+SECRET = "a secret of the tests"  # pragma: allowlist secret
+EVENTS = ["pin.published", "import.completed"]
+
+
+@pytest.fixture(scope="module")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+    """Whose receivers may be on this machine, and retries come soon."""
+    directory: Path = tmp_path_factory.mktemp("webhooks")
+    variables = {"webhook_allow_private_addresses": "true", "webhook_first_retry_seconds": "0.2", "webhook_timeout_seconds": "2"}
+    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **variables) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def sdk(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[Any]:
+    """Typed Any: the SDK adds its resources at run time."""
+    with PinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key) as client:
+        yield client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def is_genuine(received: Received) -> bool:
+    """As PinBridge documents it for receivers: createHmac('sha256', secret).update(rawBody).digest('hex')."""
+    expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected, received.headers["x-pinbridge-signature"])
+
+
+def keys_of(receiver: Receiver) -> list[str]:
+    return [one.document["data"]["idempotency_key"] for one in receiver.seen("pin.published")]
+
+
+def test_the_sdk_makes_a_webhook_and_an_import_is_told(sdk: Any, workspace: NewWorkspace, receiver: Receiver) -> None:
+    made = sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
+    assert (made.workspace_id, made.url, made.events, made.is_enabled) == (workspace.id, receiver.url, EVENTS, True)
+    job = sdk.pins.import_json(rows_for(workspace, 20, prefix="told"))
+    until(lambda: len(receiver.seen()) == 21)
+    assert all(map(is_genuine, receiver.requests))
+    assert sorted(keys_of(receiver)) == sorted(f"told-{number}" for number in range(1, 21))
+    (ended,) = receiver.seen("import.completed")
+    assert ended.document["data"]["job_id"] == str(job.id)
+    assert ended.document["data"]["created_rows"] == 20
+
+
+def test_the_sdk_reads_changes_and_deletes_webhooks(sdk: Any, receiver: Receiver) -> None:
+    made = sdk.webhooks.create({"url": receiver.url, "secret": SECRET})
+    assert made.events == ["pin.published", "pin.failed"]
+    assert sdk.webhooks.list() == [made]
+    changed = sdk.webhooks.update(made.id, WebhookUpdate(is_enabled=False, events=["pin.failed"]))
+    assert (changed.is_enabled, changed.events, changed.url) == (False, ["pin.failed"], made.url)
+    assert sdk.webhooks.get(made.id) == changed
+    sdk.webhooks.delete(made.id)
+    with pytest.raises(NotFoundError):
+        sdk.webhooks.get(made.id)
+    with pytest.raises(ValidationError) as refused:
+        sdk.webhooks.create({"url": receiver.url, "secret": SECRET, "events": ["pin.deleted"]})
+    assert refused.value.code == "validation_error"
+
+
+async def test_the_asynchronous_sdk_does_the_same(pinflow: Deployment, workspace: NewWorkspace, receiver: Receiver) -> None:
+    sdk: Any = AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key)
+    async with sdk:
+        made = await sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET))
+        assert await sdk.webhooks.list() == [made]
+        changed = await sdk.webhooks.update(made.id, {"url": f"{receiver.url}/b"})
+        assert await sdk.webhooks.get(made.id) == changed
+        await sdk.webhooks.delete(made.id)
+        assert await sdk.webhooks.list() == []
+
+
+def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
+    pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
+) -> None:
+    """Killed with requests under way and many to come, three times; each delivery arrives at least once."""
+    rows, held = 120, threading.Event()
+
+    def slowly(_: Received) -> Reply:
+        held.wait(0.05)
+        return OK
+
+    receiver.answer = slowly
+    sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
+    sdk.pins.import_json(rows_for(workspace, rows, prefix="killed"))
+    for kills in range(1, 4):
+        until(lambda: len(receiver.seen()) >= 20 * kills)  # noqa: B023 - in this turn
+        pinflow.programs["webhooks"].kill()
+        pinflow.restart("webhooks")
+    until(lambda: set(keys_of(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)}, seconds=60)
+    until(lambda: receiver.seen("import.completed"))
+    print(f"{len(receiver.seen())} requests for {rows + 1} deliveries")
+    pinflow.wait_until_ready()
+
+
+def test_imports_go_on_while_nobody_delivers_and_are_told_later(
+    pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
+) -> None:
+    sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
+    pinflow.programs["webhooks"].kill()
+    try:
+        job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
+        until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
+    finally:
+        pinflow.restart("webhooks")
+        pinflow.wait_until_ready()
+    until(lambda: len(receiver.seen()) == 6)
+
+
+async def _ended(pinflow: Deployment, workspace: NewWorkspace, job_id: str) -> bool:
+    sdk: Any = AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key)
+    async with sdk:
+        return (await sdk.pins.get_import(job_id)).completed_at is not None

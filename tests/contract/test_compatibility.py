@@ -1,0 +1,45 @@
+"""Nothing of PinBridge's client is forgotten: each method works, shown by a test, or answers 501."""
+
+from pinbridge_sdk import AsyncPinbridgeClient
+
+from deploy.schemas import ROOT
+from shared.unsupported import AREAS
+from tests.contract.compatibility import DOCUMENT, LEFT_OUT, SDK, SUPPORTED, named_tests, tests_by_method, text
+from tests.sdk import operations_of
+
+
+def test_every_method_of_the_client_is_supported_or_answers_501() -> None:
+    assert {name for name, operation in SDK.items() if operation not in SUPPORTED | LEFT_OUT} == set()
+
+
+def test_nothing_is_supported_and_left_out_at_once() -> None:
+    assert SUPPORTED & LEFT_OUT == set()
+
+
+def test_only_what_the_client_has_is_said_to_be_left_out() -> None:
+    assert set(SDK.values()) >= LEFT_OUT
+
+
+def test_the_asynchronous_client_asks_for_the_same() -> None:
+    assert operations_of(AsyncPinbridgeClient) == SDK
+
+
+def test_every_supported_method_is_called_by_a_test() -> None:
+    shown = tests_by_method()
+    assert {name for name, operation in SDK.items() if operation in SUPPORTED and name not in shown} == set()
+
+
+def test_the_document_is_up_to_date_and_names_tests_that_there_are() -> None:
+    committed = DOCUMENT.read_text(encoding="utf-8")
+    assert committed == text(), "python -m tests.contract.compatibility"
+    tests = list(named_tests(committed))
+    assert len(tests) == len(SDK)
+    for file, name in tests:
+        assert f"def {name}(" in file.read_text(encoding="utf-8")
+
+
+def test_the_readme_lists_what_is_left_out() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for area in AREAS:
+        paths = ", ".join(f"`{path}`" for path in area.paths.split(", "))
+        assert f"| {area.what} | {paths} | {area.instead} |" in readme

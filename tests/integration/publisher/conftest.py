@@ -1,0 +1,153 @@
+"""The publisher's HTTP alone, without Kafka and sweepers: what is due stays due until a test lets the scheduler look."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from services.publisher.app import create_app
+from services.publisher.config import PublisherSettings
+from services.publisher.identity import pin_id_of_schedule
+from services.publisher.repository import PinStore
+from services.publisher.scheduler import Scheduler
+from shared.access.repository import Principal
+from shared.database import Database
+from tests.factories import submitted
+from tests.integration.conftest import Workspace
+
+
+def in_future(**later: float) -> str:
+    return (datetime.now(UTC) + timedelta(**later or {"days": 1})).isoformat()
+
+
+class Knowing:
+    """Takes whoever asks for this one."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:  # noqa: ARG002 - whoever it is
+        return self._principal
+
+
+@asynccontextmanager
+async def serving(database_url: str, principal: Principal | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(PublisherSettings(database_url=database_url, **settings))
+    if principal is not None:
+        app.state.authenticator = Knowing(principal)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
+        yield client
+    await app.state.ports.queries._database.dispose()
+
+
+class Client:
+    """What one workspace asks for, and what it can have done to it."""
+
+    def __init__(self, http: httpx.AsyncClient, workspace: Workspace, database: Database) -> None:
+        self._http = http
+        self._database = database
+        self.workspace = workspace
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        sent = {"json": body} if body is not None else {}
+        return await self._http.request(method, path, headers={**self.workspace.headers, **headers}, **sent)
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self.ask("GET", path)
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        return await self.ask("POST", path, body, **headers)
+
+    async def patch(self, path: str, body: Any) -> httpx.Response:
+        return await self.ask("PATCH", path, body)
+
+    async def delete(self, path: str) -> httpx.Response:
+        return await self.ask("DELETE", path)
+
+    def pin(self, **fields: Any) -> dict[str, Any]:
+        """A pin's document."""
+        return submitted(**{"account_id": str(self.workspace.account_id), **fields})
+
+    def schedule(self, **fields: Any) -> dict[str, Any]:
+        """A schedule's, as the SDK sends it: without a key."""
+        return self.pin(**{"run_at": in_future(), "idempotency_key": None, **fields})
+
+    async def published(self, **fields: Any) -> dict[str, Any]:
+        return made(await self.post("/v1/pins", self.pin(**fields)))
+
+    async def scheduled(self, **fields: Any) -> dict[str, Any]:
+        return made(await self.post("/v1/schedules", self.schedule(**fields)))
+
+    async def due(self, **fields: Any) -> dict[str, Any]:
+        """A schedule that is due, and not published yet."""
+        schedule = await self.scheduled(**fields)
+        await self.make_due(schedule)
+        return schedule
+
+    async def make_due(self, schedule: dict[str, Any]) -> None:
+        await self.execute("update publisher.pins set run_at = now() - interval '1 second' where pin_id = :id", id=pin_of(schedule))
+
+    async def failed(self, **fields: Any) -> dict[str, Any]:
+        """A schedule whose board had gone when it was due."""
+        board = f"gone-{uuid4()}"
+        await self.workspace.access.add_board(self.workspace.id, self.workspace.account_id, board, name="Going")
+        schedule = await self.due(board_id=board, **fields)
+        await self.execute("delete from access.boards where board_id = :id", id=board)
+        await self.run_due()
+        return schedule
+
+    async def run_due(self) -> int:
+        return await Scheduler(PinStore(self._database), self.workspace.access, 100).sweep()
+
+    async def events(self, pin_id: UUID | str) -> list[str]:
+        """The types of those that wait in the outbox, in order."""
+        query = text("select event_type from publisher.outbox where event_id like :id order by id").bindparams(id=f"{pin_id}:%")
+        return [row["event_type"].split(".")[2] for row in await self._database.all(query)]
+
+    async def execute(self, statement: str, **values: Any) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(text(statement), values)
+
+
+def made(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 201, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def pin_of(schedule: dict[str, Any]) -> UUID:
+    return pin_id_of_schedule(UUID(schedule["id"]))
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the code."""
+    return answer.status_code, answer.json()["detail"]["code"]
+
+
+def results(answer: httpx.Response) -> list[tuple[str, str | None]]:
+    """The status and the code of each item of a bulk command."""
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    statuses = [result["status"] for result in body["results"]]
+    assert [body[f"{status}_count"] for status in ("succeeded", "skipped", "failed")] == [
+        statuses.count(status) for status in ("succeeded", "skipped", "failed")
+    ]
+    return [(result["status"], result["error_code"]) for result in body["results"]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(database_url) as client:
+        yield client
+
+
+@pytest.fixture
+def client(http: httpx.AsyncClient, workspace: Workspace, database: Database) -> Client:
+    return Client(http, workspace, database)

@@ -1,0 +1,56 @@
+"""The publisher's lists over HTTP, without its machinery: what is due stays so, as no scheduler runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import APIRouter, FastAPI
+
+from services.publisher.config import PublisherSettings
+from services.publisher.endpoints import pins, schedules
+from services.publisher.lists import PinLists
+from shared.access.authentication import Authenticator
+from shared.access.keys import Scope, hash_api_key
+from shared.access.repository import Principal
+from shared.database import Database
+from shared.health import Health
+from shared.http import create_api
+from shared.lists.pages import Lists
+
+
+class Keys:
+    """Made up for whoever is to ask; with account ids for a key that permits only those."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Principal] = {}
+
+    def headers_of(self, workspace_id: UUID, permitted: frozenset[UUID] | None = None) -> dict[str, str]:
+        key = f"{workspace_id} {permitted}"
+        self._known[hash_api_key(key)] = Principal(workspace_id, workspace_id, frozenset(Scope), permitted)
+        return {"X-API-Key": key}
+
+    async def find_principal(self, key_hash: bytes) -> Principal | None:
+        return self._known.get(key_hash)
+
+
+@asynccontextmanager
+async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+    settings = PublisherSettings(**limits)
+    app = create_api("publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100)
+    app.state.authenticator = Authenticator(keys, settings)
+    app.state.ports = SimpleNamespace(lists=PinLists(Lists(database, settings)), base_url=settings.base_url)
+    router = APIRouter()
+    for part in (pins, schedules):
+        router.include_router(part.router)
+    app.include_router(router)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as http:
+        yield http
+
+
+@asynccontextmanager
+async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+    yield

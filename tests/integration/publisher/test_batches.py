@@ -1,0 +1,170 @@
+"""Many pins in one call: each as if it had come alone."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from shared.access.keys import Scope
+from shared.access.repository import Principal
+from shared.database import Database
+from tests.integration.conftest import Workspace
+from tests.integration.publisher.conftest import Client, refusal, serving
+
+
+async def batch(client: Client, *pins: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/pins/batch", {"pins": list(pins)})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    statuses = [result["status"] for result in body["results"]]
+    assert [body[f"{one}_count"] for one in ("created", "existing", "failed")] == [
+        statuses.count(one) for one in ("created", "existing", "failed")
+    ]
+    assert [result["index"] for result in body["results"]] == list(range(len(pins)))
+    return body
+
+
+def told(body: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return [(result["status"], result["error"] and result["error"]["code"]) for result in body["results"]]
+
+
+async def test_a_batch_of_a_hundred_is_published_in_its_order(client: Client) -> None:
+    pins = [client.pin(related_terms=["lamp", "light"], dominant_color="#abcdef") for _ in range(100)]
+    body = await batch(client, *pins)
+    assert (body["created_count"], body["headroom"]) == (100, None)
+    listed = (await client.get("/v1/pins?limit=200")).json()
+    assert listed == [result["pin"] for result in reversed(body["results"])]
+    assert [pin["idempotency_key"] for pin in reversed(listed)] == [pin["idempotency_key"] for pin in pins]
+    assert (listed[0]["related_terms"], listed[0]["dominant_color"], listed[0]["status"]) == (["lamp", "light"], "#ABCDEF", "published")
+    assert await client.events(listed[7]["id"]) == ["published"]
+
+
+async def test_a_batch_makes_what_single_calls_would(client: Client) -> None:
+    alone = await client.published(title="Same")
+    (result,) = (await batch(client, client.pin(title="Same")))["results"]
+    varying = {"id", "idempotency_key", "created_at", "updated_at", "published_at"}
+    assert {name: value for name, value in result["pin"].items() if name not in varying} == {
+        name: value for name, value in alone.items() if name not in varying
+    }
+
+
+async def test_invariant_3_a_batch_sent_again_makes_nothing(client: Client) -> None:
+    pins = [client.pin() for _ in range(3)]
+    first = await batch(client, *pins)
+    again = await batch(client, *pins)
+    assert told(again) == [("existing", None)] * 3
+    assert [result["pin"] for result in again["results"]] == [result["pin"] for result in first["results"]]
+    assert [result["payload_matches"] for result in again["results"]] == [True] * 3
+    assert await client.events(first["results"][0]["pin"]["id"]) == ["published"]
+
+
+async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None:
+    deleted = await client.published(idempotency_key="deleted")
+    await client.delete(f"/v1/pins/{deleted['id']}")
+    scheduled = await client.scheduled(idempotency_key="scheduled")
+    body = await batch(
+        client,
+        client.pin(),
+        client.pin(title="", dominant_color="red", idempotency_key="wrong"),
+        7,
+        {},
+        client.pin(board_id="nowhere"),
+        client.pin(account_id=str(uuid4())),
+        client.pin(idempotency_key="deleted"),
+        client.pin(idempotency_key="scheduled"),
+        client.pin(run_at="2031-01-01T00:00:00Z"),
+    )
+    assert told(body) == [
+        ("created", None),
+        ("failed", "validation_error"),
+        ("failed", "invalid_payload"),
+        ("failed", "validation_error"),
+        ("failed", "board_not_found"),
+        ("failed", "account_not_found"),
+        ("failed", "pin_deleted"),
+        ("failed", "already_scheduled"),
+        ("created", None),  # as POST /v1/pins, which has no run_at
+    ]
+    wrong = body["results"][1]
+    assert (wrong["idempotency_key"], wrong["pin"]) == ("wrong", None)
+    assert [fault["field"] for fault in wrong["error"]["errors"]] == ["title", "dominant_color"]
+    assert body["results"][2]["idempotency_key"] == ""
+    assert body["results"][7]["error"]["schedule_id"] == scheduled["id"]
+
+
+async def test_of_equal_keys_the_first_that_can_be_published_wins(client: Client) -> None:
+    gone = client.pin(idempotency_key="k", board_id="nowhere")
+    first, second = client.pin(idempotency_key="k", title="First"), client.pin(idempotency_key="k", title="Second")
+    body = await batch(client, gone, first, second, gone)
+    assert told(body) == [("failed", "board_not_found"), ("created", None), ("existing", None), ("existing", None)]
+    assert {result["pin"]["title"] for result in body["results"][1:]} == {"First"}
+    assert [result["payload_matches"] for result in body["results"]] == [None, None, False, False]
+
+
+async def test_a_key_that_is_taken_answers_what_stands_whatever_its_board_has_become(client: Client) -> None:
+    pin = await client.published(idempotency_key="k")
+    (result,) = (await batch(client, client.pin(idempotency_key="k", board_id="nowhere")))["results"]
+    assert (result["status"], result["pin"]) == ("existing", pin)
+
+
+async def test_invariant_3_batches_at_once_with_the_same_keys_publish_each_once(client: Client) -> None:
+    pins = [client.pin(idempotency_key=f"shared-{number}") for number in range(60)]
+    bodies = await asyncio.gather(*(batch(client, *(pins if turn % 2 else reversed(pins))) for turn in range(6)))
+    assert sum(body["created_count"] for body in bodies) == 60
+    assert sum(body["existing_count"] for body in bodies) == 300
+    assert (await client.get("/v1/pins")).headers["x-total-count"] == "60"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"pins": []}, "empty_batch"),
+        ({"pins": [{}] * 101}, "too_many_pins"),
+        ({"pins": {}}, "invalid_payload"),
+        ({}, "invalid_payload"),
+        ([], "invalid_payload"),
+    ],
+)
+async def test_a_batch_that_is_none_is_refused(client: Client, body: Any, code: str) -> None:
+    assert refusal(await client.post("/v1/pins/batch", body)) == (422, code)
+
+
+async def test_a_batch_over_its_limit_is_refused_and_one_far_over_a_pins_is_not(client: Client) -> None:
+    large = client.pin(description="x" * 800, alt_text="x" * 500, link_url="https://shop.example/" + "x" * 2000)
+    body = await batch(client, *({**large, "idempotency_key": f"large-{number}"} for number in range(100)))
+    assert body["created_count"] == 100
+    assert refusal(await client.post("/v1/pins/batch", {"pins": [client.pin(x="x" * 2**20)]})) == (413, "payload_too_large")
+    assert refusal(await client.post("/v1/pins", client.pin(x="x" * 2**16))) == (413, "payload_too_large")
+
+
+async def test_more_than_may_be_at_once_are_refused_at_once(workspace: Workspace, database: Database, database_url: str) -> None:
+    async with serving(database_url, max_direct_pins=2) as http:
+        client = Client(http, workspace, database)
+        answers = await asyncio.gather(*(client.post("/v1/pins/batch", {"pins": [client.pin()]}) for _ in range(20)))
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert (refused[0].json()["detail"]["code"], refused[0].headers["retry-after"]) == ("overloaded", "1")
+        assert (await client.post("/v1/pins/batch", {"pins": [client.pin()]})).status_code == 200
+
+
+async def test_items_for_accounts_that_the_key_may_not_use_fail(
+    client: Client, workspace: Workspace, database: Database, database_url: str
+) -> None:
+    hidden = await client.published(idempotency_key="hidden")
+    own = await workspace.add_account("own")
+    principal = Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({own}))
+    async with serving(database_url, principal) as http:
+        narrow = Client(http, workspace, database)
+        mine = {"account_id": str(own), "board_id": "own"}
+        body = await batch(narrow, narrow.pin(), narrow.pin(**mine), narrow.pin(**mine, idempotency_key="hidden"))
+    assert told(body) == [("failed", "account_not_permitted"), ("created", None), ("failed", "idempotency_conflict")]
+    assert hidden["id"] not in str(body)
+
+
+async def test_a_batch_wants_the_scope_to_write(workspace: Workspace, database: Database, database_url: str) -> None:
+    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset({Scope.READ}))) as http:
+        reader: httpx.Response = await Client(http, workspace, database).post("/v1/pins/batch", {"pins": [{}]})
+    assert refusal(reader) == (403, "insufficient_scope")

@@ -1,0 +1,200 @@
+"""Postgres' own plans for the lists, on a table of a hundred thousand rows: by which index, and how far it is read."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from services.publisher.filters import PinFilters, ScheduleFilters
+from services.publisher.lists import PinLists
+from services.publisher.sorting import PinSort, ScheduleSort
+from services.status.lists import ImportFilters, ImportLists
+from shared.cursors import Cursor, write_cursor
+from shared.database import Database
+from shared.errors import ErrorCode, RequestRefused
+from shared.lists import pages
+from shared.lists.pages import Lists
+from shared.settings import ListSettings
+from tests.integration.publisher.catalogue import ACCOUNTS, BEGINNING, DISTANT
+from tests.listing import principal
+
+MOST = 20_000
+LARGE, MIDDLING, SMALL = UUID(int=101), UUID(int=102), UUID(int=103)
+SIZES = {LARGE: 60_000, MIDDLING: 15_000, SMALL: 500, **{UUID(int=number): 2_500 for number in range(201, 211)}}
+INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_of_workspace"}
+
+# Turn by turn, as workspaces publish at the same time: no page of the table is one workspace's alone
+FILL = text("""
+    insert into publisher.pins (
+        pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at, error_code, state,
+        idempotency_key, board_id, title, description, link_url
+    )
+    select gen_random_uuid(), w.id, ('00000000-0000-0000-0000-00000000000' || 1 + n % 3)::uuid, gen_random_uuid(),
+        :noon + n * interval '1 second',
+        case s.state when 'scheduled' then case when n % 2 = 0 then :distant else :noon end + n * interval '1 second' end,
+        case s.state when 'published' then :noon + n * interval '1 second' end,
+        case s.state when 'failed' then :noon end, case s.state when 'failed' then 'board_not_found' end, s.state,
+        n::text, 'board-' || n % 5, 'Lamp ' || n, 'Warm light', 'https://shop.example/' || n
+    from unnest(cast(:ids as uuid[]), cast(:sizes as int[])) as w(id, size)
+    cross join lateral generate_series(1, w.size) as n
+    cross join lateral (select case when n % 50 = 0 then 'failed' when n % 20 = 0 then 'scheduled' else 'published' end as state) s
+    order by n, w.id
+""")
+JOBS = text("""
+    insert into status.jobs (job_id, workspace_id, accepted_at, total_rows, source_type, status, completed_at)
+    select gen_random_uuid(), w.id, :noon + n * interval '1 second', 0, 'json', 'completed', :noon
+    from unnest(cast(:ids as uuid[]), cast(:sizes as int[])) as w(id, size) cross join lateral generate_series(1, w.size / 5) as n
+    order by n, w.id
+""")
+ANALYZE = text("analyze publisher.pins, status.jobs")
+
+Node = dict[str, Any]
+
+
+@dataclass
+class Plans:
+    """Of the statements of the lists, as they were run."""
+
+    seen: list[tuple[str, Node]] = field(default_factory=list)
+
+    def scans(self) -> Iterator[tuple[str, Node]]:
+        for statement, plan in self.seen:
+            for node in _nodes(plan):
+                if node["Node Type"].endswith("Scan") and node["Node Type"] != "Subquery Scan":
+                    yield statement, node
+
+
+def _nodes(plan: Node) -> Iterator[Node]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def catalogue(database: Database) -> Database:
+    values = {"noon": BEGINNING, "distant": DISTANT, "ids": list(SIZES), "sizes": list(SIZES.values())}
+    async with database.transaction(patience_seconds=120) as connection:
+        await connection.execute(FILL, values)
+        await connection.execute(JOBS, values)
+        await connection.execute(ANALYZE)
+    return database
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plans]:
+    """Each statement is run a second time, explained, in its own transaction and with its own settings."""
+    found, ask = Plans(), pages._Asking._ask
+
+    async def explained(asking: Any, sql: str, **values: Any) -> Any:
+        (row,) = await ask(asking, f"explain (analyze, format json) {sql}", **values)
+        found.seen.append((sql, row["QUERY PLAN"][0]["Plan"]))
+        return await ask(asking, sql, **values)
+
+    monkeypatch.setattr(pages._Asking, "_ask", explained)
+    yield found
+
+
+def cursor_of(name: str, sort: str) -> str:
+    """In the middle of things."""
+    value = {"title": "lamp 3", "status": "published"}.get(sort.rpartition("_")[0], BEGINNING.replace(hour=13))
+    return write_cursor(Cursor(f"{name}.{sort}", value, UUID(int=2**127)))
+
+
+def questions(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
+    """Each filter in the orders that differ by their plans, and each order without a filter."""
+    asked = [dict(one, sort=sort) for one, sort in product(filters, list(sorts)[:2])]
+    return [*asked, *({"sort": sort} for sort in sorts)]
+
+
+PINS = questions(
+    [
+        {"account_id": ACCOUNTS[0]},
+        {"q": "lamp 77"},
+        {"q": "nowhere"},
+        {"error_code": "board_not_found"},
+        {"since": "2020-01-01T14:00:00Z", "until": "2020-01-01T15:00:00Z", "board_id": "board-1"},
+        *({"status": status} for status in ("queued", "published", "failed")),
+    ],
+    PinSort,
+)
+SCHEDULES = questions(
+    [
+        {"q": "lamp 77"},
+        {"since": "2020-01-01T12:00:00Z", "until": "2120-01-01T00:00:00Z"},
+        *({"status": status} for status in ("scheduled", "queued", "done", "failed")),
+    ],
+    ScheduleSort,
+)
+
+
+async def answered(page: Any) -> None:
+    try:
+        await page
+    except RequestRefused as refusal:
+        assert refusal.code is ErrorCode.SEARCH_TOO_WIDE
+
+
+def require_bounded(plans: Plans) -> None:
+    assert plans.seen
+    for statement, node in plans.scans():
+        told = f"{node}\n{statement}"
+        assert node.get("Index Name") in INDEXES, told
+        assert "workspace_id = " in node.get("Index Cond", ""), told
+        looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        assert looked_at * node["Actual Loops"] <= MOST + 1, told
+
+
+@pytest.mark.parametrize("asked", PINS, ids=str)
+@pytest.mark.parametrize("workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"])
+async def test_no_list_of_pins_walks_through_another_workspaces_rows(
+    catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
+) -> None:
+    lists = PinLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    for page in ({}, {"offset": 300}, {"cursor": cursor_of("pins", asked["sort"])}):
+        await answered(lists.pins(principal(workspace_id), PinFilters(**asked, **page)))
+    require_bounded(plans)
+
+
+@pytest.mark.parametrize("asked", SCHEDULES, ids=str)
+@pytest.mark.parametrize("workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"])
+async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
+    catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
+) -> None:
+    lists = PinLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    for page in ({}, {"offset": 300}, {"cursor": cursor_of("schedules", asked["sort"])}):
+        await answered(lists.schedules(principal(workspace_id), ScheduleFilters(**asked, **page)))
+    require_bounded(plans)
+
+
+@pytest.mark.parametrize("asked", [{}, {"status": "failed"}, {"source_type": "json", "since": "2020-01-01T12:00:00Z"}], ids=str)
+async def test_no_list_of_imports_walks_through_another_workspaces_rows(catalogue: Database, plans: Plans, asked: dict[str, Any]) -> None:
+    lists = ImportLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    for page in ({}, {"offset": 300}, {"cursor": cursor_of("imports", "created_at_desc")}):
+        await answered(lists.imports(principal(LARGE), ImportFilters(**asked, **page)))
+    require_bounded(plans)
+
+
+async def test_the_first_page_reads_no_more_than_it_shows(catalogue: Database, plans: Plans) -> None:
+    """Of a list without a filter, whatever stands in the workspace; and its total comes from the index alone."""
+    lists = PinLists(Lists(catalogue, ListSettings()))
+    page = await lists.pins(principal(LARGE), PinFilters(limit=50))
+    assert len(page.rows) == 50
+    shown = [(node["Node Type"], node["Actual Rows"]) for _, node in plans.scans() if node["Index Name"] == "pins_shown"]
+    assert min(rows for _, rows in shown) <= 52, shown
+    assert "Index Only Scan" in {kind for kind, rows in shown if rows > 1000}, shown
+
+
+@pytest.mark.parametrize("sort", ["created_at_desc", "created_at_asc"])
+async def test_what_a_cursor_has_left_behind_is_not_read_again(catalogue: Database, plans: Plans, sort: str) -> None:
+    lists = PinLists(Lists(catalogue, ListSettings()))
+    cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
+    page = await lists.pins(principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor))
+    assert len(page.rows) == 50
+    read = [node for statement, node in plans.scans() if node["Index Name"] == "pins_shown" and "beyond" not in statement]
+    assert all("created_at" in node["Index Cond"] for node in read)
+    assert all(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 60 for node in read)

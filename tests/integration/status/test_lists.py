@@ -1,0 +1,99 @@
+"""The list of imports: filters, pages by cursor, and how far it goes."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.ingest.identity import new_job_id
+from services.status.folding import fold
+from services.status.lists import ImportFilters, ImportLists
+from services.status.repository import JobStore
+from shared.cursors import write_cursor
+from shared.database import Database
+from shared.errors import ErrorCode, RequestRefused
+from shared.events import ImportAccepted
+from shared.lists.pages import Lists
+from shared.settings import ListSettings
+from tests.factories import NOON, created, import_accepted, rows_settled
+from tests.listing import listed, principal
+
+MINUTE = timedelta(minutes=1)
+
+
+async def imported(database: Database, count: int, workspace_id: UUID | None = None, at: datetime = NOON) -> list[ImportAccepted]:
+    """So many imports, two of each minute; every third one's rows have settled, every second is CSV."""
+    workspace_id = workspace_id or uuid4()
+    jobs = [
+        import_accepted(
+            job_id=new_job_id(NOON),
+            workspace_id=workspace_id,
+            total_rows=1,
+            accepted_at=at + number // 2 * MINUTE,
+            source_type=("json", "csv")[number % 2],
+        )
+        for number in range(count)
+    ]
+    settled = [rows_settled(job, created(1)) for job in jobs[::3]]
+    await JobStore(database).fold(fold([*jobs, *settled]))
+    return jobs
+
+
+def newest_first(jobs: Sequence[ImportAccepted]) -> list[UUID]:
+    return [job.job_id for job in sorted(jobs, key=lambda job: (job.accepted_at, job.job_id), reverse=True)]
+
+
+async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> list[UUID]:
+    page = await listed(database, workspace_id, **asked)
+    ids = [row["job_id"] for row in page.rows]
+    while page.next is not None:
+        page = await listed(database, workspace_id, **asked, cursor=write_cursor(page.next))
+        ids += [row["job_id"] for row in page.rows]
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("asked", "picked"),
+    [
+        ({}, slice(None)),
+        ({"status": "completed"}, slice(0, None, 3)),
+        ({"source_type": "csv"}, slice(1, None, 2)),
+        ({"status": "completed", "source_type": "json"}, slice(0, None, 6)),
+        ({"since": (NOON + 5 * MINUTE).isoformat()}, slice(10, None)),
+        ({"until": (NOON + 5 * MINUTE).isoformat()}, slice(10)),
+        ({"status": "failed"}, slice(0)),
+    ],
+    ids=str,
+)
+async def test_imports_are_found_page_by_page(database: Database, asked: dict[str, str], picked: slice) -> None:
+    jobs = await imported(database, 25)
+    await imported(database, 25)  # another workspace's
+    expected = newest_first(jobs[picked])
+    assert await all_pages(database, jobs[0].workspace_id, limit=4, **asked) == expected
+    page = await listed(database, jobs[0].workspace_id, limit=2, offset=3, **asked)
+    assert ([row["job_id"] for row in page.rows], page.total) == (expected[3:5], len(expected))
+
+
+async def test_imports_that_come_in_move_no_page(database: Database) -> None:
+    jobs = await imported(database, 10)
+    workspace_id = jobs[0].workspace_id
+    first = await listed(database, workspace_id, limit=5)
+    assert first.next is not None
+    await imported(database, 5, workspace_id, NOON + 100 * MINUTE)
+    second = await listed(database, workspace_id, limit=5, cursor=write_cursor(first.next))
+    assert [row["job_id"] for row in (*first.rows, *second.rows)] == newest_first(jobs)
+    assert (second.next, second.total) == (None, None)
+
+
+async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database) -> None:
+    jobs = await imported(database, 25)
+    who = principal(jobs[0].workspace_id)
+    lists = ImportLists(Lists(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
+    assert (await lists.imports(who, ImportFilters(limit=3))).total is None
+    with pytest.raises(RequestRefused) as refused:
+        await lists.imports(who, ImportFilters(status="failed"))
+    assert refused.value.code is ErrorCode.SEARCH_TOO_WIDE
+    narrower = await lists.imports(who, ImportFilters(status="failed", since=refused.value.details["reached"]))
+    assert narrower.total == 0

@@ -1,0 +1,114 @@
+"""The webhooks service on real servers, with events as the publisher and the status service announce them."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from services.webhooks.app import create_app
+from services.webhooks.config import WebhooksSettings
+from shared.cloudevents import EventType, headers
+from shared.database import Database
+from shared.events import ImportCompleted, JobStatus, PinPublished
+from shared.messaging.records import Record, RecordProducer
+from shared.topics import TopicName, TopicNames
+from tests.factories import ACCOUNT
+from tests.integration.conftest import Workspace
+from tests.receivers import Receiver, receiving
+from tests.services import running
+from tests.waiting import eventually
+
+SECRET = "a secret of the tests"  # pragma: allowlist secret
+ENDED = {"delivered", "failed"}
+
+
+def pin_published(workspace_id: UUID, *, key: str = "lamp", **fields: Any) -> Record:
+    values = {"pin_id": uuid4(), "account_id": ACCOUNT, "board_id": "board-1", "published_at": datetime.now(UTC), **fields}
+    event = PinPublished(workspace_id=workspace_id, idempotency_key=key, **values)
+    about = headers(EventType.PIN_PUBLISHED, event_id=f"{event.pin_id}:published", source="/test", time=event.published_at)
+    return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
+
+
+def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
+    counters = {"total_rows": 2, "processed_rows": 2, "created_rows": 1, "existing_rows": 0, "failed_rows": 1}
+    event = ImportCompleted(job_id=uuid4(), workspace_id=workspace_id, status=status, **counters, completed_at=datetime.now(UTC))
+    about = headers(EventType.IMPORT_COMPLETED, event_id=f"{event.job_id}:completed", source="/test", time=event.completed_at)
+    return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
+
+
+class Webhooks:
+    """The service as clients and Kafka see it."""
+
+    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, names: TopicNames) -> None:
+        self.http = http
+        self._producer = producer
+        self._names = names
+
+    async def announce(self, *records: Record, topic: TopicName = TopicName.PIN_EVENTS) -> None:
+        await self._producer.send(self._names[topic], records)
+
+    async def create(self, workspace: Workspace, url: str, **fields: Any) -> dict[str, Any]:
+        answer = await self.http.post("/v1/webhooks", json={"url": url, "secret": SECRET, **fields}, headers=workspace.headers)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    async def webhook(self, workspace: Workspace, webhook_id: str) -> dict[str, Any]:
+        return dict((await self.http.get(f"/v1/webhooks/{webhook_id}", headers=workspace.headers)).json())
+
+    async def change(self, workspace: Workspace, webhook_id: str, **fields: Any) -> dict[str, Any]:
+        answer = await self.http.patch(f"/v1/webhooks/{webhook_id}", json=fields, headers=workspace.headers)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def deliveries(self, workspace: Workspace, webhook_id: str, query: str = "") -> list[dict[str, Any]]:
+        answer = await self.http.get(f"/v1/webhooks/{webhook_id}/deliveries{query}", headers=workspace.headers)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json())
+
+    async def ended(self, workspace: Workspace, webhook_id: str, count: int = 1) -> list[dict[str, Any]]:
+        """Its deliveries, once so many are there and none is pending."""
+
+        async def look() -> list[dict[str, Any]] | None:
+            found = await self.deliveries(workspace, webhook_id)
+            return found if len(found) == count and all(one["status"] in ENDED for one in found) else None
+
+        return await eventually(look)
+
+
+@pytest.fixture(scope="module")
+def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettings:
+    """Retries come soon, and receivers may be on this machine."""
+    return WebhooksSettings(
+        kafka_bootstrap_servers=kafka,
+        topic_prefix=topic_prefix,
+        database_url=database_url,
+        webhooks_per_workspace=5,
+        webhook_attempts=3,
+        webhook_first_retry_seconds=0.05,
+        webhook_retry_factor=2,
+        webhook_failures_until_disabled=2,
+        webhook_timeout_seconds=1.5,
+        webhook_deliveries_at_once_each=2,
+        webhook_interval_seconds=0.05,
+        webhook_allow_private_addresses=True,
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def webhooks(settings: WebhooksSettings, database: Database) -> AsyncIterator[Webhooks]:
+    producer = RecordProducer(settings, client_id="test")
+    await producer.start()
+    async with running(create_app(settings)) as http:
+        yield Webhooks(http, producer, TopicNames(settings.topic_prefix))
+    await producer.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+

@@ -1,0 +1,291 @@
+"""The worker and its statements, on the real Postgres: whose turn it is, who dies with what, and what is written down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import insert, select
+
+from services.webhooks.cleaning import Cleaner, Lateness
+from services.webhooks.delivery import Courier
+from services.webhooks.identity import delivery_ids
+from services.webhooks.models import deliveries, endpoints
+from services.webhooks.repository import DeliveryStore, Disabled, Due, NewDelivery, Room, Told
+from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, RetryPolicy
+from services.webhooks.slots import Slots
+from shared import metrics
+from shared.database import Database, Row
+from shared.errors import DatabaseUnavailable
+from tests.waiting import eventually
+
+LEASE = 60.0
+POLICY = RetryPolicy(attempts=2, first_seconds=600, factor=1, longest_seconds=600)
+TAKEN, REFUSED = Answer(204, None), Answer(500, "answered 500")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(database: Database) -> AsyncIterator[DeliveryStore]:
+    """With empty tables: what one test leaves would be another's due."""
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("truncate webhooks.endpoints, webhooks.deliveries")
+    yield DeliveryStore(database)
+
+
+async def add_webhook(database: Database, **fields: Any) -> UUID:
+    values = {"webhook_id": uuid4(), "workspace_id": uuid4(), "url": "http://hooks.example/", "secret": "s" * 16, "is_enabled": True, **fields}
+    async with database.transaction() as connection:
+        await connection.execute(insert(endpoints).values(events=["pin.published"], **values))
+    return UUID(str(values["webhook_id"]))
+
+
+def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
+    return [NewDelivery(webhook_id, one, f"evt_{one}", "pin.published", "{}") for one in islice(delivery_ids(), count)]
+
+
+async def queued(database: Database, store: DeliveryStore, count: int, **fields: Any) -> UUID:
+    webhook_id = await add_webhook(database, **fields)
+    assert await store.enqueue(new_deliveries(webhook_id, count)) == count
+    return webhook_id
+
+
+async def claim(store: DeliveryStore, most: int = 100, most_each: int = 100, *rooms: Room, lease: float = LEASE) -> list[Due]:
+    return await store.claim(most, most_each, rooms, lease)
+
+
+def told(due: Due, status: DeliveryStatus = DeliveryStatus.DELIVERED, *, pause_ms: int = 0, gone: bool = False, tries: int | None = None) -> Told:
+    answer = TAKEN if status is DeliveryStatus.DELIVERED else REFUSED
+    number = due.tries if tries is None else tries
+    return Told(due.webhook_id, due.delivery_id, number, status, pause_ms, answer.status_code, answer.error, gone)
+
+
+async def rows(database: Database, webhook_id: UUID) -> list[Row]:
+    return await database.all(select(deliveries).where(deliveries.c.webhook_id == webhook_id).order_by(deliveries.c.delivery_id))
+
+
+async def statuses(database: Database, webhook_id: UUID) -> list[str]:
+    return [row["status"] for row in await rows(database, webhook_id)]
+
+
+async def test_what_is_written_down_again_is_there_once(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await add_webhook(database)
+    first = new_deliveries(webhook_id, 2)
+    again = [one._replace(delivery_id=uuid4()) for one in first]
+    assert [await store.enqueue(first + again), await store.enqueue(again)] == [2, 0]
+    assert [row["delivery_id"] for row in await rows(database, webhook_id)] == [one.delivery_id for one in first]
+
+
+async def test_two_workers_never_have_the_same_delivery(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 60)
+    claimed = await asyncio.gather(*(claim(store, 10) for _ in range(6)), claim(store, 60))
+    ids = [due.delivery_id for each in claimed for due in each]
+    assert len(ids) == len(set(ids)) == 60
+
+
+async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 3)
+    claimed = await claim(store, lease=0.3)
+    assert (len(claimed), await claim(store)) == (3, [])
+    assert {due.delivery_id for due in await eventually(lambda: claim(store))} == {due.delivery_id for due in claimed}
+
+
+async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(database: Database, store: DeliveryStore) -> None:
+    crowded = await queued(database, store, 200)
+    busy = await queued(database, store, 5)
+    quiet = await queued(database, store, 1)
+    first = await claim(store, 4, 3, Room(busy, 2, 1))
+    assert [due.webhook_id for due in first].count(crowded) == 3
+    assert quiet in {due.webhook_id for due in first}
+    second = await claim(store, 100, 3, Room(crowded, 3, 0), Room(busy, 2, 1))
+    assert [due.webhook_id for due in second] == [busy]
+
+
+async def test_a_disabled_or_deleted_webhooks_deliveries_wait(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 2, is_enabled=False)
+    await store.enqueue(new_deliveries(uuid4(), 2))
+    assert await claim(store) == []
+
+
+async def test_that_it_was_delivered_outlives_a_late_failure(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 1)
+    (due,) = await claim(store)
+    await store.record([told(due)], 5)
+    await store.record([told(due, DeliveryStatus.FAILED)], 5)
+    (row,) = await rows(database, webhook_id)
+    assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
+
+
+async def test_a_failure_that_is_written_down_twice_counts_once(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 1)
+    (due,) = await claim(store)
+    for _ in range(2):
+        await store.record([told(due, DeliveryStatus.PENDING, pause_ms=60_000)], 5)
+    (row,) = await rows(database, webhook_id)
+    assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == ("pending", 1, 1, "answered 500")
+    assert timedelta(seconds=50) < row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=70)
+
+
+async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 6)
+    dues = await claim(store)
+    bad = [told(due, DeliveryStatus.FAILED) for due in dues]
+    assert await store.record(bad[:2], 3) == []
+    assert await store.record([told(dues[2])], 3) == []
+    assert await store.record(bad[3:5], 3) == []
+    (disabled,) = await store.record(bad[5:], 3)
+    assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
+    (row,) = await database.all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
+    assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (False, "failing", 3)
+
+
+async def test_gone_disables_once(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 2)
+    first, second = await claim(store)
+    (disabled,) = await store.record([told(first, DeliveryStatus.FAILED, gone=True)], 5)
+    assert disabled.reason is DisabledReason.GONE
+    assert await store.record([told(second, DeliveryStatus.FAILED, gone=True)], 5) == []
+
+
+async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(database: Database, store: DeliveryStore) -> None:
+    kept = await queued(database, store, 3)
+    await store.enqueue(new_deliveries(uuid4(), 4))
+    now = datetime.now(UTC)
+    assert await Cleaner(store, timedelta(days=7), lambda: now).sweep() == 4
+    assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=6)).sweep() == 0
+    assert len(await rows(database, kept)) == 3
+    assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=8)).sweep() == 3
+
+
+async def test_how_late_the_latest_is_is_told(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 2, is_enabled=False)
+    await Lateness(store).sweep()
+    assert metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() == 0
+    await queued(database, store, 2)
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("update webhooks.deliveries set next_attempt_at = now() - interval '1 hour'")
+    await Lateness(store).sweep()
+    assert 3600 <= metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() < 3700
+
+
+class Sender:
+    """Answers when it is let go on."""
+
+    def __init__(self, answer: Answer = TAKEN) -> None:
+        self.answer = answer
+        self.sent: list[Due] = []
+        self.go_on = asyncio.Event()
+        self.closed = False
+
+    async def send(self, due: Due) -> Answer:
+        self.sent.append(due)
+        await self.go_on.wait()
+        return self.answer
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def courier_of(store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: float = 10) -> Courier:
+    return Courier(
+        store,
+        sender,
+        POLICY,
+        Slots(at_once, at_once),
+        lease_seconds=LEASE,
+        interval_seconds=0.01,
+        stop_seconds=stop_seconds,
+        failures_until_disabled=5,
+    )
+
+
+async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 10)
+    sender = Sender()
+    courier = courier_of(store, sender)
+    await courier.sweep()
+    stopping = asyncio.create_task(courier.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    sender.go_on.set()
+    await stopping
+    assert (len(sender.sent), sender.closed) == (4, True)
+    assert sorted(await statuses(database, webhook_id)) == ["delivered"] * 4 + ["pending"] * 6
+
+
+async def test_what_does_not_end_in_time_is_left_to_its_lease(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 1)
+    sender = Sender()
+    courier = courier_of(store, sender, stop_seconds=0.01)
+    await courier.sweep()
+    await courier.stop()
+    (row,) = await rows(database, webhook_id)
+    assert (row["status"], row["attempt_count"], sender.closed) == ("pending", 0, True)
+    assert row["next_attempt_at"] > datetime.now(UTC)
+
+
+async def test_a_failed_attempt_says_why_and_when_the_next_one_is(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 1)
+    sender = Sender(REFUSED)
+    sender.go_on.set()
+    courier = courier_of(store, sender)
+    await courier.sweep()
+    await courier.stop()
+    (row,) = await rows(database, webhook_id)
+    assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == ("pending", 1, 500, "answered 500")
+    assert row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=600)
+
+
+class Flaky:
+    """The store, with a database that is away when it is to write down."""
+
+    def __init__(self, store: DeliveryStore, failures: int) -> None:
+        self._store = store
+        self.failures = failures
+
+    async def claim(self, most: int, most_each: int, rooms: Sequence[Room], lease_seconds: float) -> list[Due]:
+        return await self._store.claim(most, most_each, rooms, lease_seconds)
+
+    async def record(self, told: Sequence[Told], failures_until_disabled: int) -> list[Disabled]:
+        if self.failures:
+            self.failures -= 1
+            raise DatabaseUnavailable("away")
+        return await self._store.record(told, failures_until_disabled)
+
+
+async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(database: Database, store: DeliveryStore) -> None:
+    webhook_id = await queued(database, store, 3)
+    sender = Sender()
+    sender.go_on.set()
+    courier = courier_of(Flaky(store, failures=2), sender)
+    await courier.sweep()
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await courier.sweep()
+    await courier.sweep()
+    assert await statuses(database, webhook_id) == ["delivered"] * 3
+    assert len(sender.sent) == 3
+
+
+async def test_no_statement_walks_through_what_is_not_asked_for(database: Database, store: DeliveryStore) -> None:
+    """With much that is delivered, and much that waits for one webhook, the plans go by the indexes."""
+    crowded, other = await queued(database, store, 5000), await queued(database, store, 5000)
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql(
+            f"update webhooks.deliveries set status = 'delivered', next_attempt_at = null where webhook_id = '{other}'"
+        )
+        await connection.exec_driver_sql("analyze webhooks.deliveries")
+        for statement in (
+            f"select * from webhooks.deliveries where webhook_id = '{crowded}' order by delivery_id desc limit 50",
+            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and delivery_id < '{uuid4()}' order by delivery_id desc limit 50",
+            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and status = 'failed' order by delivery_id desc limit 50",
+            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and status = 'pending' and next_attempt_at <= now() "
+            "order by next_attempt_at limit 4",
+        ):
+            plan = "\n".join(row[0] for row in await connection.exec_driver_sql(f"explain (costs off) {statement}"))
+            assert "Index Cond: (" in plan, plan
+            assert f"webhook_id = '{crowded}'" in plan, plan
+            assert "Sort" not in plan, plan

@@ -1,0 +1,323 @@
+"""From an event on Kafka to a receiver's door."""
+
+import base64
+import hashlib
+import hmac
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from services.webhooks.sending import USER_AGENT
+from shared.database import Database
+from shared.events import JobStatus
+from shared.messaging.records import Record
+from shared.topics import TopicName
+from tests.integration.conftest import Workspace, make_workspace
+from tests.integration.webhooks.conftest import SECRET, Webhooks, import_ended, pin_published
+from tests.kafka import records_of
+from tests.receivers import OK, Received, Receiver, Reply, answering, receiving
+from tests.waiting import eventually
+
+
+async def test_an_event_is_told_signed_as_pinbridges_receivers_check_it(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    made = await webhooks.create(workspace, f"{receiver.url}?shop=1")
+    await webhooks.announce(pin_published(workspace.id, key="a lämp"))
+    await eventually(receiver.seen)
+    (received,) = receiver.requests
+    # const expected = crypto.createHmac('sha256', secret).update(rawBody).digest('hex')
+    expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
+    assert hmac.compare_digest(received.headers["x-pinbridge-signature"], expected)
+    assert received.headers["x-pinbridge-event"] == "pin.published"
+    assert (received.headers["content-type"], received.headers["user-agent"]) == ("application/json", USER_AGENT)
+    assert (received.path, received.headers["host"]) == ("/hooks?shop=1", f"127.0.0.1:{receiver.port}")
+    document = received.document
+    assert (document["event"], document["workspace_id"]) == ("pin.published", str(workspace.id))
+    assert document["data"]["idempotency_key"] == "a lämp"
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    assert received.headers["x-pinbridge-delivery-id"] == delivery["id"]
+    assert (delivery["payload"], delivery["event_type"], delivery["attempt_count"]) == (document, "pin.published", 1)
+    assert (delivery["status"], delivery["last_status_code"], delivery["last_error"]) == ("delivered", 204, None)
+    assert delivery["next_attempt_at"] is None
+
+
+async def test_standard_webhooks_is_beside_it(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    key = b"0123456789abcdef0123456789abcdef"
+    await webhooks.create(workspace, receiver.url, secret=f"whsec_{base64.b64encode(key).decode()}")
+    await webhooks.announce(pin_published(workspace.id))
+    await eventually(receiver.seen)
+    (received,) = receiver.requests
+    message_id, timestamp = received.headers["webhook-id"], received.headers["webhook-timestamp"]
+    assert message_id == received.document["id"]
+    assert abs(int(timestamp) - time.time()) < 60
+    signed = b".".join([message_id.encode(), timestamp.encode(), received.body])
+    expected = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    assert received.headers["webhook-signature"].split() == [f"v1,{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (JobStatus.COMPLETED, "import.completed"),
+        (JobStatus.COMPLETED_WITH_ERRORS, "import.completed_with_errors"),
+        (JobStatus.FAILED, "import.failed"),
+    ],
+)
+async def test_an_imports_end_is_told_to_whoever_asked_for_it(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver, status: JobStatus, name: str
+) -> None:
+    await webhooks.create(workspace, receiver.url, events=[name])
+    others = [one for one in JobStatus if one not in {status, JobStatus.QUEUED, JobStatus.PROCESSING}]
+    await webhooks.announce(pin_published(workspace.id))
+    await webhooks.announce(*(import_ended(workspace.id, one) for one in (*others, status)), topic=TopicName.JOB_EVENTS)
+    await eventually(lambda: receiver.seen(name))
+    assert [one.headers["x-pinbridge-event"] for one in receiver.requests] == [name]
+
+
+async def test_an_event_that_is_announced_again_is_told_once(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    made = await webhooks.create(workspace, receiver.url)
+    first, second = pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
+    await webhooks.announce(first, first)
+    await eventually(receiver.seen)
+    await webhooks.announce(first, second)
+    await webhooks.ended(workspace, made["id"], count=2)
+    assert sorted(one.document["data"]["idempotency_key"] for one in receiver.requests) == ["first", "second"]
+
+
+async def test_each_webhook_is_told_and_no_other_workspaces(
+    webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver
+) -> None:
+    other = await make_workspace(database)
+    with receiving() as second, receiving() as foreign:
+        await webhooks.create(workspace, receiver.url)
+        await webhooks.create(workspace, second.url)
+        await webhooks.create(other, foreign.url)
+        await webhooks.announce(pin_published(workspace.id, key="ours"), pin_published(other.id, key="theirs"))
+        await eventually(lambda: receiver.seen() and second.seen() and foreign.seen())
+        told = [[one.document["data"]["idempotency_key"] for one in each.requests] for each in (receiver, second, foreign)]
+    assert told == [["ours"], ["ours"], ["theirs"]]
+    ids = {one.headers["webhook-id"] for each in (receiver, second) for one in each.requests}
+    assert len(ids) == 1  # the event's, not the delivery's
+
+
+async def test_a_webhook_misses_nothing_that_happens_right_after_it_was_made(
+    webhooks: Webhooks, database: Database, receiver: Receiver
+) -> None:
+    for _ in range(20):
+        made_just_now = await make_workspace(database)
+        await webhooks.create(made_just_now, receiver.url)
+        await webhooks.announce(pin_published(made_just_now.id))
+    await eventually(lambda: len(receiver.seen()) == 20)
+
+
+async def test_a_webhook_is_not_told_of_what_was_long_before_it(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver, database: Database
+) -> None:
+    """As if the service read a week of the topic for the first time."""
+    made = await webhooks.create(workspace, receiver.url)
+    later = "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id = '{}'"
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql(later.format(made["id"]))
+    await webhooks.announce(pin_published(workspace.id, key="before"))
+    second = await webhooks.create(workspace, f"{receiver.url}/second")
+    await webhooks.announce(pin_published(workspace.id, key="after"))
+    await webhooks.ended(workspace, second["id"])
+    assert await webhooks.deliveries(workspace, made["id"]) == []
+
+
+async def test_what_fails_is_tried_again_with_the_same_body_until_it_is_taken(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.answer = answering(500, 429)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("delivered", 3, 204)
+    same = {(one.body, one.headers["webhook-id"], one.headers["x-pinbridge-delivery-id"]) for one in receiver.requests}
+    assert (len(receiver.requests), len(same)) == (3, 1)
+
+
+async def test_what_fails_too_often_has_failed_and_failures_in_a_row_disable(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.answer = answering(*[500] * 6)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second"))
+    found = await webhooks.ended(workspace, made["id"], count=2)
+    assert [(one["status"], one["attempt_count"]) for one in found] == [("failed", 3)] * 2
+
+    async def disabled() -> bool:
+        return (await webhooks.webhook(workspace, made["id"]))["disabled_reason"] == "failing"
+
+    await eventually(disabled)
+    await webhooks.announce(pin_published(workspace.id, key="unheard"))
+    changed = await webhooks.change(workspace, made["id"], is_enabled=True)
+    assert (changed["is_enabled"], changed["disabled_reason"]) == (True, None)
+    assert len(receiver.requests) == 6
+
+
+async def test_what_was_pending_goes_on_when_the_webhook_is_enabled_again(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.answer = answering(500, 500)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    await eventually(receiver.seen)
+    await webhooks.change(workspace, made["id"], is_enabled=False)
+    (waiting,) = await webhooks.deliveries(workspace, made["id"])
+    assert waiting["status"] == "pending"
+    await webhooks.change(workspace, made["id"], is_enabled=True)
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    assert (delivery["id"], delivery["status"]) == (waiting["id"], "delivered")
+
+
+async def test_gone_disables_at_once(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    receiver.answer = answering(410)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    webhook = await webhooks.webhook(workspace, made["id"])
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("failed", 1, 410)
+    assert (webhook["is_enabled"], webhook["disabled_reason"]) == (False, "gone")
+
+
+async def test_a_redirect_is_not_followed(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    with receiving() as target:
+        receiver.answer = lambda _: Reply(307, {"Location": target.url})
+        made = await webhooks.create(workspace, receiver.url)
+        await webhooks.announce(pin_published(workspace.id))
+        (delivery,) = await webhooks.ended(workspace, made["id"])
+        assert target.requests == []
+    assert (delivery["status"], delivery["last_status_code"]) == ("failed", 307)
+    assert "redirect" in delivery["last_error"]
+
+
+async def test_an_endless_answer_is_taken_for_what_its_status_says(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    receiver.answer = lambda _: Reply(200, body=b"x" * 5_000_000)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    assert (delivery["status"], delivery["attempt_count"]) == ("delivered", 1)
+
+
+async def test_nobody_listens_there(webhooks: Webhooks, workspace: Workspace) -> None:
+    with receiving() as closed:
+        url = closed.url
+    made = await webhooks.create(workspace, url)
+    await webhooks.announce(pin_published(workspace.id))
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("failed", 3, None)
+    assert delivery["last_error"].startswith("ConnectError")
+
+
+async def test_a_slow_receiver_holds_up_nobody(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    """It hangs until its timeout, with much more waiting for it than may be under way; beside it another is told all it is to be told."""
+    release = threading.Event()
+
+    def hang(_: Received) -> Reply:
+        release.wait(60)
+        return OK
+
+    with receiving(hang) as slow:
+        await webhooks.create(workspace, slow.url)
+        await webhooks.announce(*(pin_published(workspace.id, key=f"slow-{number}") for number in range(100)))
+        await eventually(slow.seen)
+        await webhooks.create(workspace, receiver.url)
+        started = time.monotonic()
+        await webhooks.announce(*(pin_published(workspace.id, key=f"quick-{number}") for number in range(30)))
+        await eventually(lambda: len(receiver.seen()) == 30)
+        took, hung = time.monotonic() - started, len(slow.seen())
+        release.set()
+    assert took < 5
+    assert hung <= 2 + 2 * took / 1.5 + 1  # no more at once than it may have
+
+
+async def test_a_delivery_is_sent_again_on_request(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (first,) = await webhooks.ended(workspace, made["id"])
+    path = f"/v1/webhooks/{made['id']}/deliveries/{first['id']}"
+    answer = await webhooks.http.post(f"{path}/resend", headers=workspace.headers)
+    assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (202, "pending", first["id"])
+    await eventually(lambda: len(receiver.seen()) == 2)
+    (again,) = await webhooks.ended(workspace, made["id"])
+    assert (again["status"], again["attempt_count"]) == ("delivered", 2)
+    assert (await webhooks.http.get(path, headers=workspace.headers)).json() == again
+    assert len({one.headers["webhook-id"] for one in receiver.requests}) == 1
+
+
+async def test_one_that_has_failed_is_sent_again_with_as_many_attempts_as_a_new_one(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.answer = answering(*[500] * 5)
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (failed,) = await webhooks.ended(workspace, made["id"])
+    assert failed["status"] == "failed"
+    await webhooks.http.post(f"/v1/webhooks/{made['id']}/deliveries/{failed['id']}/resend", headers=workspace.headers)
+    (again,) = await webhooks.ended(workspace, made["id"])
+    assert (again["status"], again["attempt_count"]) == ("delivered", 6)
+
+
+async def test_nothing_is_sent_again_to_a_webhook_that_is_disabled(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+    made = await webhooks.create(workspace, receiver.url)
+    await webhooks.announce(pin_published(workspace.id))
+    (delivery,) = await webhooks.ended(workspace, made["id"])
+    await webhooks.change(workspace, made["id"], is_enabled=False)
+    answer = await webhooks.http.post(f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/resend", headers=workspace.headers)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "webhook_disabled")
+
+
+async def test_deliveries_are_listed_newest_first_in_pages_that_stay_right(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    receiver.answer = answering(410)
+    made = await webhooks.create(workspace, receiver.url, events=["pin.published"])
+    await webhooks.announce(pin_published(workspace.id, key="failed"))
+    await webhooks.ended(workspace, made["id"])
+    await webhooks.change(workspace, made["id"], is_enabled=True)
+    for number in range(4):
+        await webhooks.announce(pin_published(workspace.id, key=f"page-{number}"))
+        await webhooks.ended(workspace, made["id"], count=number + 2)
+    path = f"/v1/webhooks/{made['id']}/deliveries"
+    page = await webhooks.http.get(f"{path}?limit=2", headers=workspace.headers)
+    await webhooks.announce(pin_published(workspace.id, key="meanwhile"))
+    await webhooks.ended(workspace, made["id"], count=6)
+    told = keys_of(page.json())
+    while "next" in page.links:
+        page = await webhooks.http.get(page.links["next"]["url"], headers=workspace.headers)
+        told += keys_of(page.json())
+    assert told == ["page-3", "page-2", "page-1", "page-0", "failed"]
+    assert keys_of(await webhooks.deliveries(workspace, made["id"], "?status=failed")) == ["failed"]
+    assert await webhooks.deliveries(workspace, made["id"], "?status=pending") == []
+    for query in ("limit=0", "limit=201", "status=lost", "cursor=x"):
+        answer = await webhooks.http.get(f"{path}?{query}", headers=workspace.headers)
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
+
+
+def keys_of(deliveries: list[dict[str, Any]]) -> list[str]:
+    return [one["payload"]["data"]["idempotency_key"] for one in deliveries]
+
+
+async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_rest_is_told(
+    webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver, kafka: str, topic_prefix: str
+) -> None:
+    await webhooks.create(workspace, receiver.url)
+    other = await make_workspace(database)
+    good = pin_published(workspace.id)
+    foreign = Record(good.key, pin_published(other.id).value, good.headers)
+    garbage = Record(good.key, b"garbage", good.headers)
+    nobodys = Record(b"no workspace", good.value, good.headers)
+    await webhooks.announce(foreign, garbage, nobodys, good)
+    await eventually(receiver.seen)
+
+    async def given_up() -> bool:
+        letters = await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        return {one.value for one in letters} == {foreign.value, garbage.value, good.value}
+
+    await eventually(given_up, every=0.1)
+    assert len(receiver.requests) == 1
+

@@ -1,0 +1,87 @@
+"""PinBridge's clients: what each of their methods asks for, read off the clients themselves, and one way to drive both."""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, NamedTuple, NoReturn
+
+from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
+
+PLACEHOLDERS: dict[str, Any] = {"data": {}, "rows": [], "pins": [], "ids": [], "asset_ids": [], "file": b"", "body": b""}
+"""What a method is called with that needs more than a text, to see what it asks for."""
+
+
+class Operation(NamedTuple):
+    method: str
+    path: str
+    """With {id} for each parameter: client and server need not call them alike."""
+
+    @classmethod
+    def of(cls, method: str, path: str) -> "Operation":
+        return cls(method.upper(), re.sub(r"\{\w+\}", "{id}", path))
+
+
+class _Asked(Exception):  # noqa: N818 - how the request gets out of the method that makes it
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(operation)
+        self.operation = operation
+
+
+class _Recorder:
+    """In the client's place."""
+
+    def request(self, method: str, path: str, **_options: Any) -> NoReturn:
+        raise _Asked(Operation.of(method, path))
+
+
+def operations_of(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dict[str, Operation]:
+    """Each public method by its name, as pins.create, with the request that it makes."""
+    recorder: Any = _Recorder()
+    return {
+        f"{group}.{name}": _operation_of(getattr(resource(recorder), name))
+        for group, resource in client._builtin_resource_classes.items()
+        for name, _ in inspect.getmembers(resource, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def placeholders_for(method: Callable[..., Any]) -> dict[str, Any]:
+    """The least that the method can be called with."""
+    parameters = inspect.signature(method).parameters.values()
+    return {one.name: PLACEHOLDERS.get(one.name, "x") for one in parameters if one.default is one.empty}
+
+
+def _operation_of(method: Callable[..., Any]) -> Operation:
+    try:
+        answer = method(**placeholders_for(method))
+        if inspect.iscoroutine(answer):
+            answer.send(None)
+    except _Asked as asked:
+        return asked.operation
+    raise AssertionError(f"{method.__qualname__} asks for nothing")
+
+
+class Awaited:
+    """The synchronous client, called as the asynchronous one is: so that one scenario drives both."""
+
+    def __init__(self, client: PinbridgeClient) -> None:
+        self._client = client
+
+    def __getattr__(self, group: str) -> "_AwaitedResource":
+        return _AwaitedResource(self._client.resource(group))
+
+
+class _AwaitedResource:
+    def __init__(self, resource: Any) -> None:
+        self._resource = resource
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._resource, name)
+
+        @wraps(method)  # with its parameters, to those who ask
+        async def call(*arguments: Any, **named: Any) -> Any:
+            return await asyncio.to_thread(method, *arguments, **named)
+
+        return call

@@ -1,0 +1,44 @@
+"""docs/configuration.md knows every variable; that it is as generated, test_generated.py compares."""
+
+import re
+
+import pytest
+
+from deploy import configuration
+from deploy.configuration import GROUPS, Group, own_fields
+from deploy.local.layout import CHECKOUT
+
+TEXT = configuration.text()
+READ = ("deploy/Caddyfile", "docker-compose.yml", "deploy/compose/*.yml", "deploy/cli/*.py", "deploy/local/*.py")
+"""What names variables that are no field of a service's settings."""
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
+def test_every_setting_says_what_it_does(group: Group) -> None:
+    assert [name for name in own_fields(group.settings) if not group.settings.model_fields[name].description] == []
+
+
+def test_every_setting_stands_in_one_group() -> None:
+    services = [group.settings for group in GROUPS[3:]]
+    declared = [name for group in GROUPS for name in own_fields(group.settings)]
+    assert {name for settings in services for name in settings.model_fields} == set(declared)
+    assert all(f"`PINFLOW_{name.upper()}`" in TEXT for name in declared)
+
+
+def test_every_variable_of_the_gateway_the_containers_and_the_commands_is_there() -> None:
+    files = [file for pattern in READ for file in CHECKOUT.glob(pattern)]
+    named = {name for file in files for name in re.findall(r"PINFLOW_[A-Z_]+[A-Z]\b", file.read_text(encoding="utf-8"))}
+    assert len(named) > 20
+    assert {name for name in named if f"`{name}`" not in TEXT} == set()
+
+
+def test_no_default_of_a_secret_is_shown() -> None:
+    secrets = [line for line in TEXT.splitlines() if line.startswith(("| `PINFLOW_DATABASE_URL`", "| `PINFLOW_KAFKA_SASL_PASSWORD`"))]
+    assert len(secrets) == 2
+    assert all("@127.0.0.1" not in line and "**" not in line for line in secrets)
+
+
+def test_bounds_and_defaults_are_told() -> None:
+    assert "| `PINFLOW_STOP_TIMEOUT_SECONDS` | number > 0, ≤ 300 | 15 |" in TEXT
+    assert "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 67108864 (64 MiB) | 5242880 (5 MiB) |" in TEXT
+    assert "| `PINFLOW_LOG_FORMAT` | `json`, `console` | `json` |" in TEXT

@@ -1,0 +1,90 @@
+"""Cursors come back as they went out; nothing else is taken for one."""
+
+import json
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import pytest
+
+from shared.cursors import MOST_CHARACTERS, Cursor, next_link, read_cursor, write_cursor
+from shared.errors import ErrorCode, RequestRefused
+
+ID = UUID(int=7)
+NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+WRITTEN = {"version": 1, "order": "pins.created_at_desc", "value": NOON.isoformat(), "id": str(ID)}
+
+
+def encoded(document: object) -> str:
+    return urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("value", [NOON, None])
+def test_a_time_comes_back(value: datetime | None) -> None:
+    cursor = Cursor("pins.published_at_desc", value, ID)
+    assert read_cursor(write_cursor(cursor), cursor.order, of_time=True) == cursor
+
+
+@pytest.mark.parametrize("value", ["lamp", "", "äöü 🪔 ?&=+/", "x" * 100, "\x01" * 100, "🪔" * 100, "2026-11-23T12:00:00Z"])
+def test_a_text_comes_back_and_is_short_enough(value: str) -> None:
+    cursor = Cursor("pins.title_asc", value, ID)
+    written = write_cursor(cursor)
+    assert read_cursor(written, cursor.order, of_time=False) == cursor
+    assert len(written) <= MOST_CHARACTERS
+
+
+def test_what_was_written_by_hand_is_what_is_written() -> None:
+    """Clients hold on to them: the format is changed by a new version only."""
+    cursor = Cursor("pins.created_at_desc", NOON, ID)
+    assert read_cursor(encoded(WRITTEN), cursor.order, of_time=True) == cursor
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "ä",
+        "====",
+        "not base64!",
+        encoded([]),
+        encoded("x"),
+        encoded({}),
+        encoded(WRITTEN | {"version": 2}),
+        encoded(WRITTEN | {"more": 1}),
+        encoded(WRITTEN | {"id": "7"}),
+        encoded(WRITTEN | {"value": "noon"}),
+        encoded(WRITTEN | {"value": 7}),
+        encoded(WRITTEN | {"value": "infinity"}),
+        encoded(WRITTEN | {"value": "0001-01-01T00:00:00+14:00"}),
+        urlsafe_b64encode(b'{"version":1,"order":"\xff"}').decode(),
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        read_cursor(text, "pins.created_at_desc", of_time=True)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.INVALID_PARAMETER, 422)
+
+
+@pytest.mark.parametrize("value", [None, "a\0b", "\ud800"])
+def test_a_text_that_no_row_has_is_refused(value: Any) -> None:
+    written = encoded({**WRITTEN, "order": "pins.title_asc", "value": value})
+    with pytest.raises(RequestRefused):
+        read_cursor(written, "pins.title_asc", of_time=False)
+
+
+def test_a_cursor_of_another_order_is_refused() -> None:
+    written = write_cursor(Cursor("pins.title_asc", "lamp", ID))
+    with pytest.raises(RequestRefused, match="another sort order"):
+        read_cursor(written, "pins.title_desc", of_time=False)
+
+
+def test_a_link_asks_the_same_from_the_cursor_on() -> None:
+    cursor = Cursor("pins.title_asc", "lamp", ID)
+    link = next_link("/v1/pins", {"limit": "5", "offset": "10", "q": 'a"b>&c', "cursor": "old"}, cursor)
+    path, _, rest = link.removeprefix("<").partition("?")
+    query, _, parameters = rest.partition(">")
+    assert (path, parameters) == ("/v1/pins", '; rel="next"')
+    assert parse_qs(query) == {"limit": ["5"], "q": ['a"b>&c'], "cursor": [write_cursor(cursor)]}

@@ -7,7 +7,8 @@ from pydantic_settings import BaseSettings
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
-from shared.settings import DatabaseSettings, KafkaSettings, ServiceSettings
+from services.webhooks.config import WebhooksSettings
+from shared.settings import DatabaseSettings, KafkaSettings, ListSettings, ServiceSettings
 
 PREFIX = "PINFLOW_"
 MEBIBYTE = 1024 * 1024
@@ -25,9 +26,11 @@ GROUPS = (
     Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`."),
     Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
     Group("Every service", ServiceSettings, "All services."),
+    Group("Lists", ListSettings, "publisher, status."),
     Group("Ingest", IngestSettings, "ingest."),
     Group("Publisher", PublisherSettings, "publisher."),
     Group("Status", StatusSettings, "status."),
+    Group("Webhooks", WebhooksSettings, "webhooks."),
 )
 
 INTRODUCTION = """\
@@ -46,7 +49,10 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 | variable | default | |
 |---|---|---|
 | `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
-| `PINFLOW_INGEST_UPSTREAM`, `PINFLOW_PUBLISHER_UPSTREAM`, `PINFLOW_STATUS_UPSTREAM` | none: must be set | where the services are |
+| `PINFLOW_INGEST_UPSTREAM` | none: must be set | where ingest is |
+| `PINFLOW_PUBLISHER_UPSTREAM` | none: must be set | where the publisher is |
+| `PINFLOW_STATUS_UPSTREAM` | none: must be set | where the status service is |
+| `PINFLOW_WEBHOOKS_UPSTREAM` | none: must be set | where the webhooks service is |
 | `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
 | `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
 | `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
@@ -58,7 +64,10 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 |---|---|---|
 | `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
 | `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
-| `PINFLOW_INGEST_PASSWORD`, `PINFLOW_PUBLISHER_PASSWORD`, `PINFLOW_STATUS_PASSWORD` | none | of the services' roles: `pinflow migrate` |
+| `PINFLOW_INGEST_PASSWORD` | none | of the role `pinflow_ingest`: `pinflow migrate` |
+| `PINFLOW_PUBLISHER_PASSWORD` | none | of the role `pinflow_publisher`: `pinflow migrate` |
+| `PINFLOW_STATUS_PASSWORD` | none | of the role `pinflow_status`: `pinflow migrate` |
+| `PINFLOW_WEBHOOKS_PASSWORD` | none | of the role `pinflow_webhooks`: `pinflow migrate` |
 | `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
 | `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
 """
@@ -107,7 +116,9 @@ def _default(schema: dict[str, Any]) -> str:
         return "not shown"
     if value is None or value == "":
         return "none"
-    return _figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return _figure(value) if isinstance(value, int | float) else f"`{value}`"
 
 
 def _figure(value: float) -> str:

@@ -24,6 +24,7 @@ PortRanges = Annotated[str, AfterValidator(_require_ports)]
 
 class WebhooksSettings(ServiceSettings):
     webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
+    """More are refused (409 `too_many_webhooks`)."""
     webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
     """Bytes of what is sent to POST /v1/webhooks."""
 
@@ -35,14 +36,17 @@ class WebhooksSettings(ServiceSettings):
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
+    """How long the first retry is put off: a random part of it."""
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
+    """How much longer each further one is put off, at most."""
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """The longest a retry is put off: the first one, times the factor for each further attempt, at most this, times a random part of 1."""
+    """How long any is put off, at most."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
     """How long a receiver has for its answer, with looking its name up and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Requests under way in this process, to all receivers together."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Requests under way in this process: to all receivers, and to one webhook. After a failure it gets one at a time, until one succeeds."""
+    """The same to one webhook. After a failure it gets one at a time, until one succeeds."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Deliveries in a row that were given up; then the webhook is disabled."""
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from deploy.administration import NewWorkspace
+from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.hostile.wire import Caller
-from deploy.services import SERVICES
 from tests.deployment import Deployment, deployed
 from tests.infrastructure import Servers, fresh_database, fresh_topics
 

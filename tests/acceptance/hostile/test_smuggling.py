@@ -8,9 +8,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from deploy.services import SERVICES
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
 from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
-from deploy.services import SERVICES
 from tests.deployment import Deployment
 from tests.waiting import until
 

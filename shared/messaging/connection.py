@@ -4,7 +4,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from shared.errors import BrokerUnavailable
 from shared.settings import KafkaSettings
@@ -49,7 +49,8 @@ def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]
 
 def unavailable(error: KafkaError) -> BrokerUnavailable | None:
     """What a Kafka error means for the caller: the broker is away, or (None) something is wrong that waiting won't mend."""
-    return BrokerUnavailable(repr(error)) if error.retriable else None
+    # A batch that found no place in aiokafka's queue in time, as the one before it was not taken: not retriable, says aiokafka
+    return BrokerUnavailable(repr(error)) if error.retriable or isinstance(error, KafkaTimeoutError) else None
 
 
 def is_dead(client: AIOKafkaClient | None) -> bool:

@@ -13,7 +13,7 @@ from tests.bench.figures import Figures
 from tests.bench.installation import LIKE_TESTS
 from tests.bench.limits import LIMITS
 from tests.bench.machine import environment
-from tests.bench.report import LATEST, report_of, write
+from tests.bench.report import LATEST, new_file, report_of, write
 from tests.bench.rounds import Measurable, Run
 from tests.bench.scenarios import USUAL
 from tests.bench.scenarios.bench import Lengths
@@ -33,6 +33,7 @@ def report() -> Figures:
         for name in ("broker", "database"):  # a new interpreter for each takes longer than what it measures
             patch.setattr(f"tests.bench.limits.{name}.apart", lambda work, given: [work(given)])
         run.go(rounds=1)
+    assert run.faults == []
     return report_of(run, environment())
 
 
@@ -93,7 +94,8 @@ def test_the_floor_is_the_sum_of_the_limits(found: dict[str, Figures]) -> None:
 
 
 def test_it_is_written_shown_and_drawn(report: Figures, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(report, tmp_path)
+    file = new_file(tmp_path)
+    write(report, file)
     assert json.loads(file.read_text()) == json.loads((tmp_path / LATEST).read_text())
     written: dict[str, Any] = json.loads(file.read_text())
     assert written["summary"]["sustained"]["rows_per_second"].keys() == {"median", "min", "max"}

@@ -14,7 +14,7 @@ from tests.bench.limits import LIMITS
 from tests.bench.machine import environment
 from tests.bench.peers.catalogue import PEERS
 from tests.bench.peers.software import require_installed
-from tests.bench.report import RESULTS, report_of, write
+from tests.bench.report import RESULTS, new_file, report_of, write
 from tests.bench.rounds import Measurable, Run
 from tests.bench.scenarios import ALL, LONG, USUAL
 from tests.bench.scenarios.bench import Lengths
@@ -86,13 +86,16 @@ def main(given: list[str]) -> None:
     if arguments.flood:
         flood(arguments.seconds)
         return
-    run, about = run_of(arguments), environment()
+    run, about, file = run_of(arguments), environment(), new_file()
+    run.noted = lambda: write(report_of(run, about), file)
     run.go(arguments.rounds)
     report = report_of(run, about)
-    file = write(report)
+    write(report, file)
     table.show(report, run.console)
     drawn = plots.draw(report, RESULTS, file.stem)
     run.console.print("written:", file, *drawn, sep="\n", soft_wrap=True)
+    if run.faults:
+        raise SystemExit("\n".join(["not measured:", *run.faults]))
 
 
 if __name__ == "__main__":

@@ -19,17 +19,20 @@ def report_of(run: Run, environment: Figures) -> Figures:
     return {
         "environment": environment,
         "settings": run.settings,
+        "faults": run.faults,
         "lengths": dataclasses.asdict(run.lengths),
         "summary": summary,
         "rounds": run.rounds,
     }
 
 
-def write(report: Figures, folder: Path = RESULTS) -> Path:
-    """Beside the earlier ones, and as the latest. Returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
+def new_file(folder: Path = RESULTS) -> Path:
+    return folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+
+
+def write(report: Figures, file: Path) -> None:
+    """There, beside the earlier ones, and as the latest."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1) + "\n"
-    file = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    file.write_text(text, encoding="utf-8")
-    (folder / LATEST).write_text(text, encoding="utf-8")
-    return file
+    for one in (file, file.with_name(LATEST)):
+        one.write_text(text, encoding="utf-8")

@@ -41,8 +41,13 @@ class Run:
     console: Console = field(default_factory=console)
     settings: Figures = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """What could not be measured: an hour's other figures must not be lost with it."""
+    noted: Callable[[], None] = lambda: None
+    """Called when there is something new to write down."""
 
     def go(self, rounds: int) -> None:
+        """Goes on when something can't be measured: see `faults`."""
         for number in range(1, rounds + 1):
             self.console.rule(f"round {number} of {rounds}")
             found: Round = {}
@@ -77,5 +82,11 @@ class Run:
 
     def _note(self, found: Round, name: str, measure: Callable[[], Figures]) -> None:
         started = time.perf_counter()
-        found[name] = measure()
+        try:
+            found[name] = measure()
+        except Exception as error:  # noqa: BLE001 - whatever it was
+            self.console.print_exception()
+            self.faults.append(f"round {len(self.rounds)}, {name}: {error!r}")
+            return
         self.console.print(f"measured {name} in {time.perf_counter() - started:.1f} s")
+        self.noted()

@@ -290,7 +290,16 @@ EXAMPLES: dict[str, Example] = {
             "created_count": 1,
             "existing_count": 0,
             "failed_count": 0,
-            "results": [{"index": 0, "idempotency_key": _PIN_ASKED["idempotency_key"], "status": "created", "pin": _PIN, "error": None, "payload_matches": None}],
+            "results": [
+                {
+                    "index": 0,
+                    "idempotency_key": _PIN_ASKED["idempotency_key"],
+                    "status": "created",
+                    "pin": _PIN,
+                    "error": None,
+                    "payload_matches": None,
+                }
+            ],
             "headroom": None,
         },
         {"pins": [_PIN_ASKED]},

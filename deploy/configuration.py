@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
+from deploy.services import SERVICES
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
@@ -41,7 +42,12 @@ service at its start, with the variable's name; one that nobody knows is ignored
 [deploy/README.md](../deploy/README.md).
 """
 
-BY_HAND = """\
+
+def _of_each(name: str) -> str:
+    return ", ".join(f"`{PREFIX}{service.upper()}_{name}`" for service in SERVICES)
+
+
+BY_HAND = f"""\
 ## Gateway
 
 Read by deploy/Caddyfile. An upstream is one replica as host:port, or several with blanks between.
@@ -49,10 +55,7 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 | variable | default | |
 |---|---|---|
 | `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
-| `PINFLOW_INGEST_UPSTREAM` | none: must be set | where ingest is |
-| `PINFLOW_PUBLISHER_UPSTREAM` | none: must be set | where the publisher is |
-| `PINFLOW_STATUS_UPSTREAM` | none: must be set | where the status service is |
-| `PINFLOW_WEBHOOKS_UPSTREAM` | none: must be set | where the webhooks service is |
+| {_of_each("UPSTREAM")} | none: must be set | where the services are |
 | `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
 | `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
 | `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
@@ -64,10 +67,7 @@ Read by deploy/Caddyfile. An upstream is one replica as host:port, or several wi
 |---|---|---|
 | `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
 | `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
-| `PINFLOW_INGEST_PASSWORD` | none | of the role `pinflow_ingest`: `pinflow migrate` |
-| `PINFLOW_PUBLISHER_PASSWORD` | none | of the role `pinflow_publisher`: `pinflow migrate` |
-| `PINFLOW_STATUS_PASSWORD` | none | of the role `pinflow_status`: `pinflow migrate` |
-| `PINFLOW_WEBHOOKS_PASSWORD` | none | of the role `pinflow_webhooks`: `pinflow migrate` |
+| {_of_each("PASSWORD")} | none | of the services' roles: `pinflow migrate` |
 | `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
 | `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
 """

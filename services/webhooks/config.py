@@ -24,7 +24,7 @@ PortRanges = Annotated[str, AfterValidator(_require_ports)]
 
 class WebhooksSettings(ServiceSettings):
     webhooks_per_workspace: Annotated[int, Field(ge=1, le=1000)] = 20
-    """More are refused (409 `too_many_webhooks`)."""
+    """Beyond it 409 `too_many_webhooks`."""
     webhook_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024
     """Bytes of what is sent to POST /v1/webhooks."""
 
@@ -36,17 +36,17 @@ class WebhooksSettings(ServiceSettings):
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
-    """How long the first retry is put off: a random part of it."""
+    """How long the first retry is put off at most: each pause is a random part of what it could be."""
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
-    """How much longer each further one is put off, at most."""
+    """By which each further pause may be longer than the one before."""
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """How long any is put off, at most."""
+    """The longest that a pause may be."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
     """How long a receiver has for its answer, with looking its name up and connecting."""
     webhook_deliveries_at_once: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Requests under way in this process, to all receivers together."""
+    """Requests under way in one process, to all receivers."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
-    """The same to one webhook. After a failure it gets one at a time, until one succeeds."""
+    """Of those, to one webhook; after a failure one at a time, until one succeeds."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
     """Deliveries in a row that were given up; then the webhook is disabled."""
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1

@@ -83,9 +83,7 @@ def _webhook_id(webhook_id: str) -> UUID:
     return uuid_or_404(webhook_id, "Webhook")
 
 
-@router.post(
-    "", status_code=HTTPStatus.CREATED, openapi_extra=_body(WebhookCreate), responses=UNREADABLE | refusals(HTTPStatus.CONFLICT)
-)
+@router.post("", status_code=HTTPStatus.CREATED, openapi_extra=_body(WebhookCreate), responses=UNREADABLE | refusals(HTTPStatus.CONFLICT))
 async def create_webhook(request: Request, response: Response, who: WriteAccess, webhooks: Webhooks) -> WebhookResponse:
     """Tell `url` of `events` from now on. The secret is never given back.
 
@@ -148,9 +146,7 @@ async def list_deliveries(
     """What the webhook was or will be told, the newest first; kept for some days. `Link` has the address of the next page, if there may be
     one: it stays right while new ones come in. Not for a key that is limited to some accounts."""
     _require_whole_workspace(who)
-    rows = await webhooks.registry.list_deliveries(
-        who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status
-    )
+    rows = await webhooks.registry.list_deliveries(who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status)
     if len(rows) == limit:
         query: dict[str, object] = {"limit": limit, "cursor": rows[-1]["delivery_id"]}
         if status is not None:
@@ -163,7 +159,9 @@ async def list_deliveries(
 async def get_delivery(webhook_id: str, delivery_id: str, who: ReadAccess, webhooks: Webhooks) -> WebhookDeliveryResponse:
     """Not for a key that is limited to some accounts."""
     _require_whole_workspace(who)
-    return WebhookDeliveryResponse.of(await webhooks.registry.delivery(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)))
+    return WebhookDeliveryResponse.of(
+        await webhooks.registry.delivery(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id))
+    )
 
 
 @router.post(
@@ -174,8 +172,8 @@ async def get_delivery(webhook_id: str, delivery_id: str, who: ReadAccess, webho
 async def resend_delivery(webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks) -> WebhookDeliveryResponse:
     """Send it again, now, whatever became of it; it keeps its ids, its body and its count of attempts, and may fail as often as a new one.
 
-    Repeated while it is pending: one more request at most. Repeated later it is sent once more, which is what it is for. The webhook must be
-    enabled (409 `webhook_disabled`). Not for a key that is limited to some accounts.
+    Repeated while it is pending: one more request at most. Repeated later it is sent once more, which is what it is for. The webhook
+    must be enabled (409 `webhook_disabled`). Not for a key that is limited to some accounts.
     """
     _require_whole_workspace(who)
     row = await webhooks.registry.resend(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id))

@@ -19,7 +19,7 @@ class ForbiddenDestination(Exception):
 
 
 class Resolver:
-    """The system's, in threads of its own: one slow name server holds a thread for half a minute, and the event loop's own threads are few."""
+    """The system's, in threads of its own: a slow name server holds one for half a minute, and the event loop's own are few."""
 
     def __init__(self, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")

@@ -92,7 +92,8 @@ ENQUEUE = f"""
     on conflict (webhook_id, event_id) do nothing
 """
 
-# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries it has: Postgres does not skip by itself
+# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries it has: Postgres does not skip of
+# its own accord
 _WITH_DELIVERIES = """
     {name} as (
         (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
@@ -147,7 +148,8 @@ RECORD = f"""
             count(*) filter (where status = 'failed') as failed, bool_or(gone) as gone
         from recorded group by webhook_id
     ), locked as materialized (
-        select e.webhook_id, e.is_enabled as was_enabled, c.gone, case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures
+        select e.webhook_id, e.is_enabled as was_enabled, c.gone,
+            case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures
         from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
         where c.failed > 0 or e.failures_in_a_row > 0
         order by e.webhook_id for update of e

@@ -47,7 +47,9 @@ def _in_order(events: list[EventName]) -> list[EventName]:
 
 
 _URL_SCHEMA = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "examples": ["https://shop.example/hooks"]})
-_SECRET_SCHEMA = Field(json_schema_extra={"writeOnly": True, "pattern": r"^[^\x00]*$", "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]})
+_SECRET_SCHEMA = Field(
+    json_schema_extra={"writeOnly": True, "pattern": r"^[^\x00]*$", "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
+)
 
 ReceiverUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_webhook_url), _URL_SCHEMA]
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA]

@@ -20,6 +20,7 @@ from deploy.administration import NewWorkspace
 from deploy.local.kafka import Kafka, KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
+from deploy.services import SERVICES
 from services.ingest.app import create_app as create_ingest
 from services.ingest.config import IngestSettings
 from services.publisher.app import create_app as create_publisher
@@ -35,7 +36,6 @@ from shared.topics import TopicName, TopicNames
 from tests import ports
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from deploy.services import SERVICES
 from tests.infrastructure import QUICK_START, with_role
 from tests.kafka import records_of
 from tests.processes import RunningProgram

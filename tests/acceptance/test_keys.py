@@ -19,10 +19,10 @@ from psycopg import sql
 
 from deploy.administration import NewWorkspace
 from deploy.local import gateway
+from deploy.services import SERVICES
 from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
 from tests.acceptance.conftest import administer, new_workspace
 from tests.acceptance.rows import rows_for
-from deploy.services import SERVICES
 from tests.deployment import Deployment, deployed
 from tests.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
 from tests.processes import RunningProgram

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from deploy.administration import NewWorkspace
+from deploy.services import SERVICES
 from shared.database import sqlalchemy_url
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from deploy.services import SERVICES
 from tests.deployment import Deployment, answers, job_of
 
 IMPORTS, ROWS = 24, 100

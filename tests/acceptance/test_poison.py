@@ -17,12 +17,12 @@ from deploy.administration import NewWorkspace
 from deploy.cli.exits import Exit
 from deploy.letters.letter import MAX_REPLAYS
 from deploy.local.layout import CHECKOUT
+from deploy.services import SERVICES
 from services.ingest.identity import new_job_id
 from shared.events import MAX_KEY, ImportAccepted
 from shared.messaging.records import Record
 from shared.topics import MEBIBYTE, TopicName
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from deploy.services import SERVICES
 from tests.deployment import Deployment, job_of
 from tests.factories import import_accepted, row_accepted
 from tests.letters import Operator, operator

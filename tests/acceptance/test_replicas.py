@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from deploy.administration import NewWorkspace
+from deploy.services import SERVICES
 from services.publisher.config import PublisherSettings
 from shared.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
@@ -19,7 +20,6 @@ from tests.chaos.history import History, Told
 from tests.chaos.observer import Observer
 from tests.chaos.report import SHOWN
 from tests.chaos.workload import Clients
-from deploy.services import SERVICES
 from tests.deployment import Deployment, deployed, job_of, named
 from tests.infrastructure import fresh_topics
 from tests.kafka import Member, members_of
@@ -161,7 +161,13 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
         assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
         assert job_of(client, answer.json()["id"])["created_rows"] == 3
     assert [imports_of(pinflow, named("ingest", number)) for number in range(2)] == [count + 2 for count in before]
-    assert client.get("/readyz").json()["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"}
+    assert client.get("/readyz").json()["checks"] == {
+        "machinery": "ok",
+        "database": "ok",
+        "ingest": "ok",
+        "publisher": "ok",
+        "webhooks": "ok",
+    }
 
 
 def imports_of(pinflow: Deployment, name: str) -> float:

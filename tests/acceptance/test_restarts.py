@@ -14,10 +14,10 @@ import psycopg
 import pytest
 
 from deploy.administration import NewWorkspace
+from deploy.services import SERVICES
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.acceptance.rows import rows_for
-from deploy.services import SERVICES
 from tests.deployment import Deployment, answers, job_of
 from tests.kafka import stream_of
 from tests.waiting import until

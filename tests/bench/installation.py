@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import Kafka
+from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.bench.batches import Batches, batches
 from tests.bench.cores import Halves, on
@@ -15,7 +16,6 @@ from tests.bench.figures import Figures
 from tests.bench.machine import server_settings, service_settings
 from tests.bench.measure import Usage, usage
 from tests.bench.space import Space, space
-from deploy.services import SERVICES
 from tests.deployment import Deployment, deployed, is_ready
 from tests.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
 from tests.waiting import until

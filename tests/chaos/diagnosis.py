@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import psycopg
 
+from deploy.services import SERVICES
 from shared.messaging.backlog import BacklogReader
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
 from tests.chaos.arena import Arena
-from deploy.services import SERVICES
 from tests.kafka import reader
 
 READ_BY = (

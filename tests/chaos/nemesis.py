@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg
 
+from deploy.services import SERVICES
 from tests.chaos.arena import Arena
 from tests.chaos.history import Fault, History
 from tests.chaos.network import Proxy
 from tests.chaos.probe import Probe
-from deploy.services import SERVICES
 from tests.kafka import all_in_sync
 from tests.processes import RunningProgram
 from tests.waiting import eventually

@@ -245,6 +245,12 @@ async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.M
     answer = await status.http.get("/readyz")
     report = answer.json()
     assert (answer.status_code, report["status"], report["database"]) == (503, "unavailable", "ok")
-    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "no answer", "publisher": "no answer", "webhooks": "no answer"}
+    assert report["checks"] == {
+        "machinery": "ok",
+        "database": "ok",
+        "ingest": "no answer",
+        "publisher": "no answer",
+        "webhooks": "no answer",
+    }
     own = await status.http.get("/internal/readyz")
     assert own.status_code == 200

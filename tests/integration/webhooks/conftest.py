@@ -111,4 +111,3 @@ async def webhooks(settings: WebhooksSettings, database: Database) -> AsyncItera
 def receiver() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
-

@@ -37,7 +37,14 @@ async def store(database: Database) -> AsyncIterator[DeliveryStore]:
 
 
 async def add_webhook(database: Database, **fields: Any) -> UUID:
-    values = {"webhook_id": uuid4(), "workspace_id": uuid4(), "url": "http://hooks.example/", "secret": "s" * 16, "is_enabled": True, **fields}
+    values = {
+        "webhook_id": uuid4(),
+        "workspace_id": uuid4(),
+        "url": "http://hooks.example/",
+        "secret": "s" * 16,
+        "is_enabled": True,
+        **fields,
+    }
     async with database.transaction() as connection:
         await connection.execute(insert(endpoints).values(events=["pin.published"], **values))
     return UUID(str(values["webhook_id"]))
@@ -57,7 +64,9 @@ async def claim(store: DeliveryStore, most: int = 100, most_each: int = 100, *ro
     return await store.claim(most, most_each, rooms, lease)
 
 
-def told(due: Due, status: DeliveryStatus = DeliveryStatus.DELIVERED, *, pause_ms: int = 0, gone: bool = False, tries: int | None = None) -> Told:
+def told(
+    due: Due, status: DeliveryStatus = DeliveryStatus.DELIVERED, *, pause_ms: int = 0, gone: bool = False, tries: int | None = None
+) -> Told:
     answer = TAKEN if status is DeliveryStatus.DELIVERED else REFUSED
     number = due.tries if tries is None else tries
     return Told(due.webhook_id, due.delivery_id, number, status, pause_ms, answer.status_code, answer.error, gone)
@@ -278,12 +287,12 @@ async def test_no_statement_walks_through_what_is_not_asked_for(database: Databa
             f"update webhooks.deliveries set status = 'delivered', next_attempt_at = null where webhook_id = '{other}'"
         )
         await connection.exec_driver_sql("analyze webhooks.deliveries")
+        mine, newest = f"select * from webhooks.deliveries where webhook_id = '{crowded}'", "order by delivery_id desc limit 50"
         for statement in (
-            f"select * from webhooks.deliveries where webhook_id = '{crowded}' order by delivery_id desc limit 50",
-            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and delivery_id < '{uuid4()}' order by delivery_id desc limit 50",
-            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and status = 'failed' order by delivery_id desc limit 50",
-            f"select * from webhooks.deliveries where webhook_id = '{crowded}' and status = 'pending' and next_attempt_at <= now() "
-            "order by next_attempt_at limit 4",
+            f"{mine} {newest}",
+            f"{mine} and delivery_id < '{uuid4()}' {newest}",
+            f"{mine} and status = 'failed' {newest}",
+            f"{mine} and status = 'pending' and next_attempt_at <= now() order by next_attempt_at limit 4",
         ):
             plan = "\n".join(row[0] for row in await connection.exec_driver_sql(f"explain (costs off) {statement}"))
             assert "Index Cond: (" in plan, plan

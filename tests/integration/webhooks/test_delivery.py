@@ -150,7 +150,7 @@ async def test_what_fails_too_often_has_failed_and_failures_in_a_row_disable(
     assert [(one["status"], one["attempt_count"]) for one in found] == [("failed", 3)] * 2
 
     async def disabled() -> bool:
-        return (await webhooks.webhook(workspace, made["id"]))["disabled_reason"] == "failing"
+        return bool((await webhooks.webhook(workspace, made["id"]))["disabled_reason"] == "failing")
 
     await eventually(disabled)
     await webhooks.announce(pin_published(workspace.id, key="unheard"))
@@ -320,4 +320,3 @@ async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_res
 
     await eventually(given_up, every=0.1)
     assert len(receiver.requests) == 1
-

@@ -99,9 +99,7 @@ async def test_an_unknown_event_is_answered_with_those_that_there_are(webhooks: 
 async def test_a_body_that_is_no_object_or_too_large_is_refused(webhooks: Webhooks, workspace: Workspace) -> None:
     bodies = {b"[]": 422, b"{": 422, b'{"url": "' + b"a" * 20_000 + b'"}': 413}
     for body, status in bodies.items():
-        answer = await webhooks.http.post(
-            "/v1/webhooks", content=body, headers={**workspace.headers, "Content-Type": "application/json"}
-        )
+        answer = await webhooks.http.post("/v1/webhooks", content=body, headers={**workspace.headers, "Content-Type": "application/json"})
         assert answer.status_code == status, answer.text
 
 

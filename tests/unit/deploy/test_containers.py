@@ -188,7 +188,7 @@ def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
         "deploy/migrations/versions/0004_status.py",
     ):
         assert (unpacked / data).exists(), data
-    code = "import deploy.cli.main, services.ingest.app, services.publisher.app, services.status.app, services.webhooks.app; print(deploy.__file__)"
+    code = f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SETTINGS)}; print(deploy.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert str(unpacked) in done.stdout

@@ -53,7 +53,12 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("topic", "job_id", "workspace_id"),
-    [(TopicName.ROWS, JOB, None), (TopicName.OUTCOMES, JOB, None), (TopicName.IMPORT_REQUESTS, None, JOB), (TopicName.PIN_EVENTS, None, JOB)],
+    [
+        (TopicName.ROWS, JOB, None),
+        (TopicName.OUTCOMES, JOB, None),
+        (TopicName.IMPORT_REQUESTS, None, JOB),
+        (TopicName.PIN_EVENTS, None, JOB),
+    ],
 )
 def test_of_garbage_the_key_tells_whose_it_is(topic: TopicName, job_id: UUID | None, workspace_id: UUID | None) -> None:
     read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())

@@ -9,7 +9,7 @@ from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
 from services.webhooks.config import WebhooksSettings
-from shared.settings import DatabaseSettings, KafkaSettings, ServiceSettings
+from shared.settings import DatabaseSettings, KafkaSettings, ListSettings, ServiceSettings
 
 PREFIX = "PINFLOW_"
 MEBIBYTE = 1024 * 1024
@@ -27,6 +27,7 @@ GROUPS = (
     Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`."),
     Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
     Group("Every service", ServiceSettings, "All services."),
+    Group("Lists", ListSettings, "publisher, status."),
     Group("Ingest", IngestSettings, "ingest."),
     Group("Publisher", PublisherSettings, "publisher."),
     Group("Status", StatusSettings, "status."),
@@ -115,7 +116,9 @@ def _default(schema: dict[str, Any]) -> str:
         return "not shown"
     if value is None or value == "":
         return "none"
-    return _figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return _figure(value) if isinstance(value, int | float) else f"`{value}`"
 
 
 def _figure(value: float) -> str:

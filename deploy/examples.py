@@ -111,7 +111,7 @@ _VALIDATION = {
     "headroom": None,
 }
 
-_IMPORT = {
+_IMPORT: dict[str, Any] = {
     "id": JOB,
     "workspace_id": WORKSPACE,
     "source_type": "json",
@@ -168,7 +168,7 @@ _SECOND_ROW = _but(_PIN_ASKED, title="Desk lamp", idempotency_key="lamp-desk-202
 del _SECOND_ROW["board_id"]
 _CSV = f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
 
-_ACCOUNT = {
+_ACCOUNT: dict[str, Any] = {
     "id": ACCOUNT,
     "workspace_id": WORKSPACE,
     "pinterest_user_id": ACCOUNT,
@@ -290,7 +290,16 @@ EXAMPLES: dict[str, Example] = {
             "created_count": 1,
             "existing_count": 0,
             "failed_count": 0,
-            "results": [{"index": 0, "idempotency_key": _PIN_ASKED["idempotency_key"], "status": "created", "pin": _PIN, "error": None, "payload_matches": None}],
+            "results": [
+                {
+                    "index": 0,
+                    "idempotency_key": _PIN_ASKED["idempotency_key"],
+                    "status": "created",
+                    "pin": _PIN,
+                    "error": None,
+                    "payload_matches": None,
+                }
+            ],
             "headroom": None,
         },
         {"pins": [_PIN_ASKED]},

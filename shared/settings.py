@@ -149,7 +149,7 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
     """See access_failed_tries."""
     trusted_proxies: Addresses = "127.0.0.1"
-    """Whose X-Forwarded-For is believed: the gateway's addresses. Anyone else's is ignored."""
+    """Whose X-Forwarded-For is believed: the gateway's addresses or networks, with commas. Anyone else's is ignored."""
 
     consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """Records in a batch. 500 cost half as much CPU again (docs/performance.md)."""

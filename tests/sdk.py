@@ -23,7 +23,7 @@ class Operation(NamedTuple):
         return cls(method.upper(), re.sub(r"\{\w+\}", "{id}", path))
 
 
-class _Asked(Exception):  # noqa: N818 - how the request gets out of the method that makes it
+class _Asked(Exception):
     def __init__(self, operation: Operation) -> None:
         super().__init__(operation)
         self.operation = operation

@@ -37,9 +37,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, admission, settings)
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
     usage = KeyUsage(access)
-    machinery = Machinery(
-        "ingest", settings, parts=[producer, watch, transactions], consumers=[requests], sweepers=[usage.sweeper()]
-    )
+    machinery = Machinery("ingest", settings, parts=[producer, watch, transactions], consumers=[requests], sweepers=[usage.sweeper()])
 
     health = Health()
     machinery.watch_over(health)

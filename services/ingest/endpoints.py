@@ -92,9 +92,7 @@ async def import_csv(
     Rows for an account that is not on the key's list of accounts fail, each for itself, with `account_not_permitted`.
     """
     async with reading_upload(request, bodies) as upload:
-        accepted = await imports.accept_csv(
-            who.workspace_id, upload.data, upload.filename, strict=strict, account_ids=who.account_ids
-        )
+        accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict, account_ids=who.account_ids)
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 

@@ -103,9 +103,7 @@ def _from_json(workspace_id: UUID, body: bytes, *, strict: bool, account_ids: Al
     return accepted, records_of(accepted)
 
 
-def _from_csv(
-    workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList
-) -> tuple[Import, Records]:
+def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList) -> tuple[Import, Records]:
     table = parse_csv(data)
     rows = _permitted(validate(table.rows, strict=strict), account_ids)
     now = datetime.now(UTC)

@@ -24,7 +24,8 @@ class ImportAcceptedResponse(BaseModel):
     created_rows: int = 0
     existing_rows: int = 0
     failed_rows: int = 0
-    results: list[None] = []
+    results: Annotated[list[None], Field(max_length=0)] = []
+    """There are none yet."""
     error_message: str | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None

@@ -21,9 +21,9 @@ class PublisherSettings(ServiceSettings, ListSettings):
     """Pins or schedules that are changed by one request."""
     row_consumers: Annotated[int, Field(ge=1, le=32)] = 2
     """Members of the consumer group in this process, each with partitions and batches of its own (docs/decisions/0012). Of more than there
-    are partitions, in all replicas together, some have nothing to do."""
+    are partitions, in all replicas together, some have nothing to do. database_pool_size must have room for them and 4 more."""
     schedule_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """How often the scheduler looks for what is due."""
+    """How often the scheduler looks for what is due, and the outbox for events that wait."""
     sweep_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Schedules, or waiting events, taken in one transaction."""
 

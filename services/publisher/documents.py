@@ -1,7 +1,7 @@
 """What clients send to the publisher, read. Everything here raises RequestRefused (422)."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import MAX_ROW_FAULTS, Fault, PinContent
 from shared.pins import Identifier, Instant, Key, PinSubmission, faults_of, first_fault, printable
+
+M = TypeVar("M", bound=BaseModel)
 
 PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
 """What may be changed of a pin; of a schedule:"""
@@ -47,6 +49,14 @@ def object_of(document: object) -> dict[str, Any]:
     return document
 
 
+def checked(model: type[M], document: object) -> M:
+    """What the model makes of an object, or every fault that it finds."""
+    try:
+        return model.model_validate(object_of(document))
+    except ValidationError as error:
+        raise _refused(faults_of(error)) from None
+
+
 def pin_of(document: object) -> PinContent:
     # A pin for a later time is a schedule: POST /v1/pins has no run_at
     return content_of(PinSubmission, {name: value for name, value in object_of(document).items() if name != "run_at"})
@@ -65,12 +75,7 @@ def content_of(model: type[PinSubmission], fields: Mapping[str, Any]) -> PinCont
 
 def retry_of(document: object) -> dict[str, Any]:
     """The account and board to take instead, if any."""
-    if document is None:
-        return {}
-    try:
-        return PinRetry.model_validate(object_of(document)).model_dump(exclude_none=True)
-    except ValidationError as error:
-        raise _refused(faults_of(error)) from None
+    return {} if document is None else checked(PinRetry, document).model_dump(exclude_none=True)
 
 
 def pins_of(document: object, most: int) -> list[Any]:

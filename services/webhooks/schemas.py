@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
 from services.webhooks.payloads import EventName
@@ -64,7 +64,7 @@ class WebhookCreate(BaseModel):
     url: ReceiverUrl
     secret: Secret
     events: Events = list(DEFAULT_EVENTS)
-    is_enabled: bool = True
+    is_enabled: StrictBool = True
 
 
 class WebhookUpdate(BaseModel):
@@ -75,7 +75,7 @@ class WebhookUpdate(BaseModel):
     url: ReceiverUrl | None = None
     secret: Secret | None = None
     events: Events | None = None
-    is_enabled: bool | None = None
+    is_enabled: StrictBool | None = None
 
 
 def parsed(model: type[M], document: object) -> M:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, delete, false, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.access.models import accounts, boards
@@ -62,9 +62,9 @@ class DestinationRepository:
     async def find(self, workspace_id: UUID, account_id: UUID, board_id: str) -> tuple[Row | None, Row | None]:
         """An account and a board of it, either None when there is none."""
         async with self._database.transaction() as connection:
-            account = (await connection.execute(select(accounts).where(_account(workspace_id, account_id)))).mappings().first()
-            board = (await connection.execute(select(boards).where(_board(workspace_id, account_id, board_id)))).mappings().first()
-        return account and dict(account), board and dict(board)
+            account = await connection.execute(select(accounts).where(_account(workspace_id, account_id)))
+            board = await connection.execute(select(boards).where(_board(workspace_id, account_id, board_id)))
+            return _one(account), _one(board)
 
     async def revoke_account(self, workspace_id: UUID, account_id: UUID) -> bool:
         """False for an account that the workspace does not have; revoking twice keeps the first time."""
@@ -82,6 +82,11 @@ class DestinationRepository:
     async def _changed(self, workspace_id: UUID, account_id: UUID, changes: Mapping[str, Any]) -> bool:
         statement = update(accounts).where(_account(workspace_id, account_id)).values(**changes).returning(accounts.c.id)
         return await self._database.first(statement) is not None
+
+
+def _one(found: CursorResult[Any]) -> Row | None:
+    row = found.mappings().first()
+    return None if row is None else dict(row)
 
 
 def _account(workspace_id: UUID, account_id: UUID) -> ColumnElement[bool]:

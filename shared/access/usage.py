@@ -24,7 +24,7 @@ class UsedKeys(Protocol):
 
 
 class KeyUsage:
-    """A request pays one look into a set. What can't be written is logged and let go: the key's next use, a minute later, is noted again."""
+    """A request pays one look into a set. What can't be written is logged and let go: a use of the key a minute later is noted again."""
 
     def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
         self._keys = keys

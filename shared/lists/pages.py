@@ -19,8 +19,8 @@ BY_INDEX = """
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('jit', 'off', true)
 """
-"""For one transaction. A walk reads the workspace's rows and stops where it may, whatever statistics say: of a workspace that has half of the
-table a planner would read all of it, or all of the index first. And a bound of 50 000 rows is no reason to compile."""
+"""For one transaction. A walk reads the workspace's rows and stops where it may, whatever statistics say: where a workspace has half of the
+table, a planner would read all of it, or all of the index first. And a bound of 50 000 rows is no reason to compile."""
 
 
 class Lists:

@@ -120,6 +120,9 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._making = asyncio.Lock()
+        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first take it: of three that send to one,
+        # the third found it taken each time, and was told within a second that ten had passed (measured: 62 of 62). A lock is fair
+        self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Raises KafkaError while Kafka is away."""
@@ -150,11 +153,10 @@ class RecordProducer:
             async with asyncio.timeout(seconds):
                 producer = await self._working()
                 partitions = await partition_count(producer, topic)
-                futures = [
-                    future
-                    for partition, group in _by_partition(records, partitions).items()
-                    for future in await append_records(producer, topic, partition, group)
-                ]
+                futures = []
+                for partition, group in _by_partition(records, partitions).items():
+                    async with self._turns[topic, partition]:
+                        futures += await append_records(producer, topic, partition, group)
                 await asyncio.gather(*futures)
         except TimeoutError as error:
             # Kafka's fault, most likely. But whatever ails the producer, another begins without it

@@ -44,3 +44,8 @@ async def failed_pins(sdk: Any, workspace: NewWorkspace, count: int, *, prefix: 
         return pins if len(pins) == count else None
 
     return list(await eventually(failed))
+
+
+async def cancel_one(sdk: Any) -> None:
+    """So that the schedules are not all in one state."""
+    await sdk.schedules.cancel((await sdk.schedules.list(limit=1))[0].id)

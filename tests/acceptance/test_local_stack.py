@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -298,6 +299,21 @@ def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
     twice = shell.pinflow("boards", "add", account, "autumn", **own)
     assert (twice.returncode, "already exists" in twice.stderr) == (2, True)
     assert shell.pinflow("boards", "list", account).returncode == 2  # not this workspace's
+
+
+def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:
+    made = json.loads(shell.pinflow("workspaces", "create", "Contractor", "--accounts", "2", "--json").stdout)
+    own = {"PINFLOW_WORKSPACE_ID": made["workspace_id"]}
+    account = made["accounts"][0]["id"]
+    key = json.loads(shell.pinflow("keys", "create", "one", "--account", account, "--json", **own).stdout)
+    url = f"{shell.env['PINFLOW_BASE_URL']}/v1/pinterest/accounts"
+    with httpx.Client(headers={"X-API-Key": key["api_key"]}, timeout=10, trust_env=False) as client:
+        assert [one["id"] for one in client.get(url).json()] == key["account_ids"] == [account]
+        assert client.delete(f"{url}/{account}").status_code == 204
+        assert shell.pinflow("accounts", "restore", account, **own).returncode == 0
+        assert [one["revoked_at"] for one in client.get(url).json()] == [None]
+    unknown = shell.pinflow("keys", "create", "none", "--account", str(uuid4()), **own)
+    assert (unknown.returncode, "has no account" in unknown.stderr) == (2, True)
 
 
 def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:

@@ -11,7 +11,7 @@ from pinbridge_sdk.models.pins import PinSort
 from pinbridge_sdk.models.schedules import ScheduleSort
 
 from deploy.administration import NewWorkspace
-from tests.acceptance.clients import failed_pins, imported, in_days
+from tests.acceptance.clients import cancel_one, failed_pins, imported, in_days
 from tests.acceptance.rows import rows_for
 
 PIN_ORDERS: dict[str, Callable[[Any], Any]] = {
@@ -123,7 +123,7 @@ async def test_schedules_are_listed_in_every_order(sdk: Any, workspace: NewWorks
         for days, row in enumerate(rows, start=10):
             row["run_at"] = in_days(days).isoformat()
         await imported(sdk, rows)
-    await sdk.schedules.cancel((await sdk.schedules.list(limit=1))[0].id)
+    await cancel_one(sdk)
     order, _, direction = sort.rpartition("_")
     schedules = await sdk.schedules.list(sort=sort)
     values = [SCHEDULE_ORDERS[order](schedule) for schedule in schedules]

@@ -32,7 +32,7 @@ LEFT_OUT = {Operation.of(*operation.split(" ")) for area in AREAS for operation 
 
 
 def text() -> str:
-    shown = tests_by_method()
+    shown = shown_by_method()
     parts = [INTRODUCTION.format(version=version("pinbridge-sdk"))]
     for resource, methods in groupby(SDK, key=lambda name: name.partition(".")[0]):
         lines = [_line(name, shown.get(name)) for name in methods]
@@ -46,15 +46,18 @@ def _line(name: str, test: str | None) -> str:
     return f"| `{name}` | `{operation.method} {operation.path}` | {answer} | {shown_by} |"
 
 
-def tests_by_method() -> dict[str, str]:
-    """The first test that calls each method of the client and gets an answer."""
-    found: dict[str, str] = {}
-    for file in sorted(ACCEPTANCE.glob("test_sdk_*.py")):
-        for function in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(function, ast.AsyncFunctionDef) and function.name.startswith("test_"):
-                for method in _answered(function):
-                    found.setdefault(method, f"{file.name}::{function.name}")
-    return found
+def shown_by_method() -> dict[str, str]:
+    """Of the tests that call a method of the client and get an answer, the one that calls the fewest others: it is about this one."""
+    methods_of = {
+        f"{file.name}::{function.name}": set(_answered(function))
+        for file in sorted(ACCEPTANCE.glob("test_sdk_*.py"))
+        for function in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(function, ast.AsyncFunctionDef) and function.name.startswith("test_")
+    }
+    return {
+        method: min((test for test in methods_of if method in methods_of[test]), key=lambda test: len(methods_of[test]))
+        for method in set().union(*methods_of.values())
+    }
 
 
 def _answered(node: ast.AST) -> Iterator[str]:

@@ -4,15 +4,16 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from services.publisher.endpoints.documents import body_of, read_document
-from services.publisher.endpoints.ports import NOT_FOUND, Publisher
+from services.publisher.documents import checked
+from services.publisher.endpoints.bodies import json_body
+from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
 from services.publisher.schemas.api_keys import ApiKeyCreate, ApiKeyCreateResponse, ApiKeyResponse, ApiKeyUpdate
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http import UNREADABLE, refusals, uuid_or_404
+from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 
 router = APIRouter(tags=["api-keys"])
 
-CONFLICT = refusals(HTTPStatus.CONFLICT)
+_CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate))
 
 
 @router.get("/v1/api-keys")
@@ -24,22 +25,23 @@ async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyRes
     return [ApiKeyResponse.of(row) for row in await publisher.keys.visible_to(who)]
 
 
-@router.post("/v1/api-keys", status_code=HTTPStatus.CREATED, openapi_extra=body_of(ApiKeyCreate), responses=UNREADABLE | CONFLICT)
+@router.post("/v1/api-keys", status_code=HTTPStatus.CREATED, openapi_extra=_CREATE, responses=OVERLOADED | UNREADABLE | CONFLICT)
 async def create_api_key(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> ApiKeyCreateResponse:
     """Make a key. `api_key` is told this once and stands nowhere: only its hash is kept.
 
-    A key gives no more than it has: a scope or an account that the asking key lacks is 403. Without `scopes` the new key has read and write.
-    A workspace has at most 100 keys that are not revoked (`too_many_api_keys`).
+    A key gives no more than it has: a scope or an account that the asking key lacks is 403. Without `scopes` the new key reads and writes.
+    A workspace may have 100 keys that are not revoked, if the operator has not set another limit (`too_many_api_keys`).
 
     Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the list under the name, and ask again.
     """
-    asked = await read_document(request, publisher.bodies, ApiKeyCreate)
-    row, plain = await publisher.keys.create(who, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids)
+    async with publisher.document(request) as document:
+        asked = checked(ApiKeyCreate, document)
+        row, plain = await publisher.keys.create(who, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids)
     response.headers["Cache-Control"] = "no-store"
     return ApiKeyCreateResponse.of(row, plain)
 
 
-@router.patch("/v1/api-keys/{key_id}", openapi_extra=body_of(ApiKeyUpdate), responses=NOT_FOUND | UNREADABLE | CONFLICT)
+@router.patch("/v1/api-keys/{key_id}", openapi_extra=_UPDATE, responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT)
 async def update_api_key(key_id: str, request: Request, who: WriteAccess, publisher: Publisher) -> ApiKeyResponse:
     """Change a key's name, scopes or accounts. Services act on it within 10 seconds. Idempotent.
 
@@ -47,8 +49,9 @@ async def update_api_key(key_id: str, request: Request, who: WriteAccess, publis
     mapping instead.) A key can't change one that may do more than itself, nor make it so: 403. A revoked key is 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
-    asked = await read_document(request, publisher.bodies, ApiKeyUpdate)
-    return ApiKeyResponse.of(await publisher.keys.change(who, key, asked.changes()))
+    async with publisher.document(request) as document:
+        row = await publisher.keys.change(who, key, checked(ApiKeyUpdate, document).changes())
+    return ApiKeyResponse.of(row)
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)

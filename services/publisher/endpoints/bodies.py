@@ -15,6 +15,7 @@ del PIN["properties"]["run_at"]  # not looked at: a pin for a later time is a sc
 
 SCHEDULE = ScheduleSubmission.model_json_schema()
 SCHEDULE["required"].remove("idempotency_key")
+SCHEDULE["properties"]["idempotency_key"] = {"anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]}
 
 
 def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:

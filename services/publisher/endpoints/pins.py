@@ -14,7 +14,7 @@ from services.publisher.schemas.bulk import BulkResponse
 from services.publisher.schemas.pins import PinBatchResponse, PinDeleteResponse, PinResponse
 from services.publisher.schemas.validation import PinValidationResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.errors import ErrorCode, RequestRefused, not_found
+from shared.errors import not_found
 from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 from shared.lists.paging import PAGED, describe_page
 

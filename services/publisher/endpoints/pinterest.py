@@ -5,16 +5,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from services.publisher.endpoints.documents import body_of, read_document
-from services.publisher.endpoints.ports import NOT_FOUND, Publisher
+from services.publisher.documents import checked
+from services.publisher.endpoints.bodies import json_body
+from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
 from services.publisher.schemas.pinterest import AccountResponse, BoardAccessResponse, BoardCreate, BoardResponse, BoardUpdate
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.errors import not_found
-from shared.http import UNREADABLE, refusals, uuid_or_404
+from shared.events import MAX_KEY
+from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 
 router = APIRouter(tags=["pinterest"])
 
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+_KEY = Header(max_length=MAX_KEY, pattern=r"\S", description="What makes the request safe to send again.")
+IdempotencyKey = Annotated[str | None, _KEY]
+_CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
 _REPLAYED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
         "headers": {"Idempotent-Replayed": {"description": "`true`: the board was there already.", "schema": {"type": "string"}}}
@@ -33,8 +37,8 @@ async def list_accounts(who: ReadAccess, publisher: Publisher) -> list[AccountRe
 async def revoke_account(account_id: str, who: DestructiveAccess, publisher: Publisher) -> None:
     """Revoke an account: nothing is published to it any more. It stays in the list, its boards and pins stay as they are. Idempotent.
 
-    For up to 30 seconds rows of imports and single pins may still be published: where to publish is remembered so long. After that they fail
-    with `account_not_found`. So does what is scheduled, each pin when it is due. Only an operator can restore an account.
+    For up to 30 seconds rows of imports and single pins may still be published: where to publish is remembered so long. After that they
+    fail with `account_not_found`. So does what is scheduled, each pin when it is due. Only an operator can restore an account.
     """
     await publisher.destinations.revoke_account(who, uuid_or_404(account_id, "Account"))
 
@@ -52,8 +56,8 @@ async def list_boards(account_id: str, who: ReadAccess, publisher: Publisher) ->
 @router.post(
     "/v1/pinterest/boards",
     status_code=HTTPStatus.CREATED,
-    openapi_extra=body_of(BoardCreate),
-    responses=NOT_FOUND | UNREADABLE | refusals(HTTPStatus.CONFLICT) | _REPLAYED,
+    openapi_extra=_CREATE,
+    responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT | _REPLAYED,
 )
 async def create_board(
     request: Request, response: Response, who: WriteAccess, publisher: Publisher, idempotency_key: IdempotencyKey = None
@@ -61,21 +65,24 @@ async def create_board(
     """Make a board that rows and pins can name at once. Its id is Pinflow's, in the form of Pinterest's.
 
     Idempotent with an `Idempotency-Key`: the same key on the same account answers the board that it made, as it is now and whatever is sent
-    with it (if that has been deleted, it is made again, under the same id). Without one, each call makes another board, of the same name too.
-    A revoked account is 409 `token_revoked`; 2000 boards are as many as one may have (`too_many_boards`).
+    with it (if that has been deleted, it is made again, under the same id). Without one, each call makes another board.
+    A revoked account is 409 `token_revoked`; so is one with as many boards as it may have, 2000 by default: `too_many_boards`.
     """
-    asked = await read_document(request, publisher.bodies, BoardCreate)
-    row, made = await publisher.destinations.create_board(who, asked.account_id, asked.values(), idempotency_key)
+    async with publisher.document(request) as document:
+        asked = checked(BoardCreate, document)
+        row, made = await publisher.destinations.create_board(who, asked.account_id, asked.values(), idempotency_key)
     if not made:
         response.headers["Idempotent-Replayed"] = "true"
     return BoardResponse.of(row)
 
 
-@router.patch("/v1/pinterest/boards/{board_id}", openapi_extra=body_of(BoardUpdate), responses=NOT_FOUND | UNREADABLE)
+@router.patch("/v1/pinterest/boards/{board_id}", openapi_extra=_UPDATE, responses=OVERLOADED | NOT_FOUND | UNREADABLE)
 async def update_board(board_id: str, request: Request, who: WriteAccess, publisher: Publisher) -> BoardResponse:
     """Change a board's name, description or privacy; what is absent or null stays. Idempotent. Unknown: 404 `board_not_found`."""
-    asked = await read_document(request, publisher.bodies, BoardUpdate)
-    return BoardResponse.of(await publisher.destinations.update_board(who, asked.account_id, board_id, asked.changes()))
+    async with publisher.document(request) as document:
+        asked = checked(BoardUpdate, document)
+        row = await publisher.destinations.update_board(who, asked.account_id, board_id, asked.changes())
+    return BoardResponse.of(row)
 
 
 @router.delete("/v1/pinterest/boards/{board_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)

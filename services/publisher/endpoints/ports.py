@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Depends, Request
 
 from services.publisher.admission import Admission
-from services.publisher.batches import Batches
 from services.publisher.api_keys import ApiKeys
+from services.publisher.batches import Batches
 from services.publisher.config import PublisherSettings
 from services.publisher.destinations import Destinations
 from services.publisher.lists import PinLists

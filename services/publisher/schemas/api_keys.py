@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.publisher.schemas.texts import NAMED, require_text
+from services.publisher.schemas.texts import NAMED, given, require_text
 from shared.access.keys import Scope
 
 
@@ -36,6 +36,8 @@ class ApiKeyCreate(BaseModel):
 
 class ApiKeyUpdate(BaseModel):
     """What is absent stays as it is; so does what is null, but for `pinterest_account_ids`, where null stands for all accounts."""
+
+    model_config = ConfigDict(json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids"))
 
     name: Name | None = None
     scopes: Scopes | None = None

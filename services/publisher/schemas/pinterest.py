@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.publisher.schemas.texts import NAMED, STORABLE, require_storable, require_text
+from services.publisher.schemas.texts import NAMED, STORABLE, given, require_storable, require_text
 from shared.errors import ErrorCode
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
@@ -63,6 +63,8 @@ class BoardCreate(BaseModel):
 
 class BoardUpdate(BaseModel):
     """What is absent or null stays as it is. An empty description takes it away."""
+
+    model_config = ConfigDict(json_schema_extra=given("name", "description", "privacy"))
 
     account_id: UUID
     name: BoardName | None = None

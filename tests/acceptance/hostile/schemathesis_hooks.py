@@ -3,25 +3,81 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis.generation.meta import TestPhase
 
-ACCOUNT, BOARD = os.environ["HOSTILE_ACCOUNT"], os.environ["HOSTILE_BOARD"]
+ACCOUNT, BOARD, KEY = (os.environ[f"HOSTILE_{name}"] for name in ("ACCOUNT", "BOARD", "KEY"))
 COLUMNS = ("account_id", "board_id", "title", "idempotency_key", "image_url", "description")
+THINGS = {
+    "/v1/pins/{pin_id}": os.environ["HOSTILE_PIN"],
+    "/v1/jobs/{job_id}": os.environ["HOSTILE_PIN"],
+    "/v1/schedules/{schedule_id}": os.environ["HOSTILE_SCHEDULE"],
+    "/v1/pinterest/boards/{board_id}": BOARD,
+}
+NEEDED = {"/v1/api-keys/{key_id}"}
+"""What is not to be changed either, if it is the one in use."""
 LATER = "2031-05-01T09:00:00Z"
 NOWHERE = "https://hooks.invalid/"
 """Resolves to nothing: what a webhook is told must not leave this machine."""
+CURSOR = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
-    """Valid is what names an account and a board that exist, and a time to come: what is well-formed is replaced, what is wrong stays."""
+    """Valid is what names things that exist, and a time to come: what is well-formed is replaced, what is wrong stays."""
     _make_real(case.body)
+    _make_real(case.query)
+    if CURSOR.fullmatch(str((case.query or {}).get("cursor", ""))) and not _is_uuid(case.query["cursor"]):
+        del case.query["cursor"]  # a page that there was
+    _settle_keys(case)
+    if case.operation.path == "/v1/schedules/{schedule_id}":
+        _leave_an_image(case.body)
+    if case.method == "DELETE" or case.operation.path in NEEDED:
+        _spare_what_is_needed(case)
+    elif case.meta.phase.name is not TestPhase.STATEFUL:
+        _name_a_real_thing(case)
+
+
+def _settle_keys(case: Any) -> None:
+    """Of two schedules with one key the second must be the first; and the header's wins, whatever is wrong with the body's."""
+    headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
+    if "idempotency_key" in body:
+        headers.pop("idempotency-key", None)
+    elif key := headers.get("idempotency-key"):
+        headers["idempotency-key"] = f"{key[:200]}-{uuid4()}"
+    key = body.get("idempotency_key")
+    if case.operation.path == "/v1/schedules" and isinstance(key, str) and 0 < len(key.strip()) <= 255 and "\0" not in key:
+        body["idempotency_key"] = str(uuid4())
+
+
+def _leave_an_image(body: Any) -> None:
+    """An update may take a schedule's image away only if it brings another: which of the two it has the schema can't know."""
+    if isinstance(body, dict) and any(body.get(name, "") is None for name in ("image_url", "asset_id")):
+        body.pop("image_url", None)
+        body.pop("asset_id", None)
+        body.setdefault("title", "Lamp")
+
+
+def _spare_what_is_needed(case: Any) -> None:
+    """The account, the board and the key that all the others are tried with, which schemathesis has seen in answers."""
+    for name, value in (case.path_parameters or {}).items():
+        if value in {ACCOUNT, BOARD, KEY}:
+            case.path_parameters[name] = str(uuid4())
+
+
+def _name_a_real_thing(case: Any) -> None:
+    """In every other request, told by the name's length; what was made and deleted on the way is the stateful phase's."""
+    for path, real in THINGS.items():
+        name = path.rpartition("{")[2].rstrip("}")
+        if case.operation.path.startswith(path) and len(str(case.path_parameters[name])) % 2 == 0:
+            case.path_parameters[name] = real
 
 
 def _make_real(value: Any) -> None:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.schemas import OPENAPI, ROOT
+from tests.acceptance.rows import rows_for
 from tests.deployment import Deployment
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -21,10 +23,21 @@ MISSED = "repeatedly returned 401"
 """What schemathesis warns of when it could not get in at all, and so tested nothing."""
 
 
-@pytest.mark.timeout(60 + EXAMPLES * 20)
-def test_what_the_document_says_is_what_is_done(pinflow: Deployment, workspace: NewWorkspace, tmp_path: Path) -> None:
+def things(workspace: NewWorkspace, client: httpx.Client) -> dict[str, str]:
+    """What there is to be named, as the hooks want it."""
     account = workspace.accounts[0]
-    names = {"HOSTILE_ACCOUNT": str(account.id), "HOSTILE_BOARD": account.boards[0], "PYTHONPATH": str(ROOT)}
+    (pin,) = rows_for(workspace, 1, prefix="hostile", account_id=str(account.id), board_id=account.boards[0])
+    schedule = {**pin, "idempotency_key": "hostile-schedule", "run_at": "2031-05-01T09:00:00Z"}
+    made = [client.post(path, json=asked) for path, asked in (("/v1/pins", pin), ("/v1/schedules", schedule))]
+    ids = [str(one.raise_for_status().json()["id"]) for one in made]
+    key = client.get("/v1/api-keys").json()[0]["id"]
+    named = {"ACCOUNT": account.id, "BOARD": account.boards[0], "KEY": key, "PIN": ids[0], "SCHEDULE": ids[1]}
+    return {f"HOSTILE_{name}": str(value) for name, value in named.items()}
+
+
+@pytest.mark.timeout(60 + EXAMPLES * 20)
+def test_what_the_document_says_is_what_is_done(pinflow: Deployment, workspace: NewWorkspace, client: httpx.Client, tmp_path: Path) -> None:
+    names = {**things(workspace, client), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "--no-color", "run", str(ROOT / OPENAPI)]
     options = ["--url", pinflow.base_url, "-H", f"X-API-Key: {workspace.api_key}", "-c", "all", "-n", str(EXAMPLES), "--seed", SEED]
     run = subprocess.run([*command, *options], cwd=tmp_path, env={**os.environ, **names}, capture_output=True, text=True, check=False)

@@ -72,9 +72,7 @@ def client_of(pinflow: Deployment, key: str | None) -> httpx.Client:
 def tenancy(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
     owner, other, stranger = (new_workspace(database_url, name) for name in ("Owner", "Other", "Stranger"))
     with ExitStack() as clients:
-        mine, theirs, strangers = (
-            clients.enter_context(client_of(pinflow, workspace.api_key)) for workspace in (owner, other, stranger)
-        )
+        mine, theirs, strangers = (clients.enter_context(client_of(pinflow, workspace.api_key)) for workspace in (owner, other, stranger))
         webhook = made(mine.post("/v1/webhooks", json={"url": NOWHERE, "secret": SECRET, "events": ["import.completed"]}))
         published, scheduled = rows_for(owner, 2, prefix="owned")
         scheduled["run_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()

@@ -26,19 +26,18 @@ MINUTE = timedelta(minutes=1)
 
 Pin = dict[str, Any]
 
-
 _IDS = random.Random(11)
 
 
 def pin(workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "published", **fields: Any) -> Pin:
     """A row of the table."""
     pin_id = UUID(int=_IDS.getrandbits(128))
-    by_state = {
+    by_state: dict[str, Pin] = {
         "published": {"published_at": created_at},
         "failed": {"failed_at": created_at, "error_code": "board_not_found", "error_message": "board_id: no board"},
         "scheduled": {"run_at": DISTANT},
         "cancelled": {"run_at": DISTANT},
-    }[state]
+    }
     empty = dict.fromkeys(column.name for column in pins.c)
     return {
         **empty,
@@ -53,7 +52,7 @@ def pin(workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "p
         "board_id": BOARDS[0],
         "title": "lamp",
         "image_url": "https://cdn.example/lamp.jpg",
-        **by_state,
+        **by_state[state],
         **fields,
     }
 

@@ -1,4 +1,4 @@
-"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change of them, and what that does to publishing."""
+"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change, and what that does to publishing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,19 +9,23 @@ import httpx
 import pytest
 import pytest_asyncio
 from pinbridge_sdk.models.pinterest import BoardAccessResponse, BoardResponse, PinterestAccountResponse
+from sqlalchemy import select, text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from shared.access.destination_repository import DestinationRepository
+from shared.access.destination_repository import DestinationRepository, TooManyBoards
 from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
+from shared.access.models import accounts as table
 from shared.database import Database
 from tests.factories import BOARD, submitted
 from tests.infrastructure import with_role
 from tests.integration.conftest import Workspace, make_workspace
 from tests.services import running
+from tests.waiting import eventually
 
 MOST_BOARDS = 4
+WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 Headers = dict[str, str]
 
 
@@ -43,7 +47,9 @@ async def headers_of(database: Database, workspace: Workspace, *scopes: Scope, a
     return {"X-API-Key": key.plain}
 
 
-async def create_board(http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any) -> httpx.Response:
+async def create_board(
+    http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any
+) -> httpx.Response:
     body = {"account_id": str(account_id), "name": "Lamps", **fields}
     return await http.post("/v1/pinterest/boards", json=body, headers=headers | ({"Idempotency-Key": key} if key else {}))
 
@@ -142,6 +148,27 @@ async def test_an_account_has_no_more_boards_than_it_may(http: httpx.AsyncClient
     assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == MOST_BOARDS
     replayed = await create_board(http, workspace.headers, workspace.account_id, str(made[0]))
     assert replayed.headers["idempotent-replayed"] == "true"  # it takes no room
+
+
+async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(database: Database, workspace: Workspace) -> None:
+    repository = DestinationRepository(database)
+
+    async def make(number: int) -> bool:
+        try:
+            await repository.create_board(workspace.id, workspace.account_id, str(number), {"name": "x"}, most=2)
+        except TooManyBoards:
+            return False
+        return True
+
+    async with database.transaction() as connection:
+        await connection.execute(select(table).where(table.c.id == workspace.account_id).with_for_update())
+        making = [asyncio.create_task(make(number)) for number in range(5)]
+
+        async def all_wait() -> bool:
+            return await database.first(WAITING) == {"count": len(making)}
+
+        await eventually(all_wait)
+    assert sum(await asyncio.gather(*making)) == 1  # beside the one that is there
 
 
 async def test_a_board_is_changed_in_what_is_given(http: httpx.AsyncClient, workspace: Workspace) -> None:

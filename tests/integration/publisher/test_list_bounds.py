@@ -32,7 +32,12 @@ async def workspace_with(database: Database, count: int, **fields: Any) -> tuple
     """So many pins, three of each minute, the oldest and the newest with a word of their own."""
     workspace_id = uuid4()
     rows = [
-        pin(workspace_id, created_at=BEGINNING + number // 3 * MINUTE, title={0: "oldest", count - 1: "newest"}.get(number, "lamp"), **fields)
+        pin(
+            workspace_id,
+            created_at=BEGINNING + number // 3 * MINUTE,
+            title={0: "oldest", count - 1: "newest"}.get(number, "lamp"),
+            **fields,
+        )
         for number in range(count)
     ]
     await store(database, rows)

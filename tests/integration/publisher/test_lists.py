@@ -110,7 +110,7 @@ def _name(value: object) -> str:
     return "&".join(f"{name}={one}" for name, one in value.items()) or "all" if isinstance(value, dict) else str(value)
 
 
-@pytest.mark.parametrize(("asked", "sort"), product(PIN_FILTERS, PinSort), ids=_name)
+@pytest.mark.parametrize(("asked", "sort"), list(product(PIN_FILTERS, PinSort)), ids=_name)
 async def test_pins_are_found_and_sorted_as_asked(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: PinSort
 ) -> None:
@@ -118,7 +118,7 @@ async def test_pins_are_found_and_sorted_as_asked(
     await check(http, "/v1/pins", {**asked, "sort": sort.value}, headers, expected)
 
 
-@pytest.mark.parametrize(("asked", "sort"), product(SCHEDULE_FILTERS, ScheduleSort), ids=_name)
+@pytest.mark.parametrize(("asked", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_name)
 async def test_schedules_are_found_and_sorted_as_asked(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: ScheduleSort
 ) -> None:
@@ -190,7 +190,7 @@ async def test_newer_rows_do_not_move_what_is_listed_newest_first(http: httpx.As
 
 
 async def test_a_link_keeps_what_was_asked(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    query = {"limit": 2, "offset": 1, "q": "a&b=%26_ü", "sort": "title_asc", "stranger": "x"}
+    query: dict[str, Any] = {"limit": 2, "offset": 1, "q": "a&b=%26_ü", "sort": "title_asc", "stranger": "x"}
     assert (await http.get("/v1/pins", params=query, headers=headers)).json() == []
     answer = await http.get("/v1/pins", params={**query, "q": "%"}, headers=headers)
     url = httpx.URL(str(next_url(answer)))

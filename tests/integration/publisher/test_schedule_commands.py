@@ -9,12 +9,13 @@ from sqlalchemy import text
 
 from services.publisher.identity import pin_id_of, schedule_id_of
 from services.publisher.repository import PinStore
-from services.publisher.service import Existing, result_ids
+from services.publisher.service import Created, Existing, result_ids
 from services.publisher.settlement import Settler
 from shared.access.directories import BoardDirectory
 from shared.access.keys import Scope
 from shared.access.repository import Principal
 from shared.database import Database
+from shared.events import RowAccepted
 from tests.factories import BOARD, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving
@@ -277,22 +278,29 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     pin = await client.published(idempotency_key="deleted")
     await client.delete(f"/v1/pins/{pin['id']}")
     settler = Settler(PinStore(database), BoardDirectory(workspace.access))
-    about = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
+    about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
     outcomes = (await settler.settle(rows, partitions={0})).outcomes
-    told = {one.ask.row.row.idempotency_key: result_ids(one) for one in outcomes if isinstance(one, Existing)}
-    assert {key: [str(one) if one else None for one in ids] for key, ids in told.items()} == {
+    existing = {one.ask.row.row.idempotency_key: result_ids(one) for one in outcomes if isinstance(one, Existing)}
+    assert {key: [str(one) if one else None for one in ids] for key, ids in existing.items()} == {
         "cancelled": [None, cancelled["id"]],
         "deleted": [pin["id"], None],
     }
 
 
+async def told(settler: Settler, rows: list[RowAccepted]) -> dict[UUID, tuple[UUID | None, UUID | None]]:
+    """The ids that each row reports, all of them created."""
+    outcomes = (await settler.settle(rows, partitions={0})).outcomes
+    assert {type(one) for one in outcomes} == {Created}
+    return {one.ask.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
+
+
 async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports(client: Client, database: Database) -> None:
     workspace = client.workspace
-    about = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
+    about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, run_at="2031-01-01T00:00:00Z", idempotency_key=f"row-{number}") for number in range(4)]
     settler = Settler(PinStore(database), BoardDirectory(workspace.access))
-    first = {one.ask.pin_id: result_ids(one) for one in (await settler.settle(rows, partitions={0})).outcomes}
+    first = await told(settler, rows)
     ids = [first[pin_id_of(workspace.id, f"row-{number}")][1] for number in range(4)]
     await client.patch(f"/v1/schedules/{ids[0]}", {"run_at": in_future(), "title": "Edited"})
     await client.post(f"/v1/schedules/{ids[1]}/cancel")
@@ -300,8 +308,7 @@ async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports
     await client.make_due({"id": str(ids[3])})
     await client.run_due()
     await client.delete(f"/v1/pins/{pin_id_of(workspace.id, 'row-3')}")
-    again = {one.ask.pin_id: result_ids(one) for one in (await settler.settle(rows, partitions={0})).outcomes}
-    assert again == first
+    assert await told(settler, rows) == first
 
 
 async def test_many_schedules_are_cancelled_revived_and_deleted_each_for_itself(client: Client) -> None:
@@ -350,7 +357,7 @@ async def test_invariant_10_another_workspaces_schedules_do_not_exist(client: Cl
     assert await read(client, schedule) == schedule
 
 
-@pytest.mark.parametrize("schedule_id", [str(uuid4()), "x"])
+@pytest.mark.parametrize("schedule_id", [str(uuid4()), "x"], ids=["absent", "nonsense"])
 async def test_a_schedule_that_is_not_there_is_not_found(client: Client, schedule_id: str) -> None:
     for answer in (await client.get(f"/v1/schedules/{schedule_id}"), await client.post(f"/v1/schedules/{schedule_id}/cancel")):
         assert refusal(answer) == (404, "not_found")

@@ -9,7 +9,13 @@ import pytest
 from services.ingest.parsing import keep_permitted, validate
 from tests.factories import ACCOUNT, submitted
 
-SPELLINGS: list[Callable[[UUID], str]] = [str, lambda one: str(one).upper(), lambda one: f"  {one} ", lambda one: one.hex, lambda one: one.urn]
+SPELLINGS: list[Callable[[UUID], str]] = [
+    str,
+    lambda one: str(one).upper(),
+    lambda one: f"  {one} ",
+    lambda one: one.hex,
+    lambda one: one.urn,
+]
 
 
 @pytest.mark.parametrize("spelt", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])

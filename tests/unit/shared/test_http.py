@@ -83,7 +83,11 @@ async def test_a_405_names_all_that_the_address_takes_and_no_redirect_leads_else
     @app.get("/taken")
     async def look() -> None: ...
 
+    @app.patch("/{other}")
+    async def change(other: str) -> None: ...
+
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://evil.example") as client:
         refused = await client.delete("/taken")
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+        assert (await client.options("/taken")).headers["allow"] == "GET, POST"  # not what /{other} takes
         assert (await client.get("/taken/")).status_code == 404

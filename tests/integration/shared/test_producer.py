@@ -1,0 +1,21 @@
+"""Records on their way to a real broker."""
+
+import asyncio
+
+from shared.messaging.records import Record, RecordProducer
+from shared.topics import TopicName, TopicNames
+
+LARGE = Record(b"one key, so one partition", b"x" * 190_000)
+
+
+async def test_of_three_that_send_to_one_partition_each_gets_its_turn(producer: RecordProducer, topic_prefix: str) -> None:
+    topic, sent = TopicNames(topic_prefix)[TopicName.ROWS], [0, 0, 0]
+
+    async def send_until_all_have_sent_some(sender: int) -> None:
+        while min(sent) < 20:
+            await producer.send(topic, [LARGE])
+            sent[sender] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for sender in range(len(sent)):
+            group.create_task(send_until_all_have_sent_some(sender))

@@ -82,7 +82,7 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
 
 def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
     """Fails the good rows of other accounts. After validation, which knows all the ways to write an id; and apart from it, as nearly every
-    key may publish to all accounts: rows must not pay for the others (2 µs each)."""
+    key may publish to all accounts: rows must not pay for the others (0.7 µs each)."""
     permitted = {str(account_id) for account_id in account_ids}
     kept = ParsedRows(failed=list(parsed.failed))
     for row in parsed.valid:

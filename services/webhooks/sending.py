@@ -66,13 +66,8 @@ class Sender:
             timestamp=int(self._clock()),
             body=body,
         )
-        headers: dict[bytes | str, bytes | str] = {
-            "Host": url.netloc,
-            "Content-Type": "application/json",
-            "User-Agent": USER_AGENT,
-            **about,
-        }
-        async with self._pool.stream("POST", _target(url), headers=headers, content=body) as response:
+        headers = {"Host": url.netloc, "Content-Type": "application/json", "User-Agent": USER_AGENT, **about}
+        async with self._pool.stream("POST", _target(url), headers=list(headers.items()), content=body) as response:
             await _read_a_little(response)
         return answer_of(response.status)
 

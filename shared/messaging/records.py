@@ -120,7 +120,7 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._making = asyncio.Lock()
-        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first take it: of three that send to one partition,
+        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first take it: of three that send to one,
         # the third found it taken each time, and was told within a second that ten had passed (measured: 62 of 62). A lock is fair
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 

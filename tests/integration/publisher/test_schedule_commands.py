@@ -357,7 +357,7 @@ async def test_invariant_10_another_workspaces_schedules_do_not_exist(client: Cl
     assert await read(client, schedule) == schedule
 
 
-@pytest.mark.parametrize("schedule_id", [str(uuid4()), "x"])
+@pytest.mark.parametrize("schedule_id", [str(uuid4()), "x"], ids=["absent", "nonsense"])
 async def test_a_schedule_that_is_not_there_is_not_found(client: Client, schedule_id: str) -> None:
     for answer in (await client.get(f"/v1/schedules/{schedule_id}"), await client.post(f"/v1/schedules/{schedule_id}/cancel")):
         assert refusal(answer) == (404, "not_found")

@@ -20,15 +20,14 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.pace import Pace
+from shared.messaging.consumer import BatchConsumer, Gathering
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
-from shared.topics import TopicName
+from shared.topics import MEBIBYTE, TopicName
 
-BATCHES_AT_ONCE = 4
-"""After a rest: one event alone is delivered at once."""
+EVENT_BYTES = MEBIBYTE
+"""As much as is fetched of one partition at once: 1700 events."""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
@@ -50,7 +49,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         EventHandler(store, courier),
         producer,
         max_records=settings.event_records,
-        pace=Pace(settings.event_batches_per_second, BATCHES_AT_ONCE),
+        gathering=Gathering(EVENT_BYTES, settings.event_wait_ms),
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
     machinery = Machinery(

@@ -30,8 +30,8 @@ class WebhooksSettings(ServiceSettings):
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Records in a batch. Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one question."""
-    event_batches_per_second: Annotated[float, Field(gt=0, le=1000)] = 5
-    """Batches a second in the long run, but for those that are full; the first few after a rest come at once."""
+    event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 250
+    """How long Kafka holds events back at most, so that more come together. With a stream of them a megabyte is enough."""
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from services.webhooks.service import DisabledReason
-from shared.columns import columns, names, unnest
+from shared.columns import Column, columns, names, unnest
 from shared.database import Database
 
 
@@ -80,10 +80,10 @@ TOLD_COLUMNS = (
     ("gone", "bool"),
 )
 
-LISTENING = text("""
+LISTENING = """
     select workspace_id, webhook_id, events, created_at from webhooks.endpoints
-    where workspace_id = any(cast(:ids as uuid[])) and is_enabled
-""")
+    where workspace_id = any(%b::uuid[]) and is_enabled
+"""
 
 # An event that is announced again, or a batch that is delivered again, is there already. Sorted, or two that overlap deadlock
 ENQUEUE = f"""
@@ -203,9 +203,10 @@ class DeliveryStore:
     async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]:
         """The enabled webhooks of these workspaces, of those that have any."""
         found: dict[UUID, list[Listener]] = {}
-        for row in await self._database.all(LISTENING.bindparams(ids=list(workspace_ids))):
-            listener = Listener(row["webhook_id"], frozenset(row["events"]), row["created_at"])
-            found.setdefault(row["workspace_id"], []).append(listener)
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(LISTENING, [Column("uuid", list(workspace_ids))])
+            for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
+                found.setdefault(workspace_id, []).append(Listener(webhook_id, frozenset(events), created_at))
         return found
 
     async def enqueue(self, deliveries: Sequence[NewDelivery]) -> int:

@@ -94,6 +94,7 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> WebhooksSettin
         webhook_timeout_seconds=1.5,
         webhook_deliveries_at_once_each=2,
         webhook_interval_seconds=0.05,
+        event_wait_ms=20,
         webhook_allow_private_addresses=True,
     )
 

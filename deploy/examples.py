@@ -368,7 +368,7 @@ ERRORS: dict[int, dict[str, Any]] = {
     HTTPStatus.FORBIDDEN: _error("insufficient_scope", "This API key lacks the scope write.", required_scope="write"),
     HTTPStatus.NOT_FOUND: _error("not_found", "Pin not found"),
     HTTPStatus.REQUEST_TIMEOUT: _error("request_timeout", "The body did not arrive within 20 seconds."),
-    HTTPStatus.CONFLICT: _error("pin_deleted", "The pin with this key was deleted; its key stays taken.", pin_id=PIN),
+    HTTPStatus.CONFLICT: _error("pin_deleted", "The pin under this key has been deleted; its key stays taken.", pin_id=PIN),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error("payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _error("unsupported_media_type", "Send application/json, not text/plain."),
     HTTPStatus.UNPROCESSABLE_ENTITY: _error(

@@ -17,7 +17,7 @@ TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
 
 
 # Without the input: pydantic's errors would show passwords, of other fields too
-_CONFIG = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True)
+_CONFIG = SettingsConfigDict(env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 def _require_addresses(text: str) -> str:

@@ -81,7 +81,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
-    lists = PinLists(Lists(http_database, settings))
+    lists = PinLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
     app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)

@@ -63,7 +63,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.lists = ImportLists(Lists(http_database, settings))
+    app.state.lists = ImportLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
     app.state.queries = JobQueries(http_store, folds)
     app.include_router(router)
     add_system_endpoints(app)

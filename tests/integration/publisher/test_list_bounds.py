@@ -1,17 +1,28 @@
 """What a list may cost: how many rows it looks at and counts, and what it says when that is not enough."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
+from sqlalchemy import text
 
+from services.publisher.filters import PinFilters
+from services.publisher.lists import PinLists
 from shared.database import Database
+from shared.lists.pages import Lists
+from shared.lists.search import NOTHING
+from shared.settings import DatabaseSettings, ListSettings
 from tests.integration.publisher.catalogue import BEGINNING, DISTANT, MINUTE, Pin, pin, pins_of, store
 from tests.integration.publisher.lists import Keys, asking
-from tests.listing import next_url, pages
+from tests.listing import next_url, pages, principal
+from tests.waiting import eventually
 
 MOST = 20
 COUNTED = 10
@@ -166,3 +177,22 @@ async def test_schedules_are_bounded_by_their_own_time(http: httpx.AsyncClient, 
     near = await http.get("/v1/schedules", params={"since": detail["reached"], "limit": 200}, headers=headers)
     assert len(near.json()) == MOST
     refusal(await http.get("/v1/schedules?sort=title_asc", headers=headers))
+
+
+async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
+    """However many are asked for, and however long they take."""
+    pool = Database.of(DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2), application="tests")
+    lists, who = PinLists(Lists(pool, ListSettings(), at_once=1)), principal(uuid4())
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(pool.dispose)
+        with psycopg.connect(database_url) as owner:
+            owner.execute("lock table publisher.pins in access exclusive mode")
+            asked = [asyncio.create_task(lists.pins(who, PinFilters())) for _ in range(5)]
+            await eventually(lambda: _waits(owner))
+            async with asyncio.timeout(5):
+                assert await pool.first(text("select 1 as one")) == {"one": 1}
+        assert await asyncio.gather(*asked) == [NOTHING] * 5
+
+
+def _waits(owner: psycopg.Connection[tuple[int]]) -> bool:
+    return owner.execute("select from pg_locks where relation = 'publisher.pins'::regclass and not granted").fetchone() is not None

@@ -1,10 +1,11 @@
 """SQL with which keys are managed: always by workspace, what is decided of a key while it is held."""
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Uuid, cast, func, insert, select, text, true, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
@@ -17,6 +18,10 @@ from shared.errors import PinflowError
 _LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")
 LOCK = 7_103_549
 """The class of these locks."""
+
+REVOKED_FOR = timedelta(days=30)
+REVOKED_MOST = 200
+"""How long, and how many, revoked keys are listed: they stay in the table for ever, and lists of keys have no pages."""
 
 Judge = Callable[[Row], Mapping[str, Any]]
 """Looks at a key, and returns what is to change; or raises, and nothing does."""
@@ -39,6 +44,15 @@ class KeyRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def list_keys(self, workspace_id: UUID, *, within: Collection[UUID] | None = None) -> list[Row]:
+        """Active ones, and those that were revoked lately, the newest last. `within`: only keys whose accounts lie within these."""
+        its = (api_keys.c.workspace_id == workspace_id) & _lies_within(within)
+        active = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at.is_(None))
+        revoked = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at > func.now() - REVOKED_FOR)
+        revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(REVOKED_MOST)
+        found = union_all(active, select(revoked.subquery())).subquery()
+        return await self._database.all(select(found).order_by(found.c.created_at, found.c.id))
 
     async def create(
         self,
@@ -82,6 +96,12 @@ class KeyRepository:
             await _require_accounts(connection, workspace_id, changes.get("account_ids"))
             changed = await connection.execute(update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS))
             return dict(changed.mappings().one())
+
+
+def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
+    if account_ids is None:
+        return true()
+    return api_keys.c.account_ids.bool_op("<@")(cast(list(account_ids), ARRAY(Uuid)))
 
 
 async def _require_accounts(connection: AsyncConnection, workspace_id: UUID, account_ids: Collection[UUID] | None) -> None:

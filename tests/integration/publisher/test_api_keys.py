@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ import httpx
 import pytest
 import pytest_asyncio
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
+from sqlalchemy import text
 
 from services.publisher.api_keys import ApiKeys
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
 from shared.access import usage
-from shared.access.key_repository import KeyRepository
+from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.repository import AccessRepository
 from shared.database import Database
@@ -44,6 +46,15 @@ async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterato
         app = create_app(settings)
     async with running(app) as client:
         yield client
+
+
+# The older a key is, the later it was revoked
+REVOKED = text("""
+    insert into access.api_keys (id, workspace_id, name, key_hash, prefix, scopes, account_ids, created_at, revoked_at)
+    select gen_random_uuid(), :workspace, :name, decode(md5(random()::text), 'hex'), 'pf', array['read'], cast(:ids as uuid[]),
+        now() - interval '60 days' + n * interval '1 second', now() - cast(:revoked as interval) - n * interval '1 second'
+    from generate_series(1, :count) n
+""")
 
 
 class Key(NamedTuple):
@@ -310,6 +321,35 @@ async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_i
     assert (await revoke(http, workspace, key.id)).status_code == 204  # again
     assert (await listed(http, workspace))[-1]["revoked_at"] == revoked_at
     assert refusal(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
+
+
+async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database, repository: KeyRepository
+) -> None:
+    """However many there were: a loop that makes keys and revokes them must not make the list long."""
+    mine = await key_of(repository, workspace, account_ids=[workspace.account_id], name="mine")
+    foreign = await workspace.add_account()
+    async with database.transaction() as connection:
+        for name, revoked, account_id in (
+            ("lately", "1 day", workspace.account_id),
+            ("foreign", "1 hour", foreign),
+            ("long ago", "31 days", None),
+        ):
+            values = {
+                "name": name,
+                "revoked": revoked,
+                "ids": account_id and [account_id],
+                "workspace": workspace.id,
+                "count": 2 * REVOKED_MOST,
+            }
+            await connection.execute(REVOKED, values)
+    names = [key["name"] for key in await listed(http, workspace)]
+    assert Counter(names) == {"foreign": REVOKED_MOST, "test": 1, "mine": 1}
+    assert names[-2:] == ["test", "mine"]
+    assert Counter(key["name"] for key in await listed(http, mine)) == {"lately": REVOKED_MOST, "mine": 1}
+    times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
+    assert times == sorted(times, reverse=True)  # in the order in which they were made, the other way round
+    assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (REVOKED_MOST - 1) * timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])

@@ -393,6 +393,25 @@ async def test_a_key_sees_and_changes_only_schedules_of_its_accounts(
         assert (await narrow.post(f"/v1/schedules/{mine['id']}/cancel")).status_code == 200
 
 
+async def test_a_repeated_request_tells_nothing_of_an_account_that_the_schedule_has_since_moved_to(
+    client: Client, workspace: Workspace, database: Database, database_url: str
+) -> None:
+    other = await workspace.add_account("other")
+    board = f"gone-{uuid4()}"
+    await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Going")
+    body = client.schedule(board_id=board, idempotency_key="k")
+    schedule = made(await client.post("/v1/schedules", body))
+    await client.make_due(schedule)
+    await client.execute("delete from access.boards where board_id = :id", id=board)
+    await client.run_due()
+    moved = await client.post(f"/v1/pins/{pin_of(schedule)}/retry", {"account_id": str(other), "board_id": "other"})
+    assert moved.status_code == 200
+    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({workspace.account_id}))) as http:
+        narrow = Client(http, workspace, database)
+        assert refusal(await narrow.post("/v1/schedules", body)) == (422, "idempotency_key_reused")
+    assert made(await client.post("/v1/schedules", body))["id"] == schedule["id"]
+
+
 async def test_deleting_schedules_wants_the_destructive_scope(client: Client, database: Database, http: httpx.AsyncClient) -> None:
     writer = Client(http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database)
     schedule = await writer.scheduled()

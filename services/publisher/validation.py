@@ -32,7 +32,7 @@ _ACCOUNT_FIRST = "Its account must be right first."
 
 
 class Validation:
-    """Raises RequestRefused only for what is no object."""
+    """Raises RequestRefused only for what is no object, or comes with two keys."""
 
     def __init__(self, queries: PinQueries, access: AccessRepository) -> None:
         self._queries = queries

@@ -77,7 +77,7 @@ LATER = [
     _ask("a schedule in the year 1", SCHEDULES, _later(b'"0001-01-01T00:00:00+14:00"'), INVALID),
     _ask("a schedule at 1e308", SCHEDULES, _later(b"1e308"), INVALID),
     _ask("a schedule without an offset", SCHEDULES, _later(b'"2031-05-01T09:00:00"'), INVALID),
-    _ask("a key of bytes", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), MADE, b"Idempotency-Key: \xff\xfe%NONCE%"),
+    _ask("a key of bytes", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key: \xff\xfe%NONCE%"),
     _ask("a key of 300 characters", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key: " + b"k" * 300),
     _ask("a blank key", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key:  "),
     _ask("a key with a null byte", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), NOT_HTTP, b"Idempotency-Key: a\0b"),

@@ -74,7 +74,29 @@ async def test_without_a_key_each_request_makes_a_schedule(client: Client) -> No
 async def test_a_key_in_the_body_is_taken_if_the_header_has_none(client: Client) -> None:
     body = client.schedule(idempotency_key="in body")
     assert made(await client.post("/v1/schedules", body))["payload"]["idempotency_key"] == "in body"
-    assert made(await client.post("/v1/schedules", body, **{"Idempotency-Key": "header"}))["payload"]["idempotency_key"] == "header"
+    made(await client.post("/v1/schedules", body, **{"Idempotency-Key": "in body"}))
+
+
+@pytest.mark.parametrize("path", ["/v1/schedules", "/v1/schedules/validate"])
+@pytest.mark.parametrize("key", ["another", 7])
+async def test_two_keys_that_differ_are_refused(client: Client, path: str, key: object) -> None:
+    answer = await client.post(path, client.schedule(idempotency_key=key), **{"Idempotency-Key": "7"})
+    assert refusal(answer) == (422, "invalid_parameter")
+
+
+async def test_invariant_3_a_key_is_the_same_in_the_header_as_in_a_body(client: Client) -> None:
+    key = "é" * 254 + "日"
+    body = client.schedule()
+    first = made(await client.post("/v1/schedules", body, **{"Idempotency-Key": f"\u00a0{key}"}))
+    assert first["payload"]["idempotency_key"] == key
+    assert made(await client.post("/v1/schedules", {**body, "idempotency_key": f" {key} "})) == first
+    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (409, "already_scheduled")
+
+
+async def test_a_key_of_the_header_that_is_not_utf8_is_refused(http: httpx.AsyncClient, client: Client) -> None:
+    headers = {**client.workspace.headers, "Idempotency-Key": "é"}
+    answer = await http.post("/v1/schedules", json=client.schedule(), headers=httpx.Headers(headers, encoding="latin-1"))
+    assert refusal(answer) == (422, "invalid_parameter")
 
 
 async def test_a_key_that_has_another_content_is_refused(client: Client) -> None:

@@ -51,7 +51,7 @@ PINS = [
     _ask("a batch of 100 000 pins", BATCH, b'{"pins":[' + b"{}," * LONG + b"{}]}", Expected(422, "too_many_pins")),
     _ask("a batch, 100 000 deep", BATCH, b'{"pins":' + b"[" * LONG + b"]" * LONG + b"}", NOT_JSON),
     _ask("a batch of null, 1e999 and texts: each fails", BATCH, b'{"pins":[null,1e999,"x",[],{}]}', OK),
-    _ask("a batch of 2 MB", BATCH, lambda: b'{"pins":["' + b"x" * 20 * LONG + b'"]}', TOO_LARGE),
+    _ask("a batch of 9 MB", BATCH, lambda: b'{"pins":["' + b"x" * 90 * LONG + b'"]}', TOO_LARGE),
     _ask("a batch with one pin twice", BATCH, b'{"pins":[%b,%b]}' % (row(), row()), OK),
     _ask("a batch with null bytes and lone surrogates", BATCH, b'{"pins":[%b]}' % row(rb'"title":"\u0000\ud800"'), OK),
     _ask("a batch that is none", BATCH, b"[]", PAYLOAD),

@@ -55,8 +55,9 @@ class WebhookRegistry:
     async def change(self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]) -> Row:
         values = {**changes, "updated_at": func.now()}
         if changes.get("is_enabled") is not None:
-            # Switched on, it begins anew; switched off by hand, nobody else is the reason
-            values |= {"disabled_reason": None, "failures_in_a_row": 0}
+            # Switched on, it begins anew, but behind those that have not failed; switched off by hand, nobody else is the reason
+            failed_attempts = func.least(endpoints.c.failed_attempts, 1)
+            values |= {"disabled_reason": None, "failures_in_a_row": 0, "failed_attempts": failed_attempts, "failing_since": None}
         statement = update(endpoints).where(_one(workspace_id, webhook_id)).values(values).returning(endpoints)
         return _found(await self._database.first(statement), "Webhook")
 

@@ -47,7 +47,7 @@ async def sending(
 
 
 def due(url: str) -> Due:
-    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, url, "s" * 16)
+    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, url, "s" * 16, uuid4(), failing=False)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 
+from services.webhooks import registry
 from services.webhooks.cleaning import Cleaner, Lateness
 from services.webhooks.delivery import Courier
 from services.webhooks.identity import delivery_ids
@@ -362,6 +363,28 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
     await courier.sweep()
     assert await statuses(database, webhook_id) == ["delivered"] * 3
     assert len(sender.sent) == 3
+
+
+@pytest.mark.parametrize("status", [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED])
+async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_go_on(
+    database: Database, store: DeliveryStore, monkeypatch: pytest.MonkeyPatch, status: DeliveryStatus
+) -> None:
+    monkeypatch.setattr(registry, "LOOK_AT_MOST", 4)
+    workspace_id = uuid4()
+    webhook_id = await queued(database, store, 10, workspace_id=workspace_id)
+    ids = [row["delivery_id"] for row in await rows(database, webhook_id)]
+    sought, others = ids[:2] + ids[9:], ids[2:9]
+    async with database.transaction() as connection:
+        for state, whose in ((status, sought), ("failed", others)):
+            due = func.now() if state == "pending" else None
+            changed = update(deliveries).where(deliveries.c.delivery_id.in_(whose)).values(status=str(state), next_attempt_at=due)
+            await connection.execute(changed)
+    log = registry.WebhookRegistry(database, 5)
+    pages, before = [], None
+    while not pages or before:
+        page, before = await log.list_deliveries(workspace_id, webhook_id, limit=2, before=before, status=status)
+        pages.append([row["delivery_id"] for row in page])
+    assert pages == [[ids[9]], [], [ids[1], ids[0]], []]
 
 
 async def test_no_statement_walks_through_what_is_not_asked_for(database: Database, store: DeliveryStore) -> None:

@@ -56,15 +56,16 @@ class CheckedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Raises ForbiddenDestination, or httpcore's ConnectError."""
+        """`timeout`: of all addresses together. Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout."""
         addresses = await self._permitted(host, port)
-        failure: httpcore.ConnectError | None = None
+        share = timeout and timeout / max(1, len(addresses))  # or one that leads nowhere would take the others' time
+        failure: Exception = httpcore.ConnectError("the name has no address")
         for address in addresses:
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError as error:
+                return await self._backend.connect_tcp(address, port, share, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
-        raise failure or httpcore.ConnectError("the name has no address")
+        raise failure
 
     async def _permitted(self, host: str, port: int) -> list[str]:
         if not self._rules.permits_port(port):

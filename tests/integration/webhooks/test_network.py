@@ -119,6 +119,16 @@ async def test_of_several_addresses_the_next_is_tried(receiver: Receiver) -> Non
         assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == Answer(204, None)
 
 
+async def test_an_address_that_leads_nowhere_leaves_the_next_its_time(receiver: Receiver) -> None:
+    """A listener whose queue is full answers no one who knocks, as a network that swallows packets."""
+    with socket.socket() as nowhere, socket.socket() as waiting:
+        nowhere.bind(("127.0.0.2", receiver.port))
+        nowhere.listen(0)
+        waiting.connect(nowhere.getsockname())
+        async with sending(Names({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL, seconds=2) as sender:
+            assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == Answer(204, None)
+
+
 async def test_a_redirect_to_a_private_address_is_not_followed(receiver: Receiver) -> None:
     with receiving() as inner:
         receiver.answer = lambda _: Reply(302, {"Location": inner.url})

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpcore
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
@@ -12,6 +13,8 @@ from services.webhooks.addresses import AddressRules
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The IP addresses of a name, in the order in which to try them. Raises OSError."""
+LookUp = Callable[..., Sequence[tuple[Any, ...]]]
+"""As getaddrinfo."""
 
 
 class ForbiddenDestination(Exception):
@@ -19,22 +22,35 @@ class ForbiddenDestination(Exception):
 
 
 class Resolver:
-    """The system's, in threads of its own: a slow name server holds one for half a minute, and the event loop's own are few."""
+    """The system's, in threads of its own: a slow name server holds one for half a minute, and the event loop's own are few.
 
-    def __init__(self, threads: int) -> None:
+    A name that is being looked up is not looked up beside it: whoever asks waits with the others, and a name holds one thread however
+    often it is tried.
+    """
+
+    def __init__(self, threads: int, look_up: LookUp = socket.getaddrinfo) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
+        self._look_up = look_up
+        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port)
+        if (found := self._under_way.get(host)) is None:
+            found = asyncio.get_running_loop().run_in_executor(self._threads, self._addresses, host, port)
+            self._under_way[host] = found
+            found.add_done_callback(lambda ended: self._forget(host, ended))
+        return await asyncio.shield(found)  # who is tired of waiting leaves it to the others
+
+    def _addresses(self, host: str, port: int) -> list[str]:
+        found = self._look_up(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def _forget(self, host: str, ended: asyncio.Future[list[str]]) -> None:
+        del self._under_way[host]
+        if not ended.cancelled():
+            ended.exception()  # seen, though nobody may wait for it any more
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int | bytes, ...]]]:
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 class CheckedBackend(AsyncNetworkBackend):

@@ -380,7 +380,8 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
             changed = update(deliveries).where(deliveries.c.delivery_id.in_(whose)).values(status=str(state), next_attempt_at=due)
             await connection.execute(changed)
     log = registry.WebhookRegistry(database, 5)
-    pages, before = [], None
+    pages: list[list[UUID]] = []
+    before = None
     while not pages or before:
         page, before = await log.list_deliveries(workspace_id, webhook_id, limit=2, before=before, status=status)
         pages.append([row["delivery_id"] for row in page])

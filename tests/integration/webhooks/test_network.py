@@ -185,6 +185,31 @@ async def test_a_slow_name_server_is_given_up_in_time() -> None:
     await sender.close()
 
 
+async def test_a_name_holds_one_thread_however_often_it_is_tried() -> None:
+    """An attempt is over before the system's resolver gives up: each would leave a thread behind, until there is none for other names."""
+    asked, answer = [], threading.Event()
+
+    def slow(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host == "slow.example":
+            answer.wait(30)
+        return [(0, 0, 0, "", ("127.0.0.1", port))]
+
+    resolver = Resolver(2, slow)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await resolver("slow.example", 80)
+    assert await resolver("quick.example", 80) == ["127.0.0.1"]
+    waiting = [asyncio.create_task(resolver("slow.example", 80)) for _ in range(2)]
+    answer.set()
+    assert await asyncio.gather(*waiting) == [["127.0.0.1"]] * 2
+    assert asked == ["slow.example", "quick.example"]
+    assert await resolver("slow.example", 80) == ["127.0.0.1"]  # what was found is not remembered: names move
+    assert len(asked) == 3
+    resolver.close()
+
+
 async def test_what_is_no_http_is_an_attempt_that_failed() -> None:
     async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 smtp.example ready\r\n")

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpcore
+import structlog
 from httpcore import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
 from services.webhooks.addresses import AddressRules
+
+log = structlog.get_logger()
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The IP addresses of a name, in the order in which to try them. Raises OSError."""
@@ -89,7 +92,13 @@ class CheckedBackend(AsyncNetworkBackend):
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:  # a label that is too long, or empty, is no name
-            raise httpcore.ConnectError(f"the name can't be resolved: {error}") from error
+            raise _refused(host, f"can't be resolved: {error}") from error
         if not all(map(self._rules.permits, addresses)):
-            raise ForbiddenDestination("the name leads to a private or otherwise special address")
+            raise _refused(host, "leads to a private or otherwise special address")
         return addresses
+
+
+def _refused(host: str, reason: str) -> ForbiddenDestination:
+    # Only the log has the reason: by it, whoever makes webhooks could ask which names there are inside
+    log.info("receiver_refused", host=host, reason=reason)
+    return ForbiddenDestination("the name can't be resolved, or leads to no public address")

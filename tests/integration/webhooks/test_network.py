@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from services.webhooks.addresses import AddressRules
 from services.webhooks.network import CheckedBackend, Resolver
@@ -57,7 +58,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 LOCAL = AddressRules.of(allowed="127.0.0.0/8")
-FORBIDDEN = Answer(None, "not sent: the name leads to a private or otherwise special address")
+FORBIDDEN = Answer(None, "not sent: the name can't be resolved, or leads to no public address")
 
 
 @pytest.mark.parametrize(
@@ -155,11 +156,13 @@ async def test_no_proxy_is_asked_whatever_the_environment_says(receiver: Receive
         assert proxy.requests == []
 
 
-async def test_a_name_that_there_is_not_is_said_to_be_none() -> None:
-    async with sending(Names({}), LOCAL) as sender:
-        answer = await sender.send(due("http://nowhere.example/"))
-    assert answer.status_code is None
-    assert "can't be resolved" in (answer.error or "")
+async def test_a_name_that_there_is_not_looks_like_one_that_leads_inside() -> None:
+    """Or whoever makes webhooks could ask which names there are inside. The log has the difference."""
+    with structlog.testing.capture_logs() as logs:
+        async with sending(Names({"inner.example": ["10.0.0.1"]}), LOCAL) as sender:
+            answers = [await sender.send(due(f"http://{name}.example/")) for name in ("nowhere", "inner")]
+    assert answers == [FORBIDDEN] * 2
+    assert [one["reason"] for one in logs] == ["can't be resolved: unknown name", "leads to a private or otherwise special address"]
 
 
 async def test_a_receiver_that_does_not_answer_is_given_up_in_time(receiver: Receiver) -> None:

@@ -95,9 +95,14 @@ def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolve
         store,
         sender,
         settings.retry_policy,
-        Slots(at_once, settings.webhook_deliveries_at_once_each),
+        Slots(
+            at_once,
+            each=settings.webhook_deliveries_at_once_each,
+            each_workspace=settings.webhook_deliveries_at_once_workspace,
+            failing=settings.webhook_deliveries_at_once_failing,
+        ),
         lease_seconds=settings.lease_seconds,
         interval_seconds=settings.webhook_interval_seconds,
         stop_seconds=settings.stop_timeout_seconds,
-        failures_until_disabled=settings.webhook_failures_until_disabled,
+        patience=settings.patience,
     )

@@ -1,6 +1,7 @@
 """Lists take turns: one workspace's searches keep nobody else's waiting."""
 
 import asyncio
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,8 +32,9 @@ class Lists:
             await asyncio.sleep(0)
 
     async def end(self, *names: str) -> None:
+        """Each when it has begun."""
         for name in names:
-            await eventually(lambda name=name: name in self.begun)
+            await eventually(partial(self.begun.count, name))
             self._ends[name].set()
 
     async def _look(self, name: str, workspace: UUID) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from services.webhooks.addresses import AddressRules, parse_ports
-from services.webhooks.service import RetryPolicy
+from services.webhooks.service import Patience, RetryPolicy
 from shared.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
@@ -30,8 +30,8 @@ class WebhooksSettings(ServiceSettings):
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Records in a batch. Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one question."""
-    event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 250
-    """How long Kafka holds events back at most, so that more come together. With a stream of them a megabyte is enough."""
+    event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """How long Kafka holds events back at most, so that more come together. Four megabytes of them are enough."""
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""
@@ -47,8 +47,13 @@ class WebhooksSettings(ServiceSettings):
     """Requests under way in one process, to all receivers."""
     webhook_deliveries_at_once_each: Annotated[int, Field(ge=1, le=1000)] = 4
     """Of those, to one webhook; after a failure one at a time, until one succeeds."""
+    webhook_deliveries_at_once_workspace: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Of those, to all webhooks of one workspace."""
+    webhook_deliveries_at_once_failing: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Of those, to all webhooks whose latest attempt has failed. The others go first."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Deliveries in a row that were given up; then the webhook is disabled."""
+    """Deliveries in a row that were given up; then the webhook is disabled. So it is when as many attempts as those may have failed in a
+    row, over as long as one delivery's attempts may take."""
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often it is looked for what is due; what has just been written is seen at once."""
     webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
@@ -82,6 +87,10 @@ class WebhooksSettings(ServiceSettings):
             factor=self.webhook_retry_factor,
             longest_seconds=self.webhook_longest_retry_seconds,
         )
+
+    @property
+    def patience(self) -> Patience:
+        return Patience.of(self.webhook_failures_until_disabled, self.retry_policy)
 
     @property
     def address_rules(self) -> AddressRules:

@@ -9,8 +9,8 @@ from typing import Protocol, assert_never
 
 import structlog
 
-from services.webhooks.repository import Disabled, Due, Room, Told
-from services.webhooks.service import Answer, Delivered, DeliveryStatus, GivenUp, Outcome, Retry, RetryPolicy, decide
+from services.webhooks.repository import Busy, Disabled, Due, Room, Told
+from services.webhooks.service import Answer, Delivered, DeliveryStatus, GivenUp, Outcome, Patience, Retry, RetryPolicy, decide
 from services.webhooks.slots import Slots
 from shared import metrics
 from shared.errors import Unavailable
@@ -23,8 +23,8 @@ _OUTCOMES: dict[type[Outcome], str] = {Delivered: "delivered", Retry: "retried",
 
 
 class Deliveries(Protocol):
-    async def claim(self, most: int, most_each: int, rooms: Sequence[Room], lease_seconds: float) -> list[Due]: ...
-    async def record(self, told: Sequence[Told], failures_until_disabled: int) -> list[Disabled]: ...
+    async def claim(self, room: Room, busy: Sequence[Busy], lease_seconds: float) -> list[Due]: ...
+    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]: ...
 
 
 class Sends(Protocol):
@@ -48,7 +48,7 @@ class Courier:
         lease_seconds: float,
         interval_seconds: float,
         stop_seconds: float,
-        failures_until_disabled: int,
+        patience: Patience,
     ) -> None:
         self._store = store
         self._sender = sender
@@ -57,7 +57,7 @@ class Courier:
         self._lease_seconds = lease_seconds
         self._interval_seconds = interval_seconds
         self._stop_seconds = stop_seconds
-        self._failures_until_disabled = failures_until_disabled
+        self._patience = patience
         self._requests: set[asyncio.Task[None]] = set()
         self._ended: list[Told] = []
         self._changed = asyncio.Event()
@@ -95,16 +95,16 @@ class Courier:
     async def _record(self) -> None:
         if not (told := list(self._ended)):
             return
-        for disabled in await self._store.record(told, self._failures_until_disabled):
+        for disabled in await self._store.record(told, self._patience):
             metrics.WEBHOOKS_DISABLED.labels(disabled.reason).inc()
             log.warning("webhook_disabled", webhook_id=disabled.webhook_id, workspace_id=disabled.workspace_id, reason=disabled.reason)
         del self._ended[: len(told)]
 
     async def _begin(self) -> None:
-        if (free := self._slots.free) <= 0:
+        if (room := self._slots.room).most <= 0:
             return
-        for due in await self._store.claim(free, self._slots.most_each, self._slots.rooms(), self._lease_seconds):
-            self._slots.take(due.webhook_id)
+        for due in await self._store.claim(room, self._slots.busy, self._lease_seconds):
+            self._slots.take(due)
             request = asyncio.create_task(self._attempt(due))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
@@ -117,16 +117,14 @@ class Courier:
 
     async def _attempt(self, due: Due) -> None:
         started = time.monotonic()
-        failed = True
         try:
             answer = await self._send(due)
             outcome = decide(answer, due.tries, self._policy, random.random)
-            failed = not isinstance(outcome, Delivered)
             self._ended.append(told_of(due, outcome))
             metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOMES[type(outcome)]).inc()
             metrics.WEBHOOK_SECONDS.observe(time.monotonic() - started)
         finally:
-            self._slots.give_back(due.webhook_id, failed=failed)
+            self._slots.give_back(due)
             self._changed.set()
 
     async def _send(self, due: Due) -> Answer:

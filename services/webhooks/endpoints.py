@@ -144,11 +144,13 @@ async def list_deliveries(
     status: DeliveryStatus | None = None,
 ) -> list[WebhookDeliveryResponse]:
     """What the webhook was or will be told, the newest first; kept for some days. `Link` has the address of the next page, if there may be
-    one: it stays right while new ones come in. Not for a key that is limited to some accounts."""
+    one: it stays right while new ones come in. A page of `pending` or `delivered` ones may be short, even empty, and have a next one: at
+    most 10 000 deliveries are looked at for it. Not for a key that is limited to some accounts."""
     _require_whole_workspace(who)
-    rows = await webhooks.registry.list_deliveries(who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status)
-    if len(rows) == limit:
-        query: dict[str, object] = {"limit": limit, "cursor": rows[-1]["delivery_id"]}
+    asked = webhooks.registry.list_deliveries(who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status)
+    rows, following = await asked
+    if following is not None:
+        query: dict[str, object] = {"limit": limit, "cursor": following}
         if status is not None:
             query["status"] = status.value
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'

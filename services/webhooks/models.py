@@ -20,6 +20,8 @@ endpoints = Table(
     Column("is_enabled", Boolean),
     Column("disabled_reason", Text),
     Column("failures_in_a_row", Integer),
+    Column("failed_attempts", Integer),
+    _time("failing_since"),
     _time("created_at"),
     _time("updated_at"),
 )

@@ -16,6 +16,11 @@ from shared.errors import ErrorCode, RequestRefused, not_found
 # One at a time for a workspace: two that count at once would both find room, two that look for the same both find none
 _ALONE = text("select pg_advisory_xact_lock(hashtextextended('webhooks/' || :workspace_id, 0))")
 
+WALKED = {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED}
+"""Found by looking at all, the newest first: every delivery would pay for an index of its own, some three times."""
+LOOK_AT_MOST = 10_000
+"""For one page of those."""
+
 
 class WebhookRegistry:
     """Raises DatabaseUnavailable when Postgres is away; RequestRefused (404) for what another workspace has, as for what nobody has."""
@@ -55,8 +60,9 @@ class WebhookRegistry:
     async def change(self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]) -> Row:
         values = {**changes, "updated_at": func.now()}
         if changes.get("is_enabled") is not None:
-            # Switched on, it begins anew; switched off by hand, nobody else is the reason
-            values |= {"disabled_reason": None, "failures_in_a_row": 0}
+            # Switched on, it begins anew, but behind those that have not failed; switched off by hand, nobody else is the reason
+            failed_attempts = func.least(endpoints.c.failed_attempts, 1)
+            values |= {"disabled_reason": None, "failures_in_a_row": 0, "failed_attempts": failed_attempts, "failing_since": None}
         statement = update(endpoints).where(_one(workspace_id, webhook_id)).values(values).returning(endpoints)
         return _found(await self._database.first(statement), "Webhook")
 
@@ -67,16 +73,27 @@ class WebhookRegistry:
 
     async def list_deliveries(
         self, workspace_id: UUID, webhook_id: UUID, *, limit: int, before: UUID | None, status: DeliveryStatus | None
-    ) -> list[Row]:
-        """The newest first; `before`: those that are older than this one."""
+    ) -> tuple[list[Row], UUID | None]:
+        """The newest first; `before`: those that are older than this one. And before which to go on, if there may be more: a page can be
+        short and not the last, when LOOK_AT_MOST were looked at."""
         await self.webhook(workspace_id, webhook_id)
         conditions = [deliveries.c.webhook_id == webhook_id]
         if before is not None:
             conditions.append(deliveries.c.delivery_id < before)
-        if status is not None:
-            conditions.append(deliveries.c.status == status.value)
-        query = select(deliveries).where(*conditions).order_by(deliveries.c.delivery_id.desc()).limit(limit)
-        return await self._database.all(query)
+        newest = select(deliveries).where(*conditions).order_by(deliveries.c.delivery_id.desc())
+        last: Row | None = None
+        if status in WALKED:
+            last = await self._database.first(newest.with_only_columns(deliveries.c.delivery_id).offset(LOOK_AT_MOST - 1).limit(1))
+            seen = (newest if last is None else newest.where(deliveries.c.delivery_id >= last["delivery_id"])).offset(0).subquery()
+            newest = (
+                select(seen).where(seen.c.status == status).order_by(seen.c.delivery_id.desc())
+            )  # behind offset: looked at in that order
+        elif status is not None:
+            newest = newest.where(deliveries.c.status == status)
+        rows = await self._database.all(newest.limit(limit))
+        if len(rows) == limit:
+            last = rows[-1]
+        return rows, None if last is None else last["delivery_id"]
 
     async def delivery(self, workspace_id: UUID, webhook_id: UUID, delivery_id: UUID) -> Row:
         await self.webhook(workspace_id, webhook_id)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from services.webhooks.service import DisabledReason
+from services.webhooks.service import DisabledReason, Patience
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database
 
@@ -37,14 +37,30 @@ class Due(NamedTuple):
     tries: int
     url: str
     secret: str
+    workspace_id: UUID
+    failing: bool
+    """Nothing was delivered to the webhook since an attempt failed."""
+
+
+class Busy(NamedTuple):
+    """A webhook that has requests under way, and how many."""
+
+    webhook_id: UUID
+    workspace_id: UUID
+    requests: int
 
 
 class Room(NamedTuple):
-    """Of a webhook that may not have as many requests at once as any other: how many are under way, and how many more may be."""
+    """How many requests may begin, and how many may be under way."""
 
-    webhook_id: UUID
-    busy: int
-    more: int
+    most: int
+    """To begin, of all webhooks."""
+    most_failing: int
+    """Of those, of webhooks that fail."""
+    each: int
+    """Under way, of one webhook; of one that fails one."""
+    each_workspace: int
+    """Under way, of one workspace."""
 
 
 class Told(NamedTuple):
@@ -68,7 +84,7 @@ class Disabled(NamedTuple):
 
 HIGHEST = UUID(int=2**128 - 1)
 DELIVERY_COLUMNS = (("webhook_id", "uuid"), ("delivery_id", "uuid"), ("event_id", "text"), ("event_type", "text"), ("body", "text"))
-ROOM_COLUMNS = (("webhook_id", "uuid"), ("busy", "int4"), ("more", "int4"))
+BUSY_COLUMNS = (("webhook_id", "uuid"), ("workspace_id", "uuid"), ("requests", "int4"))
 TOLD_COLUMNS = (
     ("webhook_id", "uuid"),
     ("delivery_id", "uuid"),
@@ -105,24 +121,53 @@ _WITH_DELIVERIES = """
 _WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
 _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 
-# Each webhook's oldest, as many as it has room for; of all those the ones first that have the fewest before them and under way: whoever is
-# slow, and however much waits for it, the others' turn comes. Claiming puts the next attempt off: who dies with a claim only delays it
+# Each webhook's oldest, as many as it has room for; of all those the ones first whose webhook has failed least, then those whose workspace
+# has the fewest before them and under way: whoever hangs or is slow, and however much waits for it, the others' turn comes. By age alone
+# the backlogs of those that hang would take every slot that they give back. Only then rows are locked, of each webhook as many as it was
+# given; those that another worker has just locked are passed over. Claiming puts the next attempt off: who dies with a claim only delays it
 CLAIM = f"""
-    with recursive {_WAITING}, chosen as (
-        select d.*, e.url, e.secret, coalesce(r.busy, 0) + row_number() over (partition by d.webhook_id order by d.next_attempt_at) as turn
+    with recursive {_WAITING}, busy as (
+        select * from {unnest(BUSY_COLUMNS)} as b({names(BUSY_COLUMNS)})
+    ), due as (
+        select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
+            coalesce(b.requests, 0) + row_number() over (partition by e.webhook_id order by d.next_attempt_at) as turn
         from waiting w
         join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
-        left join {unnest(ROOM_COLUMNS)} as r({names(ROOM_COLUMNS)}) on r.webhook_id = w.webhook_id
+        left join busy b on b.webhook_id = w.webhook_id
         cross join lateral (
-            select webhook_id, delivery_id, next_attempt_at from webhooks.deliveries
+            select next_attempt_at from webhooks.deliveries
             where webhook_id = w.webhook_id and status = 'pending' and next_attempt_at <= now()
-            order by next_attempt_at limit coalesce(r.more, %b::int4) for update skip locked
+            order by next_attempt_at
+            limit greatest(0, case when e.failed_attempts > 0 then 1 else %b::int4 end - coalesce(b.requests, 0))
         ) d
-        order by turn, d.next_attempt_at limit %b::int4
+    ), shared as (
+        select d.*, row_number() over (partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at)
+            + coalesce((select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0) as workspaces_turn
+        from due d
+    ), placed as (
+        select *, row_number() over (
+            partition by failed_attempts > 0 order by failed_attempts, workspaces_turn, next_attempt_at
+        ) as place
+        from shared where workspaces_turn <= %b::int4
+    ), chosen as (
+        select webhook_id, count(*) as deliveries from (
+            select webhook_id from placed where failed_attempts = 0 or place <= %b::int4
+            order by failed_attempts, workspaces_turn, next_attempt_at limit %b::int4
+        ) c
+        group by webhook_id
+    ), locked as (
+        select d.*, e.url, e.secret, e.workspace_id, e.failed_attempts > 0 as failing
+        from chosen c
+        join webhooks.endpoints e on e.webhook_id = c.webhook_id
+        cross join lateral (
+            select webhook_id, delivery_id from webhooks.deliveries
+            where webhook_id = c.webhook_id and status = 'pending' and next_attempt_at <= now()
+            order by next_attempt_at limit c.deliveries for update skip locked
+        ) d
     )
     update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
-    from chosen c where d.webhook_id = c.webhook_id and d.delivery_id = c.delivery_id
-    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, c.url, c.secret
+    from locked l where d.webhook_id = l.webhook_id and d.delivery_id = l.delivery_id
+    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, l.url, l.secret, l.workspace_id, l.failing
 """
 
 # That it was delivered is true whoever says it, however late. That it was not counts only if nobody has written anything down since:
@@ -145,26 +190,31 @@ RECORD = f"""
         returning d.webhook_id, t.status, t.gone
     ), counted as (
         select webhook_id, bool_or(status = 'delivered') as delivered,
-            count(*) filter (where status = 'failed') as failed, bool_or(gone) as gone
+            count(*) filter (where status = 'failed') as failed, count(*) filter (where status <> 'delivered') as failed_attempts,
+            bool_or(gone) as gone
         from recorded group by webhook_id
     ), locked as materialized (
         select e.webhook_id, e.is_enabled as was_enabled, c.gone,
-            case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures
+            case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures,
+            case when c.delivered then 0 else e.failed_attempts + c.failed_attempts end as failed_attempts,
+            case when not c.delivered then coalesce(e.failing_since, now()) end as failing_since
         from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
-        where c.failed > 0 or e.failures_in_a_row > 0
+        where c.failed_attempts > 0 or e.failed_attempts > 0
         order by e.webhook_id for update of e
+    ), judged as (
+        select *, failures >= %b::int4
+            or (failed_attempts >= %b::int4 and failing_since <= now() - %b::float8 * interval '1 second') as failing
+        from locked
     )
     update webhooks.endpoints e set
-        failures_in_a_row = l.failures,
-        is_enabled = e.is_enabled and not l.gone and l.failures < %b::int4,
-        disabled_reason = case
-            when not e.is_enabled then e.disabled_reason
-            when l.gone then 'gone'
-            when l.failures >= %b::int4 then 'failing'
-        end,
-        updated_at = case when e.is_enabled and (l.gone or l.failures >= %b::int4) then now() else e.updated_at end
-    from locked l where e.webhook_id = l.webhook_id
-    returning e.webhook_id, e.workspace_id, e.disabled_reason, l.was_enabled and not e.is_enabled
+        failures_in_a_row = j.failures,
+        failed_attempts = j.failed_attempts,
+        failing_since = j.failing_since,
+        is_enabled = e.is_enabled and not j.gone and not j.failing,
+        disabled_reason = case when not e.is_enabled then e.disabled_reason when j.gone then 'gone' when j.failing then 'failing' end,
+        updated_at = case when e.is_enabled and (j.gone or j.failing) then now() else e.updated_at end
+    from judged j where e.webhook_id = j.webhook_id
+    returning e.webhook_id, e.workspace_id, e.disabled_reason, j.was_enabled and not e.is_enabled
 """
 
 # In portions: of webhooks that are gone all, of the others what is older than it is kept
@@ -216,17 +266,17 @@ class DeliveryStore:
             await driver.commit()
         return cursor.rowcount
 
-    async def claim(self, most: int, most_each: int, rooms: Iterable[Room], lease_seconds: float) -> list[Due]:
-        """What is due: at most `most`, of one webhook at most `most_each`, or what `rooms` says."""
-        values = [*columns(ROOM_COLUMNS, rooms), most_each, most, lease_seconds]
+    async def claim(self, room: Room, busy: Iterable[Busy], lease_seconds: float) -> list[Due]:
+        """What is due, as far as there is room beside what is under way."""
+        limits = (room.each, room.each_workspace, room.most_failing, room.most)
         async with self._database.pipeline() as driver:
-            cursor = await driver.execute(CLAIM, values)
+            cursor = await driver.execute(CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds])
             await driver.commit()
             return [Due(*row) for row in await cursor.fetchall()]
 
-    async def record(self, told: Sequence[Told], failures_until_disabled: int) -> list[Disabled]:
+    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]:
         """Write down what became of attempts; those webhooks that were disabled for it."""
-        values = [*columns(TOLD_COLUMNS, told), *[failures_until_disabled] * 3]
+        values = [*columns(TOLD_COLUMNS, told), *patience]
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(RECORD, values)
             await driver.commit()

@@ -104,7 +104,7 @@ class WebhookResponse(BaseModel):
     created_at: datetime
     updated_at: datetime
     disabled_reason: DisabledReason | None
-    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries in a row were given up)."""
+    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries or attempts in a row have failed)."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "WebhookResponse":

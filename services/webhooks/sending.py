@@ -67,7 +67,8 @@ class Sender:
             body=body,
         )
         headers = {"Host": url.netloc, "Content-Type": "application/json", "User-Agent": USER_AGENT, **about}
-        async with self._pool.stream("POST", _target(url), headers=list(headers.items()), content=body) as response:
+        timeouts = {"timeout": {"connect": self._seconds}}
+        async with self._pool.stream("POST", _target(url), headers=list(headers.items()), content=body, extensions=timeouts) as response:
             await _read_a_little(response)
         return answer_of(response.status)
 

@@ -17,7 +17,7 @@ class DisabledReason(StrEnum):
     GONE = "gone"
     """The receiver answered 410."""
     FAILING = "failing"
-    """Too many deliveries in a row were given up."""
+    """Too many deliveries in a row were given up, or too many attempts failed without one that succeeded."""
 
 
 class Answer(NamedTuple):
@@ -57,6 +57,27 @@ class RetryPolicy:
         """Seconds until the next attempt after `tries` that failed; `part` of 1 is chance ("full jitter"): what failed together
         does not come again together."""
         return part * min(self.longest_seconds, self.first_seconds * self.factor ** (tries - 1))
+
+    @property
+    def seconds(self) -> float:
+        """How long the pauses of one delivery may be together."""
+        return sum(self.pause(tries, 1) for tries in range(1, self.attempts))
+
+
+class Patience(NamedTuple):
+    """What a webhook may fail until it is disabled: so many deliveries in a row, or so many attempts in a row over so long.
+
+    A receiver that hangs, with much waiting for it, is tried with one delivery after the other: none of them may come to its end.
+    """
+
+    deliveries: int
+    attempts: int
+    seconds: float
+
+    @classmethod
+    def of(cls, deliveries: int, policy: RetryPolicy) -> "Patience":
+        """As many attempts as those deliveries may have, and as long as one of them may take."""
+        return cls(deliveries, deliveries * policy.attempts, policy.seconds)
 
 
 def decide(answer: Answer, tries: int, policy: RetryPolicy, chance: Callable[[], float]) -> Outcome:

@@ -3,41 +3,37 @@
 from collections import Counter
 from uuid import UUID
 
-from services.webhooks.repository import Room
-
-MOST_FAILING = 10_000
+from services.webhooks.repository import Busy, Due, Room
 
 
 class Slots:
-    """`most` at once; of one webhook `most_each`, but only one while it fails: who hangs until the timeout holds up no more than that."""
+    """`most` at once; of one webhook `each`, of one workspace `each_workspace`, of all webhooks that fail `failing`: who hangs until the
+    timeout holds up no more than that. Who fails is Postgres' to know: for all replicas, and after a start."""
 
-    def __init__(self, most: int, most_each: int) -> None:
+    def __init__(self, most: int, *, each: int, each_workspace: int, failing: int) -> None:
         self._most = most
-        self.most_each = most_each
-        self._busy: Counter[UUID] = Counter()
-        self._failing: set[UUID] = set()
+        self._each = each
+        self._each_workspace = each_workspace
+        self._most_failing = failing
+        self._busy: Counter[tuple[UUID, UUID]] = Counter()
+        self._failing = 0
 
     @property
-    def free(self) -> int:
-        return self._most - self._busy.total()
+    def room(self) -> Room:
+        free = self._most - self._busy.total()
+        return Room(free, min(free, self._most_failing - self._failing), self._each, self._each_workspace)
 
-    def take(self, webhook_id: UUID) -> None:
-        self._busy[webhook_id] += 1
+    @property
+    def busy(self) -> list[Busy]:
+        return [Busy(*whose, requests) for whose, requests in self._busy.items()]
 
-    def give_back(self, webhook_id: UUID, *, failed: bool) -> None:
-        self._busy[webhook_id] -= 1
-        if not self._busy[webhook_id]:
-            del self._busy[webhook_id]
-        if not failed:
-            self._failing.discard(webhook_id)
-        elif len(self._failing) < MOST_FAILING:
-            self._failing.add(webhook_id)
+    def take(self, due: Due) -> None:
+        self._busy[due.webhook_id, due.workspace_id] += 1
+        self._failing += due.failing
 
-    def rooms(self) -> list[Room]:
-        """Of the webhooks that may not have `most_each` more."""
-        return [self._room(webhook_id) for webhook_id in self._busy.keys() | self._failing]
-
-    def _room(self, webhook_id: UUID) -> Room:
-        busy = self._busy[webhook_id]
-        most = 1 if webhook_id in self._failing else self.most_each
-        return Room(webhook_id, busy, max(0, most - busy))
+    def give_back(self, due: Due) -> None:
+        whose = due.webhook_id, due.workspace_id
+        self._busy[whose] -= 1
+        if not self._busy[whose]:
+            del self._busy[whose]
+        self._failing -= due.failing

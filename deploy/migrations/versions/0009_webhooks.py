@@ -23,6 +23,8 @@ def upgrade() -> None:
             is_enabled boolean not null,
             disabled_reason text constraint endpoints_disabled_reason check (disabled_reason in ('gone', 'failing')),
             failures_in_a_row integer not null default 0,
+            failed_attempts integer not null default 0,
+            failing_since timestamptz,
             created_at timestamptz not null default now(),
             updated_at timestamptz not null default now(),
             constraint endpoints_disabled check (not is_enabled or disabled_reason is null)

@@ -20,7 +20,7 @@ from services.publisher.config import PublisherSettings
 from shared.access import usage
 from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
-from shared.access.repository import AccessRepository
+from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from tests.infrastructure import with_role
@@ -30,6 +30,7 @@ from tests.waiting import eventually
 
 MOST_KEYS = 6
 CACHE_SECONDS = 1.0
+WAITING = text("select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -378,7 +379,7 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
     key = await key_of(repository, workspace)
     remembered = await access.find_principal(hash_api_key(key.plain))
     assert remembered is not None
-    await repository.change(workspace.id, key.id, lambda _: {"scopes": ["read"]})
+    await repository.change(workspace.id, key.id, lambda *_: {"scopes": ["read"]})
     for attempt in (
         keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
         keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
@@ -391,6 +392,44 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
         await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
     assert revoked.value.status == 401
     assert [row["name"] for row in await access.list_keys(workspace.id)] == ["test", "test"]
+
+
+@pytest.mark.parametrize("attempt", ["create", "change"])
+async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
+    database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
+) -> None:
+    access = AccessRepository(database)
+    keys = ApiKeys(repository, access, MOST_KEYS)
+    key, other = await key_of(repository, workspace), await key_of(repository, workspace, Scope.READ)
+    who = await access.find_principal(hash_api_key(key.plain))
+    assert who is not None
+    async with database.transaction() as connection:
+        await connection.execute(text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id})
+        trying = asyncio.create_task(
+            keys.create(who, name="heir", scopes=[Scope.READ], account_ids=None)
+            if attempt == "create"
+            else keys.change(who, other.id, {"scopes": ["read", "write"]})
+        )
+
+        async def is_waiting() -> bool:
+            return trying.done() or bool(await database.all(WAITING))
+
+        await eventually(is_waiting)
+    with pytest.raises(RequestRefused) as revoked:
+        await trying
+    assert revoked.value.status == 401
+    assert [(row["name"], row["scopes"]) for row in await access.list_keys(workspace.id)][2:] == [("test", ["read"])]
+
+
+async def test_keys_that_change_each_other_at_once_do_not_deadlock(
+    database: Database, workspace: Workspace, repository: KeyRepository
+) -> None:
+    keys = ApiKeys(repository, AccessRepository(database), MOST_KEYS)
+    made = [await key_of(repository, workspace) for _ in range(2)]
+    one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
+    changes = [(one, other), (other, one)] * 10
+    await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
+    assert [row["name"] for row in (await AccessRepository(database).list_keys(workspace.id))[1:]] == ["x", "x"]
 
 
 async def test_when_a_key_was_last_used_is_told(http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository) -> None:

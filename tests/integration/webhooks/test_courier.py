@@ -9,16 +9,18 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 
+from services.webhooks import registry
 from services.webhooks.cleaning import Cleaner, Lateness
 from services.webhooks.delivery import Courier
 from services.webhooks.identity import delivery_ids
 from services.webhooks.models import deliveries, endpoints
-from services.webhooks.repository import DeliveryStore, Disabled, Due, NewDelivery, Room, Told
-from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, RetryPolicy
+from services.webhooks.repository import BUSY_COLUMNS, CLAIM, Busy, DeliveryStore, Disabled, Due, NewDelivery, Room, Told
+from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, Patience, RetryPolicy
 from services.webhooks.slots import Slots
 from shared import metrics
+from shared.columns import columns
 from shared.database import Database, Row
 from shared.errors import DatabaseUnavailable
 from tests.waiting import eventually
@@ -60,8 +62,14 @@ async def queued(database: Database, store: DeliveryStore, count: int, **fields:
     return webhook_id
 
 
-async def claim(store: DeliveryStore, most: int = 100, most_each: int = 100, *rooms: Room, lease: float = LEASE) -> list[Due]:
-    return await store.claim(most, most_each, rooms, lease)
+async def claim(
+    store: DeliveryStore, most: int = 100, *busy: Busy, each: int = 100, each_workspace: int = 100, failing: int = 100, lease: float = LEASE
+) -> list[Due]:
+    return await store.claim(Room(most, failing, each, each_workspace), busy, lease)
+
+
+def patience(deliveries: int) -> Patience:
+    return Patience(deliveries, 1000, 0)
 
 
 def told(
@@ -103,14 +111,63 @@ async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(datab
 
 
 async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(database: Database, store: DeliveryStore) -> None:
-    crowded = await queued(database, store, 200)
-    busy = await queued(database, store, 5)
+    of_crowded, of_busy = uuid4(), uuid4()
+    crowded = await queued(database, store, 200, workspace_id=of_crowded)
+    busy = Busy(await queued(database, store, 5, workspace_id=of_busy), of_busy, 2)
     quiet = await queued(database, store, 1)
-    first = await claim(store, 4, 3, Room(busy, 2, 1))
+    first = await claim(store, 4, busy, each=3)
     assert [due.webhook_id for due in first].count(crowded) == 3
     assert quiet in {due.webhook_id for due in first}
-    second = await claim(store, 100, 3, Room(crowded, 3, 0), Room(busy, 2, 1))
-    assert [due.webhook_id for due in second] == [busy]
+    second = await claim(store, 100, Busy(crowded, of_crowded, 3), busy, each=3)
+    assert [due.webhook_id for due in second] == [busy.webhook_id]
+
+
+async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(database: Database, store: DeliveryStore) -> None:
+    hanging = [await queued(database, store, 20, failed_attempts=1) for _ in range(6)]
+    healthy = await queued(database, store, 2)
+    assert [due.webhook_id for due in await claim(store, 2)] == [healthy] * 2
+    claimed = await claim(store, 100, failing=4)
+    assert {due.webhook_id for due in claimed} < set(hanging)
+    assert (len(claimed), {due.failing for due in claimed}) == (4, {True})
+
+
+async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(database: Database, store: DeliveryStore) -> None:
+    """Or one answer of 500 would put a webhook behind all that waits for those that hang."""
+    for _ in range(3):
+        await queued(database, store, 20, failed_attempts=7)
+    stumbled = await queued(database, store, 1, failed_attempts=1)
+    assert [due.webhook_id for due in await claim(store, failing=1)] == [stumbled]
+
+
+async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_has(database: Database, store: DeliveryStore) -> None:
+    greedy = uuid4()
+    webhooks = [await queued(database, store, 9, workspace_id=greedy) for _ in range(5)]
+    other = await queued(database, store, 2)
+    claimed = await claim(store, 100, Busy(webhooks[0], greedy, 3), each=4, each_workspace=8)
+    assert [due.workspace_id for due in claimed].count(greedy) == 5
+    assert [due.webhook_id for due in claimed].count(other) == 2
+    assert webhooks[0] not in {due.webhook_id for due in claimed}
+
+
+async def test_the_workspace_with_least_under_way_is_first(database: Database, store: DeliveryStore) -> None:
+    """By age alone, slow receivers with much waiting would take every slot that they give back."""
+    slow = uuid4()
+    for _ in range(5):
+        await queued(database, store, 9, workspace_id=slow)
+    quick = await queued(database, store, 1)
+    gone = Busy(uuid4(), slow, 1)  # deleted with a request under way: still its workspace's
+    assert [due.webhook_id for due in await claim(store, 1, gone)] == [quick]
+
+
+async def test_claiming_locks_nothing_that_it_does_not_take(database: Database, store: DeliveryStore) -> None:
+    """Two claims at once, of which the first has not committed: between them they take all that there is room for."""
+    for _ in range(4):
+        await queued(database, store, 1)
+    async with database.pipeline() as driver:
+        values = [*columns(BUSY_COLUMNS, []), 4, 100, 100, 1, LEASE]
+        first = await (await driver.execute(CLAIM, values)).fetchall()
+        second = await claim(store, 4)
+        assert (len(first), len(second)) == (1, 3)
 
 
 async def test_a_disabled_or_deleted_webhooks_deliveries_wait(database: Database, store: DeliveryStore) -> None:
@@ -122,8 +179,8 @@ async def test_a_disabled_or_deleted_webhooks_deliveries_wait(database: Database
 async def test_that_it_was_delivered_outlives_a_late_failure(database: Database, store: DeliveryStore) -> None:
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
-    await store.record([told(due)], 5)
-    await store.record([told(due, DeliveryStatus.FAILED)], 5)
+    await store.record([told(due)], patience(5))
+    await store.record([told(due, DeliveryStatus.FAILED)], patience(5))
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
 
@@ -132,31 +189,60 @@ async def test_a_failure_that_is_written_down_twice_counts_once(database: Databa
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
     for _ in range(2):
-        await store.record([told(due, DeliveryStatus.PENDING, pause_ms=60_000)], 5)
+        await store.record([told(due, DeliveryStatus.PENDING, pause_ms=60_000)], patience(5))
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == ("pending", 1, 1, "answered 500")
     assert timedelta(seconds=50) < row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=70)
+
+
+async def test_an_attempt_that_fails_counts_at_once_and_a_delivery_forgives(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 3)
+    first, second, third = await claim(store)
+    assert not first.failing
+    await store.record([told(first, DeliveryStatus.PENDING), told(second, DeliveryStatus.PENDING)], patience(5))
+    (again,) = await claim(store)
+    assert again.failing
+    await store.record([told(third)], patience(5))
+    assert [due.failing for due in await claim(store)] == [False]
 
 
 async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(database: Database, store: DeliveryStore) -> None:
     webhook_id = await queued(database, store, 6)
     dues = await claim(store)
     bad = [told(due, DeliveryStatus.FAILED) for due in dues]
-    assert await store.record(bad[:2], 3) == []
-    assert await store.record([told(dues[2])], 3) == []
-    assert await store.record(bad[3:5], 3) == []
-    (disabled,) = await store.record(bad[5:], 3)
+    assert await store.record(bad[:2], patience(3)) == []
+    assert await store.record([told(dues[2])], patience(3)) == []
+    assert await store.record(bad[3:5], patience(3)) == []
+    (disabled,) = await store.record(bad[5:], patience(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
     (row,) = await database.all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
     assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (False, "failing", 3)
 
 
+async def test_attempts_that_fail_for_long_disable_though_no_delivery_was_given_up(database: Database, store: DeliveryStore) -> None:
+    """With much waiting, one that hangs is tried with one delivery after the other."""
+    webhook_id = await queued(database, store, 6)
+    bad = [told(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
+    assert await store.record(bad[:3], Patience(100, 4, 3600)) == []
+    assert await store.record(bad[3:5], Patience(100, 4, 3600)) == []  # often enough, but not for long enough
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("update webhooks.endpoints set failing_since = failing_since - interval '1 hour'")
+    (disabled,) = await store.record(bad[5:], Patience(100, 4, 3600))
+    assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
+
+
+async def test_few_failed_attempts_never_disable_however_long_they_take(database: Database, store: DeliveryStore) -> None:
+    await queued(database, store, 3)
+    for due in await claim(store):
+        assert await store.record([told(due, DeliveryStatus.PENDING)], Patience(100, 4, 0)) == []
+
+
 async def test_gone_disables_once(database: Database, store: DeliveryStore) -> None:
     await queued(database, store, 2)
     first, second = await claim(store)
-    (disabled,) = await store.record([told(first, DeliveryStatus.FAILED, gone=True)], 5)
+    (disabled,) = await store.record([told(first, DeliveryStatus.FAILED, gone=True)], patience(5))
     assert disabled.reason is DisabledReason.GONE
-    assert await store.record([told(second, DeliveryStatus.FAILED, gone=True)], 5) == []
+    assert await store.record([told(second, DeliveryStatus.FAILED, gone=True)], patience(5)) == []
 
 
 async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(database: Database, store: DeliveryStore) -> None:
@@ -203,11 +289,11 @@ def courier_of(store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: fl
         store,
         sender,
         POLICY,
-        Slots(at_once, at_once),
+        Slots(at_once, each=at_once, each_workspace=at_once, failing=at_once),
         lease_seconds=LEASE,
         interval_seconds=0.01,
         stop_seconds=stop_seconds,
-        failures_until_disabled=5,
+        patience=patience(5),
     )
 
 
@@ -255,14 +341,14 @@ class Flaky:
         self._store = store
         self.failures = failures
 
-    async def claim(self, most: int, most_each: int, rooms: Sequence[Room], lease_seconds: float) -> list[Due]:
-        return await self._store.claim(most, most_each, rooms, lease_seconds)
+    async def claim(self, room: Room, busy: Sequence[Busy], lease_seconds: float) -> list[Due]:
+        return await self._store.claim(room, busy, lease_seconds)
 
-    async def record(self, told: Sequence[Told], failures_until_disabled: int) -> list[Disabled]:
+    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]:
         if self.failures:
             self.failures -= 1
             raise DatabaseUnavailable("away")
-        return await self._store.record(told, failures_until_disabled)
+        return await self._store.record(told, patience)
 
 
 async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(database: Database, store: DeliveryStore) -> None:
@@ -277,6 +363,29 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
     await courier.sweep()
     assert await statuses(database, webhook_id) == ["delivered"] * 3
     assert len(sender.sent) == 3
+
+
+@pytest.mark.parametrize("status", [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED])
+async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_go_on(
+    database: Database, store: DeliveryStore, monkeypatch: pytest.MonkeyPatch, status: DeliveryStatus
+) -> None:
+    monkeypatch.setattr(registry, "LOOK_AT_MOST", 4)
+    workspace_id = uuid4()
+    webhook_id = await queued(database, store, 10, workspace_id=workspace_id)
+    ids = [row["delivery_id"] for row in await rows(database, webhook_id)]
+    sought, others = ids[:2] + ids[9:], ids[2:9]
+    async with database.transaction() as connection:
+        for state, whose in ((status, sought), ("failed", others)):
+            due = func.now() if state == "pending" else None
+            changed = update(deliveries).where(deliveries.c.delivery_id.in_(whose)).values(status=str(state), next_attempt_at=due)
+            await connection.execute(changed)
+    log = registry.WebhookRegistry(database, 5)
+    pages: list[list[UUID]] = []
+    before = None
+    while not pages or before:
+        page, before = await log.list_deliveries(workspace_id, webhook_id, limit=2, before=before, status=status)
+        pages.append([row["delivery_id"] for row in page])
+    assert pages == [[ids[9]], [], [ids[1], ids[0]], []]
 
 
 async def test_no_statement_walks_through_what_is_not_asked_for(database: Database, store: DeliveryStore) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from services.webhooks.addresses import AddressRules
 from services.webhooks.network import CheckedBackend, Resolver
@@ -47,7 +48,7 @@ async def sending(
 
 
 def due(url: str) -> Due:
-    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, url, "s" * 16)
+    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, url, "s" * 16, uuid4(), failing=False)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 LOCAL = AddressRules.of(allowed="127.0.0.0/8")
-FORBIDDEN = Answer(None, "not sent: the name leads to a private or otherwise special address")
+FORBIDDEN = Answer(None, "not sent: the name can't be resolved, or leads to no public address")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,16 @@ async def test_of_several_addresses_the_next_is_tried(receiver: Receiver) -> Non
         assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == Answer(204, None)
 
 
+async def test_an_address_that_leads_nowhere_leaves_the_next_its_time(receiver: Receiver) -> None:
+    """A listener whose queue is full answers no one who knocks, as a network that swallows packets."""
+    with socket.socket() as nowhere, socket.socket() as waiting:
+        nowhere.bind(("127.0.0.2", receiver.port))
+        nowhere.listen(0)
+        waiting.connect(nowhere.getsockname())
+        async with sending(Names({"hooks.example": ["127.0.0.2", "127.0.0.1"]}), LOCAL, seconds=2) as sender:
+            assert await sender.send(due(f"http://hooks.example:{receiver.port}/")) == Answer(204, None)
+
+
 async def test_a_redirect_to_a_private_address_is_not_followed(receiver: Receiver) -> None:
     with receiving() as inner:
         receiver.answer = lambda _: Reply(302, {"Location": inner.url})
@@ -145,11 +156,13 @@ async def test_no_proxy_is_asked_whatever_the_environment_says(receiver: Receive
         assert proxy.requests == []
 
 
-async def test_a_name_that_there_is_not_is_said_to_be_none() -> None:
-    async with sending(Names({}), LOCAL) as sender:
-        answer = await sender.send(due("http://nowhere.example/"))
-    assert answer.status_code is None
-    assert "can't be resolved" in (answer.error or "")
+async def test_a_name_that_there_is_not_looks_like_one_that_leads_inside() -> None:
+    """Or whoever makes webhooks could ask which names there are inside. The log has the difference."""
+    with structlog.testing.capture_logs() as logs:
+        async with sending(Names({"inner.example": ["10.0.0.1"]}), LOCAL) as sender:
+            answers = [await sender.send(due(f"http://{name}.example/")) for name in ("nowhere", "inner")]
+    assert answers == [FORBIDDEN] * 2
+    assert [one["reason"] for one in logs] == ["can't be resolved: unknown name", "leads to a private or otherwise special address"]
 
 
 async def test_a_receiver_that_does_not_answer_is_given_up_in_time(receiver: Receiver) -> None:
@@ -173,6 +186,31 @@ async def test_a_slow_name_server_is_given_up_in_time() -> None:
     sender = Sender(CheckedBackend(LOCAL, forever), seconds=0.1, at_once=1, ca_file=None)
     assert await sender.send(due("http://hooks.example/")) == Answer(None, "no answer within 0.1 s")
     await sender.close()
+
+
+async def test_a_name_holds_one_thread_however_often_it_is_tried() -> None:
+    """An attempt is over before the system's resolver gives up: each would leave a thread behind, until there is none for other names."""
+    asked, answer = [], threading.Event()
+
+    def slow(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host == "slow.example":
+            answer.wait(30)
+        return [(0, 0, 0, "", ("127.0.0.1", port))]
+
+    resolver = Resolver(2, slow)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await resolver("slow.example", 80)
+    assert await resolver("quick.example", 80) == ["127.0.0.1"]
+    waiting = [asyncio.create_task(resolver("slow.example", 80)) for _ in range(2)]
+    answer.set()
+    assert await asyncio.gather(*waiting) == [["127.0.0.1"]] * 2
+    assert asked == ["slow.example", "quick.example"]
+    assert await resolver("slow.example", 80) == ["127.0.0.1"]  # what was found is not remembered: names move
+    assert len(asked) == 3
+    resolver.close()
 
 
 async def test_what_is_no_http_is_an_attempt_that_failed() -> None:

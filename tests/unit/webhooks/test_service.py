@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.webhooks.service import Answer, Delivered, GivenUp, Retry, RetryPolicy, decide
+from services.webhooks.service import Answer, Delivered, GivenUp, Patience, Retry, RetryPolicy, decide
 
 POLICY = RetryPolicy(attempts=4, first_seconds=5, factor=3, longest_seconds=40)
 REFUSED = Answer(500, "answered 500")
@@ -33,3 +33,7 @@ def test_the_last_attempt_gives_up() -> None:
 def test_gone_gives_up_at_once(tries: int) -> None:
     answer = Answer(410, "answered 410 Gone")
     assert decide(answer, tries, POLICY, whole) == GivenUp(answer, gone=True)
+
+
+def test_patience_is_as_many_attempts_as_the_deliveries_have_and_as_long_as_one_may_take() -> None:
+    assert Patience.of(5, POLICY) == Patience(deliveries=5, attempts=20, seconds=5 + 15 + 40)

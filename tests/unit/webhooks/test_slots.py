@@ -2,27 +2,29 @@
 
 from uuid import uuid4
 
-from services.webhooks.repository import Room
+from services.webhooks.repository import Busy, Due, Room
 from services.webhooks.slots import Slots
 
 
+def due(*, failing: bool = False) -> Due:
+    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, "https://hooks.example/", "s" * 16, uuid4(), failing)
+
+
 def test_what_is_under_way_takes_room_until_it_is_given_back() -> None:
-    slots, one, other = Slots(5, 3), uuid4(), uuid4()
-    for webhook_id in (one, one, other):
-        slots.take(webhook_id)
-    assert slots.free == 2
-    assert sorted(slots.rooms()) == sorted([Room(one, 2, 1), Room(other, 1, 2)])
-    for webhook_id in (one, one, other):
-        slots.give_back(webhook_id, failed=False)
-    assert (slots.free, slots.rooms()) == (5, [])
+    slots, one, other = Slots(5, each=3, each_workspace=4, failing=2), due(), due()
+    for each in (one, one, other):
+        slots.take(each)
+    assert slots.room == Room(2, 2, 3, 4)
+    assert sorted(slots.busy) == sorted([Busy(one.webhook_id, one.workspace_id, 2), Busy(other.webhook_id, other.workspace_id, 1)])
+    for each in (one, one, other):
+        slots.give_back(each)
+    assert (slots.room, slots.busy) == (Room(5, 2, 3, 4), [])
 
 
-def test_who_fails_has_one_at_a_time_until_it_succeeds() -> None:
-    slots, webhook_id = Slots(5, 3), uuid4()
-    slots.take(webhook_id)
-    slots.give_back(webhook_id, failed=True)
-    assert slots.rooms() == [Room(webhook_id, 0, 1)]
-    slots.take(webhook_id)
-    assert slots.rooms() == [Room(webhook_id, 1, 0)]
-    slots.give_back(webhook_id, failed=False)
-    assert slots.rooms() == []
+def test_those_that_fail_share_what_is_theirs() -> None:
+    slots, failing = Slots(5, each=3, each_workspace=4, failing=2), due(failing=True)
+    slots.take(failing)
+    slots.take(due())
+    assert slots.room == Room(3, 1, 3, 4)
+    slots.give_back(failing)
+    assert slots.room == Room(4, 2, 3, 4)

@@ -63,8 +63,8 @@ _PAUSE = {"description": "Seconds after which to try again.", "schema": {"type":
 OVERLOADED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.TOO_MANY_REQUESTS: {
         "model": ErrorResponse,
-        "description": "Too much is waiting: of this workspace (`too_many_unsettled_rows`), or of all (`overloaded`); "
-        "`limit` and `current` have the figures. Or too many wrong keys (`too_many_attempts`). Nothing was done.",
+        "description": "Too much is waiting: of this workspace (`too_many_unsettled_rows`; its lists: `overloaded`), or of "
+        "all (`overloaded`); `limit` and `current` have the figures. Or too many wrong keys (`too_many_attempts`). Nothing was done.",
         "headers": {"Retry-After": _PAUSE},
     }
 }

@@ -1,8 +1,5 @@
 """One page of a list: asked for, cut, counted, or refused."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -10,13 +7,12 @@ from psycopg.rows import dict_row
 
 from shared.cursors import Cursor
 from shared.database import Database, DriverConnection, Row
-from shared.errors import DatabaseUnavailable, ErrorCode, RequestRefused
+from shared.errors import ErrorCode, RequestRefused
 from shared.lists import statements
 from shared.lists.search import Page, Search, Walk
+from shared.lists.turns import Turns
 from shared.settings import ListSettings
 
-TURN_SECONDS = 10.0
-"""As long as others wait for a connection of the pool."""
 MICROSECOND = timedelta(microseconds=1)
 """Postgres knows no shorter time."""
 
@@ -33,18 +29,19 @@ table, a planner would read all of it, or all of the index first. And a bound of
 class Lists:
     """At most `at_once` of them take a connection: what looks at many rows must not keep others waiting that look at one.
 
-    Raises RequestRefused (422) for a search that is too wide, DatabaseUnavailable when Postgres is away or no turn came.
+    Raises RequestRefused (422) for a search that is too wide, Overloaded (429) when too many of the workspace's wait, DatabaseUnavailable
+    when Postgres is away or no turn came.
     """
 
     def __init__(self, database: Database, settings: ListSettings, *, at_once: int = 1) -> None:
         self._database = database
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = Turns(at_once)
         self._scan_limit = settings.list_scan_limit
         self._count_limit = settings.list_count_limit
 
     async def page(self, search: Search, *, limit: int, offset: int = 0, after: Cursor | None = None) -> Page:
         """So many rows, from `offset` or from behind `after` on. Those behind a cursor are not counted: the first page told."""
-        async with self._turn(), self._database.pipeline() as driver:
+        async with self._turns.turn(search.values["workspace_id"]), self._database.pipeline() as driver:
             await driver.execute(ONE_MOMENT)  # both travel with the first question
             await driver.execute(BY_INDEX)
             asking = _Asking(driver, search, after, self._scan_limit)
@@ -59,18 +56,6 @@ class Lists:
                 total = await asking.count(self._count_limit)
         page = rows[:limit]
         return Page(page, _cursor_of(page[-1], search) if more else None, total)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(TURN_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            raise DatabaseUnavailable(f"lists took all their connections for {TURN_SECONDS:g} s") from error
-        try:
-            yield
-        finally:
-            self._turns.release()
 
 
 class _Asking:

@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from shared.cursors import MOST_CHARACTERS, OPAQUE, Cursor, next_link, read_cursor, refused_cursor
+from shared.http import OVERLOADED
 from shared.lists.search import Order, Page
 
 PAGED: dict[int | str, dict[str, Any]] = {
@@ -21,7 +22,8 @@ PAGED: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "string"},
             },
         }
-    }
+    },
+    **OVERLOADED,
 }
 """What OpenAPI says of an answer that is a page."""
 

@@ -256,5 +256,26 @@ async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
         assert await asyncio.gather(*asked) == [NOTHING] * 5
 
 
+async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = PinLists(Lists(database, ListSettings(), at_once=2))
+    greedy, other = principal(uuid4()), principal(uuid4())
+    begun, ended = asyncio.Event(), asyncio.Event()
+    ask = pages_module._Asking._ask
+
+    async def long(asking: Any, sql: str, **values: Any) -> Any:
+        if asking._values["workspace_id"] == greedy.workspace_id:
+            begun.set()
+            await ended.wait()
+        return await ask(asking, sql, **values)
+
+    monkeypatch.setattr(pages_module._Asking, "_ask", long)
+    asked = [asyncio.create_task(lists.pins(greedy, PinFilters())) for _ in range(5)]
+    await begun.wait()
+    async with asyncio.timeout(5):
+        assert await lists.pins(other, PinFilters()) == NOTHING
+    ended.set()
+    assert await asyncio.gather(*asked) == [NOTHING] * 5
+
+
 def _waits(owner: psycopg.Connection[tuple[int]]) -> bool:
     return owner.execute("select from pg_locks where relation = 'publisher.pins'::regclass and not granted").fetchone() is not None

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import metrics
 from shared.errors import RETRY_AFTER, BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused, not_found
-from shared.health import Health, is_ready
+from shared.health import Health
 
 log = structlog.get_logger()
 
@@ -108,9 +108,8 @@ def add_process_endpoints(api: FastAPI) -> None:
     @api.get("/readyz", include_in_schema=False)
     async def readiness(request: Request) -> JSONResponse:
         report = await request.app.state.health.report()
-        ready = is_ready(report)
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"status": "ok" if ready else "unavailable", "version": VERSION, "checks": report}, status)
+        status = HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"status": report.status, "version": VERSION, "checks": report.checks}, status)
 
     add_metrics_endpoint(api)
 

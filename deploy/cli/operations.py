@@ -88,7 +88,7 @@ def new_key(
 
 @keys.command("list")
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """The workspace's keys (the keys themselves are not shown)."""
+    """The workspace's keys, whenever they were revoked (the keys themselves are not shown)."""
     columns = ("id", "name", "prefix", "scopes", "account_ids", "last_used_at", "created_at", "revoked_at")
     print_rows(_backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
 

@@ -35,4 +35,4 @@ def is_ready(base_url: str) -> str | None:
         answer = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer from the gateway: {error}"
-    return None if answer.is_success else answer.text
+    return None if answer.is_success and answer.json()["status"] == "ok" else answer.text

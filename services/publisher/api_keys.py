@@ -29,24 +29,36 @@ class ApiKeys:
         self._most = most
 
     async def visible_to(self, who: Principal) -> list[Row]:
-        return [row for row in await self._access.list_keys(who.workspace_id) if _sees(who, row["account_ids"])]
+        return await self._keys.list_keys(who.workspace_id, within=who.account_ids)
 
     async def create(
         self, who: Principal, *, name: str, scopes: Collection[Scope] | None, account_ids: Collection[UUID] | None
     ) -> tuple[Row, str]:
         """The key as it is listed, and the key itself."""
         granted = scopes or DEFAULT_SCOPES
-        require_no_more(await self._now(who), granted, account_ids)
         key = new_api_key()
+
+        def permit(asking: Principal | None) -> None:
+            require_no_more(_writing(asking), granted, account_ids)
+
         with self._refusals():
-            row = await self._keys.create(who.workspace_id, key, name=name, scopes=granted, account_ids=account_ids, most=self._most)
+            row = await self._keys.create(
+                who.workspace_id,
+                key,
+                name=name,
+                scopes=granted,
+                account_ids=account_ids,
+                most=self._most,
+                by=who.key_id,
+                permit=permit,
+            )
         return row, key.plain
 
     async def change(self, who: Principal, key_id: UUID, changes: Mapping[str, Any]) -> Row:
         """`changes` are columns: name, scopes, account_ids."""
-        asking = await self._now(who)
 
-        def judge(row: Row) -> Mapping[str, Any]:
+        def judge(row: Row, now: Principal | None) -> Mapping[str, Any]:
+            asking = _writing(now)
             if not _sees(asking, row["account_ids"]):
                 raise not_found("API key")
             if row["revoked_at"] is not None:
@@ -56,24 +68,17 @@ class ApiKeys:
             return changes
 
         with self._refusals():
-            return _found(await self._keys.change(who.workspace_id, key_id, judge))
+            return _found(await self._keys.change(who.workspace_id, key_id, judge, by=who.key_id))
 
     async def revoke(self, who: Principal, key_id: UUID) -> None:
         """Again, it changes nothing."""
 
-        def judge(row: Row) -> Mapping[str, Any]:
+        def judge(row: Row, _: Principal | None) -> Mapping[str, Any]:
             if not _sees(who, row["account_ids"]):
                 raise not_found("API key")
             return {} if row["revoked_at"] is not None else {"revoked_at": func.now()}
 
         _found(await self._keys.change(who.workspace_id, key_id, judge))
-
-    async def _now(self, who: Principal) -> Principal:
-        """The asking key as it is, not as it is remembered: one that was just revoked or narrowed must not leave an heir."""
-        asking = await self._access.principal_now(who.key_id)
-        if asking is None:
-            raise unauthorized("This API key is revoked.")
-        return require_scope(asking, Scope.WRITE)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -100,6 +105,13 @@ def require_no_more(who: Principal, scopes: Collection[str], account_ids: Collec
     foreign = [str(one) for one in account_ids if not who.permits(one)]
     message = f"This API key does not have the account {', '.join(foreign)}, so it can't give it to a key."
     raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN, account_ids=foreign)
+
+
+def _writing(asking: Principal | None) -> Principal:
+    """The asking key as it is, not as it is remembered: one that was just revoked or narrowed must not leave an heir."""
+    if asking is None:
+        raise unauthorized("This API key is revoked.")
+    return require_scope(asking, Scope.WRITE)
 
 
 def _sees(who: Principal, account_ids: Collection[UUID] | None) -> bool:

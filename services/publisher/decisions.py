@@ -8,7 +8,7 @@ from uuid import UUID
 from services.publisher.announcements import OutboxEvent, pin_published, pin_rescheduled
 from services.publisher.documents import ScheduleSubmission, edited
 from services.publisher.identity import schedule_id_of
-from services.publisher.service import COLLISION, PinState, failure_of
+from services.publisher.service import PinState, failure_of
 from shared.access.repository import BoardCheck, Destination, Principal
 from shared.database import Row
 from shared.errors import ErrorCode, RequestRefused, not_found
@@ -67,11 +67,14 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
 
 # What stands under the key of what is to be made
 
+_NOT_THEIRS = "This idempotency key is taken by what this API key can't be shown; choose a different one."
+"""Of another account, or of another key with the same hash."""
+
 
 def usable(who: Principal, key: str, row: Row) -> Row:
     """The pin that a request for it would have made."""
-    if (row["workspace_id"], row["idempotency_key"]) != (who.workspace_id, key) or not who.permits(row["account_id"]):
-        raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, COLLISION.error_message, HTTPStatus.CONFLICT)
+    if not _stands_under(who, key, row):
+        raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
         raise _conflict(ErrorCode.PIN_DELETED, "The pin under this key has been deleted; its key stays taken.", row)
     if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:
@@ -83,14 +86,18 @@ def usable(who: Principal, key: str, row: Row) -> Row:
 
 def same_schedule(who: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
     """The schedule that the same request has made before."""
-    same_key = (row["workspace_id"], row["idempotency_key"]) == (who.workspace_id, key)
-    # The same content is for the same account: nothing is told of one that the key may not use
-    if not same_key or row["fingerprint"] != fingerprint or row["run_at"] is None:
-        message = "This idempotency key belongs to a pin or schedule with another content."
+    # The same content was for the same account; a retry may have moved it since to one that the key may not use
+    if not _stands_under(who, key, row) or row["fingerprint"] != fingerprint or row["run_at"] is None:
+        message = "This idempotency key belongs to a pin or schedule with another content or account."
         raise RequestRefused(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
     if row["deleted_at"] is not None:
         raise _conflict(ErrorCode.PIN_DELETED, "The schedule under this key has been deleted; its key stays taken.", row)
     return row
+
+
+def _stands_under(who: Principal, key: str, row: Row) -> bool:
+    """And may be shown to who asks."""
+    return (row["workspace_id"], row["idempotency_key"]) == (who.workspace_id, key) and who.permits(row["account_id"])
 
 
 # Pins

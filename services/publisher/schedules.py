@@ -23,7 +23,7 @@ from services.publisher.queries import PinQueries
 from shared.access.directories import BoardDirectory
 from shared.access.repository import Destination, Principal
 from shared.database import Row
-from shared.errors import RequestRefused
+from shared.errors import ErrorCode, RequestRefused
 from shared.events import PinContent
 
 
@@ -85,7 +85,12 @@ class Schedules:
 
 def given_key(document: object, header: str | None) -> Any:
     """The key of the header `Idempotency-Key`, or of the body, not checked yet; None when it is the server's to make."""
-    return header if header is not None else object_of(document).get("idempotency_key")
+    key = object_of(document).get("idempotency_key")
+    if header is None or key is None:
+        return key if header is None else header
+    if header != (key.strip() if isinstance(key, str) else key):
+        raise RequestRefused(ErrorCode.INVALID_PARAMETER, "Idempotency-Key: is not the idempotency_key of the body. Send one of them.")
+    return header
 
 
 def made_key() -> str:

@@ -32,7 +32,7 @@ _ACCOUNT_FIRST = "Its account must be right first."
 
 
 class Validation:
-    """Raises RequestRefused only for what is no object."""
+    """Raises RequestRefused only for what is no object, or comes with two keys."""
 
     def __init__(self, queries: PinQueries, access: AccessRepository) -> None:
         self._queries = queries
@@ -73,24 +73,19 @@ class Validation:
 
     async def _check_key(self, who: Principal, attempt: Attempt) -> tuple[Check, UUID | None]:
         """And the pin that has the key."""
-        if (wrong := attempt.wrong(CheckName.KEY)) is not None:
-            return wrong, None
-        key = attempt.value("idempotency_key")
-        row = await self._standing(who, key)
-        if row is None:
-            return passed(CheckName.KEY, "The key is free."), None
+        row = await self._standing(who, attempt)
+        if isinstance(row, Check):
+            return row, None
         try:
-            usable(who, key, row)
+            usable(who, attempt.value("idempotency_key"), row)
         except RequestRefused as refusal:
             return key_refused(refusal), _shown(who, row)
         return key_taken(row, attempt.content), row["pin_id"]
 
     async def _check_key_of_schedule(self, who: Principal, attempt: Attempt) -> tuple[Check, UUID | None]:
-        if (wrong := attempt.wrong(CheckName.KEY)) is not None:
-            return wrong, None
-        row = await self._standing(who, attempt.value("idempotency_key"))
-        if row is None:
-            return passed(CheckName.KEY, "The key is free."), None
+        row = await self._standing(who, attempt)
+        if isinstance(row, Check):
+            return row, None
         if attempt.content is None:
             return skipped(CheckName.KEY, "The key is taken: by the same content or not, can't be told yet."), _shown(who, row)
         try:
@@ -99,8 +94,15 @@ class Validation:
             return key_refused(refusal), _shown(who, row)
         return key_taken(row, attempt.content), row["pin_id"]
 
-    async def _standing(self, who: Principal, key: str) -> Row | None:
-        return await self._queries.any(who.workspace_id, pin_id_of(who.workspace_id, key))
+    async def _standing(self, who: Principal, attempt: Attempt) -> Row | Check:
+        """What has the key; or the check, when nothing has, or when it isn't looked for."""
+        if (wrong := attempt.wrong(CheckName.KEY)) is not None:
+            return wrong
+        # What stands there says whether a guess at another account's content was right
+        if not who.permits(attempt.value("account_id")):
+            return skipped(CheckName.KEY, _ACCOUNT_FIRST)
+        row = await self._queries.any(who.workspace_id, pin_id_of(who.workspace_id, attempt.value("idempotency_key")))
+        return passed(CheckName.KEY, "The key is free.") if row is None else row
 
 
 def _shown(who: Principal, row: Row) -> UUID | None:

@@ -13,7 +13,7 @@ from services.status.config import StatusSettings
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.database import Database
 from shared.errors import DatabaseUnavailable
-from shared.health import OK, Check, Health, is_ready
+from shared.health import OK, Check, Health
 from shared.http import VERSION, add_metrics_endpoint
 
 router = APIRouter(tags=["system"])
@@ -36,17 +36,19 @@ async def health(request: Request) -> HealthResponse:
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
 async def readiness(request: Request, response: Response) -> ReadinessResponse:
-    """Whether all services, Kafka and Postgres do their work; 503 with what does not."""
-    checks = await request.app.state.health.report()
-    ready = is_ready(checks)
-    if not ready:
+    """Whether all services, Kafka and Postgres do their work; 503 with what does not.
+
+    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events wait.
+    """
+    report = await request.app.state.health.report()
+    if not report.is_ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return ReadinessResponse(
-        status="ok" if ready else "unavailable",
+        status=report.status,
         version=VERSION,
         environment=_settings(request).environment,
-        database=checks["database"],
-        checks=checks,
+        database=report.checks["database"],
+        checks=report.checks,
     )
 
 
@@ -63,8 +65,8 @@ async def docs() -> HTMLResponse:
 @router.get("/internal/readyz", include_in_schema=False)
 async def own_readiness(request: Request) -> JSONResponse:
     """This process alone, for its supervisor: restarting it would not mend another."""
-    report = {"status": await request.app.state.own_check() or OK}
-    return JSONResponse(report, HTTPStatus.OK if is_ready(report) else HTTPStatus.SERVICE_UNAVAILABLE)
+    trouble = await request.app.state.own_check()
+    return JSONResponse({"status": trouble or OK}, HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def add_system_endpoints(api: FastAPI) -> None:
@@ -81,7 +83,7 @@ def watch_everything(health: Health, settings: StatusSettings, database: Databas
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
-    health.add("webhooks", service_check(http, settings.webhooks_url))
+    health.add("webhooks", service_check(http, settings.webhooks_url), needed=False)
 
 
 def database_check(database: Database) -> Check:

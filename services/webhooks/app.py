@@ -26,8 +26,9 @@ from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import MEBIBYTE, TopicName
 
-EVENT_BYTES = MEBIBYTE
-"""As much as is fetched of one partition at once: 1700 events."""
+EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
+"""Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one workspace that imports alone has
+16 MB a second, 28 000 events."""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
@@ -49,7 +50,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         EventHandler(store, courier),
         producer,
         max_records=settings.event_records,
-        gathering=Gathering(EVENT_BYTES, settings.event_wait_ms),
+        gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
     machinery = Machinery(

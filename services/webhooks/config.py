@@ -30,8 +30,8 @@ class WebhooksSettings(ServiceSettings):
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Records in a batch. Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one question."""
-    event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 250
-    """How long Kafka holds events back at most, so that more come together. With a stream of them a megabyte is enough."""
+    event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """How long Kafka holds events back at most, so that more come together. Four megabytes of them are enough."""
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""

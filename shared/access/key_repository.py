@@ -1,15 +1,16 @@
 """SQL with which keys are managed: always by workspace, what is decided of a key while it is held."""
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Uuid, cast, func, insert, select, text, true, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
 from shared.access.models import accounts, api_keys
-from shared.access.repository import KEY_COLUMNS, told_apart
+from shared.access.repository import KEY_COLUMNS, Principal, principal_of, told_apart
 from shared.database import Database, Row
 from shared.errors import PinflowError
 
@@ -18,8 +19,14 @@ _LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")
 LOCK = 7_103_549
 """The class of these locks."""
 
-Judge = Callable[[Row], Mapping[str, Any]]
-"""Looks at a key, and returns what is to change; or raises, and nothing does."""
+REVOKED_FOR = timedelta(days=30)
+REVOKED_MOST = 200
+"""How long, and how many, revoked keys are listed: they stay in the table for ever, and lists of keys have no pages."""
+
+Judge = Callable[[Row, Principal | None], Mapping[str, Any]]
+"""Looks at a key and at the one that asks, and returns what is to change; or raises, and nothing does."""
+Permit = Callable[[Principal | None], object]
+"""Looks at the key that asks; raises, and nothing is made."""
 
 
 class UnknownAccounts(PinflowError):
@@ -35,10 +42,23 @@ class TooManyKeys(PinflowError):
 
 
 class KeyRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Raises DatabaseUnavailable when Postgres is away.
+
+    `by` is the key that asks. It is held until the end, so that it is neither revoked nor narrowed between its look and the write; who
+    judges is shown what it is then, None when it is revoked.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def list_keys(self, workspace_id: UUID, *, within: Collection[UUID] | None = None) -> list[Row]:
+        """Active ones, and those that were revoked lately, the newest last. `within`: only keys whose accounts lie within these."""
+        its = (api_keys.c.workspace_id == workspace_id) & _lies_within(within)
+        active = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at.is_(None))
+        revoked = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at > func.now() - REVOKED_FOR)
+        revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(REVOKED_MOST)
+        found = union_all(active, select(revoked.subquery())).subquery()
+        return await self._database.all(select(found).order_by(found.c.created_at, found.c.id))
 
     async def create(
         self,
@@ -49,8 +69,10 @@ class KeyRepository:
         scopes: Collection[Scope],
         account_ids: Collection[UUID] | None = None,
         most: int | None = None,
+        by: UUID | None = None,
+        permit: Permit | None = None,
     ) -> Row:
-        """Raises NoSuchParent for an unknown workspace, UnknownAccounts, and TooManyKeys when there are `most` already."""
+        """Raises what `permit` does, NoSuchParent for an unknown workspace, UnknownAccounts, TooManyKeys when there are `most` already."""
         values = {
             "id": uuid4(),
             "workspace_id": workspace_id,
@@ -62,26 +84,45 @@ class KeyRepository:
         }
         with told_apart():
             async with self._database.transaction() as connection:
+                if permit is not None:
+                    permit(_asking(by, await _held(connection, workspace_id, by)))
                 await _require_accounts(connection, workspace_id, account_ids)
                 if most is not None:
                     await _require_room(connection, workspace_id, most)
                 made = await connection.execute(insert(api_keys).values(**values).returning(*KEY_COLUMNS))
                 return dict(made.mappings().one())
 
-    async def change(self, workspace_id: UUID, key_id: UUID, judge: Judge) -> Row | None:
+    async def change(self, workspace_id: UUID, key_id: UUID, judge: Judge, *, by: UUID | None = None) -> Row | None:
         """The key as it is then; None when the workspace has none of that id. Raises what `judge` does, and UnknownAccounts."""
-        its = (api_keys.c.workspace_id == workspace_id) & (api_keys.c.id == key_id)
         async with self._database.transaction() as connection:
-            held = await connection.execute(select(*KEY_COLUMNS).where(its).with_for_update(key_share=True))
-            row = held.mappings().first()
-            if row is None:
+            held = await _held(connection, workspace_id, key_id, by)
+            if (row := held.get(key_id)) is None:
                 return None
-            changes = judge(dict(row))
+            changes = judge(row, _asking(by, held))
             if not changes:
-                return dict(row)
+                return row
             await _require_accounts(connection, workspace_id, changes.get("account_ids"))
+            its = (api_keys.c.workspace_id == workspace_id) & (api_keys.c.id == key_id)
             changed = await connection.execute(update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS))
             return dict(changed.mappings().one())
+
+
+def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
+    if account_ids is None:
+        return true()
+    return api_keys.c.account_ids.bool_op("<@")(cast(list(account_ids), ARRAY(Uuid)))
+
+
+async def _held(connection: AsyncConnection, workspace_id: UUID, *key_ids: UUID | None) -> dict[UUID, Row]:
+    """The keys, locked; in order of ids, or two that change each other deadlock."""
+    its = (api_keys.c.workspace_id == workspace_id) & api_keys.c.id.in_(key_ids)
+    rows = await connection.execute(select(*KEY_COLUMNS).where(its).order_by(api_keys.c.id).with_for_update(key_share=True))
+    return {row["id"]: dict(row) for row in rows.mappings()}
+
+
+def _asking(by: UUID | None, held: Mapping[UUID, Row]) -> Principal | None:
+    row = None if by is None else held.get(by)
+    return None if row is None or row["revoked_at"] is not None else principal_of(row)
 
 
 async def _require_accounts(connection: AsyncConnection, workspace_id: UUID, account_ids: Collection[UUID] | None) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import ColumnElement, Insert, exc, func, insert, select, text, update
+from sqlalchemy import Insert, exc, func, insert, select, text, update
 
 from shared.access.keys import NewKey, Scope
 from shared.access.models import accounts, api_keys, boards, workspaces
@@ -72,6 +72,12 @@ KEY_COLUMNS = [column for column in api_keys.c if column.name != "key_hash"]
 """All that anyone may be told of a key."""
 
 
+def principal_of(key: Row) -> Principal:
+    """What a key may do that is not revoked."""
+    account_ids = None if key["account_ids"] is None else frozenset(key["account_ids"])
+    return Principal(key["workspace_id"], key["id"], frozenset(key["scopes"]), account_ids)
+
+
 class AccessRepository:
     """Raises DatabaseUnavailable when Postgres is away."""
 
@@ -80,19 +86,9 @@ class AccessRepository:
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
         """Whose key it is, unless revoked."""
-        return await self._principal(api_keys.c.key_hash == key_hash)
-
-    async def principal_now(self, key_id: UUID) -> Principal | None:
-        """What a key that was believed may do at this moment."""
-        return await self._principal(api_keys.c.id == key_id)
-
-    async def _principal(self, its: ColumnElement[bool]) -> Principal | None:
         query = select(api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids)
-        row = await self._database.first(query.where(its, api_keys.c.revoked_at.is_(None)))
-        if row is None:
-            return None
-        account_ids = None if row["account_ids"] is None else frozenset(row["account_ids"])
-        return Principal(row["workspace_id"], row["id"], frozenset(row["scopes"]), account_ids)
+        row = await self._database.first(query.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None)))
+        return None if row is None else principal_of(row)
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
         return await self._database.first(select(workspaces.c.id).where(workspaces.c.id == workspace_id)) is not None

@@ -20,6 +20,8 @@ TURN_SECONDS = 10.0
 MICROSECOND = timedelta(microseconds=1)
 """Postgres knows no shorter time."""
 
+ONE_MOMENT = "set transaction isolation level repeatable read, read only"
+"""For all statements of a page: a row that goes between two of them must not make it complete."""
 BY_INDEX = """
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('jit', 'off', true)
@@ -43,7 +45,8 @@ class Lists:
     async def page(self, search: Search, *, limit: int, offset: int = 0, after: Cursor | None = None) -> Page:
         """So many rows, from `offset` or from behind `after` on. Those behind a cursor are not counted: the first page told."""
         async with self._turn(), self._database.pipeline() as driver:
-            await driver.execute(BY_INDEX)  # travels with the first question
+            await driver.execute(ONE_MOMENT)  # both travel with the first question
+            await driver.execute(BY_INDEX)
             asking = _Asking(driver, search, after, self._scan_limit)
             await asking.require_narrow()
             rows = await asking.page(limit + 1, offset)
@@ -89,7 +92,15 @@ class _Asking:
                 raise _too_wide(self._search, walk, beyond, self._most)
 
     async def page(self, limit: int, offset: int) -> list[Row]:
-        return await self._ask(statements.page(self._search, self._after), limit=limit, offset=offset)
+        """Ends where a walk in the list's order came to its bound: what other walks have behind that may not be next."""
+        rows = await self._ask(statements.page(self._search, self._after), limit=limit, offset=offset)
+        if not rows or rows[-1]["in_order"]:
+            return rows
+        for walk in self._search.ordered:
+            beyond = await self._beyond(walk)
+            while beyond and rows and self._search.is_behind(rows[-1], beyond):
+                rows.pop()
+        return rows
 
     async def count(self, most: int) -> int | None:
         """None when there are more than `most`, or when that can't be told by looking at what may be looked at."""

@@ -70,6 +70,11 @@ class Search:
         """Walks that go in the list's order, as far as it takes. The others have to be gone to their ends."""
         return [walk for walk in self.walks if walk.time == self.order.key.sql]
 
+    def is_behind(self, row: Row, beyond: datetime) -> bool:
+        """Whether it may come after what a walk in the list's order had no more look at: rows of such walks never do."""
+        is_before = row["sorted_by"] > beyond if self.order.descending else row["sorted_by"] < beyond
+        return not (row["in_order"] or is_before)
+
 
 class Page(NamedTuple):
     rows: list[Row]

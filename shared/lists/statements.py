@@ -31,8 +31,9 @@ def direction(search: Search, walk: Walk) -> str:
 
 
 def _walked(search: Search, walk: Walk, after: Cursor | None) -> str:
-    rows = f"select * {_rows(search, walk, after)}"
-    if walk not in search.ordered:
+    in_order = walk in search.ordered
+    rows = f"select *, {in_order} as in_order {_rows(search, walk, after)}"
+    if not in_order:
         return rows
     return f"{rows} order by {walk.time} {search.order.direction}, {search.id} {search.order.direction} limit %(most)s"
 

@@ -57,10 +57,15 @@ LONGEST_WAIT_FOR_ROOM_SECONDS = 5.0
 
 
 class Gathering(NamedTuple):
-    """How long Kafka holds a fetch back, so that more comes together: until there are so many bytes, for a while at most."""
+    """How long Kafka holds a fetch back, so that more comes together: until there are so many bytes, for a while at most.
+
+    `partition_bytes`: of one partition at once; None for its largest record. One with much to come waits while those that have nothing are
+    held back: aiokafka asks a broker for one thing at a time. So it gets no more than this in each `wait_ms`.
+    """
 
     min_bytes: int = 1
     wait_ms: int = 500
+    partition_bytes: int | None = None
 
 
 AT_ONCE = Gathering()
@@ -153,7 +158,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_records=self._max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
             batch_timeout_ms=10**10,
-            max_partition_fetch_bytes=self._largest_record,
+            max_partition_fetch_bytes=self._gathering.partition_bytes or self._largest_record,
             fetch_min_bytes=self._gathering.min_bytes,
             fetch_max_wait_ms=self._gathering.wait_ms,
             session_timeout_ms=SESSION_TIMEOUT_MS,

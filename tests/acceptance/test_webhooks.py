@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
 from pinbridge_sdk.errors import NotFoundError, ValidationError
@@ -124,6 +125,9 @@ def test_imports_go_on_while_nobody_delivers_and_are_told_later(
     try:
         job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
         until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
+        readiness = httpx.get(f"{pinflow.base_url}/readyz", trust_env=False)
+        assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")  # a load balancer goes on
+        assert readiness.json()["checks"]["webhooks"] == "no answer"
     finally:
         pinflow.restart("webhooks")
         pinflow.wait_until_ready()

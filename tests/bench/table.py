@@ -14,7 +14,7 @@ WIDTH = 150
 TIMES = ("p50", "p90", "p99", "max")
 CPU = "cpu_us_per_row"
 SUMS = {"cpu_us_per_row_in_all": "in all", "generator_us_per_row": "generator"}
-OWN = ("accepted_rows_per_second", "drained_rows_per_second", "publisher_rss_mb", "cpu_growth")
+OWN = ("accepted_rows_per_second", "drained_rows_per_second", "publisher_rss_mb", "cpu_growth", "unavailable")
 """Figures that only one scenario has."""
 Summary = Mapping[str, Figures]
 

@@ -17,6 +17,9 @@ def upgrade() -> None:
             add column account_ids uuid[] constraint api_keys_account_ids check (cardinality(account_ids) > 0),
             add column last_used_at timestamptz
     """)
+    # Keys that were revoked stay for ever: whoever lists or counts the active ones must not walk through them
+    op.execute("create index api_keys_active on access.api_keys (workspace_id) where revoked_at is null")
+    op.execute("create index api_keys_revoked on access.api_keys (workspace_id, revoked_at) where revoked_at is not null")
     for role in ROLES:
         grant_on("access.api_keys", role, "update (last_used_at)")
     grant_on("access.accounts", "pinflow_ingest", "select")  # of the rate meter

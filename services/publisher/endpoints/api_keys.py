@@ -18,9 +18,10 @@ _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCre
 
 @router.get("/v1/api-keys")
 async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyResponse]:
-    """The workspace's keys, revoked ones too, the newest last; never the keys themselves, but their first characters as `prefix`.
+    """The workspace's keys, the newest last; never the keys themselves, but their first characters as `prefix`.
 
-    A key with a list of accounts sees only keys whose lists lie within its own. `last_used_at` is right to a minute or two.
+    Those that were revoked in the last 30 days stand among them, the latest 200. A key with a list of accounts sees only keys whose lists
+    lie within its own. `last_used_at` is right to a minute or two.
     """
     return [ApiKeyResponse.of(row) for row in await publisher.keys.visible_to(who)]
 
@@ -56,7 +57,7 @@ async def update_api_key(key_id: str, request: Request, who: WriteAccess, publis
 
 @router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 async def revoke_api_key(key_id: str, who: DestructiveAccess, publisher: Publisher) -> None:
-    """Revoke a key, for good: within 10 seconds nothing takes it any more. It stays in the list.
+    """Revoke a key, for good: within 10 seconds nothing takes it any more. It stays in the list for 30 days.
 
     Idempotent: a key that is revoked already answers 204 too, and keeps its time. A key may revoke itself.
     """

@@ -3,21 +3,19 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.documents import checked
 from services.publisher.endpoints.bodies import json_body
+from services.publisher.endpoints.idempotency import IdempotencyKey
 from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
 from services.publisher.schemas.pinterest import AccountResponse, BoardAccessResponse, BoardCreate, BoardResponse, BoardUpdate
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.errors import not_found
-from shared.events import MAX_KEY
 from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 
 router = APIRouter(tags=["pinterest"])
 
-_KEY = Header(max_length=MAX_KEY, pattern=r"\S", description="What makes the request safe to send again.")
-IdempotencyKey = Annotated[str | None, _KEY]
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
 _REPLAYED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {

@@ -26,6 +26,7 @@ CONFLICT = refusals(HTTPStatus.CONFLICT)
 BODIES_AT_ONCE = 64 * 1024 * 1024
 """Bytes. As many bodies at their limit as there may be requests at once."""
 BATCHES_AT_ONCE = 16 * 1024 * 1024
+"""Two of the longest; of usual ones many more."""
 
 
 class Commands(NamedTuple):

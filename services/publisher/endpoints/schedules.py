@@ -5,11 +5,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.commands import Verdict
 from services.publisher.documents import SCHEDULE_FIELDS, ids_of
 from services.publisher.endpoints.bodies import ANY_OBJECT, IDS, SCHEDULE, both, fields_of, json_body
+from services.publisher.endpoints.idempotency import IdempotencyKey
 from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
 from services.publisher.filters import ScheduleFilters
 from services.publisher.identity import pin_id_of_schedule
@@ -19,7 +20,6 @@ from services.publisher.schemas.validation import PinValidationResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.repository import Principal
 from shared.errors import not_found
-from shared.events import MAX_KEY
 from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 from shared.lists.paging import PAGED, describe_page
 
@@ -36,8 +36,6 @@ _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
     }
 }
 _EDIT = json_body(fields_of(SCHEDULE, SCHEDULE_FIELDS, both("image_url", "asset_id"), both("cover_image_url", "cover_image_asset_id")))
-_KEY = Header(max_length=MAX_KEY, pattern=r"\S", description="What makes the request safe to send again.")
-IdempotencyKey = Annotated[str | None, _KEY]
 ToEach = Callable[[Principal, Collection[UUID]], Awaitable[Mapping[UUID, Verdict]]]
 
 
@@ -62,7 +60,8 @@ async def create_schedule(
 
     Safe to send again with the header `Idempotency-Key`: the schedule that stands under it, as it is now, with `Idempotent-Replayed:
     true`; 422 `idempotency_key_reused` when the content is another. Such keys are those of pins and of rows. `idempotency_key` in the body
-    is taken for the header if there is none. Without either the server makes a key, and the same request again makes a second schedule.
+    will do as well; of both, 422 `invalid_parameter` when they differ. Without either the server makes a key, and the same request again
+    makes a second schedule.
     """
     async with publisher.document(request) as document:
         row, made = await publisher.schedules.create(who, document, idempotency_key)
@@ -75,7 +74,10 @@ async def create_schedule(
 async def validate_schedule(
     request: Request, who: WriteAccess, publisher: Publisher, idempotency_key: IdempotencyKey = None
 ) -> PinValidationResponse:
-    """A dry run of `POST /v1/schedules`: what it would find, check by check. Nothing is stored; 200 also for what is not valid."""
+    """A dry run of `POST /v1/schedules`: what it would find, check by check. Nothing is stored; 200 also for what is not valid.
+
+    But 422 `invalid_parameter` for an `Idempotency-Key` that can't be one, or that is not the body's.
+    """
     async with publisher.document(request) as document:
         report = await publisher.validation.schedule(who, document, idempotency_key)
     return PinValidationResponse.of(report)

@@ -46,12 +46,12 @@ def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
 
 
 def _settle_keys(case: Any) -> None:
-    """Of two schedules with one key the second must be the first; and the header's wins, whatever is wrong with the body's."""
+    """Of two schedules with one key the second must be the first; and the header's must be the body's."""
     headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
     if "idempotency_key" in body:
         headers.pop("idempotency-key", None)
     elif key := headers.get("idempotency-key"):
-        headers["idempotency-key"] = f"{key[:200]}-{uuid4()}"
+        headers["idempotency-key"] = f"{key[:200]}-{uuid4()}".encode().decode("latin-1")  # as it is sent
     key = body.get("idempotency_key")
     if case.operation.path == "/v1/schedules" and isinstance(key, str) and 0 < len(key.strip()) <= 255 and "\0" not in key:
         body["idempotency_key"] = str(uuid4())

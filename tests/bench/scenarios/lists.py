@@ -23,7 +23,6 @@ SMALL_WORKSPACES = 200
 DEFAULTS = {"list_scan_limit": "50000", "list_count_limit": "10000"}
 PER_SECOND = 12.0
 """Questions, one in two of which looks at many rows: more would measure how they wait for each other. There are some 60 kinds."""
-REFUSED = httpx.codes.UNPROCESSABLE_ENTITY
 
 
 class Question(NamedTuple):
@@ -40,7 +39,7 @@ def catalogue(bench: Bench) -> Figures:
     filled = round(time.perf_counter() - started, 1)
     with bench.installation.setting("publisher", **DEFAULTS), bench.installation.setting("status", **DEFAULTS):
         rate, load = bench.imports_per_second() / 2, bench.new_load()
-        found: dict[str, Latencies] = {}
+        found: dict[str, _Asking] = {}
 
         async def both() -> float:
             asking = _ask_all(bench, found, {"large": large, "small": small[0]})
@@ -48,21 +47,25 @@ def catalogue(bench: Bench) -> Figures:
             return took
 
         figures = bench.measured(load, both())
-    answered = {name: latencies(times.seconds) for name, times in found.items()}
-    return {**figures, "publications": bench.lengths.catalogue_pins, "filled_seconds": filled, "answered_ms": answered}
+    return {
+        **figures,
+        "publications": bench.lengths.catalogue_pins,
+        "filled_seconds": filled,
+        "unavailable": sum(one.unavailable for one in found.values()),
+        "answered_ms": {name: latencies(one.times.seconds) for name, one in found.items()},
+    }
 
 
-async def _ask_all(bench: Bench, found: dict[str, Latencies], workspaces: Mapping[str, NewWorkspace]) -> None:
+async def _ask_all(bench: Bench, found: dict[str, "_Asking"], workspaces: Mapping[str, NewWorkspace]) -> None:
     """Every question in turn, of either workspace."""
-    asks = []
     async with open_client(bench.installation.base_url) as http:
         for size, workspace in workspaces.items():
             headers = {"X-API-Key": workspace.api_key}
             for question in await _questions(http, headers, is_large=size == "large"):
-                times = found[f"{size} {question.name}"] = Latencies()
-                asks.append((times, _Asking(http, headers, question)))
-        for _, ask in asks:
-            await ask()  # once before: plans, caches
+                found[f"{size} {question.name}"] = _Asking(http, headers, question)
+        asks = [(one.times, one) for one in found.values()]
+        for one in found.values():
+            await one()  # once before: caches
         random.Random(7).shuffle(asks)
         await pace(asks, bench.lengths.seconds, PER_SECOND)
 
@@ -75,10 +78,16 @@ class _Asking:
         self._headers = headers
         self._question = question
         self._urls = cycle(question.url.split(" "))
+        self.times = Latencies()
+        self.unavailable = 0
+        """Times that it was answered 503: lists that take turns, on a machine that is too busy for their number."""
 
     async def __call__(self) -> httpx.Response:
         answer = await self._http.get(next(self._urls), headers=self._headers)
-        if self._question.is_too_wide and answer.status_code == REFUSED:
+        is_refused = self._question.is_too_wide and answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+        is_unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        self.unavailable += is_unavailable
+        if is_refused or is_unavailable:
             return httpx.Response(httpx.codes.OK, request=answer.request)
         return answer
 

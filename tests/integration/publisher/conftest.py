@@ -57,7 +57,8 @@ class Client:
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         sent = {"json": body} if body is not None else {}
-        return await self._http.request(method, path, headers={**self.workspace.headers, **headers}, **sent)
+        encoded = httpx.Headers({**self.workspace.headers, **headers}, encoding="utf-8")
+        return await self._http.request(method, path, headers=encoded, **sent)
 
     async def get(self, path: str) -> httpx.Response:
         return await self.ask("GET", path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,14 +12,15 @@ import httpx
 import pytest
 import pytest_asyncio
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
+from sqlalchemy import text
 
 from services.publisher.api_keys import ApiKeys
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
 from shared.access import usage
-from shared.access.key_repository import KeyRepository
+from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
-from shared.access.repository import AccessRepository
+from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from tests.infrastructure import with_role
@@ -28,6 +30,7 @@ from tests.waiting import eventually
 
 MOST_KEYS = 6
 CACHE_SECONDS = 1.0
+WAITING = text("select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -44,6 +47,15 @@ async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterato
         app = create_app(settings)
     async with running(app) as client:
         yield client
+
+
+# The older a key is, the later it was revoked
+REVOKED = text("""
+    insert into access.api_keys (id, workspace_id, name, key_hash, prefix, scopes, account_ids, created_at, revoked_at)
+    select gen_random_uuid(), :workspace, :name, decode(md5(random()::text), 'hex'), 'pf', array['read'], cast(:ids as uuid[]),
+        now() - interval '60 days' + n * interval '1 second', now() - cast(:revoked as interval) - n * interval '1 second'
+    from generate_series(1, :count) n
+""")
 
 
 class Key(NamedTuple):
@@ -312,6 +324,35 @@ async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_i
     assert refusal(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
 
 
+async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database, repository: KeyRepository
+) -> None:
+    """However many there were: a loop that makes keys and revokes them must not make the list long."""
+    mine = await key_of(repository, workspace, account_ids=[workspace.account_id], name="mine")
+    foreign = await workspace.add_account()
+    async with database.transaction() as connection:
+        for name, revoked, account_id in (
+            ("lately", "1 day", workspace.account_id),
+            ("foreign", "1 hour", foreign),
+            ("long ago", "31 days", None),
+        ):
+            values = {
+                "name": name,
+                "revoked": revoked,
+                "ids": account_id and [account_id],
+                "workspace": workspace.id,
+                "count": 2 * REVOKED_MOST,
+            }
+            await connection.execute(REVOKED, values)
+    names = [key["name"] for key in await listed(http, workspace)]
+    assert Counter(names) == {"foreign": REVOKED_MOST, "test": 1, "mine": 1}
+    assert names[-2:] == ["test", "mine"]
+    assert Counter(key["name"] for key in await listed(http, mine)) == {"lately": REVOKED_MOST, "mine": 1}
+    times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
+    assert times == sorted(times, reverse=True)  # in the order in which they were made, the other way round
+    assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (REVOKED_MOST - 1) * timedelta(seconds=1)
+
+
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])
 async def test_revoking_wants_the_destructive_scope(
     http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository, scope: Scope
@@ -338,7 +379,7 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
     key = await key_of(repository, workspace)
     remembered = await access.find_principal(hash_api_key(key.plain))
     assert remembered is not None
-    await repository.change(workspace.id, key.id, lambda _: {"scopes": ["read"]})
+    await repository.change(workspace.id, key.id, lambda *_: {"scopes": ["read"]})
     for attempt in (
         keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
         keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
@@ -351,6 +392,44 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
         await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
     assert revoked.value.status == 401
     assert [row["name"] for row in await access.list_keys(workspace.id)] == ["test", "test"]
+
+
+@pytest.mark.parametrize("attempt", ["create", "change"])
+async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
+    database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
+) -> None:
+    access = AccessRepository(database)
+    keys = ApiKeys(repository, access, MOST_KEYS)
+    key, other = await key_of(repository, workspace), await key_of(repository, workspace, Scope.READ)
+    who = await access.find_principal(hash_api_key(key.plain))
+    assert who is not None
+    async with database.transaction() as connection:
+        await connection.execute(text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id})
+        trying = asyncio.create_task(
+            keys.create(who, name="heir", scopes=[Scope.READ], account_ids=None)
+            if attempt == "create"
+            else keys.change(who, other.id, {"scopes": ["read", "write"]})
+        )
+
+        async def is_waiting() -> bool:
+            return trying.done() or bool(await database.all(WAITING))
+
+        await eventually(is_waiting)
+    with pytest.raises(RequestRefused) as revoked:
+        await trying
+    assert revoked.value.status == 401
+    assert [(row["name"], row["scopes"]) for row in await access.list_keys(workspace.id)][2:] == [("test", ["read"])]
+
+
+async def test_keys_that_change_each_other_at_once_do_not_deadlock(
+    database: Database, workspace: Workspace, repository: KeyRepository
+) -> None:
+    keys = ApiKeys(repository, AccessRepository(database), MOST_KEYS)
+    made = [await key_of(repository, workspace) for _ in range(2)]
+    one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
+    changes = [(one, other), (other, one)] * 10
+    await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
+    assert [row["name"] for row in (await AccessRepository(database).list_keys(workspace.id))[1:]] == ["x", "x"]
 
 
 async def test_when_a_key_was_last_used_is_told(http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository) -> None:

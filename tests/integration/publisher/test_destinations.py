@@ -51,7 +51,8 @@ async def create_board(
     http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any
 ) -> httpx.Response:
     body = {"account_id": str(account_id), "name": "Lamps", **fields}
-    return await http.post("/v1/pinterest/boards", json=body, headers=headers | ({"Idempotency-Key": key} if key else {}))
+    sent = httpx.Headers(headers | ({"Idempotency-Key": key} if key else {}), encoding="utf-8")
+    return await http.post("/v1/pinterest/boards", json=body, headers=sent)
 
 
 async def update_board(http: httpx.AsyncClient, headers: Headers, account_id: UUID, board_id: str, **fields: Any) -> httpx.Response:
@@ -131,6 +132,11 @@ async def test_an_idempotency_key_makes_one_board_however_often_it_is_sent(http:
     other = await workspace.add_account()
     assert (await create_board(http, workspace.headers, other, "k")).json()["id"] != answers[0].json()["id"]
     assert refusal(await create_board(http, workspace.headers, other, "k" * 256)) == (422, "invalid_parameter")
+
+
+async def test_an_idempotency_key_is_read_as_utf8_without_the_space_around_it(http: httpx.AsyncClient, workspace: Workspace) -> None:
+    first, again = [await create_board(http, workspace.headers, workspace.account_id, key) for key in ("é" * 255, "\u00a0" + "é" * 255)]
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
 
 
 async def test_a_key_whose_board_was_deleted_makes_it_again(http: httpx.AsyncClient, workspace: Workspace) -> None:

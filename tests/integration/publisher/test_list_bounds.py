@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,17 +12,19 @@ import psycopg
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from services.publisher.filters import PinFilters
 from services.publisher.lists import PinLists
+from services.publisher.models import pins
 from shared.database import Database
+from shared.lists import pages as pages_module
 from shared.lists.pages import Lists
 from shared.lists.search import NOTHING
 from shared.settings import DatabaseSettings, ListSettings
 from tests.integration.publisher.catalogue import BEGINNING, DISTANT, MINUTE, Pin, pin, pins_of, store
 from tests.integration.publisher.lists import Keys, asking
-from tests.listing import next_url, pages, principal
+from tests.listing import next_url, pages, principal, query_of
 from tests.waiting import eventually
 
 MOST = 20
@@ -166,6 +169,65 @@ async def test_more_pins_that_are_due_than_may_be_looked_at_are_had_as_schedules
     due = [row async for page in pages(http, "/v1/schedules", {"status": "queued", "limit": 10}, headers) for row in page]
     assert {row["status"] for row in due} == {"queued"}
     assert len(due) == len(rows)
+
+
+OLD, RECENT = BEGINNING - 100 * MINUTE, BEGINNING + 100 * MINUTE
+
+
+@pytest.mark.parametrize(("sort", "created_at", "far"), [("created_at_desc", OLD, "until"), ("created_at_asc", RECENT, "since")])
+async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be_looked_at(
+    http: httpx.AsyncClient, database: Database, keys: Keys, sort: str, created_at: datetime, far: str
+) -> None:
+    """They are far behind in the order, and enough to fill the page."""
+    workspace_id, rows = await workspace_with(database, 2 * MOST)
+    headers, account_id = keys.headers_of(workspace_id), UUID(int=77)
+    others = [pin(workspace_id, account_id=account_id, created_at=at) for at in (OLD + MINUTE, RECENT - MINUTE)]
+    due = [pin(workspace_id, account_id=account_id, created_at=created_at, state="scheduled", run_at=BEGINNING) for _ in range(2)]
+    await store(database, [*others, *due])
+    query = {"account_id": str(account_id), "sort": sort, "limit": "1"}
+    found: list[str] = []
+    for _ in range(6):
+        answer = await http.get("/v1/pins", params=query, headers=headers)
+        if answer.is_error:
+            query = {**query, far: refusal(answer)["reached"]}
+            query.pop("cursor", None)
+            continue
+        found += [row["id"] for row in answer.json()]
+        if (url := next_url(answer)) is None:
+            break
+        query = query_of(url)
+    assert found == pins_of([*rows, *others, *due]).expected(account_id=str(account_id), sort=sort)
+    assert len(found) == 4
+
+
+async def test_no_offset_reaches_pins_that_are_due_beyond_the_bound(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+    workspace_id, rows = await workspace_with(database, 2 * MOST)
+    due = [pin(workspace_id, created_at=OLD, state="scheduled", run_at=BEGINNING) for _ in range(2)]
+    await store(database, due)
+    headers, expected = keys.headers_of(workspace_id), pins_of([*rows, *due]).expected(sort="created_at_desc")
+    last = await http.get(f"/v1/pins?limit=1&offset={MOST - 1}", headers=headers)
+    assert [row["id"] for row in last.json()] == [expected[MOST - 1]]
+    for limit, offset in ((2, MOST - 1), (1, MOST), (2, MOST), (1, MOST + 1)):
+        refusal(await http.get(f"/v1/pins?limit={limit}&offset={offset}", headers=headers))
+    seen = [row["id"] async for page in pages(http, "/v1/pins", {"limit": 3}, headers) for row in page]
+    assert seen == expected
+
+
+async def test_a_page_and_its_bound_are_of_one_moment(
+    http: httpx.AsyncClient, database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or rows that go between two statements would make a page complete that is not."""
+    workspace_id, _rows = await workspace_with(database, MOST + 1)
+    ask = pages_module._Asking._ask
+
+    async def meddled(asking: Any, sql: str, **values: Any) -> Any:
+        answer = await ask(asking, sql, **values)
+        async with database.transaction() as connection:
+            await connection.execute(delete(pins).where(pins.c.workspace_id == workspace_id, pins.c.title == "newest"))
+        return answer
+
+    monkeypatch.setattr(pages_module._Asking, "_ask", meddled)
+    refusal(await http.get("/v1/pins?q=oldest", headers=keys.headers_of(workspace_id)))
 
 
 async def test_schedules_are_bounded_by_their_own_time(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:

@@ -41,7 +41,7 @@ FILL = text("""
     )
     select gen_random_uuid(), w.id, ('00000000-0000-0000-0000-00000000000' || 1 + n % 3)::uuid, gen_random_uuid(),
         :noon + n * interval '1 second',
-        case s.state when 'scheduled' then case when n % 2 = 0 then :distant else :noon end + n * interval '1 second' end,
+        case s.state when 'scheduled' then case when n % 40 = 0 then :distant else :noon end + n * interval '1 second' end,
         case s.state when 'published' then :noon + n * interval '1 second' end,
         case s.state when 'failed' then :noon end, case s.state when 'failed' then 'board_not_found' end, s.state,
         n::text, 'board-' || n % 5, 'Lamp ' || n, 'Warm light', 'https://shop.example/' || n

@@ -74,7 +74,29 @@ async def test_without_a_key_each_request_makes_a_schedule(client: Client) -> No
 async def test_a_key_in_the_body_is_taken_if_the_header_has_none(client: Client) -> None:
     body = client.schedule(idempotency_key="in body")
     assert made(await client.post("/v1/schedules", body))["payload"]["idempotency_key"] == "in body"
-    assert made(await client.post("/v1/schedules", body, **{"Idempotency-Key": "header"}))["payload"]["idempotency_key"] == "header"
+    made(await client.post("/v1/schedules", body, **{"Idempotency-Key": "in body"}))
+
+
+@pytest.mark.parametrize("path", ["/v1/schedules", "/v1/schedules/validate"])
+@pytest.mark.parametrize("key", ["another", 7])
+async def test_two_keys_that_differ_are_refused(client: Client, path: str, key: object) -> None:
+    answer = await client.post(path, client.schedule(idempotency_key=key), **{"Idempotency-Key": "7"})
+    assert refusal(answer) == (422, "invalid_parameter")
+
+
+async def test_invariant_3_a_key_is_the_same_in_the_header_as_in_a_body(client: Client) -> None:
+    key = "é" * 254 + "日"
+    body = client.schedule()
+    first = made(await client.post("/v1/schedules", body, **{"Idempotency-Key": f"\u00a0{key}"}))
+    assert first["payload"]["idempotency_key"] == key
+    assert made(await client.post("/v1/schedules", {**body, "idempotency_key": f" {key} "})) == first
+    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (409, "already_scheduled")
+
+
+async def test_a_key_of_the_header_that_is_not_utf8_is_refused(http: httpx.AsyncClient, client: Client) -> None:
+    headers = {**client.workspace.headers, "Idempotency-Key": "é"}
+    answer = await http.post("/v1/schedules", json=client.schedule(), headers=httpx.Headers(headers, encoding="latin-1"))
+    assert refusal(answer) == (422, "invalid_parameter")
 
 
 async def test_a_key_that_has_another_content_is_refused(client: Client) -> None:
@@ -391,6 +413,25 @@ async def test_a_key_sees_and_changes_only_schedules_of_its_accounts(
         assert refusal(await narrow.post("/v1/schedules", narrow.schedule())) == (403, "account_not_permitted")
         mine = await narrow.scheduled(account_id=str(own), board_id="own")
         assert (await narrow.post(f"/v1/schedules/{mine['id']}/cancel")).status_code == 200
+
+
+async def test_a_repeated_request_tells_nothing_of_an_account_that_the_schedule_has_since_moved_to(
+    client: Client, workspace: Workspace, database: Database, database_url: str
+) -> None:
+    other = await workspace.add_account("other")
+    board = f"gone-{uuid4()}"
+    await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Going")
+    body = client.schedule(board_id=board, idempotency_key="k")
+    schedule = made(await client.post("/v1/schedules", body))
+    await client.make_due(schedule)
+    await client.execute("delete from access.boards where board_id = :id", id=board)
+    await client.run_due()
+    moved = await client.post(f"/v1/pins/{pin_of(schedule)}/retry", {"account_id": str(other), "board_id": "other"})
+    assert moved.status_code == 200
+    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({workspace.account_id}))) as http:
+        narrow = Client(http, workspace, database)
+        assert refusal(await narrow.post("/v1/schedules", body)) == (422, "idempotency_key_reused")
+    assert made(await client.post("/v1/schedules", body))["id"] == schedule["id"]
 
 
 async def test_deleting_schedules_wants_the_destructive_scope(client: Client, database: Database, http: httpx.AsyncClient) -> None:

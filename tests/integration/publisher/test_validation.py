@@ -1,7 +1,7 @@
 """Dry runs: what would become of a pin or schedule, check by check, with nothing stored."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from shared.access.keys import Scope
 from shared.access.repository import Principal
 from shared.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.integration.publisher.conftest import Client, refusal, serving
+from tests.integration.publisher.conftest import Client, made, refusal, serving
 
 
 async def validated(client: Client, kind: str, body: Any, **headers: str) -> dict[str, Any]:
@@ -139,14 +139,19 @@ async def test_invariant_10_a_dry_run_tells_nothing_of_another_workspace(
     assert report["existing_pin_id"] is None
 
 
+@pytest.mark.parametrize(("kind", "refused"), [("pins", "idempotency_conflict"), ("schedules", "idempotency_key_reused")])
 async def test_a_dry_run_tells_nothing_of_accounts_that_the_key_may_not_use(
-    client: Client, workspace: Workspace, database: Database, database_url: str
+    client: Client, workspace: Workspace, database: Database, database_url: str, kind: str, refused: str
 ) -> None:
-    await client.published(idempotency_key="k")
-    own = await workspace.add_account("own")
-    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({own}))) as http:
+    body = {"pins": client.pin, "schedules": client.schedule}[kind](idempotency_key="k")
+    made(await client.post(f"/v1/{kind}", body))
+    own = str(await workspace.add_account("own"))
+    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({UUID(own)}))) as http:
         narrow = Client(http, workspace, database)
-        report = await validated(narrow, "pins", narrow.pin(idempotency_key="k"))
-        unknown = await validated(narrow, "pins", narrow.pin(account_id=str(uuid4())))
-    assert told(report)["account"] == told(unknown)["account"] == ("failed", "account_not_permitted")
-    assert (told(report)["idempotency_key"], report["existing_pin_id"]) == (("failed", "idempotency_conflict"), None)
+        guessed = await validated(narrow, kind, body)
+        unknown = await validated(narrow, kind, {**body, "account_id": str(uuid4())})
+        taken = await validated(narrow, kind, {**body, "account_id": own})
+    assert told(guessed)["account"] == told(unknown)["account"] == ("failed", "account_not_permitted")
+    assert told(guessed)["idempotency_key"] == told(unknown)["idempotency_key"] == ("skipped", None)
+    assert told(taken)["idempotency_key"] == ("failed", refused)
+    assert {report["existing_pin_id"] for report in (guessed, unknown, taken)} == {None}

@@ -137,13 +137,12 @@ CLAIM = f"""
         cross join lateral (
             select next_attempt_at from webhooks.deliveries
             where webhook_id = w.webhook_id and status = 'pending' and next_attempt_at <= now()
-            order by next_attempt_at
-            limit greatest(0, case when e.failed_attempts > 0 then 1 else %b::int4 end - coalesce(b.requests, 0))
+            order by next_attempt_at limit %b::int4
         ) d
     ), shared as (
         select d.*, row_number() over (partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at)
             + coalesce((select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0) as workspaces_turn
-        from due d
+        from due d where d.turn <= case when d.failed_attempts > 0 then 1 else %b::int4 end
     ), placed as (
         select *, row_number() over (
             partition by failed_attempts > 0 order by failed_attempts, workspaces_turn, next_attempt_at
@@ -164,6 +163,7 @@ CLAIM = f"""
             where webhook_id = c.webhook_id and status = 'pending' and next_attempt_at <= now()
             order by next_attempt_at limit c.deliveries for update skip locked
         ) d
+        limit %b::int4 -- there are no more, but the planner does not know
     )
     update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
     from locked l where d.webhook_id = l.webhook_id and d.delivery_id = l.delivery_id
@@ -268,7 +268,7 @@ class DeliveryStore:
 
     async def claim(self, room: Room, busy: Iterable[Busy], lease_seconds: float) -> list[Due]:
         """What is due, as far as there is room beside what is under way."""
-        limits = (room.each, room.each_workspace, room.most_failing, room.most)
+        limits = (room.each, room.each, room.each_workspace, room.most_failing, room.most, room.most)
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds])
             await driver.commit()

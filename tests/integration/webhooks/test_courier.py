@@ -1,6 +1,7 @@
 """The worker and its statements, on the real Postgres: whose turn it is, who dies with what, and what is written down."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -21,7 +22,7 @@ from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, Pa
 from services.webhooks.slots import Slots
 from shared import metrics
 from shared.columns import columns
-from shared.database import Database, Row
+from shared.database import Database, Row, driver_connection
 from shared.errors import DatabaseUnavailable
 from tests.waiting import eventually
 
@@ -60,6 +61,10 @@ async def queued(database: Database, store: DeliveryStore, count: int, **fields:
     webhook_id = await add_webhook(database, **fields)
     assert await store.enqueue(new_deliveries(webhook_id, count)) == count
     return webhook_id
+
+
+def claim_values(most: int, *, each: int) -> list[object]:
+    return [*columns(BUSY_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
 
 
 async def claim(
@@ -164,8 +169,7 @@ async def test_claiming_locks_nothing_that_it_does_not_take(database: Database, 
     for _ in range(4):
         await queued(database, store, 1)
     async with database.pipeline() as driver:
-        values = [*columns(BUSY_COLUMNS, []), 4, 100, 100, 1, LEASE]
-        first = await (await driver.execute(CLAIM, values)).fetchall()
+        first = await (await driver.execute(CLAIM, claim_values(1, each=4))).fetchall()
         second = await claim(store, 4)
         assert (len(first), len(second)) == (1, 3)
 
@@ -407,3 +411,17 @@ async def test_no_statement_walks_through_what_is_not_asked_for(database: Databa
             assert "Index Cond: (" in plan, plan
             assert f"webhook_id = '{crowded}'" in plan, plan
             assert "Sort" not in plan, plan
+
+
+async def test_a_claim_reads_no_more_of_a_backlog_than_it_takes(database: Database, store: DeliveryStore) -> None:
+    """Nor does the planner think so: beyond a cost of 100 000 Postgres compiles, which takes longer than the claim."""
+    for _ in range(3):
+        await queued(database, store, 5000)
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("analyze webhooks.deliveries")
+        cursor = await (await driver_connection(connection)).execute(f"explain {CLAIM}", claim_values(64, each=4))
+        plan = "\n".join(row[0] for row in await cursor.fetchall())
+    assert "Seq Scan on deliveries" not in plan, plan
+    cost = re.search(r"cost=[\d.]+\.\.([\d.]+)", plan)
+    assert cost, plan
+    assert float(cost[1]) < 10_000, plan

@@ -41,8 +41,11 @@ INTRODUCTION = """\
 # Configuration
 
 Made from the code by `make schemas`; a test compares. All that Pinflow can be told are environment variables. A wrong value ends a
-service at its start, with the variable's name; one that nobody knows is ignored. How they belong together:
+service at its start, with the setting's name; one that nobody knows is ignored. How they belong together:
 [deploy/README.md](../deploy/README.md).
+
+`make up` takes none of them from your shell. It reads those of the services from the file `.pinflow/settings`, one NAME=value a line,
+when it starts them: after a change, `make down && make up`. What it chooses itself (ports, addresses, passwords) can't be set.
 """
 
 

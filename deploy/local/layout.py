@@ -35,6 +35,11 @@ class Layout:
         return self.directory / "env"
 
     @property
+    def settings_file(self) -> Path:
+        """What a person wants the services to be told: NAME=value lines (docs/configuration.md), read when the stack is started."""
+        return self.directory / "settings"
+
+    @property
     def state_file(self) -> Path:
         return self.directory / "state.json"
 

@@ -204,4 +204,5 @@ class Stack:
         local = {f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}" for other in ANSWERED_FOR}
         role = f"pinflow_{name}"
         url = self._postgres.url_of(role, self._state.passwords[role])
-        return {**self._environment(), **local, "PINFLOW_DATABASE_URL": url, "PINFLOW_PORT": str(self._state.ports[name])}
+        own = {**self._environment(), **local, "PINFLOW_DATABASE_URL": url, "PINFLOW_PORT": str(self._state.ports[name])}
+        return {**read_env(self._layout.settings_file), **own}

@@ -192,6 +192,8 @@ def _require_not_done(schedule: Row, message: str) -> None:
 def _not_pending(schedule: Row) -> RequestRefused:
     state = "due" if schedule["state"] == PinState.SCHEDULED else schedule["state"]
     message = f"This schedule is {state}: only one that waits for its time can be changed."
+    if schedule["state"] == PinState.FAILED:
+        message = f"This schedule has failed: correct its pin (PATCH /v1/pins/{schedule['pin_id']}), then retry it."
     return _conflict(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 

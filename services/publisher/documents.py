@@ -1,10 +1,11 @@
 """What clients send to the publisher, read. Everything here raises RequestRefused (422)."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import MAX_ROW_FAULTS, Fault, PinContent
@@ -26,6 +27,19 @@ SCHEDULE_FIELDS = (
     "cover_image_asset_id",
 )
 _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_id"))
+
+
+def _refuse_time(value: object) -> object:
+    # Ignored, it would publish at once what was meant for later; and what is published stays so
+    if value is not None:
+        raise PydanticCustomError("not_at_once", "a pin for later is a schedule: send it to /v1/schedules, or in an import")
+    return value
+
+
+class PinForNow(PinSubmission):
+    """A pin that is published at once."""
+
+    run_at: Annotated[None, BeforeValidator(_refuse_time)] = None
 
 
 class ScheduleSubmission(PinSubmission):
@@ -58,8 +72,7 @@ def checked(model: type[M], document: object) -> M:
 
 
 def pin_of(document: object) -> PinContent:
-    # A pin for a later time is a schedule: POST /v1/pins has no run_at
-    return content_of(PinSubmission, {name: value for name, value in object_of(document).items() if name != "run_at"})
+    return content_of(PinForNow, object_of(document))
 
 
 def schedule_of(document: object, key: str) -> PinContent:
@@ -117,9 +130,9 @@ def edited(model: type[PinSubmission], row: Mapping[str, Any], given: Mapping[st
 
 
 def _listed(document: object, name: str, most: int, too_many: ErrorCode) -> list[Any]:
-    items = object_of(document).get(name)
+    items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list "{name}".')
+        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list: {{"{name}": […]}}.')
     if not items:
         raise RequestRefused(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
     if len(items) > most:

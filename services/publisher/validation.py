@@ -18,7 +18,7 @@ from services.publisher.checks import (
     skipped,
 )
 from services.publisher.decisions import same_schedule, usable
-from services.publisher.documents import ScheduleSubmission, object_of
+from services.publisher.documents import PinForNow, ScheduleSubmission, object_of
 from services.publisher.identity import pin_id_of
 from services.publisher.queries import PinQueries
 from services.publisher.schedules import given_key, made_key
@@ -26,7 +26,7 @@ from services.publisher.service import failure_of
 from shared.access.repository import AccessRepository, BoardCheck, Destination, Principal
 from shared.database import Row
 from shared.errors import ErrorCode, RequestRefused
-from shared.pins import PinSubmission, fingerprint
+from shared.pins import fingerprint
 
 _ACCOUNT_FIRST = "Its account must be right first."
 
@@ -39,11 +39,12 @@ class Validation:
         self._access = access
 
     async def pin(self, who: Principal, document: object) -> Report:
-        # run_at is not known to POST /v1/pins
-        attempt = Attempt(PinSubmission, object_of(document), PinSubmission.model_fields.keys() - {"run_at"})
+        attempt = Attempt(PinForNow, object_of(document), PinForNow.model_fields.keys())
         account, board = await self._check_destination(who, attempt)
         key, existing = await self._check_key(who, attempt)
-        return Report([check_fields(attempt), account, board, check_media(attempt), key], attempt.resolved(), existing)
+        late = attempt.wrong(CheckName.RUN_AT)
+        checks = [check_fields(attempt), account, board, check_media(attempt), key, *([late] if late else [])]
+        return Report(checks, attempt.resolved(), existing)
 
     async def schedule(self, who: Principal, document: object, header: str | None) -> Report:
         given = given_key(document, header)

@@ -78,7 +78,7 @@ class AddressRules:
         if not self.permits_port(parts.port or DEFAULT_PORTS[parts.scheme]):
             return f"port {parts.port} is not among those that webhooks may use"
         if _is_address(host) and not self.permits(host):
-            return "must not be a private or otherwise special address"
+            return "must not be a private or otherwise special address, unless the operator sets PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES"
         return None
 
 

@@ -62,7 +62,7 @@ class WebhooksSettings(ServiceSettings):
     webhook_allow_private_addresses: bool = False
     """Whether receivers may be anywhere: loopback, private networks, link-local. For development."""
     webhook_allowed_networks: Addresses = ""
-    """Networks that receivers may be in although they are not public: one's own."""
+    """Networks that receivers may be in although they are not public, with commas: one's own, as 10.1.0.0/16."""
     webhook_ports: PortRanges = "80,443,1024-65535"
     """Below 1024 speak other protocols, mail for one, that could take a body for commands."""
     webhook_ca_file: str | None = None

@@ -74,6 +74,8 @@ class Shell:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("home"))
+    shell.layout.make()
+    shell.layout.settings_file.write_text("PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES=true\n", encoding="utf-8")
     up = shell.local("up")
     assert up.returncode == 0, up.stdout + up.stderr
     yield shell
@@ -114,6 +116,13 @@ def test_up_again_does_no_harm(shell: Shell) -> None:
     again = shell.local("up")
     assert "was already up" in again.stdout
     assert ({name: shell.pid(name) for name in PROCESSES}, shell.env) == before
+
+
+def test_services_are_told_what_the_settings_file_says(shell: Shell) -> None:
+    webhook = {"url": "http://127.0.0.1:9/", "secret": "sixteen characters", "is_enabled": False}
+    headers = {"X-API-Key": shell.env["PINFLOW_API_KEY"]}
+    made = httpx.post(f"{shell.env['PINFLOW_BASE_URL']}/v1/webhooks", json=webhook, headers=headers, trust_env=False)
+    assert made.status_code == 201, made.text  # by default an address of this machine is refused
 
 
 def test_a_service_that_dies_is_started_again(shell: Shell) -> None:

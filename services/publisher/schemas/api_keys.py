@@ -29,6 +29,9 @@ AccountIds = Annotated[list[UUID], Field(min_length=1), AfterValidator(_distinct
 
 
 class ApiKeyCreate(BaseModel):
+    # A list of accounts whose name is misspelt must not make a key for all of them
+    model_config = ConfigDict(extra="forbid")
+
     name: Name
     scopes: Scopes | None = Field(None, description="Default: read and write.")
     pinterest_account_ids: AccountIds | None = Field(None, description="The accounts that the key may see and publish to. Default: all.")
@@ -37,7 +40,7 @@ class ApiKeyCreate(BaseModel):
 class ApiKeyUpdate(BaseModel):
     """What is absent stays as it is; so does what is null, but for `pinterest_account_ids`, where null stands for all accounts."""
 
-    model_config = ConfigDict(json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids"))
+    model_config = ConfigDict(extra="forbid", json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids"))
 
     name: Name | None = None
     scopes: Scopes | None = None

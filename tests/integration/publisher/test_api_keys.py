@@ -141,6 +141,7 @@ async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(htt
         {"name": "x", "scopes": "read"},
         {"name": "x", "pinterest_account_ids": []},
         {"name": "x", "pinterest_account_ids": ["board-1"]},
+        {"name": "x", "account_ids": ["not the field's name"]},  # ignored, it would be a key for all accounts
     ],
     ids=str,
 )

@@ -108,7 +108,7 @@ async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None
         ("failed", "account_not_found"),
         ("failed", "pin_deleted"),
         ("failed", "already_scheduled"),
-        ("created", None),  # as POST /v1/pins, which has no run_at
+        ("failed", "validation_error"),  # not published at once, as it was not meant to be
     ]
     wrong = body["results"][1]
     assert (wrong["idempotency_key"], wrong["pin"]) == ("wrong", None)

@@ -58,6 +58,7 @@ async def test_every_fault_stands_in_its_own_check_and_the_rest_is_checked_all_t
         "board": ("failed", "board_not_found"),
         "media": ("failed", "validation_error"),
         "idempotency_key": PASSED,
+        "run_at": ("failed", "validation_error"),
     }
     checks = {check["name"]: check for check in report["checks"]}
     assert [fault["field"] for fault in checks["fields"]["details"]["errors"]] == ["title", "alt_text"]
@@ -65,11 +66,20 @@ async def test_every_fault_stands_in_its_own_check_and_the_rest_is_checked_all_t
 
 
 async def test_unknown_fields_and_assets_are_warned_of(client: Client) -> None:
-    body = client.pin(run_at="2031-01-01T00:00:00Z", titel="x", image_url=None, asset_id=str(uuid4()))
+    body = client.pin(titel="x", image_url=None, asset_id=str(uuid4()))
     report = await validated(client, "pins", body)
     assert report["valid"] is True
     assert (told(report)["fields"], told(report)["media"]) == (("warning", "unknown_fields"), ("warning", "asset_not_checked"))
-    assert set(report["checks"][0]["details"]["fields"]) == {"run_at", "titel"}
+    assert report["checks"][0]["details"]["fields"] == ["titel"]
+
+
+async def test_a_pin_for_later_is_sent_to_the_schedules_before_it_is_published_at_once(client: Client) -> None:
+    body = client.pin(run_at="2031-01-01T00:00:00Z")
+    report = await validated(client, "pins", body)
+    assert (report["valid"], told(report)["run_at"]) == (False, ("failed", "validation_error"))
+    answer = await client.post("/v1/pins", body)
+    assert refusal(answer) == (422, "validation_error")
+    assert "/v1/schedules" in answer.json()["detail"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["pins", "schedules"])

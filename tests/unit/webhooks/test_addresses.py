@@ -86,7 +86,8 @@ def test_what_are_no_ports_is_refused(text: str) -> None:
 )
 def test_an_address_is_seen_through_however_it_is_spelt(host: str) -> None:
     url = WebhookCreate(url=f"http://{host}/", secret="x" * 16).url
-    assert AddressRules.of().refusal(url) == "must not be a private or otherwise special address"
+    refusal = AddressRules.of().refusal(url) or ""
+    assert refusal.startswith("must not be a private or otherwise special address")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_up_again_does_no_harm(shell: Shell) -> None:
 
 
 def test_services_are_told_what_the_settings_file_says(shell: Shell) -> None:
-    webhook = {"url": "http://127.0.0.1:9/", "secret": "sixteen characters", "is_enabled": False}
+    webhook = {"url": "http://127.0.0.1:8787/", "secret": "sixteen characters", "is_enabled": False}
     headers = {"X-API-Key": shell.env["PINFLOW_API_KEY"]}
     made = httpx.post(f"{shell.env['PINFLOW_BASE_URL']}/v1/webhooks", json=webhook, headers=headers, trust_env=False)
     assert made.status_code == 201, made.text  # by default an address of this machine is refused

@@ -30,6 +30,9 @@ EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
 """Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one workspace that imports alone has
 16 MB a second, 28 000 events."""
 
+DORMANCY_SECONDS = 1.0
+"""How often it is looked whether there is any webhook: what the first one's first delivery may wait longer."""
+
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
@@ -51,6 +54,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         producer,
         max_records=settings.event_records,
         gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
+        is_wanted=store.anyone_listens,
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
     machinery = Machinery(
@@ -59,6 +63,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         parts=[producer, courier],
         consumers=[consumer],
         sweepers=[
+            Sweeper("dormancy", consumer.dormancy.look, interval_seconds=DORMANCY_SECONDS),
             Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
             Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
             Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),

@@ -101,6 +101,8 @@ LISTENING = """
     where workspace_id = any(%b::uuid[]) and is_enabled
 """
 
+ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_enabled) as is_so")
+
 # An event that is announced again, or a batch that is delivered again, is there already. Sorted, or two that overlap deadlock
 ENQUEUE = f"""
     insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
@@ -258,6 +260,11 @@ class DeliveryStore:
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
                 found.setdefault(workspace_id, []).append(Listener(webhook_id, frozenset(events), created_at))
         return found
+
+    async def anyone_listens(self) -> bool:
+        """Whether any workspace has an enabled webhook."""
+        row = await self._database.first(ANYONE_LISTENS)
+        return row is not None and bool(row["is_so"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery]) -> int:
         """Write down what is to be delivered; how many were not there yet."""

@@ -25,6 +25,7 @@ from shared.errors import BrokerUnavailable, Overloaded, Unavailable
 from shared.messaging.admin import require_topics
 from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
+from shared.messaging.dormancy import Dormancy
 from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
@@ -81,6 +82,10 @@ class BatchHandler(Protocol[Decoded]):
         """Make the batch durable, all of it, idempotently. Returns the poison found on the way. Raises Unavailable to try again."""
 
 
+async def _always() -> bool:
+    return True
+
+
 class Halted(Exception):
     """Everything is poison: a bad deployment is likelier than a thousand bad records. Nothing is settled or given up."""
 
@@ -104,8 +109,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         member: int = 0,
         pace: Pace | None = None,
         gathering: Gathering = AT_ONCE,
+        is_wanted: Callable[[], Awaitable[bool]] = _always,
     ) -> None:
-        """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can."""
+        """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
+
+        `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
+        """
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
@@ -137,6 +146,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(self._consumer)
+        self.dormancy = Dormancy(self._consumer, is_wanted)
         self._committed_idle: dict[TopicPartition, int] = {}
         metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
@@ -373,7 +383,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _stands_still(self) -> bool:
         # Without partitions there is nothing to poll: only how long that has been so counts
-        moved_at = self._unready_since if self._ready_since is None else max(self._ready_since, self.progress.last_poll())
+        polled_at = max(self.progress.last_poll(), self.dormancy.asleep_until())
+        moved_at = self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
         return self._commits_unanswered > 0 or (self._idle.is_set() and time.time() - moved_at > STALLED_AFTER_SECONDS)
 
     async def _kafka_answers(self) -> bool:

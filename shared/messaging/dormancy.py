@@ -1,0 +1,61 @@
+"""A consumer that sleeps while nobody wants its records: they are skipped, and never fetched."""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from shared.messaging.connection import unavailable
+
+log = structlog.get_logger()
+
+
+class Dormancy:
+    """Skips, without a clock, only what was produced before somebody wanted anything.
+
+    The partitions' ends are read first, and then it is asked whether anybody wants records: if nobody does, whoever begins to want them
+    after that answer begins after these ends. Reading all to throw it away costs 6 us a record, a fifteenth of the whole pipeline.
+    """
+
+    def __init__(self, consumer: Callable[[], AIOKafkaConsumer | None], is_wanted: Callable[[], Awaitable[bool]]) -> None:
+        self._consumer = consumer
+        self._is_wanted = is_wanted
+        self._is_asleep = False
+        self._woken_at = 0.0
+
+    def asleep_until(self) -> float:
+        """Up to when no fetch could be expected, in epoch seconds: now while it sleeps, 0 if it never did."""
+        return time.time() if self._is_asleep else self._woken_at
+
+    async def look(self) -> int:
+        """Sleep or wake: a sweep that never finds more. Raises Unavailable while a server does not answer; all stays as it was then."""
+        consumer = self._consumer()
+        if consumer is None or not (assigned := consumer.assignment()):
+            return 0
+        try:
+            ends = await consumer.end_offsets(assigned)
+        except KafkaError as error:
+            raise unavailable(error) or error from error
+        if await self._is_wanted():
+            self._wake(consumer)
+        else:
+            self._skip_to(consumer, ends)
+        return 0
+
+    def _wake(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.resume(*consumer.paused())
+        if self._is_asleep:
+            self._is_asleep, self._woken_at = False, time.time()
+            log.info("records_wanted")
+
+    def _skip_to(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
+        for partition, end in ends.items():
+            with suppress(IllegalStateError):  # it has gone to another member meanwhile
+                consumer.pause(partition)
+                consumer.seek(partition, end)
+        if not self._is_asleep:
+            self._is_asleep = True
+            log.info("records_unwanted", next="skipped until somebody wants them")

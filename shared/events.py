@@ -111,7 +111,7 @@ class RowAccepted(Event):
 class RowResult(Frozen):
     """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what the store has."""
 
-    row_number: Annotated[int, Field(ge=1)]
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
     status: RowStatus
     pin_id: UUID | None = None
     schedule_id: UUID | None = None

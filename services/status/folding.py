@@ -1,28 +1,40 @@
-"""From events to columns: one batch of imports and outcomes, as the fold's statement takes it."""
+"""From events to what is new of their jobs: one batch of imports and outcomes, as the fold's statements take it."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
-from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from services.status.results import written
+from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 
 Foldable = ImportAccepted | ImportRejected | RowsSettled
-
-STATUS_NUMBERS = {RowStatus.CREATED: 1, RowStatus.EXISTING: 2, RowStatus.FAILED: 3}
-"""As the table stores them: two bytes a row."""
-
-_FAULT = tuple(Fault.model_fields)
 
 
 @dataclass(slots=True)
 class Fold:
-    """Distinct jobs, with what their import says if it is in the batch, and the row results."""
+    """Distinct jobs, with what their import says if it is in the batch, and the row results of each."""
 
     jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
-    results: list[tuple[Any, ...]] = field(default_factory=list)
+    results: dict[UUID, list[RowResult]] = field(default_factory=lambda: defaultdict(list))
+
+
+class Tally(NamedTuple):
+    """What a batch's results add to a job."""
+
+    created: int
+    existing: int
+    failed: int
+    settled: str
+    """A 0 or 1 for each row number from 0 to MAX_ROWS, these results included."""
+    first_row: int | None
+    """None when every row had settled before."""
+    results: str | None
+    """JSON of those of rows that had not, in row order."""
 
 
 def fold(events: Iterable[Foldable]) -> Fold:
@@ -39,8 +51,25 @@ def fold(events: Iterable[Foldable]) -> Fold:
                 batch.jobs[event.job_id] = _known_by_import(event)
         else:
             batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
-            batch.results += [_result(event.job_id, result) for result in event.results]
+            batch.results[event.job_id] += event.results
     return batch
+
+
+def tally(settled: str, results: Iterable[RowResult]) -> Tally:
+    """Of several results of a row the first counts, and none if it is among those that `settled` has a 1 for."""
+    bits = int(settled[::-1], 2)
+    fresh = []
+    for result in results:
+        bit = 1 << result.row_number
+        if not bits & bit:
+            bits |= bit
+            fresh.append(result)
+    statuses = [result.status for result in fresh]
+    added = (statuses.count(RowStatus.CREATED), statuses.count(RowStatus.EXISTING), statuses.count(RowStatus.FAILED))
+    if not fresh:
+        return Tally(*added, settled, None, None)
+    fresh.sort(key=attrgetter("row_number"))
+    return Tally(*added, f"{bits:0{len(settled)}b}"[::-1], fresh[0].row_number, written(fresh))
 
 
 def weight(event: Foldable) -> int:
@@ -61,21 +90,6 @@ def _known_by_import(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
         total, particulars = 0, (None, event.error_code, event.error_message)
     source = (event.source_type.value, event.source_filename, event.request_id)
     return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *particulars)
-
-
-def _result(job_id: UUID, result: RowResult) -> tuple[Any, ...]:
-    return (
-        job_id,
-        result.row_number,
-        STATUS_NUMBERS[result.status],
-        result.payload_matches,
-        result.pin_id,
-        result.schedule_id,
-        result.idempotency_key,
-        result.error_code,
-        result.error_message,
-        None if result.errors is None else _json([{name: getattr(fault, name) for name in _FAULT} for fault in result.errors]),
-    )
 
 
 def _json(value: object) -> str:

@@ -64,7 +64,7 @@ _AS_STORED = (
 
 
 def job_document(job: Row) -> dict[str, Any]:
-    """An ImportJobResponse for orjson. The results are the JSON that Postgres wrote, put in as it is."""
+    """An ImportJobResponse for orjson. The results are JSON already, put in as it is."""
     return {
         "id": job["job_id"],
         **{name: job[name] for name in _AS_STORED},

@@ -28,7 +28,6 @@ AT_ONCE = 8
 SETTLED_SECONDS = 120.0
 READ_SECONDS = 600.0
 PATIENCE_SECONDS = 120.0
-STATUSES = {1: "created", 2: "existing", 3: "failed"}
 COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
 
 
@@ -92,9 +91,9 @@ class Observer:
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
             for job_id, *counters in await _all(connection, f"select job_id, {COUNTERS} from status.jobs"):
                 world.stored_jobs[str(job_id)] = Counters(*counters)
-            counts = "select job_id, status, count(*) from status.row_results group by job_id, status"
+            counts = "select job_id, r->>'status', count(*) from status.results, json_array_elements(results::json) r group by 1, 2"
             for job_id, status, count in await _all(connection, counts):
-                world.stored_results.setdefault(str(job_id), Counter())[STATUSES[status]] = count
+                world.stored_results.setdefault(str(job_id), Counter())[status] = count
             pins = "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, run_at is not null from publisher.pins"
             for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(connection, pins):
                 world.pins[numbers[workspace_id], key].append(Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled))

@@ -29,7 +29,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     "pinflow_status": {
         "access.api_keys": READ,
         "status.jobs": KEEP,
-        "status.row_results": APPEND,
+        "status.results": APPEND,
         "status.fold_progress": KEEP,
     },
     "pinflow_webhooks": {"access.api_keys": READ, "webhooks.endpoints": QUEUE, "webhooks.deliveries": QUEUE},

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
@@ -107,6 +109,31 @@ async def test_results_come_in_row_order_with_all_they_carry(store: JobStore) ->
     assert [(result["row_number"], result["status"]) for result in results] == [(1, "created"), (2, "existing"), (3, "failed")]
     assert results[1]["payload_matches"] is False
     assert results[2]["error_message"] == "title: Field required"
+
+
+async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobStore) -> None:
+    job = import_accepted(total_rows=6)
+    for rows in ((1, 3, 6), (2, 3, 4), (5, 6)):
+        await folded(store, job, rows_settled(job, *map(created, rows)))
+    row = await job_of(store, job)
+    assert [result["row_number"] for result in row["results"]] == [1, 2, 3, 4, 5, 6]
+    assert counters(row) == ("completed", 6, 6, 0, 0)
+
+
+async def test_results_are_kept_whatever_they_say(store: JobStore) -> None:
+    job = import_accepted(total_rows=1)
+    told = failed(1).model_copy(update={"error_message": 'a\0"b\\ lämp \U0001f4cc'})
+    await folded(store, job, rows_settled(job, told))
+    assert (await job_of(store, job))["results"][0]["error_message"] == told.error_message
+
+
+async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its_rows(store: JobStore, database: Database) -> None:
+    job = import_accepted(total_rows=3)
+    await folded(store, job, rows_settled(job, created(2)))
+    forged = text("update status.jobs set created_rows = 2 where job_id = :id").bindparams(id=job.job_id)
+    with pytest.raises(IntegrityError, match="jobs_settled"):
+        async with database.transaction() as connection:
+            await connection.execute(forged)
 
 
 async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) -> None:

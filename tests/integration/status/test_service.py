@@ -141,11 +141,10 @@ async def test_a_rejected_request_is_a_failed_job_and_announced(status: Status, 
 
 async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts(status: Status, workspace: Workspace) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=2)
-    refused = rows_settled(job, created(1)).model_dump(mode="json")
-    refused["results"][0]["error_message"] = "a\0b"  # Postgres takes no NUL in a text
+    refused = import_accepted(source_filename="a\0b")  # Postgres takes no NUL in a text
     await status.deliver_bytes(TopicName.OUTCOMES, b"garbage")
     await status.deliver_bytes(TopicName.IMPORTS, b'{"type": "unheard_of"}')
-    await status.deliver_bytes(TopicName.OUTCOMES, json.dumps(refused).encode())
+    await status.deliver(refused)
     await status.deliver(job, rows_settled(job, created(1), created(2)))
     assert (await status.job(workspace, job.job_id))["created_rows"] == 2
 

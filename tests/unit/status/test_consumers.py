@@ -26,14 +26,14 @@ class Store:
         self.folds: list[Fold] = []
 
     async def fold(self, batch: Fold) -> int:
-        if any(FAULTY in result for result in batch.results):
+        if any(result.idempotency_key == FAULTY for results in batch.results.values() for result in results):
             raise Refused("a value")
         self.folds.append(batch)
         return 0
 
     @property
     def sizes(self) -> list[int]:
-        return [len(batch.results) for batch in self.folds]
+        return [sum(map(len, batch.results.values())) for batch in self.folds]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_a_fold_is_bounded_in_results_not_in_records(handler: FoldHandler,
     decoded, poison = handler.decode([delivered(event) for event in events])
     assert await handler.process(decoded, poison) == []
     assert store.sizes == [8, 8]
-    assert [result[1] for batch in store.folds for result in batch.results] == list(range(1, 17))
+    assert [result.row_number for batch in store.folds for result in batch.results[job.job_id]] == list(range(1, 17))
 
 
 async def test_a_record_larger_than_a_fold_may_be_is_folded_alone(handler: FoldHandler, store: Store) -> None:

@@ -1,0 +1,53 @@
+"""Row results several at a time, as JSON; which rows have settled stands in the job's row (docs/decisions/0024)."""
+
+from alembic import op
+
+from deploy.migrations.grants import grant_on
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    # Bit n is row n's. As many as the counters count: what is counted once is so in the database's own eyes. `not valid`, as an earlier
+    # version took an outcome of row 501 and more, if somebody made one up
+    op.execute("alter table status.jobs add column settled bit(501) not null default B'0'::bit(501)")
+    op.execute("""
+        update status.jobs j set settled = r.bits
+        from (
+            select job_id, bit_or(set_bit(B'0'::bit(501), row_number, 1)) as bits
+            from status.row_results where row_number <= 500 group by job_id
+        ) r
+        where r.job_id = j.job_id
+    """)
+    op.execute("""
+        alter table status.jobs add constraint jobs_settled
+            check (bit_count(settled) = created_rows + existing_rows + failed_rows) not valid
+    """)
+    op.execute("""
+        create table status.results (
+            job_id uuid,
+            first_row integer,
+            results text not null,
+            primary key (job_id, first_row)
+        ) with (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)
+    """)
+    # Postgres' own compression would take 2 us a row
+    op.execute("alter table status.results alter column results set storage external")
+    op.execute("""
+        insert into status.results
+        select job_id, min(row_number), json_agg(json_strip_nulls(json_build_object(
+            'row_number', row_number,
+            'status', (array['created', 'existing', 'failed'])[status],
+            'pin_id', pin_id,
+            'schedule_id', schedule_id,
+            'idempotency_key', idempotency_key,
+            'error_code', error_code,
+            'error_message', error_message,
+            'errors', errors,
+            'payload_matches', payload_matches
+        )) order by row_number)::text
+        from status.row_results group by job_id
+    """)
+    op.execute("drop table status.row_results")
+    grant_on("status.results", "pinflow_status", "select, insert")

@@ -1,6 +1,6 @@
 """A consumer under a test's control, what it is given, and what it did with it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from shared.errors import ErrorCode, Poison
 from shared.messaging.admin import leave_group
 from shared.messaging.broker import create_broker
-from shared.messaging.consumer import Batch, BatchConsumer
+from shared.messaging.consumer import Batch, BatchConsumer, always
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.settings import ServiceSettings
@@ -46,9 +46,16 @@ def _is_poison(record: "ConsumerRecord[bytes, bytes]") -> bool:
 
 @asynccontextmanager
 async def consuming(
-    settings: ServiceSettings, producer: RecordSender, handler: Handler, *, name: str, clean: bool = True, member: int = 0
+    settings: ServiceSettings,
+    producer: RecordSender,
+    handler: Handler,
+    *,
+    name: str,
+    clean: bool = True,
+    member: int = 0,
+    is_wanted: Callable[[], Awaitable[bool]] = always,
 ) -> AsyncIterator[BatchConsumer]:
-    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer, member=member)
+    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer, member=member, is_wanted=is_wanted)
     broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
     consumer.subscribe(broker)
     await broker.start()

@@ -135,9 +135,16 @@ def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
 @contextmanager
 def fresh_database(owner_url: str) -> Iterator[str]:
     """A copy of a migrated template, which is made once: far quicker than migrating for each module."""
-    name = f"pinflow_test_{uuid4().hex[:12]}"
     _ensure_template(owner_url)
-    _administer(owner_url, sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+    with copied_database(owner_url, TEMPLATE) as url:
+        yield url
+
+
+@contextmanager
+def copied_database(owner_url: str, template: str = "template1") -> Iterator[str]:
+    """Without a template an empty one, with no revision applied."""
+    name = f"pinflow_test_{uuid4().hex[:12]}"
+    _administer(owner_url, sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield with_database(owner_url, name)
     finally:

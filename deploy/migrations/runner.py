@@ -18,8 +18,8 @@ MIGRATION_LOCK = 7_103_548_221
 """An advisory lock of this number is held meanwhile: two runners at once would collide."""
 
 
-def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
-    """Bring the database at `database_url`, an owner's URL, to the newest revision. Idempotent.
+def migrate(database_url: str, passwords: Mapping[str, str] | None = None, *, revision: str = "head") -> None:
+    """Bring the database at `database_url`, an owner's URL, to the newest revision, or up to `revision`. Idempotent.
 
     `passwords` gives roles theirs, by role; a role without one keeps what it has (none, when new: then only trusted or
     certificate connections can use it). Raises psycopg.OperationalError when Postgres is away.
@@ -28,7 +28,7 @@ def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> No
         connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         _ensure_roles(connection, passwords or {})
         _close(connection)
-        _upgrade(database_url)
+        _upgrade(database_url, revision)
 
 
 def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]) -> None:
@@ -55,13 +55,13 @@ def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     connection.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
 
 
-def _upgrade(database_url: str) -> None:
+def _upgrade(database_url: str, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     engine = create_engine(sqlalchemy_url(database_url))
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()

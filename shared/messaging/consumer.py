@@ -82,7 +82,8 @@ class BatchHandler(Protocol[Decoded]):
         """Make the batch durable, all of it, idempotently. Returns the poison found on the way. Raises Unavailable to try again."""
 
 
-async def _always() -> bool:
+async def always() -> bool:
+    """Somebody wants every record."""
     return True
 
 
@@ -109,7 +110,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         member: int = 0,
         pace: Pace | None = None,
         gathering: Gathering = AT_ONCE,
-        is_wanted: Callable[[], Awaitable[bool]] = _always,
+        is_wanted: Callable[[], Awaitable[bool]] = always,
     ) -> None:
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
 

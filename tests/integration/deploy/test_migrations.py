@@ -1,0 +1,52 @@
+"""What revisions do with what stands in the database already."""
+
+from uuid import UUID, uuid4
+
+import orjson
+import psycopg
+from pydantic import SecretStr
+
+from deploy.migrations import migrate
+from services.status.folding import fold
+from services.status.repository import JobStore
+from shared.database import Database
+from shared.settings import DatabaseSettings
+from tests.factories import NOON, created, failed, import_accepted, rows_settled
+from tests.infrastructure import Servers, copied_database
+
+BEFORE_RESULTS_AS_JSON = "0009"
+
+
+async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_and_go_on(stack: Servers) -> None:
+    half_done, untouched = import_accepted(total_rows=4), import_accepted(total_rows=1)
+    pin_id = uuid4()
+    with copied_database(stack.database_url) as url:
+        migrate(url, revision=BEFORE_RESULTS_AS_JSON)
+        _fill(url, half_done.job_id, half_done.workspace_id, pin_id)
+        migrate(url)
+        database = Database.of(DatabaseSettings(database_url=SecretStr(url)), application="tests")
+        store = JobStore(database)
+        before = await store.job(half_done.workspace_id, half_done.job_id)
+        await store.fold(fold([untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]))
+        after = await store.job(half_done.workspace_id, half_done.job_id)
+        await database.dispose()
+    assert before is not None
+    assert after is not None
+    results = orjson.loads(before["results"])
+    assert [(one["row_number"], one["status"], one["payload_matches"]) for one in results] == [(2, "existing", False), (3, "failed", None)]
+    assert (results[0]["pin_id"], results[0]["idempotency_key"], results[0]["errors"]) == (str(pin_id), "k", [])
+    assert results[1]["errors"] == [{"code": "c", "message": "m", "field": "title", "value": None}]
+    assert orjson.loads(after["results"])[1:3] == results
+    assert (after["created_rows"], after["existing_rows"], after["failed_rows"]) == (2, 1, 1)
+    assert after["completed_at"] is not None
+
+
+def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
+    """A job of four rows, of which 2 and 3 have settled."""
+    job = "insert into status.jobs (job_id, workspace_id, accepted_at, total_rows, existing_rows, failed_rows, source_type, status) "
+    results = "insert into status.row_results (job_id, row_number, status, payload_matches, pin_id, idempotency_key, error_code, errors) "
+    errors = '[{"code": "c", "field": "title", "message": "m", "value": null}]'
+    with psycopg.connect(url) as connection:
+        connection.execute(job + "values (%s, %s, %s, 4, 1, 1, 'json', 'processing')", (job_id, workspace_id, NOON))
+        connection.execute(results + "values (%s, 3, 3, null, null, 'l', 'c', %s)", (job_id, errors))
+        connection.execute(results + "values (%s, 2, 2, false, %s, 'k', null, null)", (job_id, pin_id))

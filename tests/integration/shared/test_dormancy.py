@@ -1,0 +1,90 @@
+"""A consumer whose records nobody wants sleeps, and misses nothing of what is wanted."""
+
+import time
+from typing import Any
+
+import pytest
+
+from shared.errors import DatabaseUnavailable
+from shared.messaging import consumer as consumers
+from shared.messaging.records import RecordProducer
+from shared.settings import ServiceSettings
+from tests.consuming import Handler, consuming, of, produce, some
+from tests.waiting import eventually
+
+
+class Demand:
+    """Whether records are wanted, and what happens between the question and its answer."""
+
+    def __init__(self) -> None:
+        self.stands = False
+        self.meanwhile: Any = None
+
+    async def __call__(self) -> bool:
+        answer, meanwhile, self.meanwhile = self.stands, self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile
+        return answer
+
+
+async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(settings: ServiceSettings, producer: RecordProducer) -> None:
+    demand, handler = Demand(), Handler()
+    async with consuming(settings, producer, handler, name="sleeper", is_wanted=demand) as consumer:
+        await consumer.dormancy.look()
+        for _ in range(3):
+            await produce(producer, settings, some("unwanted"))
+            await consumer.dormancy.look()
+        demand.stands = True
+        await produce(producer, settings, some("wanted"))
+        await consumer.dormancy.look()
+        await eventually(lambda: set(some("wanted")) <= set(handler.done))
+        demand.stands = False
+        await consumer.dormancy.look()
+        await produce(producer, settings, some("unwanted"))
+        await consumer.dormancy.look()
+    assert set(handler.done) == set(some("wanted"))
+
+
+async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skipped(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
+    demand, handler = Demand(), Handler()
+    async with consuming(settings, producer, handler, name="asked", is_wanted=demand) as consumer:
+        demand.meanwhile = produce(producer, settings, some("early"))
+        await consumer.dormancy.look()
+        demand.stands = True
+        await consumer.dormancy.look()
+        await eventually(lambda: set(some("early")) <= set(handler.done))
+
+
+async def test_a_server_that_does_not_answer_leaves_all_as_it_was(settings: ServiceSettings, producer: RecordProducer) -> None:
+    demand, handler = Demand(), Handler()
+
+    async def away() -> None:
+        raise DatabaseUnavailable("away")
+
+    async with consuming(settings, producer, handler, name="unsure", is_wanted=demand) as consumer:
+        await consumer.dormancy.look()
+        await produce(producer, settings, some("unsure"))
+        demand.meanwhile = away()
+        with pytest.raises(DatabaseUnavailable):
+            await consumer.dormancy.look()
+        demand.stands = True
+        await consumer.dormancy.look()
+        await eventually(lambda: set(some("unsure")) <= set(handler.done))
+
+
+async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
+    settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demand, handler = Demand(), Handler()
+    async with consuming(settings, producer, handler, name="healthy", is_wanted=demand) as consumer:
+        await consumer.dormancy.look()
+        monkeypatch.setattr(consumers, "STALLED_AFTER_SECONDS", 0.5)
+        await eventually(lambda: consumer.progress.last_poll() < time.time() - 1)
+        assert consumer.trouble() is None
+        demand.stands = True
+        await consumer.dormancy.look()
+        assert consumer.trouble() is None  # woken, its first fetch is still to be answered
+        await produce(producer, settings, some("healthy"))
+        await eventually(lambda: of("healthy", handler.done))

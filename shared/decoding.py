@@ -45,7 +45,7 @@ def decoder(model: type[M]) -> Callable[[bytes], M]:
 
 def _struct_of(model: type[BaseModel]) -> type[msgspec.Struct]:
     fields = [_field(name, info) for name, info in model.model_fields.items()]
-    # Not for the collector: these hold values only, and a batch has tens of thousands. Written again, they leave out what is null
+    # Not for the collector: these hold values only, and a batch has tens of thousands. Written again, they leave out defaults
     return msgspec.defstruct(model.__name__, fields, frozen=True, kw_only=True, gc=False, omit_defaults=True)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from services.status.models import jobs
 from shared.access.repository import Principal
 from shared.events import JobStatus, SourceType
 from shared.lists.pages import Lists
@@ -13,6 +14,7 @@ from shared.pins import Instant
 
 # By jobs_of_workspace (migration 0004). What is not known by its import yet is invisible
 _KNOWN = Walk("accepted_at is not null", "accepted_at")
+_SHOWN = ", ".join(f"w.{column.name}" for column in jobs.c) + ", in_order"
 _NEWEST_FIRST = Order("imports.created_at_desc", Key("accepted_at", is_time=True))
 
 
@@ -34,6 +36,7 @@ class ImportLists:
         filters = {name: str(value) for name, value in given.items() if value is not None}
         search = Search(
             table="status.jobs",
+            shown=_SHOWN,
             id="job_id",
             walks=[_KNOWN],
             order=_NEWEST_FIRST,

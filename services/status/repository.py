@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text, update
 from services.status.folding import Fold, tally
 from services.status.models import fold_progress, jobs
 from services.status.results import document
-from shared.columns import columns, names, unnest
+from shared.columns import Column, columns, names, unnest
 from shared.database import Database, Refused, Row
 
 JOB_COLUMNS = (
@@ -36,6 +36,7 @@ NEWS_COLUMNS = (
     ("results", "text"),
 )
 _ONCE = ("workspace_id", "accepted_at", "source_type", "source_filename", "request_id", "warnings", "error_code", "error_message")
+_SHOWN = [column.name for column in jobs.c]
 _COUNTERS = ("created_rows", "existing_rows", "failed_rows")
 
 
@@ -47,14 +48,12 @@ _NEW_TOTAL = "coalesce(j.total_rows, k.total_rows)"
 _NEW_COUNTERS = ", ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 _NEW_PROCESSED = " + ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 
-# Makes the jobs that are not known yet, locks them all, and tells which of their rows have settled: whatever a concurrent fold adds is
-# committed before, or waits. The update changes nothing; it is what locks in the order of the ids, or two folds that overlap deadlock.
-OPEN = f"""
-    insert into status.jobs as j (job_id, workspace_id)
-    select * from {unnest(JOB_COLUMNS[:2])} order by 1
-    on conflict (job_id) do update set updated_at = j.updated_at
-    returning job_id, settled
+# Makes the jobs that are not known yet, then locks them all and tells which of their rows have settled: whatever a concurrent fold adds
+# is committed before, or waits. Both in the order of the ids, or two folds that overlap deadlock.
+MAKE = f"""
+    insert into status.jobs (job_id, workspace_id) select * from {unnest(JOB_COLUMNS[:2])} order by 1 on conflict (job_id) do nothing
 """
+LOCK = "select job_id, settled from status.jobs where job_id = any(%b::uuid[]) order by job_id for update"
 
 # All that is new, at once: counters move by the rows that had not settled, so repetition moves nothing and the order of import and
 # outcomes does not matter. A job that nothing new is known of is left alone.
@@ -92,9 +91,9 @@ NOTE_FOLDED = f"""
 """
 
 # One statement, so one snapshot: counters equal the results in every answer (invariant 5)
-_JOB = """
-    select j.*, case when :with_results then (
-        select array_agg(r.results order by r.first_row) from status.results r where r.job_id = j.job_id
+_JOB = f"""
+    select {", ".join(f"j.{name}" for name in _SHOWN)}, case when :with_results then (
+        select array_agg(r.results) from status.results r where r.job_id = j.job_id
     ) end as results
     from status.jobs j
     where j.job_id = :job_id and j.workspace_id = :workspace_id and j.accepted_at is not null
@@ -109,11 +108,12 @@ class JobStore:
         self._database = database
 
     async def fold(self, batch: Fold) -> int:
-        """One transaction, two statements. Returns how many of the jobs touched have ended."""
+        """One transaction, two round trips. Returns how many of the jobs touched have ended."""
         try:
             async with self._database.pipeline() as driver:
-                opened = await driver.execute(OPEN, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values())))
-                news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await opened.fetchall()]
+                await driver.execute(MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values())))
+                locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
+                news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await locked.fetchall()]
                 added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
                 await driver.commit()
                 return sum(ended for (ended,) in await added.fetchall())

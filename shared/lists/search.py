@@ -62,6 +62,8 @@ class Search:
     conditions: Sequence[str] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     """workspace_id, and what the conditions name."""
+    shown: str = "w.*"
+    """Columns of the table, which is called w; `in_order` is to be among them."""
     also: str = "null as nothing"
     """Further columns."""
 

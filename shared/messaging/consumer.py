@@ -147,7 +147,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(self._consumer)
-        self.dormancy = Dormancy(self._consumer, is_wanted)
+        self.dormancy = Dormancy(self._consumer, is_wanted, self._forget_troubles)
         self._committed_idle: dict[TopicPartition, int] = {}
         metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
@@ -307,6 +307,11 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._is_full = True
         self._attempt = 0
         await self._back_off(min(overloaded.retry_after, LONGEST_WAIT_FOR_ROOM_SECONDS))
+
+    def _forget_troubles(self) -> None:
+        # No batch comes while records are skipped, and so none that would say that all is well again
+        self._attempt = self._commits_unanswered = 0
+        self._set_halted(halted=False)
 
     def _set_halted(self, *, halted: bool) -> None:
         self._halted = halted

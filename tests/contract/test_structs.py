@@ -6,13 +6,24 @@ from pydantic import BaseModel
 
 from services.ingest.plain import _PlainRow
 from services.publisher.announcements import _Published, _Result, _Scheduled
-from shared.events import PinContent, PinPublished, PinScheduled, RowResult
+from services.status import results
+from services.status.schemas import RowResultResponse
+from shared.events import Fault, PinContent, PinPublished, PinScheduled, RowResult
 from shared.pins import PinSubmission
 
 
 @pytest.mark.parametrize(
     ("struct", "model"),
-    [(_Published, PinPublished), (_Scheduled, PinScheduled), (_Result, RowResult), (_PlainRow, PinSubmission), (_PlainRow, PinContent)],
+    [
+        (_Published, PinPublished),
+        (_Scheduled, PinScheduled),
+        (_Result, RowResult),
+        (_PlainRow, PinSubmission),
+        (_PlainRow, PinContent),
+        (results._Result, RowResult),
+        (results._Result, RowResultResponse),
+        (results._Fault, Fault),
+    ],
 )
 def test_a_struct_has_the_fields_of_its_model(struct: type[Struct], model: type[BaseModel]) -> None:
     assert set(struct.__struct_fields__) == set(model.model_fields)

@@ -9,8 +9,7 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    # Bit n is row n's. As many as the counters count: what is counted once is so in the database's own eyes. `not valid`, as an earlier
-    # version took an outcome of row 501 and more, if somebody made one up
+    # Bit n is row n's
     op.execute("alter table status.jobs add column settled bit(501) not null default B'0'::bit(501)")
     op.execute("""
         update status.jobs j set settled = r.bits
@@ -20,9 +19,22 @@ def upgrade() -> None:
         ) r
         where r.job_id = j.job_id
     """)
+    # Of a job that has ended all rows have settled, whatever an operator has deleted since
     op.execute("""
-        alter table status.jobs add constraint jobs_settled
-            check (bit_count(settled) = created_rows + existing_rows + failed_rows) not valid
+        update status.jobs set settled = (B'0' || repeat('1', total_rows)::varbit || repeat('0', 500 - total_rows)::varbit)::bit(501)
+        where completed_at is not null and total_rows <= 500
+    """)
+    # An earlier version took an outcome of row 501 and more, if somebody made one up: it counts no longer
+    op.execute("""
+        update status.jobs j set
+            created_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 1),
+            existing_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 2),
+            failed_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 3)
+        where completed_at is null and bit_count(settled) <> created_rows + existing_rows + failed_rows
+    """)
+    # What is counted once is so in the database's own eyes
+    op.execute("""
+        alter table status.jobs add constraint jobs_settled check (bit_count(settled) = created_rows + existing_rows + failed_rows)
     """)
     op.execute("""
         create table status.results (
@@ -47,7 +59,7 @@ def upgrade() -> None:
             'errors', errors,
             'payload_matches', payload_matches
         )) order by row_number)::text
-        from status.row_results group by job_id
+        from status.row_results where row_number <= 500 group by job_id
     """)
     op.execute("drop table status.row_results")
     grant_on("status.results", "pinflow_status", "select, insert")

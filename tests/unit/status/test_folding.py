@@ -1,0 +1,47 @@
+"""What a batch adds to a job, decided without any I/O."""
+
+import orjson
+
+from services.status.folding import fold, tally
+from services.status.results import document
+from shared.events import Fault, RowResult
+from tests.factories import created, failed, import_accepted, rows_settled
+
+NOTHING_SETTLED = "0" * 501
+
+
+def existing(number: int) -> RowResult:
+    return RowResult(row_number=number, status="existing", payload_matches=True)
+
+
+def test_the_first_result_of_a_row_counts_and_none_of_a_row_that_had_settled() -> None:
+    settled = tally(NOTHING_SETTLED, [created(500)]).settled
+    added = tally(settled, [failed(3), created(3), failed(500), created(1), existing(2)])
+    assert (added.created, added.existing, added.failed, added.first_row) == (1, 1, 1, 1)
+    assert [number for number, bit in enumerate(added.settled) if bit == "1"] == [1, 2, 3, 500]
+    assert [(one["row_number"], one["status"]) for one in orjson.loads(added.results or "")] == [
+        (1, "created"),
+        (2, "existing"),
+        (3, "failed"),
+    ]
+
+
+def test_a_repetition_adds_nothing() -> None:
+    settled = tally(NOTHING_SETTLED, [created(1)]).settled
+    assert tally(settled, [failed(1)]) == (0, 0, 0, settled, None, None)
+    assert tally(settled, []) == (0, 0, 0, settled, None, None)
+
+
+def test_results_of_one_job_come_together() -> None:
+    job = import_accepted(total_rows=2)
+    batch = fold([rows_settled(job, created(1)), job, rows_settled(job, failed(2))])
+    assert [one.row_number for one in batch.results[job.job_id]] == [1, 2]
+
+
+def test_what_is_kept_is_answered_whole_with_what_is_null() -> None:
+    fault = failed(2).model_copy(update={"errors": [Fault(code="c", message="m")]})
+    late, early = tally(NOTHING_SETTLED, [fault]).results, tally(NOTHING_SETTLED, [existing(1)]).results
+    first, second = orjson.loads(document([late or "", early or ""]))
+    assert first == {**existing(1).model_dump(mode="json"), "errors": []}
+    assert second == fault.model_dump(mode="json")
+    assert document(None) == b"[]"

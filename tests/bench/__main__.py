@@ -42,6 +42,8 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
             arguments.cores = halves()
         except ValueError as error:
             parser.error(f"--pin: {error}")
+    if arguments.flood and (arguments.pin or arguments.replicas > 1):
+        parser.error("--flood is of one of each service on all cores")
     if unknown := set(arguments.only or ()) - set(NAMES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     return arguments

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.bench.bodies import Outcomes
+from tests.bench.saturation import submit_while
 from tests.bench.sources import Source, open_client
 from tests.waiting import eventually
 
@@ -149,12 +150,12 @@ class Load:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _submit_until(self, http: httpx.AsyncClient, end: float, most_unsettled: int, most: float) -> None:
-        while (now := time.perf_counter()) < end and self.imports < most:
-            if self.imports - self.settled_imports < most_unsettled:
-                await self._submit(http, now)
-            else:
-                self._some_settled.clear()
-                await self._some_settled.wait()
+        await submit_while(
+            lambda: time.perf_counter() < end and self.imports < most,
+            lambda: self.imports - self.settled_imports < most_unsettled,
+            lambda: self._submit(http, time.perf_counter()),
+            self._some_settled,
+        )
 
     async def _submit(self, http: httpx.AsyncClient, due: float) -> str | None:
         turn = next(self._turns)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.bench.figures import Figures, last_round, median_of
@@ -10,6 +11,8 @@ from tests.bench.limits import LIMITS
 AS_FAST_AS_POSSIBLE = {"sustained", "mixed", "topic", "backlog"}
 """There most of the time is waiting, by design."""
 CURVES = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
+CUT_AT = 3
+"""Medians: two peers take thirty times what the others do, of whom nothing could be seen beside a whole bar of theirs."""
 TICKS = (50, 90, 99, 99.9)
 
 
@@ -35,6 +38,7 @@ def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
 def _latencies(axes: Any, report: Figures) -> bool:
     """Over how rare it is, as hdrhistogram plots it: each 9 has the same room."""
     drawn = False
+    axes.set_prop_cycle(color=_colours())
     for name, figures in last_round(report).items():
         for group, title in CURVES.items():
             points = [(1 / (1 - min(percent, 99.95) / 100), ms) for percent, ms in figures.get(group, {}).get("curve", ())]
@@ -47,7 +51,10 @@ def _latencies(axes: Any, report: Figures) -> bool:
 
 
 def _cpu(axes: Any, report: Figures) -> bool:
-    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits one by one: the floor is their sum."""
+    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits one by one: the floor is their sum.
+
+    With its sum at the end of each bar; bars that are far longer than the others are cut.
+    """
     left_out = {"idle", "pins", *LIMITS}
     summary = {
         name: each["cpu_us_per_row"] for name, each in report["summary"].items() if each.get("cpu_us_per_row") and name not in left_out
@@ -59,6 +66,10 @@ def _cpu(axes: Any, report: Figures) -> bool:
         widths = [median_of(of, part) or 0.0 for of in summary.values()]
         axes.barh(list(summary), widths, left=left, label=part)
         left = [start + width for start, width in zip(left, widths, strict=True)]
+    most = CUT_AT * median(left) if left else 0
+    for row, total in enumerate(left):
+        axes.text(min(total, most), row, f" {total:.0f}", va="center", fontsize="small")
+    axes.set_xlim(0, 1.1 * min(most, max(left, default=0)) or None)
     axes.invert_yaxis()
     axes.set(xlabel="µs a row", title="CPU, by process")
     return bool(summary) and _legend(axes)
@@ -98,5 +109,5 @@ PLOTS = {"latencies": _latencies, "cpu": _cpu, "memory": _memory, "growth": _gro
 
 
 def _legend(axes: Any) -> bool:
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return True

@@ -10,6 +10,7 @@ import httpx
 from deploy.administration import NewWorkspace
 from shared.events import MAX_ROWS
 from tests.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
+from tests.bench.saturation import submit_while
 from tests.bench.sources import open_client
 from tests.waiting import eventually
 
@@ -56,12 +57,12 @@ class Submissions:
             return time.perf_counter() - started
 
     async def _submit_until(self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int) -> None:
-        while time.perf_counter() < end:
-            if self.rows - self._settled < most_unsettled_rows:
-                await self._submit(client)
-            else:
-                self._some_settled.clear()
-                await self._some_settled.wait()
+        await submit_while(
+            lambda: time.perf_counter() < end,
+            lambda: self.rows - self._settled < most_unsettled_rows,
+            lambda: self._submit(client),
+            self._some_settled,
+        )
 
     async def _submit(self, client: httpx.AsyncClient) -> None:
         mark = new_mark()

@@ -152,7 +152,7 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """Whose X-Forwarded-For is believed: the gateway's addresses or networks, with commas. Anyone else's is ignored."""
 
     consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """Records in a batch. 500 cost half as much CPU again (docs/performance.md)."""
+    """Records in a batch. 500 cost half as much CPU again in the spike that the design comes from."""
     consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
     """Records in a row that may go to dead letters before the consumer stops and asks for a human."""
     stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15

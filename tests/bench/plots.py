@@ -90,7 +90,7 @@ def _memory(axes: Any, report: Figures) -> bool:
         for part in series[0][1]:
             axes.plot([seconds for seconds, _ in series], [sizes.get(part, 0) / 2**20 for _, sizes in series], label=f"{name}: {part}")
             drawn = True
-    axes.set(xlabel="s", ylabel="MB", title="Resident memory")
+    axes.set(xlabel="s", ylabel="MB", yscale="log", title="Resident memory")  # Postgres has fifty times what a service has
     return drawn and _legend(axes)
 
 

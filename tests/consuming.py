@@ -10,8 +10,9 @@ from aiokafka import ConsumerRecord
 from shared.errors import ErrorCode, Poison
 from shared.messaging.admin import leave_group
 from shared.messaging.broker import create_broker
-from shared.messaging.consumer import Batch, BatchConsumer, always
+from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.dormancy import always
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames

@@ -25,7 +25,7 @@ from shared.errors import BrokerUnavailable, Overloaded, Unavailable
 from shared.messaging.admin import require_topics
 from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
-from shared.messaging.dormancy import Dormancy
+from shared.messaging.dormancy import Dormancy, always
 from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
@@ -80,11 +80,6 @@ class BatchHandler(Protocol[Decoded]):
 
     async def process(self, decoded: list[Decoded], poison: list[DeadLetter]) -> list[DeadLetter]:
         """Make the batch durable, all of it, idempotently. Returns the poison found on the way. Raises Unavailable to try again."""
-
-
-async def always() -> bool:
-    """Somebody wants every record."""
-    return True
 
 
 class Halted(Exception):

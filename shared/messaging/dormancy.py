@@ -13,6 +13,11 @@ from shared.messaging.connection import unavailable
 log = structlog.get_logger()
 
 
+async def always() -> bool:
+    """Somebody wants every record."""
+    return True
+
+
 class Dormancy:
     """Skips, without a clock, only what was produced before somebody wanted anything.
 

@@ -27,7 +27,27 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class RecordKind(StrEnum):
+    """Kinds of records on the topic `imports`, each of which has one reader (shared/import_records.py)."""
+
+    IMPORT = "i"
+    """ImportAccepted or ImportRejected: status reads it."""
+    RESULTS = "s"
+    """RowsSettled of the rows that failed validation: status reads it."""
+    UPLOAD = "u"
+    """FileUploaded: status reads it."""
+    ROW = "r"
+    """RowAccepted: the publisher reads it."""
+
+
 class Event(Frozen):
+    version: Literal[1] = 1
+
+
+class ImportsRecord(Frozen):
+    """What the records of the topic `imports` share. `kind` comes first in the JSON (shared/import_records.py)."""
+
+    kind: str
     version: Literal[1] = 1
 
 
@@ -74,7 +94,8 @@ class Notice(Frozen):
 class PinContent(Frozen):
     """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC.
 
-    What goes on into outcomes and pin events is bounded again, for whoever may write to `rows`: those records must fit into their topics.
+    What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`: those records
+    must fit into their topics.
     """
 
     account_id: UUID
@@ -93,13 +114,14 @@ class PinContent(Frozen):
     run_at: AwareDatetime | None = None
 
 
-class RowAccepted(Event):
-    """One row of an accepted import, on its way to the publisher. Topic `rows`.
+class RowAccepted(ImportsRecord):
+    """One row of an accepted import, on its way to the publisher. Topic `imports`.
 
     `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never against a clock that moves.
     `fingerprint` is the content's (shared.pins.fingerprint), 32 hexadecimal digits.
     """
 
+    kind: Literal["r"] = "r"
     job_id: UUID
     workspace_id: UUID
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -122,18 +144,28 @@ class RowResult(Frozen):
     payload_matches: bool | None = None
 
 
-class RowsSettled(Event):
-    """Rows of one job that have their outcome: one, or several. Topic `outcomes`."""
+class RowsSettled(ImportsRecord):
+    """Rows of one job that have their outcome: one, or several. Topic `outcomes`.
 
+    Rows that failed validation are settled on `imports`, in their import's own batch.
+    """
+
+    kind: Literal["s"] = "s"
     job_id: UUID
     workspace_id: UUID
     results: list[RowResult]
 
 
-class ImportAccepted(Event):
-    """A whole import stands in Kafka: its rows, and the outcomes of those that failed validation. Topic `imports`."""
+class ImportAccepted(ImportsRecord):
+    """A whole import stands in Kafka: its rows, and the results of those that failed validation. Topic `imports`.
 
+    `batch_records` counts the records of the import's batch, this one included. A reader that finds as many in the batch
+    knows that it holds this import alone.
+    """
+
+    kind: Literal["i"] = "i"
     type: Literal["import_accepted"] = "import_accepted"
+    batch_records: int | None = None
     job_id: UUID
     workspace_id: UUID
     source_type: SourceType
@@ -144,9 +176,10 @@ class ImportAccepted(Event):
     warnings: list[Notice] = []
 
 
-class ImportRejected(Event):
+class ImportRejected(ImportsRecord):
     """A request that came by topic and that HTTP would have refused: a failed job without rows. Topic `imports`."""
 
+    kind: Literal["i"] = "i"
     type: Literal["import_rejected"] = "import_rejected"
     job_id: UUID
     workspace_id: UUID
@@ -156,6 +189,29 @@ class ImportRejected(Event):
     request_id: str | None = None
     error_code: str
     error_message: str
+
+
+class UploadFormat(StrEnum):
+    """What a kept upload is: a CSV file, the body of a JSON import, or the data of an ImportRequested."""
+
+    CSV = "csv"
+    JSON = "json"
+    REQUEST = "request"
+
+
+class FileUploaded(ImportsRecord):
+    """What a client uploaded, as it came. Topic `imports`.
+
+    The record's value is this event as one line of JSON, a line feed, then the upload's bytes, packed as `encoding` says.
+    `size` is in bytes before packing.
+    """
+
+    kind: Literal["u"] = "u"
+    job_id: UUID
+    workspace_id: UUID
+    format: UploadFormat
+    encoding: Literal["zstd"] = "zstd"
+    size: Annotated[int, Field(ge=0)]
 
 
 ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]
@@ -231,6 +287,7 @@ PUBLISHED_SCHEMAS: tuple[type[BaseModel], ...] = (
     ImportRejected,
     RowAccepted,
     RowsSettled,
+    FileUploaded,
     ImportCompleted,
     PinPublished,
     PinScheduled,

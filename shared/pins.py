@@ -35,8 +35,11 @@ HEX_DIGITS = 6
 
 TEXTS = ("board_id", "title", "idempotency_key", "description", "alt_text", "link_url", "image_url", "cover_image_url")
 STORED_TEXTS = (*TEXTS, "related_terms")
-"""Fields that could carry a NUL, which Postgres can't store. One look at all is cheaper than a pattern on each."""
+"""Fields that could carry a control character. One look at all is cheaper than a pattern on each."""
 _TEXTS = itemgetter(*TEXTS)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
+"""Control characters other than tab and line breaks. Postgres can't store NUL, and JSON writes each in six bytes:
+an import's size would not be bounded by its body's (shared/import_limits.py)."""
 _WEB = re.compile("https?://", re.IGNORECASE).match
 
 
@@ -122,14 +125,20 @@ def _present(name: str) -> dict[str, Any]:
 _SHORT = _short_repr()
 
 # What validators check beyond pydantic's own constraints, as far as a schema can say it
-_ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
-_NOT_BLANK = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
+_ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
+_NOT_BLANK = Field(
+    json_schema_extra={"minLength": 1, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*[^\s\x00-\x1f][^\x00-\x08\x0b\x0c\x0e-\x1f]*$"}
+)
 _URL = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
 _COLOR = Field(json_schema_extra={"pattern": r"^\s*#?[0-9A-Fa-f]{6}\s*$"})
 _LIST_OR_TEXT: dict[str, Any] = {
     "anyOf": [
-        {"type": "array", "items": {"type": "string", "maxLength": 100, "pattern": r"^[^\x00]*$"}, "maxItems": MAX_RELATED_TERMS},
-        {"type": "string", "description": "The same, separated by commas.", "pattern": r"^[^\x00]*$"},
+        {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 100, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"},
+            "maxItems": MAX_RELATED_TERMS,
+        },
+        {"type": "string", "description": "The same, separated by commas.", "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"},
         {"type": "null"},
     ]
 }
@@ -187,8 +196,8 @@ class PinSubmission(BaseModel):
         if (
             (pin.image_url is None) is (pin.asset_id is None)
             or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None)
-            or "\0" in "".join(filter(None, _TEXTS(pin.__dict__)))
-            or (pin.related_terms is not None and "\0" in "".join(pin.related_terms))
+            or _CONTROL("".join(filter(None, _TEXTS(pin.__dict__))))
+            or (pin.related_terms is not None and _CONTROL("".join(pin.related_terms)))
         ):
             raise ValidationError.from_exception_data(cls.__name__, _faults_of_the_whole(pin.__dict__))
         return pin
@@ -209,14 +218,14 @@ def _faults_of_the_whole(values: dict[str, Any]) -> list[InitErrorDetails]:
         faults.append(_whole("media_source", wrong))
     if values.get("cover_image_url") is not None and values.get("cover_image_asset_id") is not None:
         faults.append(_whole("cover_source", "Provide either cover_image_url or cover_image_asset_id, not both"))
-    nul = PydanticCustomError("nul_character", "must not contain the character NUL")
-    faults += [InitErrorDetails(type=nul, loc=(name,), input=values[name]) for name in STORED_TEXTS if _has_nul(values.get(name))]
-    return faults
+    control = PydanticCustomError("control_character", "must not contain control characters other than tab and line break")
+    named = [name for name in STORED_TEXTS if _has_control(values.get(name))]
+    return [*faults, *(InitErrorDetails(type=control, loc=(name,), input=values[name]) for name in named)]
 
 
-def _has_nul(value: object) -> bool:
+def _has_control(value: object) -> bool:
     texts = value if isinstance(value, list) else [value]
-    return any(isinstance(text, str) and "\0" in text for text in texts)
+    return any(isinstance(text, str) and _CONTROL(text) for text in texts)
 
 
 def _whole(code: LiteralString, message: LiteralString) -> InitErrorDetails:

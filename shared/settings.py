@@ -115,13 +115,23 @@ class ListSettings(BaseSettings):
     """Up to so many rows a list says how many there are in all (`X-Total-Count`)."""
 
 
+class UploadSettings(BaseSettings):
+    """How long uploads are kept; ingest and status read the same variable."""
+
+    model_config = _CONFIG
+
+    upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    """Days for which the file or body of an import is kept, so that its failed rows can be given back as they
+    were. 0: uploads are not kept."""
+
+
 class ServiceSettings(KafkaSettings, DatabaseSettings):
     """What all services share."""
 
     environment: str = "local"
     """A name for the installation, told by /healthz and /readyz."""
     replica: ReplicaName = "0"
-    """Unique and stable: names the transactional ids and the group members of this process."""
+    """Unique and stable: names the group members of this process."""
 
     host: str = "127.0.0.1"
     """Where the process listens."""

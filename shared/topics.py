@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-DAY_MS = 24 * 60 * 60 * 1000
-MEBIBYTE = 1024 * 1024
+from shared.import_limits import LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MEBIBYTE
 
-LARGEST_REQUEST = 6 * MEBIBYTE + 64 * 1024
-"""A whole import of 6 MiB, and its headers."""
+DAY_MS = 24 * 60 * 60 * 1000
 LARGEST_RECORD = 7 * MEBIBYTE
 """What producers and consumers must be able to carry: the dead letter of the largest request."""
-
 PARTITIONS = 6
 """Of a new topic, unless PINFLOW_TOPIC_PARTITIONS says otherwise: so many members of a group can share it. Speed is alike with 4, 6, 12."""
 
@@ -18,7 +15,6 @@ PARTITIONS = 6
 class TopicName(StrEnum):
     IMPORT_REQUESTS = "import-requests"
     IMPORTS = "imports"
-    ROWS = "rows"
     OUTCOMES = "outcomes"
     JOB_EVENTS = "job-events"
     PIN_EVENTS = "pin-events"
@@ -30,10 +26,16 @@ class Topic:
     """Retention is generous: a record must outlive any backlog. An alert on the oldest record's age comes long before."""
 
     name: TopicName
+    version: int = 1
+    """A new one is a new topic: its records have another meaning."""
     partitions: int | None = None
     """None: as many as the setting says. What a topic has, once it is there, Kafka tells."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
+    """Of one record, or of one batch as it travels: Kafka limits batches."""
+    fetch_bytes: int = MEBIBYTE
+    """What a consumer asks for of a partition at once, which bounds its memory. A larger batch comes all the
+    same, alone: Kafka answers a fetch with one batch at least (KIP-74)."""
     config: dict[str, str] = field(default_factory=dict)
 
     def partitions_by(self, setting: int) -> int:
@@ -55,9 +57,8 @@ _AS_PRODUCED = {"compression.type": "producer"}
 """Only services produce there and only services listen: ingest compresses, the broker leaves it so (docs/decisions/0011)."""
 
 TOPICS: tuple[Topic, ...] = (
-    Topic(TopicName.IMPORT_REQUESTS, max_record_bytes=LARGEST_REQUEST),
-    Topic(TopicName.IMPORTS, config=_AS_PRODUCED),
-    Topic(TopicName.ROWS, config=_AS_PRODUCED),
+    Topic(TopicName.IMPORT_REQUESTS, max_record_bytes=LARGEST_REQUEST, fetch_bytes=LARGEST_REQUEST),
+    Topic(TopicName.IMPORTS, version=2, max_record_bytes=LARGEST_PACKED_IMPORT, config=_AS_PRODUCED),
     Topic(TopicName.OUTCOMES, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS),
     Topic(TopicName.PIN_EVENTS),
@@ -65,14 +66,17 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 
+_VERSIONS = {topic.name: topic.version for topic in TOPICS}
+
+
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """The names as Kafka knows them: `<prefix>.<name>.v1`. The prefix keeps installations (and tests) on one cluster apart."""
+    """The names as Kafka knows them: `<prefix>.<name>.v<version>`. The prefix keeps installations (and tests) on one cluster apart."""
 
     prefix: str = "pinflow"
 
     def __getitem__(self, name: TopicName) -> str:
-        return f"{self.prefix}.{name}.v1"
+        return f"{self.prefix}.{name}.v{_VERSIONS[name]}"
 
     def group(self, service: str) -> str:
         """The consumer group of one service."""

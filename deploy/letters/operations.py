@@ -16,9 +16,10 @@ from deploy.letters.selection import Selection
 from deploy.letters.topic import LettersTopic
 from services.publisher.consumers import named
 from shared.database import Database
+from shared.import_limits import MEBIBYTE
 from shared.messaging.records import Record
 from shared.settings import DatabaseSettings, KafkaSettings
-from shared.topics import MEBIBYTE, TopicName, TopicNames
+from shared.topics import TopicName, TopicNames
 
 LETTERS_AT_ONCE = 50
 """Of one transaction. More would not be quicker by much: a commit takes 5 ms."""

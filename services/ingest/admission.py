@@ -24,6 +24,8 @@ RESERVE = 0.1
 BLIND_AFTER_SECONDS = 20.0
 """Without news from Kafka for so long, nobody is refused for figures that may be wrong: the commit decides. Several failed readings."""
 LONGEST_PAUSE_SECONDS = 60
+IN_DOUBT_SECONDS = 20.0
+"""How long rows count that may stand or not. If they stand, Kafka's figure has them when its answer is late."""
 UNKNOWN_PAUSE_SECONDS = 5
 """Asked of a client while it is not known how quickly rows are settled."""
 
@@ -51,8 +53,6 @@ class Admission:
         self._clock = clock
         self._per_workspace = settings.max_unsettled_rows_per_workspace
         self._of_all = settings.max_unsettled_rows
-        # An open transaction has been ended by then, one way or the other; what stands of it, Kafka's figure has
-        self._doubt_seconds = settings.transaction_timeout_ms / 1000 + settings.commit_deadline_seconds
         self._unsettled = Unsettled()
         self._seen_at = -math.inf
         self._news = asyncio.Event()
@@ -118,7 +118,7 @@ class Admission:
             else:
                 self._unsettled.give_back(workspace_id, rows)
             raise
-        except BaseException:  # a client that went away: its commit goes on
+        except BaseException:  # a client that went away: its import goes on
             self._doubt(workspace_id, rows)
             raise
         if place.position is None or self._is_blind():  # blind, what is remembered would never be forgotten
@@ -127,7 +127,7 @@ class Admission:
             self._unsettled.place(workspace_id, rows, place.position)
 
     def _doubt(self, workspace_id: UUID, rows: int) -> None:
-        asyncio.get_running_loop().call_later(self._doubt_seconds, self._unsettled.give_back, workspace_id, rows)
+        asyncio.get_running_loop().call_later(IN_DOUBT_SECONDS, self._unsettled.give_back, workspace_id, rows)
 
     def _is_blind(self) -> bool:
         return self._clock() - self._seen_at > BLIND_AFTER_SECONDS

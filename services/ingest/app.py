@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from services.ingest.acceptance import Acceptance
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
@@ -9,7 +10,6 @@ from services.ingest.endpoints import meter_router, router
 from services.ingest.imports import Imports
 from services.ingest.rates import Rates
 from services.ingest.repository import Ledger
-from services.ingest.transactions import TransactionPool
 from services.ingest.turns import Turns
 from services.ingest.watch import BacklogWatch
 from shared.access.authentication import Authenticator
@@ -32,12 +32,12 @@ def create_app(settings: IngestSettings) -> FastAPI:
     access = AccessRepository(database)
     admission = Admission(settings)
     watch = BacklogWatch(settings, admission)
-    transactions = TransactionPool(settings)
+    acceptance = Acceptance(settings)
     producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
-    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), transactions, admission, settings)
+    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), acceptance, admission, settings)
     requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
     usage = KeyUsage(access)
-    machinery = Machinery("ingest", settings, parts=[producer, watch, transactions], consumers=[requests], sweepers=[usage.sweeper()])
+    machinery = Machinery("ingest", settings, parts=[producer, watch, acceptance], consumers=[requests], sweepers=[usage.sweeper()])
 
     health = Health()
     machinery.watch_over(health)
@@ -50,7 +50,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.imports = Imports(transactions, admission, Turns.of(settings))
+    app.state.imports = Imports(acceptance, admission, Turns.of(settings), keep_uploads=settings.upload_retention_days > 0)
     app.state.rates = Rates(admission, access)
     app.state.bodies = Bodies(
         limit_bytes=settings.import_body_limit, seconds=settings.body_seconds, at_once_bytes=settings.import_bodies_at_once

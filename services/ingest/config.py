@@ -4,22 +4,22 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.settings import ServiceSettings
+from shared.import_limits import MAX_IMPORT_BODY
+from shared.settings import ServiceSettings, UploadSettings
 
 
-class IngestSettings(ServiceSettings):
-    import_body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 5 * 1024 * 1024
+class IngestSettings(ServiceSettings, UploadSettings):
+    import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY)] = MAX_IMPORT_BODY
     """Bytes of one import's body."""
     import_bodies_at_once: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 64 * 1024 * 1024
     """Bytes of all imports' bodies that are being read or worked on. At least twice import_body_limit."""
-    transactional_producers: Annotated[int, Field(ge=1, le=32)] = 6
-    """Imports that can be committed at the same time. One alone waits 20 ms for each predecessor's markers; 4 to 8 are enough."""
-    transaction_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 12_000
-    """A killed ingest's open transaction blocks read_committed consumers of its partitions for as long."""
+    imports_at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    """Imports that are parsed and written to Kafka at the same time."""
     broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
-    """An import that could not begin its commit by then is refused: nothing was accepted."""
-    commit_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
-    """A commit without an answer by then is answered `acceptance_unknown`. Not below broker_deadline_seconds."""
+    """An import that could not be sent to Kafka by then is refused (`broker_unavailable`): nothing was accepted."""
+    acceptance_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
+    """An import that was sent and not acknowledged by then is answered `acceptance_unknown`. Not below
+    broker_deadline_seconds."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Requests taken from the topic at once: each may be 6 MiB."""
 
@@ -29,7 +29,7 @@ class IngestSettings(ServiceSettings):
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """The same for all workspaces together and all replicas. A workspace that has nothing unsettled is let in up to a tenth more."""
     max_waiting_imports: Annotated[int, Field(ge=1, le=10_000)] = 128
-    """HTTP imports that wait for their turn to be parsed and committed (as many at once as there are producers, and two more). Beyond it,
+    """HTTP imports that wait for their turn to be parsed and written (IMPORTS_AT_ONCE at a time). Beyond it,
     429 at once: they would wait in vain. Each holds its body; a workspace of which none waits is let in up to a tenth more."""
 
     @model_validator(mode="after")
@@ -41,10 +41,10 @@ class IngestSettings(ServiceSettings):
         return self
 
     @model_validator(mode="after")
-    def _a_commit_may_take_as_long_as_its_beginning(self) -> Self:
-        if self.commit_deadline_seconds < self.broker_deadline_seconds:
+    def _an_answer_may_take_as_long_as_sending(self) -> Self:
+        if self.acceptance_deadline_seconds < self.broker_deadline_seconds:
             raise ValueError(
-                f"commit_deadline_seconds ({self.commit_deadline_seconds:g}) must not be below "
+                f"acceptance_deadline_seconds ({self.acceptance_deadline_seconds:g}) must not be below "
                 f"broker_deadline_seconds ({self.broker_deadline_seconds:g}): both count from the same moment"
             )
         return self

@@ -12,17 +12,18 @@ from pydantic import ValidationError
 
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
+from services.ingest.decisions import Decision, pack, unpack
 from services.ingest.identity import new_job_id
-from services.ingest.imports import Commits, count_accepted, count_refused
+from services.ingest.imports import ImportLog, count_accepted, count_refused
 from services.ingest.parsing import require_rows, validate
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import Import, Records, records_of, records_of_rejection
+from services.ingest.service import Import, Upload, batch_of, batch_of_rejection
 from shared import metrics
 from shared.access.directories import WorkspaceDirectory
 from shared.bodies import parse_json
 from shared.cloudevents import EventType
 from shared.errors import ErrorCode, Overloaded, Poison, RequestRefused
-from shared.events import ImportRejected, ImportRequested, SourceType
+from shared.events import ImportRejected, ImportRequested, SourceType, UploadFormat
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter, history_of
 from shared.pins import printable
@@ -40,41 +41,35 @@ Delivery: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
 class Delivered(NamedTuple):
-    """A request by its name. Its rows are parsed again when it is its turn: those of a whole batch could be half a gigabyte."""
+    """A request by its name. Its rows are parsed when it is its turn: those of a whole batch could be half a gigabyte."""
 
     record: Delivery
     key: RequestKey
     body_hash: bytes
 
 
-class Due(NamedTuple):
-    """What a request becomes under the job id and time that the ledger has for it."""
-
-    records: Records
-    accepted: bool
-    valid_rows: int = 0
-    failed_rows: int = 0
-
-
 class Claims(Protocol):
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]: ...
+    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None: ...
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None: ...
 
 
 class ImportRequestsHandler:
-    """The ledger first, then the transaction, then the ledger again: a crash between any two repeats the same job, never a second.
+    """Claims each request in the ledger, stores what it becomes, appends that, and marks the claim.
 
-    A request may be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered meanwhile.
+    A crash between any two steps repeats the same job with the same decisions, never a second one. A request may
+    be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered meanwhile.
     """
 
     def __init__(
-        self, ledger: Claims, workspaces: WorkspaceDirectory, transactions: Commits, admission: Admission, settings: IngestSettings
+        self, ledger: Claims, workspaces: WorkspaceDirectory, acceptance: ImportLog, admission: Admission, settings: IngestSettings
     ) -> None:
         self._ledger = ledger
         self._workspaces = workspaces
-        self._transactions = transactions
+        self._acceptance = acceptance
         self._admission = admission
-        self._commits_at_once = settings.transactional_producers
+        self._imports_at_once = settings.imports_at_once
+        self._keep_uploads = settings.upload_retention_days > 0
         self._thread = asyncio.Lock()
 
     def decode(self, records: Batch) -> tuple[list[Delivery], list[DeadLetter]]:
@@ -113,37 +108,46 @@ class ImportRequestsHandler:
         return False
 
     async def _commit(self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]) -> None:
-        """All of them, as many at once as there are producers: waiting for one would use up a commit's deadline.
+        """Appends all of them, some at a time: waiting for one would use up another's deadline.
 
         One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
         """
-        turns = CommitTurns(self._commits_at_once)
-        results = await asyncio.gather(*(self._commit_one(one, standing[key], turns) for key, one in due.items()), return_exceptions=True)
-        committed = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Due)}
-        if committed:
-            await self._ledger.mark_committed(list(committed))
-        for ended in committed.values():
-            _count(ended)
+        turns = AppendTurns(self._imports_at_once)
+        results = await asyncio.gather(*(self._append(one, standing[key], turns) for key, one in due.items()), return_exceptions=True)
+        ended = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Decision)}
+        if ended:
+            await self._ledger.mark_committed(list(ended))
+        for decision in ended.values():
+            _count(decision)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _commit_one(self, one: Delivered, standing: Standing, turns: "CommitTurns") -> Due:
+    async def _append(self, one: Delivered, standing: Standing, turns: "AppendTurns") -> Decision | None:
+        """Returns what was appended; None if another replica was faster."""
         async with turns:
             try:
                 await self._admission.wait_for_room(one.key.workspace_id, turns.deadline)
-                async with self._thread:
-                    due = await asyncio.to_thread(_prepared, one, standing)
-                with self._admission.room(one.key.workspace_id, due.valid_rows) as place:
-                    place.position = await self._transactions.commit(due.records)
+                if (decision := await self._decision(one, standing)) is None:
+                    return None
+                with self._admission.room(one.key.workspace_id, decision.batch.rows) as place:
+                    place.position = await self._acceptance.append(decision.batch)
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise
-            return due._replace(records={})  # megabytes, of which only the counts are still wanted
+            return decision.without_records()  # megabytes, of which only the counts are still wanted
+
+    async def _decision(self, one: Delivered, standing: Standing) -> Decision | None:
+        """Returns what the request becomes: as it was decided before, or decided now and stored before it is sent."""
+        if (stored := standing.decision) is None:
+            async with self._thread:
+                packed = await asyncio.to_thread(_packed, one, standing, keep_upload=self._keep_uploads)
+            stored = await self._ledger.decide(one.key, packed)
+        return None if stored is None else await asyncio.to_thread(unpack, stored)
 
 
-class CommitTurns(asyncio.Semaphore):
-    """Of one batch's commits; all of them have until `deadline` to find room."""
+class AppendTurns(asyncio.Semaphore):
+    """Of one batch's appends; all of them have until `deadline` to find room."""
 
     def __init__(self, at_once: int) -> None:
         super().__init__(at_once)
@@ -192,14 +196,14 @@ def _due(wanted: Sequence[Delivered], standing: dict[RequestKey, Standing], lett
     return due
 
 
-def _prepared(one: Delivered, standing: Standing) -> Due:
-    """An import, or a job that says why not."""
+def _decided(one: Delivered, standing: Standing, *, keep_upload: bool) -> Decision:
+    """Decides what a request becomes: an import, or a failed job that says why not."""
     request = _parsed(one.record)
     try:
         source = _source(request.source)
         rows = validate(require_rows(request.rows))
     except RequestRefused as refusal:
-        return Due(records_of_rejection(_rejected(request, standing, refusal)), accepted=False)
+        return Decision(batch_of_rejection(_rejected(request, standing, refusal)), accepted=False)
     accepted = Import(
         job_id=standing.job_id,
         workspace_id=request.workspace_id,
@@ -209,13 +213,18 @@ def _prepared(one: Delivered, standing: Standing) -> Due:
         rows=rows,
         request_id=request.request_id,
         history=history_of(one.record.headers),
+        upload=Upload(UploadFormat.REQUEST, one.record.value or b"") if keep_upload else None,
     )
-    return Due(records_of(accepted), accepted=True, valid_rows=len(rows.valid), failed_rows=len(rows.failed))
+    return Decision(batch_of(accepted), accepted=True, failed_rows=len(rows.failed))
 
 
-def _count(due: Due) -> None:
-    if due.accepted:
-        count_accepted("topic", failed_rows=due.failed_rows)
+def _packed(one: Delivered, standing: Standing, *, keep_upload: bool) -> bytes:
+    return pack(_decided(one, standing, keep_upload=keep_upload))
+
+
+def _count(decision: Decision) -> None:
+    if decision.accepted:
+        count_accepted("topic", failed_rows=decision.failed_rows)
     else:
         metrics.IMPORTS.labels("topic", "rejected").inc()
 

@@ -1,9 +1,10 @@
-"""Accepting an import: parse, build, commit. Accepted means durable (invariant 1)."""
+"""Accepts imports: parses, builds the batch, appends it. Accepted means durable (invariant 1)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol, TypeAlias
 from uuid import UUID
@@ -11,14 +12,14 @@ from uuid import UUID
 from services.ingest.admission import Admission
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import ParsedRows, keep_permitted, require_rows, validate
-from services.ingest.service import Import, Records, records_of
+from services.ingest.service import Import, ImportBatch, Upload, batch_of
 from services.ingest.tabular import parse_csv
 from services.ingest.turns import Turns
 from services.ingest.unsettled import Position
 from shared import metrics
 from shared.bodies import parse_json
 from shared.errors import AcceptanceUnknown, ErrorCode, Overloaded, RequestRefused, Unavailable
-from shared.events import SourceType
+from shared.events import SourceType, UploadFormat
 from shared.pins import printable
 
 MAX_FILENAME = 255
@@ -33,15 +34,19 @@ AllowList: TypeAlias = frozenset[UUID] | None
 """The accounts that a key may publish to; None for all."""
 
 
-class Commits(Protocol):
-    async def commit(self, records: Records, started: float | None = None, /) -> Position | None: ...
+class ImportLog(Protocol):
+    """Where accepted imports are written; the real one is Acceptance."""
+
+    async def append(self, batch: ImportBatch, started: float | None = None, /) -> Position | None:
+        """Writes the import whole and returns where its rows end. Raises BrokerUnavailable, AcceptanceUnknown."""
 
 
 class Imports:
     """What HTTP asks for. Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was accepted."""
 
-    def __init__(self, transactions: Commits, admission: Admission, turns: Turns) -> None:
-        self._transactions = transactions
+    def __init__(self, acceptance: ImportLog, admission: Admission, turns: Turns, *, keep_uploads: bool) -> None:
+        self._acceptance = acceptance
+        self._keep_uploads = keep_uploads
         self._admission = admission
         self._turns = turns
         self._threads = asyncio.Semaphore(THREADS)
@@ -56,36 +61,40 @@ class Imports:
             self._turns.require_place(workspace_id)
 
     async def accept_json(self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None) -> Import:
+        """Accepts the body of a JSON import."""
+        parse = partial(_from_json, workspace_id, body, strict=strict, account_ids=account_ids, keep_upload=self._keep_uploads)
         async with self._turn(workspace_id) as started:
             if len(body) <= LONGEST_ON_THE_LOOP:
-                return await self._accept(*_from_json(workspace_id, body, strict=strict, account_ids=account_ids), started)
+                return await self._accept(*parse(), started)
             async with self._threads:
-                accepted, records = await asyncio.to_thread(_from_json, workspace_id, body, strict=strict, account_ids=account_ids)
-            return await self._accept(accepted, records, started)
+                accepted, batch = await asyncio.to_thread(parse)
+            return await self._accept(accepted, batch, started)
 
     async def accept_csv(
         self, workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList = None
     ) -> Import:
+        """Accepts a CSV file."""
+        keep = self._keep_uploads
+        parse = partial(_from_csv, workspace_id, data, filename, strict=strict, account_ids=account_ids, keep_upload=keep)
         async with self._turn(workspace_id) as started:
             # Always in a thread: 5 MiB of blank lines are half a second's work
             async with self._threads:
-                parsing = asyncio.to_thread(_from_csv, workspace_id, data, filename, strict=strict, account_ids=account_ids)
-                accepted, records = await parsing
-            return await self._accept(accepted, records, started)
+                accepted, batch = await asyncio.to_thread(parse)
+            return await self._accept(accepted, batch, started)
 
     @asynccontextmanager
     async def _turn(self, workspace_id: UUID) -> AsyncIterator[float]:
-        """Gives the time from which the deadlines of the commit count."""
+        """Gives the time from which the deadlines of the append count."""
         started = asyncio.get_running_loop().time()
         with _refusals_counted():
             async with self._turns.turn(workspace_id):
                 self._admission.require_room(workspace_id)  # again: those before it in its line may have filled it. Parsing is dear
                 yield started
 
-    async def _accept(self, accepted: Import, records: Records, started: float) -> Import:
+    async def _accept(self, accepted: Import, batch: ImportBatch, started: float) -> Import:
         try:
             with self._admission.room(accepted.workspace_id, len(accepted.rows.valid)) as place:
-                place.position = await self._transactions.commit(records, started)
+                place.position = await self._acceptance.append(batch, started)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _unknown(accepted.job_id) from error
@@ -96,20 +105,24 @@ class Imports:
         return accepted
 
 
-def _from_json(workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList) -> tuple[Import, Records]:
+def _from_json(workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool) -> tuple[Import, ImportBatch]:
     rows = _permitted(validate(require_rows(parse_json(body)), strict=strict), account_ids)
     now = datetime.now(UTC)
-    accepted = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows)
-    return accepted, records_of(accepted)
+    upload = Upload(UploadFormat.JSON, body) if keep_upload else None
+    accepted = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload)
+    return accepted, batch_of(accepted)
 
 
-def _from_csv(workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList) -> tuple[Import, Records]:
+def _from_csv(
+    workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList, keep_upload: bool
+) -> tuple[Import, ImportBatch]:
     table = parse_csv(data)
     rows = _permitted(validate(table.rows, strict=strict), account_ids)
     now = datetime.now(UTC)
     name = printable(filename, MAX_FILENAME) if filename else None
-    accepted = Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings)
-    return accepted, records_of(accepted)
+    upload = Upload(UploadFormat.CSV, data) if keep_upload else None
+    accepted = Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings, upload=upload)
+    return accepted, batch_of(accepted)
 
 
 def _permitted(rows: ParsedRows, account_ids: AllowList) -> ParsedRows:
@@ -140,7 +153,10 @@ def location_of(job_id: UUID) -> str:
 
 def _unknown(job_id: UUID) -> RequestRefused:
     location = location_of(job_id)
-    message = f"Kafka fell silent at the last step: the import was accepted whole, or not at all. Look at {location} first."
+    message = (
+        "Kafka did not confirm the import in time. It was accepted completely or not at all, possibly some minutes from now: "
+        f"check {location} before you retry."
+    )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return RequestRefused(ErrorCode.ACCEPTANCE_UNKNOWN, message, status, headers=headers, job_id=str(job_id), location=location)

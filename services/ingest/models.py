@@ -13,4 +13,5 @@ requests = Table(
     Column("job_id", Uuid),
     Column("accepted_at", DateTime(timezone=True)),
     Column("state", Text),
+    Column("decision", LargeBinary),
 )

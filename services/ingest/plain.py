@@ -49,6 +49,8 @@ def _rule(name: str) -> TypeAdapter[Any]:
 
 _terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule("run_at")
 _write = msgspec.json.Encoder().encode
+_CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
+"""How JSON writes control characters other than tab and line breaks; a backslash before such a letter looks alike."""
 
 
 def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
@@ -72,6 +74,6 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     image = None if pin.image_url is None else normalised_url(pin.image_url)
     cover = None if pin.cover_image_url is None else normalised_url(pin.cover_image_url)
     content = _write(pin)
-    if b"\\u0000" in content:
-        raise ValueError("perhaps a NUL, which Postgres can't store")
+    if b"\\" in content and any(escape in content for escape in _CONTROL_ESCAPES):
+        raise ValueError("perhaps a control character")
     return content, fingerprint_digits(pin, link, image, cover).encode()

@@ -18,9 +18,15 @@ CLAIM = """
     on conflict (workspace_id, request_id) do nothing
 """
 STANDING = """
-    select r.workspace_id, r.request_id, r.body_hash, r.job_id, r.accepted_at, r.state = 'committed'
+    select r.workspace_id, r.request_id, r.body_hash, r.job_id, r.accepted_at, r.state = 'committed', r.decision
     from ingest.requests r
     join unnest(%b::uuid[], %b::text[]) as asked(workspace_id, request_id) using (workspace_id, request_id)
+"""
+# The first decision counts, whoever made it: another replica may have the same request in hand
+DECIDE = """
+    update ingest.requests set decision = coalesce(decision, %b)
+    where workspace_id = %b and request_id = %b and state = 'pending'
+    returning decision
 """
 
 
@@ -45,6 +51,8 @@ class Standing(NamedTuple):
     job_id: UUID
     accepted_at: datetime
     committed: bool
+    decision: bytes | None = None
+    """What it becomes (services/ingest/decisions.py); None until that is decided, and again once it is committed."""
 
 
 class Ledger:
@@ -66,7 +74,15 @@ class Ledger:
             await driver.commit()
             return {RequestKey(workspace, name): Standing(*values) for workspace, name, *values in await cursor.fetchall()}
 
+    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
+        """Stores what the request becomes; returns what was stored first, None if it is committed by now."""
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id], binary=True)
+            await driver.commit()
+            rows = await cursor.fetchall()
+        return bytes(rows[0][0]) if rows else None
+
     async def mark_committed(self, keys: Collection[RequestKey]) -> None:
         statement = update(requests).where(tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys)))
         async with self._database.transaction() as connection:
-            await connection.execute(statement.values(state="committed"))
+            await connection.execute(statement.values(state="committed", decision=None))

@@ -31,9 +31,9 @@ class Turns:
 
     @classmethod
     def of(cls, settings: IngestSettings) -> "Turns":
-        """Two more at once than there are producers: they are parsed meanwhile."""
+        """As the settings say."""
         return cls(
-            at_once=settings.transactional_producers + 2,
+            at_once=settings.imports_at_once,
             most_waiting=settings.max_waiting_imports,
             patience_seconds=settings.broker_deadline_seconds * PATIENCE,
         )

@@ -1,7 +1,7 @@
 """How many rows have been accepted and not settled: of the whole system, as Kafka tells, and of each workspace, as this process remembers.
 
-Kafka's figure holds for all replicas and survives a restart; the markers of transactions are in it, one an import. Whose rows
-they are Kafka does not tell: that each process knows of what it accepted itself, until the publisher's group is past it.
+Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its rows and up to three more. Whose
+rows they are Kafka does not tell: that each process knows of what it accepted itself, until the publisher's group is past it.
 """
 
 import heapq
@@ -19,7 +19,7 @@ RATE_SECONDS = 5.0
 
 
 class Position(NamedTuple):
-    """Behind an import's last row in the topic `rows`."""
+    """Behind an import's last row in the topic `imports`."""
 
     partition: int
     end: int
@@ -27,7 +27,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The topic `rows` at one moment: where it ends, and how far the publisher's group is; by partition."""
+    """The topic `imports` at one moment: where it ends, and how far the publisher's group is; by partition."""
 
     at: float
     ends: Mapping[int, int]

@@ -29,7 +29,7 @@ class BacklogWatch:
     def __init__(self, settings: ServiceSettings, admission: Admission) -> None:
         names = TopicNames(settings.topic_prefix)
         client_id = f"pinflow-ingest-{settings.replica}-backlog"
-        self._reader = BacklogReader(settings, topic=names[TopicName.ROWS], group=names.group(PUBLISHER), client_id=client_id)
+        self._reader = BacklogReader(settings, topic=names[TopicName.IMPORTS], group=names.group(PUBLISHER), client_id=client_id)
         self._admission = admission
         self._fails = False
         self._last: Offsets | None = None

@@ -28,9 +28,11 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
+from shared.import_records import is_for_publisher
 from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.records import RecordProducer
+from shared.messaging.skipping import RecordFilter
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
@@ -46,8 +48,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     store = PinStore(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
     handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
+    rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
     consumers = [
-        BatchConsumer("publisher", settings, [TopicName.ROWS], handler, producer, member=member) for member in range(settings.row_consumers)
+        BatchConsumer("publisher", settings, [TopicName.IMPORTS], handler, producer, member=member, record_filter=rows)
+        for member in range(settings.row_consumers)
     ]
     http_connections = settings.database_pool_size - settings.background_connections
     http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)

@@ -17,10 +17,12 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import create_api
+from shared.import_records import is_for_status, is_whole_import
 from shared.lists.pages import Lists
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.pace import Pace
 from shared.messaging.records import RecordProducer
+from shared.messaging.skipping import RecordFilter
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
@@ -41,7 +43,10 @@ def create_app(settings: StatusSettings) -> FastAPI:
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper)
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
-    consumer = BatchConsumer("status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace)
+    wanted = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
+    consumer = BatchConsumer(
+        "status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace, record_filter=wanted
+    )
     folds = FoldProgress(store, consumer.progress, names)
     looking = Sweeper("fold progress", folds.sweep, interval_seconds=LOOK_SECONDS)
     access = AccessRepository(http_database)

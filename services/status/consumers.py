@@ -12,6 +12,7 @@ from shared.database import Refused
 from shared.decoding import decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, RowsSettled
+from shared.import_records import is_import
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
@@ -58,7 +59,7 @@ class FoldHandler:
 
     def _parse(self, record: "ConsumerRecord[bytes, bytes]") -> Foldable:
         value = record.value or b""
-        return IMPORT_EVENT.validate_json(value) if record.topic == self._imports else _parse_outcomes(value)
+        return IMPORT_EVENT.validate_json(value) if record.topic == self._imports and is_import(value) else _parse_outcomes(value)
 
     async def process(self, decoded: list[Delivered], _poison: list[DeadLetter]) -> list[DeadLetter]:
         letters: list[DeadLetter] = []

@@ -20,11 +20,12 @@ from shared.access.usage import KeyUsage
 from shared.database import Database
 from shared.health import Health
 from shared.http import add_process_endpoints, create_api
+from shared.import_limits import MEBIBYTE
 from shared.messaging.consumer import BatchConsumer, Gathering
 from shared.messaging.records import RecordProducer
 from shared.process import Machinery, lifespan_of
 from shared.sweeper import Sweeper
-from shared.topics import MEBIBYTE, TopicName
+from shared.topics import TopicName
 
 EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
 """Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one workspace that imports alone has

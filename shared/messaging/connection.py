@@ -1,7 +1,9 @@
 """One place that knows how to reach Kafka, for aiokafka's clients; broker.py is for FastStream's."""
 
+import asyncio
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
@@ -9,7 +11,11 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from shared.errors import BrokerUnavailable
 from shared.settings import KafkaSettings
 
+log = structlog.get_logger()
+
 REQUEST_TIMEOUT_MS = 10_000
+DISCARD_SECONDS = 2.0
+"""For each step of throwing a client or a producer away: none of them has a bound in aiokafka."""
 
 
 class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
@@ -79,3 +85,17 @@ def is_producer_dead(producer: AIOKafkaProducer | None) -> bool:
 def _has_ended(part: object, name: str) -> bool:
     task = getattr(part, name, None)
     return task is not None and task.done()
+
+
+async def close_client(client: AIOKafkaClient) -> None:
+    """Closes a client's connections, without waiting for long for what they still have to write."""
+    if is_dead(client):
+        died, client._sync_task = client._sync_task, None  # noqa: SLF001 - close() would raise what it died of, and close no connection
+        log.warning("client_had_died", error=None if died.cancelled() else repr(died.exception()))
+    closing = asyncio.create_task(client.close())
+    await asyncio.wait({closing}, timeout=DISCARD_SECONDS)  # a connection waits to be rid of what it still has to write
+    if not closing.done():
+        closing.cancel()
+        log.warning("client_left_behind")
+    elif not closing.cancelled() and (error := closing.exception()):
+        log.warning("client_not_closed", error=repr(error))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -30,6 +30,7 @@ from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
 from shared.messaging.records import RecordSender
+from shared.messaging.skipping import RecordFilter
 from shared.settings import ServiceSettings
 from shared.topics import TOPICS, TopicName, TopicNames
 
@@ -106,8 +107,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         pace: Pace | None = None,
         gathering: Gathering = AT_ONCE,
         is_wanted: Callable[[], Awaitable[bool]] = always,
+        record_filter: RecordFilter | None = None,
     ) -> None:
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
+        `record_filter` says which records of one topic this consumer never gets to see.
 
         `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
         """
@@ -121,7 +124,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.title = f"{name}{suffix}"
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
-        self._largest_record = max(topic.max_record_bytes for topic in TOPICS if topic.name in topics)
+        self._fetch_bytes = max(topic.fetch_bytes for topic in TOPICS if topic.name in topics)
+        # An upstream system may produce in transactions. Pinflow's own topics have none that could be left open
+        self._isolation: Literal["read_committed", "read_uncommitted"] = (
+            "read_committed" if TopicName.IMPORT_REQUESTS in topics else "read_uncommitted"
+        )
+        self._filter = record_filter
         self._handler = handler
         self._max_records = max_records or settings.consumer_max_records
         self._producer = producer
@@ -152,7 +160,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._subscriber.consumer if self._subscriber else None
 
     def subscribe(self, broker: KafkaBroker) -> None:
-        """Delivery: at least once, committed by hand after the work, read committed, from the earliest, one static member."""
+        """Delivery: at least once, committed by hand after the work, from the earliest, one static member."""
         self._subscriber = broker.subscriber(
             *self._topics,
             batch=True,
@@ -160,16 +168,17 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             group_instance_id=self.group_instance_id,
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level=self._isolation,
             max_records=self._max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
             batch_timeout_ms=10**10,
-            max_partition_fetch_bytes=self._gathering.partition_bytes or self._largest_record,
+            max_partition_fetch_bytes=self._gathering.partition_bytes or self._fetch_bytes,
             fetch_min_bytes=self._gathering.min_bytes,
             fetch_max_wait_ms=self._gathering.wait_ms,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             rebalance_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=3000,
+            value_deserializer=self._filter,
             listener=self,
             parser=self._parse,
             decoder=_records_of,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from aiokafka import ConsumerRecord
 
 from shared.errors import Poison
+from shared.import_limits import MEBIBYTE
 from shared.messaging.records import Record
-from shared.topics import MEBIBYTE
 
 MAX_MESSAGE = 1000
 MAX_VALUE = 6 * MEBIBYTE + 512 * 1024

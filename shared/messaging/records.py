@@ -12,13 +12,19 @@ from typing import Protocol
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
 from shared.errors import BrokerUnavailable
-from shared.messaging.connection import REQUEST_TIMEOUT_MS, client_options, is_dead, is_producer_dead, unavailable
+from shared.messaging.connection import (
+    DISCARD_SECONDS,
+    REQUEST_TIMEOUT_MS,
+    client_options,
+    close_client,
+    is_producer_dead,
+    unavailable,
+)
 from shared.settings import KafkaSettings
 from shared.topics import LARGEST_RECORD
 
@@ -27,8 +33,6 @@ log = structlog.get_logger()
 MAX_BATCH_BYTES = 900 * 1024
 """Below the topics' limit of 1 MiB a batch. Much less, and an import goes out in twenty round trips."""
 SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
-DISCARD_SECONDS = 2.0
-"""For each step of throwing a producer away: none of them has a bound in aiokafka."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +84,7 @@ async def discard(producer: AIOKafkaProducer) -> None:
     # stop() would first wait for the broker to take what was given up; so its sender is stopped before
     if producer._sender is not None and (sending := producer._sender.sender_task) is not None:  # noqa: SLF001
         await _end(sending)
-    await _close(producer.client)
+    await close_client(producer.client)
     producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
 
 
@@ -96,19 +100,6 @@ async def _end(sending: "asyncio.Task[None]") -> None:
         await asyncio.wait({sending}, timeout=DISCARD_SECONDS)
     if not sending.done():
         log.warning("sender_left_behind")
-
-
-async def _close(client: AIOKafkaClient) -> None:
-    if is_dead(client):
-        died, client._sync_task = client._sync_task, None  # noqa: SLF001 - close() would raise what it died of, and close no connection
-        log.warning("client_had_died", error=None if died.cancelled() else repr(died.exception()))
-    closing = asyncio.create_task(client.close())
-    await asyncio.wait({closing}, timeout=DISCARD_SECONDS)  # a connection waits to be rid of what it still has to write
-    if not closing.done():
-        closing.cancel()
-        log.warning("client_left_behind")
-    elif not closing.cancelled() and (error := closing.exception()):
-        log.warning("client_not_closed", error=repr(error))
 
 
 class RecordProducer:

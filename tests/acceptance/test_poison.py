@@ -20,8 +20,9 @@ from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
 from services.ingest.identity import new_job_id
 from shared.events import MAX_KEY, ImportAccepted
+from shared.import_limits import MEBIBYTE
 from shared.messaging.records import Record
-from shared.topics import MEBIBYTE, TopicName
+from shared.topics import TopicName
 from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.deployment import Deployment, job_of
 from tests.factories import import_accepted, row_accepted

@@ -14,8 +14,9 @@ from aiokafka.errors import KafkaError
 
 from deploy.administration import NewWorkspace
 from shared.cloudevents import EventType, headers
+from shared.import_limits import LARGEST_REQUEST
 from shared.messaging.records import discard
-from shared.topics import LARGEST_REQUEST, TopicName, TopicNames
+from shared.topics import TopicName, TopicNames
 from tests.acceptance.rows import rows_for
 from tests.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
 from tests.chaos.history import Channel, Expected, History, Row, SinglePin, Submission, Told

@@ -17,10 +17,11 @@ from services.ingest.config import IngestSettings
 from services.ingest.service import Records
 from services.ingest.transactions import TransactionPool
 from shared.events import MAX_ROWS
+from shared.import_limits import MEBIBYTE
 from shared.messaging.connection import client_options
 from shared.messaging.records import RecordProducer
 from shared.settings import ServiceSettings
-from shared.topics import MEBIBYTE, TopicName, TopicNames
+from shared.topics import TopicName, TopicNames
 from tests.bench.figures import Figures
 from tests.bench.limits import material
 from tests.bench.limits.apart import Meter, apart

@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
 from shared.errors import BrokerUnavailable, ErrorCode, Poison
+from shared.import_limits import MEBIBYTE
 from shared.messaging.admin import create_topics, delete_topics
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
 from shared.messaging.records import Record, RecordProducer
 from shared.settings import ServiceSettings
-from shared.topics import MEBIBYTE, TOPICS, TopicName, TopicNames
+from shared.topics import TOPICS, TopicName, TopicNames
 from tests.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
 from tests.kafka import records_of
 from tests.waiting import eventually

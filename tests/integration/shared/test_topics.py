@@ -10,10 +10,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.topics import differences
+from shared.import_limits import LARGEST_REQUEST, MEBIBYTE
 from shared.messaging.admin import admin_client, create_topics, delete_topics
 from shared.messaging.dead_letters import MAX_VALUE
 from shared.settings import KafkaSettings
-from shared.topics import LARGEST_REQUEST, MEBIBYTE, TopicName, TopicNames
+from shared.topics import TopicName, TopicNames
 from tests.kafka import records_of
 
 

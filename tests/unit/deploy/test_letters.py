@@ -15,7 +15,8 @@ from deploy.letters.selection import Reason, Selection, Service, Source, histogr
 from services.ingest.parsing import require_rows, validate
 from shared.errors import ErrorCode
 from shared.events import ImportRequested
-from shared.topics import MEBIBYTE, TopicName
+from shared.import_limits import MEBIBYTE
+from shared.topics import TopicName
 from tests.factories import NOON, row_accepted
 from tests.letters import NAMES, consumed, given_up
 

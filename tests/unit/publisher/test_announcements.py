@@ -15,8 +15,8 @@ from services.publisher.service import Doomed, Failed, Failure, decide_all, dest
 from shared.access.repository import BoardCheck
 from shared.errors import ErrorCode
 from shared.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
+from shared.import_limits import MEBIBYTE
 from shared.messaging.records import Record
-from shared.topics import MEBIBYTE
 from tests.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()

@@ -3,8 +3,9 @@
 from aiokafka import ConsumerRecord
 
 from shared.errors import ErrorCode, Poison
+from shared.import_limits import MEBIBYTE
 from shared.messaging.dead_letters import MAX_AROUND, MAX_VALUE, DeadLetter, history_of, to_record
-from shared.topics import LARGEST_RECORD, MEBIBYTE
+from shared.topics import LARGEST_RECORD
 
 
 def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":

@@ -1,0 +1,125 @@
+"""Writes each import to Kafka as one record batch and says what an error proves (invariant 1, ADR 0025)."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from services.ingest.config import IngestSettings
+from services.ingest.service import ImportBatch
+from services.ingest.unsettled import Position
+from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.import_limits import LARGEST_IMPORT
+from shared.messaging.appender import Delivery, PartitionAppender
+from shared.messaging.records import partition_of
+from shared.topics import TopicName, TopicNames
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Acceptance:
+    """Appends imports to the topic `imports`. Reconnects by itself when Kafka comes back."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self._settings = settings
+        self._topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+        self._appenders: dict[int, PartitionAppender] = {}
+        self._running: set[asyncio.Task[int | None]] = set()
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Returns when the first partition's connection stands; the others follow."""
+        first = self._appender(0)
+        await first.wait_until_connected()
+        for partition in range(first.partition_count() or 1):
+            self._appender(partition)
+
+    async def stop(self) -> None:
+        """Lets imports that are being written end, within their deadline; nothing begins any more."""
+        self._stopped = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.acceptance_deadline_seconds)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*(appender.stop() for appender in self._appenders.values()))
+
+    def trouble(self) -> str | None:
+        """Returns why no import can be accepted now, or None."""
+        is_connected = any(appender.is_connected for appender in self._appenders.values())
+        return None if is_connected else f"{self._topic}: not connected"
+
+    async def append(self, batch: ImportBatch, started: float | None = None) -> Position | None:
+        """Writes the import; returns where its rows end, or None if it has none or Kafka does not tell.
+
+        Raises BrokerUnavailable if the import certainly does not stand, within broker_deadline_seconds;
+        AcceptanceUnknown if it was sent and not acknowledged, within acceptance_deadline_seconds: then
+        nothing stands or all of it. Both count from `started`, in the event loop's time, if it is given.
+        """
+        started = asyncio.get_running_loop().time() if started is None else started
+        partition = self._partition_of(batch)
+        delivery = Delivery()
+        # A task of its own: a client that goes away must not stop it between the request and its answer
+        task = _spawn(self._running, self._appender(partition).append(batch.records, delivery))
+        try:
+            end = await self._finish(task, delivery, started)
+        except MessageSizeTooLargeError:
+            raise  # a bug: a batch fits by its limits, and no retry makes it smaller
+        except KafkaError as error:
+            raise _meaning_of(error, delivery) from error
+        return Position(partition, end) if end is not None and batch.rows else None
+
+    async def _finish(self, task: "asyncio.Task[T]", delivery: Delivery, started: float) -> T:
+        await _wait(task, started + self._settings.broker_deadline_seconds)
+        if not task.done() and delivery.in_doubt:
+            await _wait(task, started + self._settings.acceptance_deadline_seconds)
+        if task.done() and not task.cancelled():  # cancelled only when the process stops
+            return task.result()
+        delivery.abandoned = True  # the same event loop: from here on it is not handed to a connection
+        task.cancel()
+        if delivery.in_doubt:
+            raise AcceptanceUnknown("Kafka did not acknowledge the import")
+        raise BrokerUnavailable("the import could not be sent to Kafka in time")
+
+    def _partition_of(self, batch: ImportBatch) -> int:
+        if self._stopped or not self._appenders:
+            raise BrokerUnavailable("this process is starting or stopping")
+        known = max(filter(None, (appender.partition_count() for appender in self._appenders.values())), default=0)
+        for partition in range(len(self._appenders), known):  # an operator has added some
+            self._appender(partition)
+        return partition_of(batch.key, len(self._appenders))
+
+    def _appender(self, partition: int) -> PartitionAppender:
+        if partition not in self._appenders:
+            appender = PartitionAppender(
+                self._settings,
+                topic=self._topic,
+                partition=partition,
+                client_id=f"pinflow-ingest-{self._settings.replica}-imports",
+                max_bytes=LARGEST_IMPORT,
+            )
+            appender.connect()
+            self._appenders[partition] = appender
+        return self._appenders[partition]
+
+
+def _meaning_of(error: KafkaError, delivery: Delivery) -> BrokerUnavailable:
+    log.warning("import_not_acknowledged", in_doubt=delivery.in_doubt, error=repr(error))
+    return AcceptanceUnknown(repr(error)) if delivery.in_doubt else BrokerUnavailable(repr(error))
+
+
+async def _wait(task: "asyncio.Task[T]", deadline: float) -> None:
+    await asyncio.wait({task}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+
+def _spawn(tasks: "set[asyncio.Task[T]]", work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    # Nobody may be left to hear of an error: a deadline has passed, or the client has gone
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -1,0 +1,43 @@
+"""Stores what a request was decided to become, so that it is never judged a second time.
+
+A request that names itself may be delivered again after a crash, perhaps to a newer version with other rules.
+What was sent the first time may stand in Kafka: the second time has to send the same records (invariant 4).
+"""
+
+from dataclasses import dataclass, replace
+
+import cramjam
+import msgspec
+
+from services.ingest.service import UPLOAD_LEVEL, ImportBatch
+from shared.messaging.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a request becomes: an import with its failed rows, or a rejection."""
+
+    batch: ImportBatch
+    accepted: bool
+    failed_rows: int = 0
+
+    def without_records(self) -> "Decision":
+        """Returns the same with only the counts."""
+        return replace(self, batch=replace(self.batch, records=()))
+
+
+_write = msgspec.msgpack.Encoder().encode
+_read = msgspec.msgpack.Decoder(tuple[bytes, list[Record], int, bool, int]).decode
+
+
+def pack(decision: Decision) -> bytes:
+    """Writes the decision as bytes for the ledger."""
+    batch = decision.batch
+    fields = (batch.key, list(batch.records), batch.rows, decision.accepted, decision.failed_rows)
+    return bytes(cramjam.zstd.compress(_write(fields), UPLOAD_LEVEL))
+
+
+def unpack(packed: bytes) -> Decision:
+    """Reads what `pack` wrote."""
+    key, records, rows, accepted, failed_rows = _read(bytes(cramjam.zstd.decompress(packed)))
+    return Decision(ImportBatch(key, records, rows), accepted, failed_rows)

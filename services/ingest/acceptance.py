@@ -61,6 +61,8 @@ class Acceptance:
         nothing stands or all of it. Both count from `started`, in the event loop's time, if it is given.
         """
         started = asyncio.get_running_loop().time() if started is None else started
+        if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
+            raise BrokerUnavailable("no time is left to send the import")
         partition = self._partition_of(batch)
         delivery = Delivery()
         # A task of its own: a client that goes away must not stop it between the request and its answer

@@ -97,21 +97,25 @@ class _Session:
         self.epoch = epoch
         self.next_sequence = 0
 
-    def encode(self, records: Sequence[Record], max_bytes: int) -> Callable[[], bytes]:
-        """Returns a function that packs the records; it may run in a thread. Raises MessageSizeTooLargeError."""
-        builder = DefaultRecordBatchBuilder(
-            2,
-            SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
-            is_transactional=0,
-            producer_id=self.producer_id,
-            producer_epoch=self.epoch,
-            base_sequence=self.next_sequence,
-            batch_size=max_bytes,
-        )
-        for offset, record in enumerate(records):
-            if builder.append(offset, None, record.key, record.value, record.headers) is None:
-                raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
-        return lambda: bytes(builder.build())
+
+def encode(records: Sequence[Record], *, max_bytes: int, producer_id: int = -1, epoch: int = -1, sequence: int = -1) -> Callable[[], bytes]:
+    """Returns a function that packs the records into one batch; it may run in a thread.
+
+    Raises MessageSizeTooLargeError if they take more than `max_bytes` before compression.
+    """
+    builder = DefaultRecordBatchBuilder(
+        2,
+        SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
+        is_transactional=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=sequence,
+        batch_size=max_bytes,
+    )
+    for offset, record in enumerate(records):
+        if builder.append(offset, None, record.key, record.value, record.headers) is None:
+            raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
+    return lambda: bytes(builder.build())
 
 
 class PartitionAppender:
@@ -159,8 +163,8 @@ class PartitionAppender:
             try:
                 return await self._append(records, delivery)
             except BaseException:
-                # Whether its sequence was used is not known, nor when the connection would answer again
-                self._replace_session()
+                if delivery.in_doubt:  # whether its sequence was used is not known, nor when the connection answers
+                    self._replace_session()
                 raise
 
     async def stop(self) -> None:
@@ -176,7 +180,13 @@ class PartitionAppender:
         session, batch = await self._ready_session(), b""
         for attempt in itertools.count():
             if not batch:
-                pack = session.encode(records, self._max_bytes)
+                pack = encode(
+                    records,
+                    max_bytes=self._max_bytes,
+                    producer_id=session.producer_id,
+                    epoch=session.epoch,
+                    sequence=session.next_sequence,
+                )
                 is_large = sum(len(record.value) for record in records) > LARGE_BATCH
                 batch = await asyncio.to_thread(pack) if is_large else pack()
             if attempt:

@@ -51,3 +51,5 @@ WEBHOOK_OLDEST_DUE_SECONDS = Gauge(
     "How long the longest-waiting delivery has been due, of enabled webhooks. Each replica says the same.",
 )
 WEBHOOKS_DISABLED = Counter("pinflow_webhooks_disabled", "Webhooks that were switched off.", ["reason"])
+
+UPLOADS_KEPT_BYTES = Counter("pinflow_uploads_kept_bytes", "Bytes of uploads kept, as packed. A redelivered upload counts again.")

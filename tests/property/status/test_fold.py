@@ -12,8 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 from sqlalchemy import text
 
 from services.status.consumers import FoldHandler
-from services.status.folding import Foldable
 from services.status.repository import JobStore
+from services.status.service import Missing
 from shared.database import Database, Row
 from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.sweeper import Sweeper
@@ -24,7 +24,7 @@ from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.records import NAMES, received
-from tests.property.status.jobs import Import, Job
+from tests.property.status.jobs import Import, Job, JobEvent
 
 KEPT = text("""
     select job_id, (r->>'row_number')::int as row_number, r->>'idempotency_key' as idempotency_key
@@ -52,12 +52,12 @@ class Status:
         self._pool = pool
         self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
 
-    async def fold(self, *batches: Sequence[Foldable | bytes]) -> list[bytes | None]:
+    async def fold(self, *batches: Sequence[JobEvent | bytes]) -> list[bytes | None]:
         """Each batch by a consumer of its own, all at the same time. Returns what became dead letters."""
         letters = await asyncio.gather(*(self._fold(batch) for batch in batches))
         return [letter for some in letters for letter in some]
 
-    async def _fold(self, batch: Sequence[Foldable | bytes]) -> list[bytes | None]:
+    async def _fold(self, batch: Sequence[JobEvent | bytes]) -> list[bytes | None]:
         decoded, poison = self._handler.decode([_received(event) for event in batch])
         return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison)]]
 
@@ -88,7 +88,7 @@ async def _nothing() -> int:
     return 0
 
 
-def _received(event: Foldable | bytes) -> Any:
+def _received(event: JobEvent | bytes) -> Any:
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
     return received(topic, event if isinstance(event, bytes) else event.model_dump_json().encode())
 
@@ -104,12 +104,12 @@ class Folding(RuleBasedStateMachine):
         self._run = run
         self._ids = Ids()
         self._workspaces = [self._ids.new(), self._ids.new()]
-        self._log: list[Foldable | bytes] = []
+        self._log: list[JobEvent | bytes] = []
         self._model: dict[UUID, Job] = {}
         self._later: dict[int, Import] = {}
         self._announced: set[UUID] = set()
 
-    def _produce(self, event: Foldable) -> None:
+    def _produce(self, event: JobEvent) -> None:
         self._log.append(event)
         self._model.setdefault(event.job_id, Job(event.job_id))
 
@@ -179,9 +179,9 @@ class Folding(RuleBasedStateMachine):
             errors=[fault] if fault else None,
         )
 
-    def _batch(self, data: st.DataObject) -> list[Foldable | bytes]:
+    def _batch(self, data: st.DataObject) -> list[JobEvent | bytes]:
         chosen = data.draw(st.lists(st.integers(0, len(self._log) - 1), max_size=12)) if self._log else []
-        batch: list[Foldable | bytes] = []
+        batch: list[JobEvent | bytes] = []
         for position in chosen:
             event = self._log[position]
             # One partition, in order: what came later of a job's import is never seen alone
@@ -198,7 +198,7 @@ class Folding(RuleBasedStateMachine):
     def fold_everything(self) -> None:
         self._fold(self._log)
 
-    def _fold(self, *batches: list[Foldable | bytes]) -> None:
+    def _fold(self, *batches: list[JobEvent | bytes]) -> None:
         """Two at once are of different partitions: never the imports of one job in both."""
         letters = self._run(self._status.fold(*batches))
         events = [event for batch in batches for event in batch]
@@ -216,10 +216,10 @@ class Folding(RuleBasedStateMachine):
             for workspace_id in self._workspaces:
                 row = self._run(self._status.store.job(workspace_id, job.id))
                 if imported is not None and imported.workspace_id == workspace_id:
-                    assert row is not None
+                    assert not isinstance(row, Missing)
                     job.check(row)
                 else:
-                    assert row is None
+                    assert row is (Missing.UNKNOWN if imported is None else Missing.FOREIGN)
         for workspace_id in self._workspaces:
             own = {job.id for job in self._model.values() if job.known is not None and job.known.workspace_id == workspace_id}
             assert set(self._run(self._status.listed(workspace_id))) == own

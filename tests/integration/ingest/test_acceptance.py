@@ -20,13 +20,11 @@ from shared.messaging import appender as appender_module
 from shared.messaging.admin import create_topics
 from shared.messaging.records import Record
 from shared.topics import TopicName, TopicNames
-from tests.appending import ROWS, acceptance_on, all_seen, an_import, job_on, works_again
+from tests.acceptance_log import RECORDS, ROWS, acceptance_of, all_seen, an_import, job_on, works_again
 from tests.infrastructure import kafka_server
 from tests.kafka import kill_metadata_task
 from tests.processes import RunningProgram
 from tests.waiting import eventually
-
-WHOLE = ROWS + 1
 
 
 class Broker:
@@ -70,26 +68,26 @@ async def seen(settings: IngestSettings, job_id: UUID) -> int:
 
 
 async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         first, second = job_on(3), job_on(3)
         for job in (first, second):
             position = await acceptance.append(an_import(job))
             assert position is not None
-            assert (position.partition, position.end % WHOLE) == (3, 0)
+            assert (position.partition, position.end % RECORDS) == (3, 0)
         found = await all_seen(settings)
-        assert (found[first], found[second]) == (WHOLE, WHOLE)
+        assert (found[first], found[second]) == (RECORDS, RECORDS)
 
 
 async def test_imports_at_the_same_moment_are_each_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_on(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as acceptance:
         jobs = [uuid4() for _ in range(30)]
         await asyncio.gather(*(acceptance.append(an_import(job)) for job in jobs))
-        assert await all_seen(settings) == dict.fromkeys(jobs, WHOLE)
+        assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
 
 
 async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settings: IngestSettings) -> None:
     """Nothing of it stands, and the partition takes the next one."""
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         refused, good = job_on(2), job_on(2)
         key = str(refused).encode()
         size = acceptance_module.LARGEST_IMPORT // 8
@@ -99,13 +97,13 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settin
         await works_again(acceptance)
         await acceptance.append(an_import(good))
         found = await all_seen(settings)
-        assert (found[refused], found[good]) == (0, WHOLE)
+        assert (found[refused], found[good]) == (0, RECORDS)
 
 
 async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, broker: Broker) -> None:
     job = uuid4()
     key = str(job).encode()
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         await acceptance.append(ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS))
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     (log,) = [log for log in (broker.kafka.nodes[0].directory / "data").glob(f"{topic}-*/*.log") if log.stat().st_size]
@@ -115,7 +113,7 @@ async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, br
 
 async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(settings: IngestSettings, broker: Broker) -> None:
     """The first import was written to a connection, and may stand when the broker wakes. What follows was not."""
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         await works_again(acceptance)
         sent, waiting, later = job_on(1), job_on(1), job_on(1)
         loop = asyncio.get_running_loop()
@@ -136,14 +134,14 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
             broker.program.resume()
         await works_again(acceptance)
         found = await all_seen(settings)
-        assert found[sent] in {0, WHOLE}
+        assert found[sent] in {0, RECORDS}
         assert (found[waiting], found[later]) == (0, 0)
 
 
 async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
     settings: IngestSettings, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         await works_again(acceptance)
         hand_over = appender_module.Delivery.hand_over
 
@@ -160,11 +158,11 @@ async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
             monkeypatch.undo()
             broker.program.resume()
         await works_again(acceptance)
-        assert await seen(settings, unknown) in {0, WHOLE}
+        assert await seen(settings, unknown) in {0, RECORDS}
 
 
 async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: Broker) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         before, refused = job_on(4), job_on(4)
         await acceptance.append(an_import(before))
         broker.program.kill()
@@ -175,12 +173,12 @@ async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: B
         broker.program.start()
         await works_again(acceptance)
         found = await all_seen(settings)
-        assert (found[before], found[refused]) == (WHOLE, 0)
+        assert (found[before], found[refused]) == (RECORDS, 0)
 
 
 async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker knows the batch by producer id and sequence, and answers with the offset that it has."""
-    async with acceptance_on(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as acceptance:
         job, after = job_on(5), job_on(5)
         client = acceptance._appenders[5]
         await client.wait_until_connected()
@@ -199,22 +197,22 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: In
         assert len(lost) == 1
         await acceptance.append(an_import(after))
         found = await all_seen(settings)
-        assert (found[job], found[after]) == (WHOLE, WHOLE)
+        assert (found[job], found[after]) == (RECORDS, RECORDS)
 
 
 async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(settings: IngestSettings) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         await acceptance.append(an_import(job_on(0)))
         appender = acceptance._appenders[0]
         assert appender._session is not None
         appender._session.next_sequence += 7  # as if the broker had lost what came before
         job = job_on(0)
         await acceptance.append(an_import(job))
-        assert await seen(settings, job) == WHOLE
+        assert await seen(settings, job) == RECORDS
 
 
 async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(settings: IngestSettings) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         jobs = [uuid4() for _ in range(20)]
         for number, job in enumerate(jobs):
             appending = asyncio.create_task(acceptance.append(an_import(job)))
@@ -223,18 +221,18 @@ async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_j
             await asyncio.gather(appending, return_exceptions=True)
         await works_again(acceptance)
         found = await all_seen(settings)
-        assert {found[job] for job in jobs} <= {0, WHOLE}
+        assert {found[job] for job in jobs} <= {0, RECORDS}
 
 
 PRODUCE = """
 import asyncio, sys
 from uuid import uuid4
 from services.ingest.config import IngestSettings
-from tests.appending import acceptance_on, an_import
+from tests.acceptance_log import acceptance_of, an_import
 
 async def main():
     settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         print("ready", flush=True)
         while True:
             await asyncio.gather(*(acceptance.append(an_import(uuid4())) for _ in range(8)))
@@ -253,29 +251,29 @@ async def test_a_killed_producer_holds_up_no_reader_and_no_successor(settings: I
     await eventually(lambda: all_seen(settings), seconds=20)
     producer.kill()
     await producer.wait()
-    async with acceptance_on(settings) as successor:
+    async with acceptance_of(settings) as successor:
         jobs = [job_on(partition) for partition in range(6)]
         for job in jobs:
             await successor.append(an_import(job))
         found = await all_seen(settings)
-    assert {found[job] for job in jobs} == {WHOLE}
-    assert set(found.values()) == {WHOLE}
+    assert {found[job] for job in jobs} == {RECORDS}
+    assert set(found.values()) == {RECORDS}
 
 
 async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(settings: IngestSettings) -> None:
-    async with acceptance_on(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as acceptance:
         await works_again(acceptance)
         appender, job = acceptance._appenders[2], job_on(2)
         assert appender._session is not None
         dead = appender._session.client
         await kill_metadata_task(dead)
         await acceptance.append(an_import(job))
-        assert await seen(settings, job) == WHOLE
+        assert await seen(settings, job) == RECORDS
         assert appender._session.client is not dead
 
 
 async def test_imports_without_time_left_are_refused_and_replace_no_connection(settings: IngestSettings) -> None:
-    async with acceptance_on(settings) as acceptance:
+    async with acceptance_of(settings) as acceptance:
         await works_again(acceptance)
         sessions = [appender._session for appender in acceptance._appenders.values()]
         long_ago = asyncio.get_running_loop().time() - 60
@@ -309,8 +307,8 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(setting
 
 
 async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_on(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as acceptance:
         jobs = [uuid4() for _ in range(10)]
-        row_bytes = acceptance_module.LARGEST_IMPORT // 501 - 200
+        row_bytes = acceptance_module.LARGEST_IMPORT // 501 - 400
         await asyncio.gather(*(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs))
         assert await all_seen(settings) == dict.fromkeys(jobs, 501)

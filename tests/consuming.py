@@ -18,7 +18,7 @@ from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.kafka import records_of
 
-TOPIC = TopicName.ROWS
+TOPIC = TopicName.OUTCOMES
 
 
 class Handler:

@@ -32,6 +32,13 @@ OLDEST_UNPROCESSED_SECONDS = Gauge(
 CONSUMER_HALTED = Gauge(
     "pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer", "member"]
 )
+PARTITION_STALLED_SECONDS = Gauge(
+    "pinflow_partition_stalled_seconds",
+    "For how long a partition has stood still although records wait, or its leader has answered "
+    "no fetch although others did. 0 when all is well. On import-requests a transaction that its "
+    "producer left open counts: nothing behind its first record is read before it is aborted.",
+    ["consumer", "topic", "partition"],
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",

@@ -19,6 +19,7 @@ from services.publisher.repository import PinStore
 from services.publisher.settlement import Settler
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
+from services.status.service import Missing
 from shared.access.directories import BoardDirectory
 from shared.access.repository import AccessRepository
 from shared.database import Database, Row
@@ -60,7 +61,9 @@ class Pipeline:
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except RequestRefused:
             return None
-        return await self._jobs.job(workspace_id, accepted.job_id)
+        job = await self._jobs.job(workspace_id, accepted.job_id)
+        assert not isinstance(job, Missing)
+        return job
 
     async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
         """What follows the append, all of it before the 202 is sent."""

@@ -11,11 +11,11 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from aiokafka.protocol.produce import ProduceRequest
 
 from deploy.local.kafka import KafkaCluster
-from services.ingest import acceptance as acceptance_module
 from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
 from services.ingest.service import ImportBatch
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.import_limits import LARGEST_IMPORT
 from shared.messaging import appender as appender_module
 from shared.messaging.admin import create_topics
 from shared.messaging.records import Record
@@ -90,7 +90,7 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settin
     async with acceptance_of(settings) as acceptance:
         refused, good = job_on(2), job_on(2)
         key = str(refused).encode()
-        size = acceptance_module.LARGEST_IMPORT // 8
+        size = LARGEST_IMPORT // 8
         too_large = ImportBatch(key, [Record(key, randbytes(size)) for _ in range(9)], 9)
         with pytest.raises(MessageSizeTooLargeError):
             await acceptance.append(too_large)
@@ -183,7 +183,8 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: In
         client = acceptance._appenders[5]
         await client.wait_until_connected()
         assert client._session is not None
-        send, lost = client._session.client.send, []
+        send = client._session.client.send
+        lost: list[object] = []
 
         async def lose_the_first(node: int, request: object, **options: object) -> object:
             answer = await send(node, request, **options)
@@ -309,6 +310,6 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(setting
 async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
     async with acceptance_of(patient(settings)) as acceptance:
         jobs = [uuid4() for _ in range(10)]
-        row_bytes = acceptance_module.LARGEST_IMPORT // 501 - 400
+        row_bytes = LARGEST_IMPORT // 501 - 400
         await asyncio.gather(*(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs))
         assert await all_seen(settings) == dict.fromkeys(jobs, 501)

@@ -27,7 +27,16 @@ ROWS: list[tuple[Any, ...]] = [
         b"\0\xff{}",
     ),
     (None, None, None, None, None, None, None, None),
-    (UUID(int=7), "x" * 3000, 2**15 - 1, -(2**31), 2**63 - 1, True, datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=5.5))), bytes(3000)),
+    (
+        UUID(int=7),
+        "x" * 3000,
+        2**15 - 1,
+        -(2**31),
+        2**63 - 1,
+        True,
+        datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=5.5))),
+        bytes(3000),
+    ),
 ]
 
 

@@ -16,9 +16,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consuming_module
 from shared.messaging import records as records_module
-from shared.messaging.connection import client_options
+from shared.messaging.connection import DISCARD_SECONDS, client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
-from shared.messaging.records import DISCARD_SECONDS, Record, RecordProducer, discard
+from shared.messaging.records import Record, RecordProducer, discard
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.consuming import Handler, consuming, of, produce, some

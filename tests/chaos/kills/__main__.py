@@ -44,6 +44,7 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
 def main(kind: Kind, count: int, file: Path, seed: int) -> int:
     """Returns the exit code: 0 only if no kill of the tally failed."""
     be_quiet()
+    sys.setswitchinterval(0.001)  # a kill waits in a thread for its moment
     # Not SIGTERM's usual end: brokers would go on running
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tally = Tally(file, kind)

@@ -1,6 +1,7 @@
 """Ingest's acceptance as the kills use it: several instances that append imports, and probes of each partition."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
@@ -39,13 +40,21 @@ class Clients:
         self._acceptances = acceptances
         self._factory = factory
         self._ledger = ledger
+        self._prepared: deque[tuple[UUID, ImportBatch]] = deque()
+
+    def prepare(self, imports: int) -> None:
+        """Builds imports beforehand: building one takes some milliseconds, for which a kill would be late."""
+        while len(self._prepared) < imports:
+            self._prepared.append(self._factory.build())
 
     async def work(self, goes_on: Callable[[Answer], bool]) -> None:
         """Appends imports with all instances; each task ends when `goes_on` says so of its last answer."""
 
         async def work(acceptance: Acceptance) -> None:
-            while goes_on(await self._append(acceptance, *self._factory.build())):
-                await asyncio.sleep(0)
+            goes = True
+            while goes:
+                made = self._prepared.popleft() if self._prepared else self._factory.build()
+                goes = goes_on(await self._append(acceptance, *made))
 
         await asyncio.gather(*(work(acceptance) for acceptance in self._acceptances * IMPORTS_AT_ONCE))
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from services.ingest.config import IngestSettings
 from shared.messaging.admin import create_topics
 from shared.topics import TOPICS, TopicName, TopicNames
 from tests.chaos.kills.brokers import Brokers, SmallDisk, leader_of
-from tests.chaos.kills.clients import Answer, Clients, clients_of
+from tests.chaos.kills.clients import PROBE_SECONDS, Answer, Clients, clients_of
 from tests.chaos.kills.imports import ImportFactory
 from tests.chaos.kills.ledger import Content, Ledger, Outcome
 from tests.chaos.kills.reading import TopicReader
@@ -26,6 +27,8 @@ LATEST_KILL_SECONDS = 0.03
 """After the acknowledgement of an import."""
 MOST_BEFORE = 12
 """Acknowledged imports before the one that the kill follows."""
+PREPARED = 40
+"""Imports that are built before the first is sent."""
 NODES = 3
 IN_SYNC_SECONDS = 120
 USUAL_SESSION_EVERY = 5
@@ -92,20 +95,20 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
     if kill.kind is Kind.THREE:
         in_sync = lambda: all_in_sync(run.settings.kafka_bootstrap_servers)  # noqa: E731
         await eventually(in_sync, seconds=IN_SYNC_SECONDS, every=0.2)
-    loop = asyncio.get_running_loop()
     if disk is None:
         victim, killed, working = await _kill_after_acknowledgement(run, kill, random)
     else:
         victim = 1
         await _fill(run)
+        kill.victim = "alive" if run.brokers.is_alive(victim) else "stopped by itself"
         if run.brokers.is_alive(victim):
             await run.brokers.kill(victim)
         disk.enlarge()
-        killed, working = loop.time(), None
+        killed, working = time.monotonic(), None
     usual_session = kill.kind is Kind.THREE or kill.number % USUAL_SESSION_EVERY == 0
     run.brokers.start(victim, short_session=not usual_session)
     stuck = await run.clients.probe()
-    kill.seconds_until_accepting = round(loop.time() - killed, 2)
+    kill.seconds_until_accepting = round(time.monotonic() - killed, 2)
     if working is not None:
         await working
     verdict, behind = await run.reader.check(run.ledger)
@@ -116,31 +119,35 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
 
 async def _kill_after_acknowledgement(run: Run, kill: Kill, random: Random) -> tuple[int, float, "asyncio.Task[None]"]:
     """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are still under way."""
-    loop = asyncio.get_running_loop()
-    acknowledged: asyncio.Future[tuple[float, int]] = loop.create_future()
-    remaining = random.randint(1, MOST_BEFORE)
-    is_over = False
+    loop, processes = asyncio.get_running_loop(), run.brokers.programs
+    delay, remaining = random.uniform(0, LATEST_KILL_SECONDS), random.randint(1, MOST_BEFORE)
+    leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
+    killing: asyncio.Future[tuple[int, float]] | None = None
+
+    def kill_later(acknowledged: float, partition: int) -> tuple[int, float]:
+        time.sleep(max(0.0, acknowledged + delay - time.monotonic()))
+        victim = leaders.get(partition, 1)
+        if kill.kind is Kind.THREE and kill.number % 2:
+            victim = victim % NODES + 1
+        processes[victim - 1].process.kill()
+        killed = time.monotonic()
+        kill.ms_after_acknowledgement = round((killed - acknowledged) * 1000, 1)
+        kill.victim = f"node {victim}{', leader' if victim == leaders.get(partition) else ''}"
+        return victim, killed
 
     def goes_on(answer: Answer) -> bool:
-        nonlocal remaining
+        nonlocal remaining, killing
         remaining -= answer.outcome is Outcome.ACKNOWLEDGED
-        if remaining <= 0 and not acknowledged.done():
-            acknowledged.set_result((loop.time(), answer.partition))
-        return not is_over
+        if remaining <= 0 and killing is None:
+            # In a thread: this loop has imports to pack, which would make the kill late
+            killing = loop.run_in_executor(None, kill_later, time.monotonic(), answer.partition)
+        return killing is None or not killing.done()
 
-    leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
+    run.clients.prepare(PREPARED)
     working = asyncio.create_task(run.clients.work(goes_on))
-    await asyncio.wait({working, acknowledged}, return_when=asyncio.FIRST_COMPLETED)
-    moment, partition = acknowledged.result()
-    victim = leaders.get(partition, 1)
-    if kill.kind is Kind.THREE and kill.number % 2:
-        victim = victim % NODES + 1
-    await asyncio.sleep(random.uniform(0, LATEST_KILL_SECONDS))
-    run.brokers.programs[victim - 1].process.kill()
-    killed = loop.time()
-    is_over = True
-    kill.ms_after_acknowledgement = round((killed - moment) * 1000, 1)
-    kill.victim = f"node {victim}{', leader' if victim == leaders.get(partition) else ''}"
+    await eventually(lambda: killing is not None, seconds=PROBE_SECONDS, every=0.001)
+    assert killing is not None
+    victim, killed = await killing
     await run.brokers.kill(victim)
     return victim, killed, working
 
@@ -177,9 +184,9 @@ async def _kill_producer(run: Run, kill: Kill) -> Kill:
     try:
         async with asyncio.timeout(PRODUCER_SECONDS):
             await _listen(run, kill, process, until_sending=random.randint(1, MOST_BEFORE))
-        moment = asyncio.get_running_loop().time()
+        moment = time.monotonic()
         await asyncio.sleep(random.uniform(0, LATEST_PRODUCER_KILL_SECONDS))
-        kill.ms_after_acknowledgement = round((asyncio.get_running_loop().time() - moment) * 1000, 1)
+        kill.ms_after_acknowledgement = round((time.monotonic() - moment) * 1000, 1)
     finally:
         process.kill()
     await _listen(run, kill, process)

@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test hostile check audit bench bench-peers flood chaos fuzz format schemas lock
+.PHONY: help demo up down status clean test hostile check audit bench bench-peers flood chaos kills fuzz format schemas lock
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -63,6 +63,9 @@ flood: $(READY) ## One workspace at full speed: what is refused, how another far
 
 chaos: $(READY) ## Break things on purpose for MINUTES=… (SEED=…, BROKERS=1 or 3); nothing may be lost or doubled
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED))
+
+kills: $(READY) ## Kill a broker or producers COUNT=… times and check every import (KIND=lone, three, producer or disk); goes on after a stop
+	@$(BIN)/python -m tests.chaos.kills --kind $(or $(KIND),lone) --count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .

@@ -1,0 +1,116 @@
+"""The kills' ledger finds what it is there to find, in doctored readings."""
+
+from pathlib import Path
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.ingest.service import ImportBatch
+from tests.chaos.kills.imports import ImportFactory
+from tests.chaos.kills.ledger import Ledger, Outcome, Verdict, content_of
+from tests.chaos.kills.tally import Kill, Kind, Tally, load, report
+
+NOTHING = Verdict()
+
+
+@pytest.fixture(scope="module")
+def factory() -> ImportFactory:
+    return ImportFactory(Random(1))
+
+
+def sent(ledger: Ledger, factory: ImportFactory, outcome: Outcome | None = Outcome.ACKNOWLEDGED) -> tuple[UUID, ImportBatch]:
+    job_id, batch = factory.build(rows=3)
+    ledger.send(job_id, content_of(batch))
+    if outcome is not None:
+        ledger.settle(job_id, outcome)
+    return job_id, batch
+
+
+def read(ledger: Ledger, job_id: UUID, batch: ImportBatch, *, records: int | None = None) -> None:
+    for record in batch.records[:records]:
+        ledger.read(job_id, record.value)
+
+
+def test_an_import_that_stands_whole_is_as_it_should_be(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    read(ledger, *sent(ledger, factory))
+    assert ledger.check() == NOTHING
+
+
+def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    job_id, _ = sent(ledger, factory)
+    assert ledger.check().lost == [f"job {job_id} was acknowledged and is not there"]
+    assert ledger.check() == NOTHING
+
+
+@pytest.mark.parametrize("outcome", [*Outcome, None])
+def test_an_import_of_which_some_records_stand_is_partial_whatever_was_told(factory: ImportFactory, outcome: Outcome | None) -> None:
+    ledger = Ledger()
+    read(ledger, *sent(ledger, factory, outcome), records=2)
+    assert len(ledger.check().partial) == 1
+
+
+def test_an_import_with_other_records_than_were_sent_is_partial(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    job_id, batch = sent(ledger, factory)
+    for record in reversed(batch.records):
+        ledger.read(job_id, record.value)
+    assert len(ledger.check().partial) == 1
+
+
+def test_an_import_that_stands_twice_is_doubled(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    made = sent(ledger, factory)
+    read(ledger, *made)
+    read(ledger, *made)
+    assert len(ledger.check().doubled) == 1
+
+
+def test_an_import_that_stands_again_after_a_later_kill_is_doubled(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    made = sent(ledger, factory)
+    read(ledger, *made)
+    assert ledger.check() == NOTHING
+    read(ledger, *made)
+    assert len(ledger.check().doubled) == 1
+
+
+def test_an_import_of_unknown_outcome_may_arrive_later_or_never(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    made = sent(ledger, factory, Outcome.UNKNOWN)
+    sent(ledger, factory, None)
+    assert ledger.check() == NOTHING
+    read(ledger, *made)
+    assert ledger.check() == NOTHING
+
+
+def test_a_refused_import_that_stands_and_one_that_nobody_sent_are_unexpected(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    read(ledger, *sent(ledger, factory, Outcome.REFUSED))
+    ledger.read(uuid4(), b"{}")
+    assert len(ledger.check().unexpected) == 2
+
+
+def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(factory: ImportFactory) -> None:
+    ledger = Ledger()
+    first, second = sent(ledger, factory), sent(ledger, factory)
+    read(ledger, *first)
+    read(ledger, *second)
+    assert ledger.check() == NOTHING
+    again = ledger.read_again()
+    read(again, *first)
+    assert again.check().lost == [f"job {second[0]} was acknowledged and is not there"]
+
+
+def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) -> None:
+    file = tmp_path / "kills" / "tally.jsonl"
+    Tally(file, Kind.LONE).add(Kill(Kind.LONE, 1, seed=7, acknowledged=20, seconds_until_accepting=4.5))
+    failing = Kill(Kind.LONE, 2, seed=7)
+    failing.judge(Verdict(partial=["job 1 (acknowledged): 2 of 3 records"]), {5})
+    Tally(file, Kind.LONE).add(failing)
+    assert [kill.number for kill in Tally(file, Kind.LONE).kills] == [1, 2]
+    assert Tally(file, Kind.THREE).kills == []
+    assert [kill.failed for kill in load([file])] == [False, True]
+    assert "lone 2 (seed 7): partitions [5] stand still" in report(load([file]))

@@ -12,7 +12,13 @@ from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
 from services.webhooks.config import WebhooksSettings
-from shared.settings import DatabaseSettings, KafkaSettings, ListSettings, ServiceSettings
+from shared.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    ListSettings,
+    ServiceSettings,
+    UploadSettings,
+)
 
 PREFIX = "PINFLOW_"
 MEBIBYTE = 1024 * 1024
@@ -31,6 +37,7 @@ GROUPS = (
     Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
     Group("Every service", ServiceSettings, "All services."),
     Group("Lists", ListSettings, "publisher, status."),
+    Group("Uploads", UploadSettings, "ingest, status: the same value."),
     Group("Ingest", IngestSettings, "ingest."),
     Group("Publisher", PublisherSettings, "publisher."),
     Group("Status", StatusSettings, "status."),

@@ -1,12 +1,36 @@
-"""Make the topics: `pinflow topics create`, and `make up`."""
+"""Creates the topics: `pinflow topics create`, and `make up`."""
 
-from shared.messaging.admin import Topics, create_topics
+from typing import NamedTuple
 
-__all__ = ["create_topics", "differences"]
+from deploy.old_topics import require_drained
+from shared.messaging import admin
+from shared.messaging.admin import Topics
+from shared.settings import KafkaSettings
+
+
+class Created(NamedTuple):
+    topics: Topics
+    drained: list[str]
+    """Old topics that nothing reads any more and in which nothing waits."""
+
+
+async def create_topics(settings: KafkaSettings) -> Created:
+    """Creates the missing topics, if those of the version before are drained.
+
+    Raises NotDrained, having created nothing, and BrokerUnavailable.
+    """
+    drained = await require_drained(settings)
+    return Created(await admin.create_topics(settings), drained)
+
+
+def remarks(created: Created) -> list[str]:
+    """Says which topics differ from the setting, and which old topics can go."""
+    old = [f"{name} is drained and nothing reads it any more: it can be deleted." for name in created.drained]
+    return [*differences(created.topics), *old]
 
 
 def differences(topics: Topics) -> list[str]:
-    """What to say of those that have another number of partitions than the setting asks for."""
+    """Says which topics have another number of partitions than the setting asks for."""
     return [
         f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is (see deploy/README.md, Partitions)."
         for name, (has, asked) in sorted(topics.kept.items())

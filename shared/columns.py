@@ -39,6 +39,10 @@ def _texts(values: Sequence[Any]) -> list[bytes]:
     return [_NULL if value is None else len(data := value.encode()).to_bytes(4) + data for value in values]
 
 
+def _bytes(values: Sequence[Any]) -> list[bytes]:
+    return [_NULL if value is None else len(value).to_bytes(4) + value for value in values]
+
+
 def _booleans(values: Sequence[Any]) -> list[bytes]:
     head = _SIZES[1]
     return [_NULL if value is None else head + value.to_bytes(1) for value in values]
@@ -64,6 +68,7 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "bool": _Kind(16, 1000, _booleans),
+    "bytea": _Kind(17, 1001, _bytes),
     "int2": _Kind(21, 1005, _integers(2)),
     "int4": _Kind(23, 1007, _integers(4)),
     "int8": _Kind(20, 1016, _integers(8)),

@@ -121,7 +121,7 @@ class RowAccepted(ImportsRecord):
     `fingerprint` is the content's (shared.pins.fingerprint), 32 hexadecimal digits.
     """
 
-    kind: Literal["r"] = "r"
+    kind: Literal["r"]
     job_id: UUID
     workspace_id: UUID
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]

@@ -32,6 +32,13 @@ OLDEST_UNPROCESSED_SECONDS = Gauge(
 CONSUMER_HALTED = Gauge(
     "pinflow_consumer_halted", "1 when everything was poison and the consumer waits for a human.", ["consumer", "member"]
 )
+PARTITION_STALLED_SECONDS = Gauge(
+    "pinflow_partition_stalled_seconds",
+    "For how long a partition has stood still although records wait, or its leader has answered "
+    "no fetch although others did. 0 when all is well. On import-requests a transaction that its "
+    "producer left open counts: nothing behind its first record is read before it is aborted.",
+    ["consumer", "topic", "partition"],
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",
@@ -51,3 +58,5 @@ WEBHOOK_OLDEST_DUE_SECONDS = Gauge(
     "How long the longest-waiting delivery has been due, of enabled webhooks. Each replica says the same.",
 )
 WEBHOOKS_DISABLED = Counter("pinflow_webhooks_disabled", "Webhooks that were switched off.", ["reason"])
+
+UPLOADS_KEPT_BYTES = Counter("pinflow_uploads_kept_bytes", "Bytes of uploads kept, as packed. A redelivered upload counts again.")

@@ -1,9 +1,12 @@
 """Ingest's acceptance without the service around it, and what stands on the topic `imports`."""
 
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
+from random import randbytes, randrange
 from uuid import UUID, uuid4
 
 from services.ingest.acceptance import Acceptance
@@ -12,7 +15,8 @@ from services.ingest.parsing import ParsedRows, ValidRow
 from services.ingest.service import Import, ImportBatch, batch_of
 from shared.errors import BrokerUnavailable
 from shared.events import SourceType
-from shared.topics import TopicName
+from shared.messaging.records import partition_of
+from shared.topics import PARTITIONS, TopicName
 from tests.kafka import records_of
 from tests.waiting import eventually
 
@@ -20,6 +24,8 @@ ROWS = 300
 RECORDS = ROWS + 1
 """Of the batch that `an_import` builds."""
 ROW_BYTES = 1500
+NOISE = base64.b85encode(randbytes(1 << 20))
+"""Compression finds nothing in it: snappy looks back 64 KiB at most."""
 
 
 @asynccontextmanager
@@ -34,10 +40,21 @@ async def acceptance_of(settings: IngestSettings) -> AsyncIterator[Acceptance]:
 
 
 def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
-    """Builds an import of so many rows as ingest does; nobody could publish them."""
-    content = b'{"description":"%b"}' % (b"x" * row_bytes)
-    parsed = ParsedRows([ValidRow(number, content, b"%032x" % number) for number in range(1, rows + 1)])
+    """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly compress."""
+    parsed = ParsedRows([ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)])
     return batch_of(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
+
+
+def _noise(size: int) -> bytes:
+    start = randrange(len(NOISE) - size)
+    return b'{"description":"%b"}' % NOISE[start : start + size]
+
+
+def job_on(partition: int, partitions: int = PARTITIONS) -> UUID:
+    """Returns the id of a job whose import goes to that partition."""
+    while partition_of(str(job_id := uuid4()).encode(), partitions) != partition:
+        continue
+    return job_id
 
 
 async def all_seen(settings: IngestSettings, isolation_level: str = "read_uncommitted") -> Counter[UUID]:
@@ -58,3 +75,18 @@ async def accepts(acceptance: Acceptance) -> UUID:
         return job_id
 
     return await eventually(accepted, seconds=40)
+
+
+async def works_again(acceptance: Acceptance, partitions: int = PARTITIONS) -> None:
+    """Returns once every partition takes imports and nothing is under way: what is read from now on does not change."""
+
+    async def takes(partition: int) -> bool:
+        try:
+            await acceptance.append(an_import(job_on(partition, partitions), rows=1))
+        except BrokerUnavailable:
+            return False
+        return True
+
+    for partition in range(partitions):
+        await eventually(partial(takes, partition), seconds=40)
+    await eventually(lambda: not acceptance._running)

@@ -10,5 +10,6 @@ TABLE = (
     ("large", "int8"),
     ("yes", "bool"),
     ("at", "timestamptz"),
+    ("content", "bytea"),
 )
 STATEMENT = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) order by position".encode()

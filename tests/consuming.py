@@ -14,11 +14,13 @@ from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.dormancy import always
 from shared.messaging.records import Record, RecordProducer, RecordSender
+from shared.messaging.skipping import RecordFilter
+from shared.messaging.stalls import STALLED_AFTER
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.kafka import records_of
 
-TOPIC = TopicName.ROWS
+TOPIC = TopicName.OUTCOMES
 
 
 class Handler:
@@ -55,8 +57,21 @@ async def consuming(
     clean: bool = True,
     member: int = 0,
     is_wanted: Callable[[], Awaitable[bool]] = always,
+    topics: Sequence[TopicName] = (TOPIC,),
+    record_filter: RecordFilter | None = None,
+    stalled_after: float = STALLED_AFTER,
 ) -> AsyncIterator[BatchConsumer]:
-    consumer: BatchConsumer = BatchConsumer(name, settings, [TOPIC], handler, producer, member=member, is_wanted=is_wanted)
+    consumer: BatchConsumer = BatchConsumer(
+        name,
+        settings,
+        topics,
+        handler,
+        producer,
+        member=member,
+        is_wanted=is_wanted,
+        record_filter=record_filter,
+        stalled_after=stalled_after,
+    )
     broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
     consumer.subscribe(broker)
     await broker.start()
@@ -70,11 +85,16 @@ async def consuming(
 
 
 async def produce(
-    producer: RecordProducer, settings: ServiceSettings, values: Sequence[bytes], *, headers: list[Any] | None = None
+    producer: RecordProducer,
+    settings: ServiceSettings,
+    values: Sequence[bytes],
+    *,
+    headers: list[Any] | None = None,
+    topic: TopicName = TOPIC,
 ) -> None:
     """One key each, so that they spread over the partitions."""
     records = [Record(value, value, headers or []) for value in values]
-    await producer.send(TopicNames(settings.topic_prefix)[TOPIC], records)
+    await producer.send(TopicNames(settings.topic_prefix)[topic], records)
 
 
 def some(prefix: str, count: int = 60) -> list[bytes]:

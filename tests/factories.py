@@ -37,6 +37,7 @@ def row_accepted(
 ) -> RowAccepted:
     submission = PinSubmission.model_validate(submitted(**fields))
     return RowAccepted(
+        kind="r",
         job_id=job_id or uuid4(),
         workspace_id=workspace_id or uuid4(),
         row_number=row_number,

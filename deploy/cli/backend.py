@@ -31,11 +31,15 @@ def migrate_database(environment: Mapping[str, str]) -> None:
 
 
 def create_topics() -> tuple[list[str], list[str]]:
-    """The names of those that were missing, and what to say of the others."""
+    """Creates the missing topics. Returns their names, and remarks on the others."""
     from deploy import topics  # noqa: PLC0415 - aiokafka: 0.1 s
+    from deploy.old_topics import NotDrained  # noqa: PLC0415
 
-    created = explained(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
-    return created.made, topics.differences(created)
+    try:
+        created = explained(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
+    except NotDrained as error:
+        fail(str(error))
+    return created.topics.made, topics.remarks(created)
 
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> administration.NewWorkspace:

@@ -102,7 +102,9 @@ def replay_letters(
 ) -> None:
     """Send dead letters again: to the topic they came from, or, if the row has settled, as a new import.
 
-    Can be stopped and repeated: each is replayed once. Exit code 0: all were; 1: some stay; 2: nothing was done; 3: try again.
+    A replay can be stopped and repeated: it loses nothing. A letter is replayed twice if the replay was
+    stopped before it was marked, or if two replays run at the same time. That is harmless: services are
+    idempotent. Exit code 0: all were replayed; 1: some stay; 2: nothing was done; 3: try again.
     """
     selection = _selection(names or [], topic, service, code, when, workspace, job)
     plan = _backend().make_plan(_find(selection), max_replays=max_replays, force=force, most=most)
@@ -131,7 +133,7 @@ def _replay(plan: "Plan") -> None:
         try:
             _backend().replay(plan, lambda count: progress.advance(task, count))
         except KeyboardInterrupt:
-            fail("\nStopped. What was replayed is remembered: run the same command again for the rest.", Exit.AWAY)
+            fail("\nStopped; no letter is lost. Run the same command again for the rest.", Exit.AWAY)
 
 
 def _report(plan: "Plan", *, done: bool, as_json: bool) -> None:

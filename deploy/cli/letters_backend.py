@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from deploy.cli.backend import explained
-from deploy.cli.exits import Exit, fail
+from deploy.cli.exits import fail
 from deploy.letters import operations
 from deploy.letters.decision import Planned, Stays, counts, plan
 from deploy.letters.letter import Letter, Name
 from deploy.letters.parsing import letter_of, original_headers
-from deploy.letters.replaying import Superseded
 from deploy.letters.selection import Selection
 from deploy.letters.topic import NoSuchTopic
 from shared.settings import KafkaSettings
@@ -68,5 +67,3 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return explained(lambda: asyncio.run(work))
     except NoSuchTopic as error:
         fail(f"There is no topic {error}. Make it with: pinflow topics create")
-    except Superseded:
-        fail("Another replay has begun and goes on; this one has ended. What is left shows: pinflow dead-letters list", Exit.AWAY)

@@ -31,11 +31,14 @@ def migrate() -> None:
 
 @topics.command("create")
 def create_missing_topics() -> None:
-    """Create the topics that are missing, with as many partitions as PINFLOW_TOPIC_PARTITIONS says. The others stay as they are."""
-    made, differences = _backend().create_topics()
+    """Create the topics that are missing, with as many partitions as PINFLOW_TOPIC_PARTITIONS says.
+
+    Topics that exist stay as they are. If records still wait on topics of an older version, nothing is created.
+    """
+    made, remarks = _backend().create_topics()
     typer.echo(f"Created: {', '.join(made)}" if made else "All topics are there.")
-    for difference in differences:
-        typer.echo(difference)
+    for remark in remarks:
+        typer.echo(remark)
 
 
 @workspaces.command("create")

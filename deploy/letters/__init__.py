@@ -1,1 +1,1 @@
-"""Dead letters for operators: found, explained, and replayed without losing or doubling one."""
+"""Finds, explains and replays dead letters for operators. A replay loses none (ADR 0026)."""

@@ -41,7 +41,7 @@ class Stay(StrEnum):
 _EXPLANATIONS = {
     Stay.QUARANTINED: "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: --force",
     Stay.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
-    Stay.TOO_LARGE: "larger than its topic takes. Ask who produced it to send it again, in parts",
+    Stay.TOO_LARGE: "larger than the topic it would go to takes. Ask who produced it to send it again, in parts",
     Stay.NO_CONTENT: "its row has settled as failed, and what the row asked for can't be read. Import the row again",
     Stay.UNKNOWN_TOPIC: "it names no topic that a service reads",
 }
@@ -100,9 +100,13 @@ def decide(letter: Letter, *, settled: bool, max_replays: int = MAX_REPLAYS, for
         return Stays(Stay.CUT)
     if letter.replays >= max_replays and not force:
         return Stays(Stay.QUARANTINED)
-    if settled:
-        return BecomesImport() if letter.has_content else Stays(Stay.NO_CONTENT)
-    return GoesBack(letter.topic) if letter.size + OVERHEAD <= _LIMITS[letter.topic] else Stays(Stay.TOO_LARGE)
+    if settled and not letter.has_content:
+        return Stays(Stay.NO_CONTENT)
+    # A request of one row is no larger than the row's letter, which has the headers of both
+    target = TopicName.IMPORT_REQUESTS if settled else letter.topic
+    if letter.size + OVERHEAD > _LIMITS[target]:
+        return Stays(Stay.TOO_LARGE)
+    return BecomesImport() if settled else GoesBack(letter.topic)
 
 
 def replayed_as(decision: GoesBack | BecomesImport) -> str:

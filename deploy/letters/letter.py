@@ -86,7 +86,7 @@ class Letter:
 
 
 class Mark(NamedTuple):
-    """A record on `dead-letters` itself: this letter was replayed. Written in the replay's transaction."""
+    """Says that a letter was replayed. It stands on `dead-letters`, written once the replayed record is acknowledged."""
 
     name: Name
     replayed_at: datetime

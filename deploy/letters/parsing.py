@@ -11,13 +11,16 @@ from aiokafka import ConsumerRecord
 
 from deploy.letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
 from services.publisher.consumers import named
+from shared.events import RecordKind
+from shared.import_records import is_upload, opening
 from shared.messaging import dead_letters
 from shared.topics import TopicName, TopicNames
 
 REPLAYED = "pinflow-replayed"
 REPLAYED_AS = "pinflow-replayed-as"
-KEYED_BY_JOB = (TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)
+KEYED_BY_JOB = (TopicName.IMPORTS, TopicName.OUTCOMES)
 MOST_REPLAYS = 1_000_000
+_OPENING_OF_ROW = opening(RecordKind.ROW)
 
 
 def mark_of(record: "ConsumerRecord[bytes, bytes]") -> Mark | None:
@@ -33,7 +36,7 @@ def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Lett
     topic_name = headers.get(dead_letters.TOPIC, "")
     topic = {names[topic]: topic for topic in REPLAYABLE}.get(topic_name)
     document = _document(record.value)
-    row = named(record.value) if topic is TopicName.ROWS else None
+    row = _row_of(record.value) if topic is TopicName.IMPORTS else None
     return Letter(
         name=Name(record.partition, record.offset),
         given_up_at=_time(record),
@@ -50,7 +53,7 @@ def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Lett
         cut=dead_letters.TRUNCATED in headers,
         workspace_id=_uuid(document.get("workspace_id")) or (None if topic in KEYED_BY_JOB else _uuid(record.key)),
         job_id=_uuid(document.get("job_id")) or (_uuid(record.key) if topic in KEYED_BY_JOB else None),
-        row=RowName(row.job_id, row.row_number) if row else None,
+        row=row,
         has_content=row is not None and _is_content(document.get("row")),
     )
 
@@ -64,9 +67,20 @@ def _texts(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
     return {name: (value or b"").decode(errors="replace") for name, value in ours}
 
 
+def _row_of(value: bytes | None) -> RowName | None:
+    """Names the row that the record is, if it is of the kind `r` and still says which one."""
+    if value is None or not value.startswith(_OPENING_OF_ROW):
+        return None  # an unknown kind may name a row too, and mean anything but an import
+    row = named(value)
+    return RowName(row.job_id, row.row_number) if row else None
+
+
 def _document(value: bytes | None) -> Mapping[str, Any]:
+    text = value or b""
+    if is_upload(text):
+        text, _, _ = text.partition(b"\n")  # then come the upload's own bytes
     with suppress(ValueError):
-        document = orjson.loads(value or b"")
+        document = orjson.loads(text)
         if isinstance(document, dict):
             return document
     return {}

@@ -21,7 +21,6 @@ class Source(StrEnum):
 
     IMPORT_REQUESTS = TopicName.IMPORT_REQUESTS
     IMPORTS = TopicName.IMPORTS
-    ROWS = TopicName.ROWS
     OUTCOMES = TopicName.OUTCOMES
     PIN_EVENTS = TopicName.PIN_EVENTS
     JOB_EVENTS = TopicName.JOB_EVENTS

@@ -1,4 +1,4 @@
-"""The topic `dead-letters` on Kafka, read by whoever asks, in no group."""
+"""Reads the topic `dead-letters`, in no consumer group."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -16,8 +16,6 @@ from shared.topics import LARGEST_RECORD, TopicName, TopicNames
 
 POLL_MS = 500
 SILENCE_SECONDS = 20.0
-ENDING_SECONDS = 2.0
-ENDING_PAUSE_SECONDS = 0.02
 
 
 class NoSuchTopic(PinflowError):
@@ -27,9 +25,8 @@ class NoSuchTopic(PinflowError):
 class LettersTopic:
     """Raises BrokerUnavailable."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, everything: AIOKafkaConsumer, topic: str, partitions: Collection[int]) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: Collection[int]) -> None:
         self._consumer = consumer
-        self._everything = everything
         self._topic = topic
         self.partitions = frozenset(partitions)
 
@@ -38,30 +35,20 @@ class LettersTopic:
     async def opened(cls, settings: KafkaSettings) -> AsyncIterator["LettersTopic"]:
         topic = TopicNames(settings.topic_prefix)[TopicName.DEAD_LETTERS]
         partitions = await _partitions_of(topic, settings)
-        consumer, everything = (_consumer(settings, level) for level in ("read_committed", "read_uncommitted"))
+        consumer = _consumer(settings)
         try:
             await consumer.start()
-            await everything.start()
-            yield cls(consumer, everything, topic, partitions)
+            yield cls(consumer, topic, partitions)
         except KafkaError as error:
             raise unavailable(error) or error from error
         finally:
             await consumer.stop()
-            await everything.stop()
 
     async def bounds(self) -> dict[int, tuple[int, int]]:
-        """For each partition its first offset, and where what is committed ends.
-
-        A commit is answered before it can be read everywhere: that is waited for. Behind a transaction that was left open nothing is seen.
-        """
-        partitions, loop = self._all(), asyncio.get_running_loop()
-        deadline = loop.time() + ENDING_SECONDS
-        while True:
-            ends, all_ends = await self._consumer.end_offsets(partitions), await self._everything.end_offsets(partitions)
-            if ends == all_ends or loop.time() > deadline:
-                break
-            await asyncio.sleep(ENDING_PAUSE_SECONDS)
+        """Reads each partition's first offset and its end."""
+        partitions = self._all()
         first = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
         return {partition.partition: (first[partition], ends[partition]) for partition in partitions}
 
     async def offsets_at(self, time: datetime) -> dict[int, int]:
@@ -92,10 +79,10 @@ class LettersTopic:
         return [TopicPartition(self._topic, partition) for partition in sorted(self.partitions)]
 
 
-def _consumer(settings: KafkaSettings, isolation_level: str) -> AIOKafkaConsumer:
+def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-dead-letters"),
-        isolation_level=isolation_level,
+        isolation_level="read_uncommitted",  # nothing writes transactions to our own topics
         auto_offset_reset="earliest",  # retention may have taken where we begin
         enable_auto_commit=False,
         max_partition_fetch_bytes=LARGEST_RECORD,

@@ -24,8 +24,9 @@ from deploy.local.state import OWNER, State
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
+from deploy.old_topics import NotDrained
 from deploy.services import ANSWERED_FOR, SERVICES
-from deploy.topics import create_topics, differences
+from deploy.topics import create_topics, remarks
 from shared.access.repository import AccessRepository
 from shared.database import Database
 from shared.settings import DatabaseSettings, KafkaSettings
@@ -131,9 +132,14 @@ class Stack:
         self._wait_for(brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
 
     def _prepare_servers(self) -> None:
+        # Topics first: if the old ones are not drained, the version before needs the schema as it is
+        try:
+            created = asyncio.run(create_topics(self._kafka_settings()))
+        except NotDrained as error:
+            raise LocalError(f"{error}\nBefore you start the version before: make down") from None
+        for remark in remarks(created):
+            self._say(remark)
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
-        for difference in differences(asyncio.run(create_topics(self._kafka_settings()))):
-            self._say(difference)
         write_env(self._layout.env_file, self._environment() | asyncio.run(self._workspace()))
 
     def _start_services(self) -> None:

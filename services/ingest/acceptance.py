@@ -61,6 +61,8 @@ class Acceptance:
         nothing stands or all of it. Both count from `started`, in the event loop's time, if it is given.
         """
         started = asyncio.get_running_loop().time() if started is None else started
+        if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
+            raise BrokerUnavailable("no time is left to send the import")
         partition = self._partition_of(batch)
         delivery = Delivery()
         # A task of its own: a client that goes away must not stop it between the request and its answer
@@ -69,8 +71,13 @@ class Acceptance:
             end = await self._finish(task, delivery, started)
         except MessageSizeTooLargeError:
             raise  # a bug: a batch fits by its limits, and no retry makes it smaller
-        except KafkaError as error:
-            raise _meaning_of(error, delivery) from error
+        except BrokerUnavailable:
+            raise
+        except Exception as error:
+            if not (delivery.in_doubt or isinstance(error, KafkaError)):
+                raise  # a bug, before anything was sent
+            log.warning("import_not_acknowledged", in_doubt=delivery.in_doubt, exc_info=error)
+            raise (AcceptanceUnknown if delivery.in_doubt else BrokerUnavailable)(repr(error)) from error
         return Position(partition, end) if end is not None and batch.rows else None
 
     async def _finish(self, task: "asyncio.Task[T]", delivery: Delivery, started: float) -> T:
@@ -105,11 +112,6 @@ class Acceptance:
             appender.connect()
             self._appenders[partition] = appender
         return self._appenders[partition]
-
-
-def _meaning_of(error: KafkaError, delivery: Delivery) -> BrokerUnavailable:
-    log.warning("import_not_acknowledged", in_doubt=delivery.in_doubt, error=repr(error))
-    return AcceptanceUnknown(repr(error)) if delivery.in_doubt else BrokerUnavailable(repr(error))
 
 
 async def _wait(task: "asyncio.Task[T]", deadline: float) -> None:

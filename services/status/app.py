@@ -1,13 +1,15 @@
 """The one place that builds the status service."""
 
+from datetime import timedelta
+
 from fastapi import FastAPI
 
 from services.status.announcements import Announcer
+from services.status.cleaning import CLEAN_SECONDS, UploadCleaner
 from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.endpoints import router
 from services.status.lists import ImportLists
-from services.status.progress import LOOK_SECONDS, FoldProgress
 from services.status.repository import JobStore
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, http_pool, watch_everything
@@ -41,17 +43,17 @@ def create_app(settings: StatusSettings) -> FastAPI:
     announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
     sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
-    handler = FoldHandler(store, names, sweeper)
+    handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
     wanted = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
     consumer = BatchConsumer(
         "status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace, record_filter=wanted
     )
-    folds = FoldProgress(store, consumer.progress, names)
-    looking = Sweeper("fold progress", folds.sweep, interval_seconds=LOOK_SECONDS)
+    cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))
+    cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)
     access = AccessRepository(http_database)
     usage = KeyUsage(access)
-    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, looking, usage.sweeper()])
+    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, cleaning, usage.sweeper()])
 
     health = Health()
     machinery.watch_over(health)
@@ -69,7 +71,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.lists = ImportLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
-    app.state.queries = JobQueries(http_store, folds)
+    app.state.queries = JobQueries(http_store)
     app.include_router(router)
     add_system_endpoints(app)
     add_unsupported_endpoints(app, Answering.STATUS)

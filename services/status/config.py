@@ -4,12 +4,12 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, Field, model_validator
 
-from shared.settings import ListSettings, ServiceSettings
+from shared.settings import ListSettings, ServiceSettings, UploadSettings
 
 FOLDS_AT_ONCE = 6
 """As many as an import alone becomes, and some: its results are seen as soon as they can be."""
 BACKGROUND_CONNECTIONS = 4
-"""Of the pool, for what is not HTTP: the consumer, the announcer, how far folds are, and the check of readiness."""
+"""Of the pool, for what is not HTTP: the consumer, the announcer, the cleaner, and the check of readiness."""
 
 
 def _require_urls(text: str) -> str:
@@ -20,7 +20,7 @@ Urls = Annotated[str, AfterValidator(_require_urls)]
 """One or several, with commas."""
 
 
-class StatusSettings(ServiceSettings, ListSettings):
+class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30

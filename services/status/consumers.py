@@ -1,4 +1,4 @@
-"""Imports and outcomes come in; they are folded into jobs."""
+"""Folds imports and outcomes into jobs, and keeps uploads."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -7,12 +7,13 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.status.folding import Fold, Foldable, fold, weight
+from services.status.folding import Fold, Foldable, Upload, fold, weight
+from shared import metrics
 from shared.database import Refused
 from shared.decoding import decoder
 from shared.errors import ErrorCode, Poison
-from shared.events import IMPORT_EVENT, RowsSettled
-from shared.import_records import is_import
+from shared.events import IMPORT_EVENT, FileUploaded, RowsSettled
+from shared.import_records import is_import, is_upload
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 FOLDED_AT_ONCE = 20_000
 """Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10 s, and were tried again unchanged."""
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+"""What a zstd frame begins with. Whether the rest can be unpacked is not looked at."""
 
 _parse_outcomes = decoder(RowsSettled)
 
@@ -40,26 +43,38 @@ class Folds(Protocol):
 class FoldHandler:
     """Folds a batch in few transactions, each of which can be repeated.
 
-    A record that Postgres refuses is found by halving, and given up alone.
+    A record that Postgres refuses is found by halving, and given up alone. Without `keep_uploads`, uploads are
+    dropped.
     """
 
-    def __init__(self, store: Folds, names: TopicNames, announcer: Sweeper) -> None:
+    def __init__(self, store: Folds, names: TopicNames, announcer: Sweeper, *, keep_uploads: bool = True) -> None:
         self._store = store
         self._imports = names[TopicName.IMPORTS]
         self._announcer = announcer
+        self._keep_uploads = keep_uploads
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         delivered, poison = [], []
         for record in records:
             try:
-                delivered.append(Delivered(record, self._parse(record)))
+                event = self._parse(record)
             except ValidationError as error:
                 poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
+            except Poison as reason:
+                poison.append(DeadLetter(record, reason))
+            else:
+                if self._keep_uploads or not isinstance(event, Upload):
+                    delivered.append(Delivered(record, event))
         return delivered, poison
 
     def _parse(self, record: "ConsumerRecord[bytes, bytes]") -> Foldable:
         value = record.value or b""
-        return IMPORT_EVENT.validate_json(value) if record.topic == self._imports and is_import(value) else _parse_outcomes(value)
+        if record.topic == self._imports:
+            if is_import(value):
+                return IMPORT_EVENT.validate_json(value)
+            if is_upload(value):
+                return _parse_upload(value)
+        return _parse_outcomes(value)
 
     async def process(self, decoded: list[Delivered], _poison: list[DeadLetter]) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
@@ -68,13 +83,24 @@ class FoldHandler:
         return letters
 
     async def _fold(self, delivered: Sequence[Delivered]) -> list[DeadLetter]:
+        batch = fold(one.event for one in delivered)
         try:
-            ended = await self._store.fold(fold(one.event for one in delivered))
+            ended = await self._store.fold(batch)
         except Refused as refusal:
             if len(delivered) == 1:
                 return [DeadLetter(delivered[0].record, Poison(ErrorCode.RECORD_REFUSED, str(refusal)))]
             middle = len(delivered) // 2
             return [*await self._fold(delivered[:middle]), *await self._fold(delivered[middle:])]
+        metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
         if ended:
             self._announcer.wake()
         return []
+
+
+def _parse_upload(value: bytes) -> Upload:
+    """Parses a FileUploaded: a line of JSON, then zstd. Raises ValidationError, Poison."""
+    line, _, content = value.partition(b"\n")
+    about = FileUploaded.model_validate_json(line)
+    if not content.startswith(ZSTD_MAGIC):
+        raise Poison(ErrorCode.INVALID_RECORD, "The upload's line is not followed by zstd.")
+    return Upload(about, content)

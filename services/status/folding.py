@@ -10,17 +10,41 @@ from uuid import UUID
 import orjson
 
 from services.status.results import written
-from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.events import FileUploaded, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 
-Foldable = ImportAccepted | ImportRejected | RowsSettled
+BYTES_PER_ROW = 800
+"""Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE) bound its
+uploads too: 16 MB of them."""
+
+
+class Upload(NamedTuple):
+    """What a client sent with an import, packed as it came."""
+
+    about: FileUploaded
+    content: bytes
+
+    @property
+    def job_id(self) -> UUID:
+        """The import that it came with."""
+        return self.about.job_id
+
+
+Foldable = ImportAccepted | ImportRejected | RowsSettled | Upload
 
 
 @dataclass(slots=True)
 class Fold:
-    """Distinct jobs, with what their import says if it is in the batch, and the row results of each."""
+    """Distinct jobs, with what their import says if it is in the batch, the row results of each, and the uploads."""
 
     jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
     results: dict[UUID, list[RowResult]] = field(default_factory=lambda: defaultdict(list))
+    uploads: dict[tuple[UUID, UUID], tuple[Any, ...]] = field(default_factory=dict)
+    """By job and workspace."""
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes of all contents."""
+        return sum(len(content) for *_, content in self.uploads.values())
 
 
 class Tally(NamedTuple):
@@ -49,6 +73,10 @@ def fold(events: Iterable[Foldable]) -> Fold:
             if event.job_id not in imported:
                 imported.add(event.job_id)
                 batch.jobs[event.job_id] = _known_by_import(event)
+        elif isinstance(event, Upload):
+            about = event.about
+            row = (about.job_id, about.workspace_id, about.format.value, about.size, event.content)
+            batch.uploads.setdefault(row[:2], row)
         else:
             batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
             batch.results[event.job_id] += event.results
@@ -73,8 +101,14 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
 
 
 def weight(event: Foldable) -> int:
-    """How many rows of a table it becomes."""
-    return 1 if isinstance(event, ImportAccepted | ImportRejected) else len(event.results)
+    """Returns how many rows of a table it becomes, or costs as much as."""
+    match event:
+        case ImportAccepted() | ImportRejected():
+            return 1
+        case Upload(content=content):
+            return 1 + len(content) // BYTES_PER_ROW
+        case _:  # RowsSettled, or what the quick decoder made of it
+            return len(event.results)
 
 
 def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:

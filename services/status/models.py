@@ -26,10 +26,3 @@ jobs = Table(
     Column("error_code", Text),
     Column("error_message", Text),
 )
-
-fold_progress = Table(
-    "fold_progress",
-    metadata,
-    Column("partition", Integer, primary_key=True),
-    Column("folded_until", DateTime(timezone=True)),
-)

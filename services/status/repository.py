@@ -1,16 +1,16 @@
 """All SQL on the schema `status`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import func, select, text, update
 
 from services.status.folding import Fold, tally
-from services.status.models import fold_progress, jobs
+from services.status.models import jobs
 from services.status.results import document
+from services.status.service import Missing
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, Refused, Row
 
@@ -82,21 +82,29 @@ ADD = f"""
 MORE_THAN_ALL = "jobs_counters"
 """The constraint by which no job has more results than rows."""
 
-PROGRESS_COLUMNS = (("partition", "int4"), ("folded_until", "timestamptz"))
-# Never back: a replica that lost the partition may be late with what it saw
-NOTE_FOLDED = f"""
-    insert into status.fold_progress as p ({names(PROGRESS_COLUMNS)})
-    select * from {unnest(PROGRESS_COLUMNS)} order by 1
-    on conflict (partition) do update set folded_until = greatest(p.folded_until, excluded.folded_until)
+UPLOAD_COLUMNS = (("job_id", "uuid"), ("workspace_id", "uuid"), ("format", "text"), ("size", "int4"), ("content", "bytea"))
+# Under the workspace that the upload names: one that names the wrong workspace takes nobody's place, and whoever
+# reads uploads looks for job and workspace (invariant 10)
+KEEP_UPLOADS = f"""
+    insert into status.uploads ({names(UPLOAD_COLUMNS)}) select * from {unnest(UPLOAD_COLUMNS)}
+    on conflict on constraint uploads_once do nothing
 """
+
+# By the database's clock: replicas' own clocks differ. Two that delete at once find the same rows; the second
+# deletes none of them
+DELETE_UPLOADS = text("""
+    delete from status.uploads where (job_id, workspace_id) in (
+        select job_id, workspace_id from status.uploads where uploaded_at <= now() - :kept order by uploaded_at limit :most
+    )
+""")
 
 # One statement, so one snapshot: counters equal the results in every answer (invariant 5)
 _JOB = f"""
-    select {", ".join(f"j.{name}" for name in _SHOWN)}, case when :with_results then (
+    select {", ".join(f"j.{name}" for name in _SHOWN)}, case when :with_results and j.workspace_id = :workspace_id then (
         select array_agg(r.results) from status.results r where r.job_id = j.job_id
     ) end as results
     from status.jobs j
-    where j.job_id = :job_id and j.workspace_id = :workspace_id and j.accepted_at is not null
+    where j.job_id = :job_id and j.accepted_at is not null
 """
 JOB = text(_JOB)
 
@@ -111,6 +119,9 @@ class JobStore:
         """One transaction, two round trips. Returns how many of the jobs touched have ended."""
         try:
             async with self._database.pipeline() as driver:
+                if batch.uploads:
+                    # In the order of their ids, or two folds that overlap deadlock; not by SQL, which would sort the contents too
+                    await driver.execute(KEEP_UPLOADS, columns(UPLOAD_COLUMNS, (batch.uploads[key] for key in sorted(batch.uploads))))
                 await driver.execute(MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values())))
                 locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
                 news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await locked.fetchall()]
@@ -123,30 +134,20 @@ class JobStore:
             # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
             raise Refused("more results than the job has rows") from error
 
-    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None:
-        """A job whose import is known; `results` is JSON text, in row order."""
+    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
+        """Reads a job of the workspace whose import is folded; `results` is JSON text, in row order."""
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
         job = await self._database.first(JOB.bindparams(**values))
-        return None if job is None else {**job, "results": document(job["results"])}
+        if job is None:
+            return Missing.UNKNOWN
+        if job["workspace_id"] != workspace_id:
+            return Missing.FOREIGN
+        return {**job, "results": document(job["results"])}
 
-    async def now(self) -> datetime:
-        """The time by the database's clock."""
-        row = await self._database.first(select(func.now().label("now")))
-        if row is None:
-            raise AssertionError("a clock has no time")
-        return cast("datetime", row["now"])
-
-    async def note_folded(self, moments: Mapping[int, datetime]) -> datetime:
-        """All that stood in a partition of `imports` at its moment is folded. Returns the time by the database's clock."""
-        async with self._database.pipeline() as driver:
-            if moments:
-                await driver.execute(NOTE_FOLDED, columns(PROGRESS_COLUMNS, moments.items()))
-            ((now,),) = await (await driver.execute("select now()")).fetchall()
-        return cast("datetime", now)
-
-    async def folded_until(self, partition: int) -> datetime | None:
-        row = await self._database.first(select(fold_progress.c.folded_until).where(fold_progress.c.partition == partition))
-        return None if row is None else row["folded_until"]
+    async def delete_uploads(self, kept: timedelta, most: int) -> int:
+        """Deletes at most `most` uploads that have been kept for so long, the oldest first; returns how many."""
+        async with self._database.transaction() as connection:
+            return (await connection.execute(DELETE_UPLOADS, {"kept": kept, "most": most})).rowcount
 
     async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
         """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises.

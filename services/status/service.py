@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -13,38 +14,50 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 YOUNG = timedelta(minutes=5)
-"""A job id of this age may belong to an import whose fold is still to come. Either way: clocks differ."""
+"""Age up to which a job id may belong to an import that is still on its way. Kafka may append a batch that
+was answered `acceptance_unknown` some minutes later."""
 APPEARANCE_SECONDS = 2.0
-"""How long such a job is waited for, foreign and absent ones alike, so that the time an answer takes tells nothing."""
-PROGRESS_SECONDS = 1.0
-"""How much longer it may take to learn that all which stood in Kafka is folded. A look at that takes a second (progress.py)."""
+"""How long a GET waits for such a job."""
+RETRY_AFTER_SECONDS = 2
 FIRST_POLL_SECONDS = 0.02
 LONGEST_POLL_SECONDS = 0.25
 UUID_VERSION_WITH_TIME = 7
 
 
+class Missing(Enum):
+    """Why a workspace has no job with some id."""
+
+    UNKNOWN = auto()
+    """No import with this id is folded yet."""
+    FOREIGN = auto()
+    """The job belongs to another workspace."""
+
+
 class Jobs(Protocol):
-    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | None: ...
+    """Where jobs are read; the real one is JobStore."""
 
-
-class FoldsSeen(Protocol):
-    async def now(self) -> datetime: ...
-    async def has_folded(self, job_id: UUID, moment: datetime) -> bool: ...
+    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
+        """Reads the job if it is this workspace's."""
 
 
 class JobQueries:
     """Reads of one job. Polls Postgres, so that any replica can answer for what any other folded; holds no connection meanwhile."""
 
-    def __init__(self, jobs: Jobs, folds: FoldsSeen) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._folds = folds
 
     async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
-        """The job with its results; with `wait_seconds`, when it has ended or that time has passed. Raises RequestRefused."""
+        """Returns the job with its results; with `wait_seconds`, when it has ended or that time has passed.
+
+        Raises RequestRefused: 404 if the job is another workspace's or there is none, 503 while a young one may
+        still appear.
+        """
         job = await self._jobs.job(workspace_id, job_id)
-        if job is None and is_young(job_id, datetime.now(UTC)):
+        if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
-        if job is None:
+        if isinstance(job, Missing):
+            # At once if it is another's. That tells 404 from 503 for its first 5 minutes: whoever guesses the
+            # 74 random bits of an id learns that it exists, and nothing else. Accepted
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
             job = await self._wait(workspace_id, job_id, wait_seconds) or job
@@ -53,37 +66,39 @@ class JobQueries:
     async def _wait(self, workspace_id: UUID, job_id: UUID, seconds: float) -> Row | None:
         async def ended() -> Row | None:
             job = await self._jobs.job(workspace_id, job_id, with_results=False)
-            return job if job is not None and job["completed_at"] is not None else None
+            return None if isinstance(job, Missing) or job["completed_at"] is None else job
 
         await _poll(ended, seconds)
-        return await self._jobs.job(workspace_id, job_id)
+        job = await self._jobs.job(workspace_id, job_id)
+        return None if isinstance(job, Missing) else job
 
-    async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | None:
-        """Wait for a job that may just have been accepted. None only when all that stood in Kafka when it was asked for is folded.
+    async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
+        """Waits for a young job until its import is folded. Raises RequestRefused (503) if it does not appear."""
 
-        Raises RequestRefused (503) when that can't be told: folds are behind, Kafka is silent, or an import's transaction is still open.
-        """
-        asked_at = await self._folds.now()
-        job = await _poll(lambda: self._jobs.job(workspace_id, job_id), APPEARANCE_SECONDS)
-        if job is not None:
-            return job
+        async def appeared() -> Row | Missing | None:
+            job = await self._jobs.job(workspace_id, job_id)
+            return None if job is Missing.UNKNOWN else job
 
-        async def has_folded() -> bool | None:
-            return await self._folds.has_folded(job_id, asked_at) or None
-
-        if not (await has_folded() or await _poll(has_folded, PROGRESS_SECONDS)):
+        job: Row | Missing | None = await _poll(appeared, APPEARANCE_SECONDS)
+        if job is None:
             raise _behind(job_id)
-        return await self._jobs.job(workspace_id, job_id)
+        return job
 
 
 def _behind(job_id: UUID) -> RequestRefused:
-    message = "Results are running late; whether this job exists can't be told yet. Ask again."
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    return RequestRefused(ErrorCode.STATUS_BEHIND, message, status, headers={"Retry-After": "2"}, job_id=str(job_id))
+    message = (
+        "This job is not known yet: its import may still be on its way. Ask again: from 5 minutes after the import on, the answer is final."
+    )
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return RequestRefused(ErrorCode.STATUS_BEHIND, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, job_id=str(job_id))
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:
-    """Whether the id is one of ours (a UUIDv7) and was made about now."""
+    """Tells whether the id is one of ours (a UUIDv7) and was made within 5 minutes of now, before or after.
+
+    Ingest's clock made it, and this process's clock judges it: if ingest's is ahead, ids come from the future.
+    By as much as the clocks differ the 5 minutes are longer or shorter.
+    """
     if job_id.version != UUID_VERSION_WITH_TIME:
         return False
     made = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=job_id.int >> 80)

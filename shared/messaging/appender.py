@@ -45,8 +45,12 @@ log = structlog.get_logger()
 ATTEMPT_MS = 2500
 """How long one request waits for its answer: two fit into an import's deadline, the second to a new leader."""
 CONNECT_SECONDS = 5.0
+ACKNOWLEDGE_MS = 2000
+"""How long a broker waits for its followers: less than ATTEMPT_MS, or its answer would come too late."""
 PAUSE_SECONDS = 0.05
-"""Between two attempts: a new leader is elected within milliseconds once its predecessor is known to be gone."""
+"""Between two looks for a leader: one is elected within milliseconds once its predecessor is known to be gone."""
+MAX_PAUSE_SECONDS = 0.5
+"""Between two attempts, each of which sends the whole batch; the first pause is PAUSE_SECONDS."""
 RECONNECT_PAUSE_SECONDS = 0.2
 FAILURE_PAUSE_SECONDS = 2.0
 """After an error that nobody foresaw: each attempt logs its traceback."""
@@ -97,21 +101,32 @@ class _Session:
         self.epoch = epoch
         self.next_sequence = 0
 
-    def encode(self, records: Sequence[Record], max_bytes: int) -> Callable[[], bytes]:
-        """Returns a function that packs the records; it may run in a thread. Raises MessageSizeTooLargeError."""
-        builder = DefaultRecordBatchBuilder(
-            2,
-            SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
-            is_transactional=0,
-            producer_id=self.producer_id,
-            producer_epoch=self.epoch,
-            base_sequence=self.next_sequence,
-            batch_size=max_bytes,
-        )
-        for offset, record in enumerate(records):
-            if builder.append(offset, None, record.key, record.value, record.headers) is None:
-                raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
-        return lambda: bytes(builder.build())
+
+def encode(
+    records: Sequence[Record],
+    *,
+    max_bytes: int,
+    producer_id: int = -1,
+    epoch: int = -1,
+    sequence: int = -1,
+) -> Callable[[], bytes]:
+    """Returns a function that packs the records into one batch; it may run in a thread.
+
+    Raises MessageSizeTooLargeError if they take more than `max_bytes` before compression.
+    """
+    builder = DefaultRecordBatchBuilder(
+        2,
+        SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
+        is_transactional=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=sequence,
+        batch_size=max_bytes,
+    )
+    for offset, record in enumerate(records):
+        if builder.append(offset, None, record.key, record.value, record.headers) is None:
+            raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
+    return lambda: bytes(builder.build())
 
 
 class PartitionAppender:
@@ -159,8 +174,8 @@ class PartitionAppender:
             try:
                 return await self._append(records, delivery)
             except BaseException:
-                # Whether its sequence was used is not known, nor when the connection would answer again
-                self._replace_session()
+                if delivery.in_doubt:  # whether its sequence was used is not known, nor when the connection answers
+                    self._replace_session()
                 raise
 
     async def stop(self) -> None:
@@ -176,11 +191,17 @@ class PartitionAppender:
         session, batch = await self._ready_session(), b""
         for attempt in itertools.count():
             if not batch:
-                pack = session.encode(records, self._max_bytes)
+                pack = encode(
+                    records,
+                    max_bytes=self._max_bytes,
+                    producer_id=session.producer_id,
+                    epoch=session.epoch,
+                    sequence=session.next_sequence,
+                )
                 is_large = sum(len(record.value) for record in records) > LARGE_BATCH
                 batch = await asyncio.to_thread(pack) if is_large else pack()
             if attempt:
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(min(PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS))
             try:
                 offset = await self._send(session, batch, delivery)
             except SEQUENCE_REFUSALS as error:
@@ -214,7 +235,7 @@ class PartitionAppender:
     async def _send(self, session: _Session, batch: bytes, delivery: Delivery) -> int:
         """Sends the batch once; returns its offset, or -1 for one that stood already. Raises KafkaError."""
         leader = await self._leader(session)
-        request = ProduceRequest(None, -1, ATTEMPT_MS, [(self._place.topic, [(self._place.partition, batch)])])
+        request = ProduceRequest(None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])])
         delivery.hand_over()
         try:
             answer = await session.client.send(leader, request)

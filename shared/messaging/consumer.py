@@ -31,6 +31,7 @@ from shared.messaging.portions import portions
 from shared.messaging.progress import Progress, first_offsets
 from shared.messaging.records import RecordSender
 from shared.messaging.skipping import RecordFilter
+from shared.messaging.stalls import STALLED_AFTER, Stalls
 from shared.settings import ServiceSettings
 from shared.topics import TOPICS, TopicName, TopicNames
 
@@ -48,7 +49,8 @@ STALLED_AFTER_SECONDS = 30.0
 COMMIT_SECONDS = 20.0
 WATCH_SECONDS = 10.0
 PULSE_SECONDS = 1.0
-"""How often it is looked whether the client lives; WATCH_SECONDS, whether anything moves."""
+"""How often `watch` checks that the client lives and that each partition moves.
+WATCH_SECONDS: how often it checks that Kafka answers fetches."""
 MOST_SILENCES = 3
 """A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 DECODED_AT_ONCE = 1024 * 1024
@@ -108,11 +110,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         gathering: Gathering = AT_ONCE,
         is_wanted: Callable[[], Awaitable[bool]] = always,
         record_filter: RecordFilter | None = None,
+        stalled_after: float = STALLED_AFTER,
     ) -> None:
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
         `record_filter` says which records of one topic this consumer never gets to see.
 
         `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
+        `stalled_after`: seconds from which a partition that stands still is trouble.
+        Raises ValueError for a filter on topics read committed: it would pass aborted records on.
         """
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
@@ -129,6 +134,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._isolation: Literal["read_committed", "read_uncommitted"] = (
             "read_committed" if TopicName.IMPORT_REQUESTS in topics else "read_uncommitted"
         )
+        if record_filter is not None and self._isolation == "read_committed":
+            raise ValueError(f"{name}: topics that are read committed can't have a record filter")
         self._filter = record_filter
         self._handler = handler
         self._max_records = max_records or settings.consumer_max_records
@@ -152,6 +159,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress = Progress(self._consumer)
         self.dormancy = Dormancy(self._consumer, is_wanted, self._forget_troubles)
         self._committed_idle: dict[TopicPartition, int] = {}
+        self._stalls = Stalls(after=stalled_after)
+        self._gauged: set[TopicPartition] = set()
         metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
         metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
@@ -308,6 +317,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         # No fault, and it may last: said once, counted by whoever has no room, nothing for readiness
         if not self._is_full:
             log.info("batch_waits_for_room", consumer=self.title, **overloaded.details)
+        self._stalls.excuse()
         self._is_full = True
         self._attempt = 0
         await self._back_off(min(overloaded.retry_after, LONGEST_WAIT_FOR_ROOM_SECONDS))
@@ -359,15 +369,34 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
         self._unready_since = time.time()
         silent = 0
-        while not await self._is_lost_within(WATCH_SECONDS):
-            await self._commit_what_nobody_sees()
-            silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
-            if silent >= MOST_SILENCES:
-                self._give_up_this_process("nothing comes although Kafka answers")
+        try:
+            while not await self._is_lost_within(WATCH_SECONDS):
+                await self._commit_what_nobody_sees()
+                silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
+                if silent >= MOST_SILENCES:
+                    self._give_up_this_process("nothing comes although Kafka answers")
+        finally:
+            self._show_stalls(set())
         raise ConsumerLost(f"{self.title}: {self._reason}")
 
+    async def _look_for_stalls(self) -> None:
+        self._stalls.observe(await self.progress.readings())
+        consumer = self._consumer()
+        self._show_stalls(consumer.assignment() if consumer else set())
+
+    def _show_stalls(self, assigned: set[TopicPartition]) -> None:
+        gauge = metrics.PARTITION_STALLED_SECONDS
+        for partition in self._gauged - assigned:
+            gauge.remove(self.name, partition.topic, partition.partition)
+        for partition in assigned:
+            labels = (self.name, partition.topic, partition.partition)
+            gauge.labels(*labels).set(self._stalls.seconds(partition))
+        self._gauged = set(assigned)
+
     async def _commit_what_nobody_sees(self) -> None:
-        # No batch comes of aborted transactions, and so no commit: to whoever asks Kafka, their rows would wait for ever (admission does)
+        # Records that the filter skips produce no batch, and so no commit. Neither do aborted
+        # transactions, which import-requests may have. Admission reads the publisher's lag from
+        # Kafka: without this commit it would count such records as backlog for ever
         if not self._idle.is_set() or (processed := await self.progress.processed()) == self._committed_idle or not processed:
             return  # nothing is its own, when others have taken all partitions: aiokafka refuses a commit of nothing
         with suppress(KafkaError, TimeoutError):  # it is tried again
@@ -384,6 +413,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._lost.wait()
             if is_consumer_dead(self._consumer()):
                 self._give_up_this_process("its Kafka client has died")
+            else:
+                await self._look_for_stalls()
         return self._lost.is_set()
 
     def _give_up_this_process(self, reason: str) -> None:
@@ -421,6 +452,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return "no partitions assigned yet"
         if self._attempt > 1:
             return "waiting for a server"
+        if (stall := self._stalls.longest()) is not None:
+            return str(stall)
         return "no answer to fetches" if self._stands_still() else None
 
 

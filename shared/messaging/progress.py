@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from shared.messaging.records import partition_of
+from shared.messaging.stalls import Reading
 
-FETCH_LATENCY_SECONDS = 0.25
-"""A fetch that was answered this long after a moment saw what stood in the partition at that moment."""
 POSITION_SECONDS = 0.5
 """A position is known at once, but in a rebalance, when it may be for as long as Kafka is silent."""
 
@@ -40,36 +38,28 @@ class Progress:
             return time.time()  # more members than partitions: nothing to poll, and nothing wrong
         return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
 
-    def assigned(self, topic: str) -> set[TopicPartition]:
-        """This member's partitions of the topic."""
-        consumer = self._consumer()
-        return {partition for partition in consumer.assignment() if partition.topic == topic} if consumer else set()
-
-    def partition_of(self, topic: str, key: bytes) -> TopicPartition | None:
-        """Where records with this key are; None before it is known."""
-        consumer = self._consumer()
-        partitions = consumer.partitions_for_topic(topic) if consumer else None
-        return TopicPartition(topic, partition_of(key, len(partitions))) if partitions else None
-
-    def end_of(self, partition: TopicPartition, asked_at: float) -> int | None:
-        """The partition's end soon after `asked_at` (epoch seconds), open transactions included. None: can't say yet, or not ours."""
-        consumer = self._consumer()
-        if consumer is None or partition not in consumer.assignment():
-            return None
-        answered_at = (consumer.last_poll_timestamp(partition) or 0) / 1000
-        end: int | None = consumer.highwater(partition)
-        return end if answered_at >= asked_at + FETCH_LATENCY_SECONDS else None
-
-    async def is_past(self, partition: TopicPartition, end: int) -> bool:
-        """Whether everything before `end` has been processed, or is nothing that a consumer gets to see."""
-        processed = await self._processed_of(partition)
-        return processed is not None and processed >= end
-
     async def processed(self) -> dict[TopicPartition, int]:
         """Up to where all of each assigned partition has been processed, or is nothing that a consumer gets to see."""
         consumer = self._consumer()
-        found = {partition: await self._processed_of(partition) for partition in consumer.assignment()} if consumer else {}
-        return {partition: offset for partition, offset in found.items() if offset is not None}
+        assigned = list(consumer.assignment()) if consumer else []
+        found = await asyncio.gather(*map(self._processed_of, assigned))
+        offsets = zip(assigned, found, strict=True)
+        return {partition: offset for partition, offset in offsets if offset is not None}
+
+    async def readings(self) -> dict[TopicPartition, Reading]:
+        """Reads how far each partition is that is assigned and not paused. Asks Kafka nothing."""
+        processed = await self.processed()
+        consumer = self._consumer()
+        if consumer is None:
+            return {}
+        return {
+            partition: Reading(
+                processed=processed.get(partition),
+                end=consumer.highwater(partition),
+                answer=consumer.last_poll_timestamp(partition),
+            )
+            for partition in consumer.assignment() - consumer.paused()
+        }
 
     async def _processed_of(self, partition: TopicPartition) -> int | None:
         consumer = self._consumer()

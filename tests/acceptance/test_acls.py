@@ -29,7 +29,9 @@ from services.status.app import create_app as create_status
 from services.status.config import StatusSettings
 from services.webhooks.app import create_app as create_webhooks
 from services.webhooks.config import WebhooksSettings
+from shared.import_limits import MEBIBYTE
 from shared.messaging.admin import admin_client, create_topics
+from shared.messaging.appender import PartitionAppender
 from shared.messaging.connection import client_options
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
@@ -46,28 +48,26 @@ PASSWORD = "for-tests-only"  # pragma: allowlist secret
 NAMES = TopicNames()
 TABLE = (CHECKOUT / "deploy/README.md").read_text(encoding="utf-8").partition("## Who may do what in Kafka")[2].partition("\n## ")[0]
 
-ALLOW, LITERAL, PREFIXED = 3, 3, 4
-TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
+ALLOW, LITERAL = 3, 3
+TOPIC, GROUP = 2, 3
 OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 
 
 class Rights(NamedTuple):
-    """What one row of the table gives: topics by operation; the group, and those it may look at; the beginning of transactional ids."""
+    """Holds what one row of the table gives: topics by operation, the group, groups to describe."""
 
     topics: dict[str, list[TopicName]]
     group: str
-    looks_at: list[str]
-    transactional_ids: str | None
+    described_groups: list[str]
 
 
 def rights_of(service: str) -> Rights:
     (row,) = re.findall(rf"^\| {service} \| (.*) \| (.*) \|$", TABLE, re.MULTILINE)
     topics = {part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)] for part in row[0].split("; ")}
     (group,) = re.findall(r"^group `(.+?)`", row[1])
-    looks_at = re.findall(r"describe group `(.+?)`", row[1])
-    ids = re.findall(r"write and describe transactional ids `(.+?)\*`", row[1])
-    assert "Services also describe all seven topics" in TABLE
-    return Rights(topics | {"describe": list(TopicName)}, group, looks_at, ids[0] if ids else None)
+    described = re.findall(r"describe group `(.+?)`", row[1])
+    assert "Services also describe all six topics" in TABLE
+    return Rights(topics | {"describe": list(TopicName)}, group, described)
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
 
 async def grant(settings: KafkaSettings, service: str) -> None:
     rights = rights_of(service)
-    wanted = [(TOPIC, NAMES[topic], LITERAL, OPERATIONS[operation]) for operation, topics in rights.topics.items() for topic in topics]
-    wanted.append((GROUP, rights.group, LITERAL, OPERATIONS["read"]))
-    wanted += [(GROUP, group, LITERAL, OPERATIONS["describe"]) for group in rights.looks_at]
-    if rights.transactional_ids:
-        wanted += [(TRANSACTIONAL_ID, rights.transactional_ids, PREFIXED, OPERATIONS[name]) for name in ("write", "describe")]
+    wanted = [(TOPIC, NAMES[topic], OPERATIONS[operation]) for operation, topics in rights.topics.items() for topic in topics]
+    wanted.append((GROUP, rights.group, OPERATIONS["read"]))
+    wanted += [(GROUP, group, OPERATIONS["describe"]) for group in rights.described_groups]
     async with admin_client(settings) as admin:
-        for kind, name, pattern, operation in wanted:
-            answer = await admin._send_request(CreateAclsRequest(kind, name, pattern, f"User:{service}", "*", operation, ALLOW))
+        for kind, name, operation in wanted:
+            request = CreateAclsRequest(kind, name, LITERAL, f"User:{service}", "*", operation, ALLOW)
+            answer = await admin._send_request(request)
             assert [code for code, *_ in answer.creation_responses] == [0]
 
 
@@ -151,6 +150,11 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
         yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
 
 
+def kafka_settings_of(pinflow: Guarded, service: str) -> KafkaSettings:
+    settings = pinflow.settings[service]
+    return KafkaSettings(**{name: value for name, value in settings.items() if name != "database_url"})
+
+
 async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: GuardedKafka) -> None:
     headers = {"X-API-Key": pinflow.workspace.api_key}
     rows = rows_for(pinflow.workspace, 3, prefix="guarded")
@@ -168,6 +172,26 @@ async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: Guard
     await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40)
 
 
+async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) -> None:
+    """Connects as ingest, which has no IdempotentWrite on the cluster and no transactional id.
+
+    Kafka gives a producer id to whoever may write to any topic (KIP-679).
+    """
+    rights = rights_of("ingest")
+    assert rights.topics["write"] == [TopicName.IMPORTS, TopicName.DEAD_LETTERS]
+    assert rights.topics["read"] == [TopicName.IMPORT_REQUESTS]
+    settings = kafka_settings_of(pinflow, "ingest")
+    topic = NAMES[TopicName.IMPORTS]
+    appender = PartitionAppender(settings, topic=topic, partition=0, client_id="second", max_bytes=MEBIBYTE)
+    appender.connect()
+    try:
+        async with asyncio.timeout(20):
+            await appender.wait_until_connected()
+        assert appender.is_connected
+    finally:
+        await appender.stop()
+
+
 async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
     """Without that nothing limits it."""
 
@@ -180,7 +204,7 @@ async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_may_write_nothing_else(pinflow: Guarded, service: str) -> None:
-    settings = KafkaSettings(**{name: value for name, value in pinflow.settings[service].items() if name != "database_url"})
+    settings = kafka_settings_of(pinflow, service)
     allowed = rights_of(service).topics["write"]
     async with AIOKafkaProducer(**client_options(settings, client_id="stranger")) as producer:
         for topic in set(TopicName) - set(allowed):

@@ -16,7 +16,7 @@ Kept = Callable[[], Awaitable[list[Record]]]
 
 @pytest_asyncio.fixture(params=["memory", "kafka"], loop_scope="module")
 async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) -> AsyncIterator[tuple[RecordSender, Kept]]:
-    topic = TopicNames(topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(topic_prefix)[TopicName.OUTCOMES]
     if request.param == "memory":
         memory = MemorySender()
 
@@ -27,7 +27,7 @@ async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) 
         return
 
     async def in_kafka() -> list[Record]:
-        found = await records_of(kafka, topic_prefix, TopicName.ROWS)
+        found = await records_of(kafka, topic_prefix, TopicName.OUTCOMES)
         return [Record(one.key, one.value or b"", list(one.headers)) for one in found]
 
     producer = RecordProducer(KafkaSettings(kafka_bootstrap_servers=kafka), client_id="contract")
@@ -39,7 +39,7 @@ async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) 
 async def test_records_of_one_key_keep_their_order_and_stay_together(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
     send, kept = sender
     records = [Record(f"key-{number % 7}".encode(), str(number).encode(), [("h", b"\xff")]) for number in range(2000)]
-    await send.send(TopicNames(topic_prefix)[TopicName.ROWS], records)
+    await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], records)
     found = await kept()
     assert sorted(found, key=_content) == sorted(records, key=_content)
     for number in range(7):
@@ -54,5 +54,5 @@ def _content(record: Record) -> bytes:
 async def test_nothing_to_send_is_fine(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
     send, kept = sender
     before = await kept()
-    await send.send(TopicNames(topic_prefix)[TopicName.ROWS], [])
+    await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], [])
     assert await kept() == before

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.imports import Imports
-from services.ingest.service import Records
+from services.ingest.service import ImportBatch
 from services.ingest.turns import Turns
 from services.publisher.consumers import RowsHandler
 from services.publisher.repository import PinStore
 from services.publisher.settlement import Settler
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
+from services.status.service import Missing
 from shared.access.directories import BoardDirectory
 from shared.access.repository import AccessRepository
 from shared.database import Database, Row
 from shared.errors import RequestRefused
+from shared.import_records import is_for_publisher, is_for_status
 from shared.messaging.records import Record
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
@@ -55,18 +57,21 @@ class Pipeline:
         self._outcomes.topics.clear()
         try:
             settings = IngestSettings()
-            imports = Imports(self, Admission(settings), Turns.of(settings))
+            imports = Imports(self, Admission(settings), Turns.of(settings), keep_uploads=True)
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except RequestRefused:
             return None
-        return await self._jobs.job(workspace_id, accepted.job_id)
+        job = await self._jobs.job(workspace_id, accepted.job_id)
+        assert not isinstance(job, Missing)
+        return job
 
-    async def commit(self, records: Records, _started: float | None = None) -> None:
-        """What follows the transaction, all of it before the 202 is sent."""
-        await self._consume(self._publisher, TopicName.ROWS, records[TopicName.ROWS])
+    async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
+        """What follows the append, all of it before the 202 is sent."""
+        rows = [record for record in batch.records if is_for_publisher(record.value)]
+        await self._consume(self._publisher, TopicName.IMPORTS, rows)
         told = [record for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], []) for record in partition]
-        await self._consume(self._status, TopicName.IMPORTS, records[TopicName.IMPORTS])
-        await self._consume(self._status, TopicName.OUTCOMES, [*records[TopicName.OUTCOMES], *told])
+        await self._consume(self._status, TopicName.IMPORTS, [record for record in batch.records if is_for_status(record.value)])
+        await self._consume(self._status, TopicName.OUTCOMES, told)
 
     async def _consume(self, handler: Any, topic: TopicName, records: Sequence[Record]) -> None:
         decoded, poison = handler.decode(received_all(topic, records))

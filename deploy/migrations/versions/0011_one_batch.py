@@ -14,12 +14,13 @@ def upgrade() -> None:
     op.execute("alter table ingest.requests alter column decision set storage external")
     op.execute("""
         create table status.uploads (
-            job_id uuid primary key,
+            job_id uuid not null,
             workspace_id uuid not null,
             format text not null constraint uploads_format check (format in ('csv', 'json', 'request')),
             size integer not null,
             content bytea not null,
-            uploaded_at timestamptz not null default now()
+            uploaded_at timestamptz not null default now(),
+            constraint uploads_once primary key (job_id, workspace_id)
         )
     """)
     op.execute("alter table status.uploads alter column content set storage external")

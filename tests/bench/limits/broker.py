@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from services.ingest.transactions import TransactionPool
 
 from services.ingest.config import IngestSettings
 from services.ingest.service import Records
-from services.ingest.transactions import TransactionPool
 from shared.events import MAX_ROWS
 from shared.import_limits import MEBIBYTE
 from shared.messaging.connection import client_options

@@ -1,4 +1,4 @@
-"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it does so once."""
+"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it loses nothing."""
 
 import asyncio
 import json
@@ -6,31 +6,36 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import ConsumerRecord
 from sqlalchemy import create_engine, text
 
 from deploy.cli.exits import Exit
-from deploy.letters.letter import Name
-from deploy.letters.operations import LETTERS_AT_ONCE
-from deploy.letters.replaying import Replay, Replayer, Superseded
+from deploy.letters.decision import Planned, plan
+from deploy.letters.letter import MAX_REPLAYS
+from deploy.letters.operations import LETTERS_AT_ONCE, Found, find, replay
+from deploy.letters.replaying import Replay, Replayer
+from deploy.letters.selection import Selection
 from shared.database import sqlalchemy_url
 from shared.errors import ErrorCode
-from shared.messaging.records import Record
+from shared.events import RecordKind
+from shared.import_records import is_whole_import, opening
+from shared.messaging.dead_letters import MAX_VALUE
 from shared.topics import TopicName
-from tests.factories import row_accepted
+from tests.factories import failed, import_accepted, row_accepted, rows_settled
 from tests.kafka import reader, records_of
-from tests.letters import Operator, operator
+from tests.letters import Operator, compact, operator
 
 __all__ = ["operator"]
 
 KILLS = 1
 SEEN = 2 * LETTERS_AT_ONCE
-"""Records of a replay after which it is killed: at least one transaction has been committed, and one is likely to be open."""
+"""Records of a replay after which it is killed: one portion is marked, and another is likely to be on its way."""
 PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 
@@ -45,20 +50,20 @@ def standing(operator: Operator, topic: TopicName, prefix: bytes) -> list["Consu
 
 def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
     job, workspace = uuid4(), uuid4()
-    named = json.dumps({"job_id": str(job), "workspace_id": str(workspace), "row_number": 0}).encode()
-    operator.give_up(TopicName.ROWS, named, key=str(job).encode())
-    operator.give_up(TopicName.IMPORTS, b"listed \xff", key=str(job).encode(), service="status")
+    named = compact({"kind": "r", "job_id": str(job), "workspace_id": str(workspace), "row_number": 0})
+    operator.give_up(TopicName.IMPORTS, named, key=str(job).encode())
+    operator.give_up(TopicName.OUTCOMES, b"listed \xff", key=str(job).encode(), service="status")
     operator.give_up(
         TopicName.IMPORT_REQUESTS, b"listed", key=str(workspace).encode(), service="ingest", code=ErrorCode.WORKSPACE_NOT_FOUND
     )
     mine = operator.told("list", "--job", str(job))
-    assert [letter["topic"] for letter in mine] == ["imports", "rows"]  # newest first
-    assert [letter["topic"] for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")] == ["rows"]
-    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {"rows", "import-requests"}
+    assert [letter["topic"] for letter in mine] == ["outcomes", "imports"]  # newest first
+    assert [letter["topic"] for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")] == ["imports"]
+    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {"imports", "import-requests"}
     for filters, topic in (
         (("--service", "ingest"), "import-requests"),
         (("--code", "workspace_not_found"), "import-requests"),
-        (("--topic", "rows", "--job", str(job)), "rows"),
+        (("--topic", "imports", "--job", str(job)), "imports"),
     ):
         assert [letter["topic"] for letter in operator.told("list", *filters)] == [topic]
     assert operator.told("list", "--since", "2031-01-01") == []
@@ -95,7 +100,7 @@ def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
         (("show", "0:99999999"), Exit.REFUSED, "There is no dead letter 0:99999999"),
         (("show", "nonsense"), Exit.REFUSED, "partition:offset"),
         (("replay", "2:99999999"), Exit.REFUSED, "There is no dead letter 2:99999999"),
-        (("replay", "--topic", "nowhere"), Exit.REFUSED, "'rows'"),
+        (("replay", "--topic", "nowhere"), Exit.REFUSED, "'imports'"),
         (("list", "--since", "yesterday"), Exit.REFUSED, "how long ago"),
     ],
 )
@@ -153,17 +158,19 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(operator: Opera
     without_content = row_accepted().model_dump(mode="json") | {"row": None}
     for row in (settled.model_dump(mode="json"), without_content):
         record_failure(database_url, row["job_id"], row["row_number"])
-    values = [settled.model_dump_json().encode(), unsettled.model_dump_json().encode(), json.dumps(without_content).encode()]
-    operator.give_up(TopicName.ROWS, *values, code=ErrorCode.RECORD_REFUSED)
-    operator.give_up(TopicName.ROWS, values[0], code=ErrorCode.RECORD_REFUSED)  # delivered again before its offset was committed
-    done = operator.told("replay", "--code", "record_refused", "--topic", "rows", "--yes")
+    values = [settled.model_dump_json().encode(), unsettled.model_dump_json().encode(), compact(without_content)]
+    operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
+    # Delivered again before its offset was committed
+    operator.give_up(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
+    done = operator.told("replay", "--code", "record_refused", "--topic", "imports", "--yes")
     assert [(one["replay_as"], one["stays"]) for one in done["letters"]] == [
         ("new-import", None),
-        ("rows", None),
+        ("imports", None),
         (None, "no_content"),
         ("new-import", None),
     ]
-    assert [record.value for record in of(operator, TopicName.ROWS)] == [values[1]]
+    rows = [record for record in standing(operator, TopicName.IMPORTS, opening(RecordKind.ROW)) if record.value in values]
+    assert [record.value for record in rows] == [values[1]]
     requests = of(operator, TopicName.IMPORT_REQUESTS)
     assert len({record.value for record in requests}) == 1  # one name, one body: ingest makes one job of them
     request, headers = json.loads(requests[0].value or b""), dict(requests[0].headers)
@@ -189,18 +196,120 @@ def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
     assert len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}) == 3
 
 
-def test_invariant_8_a_replay_that_is_killed_loses_and_doubles_nothing(operator: Operator) -> None:
-    """kill -9 in the middle; then another comes to its end."""
+def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -> None:
+    """Kills it with SIGKILL in the middle of a portion; then another comes to its end."""
     total = 2000
     values = [b"killed-%04d" % number for number in range(total)]
     operator.give_up(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
     filters = ("replay", "--code", "request_id_reused", "--topic", "outcomes", "--yes")
-    kills = [asyncio.run(killed_in_the_middle(operator, [PINFLOW, "dead-letters", *filters])) for _ in range(KILLS)]
+    command = [PINFLOW, "dead-letters", *filters]
+    kills = [asyncio.run(killed_in_the_middle(operator, command)) for _ in range(KILLS)]
     assert all(kills), "it was done before it could be killed"
     rest = operator.told(*filters)["letters"]
-    assert 0 < len(rest) <= total - KILLS * LETTERS_AT_ONCE
-    assert sorted(record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")) == values
+    assert 0 < len(rest) < total
+    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")]
+    assert sorted(set(replayed)) == values
+    assert len(replayed) <= total + KILLS * LETTERS_AT_ONCE  # a portion, at most, is replayed twice
     assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
+
+
+def plan_of(operator: Operator, job: UUID) -> tuple[Found, list[Planned]]:
+    """Finds the job's letters and plans to replay all of them."""
+    found = asyncio.run(find(operator.settings, Selection(job_id=job)))
+    return found, plan(found.waiting(), set(), max_replays=MAX_REPLAYS, force=False, most=None)
+
+
+def replay_until_it_breaks(operator: Operator, job: UUID) -> None:
+    found, planned = plan_of(operator, job)
+    with pytest.raises(Interruption):
+        asyncio.run(replay(operator.settings, planned, found, lambda _: None))
+
+
+class Interruption(Exception):
+    """Ends a replay as ^C, a crash or a broker that went away does."""
+
+
+def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = uuid4()
+    operator.give_up(TopicName.OUTCOMES, *(b"unmarked-%d" % number for number in range(3)), key=str(job).encode())
+    before = operator.told("list", "--job", str(job))
+
+    async def send_only(self: Replayer, replays: Sequence[Replay]) -> None:
+        await self.send(replays)
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Replayer, "replay", send_only)
+        replay_until_it_breaks(operator, job)
+    assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 3
+    assert operator.told("list", "--job", str(job)) == before  # without a mark it still waits
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 6
+    assert operator.told("list", "--job", str(job)) == []
+
+
+def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = uuid4()
+    values = [b"within-%02d" % number for number in range(LETTERS_AT_ONCE + 10)]
+    operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
+    portions = 0
+
+    async def break_off(self: Replayer, replays: Sequence[Replay]) -> None:
+        nonlocal portions
+        portions += 1
+        if portions == 1:
+            return await original(self, replays)
+        await self.send(replays[:5])
+        raise Interruption
+
+    original = Replayer.replay
+    with monkeypatch.context() as patch:
+        patch.setattr(Replayer, "replay", break_off)
+        replay_until_it_breaks(operator, job)
+    rest = operator.told("replay", "--job", str(job), "--yes")["letters"]
+    assert len(rest) == 10  # the first portion has its marks
+    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"within-")]
+    assert sorted(set(replayed)) == values
+    assert len(replayed) == len(values) + 5
+
+
+def test_two_replays_at_once_lose_nothing(operator: Operator) -> None:
+    job = uuid4()
+    values = [b"both-%02d" % number for number in range(10)]
+    operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
+    found, planned = plan_of(operator, job)
+
+    async def both() -> None:
+        replays = (replay(operator.settings, planned, found, lambda _: None) for _ in range(2))
+        await asyncio.gather(*replays)
+
+    asyncio.run(both())
+    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"both-")]
+    assert sorted(set(replayed)) == values
+    assert operator.told("list", "--job", str(job)) == []
+
+
+def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operator) -> None:
+    """Status stops at the first row of a batch that looks like one whole import."""
+    job = uuid4()
+    imported = compact(import_accepted(job_id=job, batch_records=3).model_dump(mode="json"))
+    row = compact(row_accepted(job_id=job).model_dump(mode="json"))
+    results = compact(rows_settled(import_accepted(job_id=job), failed()).model_dump(mode="json"))
+    assert is_whole_import(imported, 3)
+    operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    found = [record.value for record in of(operator, TopicName.IMPORTS) if record.key == str(job).encode()]
+    assert found == [imported, results, row]
+
+
+def test_the_largest_letter_is_replayed(operator: Operator) -> None:
+    value = b"largest" + b"x" * (MAX_VALUE - 7)
+    headers = [("h", b"x" * 100 * 1024)]
+    job = uuid4()
+    operator.give_up(TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status")
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    (record,) = standing(operator, TopicName.IMPORTS, b"largest")
+    assert (record.value, dict(record.headers)["h"]) == (value, headers[0][1])
 
 
 def environment(operator: Operator) -> dict[str, str]:
@@ -211,7 +320,7 @@ def environment(operator: Operator) -> dict[str, str]:
 async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
     """False when it was done before it could be killed."""
     topic = operator.names[TopicName.OUTCOMES]
-    async with reader(operator.settings.kafka_bootstrap_servers, topic, isolation_level="read_uncommitted") as consumer:
+    async with reader(operator.settings.kafka_bootstrap_servers, topic) as consumer:
         await consumer.seek_to_end()
         for partition in consumer.assignment():
             await consumer.position(partition)
@@ -222,15 +331,3 @@ async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
         if process.returncode is None:
             process.kill()
         return await process.wait() == -signal.SIGKILL
-
-
-def test_a_second_replay_ends_the_first(operator: Operator) -> None:
-    replays = [Replay(Name(0, 0), TopicName.OUTCOMES, Record(b"k", b"superseded"), "outcomes")]
-
-    async def both() -> None:
-        async with Replayer.started(operator.settings) as first, Replayer.started(operator.settings):
-            with pytest.raises(Superseded):
-                await first.replay(replays)
-
-    asyncio.run(both())
-    assert standing(operator, TopicName.OUTCOMES, b"superseded") == []

@@ -16,9 +16,10 @@ from services.ingest.config import IngestSettings
 from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.database import Database
-from shared.events import RowAccepted, RowResult, RowsSettled
+from shared.events import RecordKind, RowAccepted, RowResult, RowsSettled
 from shared.topics import TopicName
 from tests.factories import submitted
+from tests.import_batches import values_of
 from tests.infrastructure import with_role
 from tests.integration.conftest import Workspace, make_workspace
 from tests.kafka import records_of
@@ -61,12 +62,10 @@ class Topics(NamedTuple):
     async def of(self, answer: httpx.Response) -> Settled:
         assert answer.status_code == 202, answer.text
         job_id = answer.json()["id"]
-        rows = [RowAccepted.model_validate_json(value) for value in await self._values(TopicName.ROWS, job_id)]
-        outcomes = [RowsSettled.model_validate_json(value) for value in await self._values(TopicName.OUTCOMES, job_id)]
+        values = [one.value for one in await records_of(self.kafka, self.prefix, TopicName.IMPORTS) if one.key == job_id.encode()]
+        rows = [RowAccepted.model_validate_json(value) for value in values_of(values, RecordKind.ROW)]
+        outcomes = [RowsSettled.model_validate_json(value) for value in values_of(values, RecordKind.RESULTS)]
         return Settled(rows, [result for one in outcomes for result in one.results])
-
-    async def _values(self, name: TopicName, job_id: str) -> list[bytes]:
-        return [one.value or b"" for one in await records_of(self.kafka, self.prefix, name) if one.key == job_id.encode()]
 
 
 @pytest.fixture

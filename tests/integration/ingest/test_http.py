@@ -12,9 +12,10 @@ import pytest_asyncio
 
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
-from shared.events import ImportAccepted, RowAccepted, RowsSettled
+from shared.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
 from shared.topics import TopicName
 from tests.factories import submitted
+from tests.import_batches import values_of
 from tests.integration.conftest import Workspace
 from tests.kafka import records_of
 from tests.services import running
@@ -35,14 +36,12 @@ class Topics:
         self._kafka = kafka
         self._prefix = prefix
 
-    async def of_job(self, job_id: UUID, name: TopicName) -> list[bytes]:
-        found = await records_of(self._kafka, self._prefix, name)
-        return [record.value or b"" for record in found if record.key == str(job_id).encode()]
+    async def of_job(self, job_id: UUID, kind: RecordKind) -> list[bytes]:
+        found = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
+        return values_of((record.value for record in found if record.key == str(job_id).encode()), kind)
 
     async def count(self) -> int:
-        return sum(
-            [len(await records_of(self._kafka, self._prefix, name)) for name in (TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES)]
-        )
+        return len(await records_of(self._kafka, self._prefix, TopicName.IMPORTS))
 
 
 @pytest.fixture
@@ -71,12 +70,12 @@ async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
     job = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/pins/imports/{job['id']}")
     assert (job["status"], job["total_rows"], job["processed_rows"], job["results"]) == ("queued", 500, 0, [])
-    (accepted,) = await topics.of_job(job["id"], TopicName.IMPORTS)
+    (accepted,) = await topics.of_job(job["id"], RecordKind.IMPORT)
     event = ImportAccepted.model_validate_json(accepted)
     assert (event.total_rows, event.workspace_id) == (500, workspace.id)
-    numbers = [RowAccepted.model_validate_json(value).row_number for value in await topics.of_job(job["id"], TopicName.ROWS)]
+    numbers = [RowAccepted.model_validate_json(value).row_number for value in await topics.of_job(job["id"], RecordKind.ROW)]
     assert numbers == [number for number in range(1, 501) if number != 7]
-    (outcome,) = await topics.of_job(job["id"], TopicName.OUTCOMES)
+    (outcome,) = await topics.of_job(job["id"], RecordKind.RESULTS)
     assert [result.row_number for result in RowsSettled.model_validate_json(outcome).results] == [7]
 
 
@@ -86,7 +85,7 @@ async def test_an_import_of_5_mebibytes_is_taken(ingest: httpx.AsyncClient, work
     padding = b" " * (5 * MEBIBYTE - len(body))
     answer = await post_json(ingest, workspace, body + padding)
     assert answer.status_code == 202
-    assert len(await topics.of_job(answer.json()["id"], TopicName.ROWS)) == 500
+    assert len(await topics.of_job(answer.json()["id"], RecordKind.ROW)) == 500
 
 
 async def test_a_csv_is_accepted_with_its_filename_and_warnings(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
@@ -95,7 +94,7 @@ async def test_a_csv_is_accepted_with_its_filename_and_warnings(ingest: httpx.As
     job = answer.json()
     assert (answer.status_code, job["source_type"], job["source_filename"]) == (202, "csv", "Frühling.csv")
     assert [warning["code"] for warning in job["warnings"]] == ["guessed_encoding"]
-    (value,) = await topics.of_job(job["id"], TopicName.ROWS)
+    (value,) = await topics.of_job(job["id"], RecordKind.ROW)
     assert RowAccepted.model_validate_json(value).row.title == "Lämpe"
 
 
@@ -192,7 +191,7 @@ async def test_a_body_without_a_length_is_refused_while_reading(ingest: httpx.As
 
 async def test_strict_fails_rows_with_unknown_fields(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
     answer = await post_json(ingest, workspace, [{**submitted(), "colour": "red"}], "?strict=true")
-    (outcome,) = await topics.of_job(answer.json()["id"], TopicName.OUTCOMES)
+    (outcome,) = await topics.of_job(answer.json()["id"], RecordKind.RESULTS)
     assert RowsSettled.model_validate_json(outcome).results[0].error_message == "colour: No such field"
 
 
@@ -203,6 +202,6 @@ async def test_100_imports_at_once_are_each_whole(ingest: httpx.AsyncClient, wor
     rows = [
         RowAccepted.model_validate_json(value)
         for answer in answers[:10]
-        for value in await topics.of_job(answer.json()["id"], TopicName.ROWS)
+        for value in await topics.of_job(answer.json()["id"], RecordKind.ROW)
     ]
     assert len(rows) == 200

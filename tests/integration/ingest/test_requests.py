@@ -10,36 +10,41 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
+from sqlalchemy import select
 
+from services.ingest import consumers
+from services.ingest.acceptance import Acceptance
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.identity import new_job_id
+from services.ingest.models import requests
+from services.ingest.parsing import ParsedRows
 from services.ingest.repository import Claim, Ledger, RequestKey
-from services.ingest.service import Records
-from services.ingest.transactions import TransactionPool
+from services.ingest.service import ImportBatch
 from shared.access.directories import WorkspaceDirectory
 from shared.cloudevents import EventType, headers
 from shared.database import Database
 from shared.errors import BrokerUnavailable
-from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected
+from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
 from shared.topics import TopicName
 from tests.factories import submitted
+from tests.import_batches import values_of
 from tests.integration.conftest import Workspace
 from tests.kafka import records_of
 
 
 @pytest.fixture(scope="module")
 def settings(kafka: str, topic_prefix: str) -> IngestSettings:
-    return IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, transactional_producers=2)
+    return IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, imports_at_once=2)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(settings: IngestSettings) -> AsyncIterator[TransactionPool]:
-    pool = TransactionPool(settings)
-    await pool.start()
-    yield pool
-    await pool.stop()
+async def acceptance(settings: IngestSettings) -> AsyncIterator[Acceptance]:
+    acceptance = Acceptance(settings)
+    await acceptance.start()
+    yield acceptance
+    await acceptance.stop()
 
 
 @pytest.fixture
@@ -48,8 +53,8 @@ def ledger(database: Database) -> Ledger:
 
 
 @pytest.fixture
-def handler(ledger: Ledger, workspace: Workspace, pool: TransactionPool, settings: IngestSettings) -> ImportRequestsHandler:
-    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), pool, Admission(settings), settings)
+def handler(ledger: Ledger, workspace: Workspace, acceptance: Acceptance, settings: IngestSettings) -> ImportRequestsHandler:
+    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings)
 
 
 def request(workspace: Workspace, **fields: Any) -> bytes:
@@ -78,12 +83,14 @@ class Imports:
 
     async def of(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
         records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
-        events = [IMPORT_EVENT.validate_json(record.value or b"") for record in records]
+        values = values_of((record.value for record in records), RecordKind.IMPORT)
+        events = [IMPORT_EVENT.validate_json(value) for value in values]
         return [event for event in events if event.request_id == request_id]
 
     async def rows(self, job_id: UUID) -> int:
-        records = await records_of(self._kafka, self._prefix, TopicName.ROWS)
-        return sum(record.key == str(job_id).encode() for record in records)
+        records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
+        values = (record.value for record in records if record.key == str(job_id).encode())
+        return len(values_of(values, RecordKind.ROW))
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ async def test_a_request_id_with_another_body_is_a_dead_letter(
     assert len(await imports.of("c")) == 1
 
 
-async def test_a_crash_between_ledger_and_commit_repeats_the_same_job(
+async def test_a_crash_between_ledger_and_append_repeats_the_same_job(
     handler: ImportRequestsHandler, ledger: Ledger, workspace: Workspace, imports: Imports
 ) -> None:
     body, now = request(workspace, request_id="d"), datetime.now(UTC)
@@ -126,26 +133,60 @@ async def test_a_crash_between_ledger_and_commit_repeats_the_same_job(
     assert (event.job_id, event.accepted_at) == (claim.job_id, now)
 
 
-async def test_a_crash_between_commit_and_ledger_repeats_the_same_job(
+async def test_a_crash_between_append_and_mark_repeats_the_same_job(
     ledger: Ledger,
     workspace: Workspace,
-    pool: TransactionPool,
+    acceptance: Acceptance,
     settings: IngestSettings,
     imports: Imports,
     handler: ImportRequestsHandler,
 ) -> None:
-    class Committed:
-        async def commit(self, records: Records, _started: float | None = None) -> None:
-            await pool.commit(records)
+    class Dying:
+        async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
+            await acceptance.append(batch)
             raise BrokerUnavailable("and then the process died")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Committed(), Admission(settings), settings)
+    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings)
     with pytest.raises(BrokerUnavailable):
         await handle(dying, delivered(body))
     await handle(handler, delivered(body))
     first, second = await imports.of("e")
     assert first == second
+
+
+async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_was_decided(
+    ledger: Ledger,
+    workspace: Workspace,
+    acceptance: Acceptance,
+    settings: IngestSettings,
+    imports: Imports,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A newer version refuses a row that the older one took: the batch of the older one may stand in Kafka."""
+
+    class Dying:
+        async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:
+            raise BrokerUnavailable("and then the process died")
+
+    record = delivered(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
+    access = WorkspaceDirectory(workspace.access)
+    with pytest.raises(BrokerUnavailable):
+        await handle(ImportRequestsHandler(ledger, access, Dying(), Admission(settings), settings), record)
+    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
+    assert await handle(ImportRequestsHandler(ledger, access, acceptance, Admission(settings), settings), record) == []
+    (event,) = await imports.of("f")
+    assert isinstance(event, ImportAccepted)
+    assert (event.total_rows, await imports.rows(event.job_id)) == (3, 2)
+
+
+async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
+    handler: ImportRequestsHandler, workspace: Workspace, database: Database
+) -> None:
+    assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
+    row = await database.first(select(requests).where(requests.c.workspace_id == workspace.id, requests.c.request_id == "g"))
+    assert row is not None
+    assert (row["state"], row["decision"]) == ("committed", None)
 
 
 @pytest.mark.parametrize(

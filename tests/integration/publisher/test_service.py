@@ -38,10 +38,10 @@ class Publisher:
 
     async def deliver(self, *rows: RowAccepted) -> None:
         records = [Record(str(row.job_id).encode(), row.model_dump_json().encode()) for row in rows]
-        await self._producer.send(TopicNames(self._prefix)[TopicName.ROWS], records)
+        await self._producer.send(TopicNames(self._prefix)[TopicName.IMPORTS], records)
 
     async def deliver_bytes(self, value: bytes) -> None:
-        await self._producer.send(TopicNames(self._prefix)[TopicName.ROWS], [Record(b"k", value)])
+        await self._producer.send(TopicNames(self._prefix)[TopicName.IMPORTS], [Record(b"k", value)])
 
     async def outcomes(self, job_id: UUID) -> list[RowResult]:
         """Every result of the job that was announced, in the order of the topic."""

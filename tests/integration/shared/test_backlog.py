@@ -26,7 +26,7 @@ def settings(kafka: str, topic_prefix: str) -> ServiceSettings:
 
 @pytest.fixture
 def topic(settings: ServiceSettings) -> str:
-    return TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    return TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -15,7 +15,7 @@ from shared.settings import DatabaseSettings
 from tests.columns import STATEMENT, TABLE
 
 ROWS: list[tuple[Any, ...]] = [
-    (UUID(int=0), "", 0, 0, 0, False, datetime(2000, 1, 1, tzinfo=UTC)),
+    (UUID(int=0), "", 0, 0, 0, False, datetime(2000, 1, 1, tzinfo=UTC), b""),
     (
         UUID(int=2**128 - 1),
         "Grüße, 名前 🎈 'NULL' {a,b}",
@@ -24,9 +24,19 @@ ROWS: list[tuple[Any, ...]] = [
         -(2**63),
         True,
         datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC),
+        b"\0\xff{}",
     ),
-    (None, None, None, None, None, None, None),
-    (UUID(int=7), "x" * 3000, 2**15 - 1, -(2**31), 2**63 - 1, True, datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=5.5)))),
+    (None, None, None, None, None, None, None, None),
+    (
+        UUID(int=7),
+        "x" * 3000,
+        2**15 - 1,
+        -(2**31),
+        2**63 - 1,
+        True,
+        datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=5.5))),
+        bytes(3000),
+    ),
 ]
 
 
@@ -48,7 +58,7 @@ async def test_every_kind_comes_back_as_it_was(database: Database) -> None:
 
 
 async def test_a_column_of_nothing_but_nulls_is_null_in_every_row(database: Database) -> None:
-    rows = [(UUID(int=number), *(None,) * 6) for number in range(3)]
+    rows = [(UUID(int=number), *(None,) * 7) for number in range(3)]
     assert await read_back(database, rows) == rows
 
 

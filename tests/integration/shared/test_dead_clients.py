@@ -16,9 +16,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consuming_module
 from shared.messaging import records as records_module
-from shared.messaging.connection import client_options
+from shared.messaging.connection import DISCARD_SECONDS, client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
-from shared.messaging.records import DISCARD_SECONDS, Record, RecordProducer, discard
+from shared.messaging.records import Record, RecordProducer, discard
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.consuming import Handler, consuming, of, produce, some
@@ -53,7 +53,7 @@ async def own(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 
 async def written(settings: ServiceSettings) -> list[bytes]:
-    return [record.value or b"" for record in await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.ROWS)]
+    return [record.value or b"" for record in await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES)]
 
 
 async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_once(
@@ -86,7 +86,7 @@ async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_i
 
 async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
     assert own._producer is not None
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     own._producer._sender._muted_partitions |= {TopicPartition(topic, number) for number in range(6)}
     with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
         await own.send(topic, [Record(b"k", b"muted")], seconds=0.5)
@@ -97,10 +97,10 @@ async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(settings: 
 async def test_invariant_9_a_producer_that_has_died_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
     assert own._producer is not None
     await kill_metadata_task(own._producer.client)
-    await own.send(TopicNames(settings.topic_prefix)[TopicName.ROWS], [Record(b"k", b"after-metadata")])
+    await own.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-metadata")])
     own._producer._sender.sender_task.cancel()
     await asyncio.wait([own._producer._sender.sender_task])
-    await own.send(TopicNames(settings.topic_prefix)[TopicName.ROWS], [Record(b"k", b"after-sender")])
+    await own.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-sender")])
     assert {b"after-metadata", b"after-sender"} <= set(await written(settings))
 
 
@@ -163,7 +163,7 @@ async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_throw
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-waits"), transactional_id=f"{settings.topic_prefix}-waits")
     await producer.start()
     await producer.begin_transaction()
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     connections = await connections_of(producer, topic)
     waits = asyncio.Event()
 
@@ -186,7 +186,7 @@ async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_throw
 async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(settings: ServiceSettings) -> None:
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-sender-dies"))
     await producer.start()
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     connections = await connections_of(producer, topic)
 
     def broken(*_: Any, **__: Any) -> None:
@@ -204,7 +204,7 @@ async def test_a_client_that_does_not_close_is_left_behind(settings: ServiceSett
     monkeypatch.setattr(records_module, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()
-    (connection, *_) = await connections_of(producer, TopicNames(settings.topic_prefix)[TopicName.ROWS])
+    (connection, *_) = await connections_of(producer, TopicNames(settings.topic_prefix)[TopicName.OUTCOMES])
     real, connection.close = connection.close, lambda **_: asyncio.get_running_loop().create_future()
     async with asyncio.timeout(10):
         await discard(producer)

@@ -30,7 +30,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "access.api_keys": READ,
         "status.jobs": KEEP,
         "status.results": APPEND,
-        "status.fold_progress": KEEP,
+        "status.uploads": {"SELECT", "INSERT", "DELETE"},
     },
     "pinflow_webhooks": {"access.api_keys": READ, "webhooks.endpoints": QUEUE, "webhooks.deliveries": QUEUE},
 }

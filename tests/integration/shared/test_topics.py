@@ -44,7 +44,7 @@ async def test_what_only_services_produce_stays_as_compressed_as_ingest_makes_it
         for name in TopicName:
             (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, names[name])])
             kept[name] = next(value for key, value, *_ in answer.resources[0][4] if key == "compression.type")
-    internal = {TopicName.IMPORTS, TopicName.ROWS, TopicName.OUTCOMES}
+    internal = {TopicName.IMPORTS, TopicName.OUTCOMES}
     assert kept == {name: "producer" if name in internal else "uncompressed" for name in TopicName}
 
 

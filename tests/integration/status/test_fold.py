@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
+from services.status.service import Missing, Row
 from shared.database import Database, Refused
 from shared.errors import BrokerUnavailable
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
@@ -31,8 +32,13 @@ async def folded(store: JobStore, *events: Foldable) -> None:
     await store.fold(fold(events))
 
 
-async def job_of(store: JobStore, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
+async def row_of(store: JobStore, job: ImportAccepted | ImportRejected) -> Row | None:
     row = await store.job(job.workspace_id, job.job_id)
+    return None if isinstance(row, Missing) else row
+
+
+async def job_of(store: JobStore, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
+    row = await row_of(store, job)
     assert row is not None
     return {**row, "results": orjson.loads(row["results"])}
 
@@ -88,7 +94,7 @@ async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobStore)
 async def test_outcomes_before_their_import_are_kept_and_invisible(store: JobStore, database: Database) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, rows_settled(job, created(1)))
-    assert await store.job(job.workspace_id, job.job_id) is None
+    assert await store.job(job.workspace_id, job.job_id) is Missing.UNKNOWN
     assert await listed(database, job.workspace_id) == NOTHING
     await folded(store, job)
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
@@ -167,7 +173,7 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(store
         size = rng.randint(1, 5)
         await folded(store, *stream[:size])
         stream = stream[size:]
-        row = await store.job(job.workspace_id, job.job_id)
+        row = await row_of(store, job)
         if row is not None:
             processed = row["created_rows"] + row["existing_rows"] + row["failed_rows"]
             assert processed == len(orjson.loads(row["results"]))
@@ -202,9 +208,10 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
 async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(store: JobStore) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
     await folded(store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)]))
+    assert await store.job(stranger, job.job_id) is Missing.UNKNOWN
     await folded(store, job)
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
-    assert await store.job(stranger, job.job_id) is None
+    assert await store.job(stranger, job.job_id) is Missing.FOREIGN
 
 
 @pytest.mark.parametrize("at_once", [True, False])

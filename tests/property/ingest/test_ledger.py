@@ -13,15 +13,16 @@ from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.repository import Claim, Ledger, RequestKey, Standing
-from services.ingest.service import Records
+from services.ingest.service import ImportBatch
 from shared.access.directories import WorkspaceDirectory
 from shared.access.repository import AccessRepository
 from shared.cloudevents import EventType
 from shared.database import Database
 from shared.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
-from shared.events import IMPORT_EVENT, ImportRejected
+from shared.events import ImportRejected
 from shared.topics import TopicName
 from tests.factories import submitted
+from tests.import_batches import import_of
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
@@ -36,14 +37,14 @@ class Kafka:
     """Takes what is committed; of the next commits some fail, before they took effect or after."""
 
     def __init__(self) -> None:
-        self.committed: list[Records] = []
+        self.committed: list[ImportBatch] = []
         self.faults: list[str | None] = []
 
-    async def commit(self, records: Records, _started: float | None = None) -> None:
+    async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
         fault = self.faults.pop() if self.faults else None
         if fault == "nothing was committed":
             raise BrokerUnavailable(fault)
-        self.committed.append(records)
+        self.committed.append(batch)
         if fault == "the answer was lost":
             raise AcceptanceUnknown(fault)
 
@@ -68,7 +69,7 @@ class Requesting(RuleBasedStateMachine):
         self._ids = Ids()
         self._first: dict[tuple[UUID, str], bytes] = {}
         self._done: set[tuple[UUID, str]] = set()
-        self._commits: dict[tuple[UUID, str], Records] = {}
+        self._commits: dict[tuple[UUID, str], ImportBatch] = {}
 
     @initialize()
     def make_workspaces(self) -> None:
@@ -76,7 +77,7 @@ class Requesting(RuleBasedStateMachine):
         self._workspaces = [self._run(access.create_workspace("Test")) for _ in range(2)]
         self._unknown = self._ids.new()
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
-        settings = IngestSettings(transactional_producers=2)
+        settings = IngestSettings(imports_at_once=2)
         self._handler = ImportRequestsHandler(self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings)
 
     @rule(
@@ -117,11 +118,11 @@ class Requesting(RuleBasedStateMachine):
         return sorted(letter.record.value for letter in letters)
 
     def _check_commits(self, asked: set[tuple[UUID, str]]) -> None:
-        for records in self._kafka.committed:
-            (announced,) = (IMPORT_EVENT.validate_json(record.value) for record in records[TopicName.IMPORTS])
+        for batch in self._kafka.committed:
+            announced = import_of(batch)
             key = (announced.workspace_id, announced.request_id or "")
             assert key in asked - self._done
-            assert self._commits.setdefault(key, records) == records
+            assert self._commits.setdefault(key, batch) == batch
             rows = json.loads(self._first[key])["rows"]
             assert isinstance(announced, ImportRejected) is (not isinstance(rows, list) or not rows)
 
@@ -132,8 +133,8 @@ class Requesting(RuleBasedStateMachine):
         return {tuple(key) for key, one in standing.items() if one.committed}  # type: ignore[misc]
 
 
-def announced_at(records: Records) -> Any:
-    return IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).accepted_at
+def announced_at(batch: ImportBatch) -> Any:
+    return import_of(batch).accepted_at
 
 
 @pytest.mark.timeout(900)  # a failure is made small first

@@ -56,7 +56,9 @@ class Publisher:
         """One batch, as a process that has just started would: it knows no board yet."""
         sender = MemorySender()
         handler = RowsHandler(Settler(self._store, BoardDirectory(self.access)), sender, NAMES)
-        records = [received(TopicName.ROWS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch]
+        records = [
+            received(TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch
+        ]
         decoded, poison = handler.decode(records)
         letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison)]]
         return Answer(_told(_sent(sender, TopicName.OUTCOMES)), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)))

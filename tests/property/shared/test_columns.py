@@ -26,6 +26,7 @@ _kinds = {
     "int8": st.integers(-(2**63), 2**63 - 1),
     "bool": st.booleans(),
     "timestamptz": _times,
+    "bytea": st.binary(max_size=30),
 }
 _beyond = {"int2": st.integers(), "int4": st.integers(), "int8": st.integers()}
 

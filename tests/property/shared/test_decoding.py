@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, cast
 
 from hypothesis import example, given
@@ -17,7 +18,8 @@ from services.status.consumers import FoldHandler
 from shared.access.directories import WorkspaceDirectory
 from shared.cloudevents import EventType, headers
 from shared.decoding import UNDECODABLE, quick_decoder
-from shared.events import RowAccepted, RowsSettled
+from shared.events import FileUploaded, RecordKind, RowAccepted, RowsSettled, UploadFormat
+from shared.import_records import is_for_publisher, is_for_status, opening
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter, to_record
 from shared.sweeper import Sweeper
@@ -32,8 +34,8 @@ JOB = import_accepted()
 UNKNOWN = row_accepted().model_dump_json().encode().replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
 """Which the quick decoder takes and the model does not."""
 DEEP = b'{"of_a_newer_version":' + b"[" * 100_000
-MODELS: dict[TopicName, type[BaseModel]] = {TopicName.ROWS: RowAccepted, TopicName.OUTCOMES: RowsSettled}
-QUICK = {RowAccepted: quick_decoder(RowAccepted), RowsSettled: quick_decoder(RowsSettled)}
+MODELS: dict[RecordKind, type[BaseModel]] = {RecordKind.ROW: RowAccepted, RecordKind.RESULTS: RowsSettled}
+QUICK = {kind: quick_decoder(model) for kind, model in MODELS.items()}
 
 events = st.sampled_from(
     [
@@ -53,7 +55,7 @@ def altered(draw: st.DrawFn) -> bytes:
     value = json.loads(draw(json_documents))
     place = draw(st.sampled_from([document, *(one for one in document.values() if isinstance(one, dict))]))
     place[draw(st.sampled_from(sorted(place)) | _names)] = value
-    return json.dumps(document).encode()
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 hostile = altered() | mutated(events) | mutated(altered()) | st.binary(max_size=60)
@@ -68,16 +70,16 @@ def plain(value: Any) -> Any:
 
 @examples(120)
 @given(st.sampled_from(list(QUICK)), hostile)
-@example(RowAccepted, DEEP)
-@example(RowsSettled, DEEP)
-@example(RowAccepted, UNKNOWN)
-def test_what_the_quick_decoder_takes_the_model_takes_and_what_it_refuses_it_refuses_properly(model: type[BaseModel], value: bytes) -> None:
+@example(RecordKind.ROW, DEEP)
+@example(RecordKind.RESULTS, DEEP)
+@example(RecordKind.ROW, UNKNOWN)
+def test_what_the_quick_decoder_takes_the_model_takes_and_what_it_refuses_it_refuses_properly(kind: RecordKind, value: bytes) -> None:
     try:
-        taken = QUICK[model](value)
+        taken = QUICK[kind](value)
     except UNDECODABLE:
         return
     try:
-        known = model.model_validate_json(value)
+        known = MODELS[kind].model_validate_json(value)
     except ValidationError as error:
         # In a field that no one knows: all others are the struct's, and were looked at
         assert {fault["type"] for fault in error.errors()} == {"json_invalid"}  # noqa: PT017
@@ -89,16 +91,33 @@ async def _nothing() -> int:
     return 0
 
 
-def handlers() -> dict[TopicName, Any]:
-    """Every consumer, by what it reads. Decoding needs nothing of what they work with."""
+class Reader(StrEnum):
+    """Names a consumer and what it reads: the topic `imports` has two readers."""
+
+    ROWS = "publisher, imports"
+    IMPORTS = "status, imports"
+    OUTCOMES = "status, outcomes"
+    REQUESTS = "ingest, import-requests"
+
+
+TOPIC_OF = {
+    Reader.ROWS: TopicName.IMPORTS,
+    Reader.IMPORTS: TopicName.IMPORTS,
+    Reader.OUTCOMES: TopicName.OUTCOMES,
+    Reader.REQUESTS: TopicName.IMPORT_REQUESTS,
+}
+
+
+def handlers() -> dict[Reader, Any]:
+    """Makes the handler of each reader. Decoding needs nothing of what they work with."""
     status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
     settings = IngestSettings()
     requests = ImportRequestsHandler(cast("Any", None), cast("WorkspaceDirectory", None), cast("Any", None), Admission(settings), settings)
     return {
-        TopicName.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
-        TopicName.IMPORTS: status,
-        TopicName.OUTCOMES: status,
-        TopicName.IMPORT_REQUESTS: requests,
+        Reader.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
+        Reader.IMPORTS: status,
+        Reader.OUTCOMES: status,
+        Reader.REQUESTS: requests,
     }
 
 
@@ -110,21 +129,22 @@ _headers = st.lists(
 )
 
 
-def decoded(topic: TopicName, batch: Batch) -> list[DeadLetter]:
-    good, letters = HANDLERS[topic].decode(batch)
+def decoded(reader: Reader, batch: Batch) -> list[DeadLetter]:
+    good, letters = HANDLERS[reader].decode(batch)
     assert len(good) + len(letters) == len(batch)
     return list(letters)
 
 
 @examples(80)
 @given(st.sampled_from(list(HANDLERS)), st.lists(hostile | st.none(), min_size=1, max_size=3), _headers)
-@example(TopicName.ROWS, [DEEP, None], [])
-@example(TopicName.OUTCOMES, [DEEP], [])
-@example(TopicName.IMPORTS, [DEEP], [])
+@example(Reader.ROWS, [DEEP, None], [])
+@example(Reader.OUTCOMES, [DEEP], [])
+@example(Reader.IMPORTS, [DEEP], [])
 def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_be_sent(
-    topic: TopicName, values: list[bytes | None], about: list[tuple[str, bytes]]
+    reader: Reader, values: list[bytes | None], about: list[tuple[str, bytes]]
 ) -> None:
-    for letter in decoded(topic, [received(topic, value, headers=about) for value in values]):
+    batch = [received(TOPIC_OF[reader], value, headers=about) for value in values]
+    for letter in decoded(reader, batch):
         record = to_record(letter, service="test")
         assert record.value == (letter.record.value or b"")
         assert len(record.value) < LARGEST_RECORD
@@ -135,10 +155,28 @@ def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_
 @given(st.lists(hostile, min_size=1, max_size=4))
 @example([UNKNOWN, b""])
 def test_invariant_8_one_record_says_nothing_of_another(values: list[bytes]) -> None:
-    for topic in (TopicName.ROWS, TopicName.OUTCOMES, TopicName.IMPORTS):
-        batch = [received(topic, value) for value in values]
-        together = {id(letter.record) for letter in decoded(topic, batch)}
-        assert together == {id(record) for record in batch if decoded(topic, [record])}
+    for reader in (Reader.ROWS, Reader.OUTCOMES, Reader.IMPORTS):
+        batch = [received(TOPIC_OF[reader], value) for value in values]
+        together = {id(letter.record) for letter in decoded(reader, batch)}
+        assert together == {id(record) for record in batch if decoded(reader, [record])}
+
+
+@examples(80)
+@given(hostile | st.none())
+@example(b'{"kind":"r"}')
+@example(b'{"kind": "i"}')
+@example(b'{"kind":"new"}')
+def test_invariant_8_every_record_of_the_imports_has_exactly_one_owner(value: bytes | None) -> None:
+    assert is_for_publisher(value) is not is_for_status(value)
+
+
+def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
+    row, settled = row_accepted(), rows_settled(JOB, failed(2))
+    upload = FileUploaded(job_id=JOB.job_id, workspace_id=JOB.workspace_id, format=UploadFormat.CSV, size=0)
+    for event in (JOB, row, settled, upload):
+        value = event.model_dump_json().encode()
+        assert value.startswith(opening(RecordKind(event.kind)))
+        assert is_for_publisher(value) is (event is row)
 
 
 @examples(60)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import orjson
 
-from services.status.folding import Foldable
 from shared.database import Row
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
 
 Import = ImportAccepted | ImportRejected
+JobEvent = Import | RowsSettled
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Job:
     processed: int = 0
     completed_at: Any = None
 
-    def offer(self, event: Foldable) -> None:
+    def offer(self, event: JobEvent) -> None:
         if not isinstance(event, RowsSettled):
             self.imports.append(event)
             return

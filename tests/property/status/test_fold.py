@@ -1,4 +1,4 @@
-"""The fold on the real Postgres against a model: imports and outcomes in any order, cut and repeated in any way, two at once."""
+"""The fold on the real Postgres against a model: imports, outcomes, uploads in any order, cut and repeated in any way, two at once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from services.status.consumers import FoldHandler
-from services.status.folding import Foldable
+from services.status.consumers import ZSTD_MAGIC, FoldHandler
+from services.status.folding import Upload
 from services.status.repository import JobStore
+from services.status.service import Missing
 from shared.database import Database, Row
-from shared.events import Fault, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.events import (
+    Fault,
+    FileUploaded,
+    ImportAccepted,
+    ImportRejected,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+    UploadFormat,
+)
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, import_accepted
@@ -24,13 +34,15 @@ from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.records import NAMES, received
-from tests.property.status.jobs import Import, Job
+from tests.property.status.jobs import Import, Job, JobEvent
 
 KEPT = text("""
     select job_id, (r->>'row_number')::int as row_number, r->>'idempotency_key' as idempotency_key
     from status.results, json_array_elements(results::json) r where job_id = any(:ids)
 """)
+UPLOADS = text("select job_id, workspace_id, content from status.uploads where job_id = any(:ids)")
 
+Produced = JobEvent | Upload | bytes
 
 _results = st.lists(st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5)
 """Of rows by number; those that the job has not are left out."""
@@ -41,6 +53,9 @@ class Oddity(Enum):
     JUDGED_AGAIN = auto()
     """Ingest committed and crashed; a newer version of it, with stricter rules, took the request up again."""
     GARBAGE = auto()
+    UPLOAD = auto()
+    STRAY_UPLOAD = auto()
+    """It names a workspace that the job is not of."""
     MORE_THAN_ALL = auto()
 
 
@@ -52,12 +67,12 @@ class Status:
         self._pool = pool
         self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
 
-    async def fold(self, *batches: Sequence[Foldable | bytes]) -> list[bytes | None]:
+    async def fold(self, *batches: Sequence[Produced]) -> list[bytes | None]:
         """Each batch by a consumer of its own, all at the same time. Returns what became dead letters."""
         letters = await asyncio.gather(*(self._fold(batch) for batch in batches))
         return [letter for some in letters for letter in some]
 
-    async def _fold(self, batch: Sequence[Foldable | bytes]) -> list[bytes | None]:
+    async def _fold(self, batch: Sequence[Produced]) -> list[bytes | None]:
         decoded, poison = self._handler.decode([_received(event) for event in batch])
         return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison)]]
 
@@ -66,6 +81,11 @@ class Status:
         for row in await self._pool.all(KEPT.bindparams(ids=list(ids))):
             rows[row["job_id"]].append(row)
         return rows
+
+    async def uploads(self, ids: Sequence[UUID]) -> dict[tuple[UUID, UUID], bytes]:
+        """The contents by job and workspace."""
+        rows = await self._pool.all(UPLOADS.bindparams(ids=list(ids)))
+        return {(row["job_id"], row["workspace_id"]): row["content"] for row in rows}
 
     async def listed(self, workspace_id: UUID) -> list[UUID]:
         page = await listed(self._pool, workspace_id)
@@ -88,7 +108,9 @@ async def _nothing() -> int:
     return 0
 
 
-def _received(event: Foldable | bytes) -> Any:
+def _received(event: Produced) -> Any:
+    if isinstance(event, Upload):
+        return received(TopicName.IMPORTS, event.about.model_dump_json().encode() + b"\n" + event.content)
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
     return received(topic, event if isinstance(event, bytes) else event.model_dump_json().encode())
 
@@ -104,12 +126,13 @@ class Folding(RuleBasedStateMachine):
         self._run = run
         self._ids = Ids()
         self._workspaces = [self._ids.new(), self._ids.new()]
-        self._log: list[Foldable | bytes] = []
+        self._log: list[Produced] = []
         self._model: dict[UUID, Job] = {}
         self._later: dict[int, Import] = {}
         self._announced: set[UUID] = set()
+        self._uploads: dict[tuple[UUID, UUID], bytes] = {}
 
-    def _produce(self, event: Foldable) -> None:
+    def _produce(self, event: JobEvent) -> None:
         self._log.append(event)
         self._model.setdefault(event.job_id, Job(event.job_id))
 
@@ -158,8 +181,17 @@ class Folding(RuleBasedStateMachine):
                 self._produce(event)
             case Oddity.GARBAGE:
                 self._log.append(b"{}")
+            case Oddity.UPLOAD:
+                self._upload(job.job_id, job.workspace_id)
+            case Oddity.STRAY_UPLOAD:
+                self._upload(job.job_id, next(one for one in self._workspaces if one != job.workspace_id))
             case Oddity.MORE_THAN_ALL if self._model[job.job_id].known is not None:  # before, what is believed could only be guessed
                 self._settle_in_vain(job, [self._result(number, RowStatus.FAILED) for number in range(5, 6 + job.total_rows)])
+
+    def _upload(self, job_id: UUID, workspace_id: UUID) -> None:
+        """Several of one job differ, so that it is seen which of them is kept."""
+        about = FileUploaded(job_id=job_id, workspace_id=workspace_id, format=UploadFormat.JSON, size=1)
+        self._log.append(Upload(about, ZSTD_MAGIC + self._ids.new().bytes))
 
     def _settle_in_vain(self, job: ImportAccepted, results: list[RowResult]) -> None:
         event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
@@ -179,9 +211,9 @@ class Folding(RuleBasedStateMachine):
             errors=[fault] if fault else None,
         )
 
-    def _batch(self, data: st.DataObject) -> list[Foldable | bytes]:
+    def _batch(self, data: st.DataObject) -> list[Produced]:
         chosen = data.draw(st.lists(st.integers(0, len(self._log) - 1), max_size=12)) if self._log else []
-        batch: list[Foldable | bytes] = []
+        batch: list[Produced] = []
         for position in chosen:
             event = self._log[position]
             # One partition, in order: what came later of a job's import is never seen alone
@@ -198,15 +230,26 @@ class Folding(RuleBasedStateMachine):
     def fold_everything(self) -> None:
         self._fold(self._log)
 
-    def _fold(self, *batches: list[Foldable | bytes]) -> None:
+    def _fold(self, *batches: list[Produced]) -> None:
         """Two at once are of different partitions: never the imports of one job in both."""
         letters = self._run(self._status.fold(*batches))
         events = [event for batch in batches for event in batch]
         assert sorted(letters) == sorted(event for event in events if isinstance(event, bytes))
         for event in events:
-            if not isinstance(event, bytes):
+            if not isinstance(event, bytes | Upload):
                 self._model[event.job_id].offer(event)
         self._check()
+        self._check_uploads([event for event in events if isinstance(event, Upload)])
+
+    def _check_uploads(self, offered: list[Upload]) -> None:
+        """The first one that is folded of a job and workspace is kept, and stays as it is."""
+        found = self._run(self._status.uploads(list(self._model)))
+        keys = {(one.job_id, one.about.workspace_id) for one in offered}
+        assert set(found) == set(self._uploads) | keys
+        for key in keys - set(self._uploads):
+            assert found[key] in {one.content for one in offered if (one.job_id, one.about.workspace_id) == key}
+        assert found == found | self._uploads
+        self._uploads = found
 
     def _check(self) -> None:
         kept = self._run(self._status.kept(list(self._model)))
@@ -216,10 +259,10 @@ class Folding(RuleBasedStateMachine):
             for workspace_id in self._workspaces:
                 row = self._run(self._status.store.job(workspace_id, job.id))
                 if imported is not None and imported.workspace_id == workspace_id:
-                    assert row is not None
+                    assert not isinstance(row, Missing)
                     job.check(row)
                 else:
-                    assert row is None
+                    assert row is (Missing.UNKNOWN if imported is None else Missing.FOREIGN)
         for workspace_id in self._workspaces:
             own = {job.id for job in self._model.values() if job.known is not None and job.known.workspace_id == workspace_id}
             assert set(self._run(self._status.listed(workspace_id))) == own

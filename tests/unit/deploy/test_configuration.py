@@ -41,5 +41,5 @@ def test_no_default_of_a_secret_is_shown() -> None:
 
 def test_bounds_and_defaults_are_told() -> None:
     assert "| `PINFLOW_STOP_TIMEOUT_SECONDS` | number > 0, ≤ 300 | 15 |" in TEXT
-    assert "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 67108864 (64 MiB) | 5242880 (5 MiB) |" in TEXT
+    assert "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 5242880 (5 MiB) | 5242880 (5 MiB) |" in TEXT
     assert "| `PINFLOW_LOG_FORMAT` | `json`, `console` | `json` |" in TEXT

@@ -1,6 +1,5 @@
 """Dead letters: what they say, which are meant, and what a replay makes of each."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,10 +14,10 @@ from deploy.letters.selection import Reason, Selection, Service, Source, histogr
 from services.ingest.parsing import require_rows, validate
 from shared.errors import ErrorCode
 from shared.events import ImportRequested
-from shared.import_limits import MEBIBYTE
+from shared.import_limits import LARGEST_REQUEST, MEBIBYTE
 from shared.topics import TopicName
 from tests.factories import NOON, row_accepted
-from tests.letters import NAMES, consumed, given_up
+from tests.letters import NAMES, compact, consumed, given_up
 
 JOB, WORKSPACE = uuid4(), uuid4()
 
@@ -35,14 +34,14 @@ def a_row(**fields: Any) -> dict[str, Any]:
 
 
 def as_letter(row: dict[str, Any], **fields: Any) -> Letter:
-    return letter(json.dumps(row).encode(), **fields)
+    return letter(compact(row), **fields)
 
 
 def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
     read = as_letter(a_row(version=2), partition=3, offset=41)
     assert (read.name, read.topic, read.partition, read.offset, read.service, read.code) == (
         Name(0, 41),
-        "rows",
+        "imports",
         "3",
         "0",
         "publisher",
@@ -55,7 +54,7 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
 @pytest.mark.parametrize(
     ("topic", "job_id", "workspace_id"),
     [
-        (TopicName.ROWS, JOB, None),
+        (TopicName.IMPORTS, JOB, None),
         (TopicName.OUTCOMES, JOB, None),
         (TopicName.IMPORT_REQUESTS, None, JOB),
         (TopicName.PIN_EVENTS, None, JOB),
@@ -64,6 +63,18 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
 def test_of_garbage_the_key_tells_whose_it_is(topic: TopicName, job_id: UUID | None, workspace_id: UUID | None) -> None:
     read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
     assert (read.job_id, read.workspace_id, read.row) == (job_id, workspace_id, None)
+
+
+def test_of_an_upload_the_first_line_tells_whose_it_is() -> None:
+    upload = {"kind": "u", "job_id": str(JOB), "workspace_id": str(WORKSPACE), "row_number": 1}
+    read = letter(compact(upload) + b"\n\xff\x00")
+    assert (read.job_id, read.workspace_id, read.row) == (JOB, WORKSPACE, None)
+
+
+@pytest.mark.parametrize("kind", ["i", "s", "u", "x", ""])
+def test_only_a_letter_of_the_kind_of_rows_is_a_row(kind: str) -> None:
+    assert as_letter(a_row(kind=kind)).row is None
+    assert as_letter(a_row()).row == RowName(JOB, 7)
 
 
 def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
@@ -86,10 +97,10 @@ for _ in range(300):
     ("read", "settled", "decision"),
     [
         (as_letter(a_row()), True, BecomesImport()),
-        (as_letter(a_row()), False, GoesBack(TopicName.ROWS)),
+        (as_letter(a_row()), False, GoesBack(TopicName.IMPORTS)),
         (as_letter(a_row(row=None)), True, Stays(Stay.NO_CONTENT)),
         (as_letter(a_row(row=DEEP)), True, Stays(Stay.NO_CONTENT)),
-        (letter(b"\xff"), False, GoesBack(TopicName.ROWS)),
+        (letter(b"\xff"), False, GoesBack(TopicName.IMPORTS)),
         (letter(topic=NAMES[TopicName.OUTCOMES]), False, GoesBack(TopicName.OUTCOMES)),
         (letter(topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"3")]), False, Stays(Stay.QUARANTINED)),
         (
@@ -97,10 +108,16 @@ for _ in range(300):
             False,
             GoesBack(TopicName.IMPORT_REQUESTS),
         ),
-        (letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.TOO_LARGE)),
+        (as_letter(a_row(kind="x")), False, GoesBack(TopicName.IMPORTS)),
+        (letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.OUTCOMES]), False, Stays(Stay.TOO_LARGE)),
+        (letter(b"x" * 6 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, GoesBack(TopicName.IMPORTS)),
+        (as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})), False, GoesBack(TopicName.IMPORTS)),
+        (as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})), True, Stays(Stay.TOO_LARGE)),
         (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.CUT)),
         (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Stays(Stay.UNKNOWN_TOPIC)),
-        (letter(topic="other.rows.v1"), False, Stays(Stay.UNKNOWN_TOPIC)),
+        (letter(topic="other.imports.v2"), False, Stays(Stay.UNKNOWN_TOPIC)),
+        (as_letter(a_row(), topic="pinflow.rows.v1"), True, Stays(Stay.UNKNOWN_TOPIC)),
+        (letter(topic="pinflow.imports.v1"), False, Stays(Stay.UNKNOWN_TOPIC)),
     ],
 )
 def test_invariant_8_what_becomes_of_a_letter(read: Letter, settled: bool, decision: Decision) -> None:
@@ -127,7 +144,7 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     first, second = (request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1)))
     request = ImportRequested.model_validate_json(first.value)
     assert (first.value, first.key, request.workspace_id) == (second.value, str(WORKSPACE).encode(), WORKSPACE)
-    assert request.request_id.startswith("dead-letter:rows:3:0:")
+    assert request.request_id.startswith("dead-letter:imports:3:0:")
     assert dict(first.headers)["pinflow-replay-count"] == b"2"
     (valid,) = validate(require_rows(request.rows)).valid
     assert UUID(valid.fingerprint.decode()) == UUID(row["fingerprint"])
@@ -139,7 +156,16 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     ("selection", "taken"),
     [
         (Selection(), True),
-        (Selection(topic=Source.ROWS, service=Service.PUBLISHER, code=Reason.INVALID_RECORD, job_id=JOB, workspace_id=WORKSPACE), True),
+        (
+            Selection(
+                topic=Source.IMPORTS,
+                service=Service.PUBLISHER,
+                code=Reason.INVALID_RECORD,
+                job_id=JOB,
+                workspace_id=WORKSPACE,
+            ),
+            True,
+        ),
         (Selection(topic=Source.OUTCOMES), False),
         (Selection(service=Service.STATUS), False),
         (Selection(code=Reason.RECORD_REFUSED), False),
@@ -178,7 +204,7 @@ def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> No
     letters = [letter(minutes=minute, about={"message": f"at {minute}"}) for minute in (2, 1)]
     letters.append(letter(topic=NAMES[TopicName.OUTCOMES], about={"service": "status", "code": ErrorCode.RECORD_REFUSED}))
     first, second = histogram(letters)
-    assert (first["letters"], first["topic"], first["code"], first["message"]) == (2, "rows", "invalid_record", "at 2")
+    assert (first["letters"], first["topic"], first["code"], first["message"]) == (2, "imports", "invalid_record", "at 2")
     assert first["last"] - first["first"] == timedelta(minutes=1)
     assert (second["letters"], second["service"]) == (1, "status")
 

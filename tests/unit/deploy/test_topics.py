@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from deploy import topics
 from deploy.cli.main import app
+from deploy.topics import Created
 from shared.messaging.admin import Topics
 from shared.settings import KafkaSettings
 
@@ -12,15 +13,23 @@ from shared.settings import KafkaSettings
 @pytest.mark.parametrize(
     ("created", "said"),
     [
-        (Topics(["rows", "imports"], {}), ["Created: rows, imports"]),
+        (Created(Topics(["outcomes", "imports"], {}), []), ["Created: outcomes, imports"]),
         (
-            Topics([], {"pinflow.rows.v1": (6, 12), "pinflow.imports.v1": (7, 12)}),
-            ["All topics are there.", "pinflow.imports.v1 has 7 partitions, not 12 as", "pinflow.rows.v1 has 6 partitions, not 12 as"],
+            Created(Topics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}), []),
+            [
+                "All topics are there.",
+                "pinflow.imports.v2 has 7 partitions, not 12 as",
+                "pinflow.outcomes.v1 has 6 partitions, not 12 as",
+            ],
+        ),
+        (
+            Created(Topics(["imports"], {}), ["pinflow.imports.v1"]),
+            ["Created: imports", "pinflow.imports.v1 is drained and nothing reads it any more: it can"],
         ),
     ],
 )
-def test_what_was_made_and_what_was_left_is_said(monkeypatch: pytest.MonkeyPatch, created: Topics, said: list[str]) -> None:
-    async def create(_settings: KafkaSettings) -> Topics:
+def test_what_was_made_and_what_was_left_is_said(monkeypatch: pytest.MonkeyPatch, created: Created, said: list[str]) -> None:
+    async def create(_settings: KafkaSettings) -> Created:
         return created
 
     monkeypatch.setattr(topics, "create_topics", create)

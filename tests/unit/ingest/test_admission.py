@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.ingest import admission
 from services.ingest.admission import BLIND_AFTER_SECONDS, Admission
 from services.ingest.config import IngestSettings
 from services.ingest.unsettled import Position, Reading
@@ -20,9 +21,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now = 100.0
-        settings = IngestSettings(
-            max_unsettled_rows_per_workspace=1000, max_unsettled_rows=10_000, transaction_timeout_ms=1000, commit_deadline_seconds=5
-        )
+        settings = IngestSettings(max_unsettled_rows_per_workspace=1000, max_unsettled_rows=10_000)
         self.admission = Admission(settings, lambda: self.now)
         self.end = 0
         self.settled = 0
@@ -93,8 +92,10 @@ def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", [AcceptanceUnknown("silent"), asyncio.CancelledError()], ids=["silence", "client gone"])
-async def test_what_may_have_been_accepted_is_counted_for_a_while(scene: Scene, fault: BaseException) -> None:
-    scene.admission._doubt_seconds = 0.05
+async def test_what_may_have_been_accepted_is_counted_for_a_while(
+    scene: Scene, fault: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "IN_DOUBT_SECONDS", 0.05)
     with pytest.raises(type(fault)), scene.admission.room(A, 5000):
         raise fault
     assert scene.refusal(A) is not None

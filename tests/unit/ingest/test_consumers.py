@@ -15,16 +15,18 @@ from services.ingest import consumers
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.parsing import ParsedRows
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import Records
+from services.ingest.service import ImportBatch
 from shared import metrics
 from shared.access.directories import WorkspaceDirectory
 from shared.bodies import parse_json
 from shared.cloudevents import EventType, headers
-from shared.errors import BrokerUnavailable
-from shared.events import IMPORT_EVENT
-from shared.topics import TopicName
+from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.events import RecordKind
+from shared.import_records import opening
 from tests.factories import submitted
+from tests.import_batches import import_of, results_of, rows_of
 from tests.waiting import eventually
 
 WORKSPACE = uuid4()
@@ -39,9 +41,16 @@ class MemoryLedger:
             self.standing.setdefault(claim.key, Standing(claim.body_hash, claim.job_id, claim.accepted_at, committed=False))
         return {claim.key: self.standing[claim.key] for claim in claims}
 
+    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
+        standing = self.standing[key]
+        if standing.committed:
+            return None
+        self.standing[key] = standing._replace(decision=standing.decision or decision)
+        return self.standing[key].decision
+
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None:
         for key in keys:
-            self.standing[key] = self.standing[key]._replace(committed=True)
+            self.standing[key] = self.standing[key]._replace(committed=True, decision=None)
 
     def committed(self) -> set[str]:
         return {key.request_id for key, standing in self.standing.items() if standing.committed}
@@ -52,21 +61,23 @@ class EveryWorkspace:
         return True
 
 
-class Transactions:
-    """Commits when told to, and fails for the requests it is told to."""
+class ImportLog:
+    """Appends when told to, and fails for the requests it is told to."""
 
     def __init__(self) -> None:
         self.failing: dict[str, Exception] = {}
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.headers: list[list[tuple[str, bytes]]] = []
+        self.batches: list[ImportBatch] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def commit(self, records: Records, _started: float | None = None) -> None:
-        request_id = IMPORT_EVENT.validate_json(records[TopicName.IMPORTS][0].value).request_id or ""
+    async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
+        request_id = import_of(batch).request_id or ""
         self.begun.append(request_id)
-        self.headers += [record.headers for record in records.get(TopicName.ROWS, ())]
+        self.batches.append(batch)
+        self.headers += [record.headers for record in batch.records if record.value.startswith(opening(RecordKind.ROW))]
         if request_id in self.failing:
             raise self.failing[request_id]
         await self.gate.wait()
@@ -79,14 +90,14 @@ def ledger() -> MemoryLedger:
 
 
 @pytest.fixture
-async def transactions() -> Transactions:
-    return Transactions()
+async def log() -> ImportLog:
+    return ImportLog()
 
 
 @pytest.fixture
-def handler(ledger: MemoryLedger, transactions: Transactions) -> ImportRequestsHandler:
-    settings = IngestSettings(transactional_producers=2, consumer_poison_limit=3)
-    return ImportRequestsHandler(ledger, cast("WorkspaceDirectory", EveryWorkspace()), transactions, Admission(settings), settings)
+def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestsHandler:
+    settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
+    return ImportRequestsHandler(ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings)
 
 
 def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
@@ -108,55 +119,53 @@ def counted(outcome: str) -> float:
     return float(metrics.IMPORTS.labels("topic", outcome)._value.get())
 
 
-async def test_a_failed_commit_neither_undoes_nor_repeats_the_others(
-    handler: ImportRequestsHandler, ledger: MemoryLedger, transactions: Transactions
+async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
+    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog
 ) -> None:
     batch = [request("a"), request("b"), request("c")]
-    transactions.failing = {"a": BrokerUnavailable("away")}
+    log.failing = {"a": BrokerUnavailable("away")}
     with pytest.raises(BrokerUnavailable, match="away"):
         await handle(handler, *batch)
     assert ledger.committed() == {"b", "c"}
-    transactions.failing = {}
+    log.failing = {}
     await handle(handler, *batch)
-    assert sorted(transactions.ended) == ["a", "b", "c"]
+    assert sorted(log.ended) == ["a", "b", "c"]
 
 
-async def test_nothing_is_left_committing_when_one_fails(
-    handler: ImportRequestsHandler, ledger: MemoryLedger, transactions: Transactions
-) -> None:
-    """Or the retry would commit under the same job ids at the same time."""
-    transactions.failing = {"a": BrokerUnavailable("away")}
-    transactions.gate.clear()
+async def test_nothing_is_left_under_way_when_one_fails(handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog) -> None:
+    """Or the retry would append under the same job ids at the same time."""
+    log.failing = {"a": BrokerUnavailable("away")}
+    log.gate.clear()
     handling = asyncio.create_task(handle(handler, request("a"), request("b")))
-    await eventually(lambda: transactions.begun == ["a", "b"])
+    await eventually(lambda: log.begun == ["a", "b"])
     assert not handling.done()
-    transactions.gate.set()
+    log.gate.set()
     with pytest.raises(BrokerUnavailable):
         await handling
     assert ledger.committed() == {"b"}
 
 
-async def test_no_more_commits_begin_than_there_are_producers(handler: ImportRequestsHandler, transactions: Transactions) -> None:
-    """The others would wait for a producer with their deadline running."""
-    transactions.gate.clear()
+async def test_no_more_appends_begin_at_once_than_the_setting_says(handler: ImportRequestsHandler, log: ImportLog) -> None:
+    """The others would wait with their deadline running."""
+    log.gate.clear()
     handling = asyncio.create_task(handle(handler, *(request(str(number)) for number in range(8))))
-    await eventually(lambda: len(transactions.begun) == 2)
+    await eventually(lambda: len(log.begun) == 2)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert len(transactions.begun) == 2
-    transactions.gate.set()
+    assert len(log.begun) == 2
+    log.gate.set()
     await handling
-    assert len(transactions.ended) == 8
+    assert len(log.ended) == 8
 
 
-async def test_an_import_is_counted_once_after_its_commit(handler: ImportRequestsHandler, transactions: Transactions) -> None:
+async def test_an_import_is_counted_once_after_it_was_appended(handler: ImportRequestsHandler, log: ImportLog) -> None:
     accepted, rejected, rows = counted("accepted"), counted("rejected"), metrics.ROWS_SETTLED.labels("ingest", "failed")._value.get()
     batch = [request("a"), request("b", rows=[])]
-    transactions.failing = {"a": BrokerUnavailable("away"), "b": BrokerUnavailable("away")}
+    log.failing = {"a": BrokerUnavailable("away"), "b": BrokerUnavailable("away")}
     with pytest.raises(BrokerUnavailable):
         await handle(handler, *batch)
     assert (counted("accepted"), counted("rejected")) == (accepted, rejected)
-    transactions.failing = {}
+    log.failing = {}
     for _ in range(2):
         await handle(handler, *batch)
     assert (counted("accepted"), counted("rejected")) == (accepted + 1, rejected + 1)
@@ -184,8 +193,38 @@ async def test_bodies_are_parsed_off_the_event_loop(handler: ImportRequestsHandl
 
 
 async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_replayed(
-    handler: ImportRequestsHandler, transactions: Transactions
+    handler: ImportRequestsHandler, log: ImportLog
 ) -> None:
     again = record(request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x"))
     assert await handle(handler, request("first"), again) == []
-    assert transactions.headers == [[], [("pinflow-replay-count", b"2")]]
+    assert log.headers == [[], [("pinflow-replay-count", b"2")]]
+
+
+async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
+    handler: ImportRequestsHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first batch may stand in Kafka, and a newer version may have other rules."""
+    asked = request("a")
+    log.failing = {"a": AcceptanceUnknown("silent")}
+    with pytest.raises(AcceptanceUnknown):
+        await handle(handler, asked)
+    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())  # every row is refused, or worse
+    log.failing = {}
+    await handle(handler, asked)
+    first, second = log.batches
+    assert first == second
+    assert ([row.row_number for row in rows_of(second)], len(settled.results) if (settled := results_of(second)) else 0) == ([1], 1)
+
+
+async def test_a_request_that_another_replica_has_committed_meanwhile_is_not_sent_again(
+    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = ledger.decide
+
+    async def late(key: RequestKey, decision: bytes) -> bytes | None:
+        await ledger.mark_committed([key])
+        return await decide(key, decision)
+
+    monkeypatch.setattr(ledger, "decide", late)
+    assert await handle(handler, request("a")) == []
+    assert log.batches == []

@@ -13,7 +13,7 @@ from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.imports import LONGEST_ON_THE_LOOP, Imports
 from services.ingest.parsing import ParsedRows, RawRow, validate
-from services.ingest.service import Records
+from services.ingest.service import ImportBatch
 from services.ingest.turns import Turns
 from services.ingest.unsettled import Position, Reading
 from shared.errors import Overloaded, RequestRefused
@@ -23,13 +23,13 @@ from tests.waiting import eventually
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 
 
-class Committed:
-    async def commit(self, records: Records, started: float | None = None) -> None: ...
+class Appended:
+    async def append(self, batch: ImportBatch, started: float | None = None) -> None: ...
 
 
 def new_imports() -> Imports:
     settings = IngestSettings()
-    return Imports(Committed(), Admission(settings), Turns.of(settings))
+    return Imports(Appended(), Admission(settings), Turns.of(settings), keep_uploads=True)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_work
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
     admission, turns, workspace = Admission(settings), Turns(at_once=1, most_waiting=10, patience_seconds=60), uuid4()
     admission.observe(Reading(time.monotonic(), {0: 0}, {0: 0}))
-    accepting = Imports(Committed(), admission, turns)
+    accepting = Imports(Appended(), admission, turns, keep_uploads=True)
     async with turns.turn(uuid4()):
         accepting.require_room(workspace)
         waiting = asyncio.create_task(accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False))

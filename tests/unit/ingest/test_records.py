@@ -1,15 +1,33 @@
-"""What ingest writes, its consumers read: nothing is lost between the two."""
+"""What ingest writes, its consumers read: nothing is lost between the two, and every legal import fits."""
 
+import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from services.ingest.parsing import Misshapen, validate
-from services.ingest.service import Import, records_of
-from shared.events import IMPORT_EVENT, ImportAccepted, Notice, RowAccepted, RowsSettled, SourceType
+import cramjam
+import pytest
+
+from services.ingest.parsing import Misshapen, require_rows, validate
+from services.ingest.service import Import, ImportBatch, Upload, batch_of, batch_of_rejection
+from services.ingest.tabular import parse_csv
+from shared.bodies import parse_json
+from shared.events import (
+    FileUploaded,
+    ImportAccepted,
+    ImportRejected,
+    Notice,
+    RecordKind,
+    SourceType,
+    UploadFormat,
+)
+from shared.import_limits import LARGEST_IMPORT, LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MAX_IMPORT_BODY, MAX_RESULTS
+from shared.import_records import is_for_publisher, is_for_status, is_whole_import
+from shared.messaging.appender import encode
 from shared.pins import PinSubmission, fingerprint
-from shared.topics import TopicName
 from tests.factories import submitted
+from tests.import_batches import import_of, of_kind, results_of, rows_of
 
 
 def an_import(rows: list[Any], **fields: Any) -> Import:
@@ -17,14 +35,9 @@ def an_import(rows: list[Any], **fields: Any) -> Import:
     return Import(job_id=uuid4(), workspace_id=uuid4(), accepted_at=datetime.now(UTC), rows=validate(rows), **about)
 
 
-def values(accepted: Import, topic: TopicName) -> list[bytes]:
-    return [record.value for record in records_of(accepted)[topic]]
-
-
 def test_the_import_is_read_as_it_was_written() -> None:
     accepted = an_import([submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r")
-    (value,) = values(accepted, TopicName.IMPORTS)
-    event = IMPORT_EVENT.validate_json(value)
+    event = import_of(batch_of(accepted))
     assert isinstance(event, ImportAccepted)
     assert (event.job_id, event.total_rows, event.request_id) == (accepted.job_id, 2, "r")
     assert event.warnings[0].message == "m"
@@ -40,8 +53,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
         run_at="2031-01-01T00:00:00+02:00",
     )
     accepted = an_import([full])
-    (value,) = values(accepted, TopicName.ROWS)
-    event = RowAccepted.model_validate_json(value)
+    (event,) = rows_of(batch_of(accepted))
     pin = PinSubmission.model_validate(full)
     assert event.row.model_dump() == pin.model_dump()
     assert event.fingerprint == fingerprint(pin)
@@ -58,30 +70,170 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
         submitted(related_terms=[1]),
     ]
     accepted = an_import(rows)
-    (value,) = values(accepted, TopicName.OUTCOMES)
-    event = RowsSettled.model_validate_json(value)
-    assert [result.row_number for result in event.results] == [1, 2, 3, 4, 5, 6]
-    assert [result.errors for result in event.results] == [result.errors for result in accepted.rows.failed]
+    settled = results_of(batch_of(accepted))
+    assert settled is not None
+    assert [result.row_number for result in settled.results] == [1, 2, 3, 4, 5, 6]
+    assert [result.errors for result in settled.results] == [result.errors for result in accepted.rows.failed]
 
 
-def test_outcomes_of_500_hopeless_rows_fit_their_topics_records() -> None:
+def test_an_upload_is_read_as_it_was_written() -> None:
+    data = b"account_id;title\r\n\xff\xfe"
+    accepted = an_import([submitted()], upload=Upload(UploadFormat.CSV, data))
+    (value,) = of_kind(batch_of(accepted), RecordKind.UPLOAD)
+    line, _, packed = value.partition(b"\n")
+    about = FileUploaded.model_validate_json(line)
+    assert (about.job_id, about.workspace_id, about.format, about.size) == (
+        accepted.job_id,
+        accepted.workspace_id,
+        "csv",
+        len(data),
+    )
+    assert bytes(cramjam.zstd.decompress(packed)) == data
+
+
+def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row() -> None:
+    batch = batch_of(an_import([submitted(), {}, submitted()], upload=Upload(UploadFormat.JSON, b"[]")))
+    values = [record.value for record in batch.records]
+    assert [is_for_status(value) for value in values] == [True, True, True, False, False]
+    assert [is_for_publisher(value) for value in values] == [False, False, False, True, True]
+    assert is_whole_import(values[0], len(values))
+    assert batch.rows == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [
+        (None, 1),
+        (b"", 1),
+        (b'{"kind":"r","version":1,"batch_records":2,', 2),
+        (b'{"kind":"i","version":1,"batch_records":null,', 2),
+        (b'{"kind":"i","version":1,"batch_records":3,', 2),
+        (b'{"kind":"i","version":1}', 1),
+    ],
+)
+def test_a_batch_that_may_hold_more_than_one_import_is_read_to_its_end(first: bytes | None, count: int) -> None:
+    assert not is_whole_import(first, count)
+
+
+def test_a_rejection_is_one_record() -> None:
+    about = {"job_id": uuid4(), "workspace_id": uuid4(), "accepted_at": datetime.now(UTC)}
+    batch = batch_of_rejection(ImportRejected(**about, error_code="empty_import", error_message="This import has no rows."))
+    assert isinstance(import_of(batch), ImportRejected)
+    assert (len(batch.records), batch.rows) == (1, 0)
+
+
+def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
     hopeless = dict.fromkeys(submitted(), "💩" * 5000) | {"run_at": "x" * 5000, "dominant_color": '"' * 5000}
-    portions = values(an_import([hopeless] * 500), TopicName.OUTCOMES)
-    assert all(len(value) < 900_000 for value in portions)
-    assert sum(len(RowsSettled.model_validate_json(value).results) for value in portions) == 500
+    batch = batch_of(an_import([hopeless] * 500))
+    settled = results_of(batch)
+    assert settled is not None
+    assert [result.row_number for result in settled.results] == list(range(1, 501))
+    assert all(result.error_code and result.error_message and result.errors for result in settled.results)
+    assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS + 1000
+
+
+def test_results_that_fit_are_not_cut() -> None:
+    accepted = an_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
+    settled = results_of(batch_of(accepted))
+    assert settled is not None
+    assert settled.results == accepted.rows.failed
 
 
 def test_all_records_of_an_import_have_one_key() -> None:
     accepted = an_import([submitted(), {}])
-    assert {record.key for group in records_of(accepted).values() for record in group} == {str(accepted.job_id).encode()}
+    batch = batch_of(accepted)
+    assert {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
 
 
 def test_how_often_a_request_was_replayed_goes_on_with_all_it_becomes() -> None:
     """Or a row that is poison each time would be replayed for ever."""
     history = [("pinflow-replay-count", b"2")]
-    records = records_of(an_import([submitted(), {}], history=history))
-    assert {topic: [record.headers for record in group] for topic, group in records.items()} == {
-        TopicName.IMPORTS: [history],
-        TopicName.ROWS: [history],
-        TopicName.OUTCOMES: [history],
-    }
+    batch = batch_of(an_import([submitted(), {}], history=history))
+    assert [record.headers for record in batch.records] == [history] * 3
+
+
+def largest(characters: str) -> dict[str, Any]:
+    """Returns a row whose texts are as long as they may be."""
+    texts: dict[str, Any] = {"description": characters * 800, "alt_text": characters * 500}
+    texts["related_terms"] = ["x".join([characters] * 50) for _ in range(50)]
+    visible = "x" if characters.isspace() else characters
+    named = {"board_id": visible * 255, "idempotency_key": f"{uuid4()}{visible * 219}"}
+    return submitted(**{**texts, "title": visible * 100}, **named)
+
+
+def packed_size(batch: ImportBatch) -> int:
+    return len(encode(batch.records, max_bytes=LARGEST_IMPORT)())
+
+
+def from_json(body: bytes) -> Import:
+    rows = validate(require_rows(parse_json(body)))
+    return Import(uuid4(), uuid4(), datetime.now(UTC), SourceType.JSON, None, rows, upload=Upload(UploadFormat.JSON, body))
+
+
+def fitting(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False) -> bytes:
+    """Returns a JSON import as close below the limit as whole rows allow."""
+    while len(body := json.dumps(rows, ensure_ascii=ascii_only, separators=(",", ":")).encode()) > limit:
+        rows = rows[: max(1, min(len(rows) - 1, len(rows) * limit // len(body)))]
+    return body
+
+
+@pytest.mark.parametrize("characters", ['"', "\\", "\t", "é", "€", "\U0001f600", "x"])
+def test_the_largest_json_imports_fit_into_one_batch(characters: str) -> None:
+    body = fitting([largest(characters) for _ in range(500)], MAX_IMPORT_BODY)
+    accepted = from_json(body)
+    assert accepted.rows.valid
+    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+
+
+@pytest.mark.parametrize("characters", ['""', "€", "\t", "ÿ"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: str) -> None:
+    row = submitted()
+    header = ",".join([*row, "alt_text", "related_terms"])
+    text = f"{characters * 500}"
+    terms = ",".join([characters * 100] * 50)
+
+    def line(number: int) -> str:
+        cells = {**row, "idempotency_key": f"k{number}", "title": "t", "description": "d"}
+        return ",".join([*cells.values(), f'"{text}"', f'"{terms}"'])
+
+    lines = [line(number) for number in range(1, 501)]
+    fit = min(500, (MAX_IMPORT_BODY - 1000) // len(lines[0].encode(encoding)))
+    encoded = "\n".join([header, *lines[:fit]]).encode(encoding)
+    rows = validate(parse_csv(encoded).rows)
+    accepted = Import(uuid4(), uuid4(), datetime.now(UTC), SourceType.CSV, "f" * 255, rows, upload=Upload(UploadFormat.CSV, encoded))
+    assert rows.valid
+    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+
+
+def test_the_largest_request_by_topic_fits_into_one_batch() -> None:
+    body = fitting([largest("\\") for _ in range(500)], LARGEST_REQUEST)
+    assert packed_size(batch_of(from_json(body))) <= LARGEST_PACKED_IMPORT
+
+
+def test_what_does_not_compress_fits_into_one_batch() -> None:
+    """Random letters for the rows, random bytes for the upload: neither codec gains anything."""
+    alphabet = "".join(chr(0x4E00 + number) for number in range(20_000))
+
+    def noise(length: int) -> str:
+        return "".join(alphabet[int.from_bytes(os.urandom(2)) % 20_000] for _ in range(length))
+
+    rows = [submitted(description=noise(800), alt_text=noise(500), related_terms=[noise(100) for _ in range(30)]) for _ in range(400)]
+    body = fitting(rows, MAX_IMPORT_BODY)
+    accepted = from_json(body)
+    accepted = Import(
+        accepted.job_id,
+        accepted.workspace_id,
+        accepted.accepted_at,
+        accepted.source_type,
+        None,
+        accepted.rows,
+        upload=Upload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY)),
+    )
+    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+
+
+def test_failed_rows_add_no_more_than_their_share() -> None:
+    wrong = dict.fromkeys((f"{number}\u20ac" * 30 for number in range(20)), "\u20ac" * 200)
+    accepted = an_import([{**wrong, "title": '"' * 300}] * 500)
+    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT

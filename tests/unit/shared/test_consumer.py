@@ -52,7 +52,7 @@ def handler() -> Handler:
 @pytest.fixture
 def consumer(handler: Handler) -> BatchConsumer:
     """Never started: without partitions, and without a poll."""
-    return BatchConsumer("unit", ServiceSettings(), [TopicName.ROWS], handler, MemorySender())
+    return BatchConsumer("unit", ServiceSettings(), [TopicName.OUTCOMES], handler, MemorySender())
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
             turns += 1
 
     pace = Counting(15, at_once=1)
-    paced: BatchConsumer = BatchConsumer("unit", ServiceSettings(), [TopicName.ROWS], handler, MemorySender(), max_records=3, pace=pace)
+    paced: BatchConsumer = BatchConsumer("unit", ServiceSettings(), [TopicName.OUTCOMES], handler, MemorySender(), max_records=3, pace=pace)
     sizes = iter([3, 3, 2, 1])
     expected = [1, 1, 1, 2]
 

@@ -1,12 +1,13 @@
 """The rules for one row, field by field (docs/api.md)."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from services.ingest.plain import plain
+from services.ingest.plain import NOT_PLAIN, plain
 from shared.events import MAX_ROW_FAULTS, PinContent
 from shared.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
 from tests.factories import ACCOUNT, submitted
@@ -28,7 +29,10 @@ def faults(**fields: Any) -> list[tuple[str | None, str]]:
         ("title", "t" * 101, "string_too_long"),
         ("title", 7, "string_type"),
         ("title", "\ud800", "string_unicode"),
-        ("title", "a\0b", "nul_character"),
+        ("title", "a\0b", "control_character"),
+        ("title", "a\x1fb", "control_character"),
+        ("description", "a\x0bb", "control_character"),
+        ("link_url", "https://shop.example/a\x08b", "control_character"),
         ("idempotency_key", "", "blank"),
         ("idempotency_key", "k" * 256, "string_too_long"),
         ("description", "d" * 801, "string_too_long"),
@@ -73,7 +77,7 @@ def test_every_fault_of_a_row_is_told_at_once_those_of_the_whole_last() -> None:
         ("cover_image_url", "url_scheme"),
         (None, "media_source"),
         (None, "cover_source"),
-        ("description", "nul_character"),
+        ("description", "control_character"),
     ]
 
 
@@ -87,18 +91,60 @@ def test_a_strict_row_is_told_unknown_fields_and_faults_of_the_whole() -> None:
     assert [fault.code for fault in faults_of(caught.value)] == ["extra_forbidden", "media_source"]
 
 
-def test_every_field_with_a_nul_is_named() -> None:
-    texts = ["board_id", "title", "description", "alt_text", "link_url", "image_url", "cover_image_url", "idempotency_key"]
-    sent: dict[str, Any] = {name: f"{submitted().get(name, 'https://a.example/')}\0x" for name in texts}
-    assert {name for name, code in faults(**sent, related_terms=["fine", "a\0b"]) if code == "nul_character"} == {*texts, "related_terms"}
+def test_every_field_with_a_control_character_is_named() -> None:
+    texts = ["board_id", "title", "description", "alt_text", "link_url", "image_url"]
+    texts += ["cover_image_url", "idempotency_key"]
+    values = submitted()
+    sent: dict[str, Any] = {name: f"{values.get(name, 'https://a.example/')}\0x" for name in texts}
+    found = faults(**sent, related_terms=["fine", "a\0b"])
+    named = {name for name, code in found if code == "control_character"}
+    assert named == {*texts, "related_terms"}
 
 
 @pytest.mark.parametrize("field", sorted(PinSubmission.model_fields))
-def test_no_field_takes_a_nul(field: str) -> None:
-    """Alone, so that it is the look at valid rows that finds it; ids, colors and instants have rules that refuse it anyway."""
-    values = {"asset_id": str(ACCOUNT), "dominant_color": "#aabbcc", "run_at": "2027-01-01T10:00:00Z", "related_terms": "a,b"}
+@pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x0c", "\x0e", "\x1f"])
+def test_no_field_takes_a_control_character(field: str, character: str) -> None:
+    """Each field alone, because the check of valid rows has to find it.
+
+    Ids, colors and instants have rules of their own that refuse it.
+    """
+    values: dict[str, Any] = {
+        "asset_id": str(ACCOUNT),
+        "dominant_color": "#aabbcc",
+        "run_at": "2027-01-01T10:00:00Z",
+        "related_terms": "a,b",
+    }
     value = (submitted() | values).get(field, "https://a.example/")
-    assert field in [name for name, _ in faults(**{field: f"{value}\0"})]
+    assert field in [name for name, _ in faults(**{field: f"{value}{character}x"})]
+
+
+def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
+    with pytest.raises(ValidationError) as caught:
+        PinSubmission.model_validate(submitted(title="a\x1bb"))
+    _, message = first_fault(faults_of(caught.value))
+    expected = "must not contain control characters other than tab and line break"
+    assert message == f"title: {expected}"
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "a\x7fb", "a\x85b", "a\u2028b", "\\b\\f\\u00"])
+def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) -> None:
+    pin = PinSubmission.model_validate(submitted(title=text, related_terms=[text]))
+    assert (pin.title, pin.related_terms) == (text, [text])
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F, 0x85])
+@pytest.mark.parametrize("field", ["title", "board_id", "idempotency_key", "link_url", "related_terms"])
+def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(field: str, code: int) -> None:
+    """The size of an import's batch is computed from this rule (shared/import_limits.py)."""
+    row = submitted(**{field: f"https://a.example/{chr(code)}x"})
+    try:
+        PinSubmission.model_validate(row)
+    except ValidationError:
+        with pytest.raises(NOT_PLAIN):
+            plain(row, strict=True)
+    else:
+        content, _ = plain(row, strict=True)
+        assert len(content) < 2 * len(json.dumps(row))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
 def machinery_of(name: str, members: int = 1) -> Machinery:
     settings = ServiceSettings()
     consumers = [
-        Consumer(name, settings, [TopicName.ROWS], None, MemorySender(), member=member)  # type: ignore[arg-type]
+        Consumer(name, settings, [TopicName.OUTCOMES], None, MemorySender(), member=member)  # type: ignore[arg-type]
         for member in range(members)
     ]
     return Machinery("unit", settings, consumers=consumers)

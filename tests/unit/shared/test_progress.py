@@ -1,7 +1,6 @@
-"""When it can be said that all of a partition has been processed: never too early."""
+"""How far a partition has been processed: never said too early."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -10,66 +9,65 @@ from aiokafka.errors import IllegalStateError
 
 from shared.messaging import progress as progress_module
 from shared.messaging.progress import Progress, first_offsets
+from shared.messaging.stalls import Reading
 
 PARTITION = TopicPartition("imports", 3)
 
 
 class Consumer:
-    """aiokafka's, as far as it is asked: one partition, its end (open transactions included), when it was fetched from."""
+    """Answers as aiokafka's consumer of one partition would."""
 
-    def __init__(self, *, assigned: bool = True, highwater: int = 10, position: int = 10, polled_at: float | None = None) -> None:
-        self._assigned = assigned
-        self._highwater = highwater
-        self._position = position
-        self._polled_at = time.time() + 1 if polled_at is None else polled_at
+    def __init__(self, *, is_assigned: bool = True, is_paused: bool = False) -> None:
+        self._partitions = {PARTITION} if is_assigned else set()
+        self._is_paused = is_paused
 
     def assignment(self) -> set[TopicPartition]:
-        return {PARTITION} if self._assigned else set()
+        return self._partitions
+
+    def paused(self) -> set[TopicPartition]:
+        return self._partitions if self._is_paused else set()
 
     def highwater(self, _partition: TopicPartition) -> int:
-        return self._highwater
+        return 12
 
     def last_poll_timestamp(self, _partition: TopicPartition) -> int:
-        return int(self._polled_at * 1000)
+        return 1_700_000_000_000
 
     async def position(self, _partition: TopicPartition) -> int:
-        return self._position
+        return 10
 
 
 def progress(consumer: Any) -> Progress:
     return Progress(lambda: consumer)
 
 
-async def test_a_partition_read_to_its_end_is_past_it() -> None:
-    seen = progress(Consumer())
-    assert seen.end_of(PARTITION, time.time()) == 10
-    assert await seen.is_past(PARTITION, 10)
+async def test_a_partition_is_processed_up_to_its_position() -> None:
+    assert await progress(Consumer()).processed() == {PARTITION: 10}
 
 
-@pytest.mark.parametrize("consumer", [None, Consumer(assigned=False)], ids=["not-started", "another-replicas"])
+@pytest.mark.parametrize("consumer", [None, Consumer(is_assigned=False)], ids=["not-started", "another-replicas"])
 async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) -> None:
     seen = progress(consumer)
-    assert seen.end_of(PARTITION, time.time()) is None
-    assert not await seen.is_past(PARTITION, 10)
+    assert await seen.processed() == {}
+    assert await seen.readings() == {}
 
 
-async def test_an_end_from_before_it_was_asked_for_is_none() -> None:
-    """Kafka is silent, or it was on its way when the question came."""
-    now = time.time()
-    assert progress(Consumer(polled_at=now - 1)).end_of(PARTITION, now) is None
-    assert progress(Consumer(polled_at=now + 0.1)).end_of(PARTITION, now) is None
-
-
-async def test_what_stands_behind_an_open_transaction_is_not_past() -> None:
-    assert not await progress(Consumer(highwater=10, position=4)).is_past(PARTITION, 10)
-
-
-async def test_what_is_in_hand_is_not_past_though_the_position_is_behind_it() -> None:
+async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:
     seen = progress(Consumer())
-    seen._in_hand = {PARTITION: 9}
-    assert not await seen.is_past(PARTITION, 10)
+    seen.takes([_record(*PARTITION, 8), _record(*PARTITION, 9)])
+    assert await seen.processed() == {PARTITION: 8}
     seen.puts_down()
-    assert await seen.is_past(PARTITION, 10)
+    assert await seen.processed() == {PARTITION: 10}
+
+
+async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
+    seen = progress(Consumer())
+    seen.takes([_record(*PARTITION, 9)])
+    assert await seen.readings() == {PARTITION: Reading(9, 12, 1_700_000_000_000)}
+
+
+async def test_a_paused_partition_is_not_read() -> None:
+    assert await progress(Consumer(is_paused=True)).readings() == {}
 
 
 async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +82,10 @@ async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(mon
         async def position(self, _partition: TopicPartition) -> int:
             raise IllegalStateError
 
-    assert not await asyncio.wait_for(progress(InARebalance()).is_past(PARTITION, 10), 5)
-    assert not await progress(AfterIt()).is_past(PARTITION, 10)
+    for consumer in (InARebalance(), AfterIt()):
+        seen = progress(consumer)
+        assert await asyncio.wait_for(seen.processed(), 5) == {}
+        assert (await seen.readings())[PARTITION].processed is None
 
 
 @pytest.mark.parametrize(

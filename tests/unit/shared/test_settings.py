@@ -49,7 +49,7 @@ def test_a_database_url_that_both_readers_understand_is_taken(url: str) -> None:
 def test_what_is_wrong_with_one_setting_does_not_show_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PINFLOW_KAFKA_SASL_PASSWORD", SECRET)
     monkeypatch.setenv("PINFLOW_DATABASE_URL", f"postgresql://u:{SECRET}@h/db")
-    for setting, value in (("commit_deadline_seconds", "1"), ("database_pool_size", "0")):
+    for setting, value in (("acceptance_deadline_seconds", "1"), ("database_pool_size", "0")):
         with monkeypatch.context() as wrong:
             wrong.setenv(f"PINFLOW_{setting.upper()}", value)
             with pytest.raises(ValidationError, match=setting) as error:

@@ -16,7 +16,7 @@ from tests.fakes import MemorySender
 
 def consumer_of(replica: int, member: int) -> BatchConsumer:
     settings = ServiceSettings(replica=str(replica))
-    return BatchConsumer("publisher", settings, [TopicName.ROWS], Handler(), MemorySender(), member=member)
+    return BatchConsumer("publisher", settings, [TopicName.IMPORTS], Handler(), MemorySender(), member=member)
 
 
 @pytest.mark.parametrize("partitions", [6, 10, 12, 16])

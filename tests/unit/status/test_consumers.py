@@ -3,14 +3,15 @@
 import json
 from uuid import uuid4
 
+import cramjam
 import pytest
 from aiokafka import ConsumerRecord
 
 from services.status import consumers
 from services.status.consumers import FoldHandler
-from services.status.folding import Fold
+from services.status.folding import BYTES_PER_ROW, Fold
 from shared.database import Refused
-from shared.events import ImportAccepted, RowsSettled
+from shared.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from tests.factories import created, import_accepted, rows_settled
@@ -44,23 +45,29 @@ def store() -> Store:
 @pytest.fixture
 def handler(store: Store, monkeypatch: pytest.MonkeyPatch) -> FoldHandler:
     monkeypatch.setattr(consumers, "FOLDED_AT_ONCE", 10)
+    return new_handler(store)
 
+
+def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
     async def nothing() -> int:
         return 0
 
-    return FoldHandler(store, NAMES, Sweeper("announcer", nothing, interval_seconds=1))
+    return FoldHandler(store, NAMES, Sweeper("announcer", nothing, interval_seconds=1), keep_uploads=keep_uploads)
 
 
 def delivered(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":
     name = TopicName.IMPORTS if isinstance(event, ImportAccepted) else TopicName.OUTCOMES
-    value = event.model_dump_json().encode()
+    return record_of(name, event.model_dump_json().encode(), str(event.job_id).encode())
+
+
+def record_of(name: TopicName, value: bytes, key: bytes = b"k") -> "ConsumerRecord[bytes, bytes]":
     return ConsumerRecord(
         topic=NAMES[name],
         partition=0,
         offset=0,
         timestamp=0,
         timestamp_type=0,
-        key=str(event.job_id).encode(),
+        key=key,
         value=value,
         checksum=None,
         serialized_key_size=36,
@@ -119,3 +126,68 @@ def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(hand
         record.value = json.dumps({**value, "accepted_at": time}).encode()
         decoded, poison = handler.decode([record])
         assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
+
+
+PACKED = bytes(cramjam.zstd.compress(b"title\nLamp\n"))
+
+
+def upload(content: bytes = PACKED, **fields: object) -> bytes:
+    about = FileUploaded(job_id=uuid4(), workspace_id=uuid4(), format=UploadFormat.CSV, size=11)
+    return json.dumps({**about.model_dump(mode="json"), **fields}, separators=(",", ":")).encode() + b"\n" + content
+
+
+async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: Store) -> None:
+    content = PACKED + b"\n\0{}\n"
+    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content))])
+    assert await handler.process(decoded, poison) == []
+    (((_, _, kind, size, kept),),) = [list(batch.uploads.values()) for batch in store.folds]
+    assert (kind, size, kept) == ("csv", 11, content)
+
+
+async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store: Store) -> None:
+    content = PACKED.ljust(4 * BYTES_PER_ROW, b"x")
+    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content)) for _ in range(5)])
+    await handler.process(decoded, poison)
+    assert [len(batch.uploads) for batch in store.folds] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        upload().replace(b"\n", b"", 1),
+        upload(b""),
+        upload(b"title\nLamp\n"),
+        upload(b"\n" + PACKED),
+        upload().replace(b'"size":', b'"size"', 1),
+        upload(job_id="not-a-uuid"),
+        upload(workspace_id=None),
+        upload(format="xlsx"),
+        upload(encoding="gzip"),
+        upload(size=-1),
+        b'{"kind":"u",',
+    ],
+    ids=["no line feed", "empty", "not zstd", "two line feeds", "no JSON", "job", "workspace", "format", "encoding", "size", "cut"],
+)
+def test_invariant_8_an_upload_that_cannot_be_read_is_poison(handler: FoldHandler, value: bytes) -> None:
+    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, value)])
+    assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
+
+
+def test_invariant_8_an_upload_on_another_topic_is_poison(handler: FoldHandler) -> None:
+    decoded, poison = handler.decode([record_of(TopicName.OUTCOMES, upload())])
+    assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
+
+
+async def test_where_uploads_are_not_kept_they_are_dropped(store: Store) -> None:
+    handler, job = new_handler(store, keep_uploads=False), import_accepted()
+    decoded, poison = handler.decode([delivered(job), record_of(TopicName.IMPORTS, upload())])
+    assert await handler.process(decoded, poison) == []
+    assert [(list(batch.jobs), batch.uploads) for batch in store.folds] == [([job.job_id], {})]
+
+
+async def test_results_of_failed_rows_come_on_the_topic_of_imports(handler: FoldHandler, store: Store) -> None:
+    job = import_accepted(total_rows=2)
+    failures = record_of(TopicName.IMPORTS, settled(job, 1).model_dump_json().encode())
+    decoded, poison = handler.decode([delivered(job), failures])
+    assert await handler.process(decoded, poison) == []
+    assert store.sizes == [1]

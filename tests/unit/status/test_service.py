@@ -1,4 +1,4 @@
-"""How a job is asked for: at once, right after the 202, when it has ended; and what is said when it can't be known."""
+"""How a job is asked for: at once, right after the 202, when it has ended; and what is said of one that is missing."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from services.ingest.identity import new_job_id
 from services.status import service
-from services.status.service import JobQueries, is_young, parse_prefer_wait
+from services.status.service import JobQueries, Missing, is_young, parse_prefer_wait
 from shared.errors import RequestRefused
 
 WORKSPACE = uuid4()
@@ -18,26 +18,13 @@ NOW = datetime.now(UTC)
 class Jobs:
     """Answers what stands in `answers`, one after the other; the last one for ever."""
 
-    def __init__(self, *answers: dict[str, Any] | None) -> None:
+    def __init__(self, *answers: dict[str, Any] | Missing) -> None:
         self.answers = list(answers)
         self.asked = 0
 
-    async def job(self, _workspace_id: UUID, _job_id: UUID, *, with_results: bool = True) -> dict[str, Any] | None:  # noqa: ARG002
+    async def job(self, _workspace_id: UUID, _job_id: UUID, *, with_results: bool = True) -> dict[str, Any] | Missing:  # noqa: ARG002
         self.asked += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-class Folds:
-    """Has folded all that stood at any moment until now, or not. Its clock is the database's."""
-
-    def __init__(self, *, past: bool = True) -> None:
-        self._past = past
-
-    async def now(self) -> datetime:
-        return NOW - timedelta(hours=1)
-
-    async def has_folded(self, _job_id: UUID, moment: datetime) -> bool:
-        return self._past and moment == await self.now()
 
 
 RUNNING = {"completed_at": None}
@@ -47,70 +34,64 @@ ENDED = {"completed_at": NOW}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "APPEARANCE_SECONDS", 0.2)
-    monkeypatch.setattr(service, "PROGRESS_SECONDS", 0.2)
 
 
-async def refusal(queries: JobQueries, job_id: UUID) -> RequestRefused:
+async def refusal(jobs: Jobs, job_id: UUID) -> RequestRefused:
     with pytest.raises(RequestRefused) as refused:
-        await queries.get(WORKSPACE, job_id)
+        await JobQueries(jobs).get(WORKSPACE, job_id)
     return refused.value
+
+
+def young() -> UUID:
+    return new_job_id(datetime.now(UTC))
 
 
 async def test_a_job_that_is_there_is_answered_at_once() -> None:
     jobs = Jobs(RUNNING)
-    assert await JobQueries(jobs, Folds()).get(WORKSPACE, uuid4()) == RUNNING
+    assert await JobQueries(jobs).get(WORKSPACE, uuid4()) == RUNNING
     assert jobs.asked == 1
 
 
-async def test_a_young_job_is_waited_for() -> None:
-    assert await JobQueries(Jobs(None, None, RUNNING), Folds()).get(WORKSPACE, new_job_id(datetime.now(UTC))) == RUNNING
+async def test_a_young_job_that_appears_while_it_is_waited_for_is_answered() -> None:
+    jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, RUNNING)
+    assert await JobQueries(jobs).get(WORKSPACE, young()) == RUNNING
 
 
-async def test_a_young_job_that_does_not_come_is_not_found() -> None:
-    assert (await refusal(JobQueries(Jobs(None), Folds()), new_job_id(datetime.now(UTC)))).code == "not_found"
+async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
+    refused = await refusal(Jobs(Missing.UNKNOWN), young())
+    assert (refused.code, refused.status, refused.headers) == ("status_behind", 503, {"Retry-After": "2"})
+    assert refused.message == (
+        "This job is not known yet: its import may still be on its way. Ask again: from 5 minutes after the import on, the answer is final."
+    )
 
 
-async def test_a_job_folded_at_the_last_moment_is_answered() -> None:
-    class AppearsWhenPast(Folds):
-        async def has_folded(self, _job_id: UUID, _moment: datetime) -> bool:
-            jobs.answers = [RUNNING]
-            return True
-
-    jobs = Jobs(None)
-    assert await JobQueries(jobs, AppearsWhenPast()).get(WORKSPACE, new_job_id(datetime.now(UTC))) == RUNNING
+async def test_invariant_10_a_young_job_of_another_workspace_is_not_found_at_once() -> None:
+    jobs = Jobs(Missing.FOREIGN)
+    assert (await refusal(jobs, young())).code == "not_found"
+    assert jobs.asked == 1
 
 
-async def test_what_is_learnt_of_the_folds_a_moment_later_counts() -> None:
-    class LearntLater(Folds):
-        asked = 0
-
-        async def has_folded(self, _job_id: UUID, _moment: datetime) -> bool:
-            self.asked += 1
-            return self.asked > 2
-
-    assert (await refusal(JobQueries(Jobs(None), LearntLater()), new_job_id(datetime.now(UTC)))).code == "not_found"
+async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_is_not_found() -> None:
+    jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, Missing.FOREIGN)
+    assert (await refusal(jobs, young())).code == "not_found"
+    assert jobs.asked == 3
 
 
-async def test_while_the_fold_lags_a_young_job_is_not_said_to_be_absent() -> None:
-    refused = await refusal(JobQueries(Jobs(None), Folds(past=False)), new_job_id(datetime.now(UTC)))
-    assert (refused.code, refused.status) == ("status_behind", 503)
-    assert "Retry-After" in refused.headers
-
-
+@pytest.mark.parametrize("missing", Missing)
 @pytest.mark.parametrize("job_id", [uuid4(), new_job_id(NOW - timedelta(minutes=6))], ids=["no-v7", "old"])
-async def test_any_other_unknown_job_is_not_found_at_once(job_id: UUID) -> None:
-    jobs = Jobs(None)
-    assert (await refusal(JobQueries(jobs, Folds()), job_id)).code == "not_found"
+async def test_any_other_missing_job_is_not_found_at_once(job_id: UUID, missing: Missing) -> None:
+    jobs = Jobs(missing)
+    assert (await refusal(jobs, job_id)).code == "not_found"
     assert jobs.asked == 1
 
 
 async def test_prefer_wait_waits_for_the_end() -> None:
-    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED), Folds())
+    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED))
     assert await queries.get(WORKSPACE, uuid4(), wait_seconds=5) == ENDED
 
 
 async def test_prefer_wait_gives_up_with_the_job_as_it_is() -> None:
-    assert await JobQueries(Jobs(RUNNING), Folds()).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
+    assert await JobQueries(Jobs(RUNNING)).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
 
 
 @pytest.mark.parametrize(

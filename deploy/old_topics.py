@@ -1,0 +1,166 @@
+"""Checks before an upgrade that the topics of the version before are drained.
+
+Nothing reads `imports.v1` and `rows.v1` any more: an import that waits there would never settle.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from shared.errors import BrokerUnavailable, PinflowError
+from shared.messaging.admin import admin_client
+from shared.messaging.connection import client_options, unavailable
+from shared.settings import KafkaSettings
+from shared.topics import TopicNames
+
+READERS = {"imports.v1": "status", "rows.v1": "publisher"}
+"""The service whose consumer group reads each old topic."""
+MAX_COUNTED = 100_000
+"""Waiting records that are counted of a partition: about two seconds of reading."""
+POLL_MS = 500
+SILENCE_SECONDS = 20.0
+PAUSE_SECONDS = 0.2
+
+
+class Undrained(NamedTuple):
+    """What still waits on one old topic."""
+
+    topic: str
+    group: str
+    records: int
+    """Records that the group has not committed; of one partition MAX_COUNTED are counted at most."""
+    open_partitions: int
+    """Partitions with an open transaction, whose records can't be told yet."""
+
+
+class NotDrained(PinflowError):
+    """Says what waits on the old topics, and the next step."""
+
+    def __init__(self, undrained: Iterable[Undrained]) -> None:
+        self.undrained = tuple(undrained)
+        super().__init__(_refusal(self.undrained))
+
+
+async def require_drained(settings: KafkaSettings) -> list[str]:
+    """Returns the old topics that are there and drained. Raises NotDrained, BrokerUnavailable."""
+    names = {f"{settings.topic_prefix}.{name}": service for name, service in READERS.items()}
+    async with admin_client(settings) as admin:
+        found = sorted(names.keys() & set(await admin.list_topics()))
+        if not found:
+            return []
+        partitions = {
+            one["topic"]: [TopicPartition(one["topic"], each["partition"]) for each in one["partitions"]]
+            for one in await admin.describe_topics(found)
+        }
+        groups = {topic: TopicNames(settings.topic_prefix).group(names[topic]) for topic in found}
+        committed = {topic: await _committed(admin, groups[topic], partitions[topic]) for topic in found}
+    async with _consumer(settings, "read_committed") as consumer, _consumer(settings, "read_uncommitted") as everything:
+        results = []
+        for topic in found:
+            ends = await everything.end_offsets(partitions[topic])
+            results.append(await _look_at(consumer, topic, groups[topic], ends, committed[topic]))
+    if any(one.records or one.open_partitions for one in results):
+        raise NotDrained(one for one in results if one.records or one.open_partitions)
+    return found
+
+
+async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Reads the group's committed offsets; -1 for a partition without one.
+
+    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or with
+    nothing (aiokafka 0.14 hides that error): both are tried again.
+    """
+    deadline = asyncio.get_running_loop().time() + SILENCE_SECONDS
+    while True:
+        try:
+            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+        except KafkaError as error:
+            if unavailable(error) is None:
+                raise
+            found = {}
+        if found.keys() >= set(partitions):
+            return {partition: at.offset for partition, at in found.items()}
+        if asyncio.get_running_loop().time() > deadline:
+            raise BrokerUnavailable(f"the offsets of the group {group} can't be read")
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _look_at(
+    consumer: AIOKafkaConsumer,
+    topic: str,
+    group: str,
+    ends: Mapping[TopicPartition, int],
+    committed: Mapping[TopicPartition, int],
+) -> Undrained:
+    begins = await consumer.beginning_offsets(list(ends))
+    stable_ends = await consumer.end_offsets(list(ends))
+    records = 0
+    for partition, end in ends.items():
+        # Without a commit, or with one that this topic can't have had, all of it counts
+        start = committed[partition] if begins[partition] <= committed[partition] <= end else begins[partition]
+        records += await _count(consumer, partition, start, stable_ends[partition])
+    open_partitions = sum(stable_ends[partition] < end for partition, end in ends.items())
+    return Undrained(topic, group, records, open_partitions)
+
+
+async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> int:
+    """Counts committed records: between two offsets there may also be markers and aborted records."""
+    if start >= end:
+        return 0
+    consumer.assign([partition])
+    consumer.seek(partition, start)
+    loop, records, position = asyncio.get_running_loop(), 0, start
+    moved_at = loop.time()
+    while position < end and records < MAX_COUNTED:
+        batches = await consumer.getmany(partition, timeout_ms=POLL_MS)
+        records += sum(record.offset < end for record in batches.get(partition, []))
+        before, position = position, await consumer.position(partition)
+        if position > before:
+            moved_at = loop.time()
+        elif loop.time() - moved_at > SILENCE_SECONDS:
+            raise BrokerUnavailable(f"nothing came of {partition.topic} for {SILENCE_SECONDS:g} s")
+    return min(records, MAX_COUNTED)
+
+
+@asynccontextmanager
+async def _consumer(settings: KafkaSettings, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **client_options(settings, client_id="pinflow-upgrade"),
+        isolation_level=isolation_level,
+        auto_offset_reset="earliest",  # retention may take records while they are counted
+        enable_auto_commit=False,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    except KafkaError as error:
+        raise unavailable(error) or error from error
+    finally:
+        await consumer.stop()
+
+
+def _refusal(undrained: Collection[Undrained]) -> str:
+    lines = ["The topics of the version before are not drained. Nothing was created.", *map(_line, undrained)]
+    lines += [
+        "Start the version before, stop its ingest, and let publisher and status settle everything.",
+        "Then upgrade.",
+    ]
+    if any(one.open_partitions for one in undrained):
+        lines += [
+            "Kafka ends an open transaction within a minute. If it does not, the transaction hangs:",
+            "find and abort it with kafka-transactions.sh (find-hanging, abort).",
+        ]
+    return "\n".join(lines)
+
+
+def _line(one: Undrained) -> str:
+    counted = "at least " if one.records >= MAX_COUNTED else ""
+    waits = [f"{counted}{one.records} record{' waits' if one.records == 1 else 's wait'}"] if one.records else []
+    if one.open_partitions:
+        waits.append(f"partitions with an open transaction: {one.open_partitions}")
+    return f"  {one.topic} (group {one.group}): {'; '.join(waits)}"

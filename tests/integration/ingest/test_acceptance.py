@@ -1,0 +1,315 @@
+"""Acceptance against a broker that fails in every way, which it is this module's to torment."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from random import randbytes
+from uuid import UUID, uuid4
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.protocol.produce import ProduceRequest
+
+from deploy.local.kafka import KafkaCluster
+from services.ingest.acceptance import Acceptance
+from services.ingest.config import IngestSettings
+from services.ingest.service import ImportBatch
+from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.import_limits import LARGEST_IMPORT
+from shared.messaging import appender as appender_module
+from shared.messaging.admin import create_topics
+from shared.messaging.records import Record
+from shared.topics import TopicName, TopicNames
+from tests.acceptance_log import RECORDS, ROWS, acceptance_of, all_seen, an_import, job_on, works_again
+from tests.infrastructure import kafka_server
+from tests.kafka import kill_metadata_task
+from tests.processes import RunningProgram
+from tests.waiting import eventually
+
+
+class Broker:
+    def __init__(self, kafka: KafkaCluster, program: RunningProgram) -> None:
+        self.address = kafka.bootstrap_servers
+        self.kafka = kafka
+        self.program = program
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with kafka_server(tmp_path_factory.mktemp("own-broker")) as (kafka, program):
+        yield Broker(kafka, program)
+
+
+@pytest.fixture
+def settings(broker: Broker) -> IngestSettings:
+    settings = IngestSettings(
+        kafka_bootstrap_servers=broker.address,
+        topic_prefix=f"t-{uuid4().hex[:8]}",
+        broker_deadline_seconds=3,
+        acceptance_deadline_seconds=3.5,
+    )
+    asyncio.run(create_topics(settings))
+    return settings
+
+
+def patient(settings: IngestSettings) -> IngestSettings:
+    """The same with deadlines that a busy machine keeps."""
+    return settings.model_copy(update={"broker_deadline_seconds": 25, "acceptance_deadline_seconds": 30})
+
+
+def connections_of(acceptance: Acceptance) -> list[object]:
+    """The open connections of all partitions."""
+    sessions = [appender._session for appender in acceptance._appenders.values()]
+    return [one for session in sessions if session for one in session.client._conns.values() if one.connected()]
+
+
+async def seen(settings: IngestSettings, job_id: UUID) -> int:
+    return (await all_seen(settings))[job_id]
+
+
+async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: IngestSettings) -> None:
+    async with acceptance_of(settings) as acceptance:
+        first, second = job_on(3), job_on(3)
+        for job in (first, second):
+            position = await acceptance.append(an_import(job))
+            assert position is not None
+            assert (position.partition, position.end % RECORDS) == (3, 0)
+        found = await all_seen(settings)
+        assert (found[first], found[second]) == (RECORDS, RECORDS)
+
+
+async def test_imports_at_the_same_moment_are_each_seen_whole(settings: IngestSettings) -> None:
+    async with acceptance_of(patient(settings)) as acceptance:
+        jobs = [uuid4() for _ in range(30)]
+        await asyncio.gather(*(acceptance.append(an_import(job)) for job in jobs))
+        assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
+
+
+async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settings: IngestSettings) -> None:
+    """Nothing of it stands, and the partition takes the next one."""
+    async with acceptance_of(settings) as acceptance:
+        refused, good = job_on(2), job_on(2)
+        key = str(refused).encode()
+        size = LARGEST_IMPORT // 8
+        too_large = ImportBatch(key, [Record(key, randbytes(size)) for _ in range(9)], 9)
+        with pytest.raises(MessageSizeTooLargeError):
+            await acceptance.append(too_large)
+        await works_again(acceptance)
+        await acceptance.append(an_import(good))
+        found = await all_seen(settings)
+        assert (found[refused], found[good]) == (0, RECORDS)
+
+
+async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, broker: Broker) -> None:
+    job = uuid4()
+    key = str(job).encode()
+    async with acceptance_of(settings) as acceptance:
+        await acceptance.append(ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS))
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    (log,) = [log for log in (broker.kafka.nodes[0].directory / "data").glob(f"{topic}-*/*.log") if log.stat().st_size]
+    assert b"\x82SNAPPY" in log.read_bytes()
+    assert log.stat().st_size < ROWS * 1500 / 2
+
+
+async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(settings: IngestSettings, broker: Broker) -> None:
+    """The first import was written to a connection, and may stand when the broker wakes. What follows was not."""
+    async with acceptance_of(settings) as acceptance:
+        await works_again(acceptance)
+        sent, waiting, later = job_on(1), job_on(1), job_on(1)
+        loop = asyncio.get_running_loop()
+        broker.program.pause()
+        try:
+            started = loop.time()
+            first, second = await asyncio.gather(
+                acceptance.append(an_import(sent)), acceptance.append(an_import(waiting)), return_exceptions=True
+            )
+            assert isinstance(first, AcceptanceUnknown)
+            assert isinstance(second, BrokerUnavailable)
+            assert not isinstance(second, AcceptanceUnknown)
+            assert loop.time() - started < settings.acceptance_deadline_seconds + 1
+            with pytest.raises(BrokerUnavailable) as error:
+                await acceptance.append(an_import(later))
+            assert not isinstance(error.value, AcceptanceUnknown)
+        finally:
+            broker.program.resume()
+        await works_again(acceptance)
+        found = await all_seen(settings)
+        assert found[sent] in {0, RECORDS}
+        assert (found[waiting], found[later]) == (0, 0)
+
+
+async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
+    settings: IngestSettings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with acceptance_of(settings) as acceptance:
+        await works_again(acceptance)
+        hand_over = appender_module.Delivery.hand_over
+
+        def freeze_then_hand_over(delivery: appender_module.Delivery) -> None:
+            broker.program.pause()
+            hand_over(delivery)
+
+        monkeypatch.setattr(appender_module.Delivery, "hand_over", freeze_then_hand_over)
+        unknown = uuid4()
+        try:
+            with pytest.raises(AcceptanceUnknown):
+                await acceptance.append(an_import(unknown))
+        finally:
+            monkeypatch.undo()
+            broker.program.resume()
+        await works_again(acceptance)
+        assert await seen(settings, unknown) in {0, RECORDS}
+
+
+async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: Broker) -> None:
+    async with acceptance_of(settings) as acceptance:
+        before, refused = job_on(4), job_on(4)
+        await acceptance.append(an_import(before))
+        broker.program.kill()
+        await eventually(lambda: not connections_of(acceptance))  # or the import would be written to one
+        with pytest.raises(BrokerUnavailable) as error:
+            await acceptance.append(an_import(refused))
+        assert not isinstance(error.value, AcceptanceUnknown)
+        broker.program.start()
+        await works_again(acceptance)
+        found = await all_seen(settings)
+        assert (found[before], found[refused]) == (RECORDS, 0)
+
+
+async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker knows the batch by producer id and sequence, and answers with the offset that it has."""
+    async with acceptance_of(patient(settings)) as acceptance:
+        job, after = job_on(5), job_on(5)
+        client = acceptance._appenders[5]
+        await client.wait_until_connected()
+        assert client._session is not None
+        send = client._session.client.send
+        lost: list[object] = []
+
+        async def lose_the_first(node: int, request: object, **options: object) -> object:
+            answer = await send(node, request, **options)
+            if isinstance(request, ProduceRequest) and not lost:
+                lost.append(answer)
+                raise KafkaConnectionError("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(client._session.client, "send", lose_the_first)
+        assert await acceptance.append(an_import(job)) is not None
+        assert len(lost) == 1
+        await acceptance.append(an_import(after))
+        found = await all_seen(settings)
+        assert (found[job], found[after]) == (RECORDS, RECORDS)
+
+
+async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(settings: IngestSettings) -> None:
+    async with acceptance_of(settings) as acceptance:
+        await acceptance.append(an_import(job_on(0)))
+        appender = acceptance._appenders[0]
+        assert appender._session is not None
+        appender._session.next_sequence += 7  # as if the broker had lost what came before
+        job = job_on(0)
+        await acceptance.append(an_import(job))
+        assert await seen(settings, job) == RECORDS
+
+
+async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(settings: IngestSettings) -> None:
+    async with acceptance_of(settings) as acceptance:
+        jobs = [uuid4() for _ in range(20)]
+        for number, job in enumerate(jobs):
+            appending = asyncio.create_task(acceptance.append(an_import(job)))
+            await asyncio.sleep(number / 2000)  # somewhere in the middle
+            appending.cancel()
+            await asyncio.gather(appending, return_exceptions=True)
+        await works_again(acceptance)
+        found = await all_seen(settings)
+        assert {found[job] for job in jobs} <= {0, RECORDS}
+
+
+PRODUCE = """
+import asyncio, sys
+from uuid import uuid4
+from services.ingest.config import IngestSettings
+from tests.acceptance_log import acceptance_of, an_import
+
+async def main():
+    settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
+    async with acceptance_of(settings) as acceptance:
+        print("ready", flush=True)
+        while True:
+            await asyncio.gather(*(acceptance.append(an_import(uuid4())) for _ in range(8)))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_producer_holds_up_no_reader_and_no_successor(settings: IngestSettings) -> None:
+    """With transactions, readers waited for its open one, up to 12 s."""
+    producer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PRODUCE, settings.kafka_bootstrap_servers, settings.topic_prefix, stdout=asyncio.subprocess.PIPE
+    )
+    assert producer.stdout is not None
+    assert await asyncio.wait_for(producer.stdout.readline(), 30) == b"ready\n"
+    await eventually(lambda: all_seen(settings), seconds=20)
+    producer.kill()
+    await producer.wait()
+    async with acceptance_of(settings) as successor:
+        jobs = [job_on(partition) for partition in range(6)]
+        for job in jobs:
+            await successor.append(an_import(job))
+        found = await all_seen(settings)
+    assert {found[job] for job in jobs} == {RECORDS}
+    assert set(found.values()) == {RECORDS}
+
+
+async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(settings: IngestSettings) -> None:
+    async with acceptance_of(patient(settings)) as acceptance:
+        await works_again(acceptance)
+        appender, job = acceptance._appenders[2], job_on(2)
+        assert appender._session is not None
+        dead = appender._session.client
+        await kill_metadata_task(dead)
+        await acceptance.append(an_import(job))
+        assert await seen(settings, job) == RECORDS
+        assert appender._session.client is not dead
+
+
+async def test_imports_without_time_left_are_refused_and_replace_no_connection(settings: IngestSettings) -> None:
+    async with acceptance_of(settings) as acceptance:
+        await works_again(acceptance)
+        sessions = [appender._session for appender in acceptance._appenders.values()]
+        long_ago = asyncio.get_running_loop().time() - 60
+        for _ in range(4):
+            with pytest.raises(BrokerUnavailable):
+                await acceptance.append(an_import(uuid4()), long_ago)
+        assert [appender._session for appender in acceptance._appenders.values()] == sessions
+
+
+async def test_nothing_begins_once_it_has_stopped(settings: IngestSettings) -> None:
+    acceptance = Acceptance(settings)
+    await acceptance.start()
+    await acceptance.stop()
+    with pytest.raises(BrokerUnavailable):
+        await acceptance.append(an_import(uuid4()))
+
+
+async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(settings: IngestSettings, broker: Broker) -> None:
+    before = asyncio.all_tasks()
+    broker.program.kill()
+    acceptance = Acceptance(settings)
+    starting = asyncio.create_task(acceptance.start())
+    await eventually(lambda: acceptance._appenders)
+    assert acceptance.trouble()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await acceptance.stop()
+    assert not asyncio.all_tasks() - before
+    broker.program.start()
+    await eventually(broker.kafka.is_ready, seconds=30)
+
+
+async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
+    async with acceptance_of(patient(settings)) as acceptance:
+        jobs = [uuid4() for _ in range(10)]
+        row_bytes = LARGEST_IMPORT // 501 - 400
+        await asyncio.gather(*(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs))
+        assert await all_seen(settings) == dict.fromkeys(jobs, 501)

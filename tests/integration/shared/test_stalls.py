@@ -1,0 +1,163 @@
+"""A partition that stands still on a real broker is seen, and a consumer that is well is not blamed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
+
+from shared.errors import ErrorCode, Overloaded
+from shared.messaging import consumer as consuming_module
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.records import RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.waiting import eventually
+
+AFTER = 1.0
+"""Seconds from which these tests' consumers tell of a stall."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consuming_module, "PULSE_SECONDS", 0.05)
+
+
+@asynccontextmanager
+async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
+    """Lets the consumer watch itself; yields its troubles, look by look."""
+    troubles: list[str | None] = []
+    look = consumer._look_for_stalls
+
+    async def looks() -> None:
+        await look()
+        troubles.append(consumer.trouble())
+
+    consumer._look_for_stalls = looks  # type: ignore[method-assign]
+    watch = asyncio.create_task(consumer.watch())
+    try:
+        await eventually(lambda: troubles and consumer.trouble() is None)
+        troubles.clear()
+        yield troubles
+    finally:
+        watch.cancel()
+        await asyncio.wait([watch])
+
+
+def gauges(consumer: BatchConsumer) -> dict[tuple[str, int], float]:
+    """Reads what Prometheus would: seconds by topic and partition."""
+    (metric,) = (one for one in REGISTRY.collect() if one.name == "pinflow_partition_stalled_seconds")
+    return {
+        (sample.labels["topic"], int(sample.labels["partition"])): sample.value
+        for sample in metric.samples
+        if sample.labels["consumer"] == consumer.name
+    }
+
+
+async def test_a_transaction_that_an_upstream_left_open_is_seen(settings: ServiceSettings, producer: RecordProducer) -> None:
+    topic, handler = TopicNames(settings.topic_prefix)[TopicName.IMPORT_REQUESTS], Handler()
+    upstream = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}")
+    topics = [TopicName.IMPORT_REQUESTS]
+    async with (
+        upstream,
+        consuming(settings, producer, handler, name="open", topics=topics, stalled_after=AFTER) as consumer,
+        watching(consumer),
+    ):
+        await upstream.begin_transaction()
+        await upstream.send_and_wait(topic, b"open", partition=2)
+        trouble = await eventually(consumer.trouble)
+        assert trouble.startswith(f"{topic}/2 has stood still for ")
+        assert trouble.endswith("although records wait")
+        assert gauges(consumer)[topic, 2] >= AFTER
+        assert sum(gauges(consumer).values()) == gauges(consumer)[topic, 2]
+        await produce(producer, settings, some("beside"), topic=TopicName.IMPORT_REQUESTS)
+        await eventually(lambda: len(of("beside", handler.done)) > len(some("beside")) / 2)
+        assert consumer.trouble()  # the others' progress hides nothing
+        await upstream.abort_transaction()
+        await eventually(lambda: set(some("beside")) <= set(handler.done))
+        await eventually(lambda: consumer.trouble() is None and not any(gauges(consumer).values()))
+
+
+async def test_a_batch_that_hangs_is_seen(settings: ServiceSettings, producer: RecordProducer) -> None:
+    go_on = asyncio.Event()
+
+    async def hang(values: list[bytes]) -> None:
+        if of("hangs", values):
+            await go_on.wait()
+
+    async with (
+        consuming(settings, producer, Handler(hang), name="hangs", stalled_after=AFTER) as consumer,
+        watching(consumer),
+    ):
+        await produce(producer, settings, [b"hangs"])
+        trouble = await eventually(consumer.trouble)
+        assert "has stood still for" in trouble
+        go_on.set()
+        await eventually(lambda: consumer.trouble() is None)
+
+
+async def test_neither_traffic_nor_idleness_is_a_stall(settings: ServiceSettings, producer: RecordProducer) -> None:
+    handler = Handler()
+    async with (
+        consuming(settings, producer, handler, name="well", stalled_after=5) as consumer,
+        watching(consumer) as troubles,
+    ):
+        for number in range(20):
+            await produce(producer, settings, some(f"traffic-{number}"))
+            await eventually(lambda number=number: set(some(f"traffic-{number}")) <= set(handler.done))  # type: ignore[misc]
+        looks = len(troubles)
+        await eventually(lambda: len(troubles) > looks + 60)
+        assert set(troubles) == {None}
+        assert set(gauges(consumer)) == {(consumer.names[TOPIC], number) for number in range(6)}
+        assert max(gauges(consumer).values()) < AFTER
+
+
+async def test_a_consumer_that_waits_for_room_does_not_stand_still(settings: ServiceSettings, producer: RecordProducer) -> None:
+    refused = 0
+
+    async def full(values: list[bytes]) -> None:
+        nonlocal refused
+        if of("no-room", values):
+            refused += 1
+            raise Overloaded(ErrorCode.OVERLOADED, "full", retry_after=1)
+
+    async with (
+        consuming(settings, producer, Handler(full), name="full", stalled_after=2) as consumer,
+        watching(consumer) as troubles,
+    ):
+        await produce(producer, settings, [b"no-room"])
+        await eventually(lambda: refused > 5)
+        assert set(troubles) == {None}
+
+
+async def test_a_sleeping_consumer_does_not_stand_still(settings: ServiceSettings, producer: RecordProducer) -> None:
+    async def nobody() -> bool:
+        return False
+
+    async with (
+        consuming(settings, producer, Handler(), name="asleep", is_wanted=nobody, stalled_after=AFTER) as consumer,
+        watching(consumer) as troubles,
+    ):
+        await consumer.dormancy.look()
+        await produce(producer, settings, some("unwanted"))
+        looks = len(troubles)
+        await eventually(lambda: len(troubles) > looks + 2 * AFTER / consuming_module.PULSE_SECONDS)
+        assert set(troubles) == {None}
+        assert set(gauges(consumer).values()) == {0.0}
+
+
+async def test_the_gauge_of_a_partition_goes_with_it_to_another_member(
+    settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
+) -> None:
+    other = ServiceSettings(**{**environment, "replica": "1"})
+    async with consuming(settings, producer, Handler(), name="leaves") as consumer:
+        async with watching(consumer):
+            await eventually(lambda: len(gauges(consumer)) == 6)
+            async with consuming(other, producer, Handler(), name="leaves"):
+                await eventually(lambda: len(gauges(consumer)) == 3)
+        assert gauges(consumer) == {}

@@ -1,0 +1,180 @@
+"""Uploads on the real Postgres: kept as they came, once, under their workspace, for as long as they are to be."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import cramjam
+import pytest
+from sqlalchemy import text
+
+from services.ingest.parsing import ParsedRows
+from services.ingest.service import Import, Upload, batch_of
+from services.status.cleaning import CLEANED_AT_ONCE, UploadCleaner
+from services.status.consumers import FoldHandler
+from services.status.repository import JobStore
+from services.status.service import Missing
+from shared.database import Database, Row
+from shared.events import SourceType, UploadFormat
+from shared.import_limits import MEBIBYTE
+from shared.import_records import is_upload
+from shared.sweeper import Sweeper
+from shared.topics import TopicName
+from tests.factories import NOON, failed
+from tests.property.records import NAMES, received
+
+CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
+UPLOADS = text("select * from status.uploads where job_id = any(:ids)")
+AGE = text("update status.uploads set uploaded_at = now() - :age where job_id = any(:ids)")
+
+
+class Status:
+    """The service without Kafka."""
+
+    def __init__(self, database: Database) -> None:
+        self.store = JobStore(database)
+        self.database = database
+        self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+
+    async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
+        """Folds one batch of records of the topic `imports`; returns what became dead letters, and why."""
+        decoded, poison = self._handler.decode([received(TopicName.IMPORTS, value) for value in values])
+        letters = [*poison, *await self._handler.process(decoded, poison)]
+        return [(letter.record.value, letter.reason.code) for letter in letters]
+
+    async def kept(self, *job_ids: UUID) -> list[Row]:
+        return await self.database.all(UPLOADS.bindparams(ids=list(job_ids)))
+
+    async def age(self, age: timedelta, *job_ids: UUID) -> None:
+        async with self.database.transaction() as connection:
+            await connection.execute(AGE, {"age": age, "ids": list(job_ids)})
+
+
+async def _nothing() -> int:
+    return 0
+
+
+@pytest.fixture
+def status(database: Database) -> Status:
+    return Status(database)
+
+
+def imported(data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None) -> tuple[UUID, UUID, list[bytes]]:
+    """An import of one failed row with its upload: job, workspace, and what status gets of its batch."""
+    job_id, workspace_id = job_id or uuid4(), workspace_id or uuid4()
+    batch = batch_of(
+        Import(
+            job_id=job_id,
+            workspace_id=workspace_id,
+            accepted_at=NOON,
+            source_type=SourceType.CSV,
+            source_filename="a.csv",
+            rows=ParsedRows(failed=[failed(1)]),
+            upload=Upload(UploadFormat.CSV, data),
+        )
+    )
+    return job_id, workspace_id, [record.value for record in batch.records]
+
+
+def unpacked(upload: Row) -> bytes:
+    return bytes(cramjam.zstd.decompress(upload["content"]))
+
+
+def uploads_of(values: Sequence[bytes]) -> list[bytes]:
+    return [value for value in values if is_upload(value)]
+
+
+async def test_an_upload_is_kept_byte_for_byte(status: Status) -> None:
+    job_id, workspace_id, values = imported()
+    assert await status.fold(values) == []
+    (upload,) = await status.kept(job_id)
+    assert unpacked(upload) == CSV
+    assert (upload["workspace_id"], upload["format"], upload["size"]) == (workspace_id, "csv", len(CSV))
+
+
+async def test_an_upload_that_is_delivered_twice_is_kept_once(status: Status) -> None:
+    job_id, _, values = imported()
+    for batch in (values, values, [*values, *values]):
+        assert await status.fold(batch) == []
+    assert [unpacked(upload) for upload in await status.kept(job_id)] == [CSV]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_an_upload_is_kept_before_its_import_and_after_it(status: Status, order: tuple[int, ...]) -> None:
+    job_id, workspace_id, values = imported()
+    for index in order:
+        assert await status.fold([values[index]]) == []
+    assert [unpacked(upload) for upload in await status.kept(job_id)] == [CSV]
+    job = await status.store.job(workspace_id, job_id)
+    assert not isinstance(job, Missing)
+    assert (job["total_rows"], job["failed_rows"], job["status"]) == (1, 1, "failed")
+
+
+async def test_an_upload_alone_is_no_job(status: Status) -> None:
+    job_id, workspace_id, values = imported()
+    await status.fold(uploads_of(values))
+    assert await status.store.job(workspace_id, job_id) is Missing.UNKNOWN
+
+
+@pytest.mark.parametrize("stray_first", [True, False])
+async def test_invariant_10_an_upload_that_names_another_workspace_is_kept_under_that_one(status: Status, *, stray_first: bool) -> None:
+    job_id, owner, values = imported(b"the owner's")
+    _, stranger, others = imported(b"the stranger's", job_id=job_id)
+    stray = uploads_of(others)
+    for batch in (stray, values) if stray_first else (values, stray):
+        assert await status.fold(batch) == []
+    found = {upload["workspace_id"]: unpacked(upload) for upload in await status.kept(job_id)}
+    assert found == {owner: b"the owner's", stranger: b"the stranger's"}
+
+
+async def test_the_largest_upload_is_kept(status: Status) -> None:
+    data = os.urandom(6 * MEBIBYTE)
+    imports = [imported(data) for _ in range(4)]
+    assert await status.fold([value for _, _, values in imports for value in values]) == []
+    for job_id, _, _ in imports:
+        (upload,) = await status.kept(job_id)
+        assert unpacked(upload) == data
+
+
+async def test_invariant_8_an_upload_that_postgres_refuses_is_given_up_alone(status: Status) -> None:
+    imports = [imported() for _ in range(5)]
+    values = [value for _, _, values in imports for value in values]
+    _, _, (*_, upload) = imported()
+    refused = upload.replace(b'"size":%d' % len(CSV), b'"size":%d' % 2**31)
+    assert await status.fold([*values[:7], refused, *values[7:]]) == [(refused, "record_refused")]
+    assert len(await status.kept(*(job_id for job_id, _, _ in imports))) == 5
+
+
+async def _clean(status: Status, kept: timedelta) -> list[int]:
+    cleaner, counts = UploadCleaner(status.store, kept), []
+    while count := await cleaner.sweep():
+        counts.append(count)
+    return counts
+
+
+async def test_only_old_uploads_are_deleted(status: Status) -> None:
+    (old, _, old_values), (recent, workspace_id, recent_values) = imported(), imported()
+    await status.fold([*old_values, *recent_values])
+    await status.age(timedelta(days=30, minutes=1), old)
+    await status.age(timedelta(days=29, hours=23), recent)
+    await _clean(status, timedelta(days=30))
+    assert await status.kept(old) == []
+    assert len(await status.kept(recent)) == 1
+    assert not isinstance(await status.store.job(workspace_id, recent), Missing)
+
+
+async def test_old_uploads_are_deleted_in_portions(status: Status) -> None:
+    await _clean(status, timedelta(0))
+    imports = [imported() for _ in range(2 * CLEANED_AT_ONCE + 1)]
+    await status.fold([value for _, _, values in imports for value in values])
+    await status.age(timedelta(days=2), *(job_id for job_id, _, _ in imports))
+    assert await _clean(status, timedelta(days=1)) == [CLEANED_AT_ONCE, CLEANED_AT_ONCE, 1]
+
+
+async def test_where_uploads_are_no_longer_kept_all_are_deleted(status: Status) -> None:
+    job_id, _, values = imported()
+    await status.fold(values)
+    await _clean(status, timedelta(0))
+    assert await status.kept(job_id) == []

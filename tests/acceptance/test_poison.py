@@ -267,10 +267,10 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
 
 
 def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(client: httpx.Client, workspace: NewWorkspace) -> None:
-    """Six bytes a character in an event: told together, the outcomes of so many unknown boards are more than their topic takes."""
-    rows = rows_for(workspace, 250, prefix="long", board_id="\x01" * MAX_KEY)
+    """Four bytes a character, several times in each outcome: together those of so many unknown boards hardly fit into one record."""
+    rows = rows_for(workspace, 250, prefix="long", board_id="\U0001f4cc" * MAX_KEY)
     for number, row in enumerate(rows):
-        row["idempotency_key"] = f"{number:\x01>{MAX_KEY}}"
+        row["idempotency_key"] = f"{number:\U0001f4cc>{MAX_KEY}}"
     job = job_of(client, submit_until_accepted(client, rows))
     assert told(job) == [(number, "failed", "board_not_found") for number in range(1, 251)]
 

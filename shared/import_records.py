@@ -20,7 +20,6 @@ def opening(kind: RecordKind) -> bytes:
 _OF_STATUS = tuple(opening(kind) for kind in _STATUS_KINDS)
 _OF_IMPORT = opening(RecordKind.IMPORT)
 _OF_UPLOAD = opening(RecordKind.UPLOAD)
-_OF_RESULTS = opening(RecordKind.RESULTS)
 _BATCH_RECORDS = b'"batch_records":'
 
 

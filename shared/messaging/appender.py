@@ -11,8 +11,9 @@ holds up no other.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from aiokafka import TopicPartition
@@ -56,6 +57,8 @@ FAILURE_PAUSE_SECONDS = 2.0
 """After an error that nobody foresaw: each attempt logs its traceback."""
 LARGE_BATCH = 1024 * 1024
 """Bytes from which a batch is packed in a thread: packing 1 MiB takes about 3 ms."""
+END_SECONDS = 1.0
+"""How long an import that stands waits to learn where: only admission wants it."""
 MAX_SEQUENCE = 2**31 - 1
 SNAPPY = 2
 """The number of this codec in Kafka's record batches."""
@@ -109,8 +112,8 @@ def encode(
     producer_id: int = -1,
     epoch: int = -1,
     sequence: int = -1,
-) -> Callable[[], bytes]:
-    """Returns a function that packs the records into one batch; it may run in a thread.
+) -> bytes:
+    """Packs the records into one batch.
 
     Raises MessageSizeTooLargeError if they take more than `max_bytes` before compression.
     """
@@ -126,7 +129,7 @@ def encode(
     for offset, record in enumerate(records):
         if builder.append(offset, None, record.key, record.value, record.headers) is None:
             raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
-    return lambda: bytes(builder.build())
+    return bytes(builder.build())
 
 
 class PartitionAppender:
@@ -191,7 +194,8 @@ class PartitionAppender:
         session, batch = await self._ready_session(), b""
         for attempt in itertools.count():
             if not batch:
-                pack = encode(
+                pack = partial(
+                    encode,
                     records,
                     max_bytes=self._max_bytes,
                     producer_id=session.producer_id,
@@ -263,11 +267,11 @@ class PartitionAppender:
 
     async def _end(self, session: _Session) -> int | None:
         """Returns the partition's end, for a batch that stood already and whose offset the broker does not tell."""
-        leader = await self._leader(session)
         request = OffsetRequest(-1, 0, [(self._place.topic, [(self._place.partition, LATEST)])])
         try:
-            answer = await session.client.send(leader, request)
-        except KafkaError as error:
+            async with asyncio.timeout(END_SECONDS):
+                answer = await session.client.send(await self._leader(session), request)
+        except (KafkaError, TimeoutError) as error:
             log.warning("end_unknown", partition=self._place.partition, error=repr(error))
             return None
         ((_, ((_, code, _, offset),)),) = answer.topics

@@ -52,14 +52,8 @@ class Progress:
         consumer = self._consumer()
         if consumer is None:
             return {}
-        return {
-            partition: Reading(
-                processed=processed.get(partition),
-                end=consumer.highwater(partition),
-                answer=consumer.last_poll_timestamp(partition),
-            )
-            for partition in consumer.assignment() - consumer.paused()
-        }
+        partitions = consumer.assignment() - consumer.paused()
+        return {partition: _reading_of(consumer, partition, processed.get(partition)) for partition in partitions}
 
     async def _processed_of(self, partition: TopicPartition) -> int | None:
         consumer = self._consumer()
@@ -71,6 +65,13 @@ class Progress:
         except (IllegalStateError, TimeoutError):
             return None
         return self._in_hand.get(partition, position)
+
+
+def _reading_of(consumer: AIOKafkaConsumer, partition: TopicPartition, processed: int | None) -> Reading:
+    end = consumer.highwater(partition)
+    stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
+    is_held = end is not None and stable is not None and processed == stable < end
+    return Reading(processed, end, consumer.last_poll_timestamp(partition), is_held=is_held)
 
 
 def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:

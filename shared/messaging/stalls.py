@@ -25,6 +25,8 @@ class Reading(NamedTuple):
     """The high watermark in the last answer to a fetch. It lies behind open transactions."""
     answer: int | None
     """That answer's timestamp. Only whether it changes counts, so the wall clock may jump."""
+    is_held: bool = False
+    """Whether a transaction that an upstream system has left open hides all that waits."""
 
     @property
     def is_at_end(self) -> bool:
@@ -39,6 +41,8 @@ class Stall(NamedTuple):
     seconds: float
     is_silent: bool
     """Whether its leader does not answer. Otherwise records wait."""
+    is_held: bool = False
+    """Whether they wait behind an upstream system's open transaction: no fault of this process."""
 
     def __str__(self) -> str:
         name = f"{self.partition.topic}/{self.partition.partition}"
@@ -76,7 +80,7 @@ class _Watched:
         silent = answered_at - self.answered_at
         waits = self.reading.end is not None and not self.reading.is_at_end
         stood = now - self.moved_at if waits else 0.0
-        return Stall(self.partition, max(stood, silent), is_silent=silent > stood)
+        return Stall(self.partition, max(stood, silent), is_silent=silent > stood, is_held=self.reading.is_held)
 
 
 class Stalls:
@@ -123,6 +127,10 @@ class Stalls:
         return self._stalls[partition].seconds if partition in self._stalls else 0.0
 
     def longest(self) -> Stall | None:
-        """Returns the longest stall at the last look, if it has lasted for `after` seconds."""
-        stall = max(self._stalls.values(), key=attrgetter("seconds"), default=None)
+        """Returns the longest stall at the last look, if it has lasted for `after` seconds.
+
+        Leaves out partitions that an upstream system holds: a process that is not ready would not help them.
+        """
+        stalls = (stall for stall in self._stalls.values() if not stall.is_held)
+        stall = max(stalls, key=attrgetter("seconds"), default=None)
         return stall if stall is not None and stall.seconds >= self._after else None

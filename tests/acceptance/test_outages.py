@@ -85,13 +85,14 @@ def test_invariant_9_with_postgres_killed_everything_settles_when_it_is_back(ins
         assert [(job["status"], job["created_rows"]) for job in jobs] == [("completed", 100)] * 6, installation.deployment.logs()
 
 
-def test_invariant_9_with_kafka_frozen_nothing_is_accepted_and_queries_go_on(installation: Installation) -> None:
+def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_on(installation: Installation) -> None:
     with installation.client() as client:
         rows = rows_for(installation.workspace, 20, prefix="kafka-frozen")
         installation.kafka.pause()
         try:
             refused = client.post("/v1/pins/imports/json", json=rows)
-            assert code_of(refused) == (503, "broker_unavailable")
+            # Written to a connection: it may stand when Kafka wakes. Of the next on its partition that is ruled out
+            assert code_of(refused) == (503, "acceptance_unknown")
             assert refused.elapsed.total_seconds() < 6
             assert "retry-after" in refused.headers
             assert client.get("/v1/pins/imports").status_code == 200
@@ -102,7 +103,8 @@ def test_invariant_9_with_kafka_frozen_nothing_is_accepted_and_queries_go_on(ins
         installation.deployment.wait_until_ready()
         accepted = client.post("/v1/pins/imports/json", json=rows)
         job = job_of(client, accepted.json()["id"])
-        assert (job["status"], job["created_rows"], job["existing_rows"]) == ("completed", 20, 0)
+        assert job["status"] == "completed"
+        assert job["created_rows"] + job["existing_rows"] == 20  # existing, if the first one stands
 
 
 def test_invariant_9_with_kafka_killed_everything_settles_when_it_is_back(installation: Installation) -> None:

@@ -85,10 +85,8 @@ async def test_a_transaction_that_an_upstream_left_open_is_seen(
     ):
         await upstream.begin_transaction()
         await upstream.send_and_wait(topic, b"open", partition=2)
-        trouble = await eventually(consumer.trouble)
-        assert trouble.startswith(f"{topic}/2 has stood still for ")
-        assert trouble.endswith("although records wait")
-        assert gauges(consumer)[topic, 2] >= AFTER
+        await eventually(lambda: gauges(consumer)[topic, 2] >= AFTER)
+        assert consumer.trouble() is None  # an upstream's fault must not take ingest's HTTP away
         assert sum(gauges(consumer).values()) == gauges(consumer)[topic, 2]
         await produce(producer, settings, some("beside"), topic=TopicName.IMPORT_REQUESTS)
         await eventually(lambda: len(of("beside", handler.done)) > len(some("beside")) / 2)

@@ -162,7 +162,7 @@ def largest(characters: str) -> dict[str, Any]:
 
 
 def packed_size(batch: ImportBatch) -> int:
-    return len(encode(batch.records, max_bytes=LARGEST_IMPORT)())
+    return len(encode(batch.records, max_bytes=LARGEST_IMPORT))
 
 
 def from_json(body: bytes) -> Import:

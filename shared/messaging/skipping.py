@@ -47,7 +47,7 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return super()._unpack_records()  # type: ignore[no-any-return]
 
     def _unpack_wanted(self, wanted: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
-        # Without transactions: nobody but ingest writes to a topic that is filtered
+        # Aborted transactions are not looked for: BatchConsumer refuses a filter on topics read committed
         while self._records.has_next():
             batch = self._records.next_batch()
             if not batch.validate_crc():

@@ -6,44 +6,47 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import KafkaCluster
+from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
-from services.ingest.transactions import TransactionPool
-from shared.errors import BrokerUnavailable
-from shared.messaging.admin import create_topics
+from shared.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.messaging.admin import admin_client, create_topics
 from shared.messaging.backlog import BacklogReader, Offsets
-from shared.messaging.connection import client_options
 from shared.messaging.records import partition_of
 from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
+from shared.topics import TOPICS, TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
+from tests.acceptance_log import RECORDS, acceptance_of, accepts, all_seen, an_import
 from tests.deployment import Deployment, deployed, job_of
 from tests.infrastructure import Servers, kafka_cluster
-from tests.kafka import all_in_sync, reader
+from tests.kafka import all_in_sync
 from tests.processes import RunningProgram
-from tests.transactions import NAMES, ROWS, all_seen, an_import, pool_of
 from tests.waiting import eventually, until
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
-"""More of them show more, and take 10 s each: docs/decisions/0008 has what they showed."""
+"""More of them show more, and take 10 s each."""
 IN_TURN = (1, 2, 3)[:KILLS]
 """Brokers whose loss a whole Pinflow goes through: one, or with three kills and more each of them."""
 LATEST_KILL_SECONDS = 0.03
-"""After an answered commit. Its markers are written by then."""
-PRODUCERS = 4
+"""After an acknowledgement."""
+INSTANCES = 4
 DEADLINE_SECONDS = 120
-"""Of a broker's return and of a transaction's end: machines may be busy."""
+"""Of a broker's return: machines may be busy."""
+VICTIM, SURVIVORS, OTHERS = 2, (1, 3), (1, 2, 3, 4, 5)
+"""The broker that has partition 0 alone, and those that have the other partitions."""
+USUAL_SECONDS = 2
+"""Well below any deadline of an import, and above what a busy machine takes for one."""
 CLIENTS, IMPORT_ROWS = 2, 20
 AWAY = 3
 """Imports that must be accepted and settled while a broker is down."""
@@ -74,107 +77,134 @@ def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @asynccontextmanager
-async def pools_on(settings: IngestSettings) -> AsyncIterator[list[TransactionPool]]:
-    """Each with one producer, so that it is known whose a commit was."""
+async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[Acceptance]]:
     async with AsyncExitStack() as stack:
-        replicas = [settings.model_copy(update={"replica": str(number)}) for number in range(PRODUCERS)]
-        yield [await stack.enter_async_context(pool_of(one)) for one in replicas]
+        replicas = [settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)]
+        yield [await stack.enter_async_context(acceptance_of(one)) for one in replicas]
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
 async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker_that_has_just_done_so(brokers: Brokers) -> None:
-    """Between a commit's answer and its markers: there a lone broker that is killed can lose what it answered (docs/decisions/0008)."""
-    settings = IngestSettings(
-        kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}", transactional_producers=1, log_level="WARNING"
-    )
+    """`make kills KIND=three` does it hundreds of times, and looks closer."""
+    settings = settings_on(brokers)
+    await asyncio.to_thread(brokers.wait_until_whole)
     await create_topics(settings)
     acknowledged: list[UUID] = []
-    async with pools_on(settings) as pools:
+    async with acceptances_on(settings) as acceptances:
         for number in range(KILLS):
             await asyncio.to_thread(brokers.wait_until_whole)
-            await asyncio.gather(*(acknowledge(pool, acknowledged) for pool in pools))  # all work again
-            await nothing_hangs(settings)
+            acknowledged += await asyncio.gather(*map(accepts, acceptances))  # all work again
             delay = LATEST_KILL_SECONDS * number / max(1, KILLS - 1)
-            victim = await kill_after_a_commit(brokers, settings, pools, acknowledged, delay, coordinator=number % 2 == 0)
+            victim = await kill_after_an_acknowledgement(brokers, settings, acceptances, acknowledged, delay)
             brokers.start(victim)
-            # Before any other transaction: the next one of the same producer would hide that the last had no marker
-            await nothing_hangs(settings)
+            await every_partition_is_read_to_its_end(settings)
     found = await all_seen(settings)
-    assert {job: found[job] for job in acknowledged if found[job] != ROWS + 1} == {}
-    assert set(found.values()) == {ROWS + 1}
+    assert {job: found[job] for job in acknowledged if found[job] != RECORDS} == {}
+    assert set(found.values()) == {RECORDS}
 
 
-async def acknowledge(pool: TransactionPool, acknowledged: list[UUID]) -> None:
-    async def committed() -> bool:
-        job = uuid4()
-        try:
-            await pool.commit(an_import(job))
-        except BrokerUnavailable:
-            return False
-        acknowledged.append(job)
-        return True
-
-    await eventually(committed, seconds=DEADLINE_SECONDS)
+def settings_on(brokers: Brokers) -> IngestSettings:
+    return IngestSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}", log_level="WARNING")
 
 
-async def kill_after_a_commit(
+async def kill_after_an_acknowledgement(
     brokers: Brokers,
     settings: IngestSettings,
-    pools: list[TransactionPool],
+    acceptances: list[Acceptance],
     acknowledged: list[UUID],
     delay: float,
-    *,
-    coordinator: bool,
 ) -> int:
-    """Kill the broker that coordinated the first of several commits to be answered, or that leads its rows. Returns its id."""
-    jobs = [uuid4() for _ in pools]
-    victims = [await broker_of(settings, number, job, coordinator=coordinator) for number, job in enumerate(jobs)]
-    commits = [asyncio.create_task(pool.commit(an_import(job))) for pool, job in zip(pools, jobs, strict=True)]
-    await asyncio.wait(commits, return_when=asyncio.FIRST_COMPLETED)
-    victim = next(victim for victim, commit in zip(victims, commits, strict=True) if commit.done())
+    """Kills the broker that leads the partition of the first import to be acknowledged. Returns its id."""
+    jobs = [uuid4() for _ in acceptances]
+    leaders = [await leader_of(settings, partition_of(str(job).encode(), settings.topic_partitions)) for job in jobs]
+    appends = [asyncio.create_task(one.append(an_import(job))) for one, job in zip(acceptances, jobs, strict=True)]
+    await asyncio.wait(appends, return_when=asyncio.FIRST_COMPLETED)
+    victim = next(leader for leader, append in zip(leaders, appends, strict=True) if append.done())
     await asyncio.sleep(delay)
     brokers.kill(victim)
-    answers = await asyncio.gather(*commits, return_exceptions=True)
+    answers = await asyncio.gather(*appends, return_exceptions=True)
     acknowledged += [job for job, answer in zip(jobs, answers, strict=True) if not isinstance(answer, BaseException)]
     unexpected = [answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable)]
     assert unexpected == []
     return victim
 
 
-async def broker_of(settings: IngestSettings, producer: int, job: UUID, *, coordinator: bool) -> int:
-    client = AIOKafkaClient(**client_options(settings, client_id="test"))
-    await client.bootstrap()
-    try:
-        if coordinator:
-            return int(await client.coordinator_lookup(CoordinationType.TRANSACTION, f"{settings.topic_prefix}-ingest-{producer}-0"))
-        topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
-        await client.add_topic(topic)
-        partition = partition_of(str(job).encode(), len(client.cluster.partitions_for_topic(topic)))
-        leaders = {one.partition: one.leader for one in client.cluster._partitions[topic].values()}
-        return int(leaders[partition])
-    finally:
-        await client.close()
+async def leader_of(settings: IngestSettings, partition: int) -> int:
+    async with admin_client(settings) as admin:
+        (topic,) = await admin.describe_topics([TopicNames(settings.topic_prefix)[TopicName.IMPORTS]])
+    return next(int(found["leader"]) for found in topic["partitions"] if found["partition"] == partition)
 
 
-async def nothing_hangs(settings: IngestSettings) -> None:
-    """Read-committed consumers get to the end of every partition: no transaction is open."""
+async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
+    """Even read committed: no partition stands still."""
 
-    async def ends(isolation_level: str) -> dict[TopicPartition, int]:
-        found: dict[TopicPartition, int] = {}
-        for name in NAMES:
-            topic = TopicNames(settings.topic_prefix)[name]
-            async with reader(settings.kafka_bootstrap_servers, topic, isolation_level=isolation_level) as consumer:
-                found |= await consumer.end_offsets(consumer.assignment())
-        return found
-
-    async def reached() -> bool:
+    async def read() -> bool:
         try:
-            async with asyncio.timeout(10):
-                return await ends("read_committed") == await ends("read_uncommitted")
+            return bool(await all_seen(settings, "read_committed"))
         except (KafkaError, TimeoutError):
             return False
 
-    await eventually(reached, seconds=DEADLINE_SECONDS, every=0.2)
+    await eventually(read, seconds=DEADLINE_SECONDS, every=0.2)
+
+
+@pytest.mark.timeout(240)
+async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(brokers: Brokers) -> None:
+    settings = settings_on(brokers)
+    await asyncio.to_thread(brokers.wait_until_whole)
+    await create_topic_of_single_replicas(settings)
+    async with acceptance_of(settings) as acceptance:
+        await asyncio.gather(*(eventually(partial(stands, acceptance, partition), seconds=DEADLINE_SECONDS) for partition in (0, *OTHERS)))
+        brokers.kill(VICTIM)
+        try:
+            await eventually(partial(is_leaderless, settings), seconds=DEADLINE_SECONDS)
+            loop, refused = asyncio.get_running_loop(), job_for(0)
+            started = loop.time()
+            leaderless = asyncio.create_task(acceptance.append(an_import(refused)))
+            jobs = [job_for(partition) for partition in OTHERS * 10]
+            for job in jobs:
+                async with asyncio.timeout(USUAL_SECONDS):
+                    await acceptance.append(an_import(job))
+            assert not leaderless.done()
+            with pytest.raises(BrokerUnavailable) as refusal:
+                await leaderless
+            assert not isinstance(refusal.value, AcceptanceUnknown)
+            assert loop.time() - started < settings.broker_deadline_seconds + 1
+        finally:
+            brokers.start(VICTIM)
+        await asyncio.to_thread(brokers.wait_until_whole)
+        await eventually(partial(stands, acceptance, 0), seconds=DEADLINE_SECONDS)
+    found = await all_seen(settings)
+    assert [found[job] for job in jobs] == [RECORDS] * len(jobs)
+    assert found[refused] == 0
+
+
+async def create_topic_of_single_replicas(settings: IngestSettings) -> None:
+    (topic,) = (topic for topic in TOPICS if topic.name is TopicName.IMPORTS)
+    name = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    assignments = {0: [VICTIM], **{partition: [SURVIVORS[partition % 2]] for partition in OTHERS}}
+    new = NewTopic(name, -1, -1, replica_assignments=assignments, topic_configs=topic.configuration() | {"min.insync.replicas": "1"})
+    async with admin_client(settings) as admin:
+        answer = await admin.create_topics([new])
+    assert [error[1] for error in answer.topic_errors] == [0], answer
+
+
+async def is_leaderless(settings: IngestSettings) -> bool:
+    try:
+        return await leader_of(settings, 0) < 0
+    except (BrokerUnavailable, KafkaError):
+        return False
+
+
+def job_for(partition: int) -> UUID:
+    return next(job for job in iter(uuid4, None) if partition_of(str(job).encode(), 1 + len(OTHERS)) == partition)
+
+
+async def stands(acceptance: Acceptance, partition: int) -> bool:
+    try:
+        await acceptance.append(an_import(job_for(partition)))
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_believed(brokers: Brokers) -> None:
@@ -182,7 +212,7 @@ async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_belie
     settings = KafkaSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}")
     await asyncio.to_thread(brokers.wait_until_whole)
     await create_topics(settings)
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     backlog = BacklogReader(settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test")
     try:
         first = await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS)

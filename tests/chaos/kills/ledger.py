@@ -58,6 +58,9 @@ class Verdict:
     unexpected: list[str] = field(default_factory=list)
     """Refused and there all the same, or sent by nobody; a log that became shorter; errors that nobody foresaw."""
 
+    unknown_standing: int = 0
+    """Imports whose sender did not learn their outcome, and which stand whole."""
+
     def details(self) -> list[str]:
         """Returns the first findings of each sort."""
         each = (self.partial, self.lost, self.doubled, self.unexpected)
@@ -117,4 +120,6 @@ class Ledger:
             verdict.partial.append(name)
         elif sent.outcome is Outcome.REFUSED:
             verdict.unexpected.append(f"job {job_id} was refused and stands")
+        elif sent.outcome is not Outcome.ACKNOWLEDGED:
+            verdict.unknown_standing += 1
         sent.stands = True

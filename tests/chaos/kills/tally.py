@@ -31,6 +31,8 @@ class Kill:
     victim: str = ""
     acknowledged: int = 0
     unknown: int = 0
+    unknown_standing: int = 0
+    """Of the unknown ones those that stand whole."""
     refused: int = 0
     partial: int = 0
     lost: int = 0
@@ -50,6 +52,7 @@ class Kill:
         """Adds what a check found."""
         self.partial += len(verdict.partial)
         self.lost += len(verdict.lost)
+        self.unknown_standing += verdict.unknown_standing
         self.doubled += len(verdict.doubled)
         self.unexpected += len(verdict.unexpected)
         self.standing_still += len(standing_still)
@@ -79,7 +82,7 @@ def load(files: Iterable[Path]) -> list[Kill]:
     return [Kill(**(fields | {"kind": Kind(fields["kind"])})) for fields in map(json.loads, lines)]
 
 
-SUMMED = ("acknowledged", "unknown", "refused", "partial", "lost", "doubled", "unexpected", "standing_still")
+SUMMED = ("acknowledged", "unknown", "unknown_standing", "refused", "partial", "lost", "doubled", "unexpected", "standing_still")
 
 SOON_MS = 30
 """A busy machine makes some kills later than they should be."""
@@ -92,7 +95,7 @@ def report(kills: Iterable[Kill]) -> str:
         by_kind[kill.kind].append(kill)
     lines = [
         f"{'kind':10}{'kills':>7}"
-        + "".join(f"{name:>16}" for name in SUMMED)
+        + "".join(f"{name:>17}" for name in SUMMED)
         + f"  within {SOON_MS} ms; s until accepting: median, longest"
     ]
     for kind, found in by_kind.items():
@@ -100,7 +103,7 @@ def report(kills: Iterable[Kill]) -> str:
         pauses = sorted(kill.seconds_until_accepting for kill in found if kill.seconds_until_accepting is not None)
         soon = sum(kill.ms_after_acknowledgement is not None and kill.ms_after_acknowledgement <= SOON_MS for kill in found)
         pause = f"; {pauses[len(pauses) // 2]:.1f}, {pauses[-1]:.1f}" if pauses else ""
-        lines.append(f"{kind:10}{len(found):>7}" + "".join(f"{count:>16}" for count in sums) + f"  {soon}{pause}")
+        lines.append(f"{kind:10}{len(found):>7}" + "".join(f"{count:>17}" for count in sums) + f"  {soon}{pause}")
     for found in by_kind.values():
         for kill in found:
             if kill.failed:

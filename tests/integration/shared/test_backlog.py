@@ -13,6 +13,7 @@ from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consuming_module
 from shared.messaging.backlog import BacklogReader, Offsets
 from shared.messaging.records import RecordProducer
+from shared.messaging.skipping import RecordFilter
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.consuming import Handler, consuming, produce, some
@@ -97,24 +98,52 @@ async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
         await producer.stop()
 
 
-async def test_invariant_9_rows_of_aborted_imports_wait_for_nobody(
-    settings: ServiceSettings, topic: str, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
+async def nothing_waits(reader: BacklogReader) -> bool:
+    offsets = await told(reader)
+    return offsets is not None and offsets.committed == offsets.ends
+
+
+async def test_invariant_9_requests_of_aborted_transactions_wait_for_nobody(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Counted as backlog, an outage's aborted tries would be refused room for ever afterwards: no batch ever comes of them."""
+    """No batch ever comes of them, but the group's lag goes back to zero."""
     monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.2)
-    handler = Handler()
-    async with consuming(settings, producer, handler, name="aborted") as consumer, reading(settings, topic, consumer.group) as reader:
+    handler, requests = Handler(), TopicName.IMPORT_REQUESTS
+    topic = TopicNames(settings.topic_prefix)[requests]
+    async with (
+        consuming(settings, producer, handler, name="aborted", topics=[requests]) as consumer,
+        reading(settings, topic, consumer.group) as reader,
+    ):
         watching = asyncio.create_task(consumer.watch())
-        await produce(producer, settings, some("before"))
+        await produce(producer, settings, some("before"), topic=requests)
         await abort(settings, topic, 60)
-
-        async def nothing_waits() -> bool:
-            offsets = await told(reader)
-            return offsets is not None and offsets.committed == offsets.ends
-
-        await eventually(nothing_waits)
+        await eventually(lambda: nothing_waits(reader))
         assert b"aborted" not in handler.done
         assert set(some("before")) <= set(handler.done)
+        watching.cancel()
+
+
+async def test_invariant_9_records_that_a_filter_skips_wait_for_nobody(
+    settings: ServiceSettings,
+    topic: str,
+    producer: RecordProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Admission would count them as backlog for ever: no batch comes of them, and so no commit."""
+    monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.2)
+    handler, wanted = Handler(), RecordFilter(topic, lambda value: (value or b"").startswith(b"mine"))
+    async with (
+        consuming(settings, producer, handler, name="skips", record_filter=wanted) as consumer,
+        reading(settings, topic, consumer.group) as reader,
+    ):
+        watching = asyncio.create_task(consumer.watch())
+        await produce(producer, settings, [*some("mine"), *some("not-mine")])
+        await eventually(lambda: set(some("mine")) <= set(handler.done))
+        await produce(producer, settings, some("not-mine"))
+        await eventually(lambda: nothing_waits(reader))
+        assert set(handler.done) == set(some("mine"))
         watching.cancel()
 
 

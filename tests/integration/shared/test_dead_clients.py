@@ -14,8 +14,8 @@ from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.errors import BrokerUnavailable
+from shared.messaging import connection as connection_module
 from shared.messaging import consumer as consuming_module
-from shared.messaging import records as records_module
 from shared.messaging.connection import DISCARD_SECONDS, client_options
 from shared.messaging.consumer import BatchConsumer, ConsumerLost
 from shared.messaging.records import Record, RecordProducer, discard
@@ -201,7 +201,7 @@ async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(settin
 
 async def test_a_client_that_does_not_close_is_left_behind(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a connection does that has much to write and a broker that reads nothing."""
-    monkeypatch.setattr(records_module, "DISCARD_SECONDS", 0.1)
+    monkeypatch.setattr(connection_module, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()
     (connection, *_) = await connections_of(producer, TopicNames(settings.topic_prefix)[TopicName.OUTCOMES])

@@ -1,8 +1,9 @@
-"""A partition that stands still on a real broker is seen, and a consumer that is well is not blamed."""
+"""A partition that stands still on a real broker is seen; a healthy consumer is not blamed."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -51,21 +52,35 @@ async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
 
 def gauges(consumer: BatchConsumer) -> dict[tuple[str, int], float]:
     """Reads what Prometheus would: seconds by topic and partition."""
-    (metric,) = (one for one in REGISTRY.collect() if one.name == "pinflow_partition_stalled_seconds")
+    metrics = {metric.name: metric for metric in REGISTRY.collect()}
+    samples = metrics["pinflow_partition_stalled_seconds"].samples
     return {
         (sample.labels["topic"], int(sample.labels["partition"])): sample.value
-        for sample in metric.samples
+        for sample in samples
         if sample.labels["consumer"] == consumer.name
     }
 
 
-async def test_a_transaction_that_an_upstream_left_open_is_seen(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_transaction_that_an_upstream_left_open_is_seen(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+) -> None:
     topic, handler = TopicNames(settings.topic_prefix)[TopicName.IMPORT_REQUESTS], Handler()
-    upstream = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}")
+    upstream = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        transactional_id=f"test-{uuid4()}",
+    )
     topics = [TopicName.IMPORT_REQUESTS]
     async with (
         upstream,
-        consuming(settings, producer, handler, name="open", topics=topics, stalled_after=AFTER) as consumer,
+        consuming(
+            settings,
+            producer,
+            handler,
+            name="open",
+            topics=topics,
+            stalled_after=AFTER,
+        ) as consumer,
         watching(consumer),
     ):
         await upstream.begin_transaction()
@@ -83,7 +98,10 @@ async def test_a_transaction_that_an_upstream_left_open_is_seen(settings: Servic
         await eventually(lambda: consumer.trouble() is None and not any(gauges(consumer).values()))
 
 
-async def test_a_batch_that_hangs_is_seen(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_batch_that_hangs_is_seen(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+) -> None:
     go_on = asyncio.Event()
 
     async def hang(values: list[bytes]) -> None:
@@ -101,15 +119,19 @@ async def test_a_batch_that_hangs_is_seen(settings: ServiceSettings, producer: R
         await eventually(lambda: consumer.trouble() is None)
 
 
-async def test_neither_traffic_nor_idleness_is_a_stall(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_neither_traffic_nor_idleness_is_a_stall(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+) -> None:
     handler = Handler()
     async with (
         consuming(settings, producer, handler, name="well", stalled_after=5) as consumer,
         watching(consumer) as troubles,
     ):
         for number in range(20):
-            await produce(producer, settings, some(f"traffic-{number}"))
-            await eventually(lambda number=number: set(some(f"traffic-{number}")) <= set(handler.done))  # type: ignore[misc]
+            sent = set(some(f"traffic-{number}"))
+            await produce(producer, settings, sorted(sent))
+            await eventually(partial(_is_done, handler, sent))
         looks = len(troubles)
         await eventually(lambda: len(troubles) > looks + 60)
         assert set(troubles) == {None}
@@ -117,7 +139,14 @@ async def test_neither_traffic_nor_idleness_is_a_stall(settings: ServiceSettings
         assert max(gauges(consumer).values()) < AFTER
 
 
-async def test_a_consumer_that_waits_for_room_does_not_stand_still(settings: ServiceSettings, producer: RecordProducer) -> None:
+def _is_done(handler: Handler, sent: set[bytes]) -> bool:
+    return sent <= set(handler.done)
+
+
+async def test_a_consumer_that_waits_for_room_does_not_stand_still(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+) -> None:
     refused = 0
 
     async def full(values: list[bytes]) -> None:
@@ -135,12 +164,22 @@ async def test_a_consumer_that_waits_for_room_does_not_stand_still(settings: Ser
         assert set(troubles) == {None}
 
 
-async def test_a_sleeping_consumer_does_not_stand_still(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_sleeping_consumer_does_not_stand_still(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+) -> None:
     async def nobody() -> bool:
         return False
 
     async with (
-        consuming(settings, producer, Handler(), name="asleep", is_wanted=nobody, stalled_after=AFTER) as consumer,
+        consuming(
+            settings,
+            producer,
+            Handler(),
+            name="asleep",
+            is_wanted=nobody,
+            stalled_after=AFTER,
+        ) as consumer,
         watching(consumer) as troubles,
     ):
         await consumer.dormancy.look()

@@ -54,7 +54,7 @@ async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) ->
 
 async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:
     seen = progress(Consumer())
-    seen.takes([_record(*PARTITION, 8), _record(*PARTITION, 9)])
+    seen.takes([_record("imports", 3, 8), _record("imports", 3, 9)])
     assert await seen.processed() == {PARTITION: 8}
     seen.puts_down()
     assert await seen.processed() == {PARTITION: 10}
@@ -62,7 +62,7 @@ async def test_records_in_hand_are_not_processed_although_the_position_is_behind
 
 async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
     seen = progress(Consumer())
-    seen.takes([_record(*PARTITION, 9)])
+    seen.takes([_record("imports", 3, 9)])
     assert await seen.readings() == {PARTITION: Reading(9, 12, 1_700_000_000_000)}
 
 

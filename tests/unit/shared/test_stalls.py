@@ -77,7 +77,10 @@ def test_a_stall_ends_when_the_partition_moves(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("reading", [Reading(9, 9, 7), Reading(5, 9, 7), Reading(None, None, None)])
-def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(watch: Watch, reading: Reading) -> None:
+def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(
+    watch: Watch,
+    reading: Reading,
+) -> None:
     for answer in range(71):
         watch.observe(one=reading, other=Reading(9, 9, answer))
     assert watch.seconds == 70

@@ -1,0 +1,106 @@
+"""The largest import is one batch, larger than what consumers fetch at once. It is read whole."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from shared.events import MAX_ROWS, RecordKind
+from shared.import_limits import LARGEST_IMPORT, MEBIBYTE
+from shared.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.messaging.appender import Delivery, PartitionAppender
+from shared.messaging.records import Record, RecordProducer
+from shared.messaging.skipping import RecordFilter
+from shared.settings import ServiceSettings
+from shared.topics import TOPICS, TopicName, TopicNames
+from tests.consuming import Handler, consuming
+from tests.factories import import_accepted
+from tests.waiting import eventually
+
+RECORDS = MAX_ROWS + 2
+FRAMING = 64
+"""Bytes of a record beside its value, at most."""
+
+
+def largest_import(payload: Callable[[int], bytes]) -> list[Record]:
+    """Makes an import of the largest size before compression: itself, an upload, 500 rows."""
+    accepted = import_accepted(batch_records=RECORDS).model_dump_json().encode()
+    size = (LARGEST_IMPORT - len(accepted)) // (RECORDS - 1) - FRAMING
+    kinds = [RecordKind.UPLOAD, *[RecordKind.ROW] * MAX_ROWS]
+    begins = [opening(kind) + b',"number":%03d,' % number for number, kind in enumerate(kinds)]
+    values = [accepted, *(begin + payload(size - len(begin)) for begin in begins)]
+    assert LARGEST_IMPORT - 2 * FRAMING * RECORDS < sum(map(len, values)) < LARGEST_IMPORT
+    return [Record(b"job", value) for value in values]
+
+
+@asynccontextmanager
+async def appending(settings: ServiceSettings, partition: int) -> AsyncIterator[PartitionAppender]:
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    appender = PartitionAppender(
+        settings,
+        topic=topic,
+        partition=partition,
+        client_id="test-large",
+        max_bytes=LARGEST_IMPORT,
+    )
+    appender.connect()
+    try:
+        await appender.wait_until_connected()
+        yield appender
+    finally:
+        await appender.stop()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [random.Random(15).randbytes, partial(bytes.__mul__, b"x")],
+    ids=["incompressible", "compressible"],
+)
+async def test_the_largest_imports_are_read_whole_by_both_readers_and_what_stands_behind_them_too(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    payload: Callable[[int], bytes],
+    request: pytest.FixtureRequest,
+) -> None:
+    (topic,) = (one for one in TOPICS if one.name is TopicName.IMPORTS)
+    assert topic.fetch_bytes == MEBIBYTE
+    name = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    mark = request.node.callspec.id.encode()
+    largest = largest_import(payload)
+    small = [Record(b"job", opening(kind) + mark) for kind in (RecordKind.ROW, RecordKind.RESULTS)]
+    async with appending(settings, 0) as one, appending(settings, 1) as other:
+        # In two partitions at the same time: Kafka answers a fetch with only one too large batch
+        await asyncio.gather(one.append(largest, Delivery()), other.append(largest, Delivery()))
+        await asyncio.gather(one.append(largest, Delivery()), one.append(small, Delivery()))
+    rows, others = Handler(), Handler()
+    publisher = RecordFilter(name, is_for_publisher)
+    status = RecordFilter(name, is_for_status, is_whole_import)
+    imports, group = [TopicName.IMPORTS], mark.decode()
+    async with (
+        consuming(
+            settings,
+            producer,
+            rows,
+            name=f"rows-{group}",
+            topics=imports,
+            record_filter=publisher,
+        ),
+        consuming(
+            settings,
+            producer,
+            others,
+            name=f"jobs-{group}",
+            topics=imports,
+            record_filter=status,
+        ),
+    ):
+        row, result = (record.value for record in small)
+        await eventually(lambda: row in rows.done and result in others.done, seconds=60)
+        sent = [record.value for record in largest]
+        known = set(sent)
+        await eventually(lambda: rows.done.count(sent[2]) == 3 and others.done.count(sent[0]) == 3)
+    assert [value for value in rows.done if value in known] == sent[2:] * 3
+    assert [value for value in others.done if value in known] == sent[:2] * 3

@@ -1,0 +1,230 @@
+"""A filter gives a consumer the records it owns, loses none, and its position passes the others."""
+
+from collections.abc import Sequence
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
+
+from shared.events import RecordKind
+from shared.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.skipping import RecordFilter
+from shared.settings import ServiceSettings
+from shared.topics import TopicName
+from tests.batches import NO_CODEC, SNAPPY, batch_of
+from tests.factories import import_accepted
+from tests.fakes import MemorySender
+
+TOPIC = "pinflow.imports.v2"
+PUBLISHER = RecordFilter(TOPIC, is_for_publisher)
+STATUS = RecordFilter(TOPIC, is_for_status, is_whole_import)
+
+
+def an_import(
+    *,
+    rows: int = 5,
+    beside: Sequence[RecordKind] = (RecordKind.RESULTS, RecordKind.UPLOAD),
+) -> list[bytes]:
+    """The values of one import's batch, in their order."""
+    accepted = import_accepted(batch_records=1 + len(beside) + rows)
+    others = [*beside, *[RecordKind.ROW] * rows]
+    return [
+        accepted.model_dump_json().encode(),
+        *(opening(kind) + b',"id":"%d"}' % uuid4() for kind in others),
+    ]
+
+
+def unpack(
+    data: bytes,
+    wanted: RecordFilter | None,
+    *,
+    position: int = 0,
+    topic: str = TOPIC,
+) -> fetcher.PartitionRecords:
+    """What the fetcher makes of the records of a partition, which it fetched from `position` on."""
+    return fetcher.PartitionRecords(
+        TopicPartition(topic, 3),
+        MemoryRecords(data),
+        None,
+        position,
+        None,
+        wanted,
+        True,  # noqa: FBT003 - aiokafka's parameter: check the CRC
+        fetcher.READ_UNCOMMITTED,
+    )
+
+
+def values(records: fetcher.PartitionRecords) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+class Asked:
+    """A filter that remembers which values it was asked about."""
+
+    def __init__(self, of: RecordFilter) -> None:
+        self.values: list[bytes | None] = []
+        self._of = of
+        self.filter = RecordFilter(of.topic, self._wants, of.ends_early)
+
+    def _wants(self, value: bytes | None) -> bool:
+        self.values.append(value)
+        return self._of.wants(value)
+
+
+@pytest.mark.parametrize("codec", [NO_CODEC, SNAPPY])
+def test_each_reader_gets_what_it_owns_in_order_and_as_it_was_sent(codec: int) -> None:
+    sent = an_import()
+    batch = batch_of(sent, base=40, codec=codec)
+    assert values(unpack(batch, STATUS, position=40)) == sent[:3]
+    assert values(unpack(batch, PUBLISHER, position=40)) == sent[3:]
+    found: list[ConsumerRecord[bytes, bytes]] = list(unpack(batch, PUBLISHER, position=40))
+    (plain,) = islice(unpack(batch, None, position=43), 1)
+    assert found[0] == plain
+    assert [record.offset for record in found] == [43, 44, 45, 46, 47]
+
+
+def test_a_position_passes_what_is_skipped() -> None:
+    batches = batch_of(an_import(beside=())) + batch_of([opening(RecordKind.ROW)] * 4, base=6)
+    records = unpack(batches, STATUS)
+    assert len(values(records)) == 1
+    assert records.next_fetch_offset == 10
+
+
+def test_a_position_passes_a_batch_of_which_nothing_is_wanted() -> None:
+    records = unpack(batch_of([opening(RecordKind.ROW)] * 4, base=9), STATUS, position=9)
+    assert values(records) == []
+    assert records.next_fetch_offset == 13
+
+
+@pytest.mark.parametrize("position", range(9))
+@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+def test_reading_resumes_in_the_middle_of_a_batch(wanted: RecordFilter, position: int) -> None:
+    """Kafka returns the whole batch to whoever fetches from an offset within it."""
+    sent = an_import()
+    records = unpack(batch_of(sent), wanted, position=position)
+    assert values(records) == [value for value in sent[position:] if wanted.wants(value)]
+    assert records.next_fetch_offset == max(position, len(sent))
+
+
+@pytest.mark.parametrize("portion", [1, 2, 3, 100])
+@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+def test_what_is_taken_in_portions_is_all_there_and_the_position_is_never_past_the_rest(
+    wanted: RecordFilter,
+    portion: int,
+) -> None:
+    sent = [*an_import(), *an_import(rows=2), *an_import(rows=0), b"no kind", *an_import(rows=1)]
+    ranges = [(0, 8), (8, 16), (16, len(sent))]
+    batches = b"".join(batch_of(sent[begin:end], base=begin) for begin, end in ranges)
+    state = SimpleNamespace(paused=False, position=0)
+    state.consumed_to = lambda offset: setattr(state, "position", offset)
+    assignment: Any = SimpleNamespace(active=True, state_value=lambda _: state)
+    result = fetcher.FetchResult(
+        TopicPartition(TOPIC, 3),
+        assignment=assignment,
+        partition_records=unpack(batches, wanted),
+        backoff=0,
+    )
+    taken: list[bytes | None] = []
+    while result.has_more():
+        found = result.getall(portion)
+        taken += [record.value for record in found]
+        left = [value for value in sent[state.position :] if wanted.wants(value)]
+        assert taken + left == [value for value in sent if wanted.wants(value)]
+    assert state.position == len(sent)
+
+
+def test_of_a_whole_import_status_looks_at_one_row_only() -> None:
+    asked, sent = Asked(STATUS), an_import(rows=400)
+    assert values(unpack(batch_of(sent), asked.filter)) == sent[:3]
+    assert asked.values == sent[:4]
+
+
+def test_of_two_imports_in_one_batch_all_is_read() -> None:
+    """A mirrored cluster may put them together."""
+    one, other = an_import(), an_import(rows=2)
+    asked = Asked(STATUS)
+    assert values(unpack(batch_of([*one, *other]), asked.filter)) == [*one[:3], *other[:3]]
+    assert asked.values == [*one, *other]
+    assert values(unpack(batch_of([*one, *other]), PUBLISHER)) == [*one[3:], *other[3:]]
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_of_an_import_in_two_batches_all_is_read(cut: int) -> None:
+    sent, other = an_import(), an_import(rows=1)
+    batches = batch_of(sent[:cut]) + batch_of([*sent[cut:], *other], base=cut)
+    assert values(unpack(batches, STATUS)) == [*sent[:3], *other[:3]]
+    assert values(unpack(batches, PUBLISHER)) == [*sent[3:], *other[3:]]
+
+
+def test_of_a_batch_that_begins_with_no_import_all_is_read() -> None:
+    """Such as a replayed row, with whatever was sent after it."""
+    row, sent = opening(RecordKind.ROW) + b"}", an_import()
+    assert values(unpack(batch_of([row, *sent]), STATUS)) == sent[:3]
+
+
+def test_a_value_without_a_kind_and_none_at_all_are_the_publishers() -> None:
+    batch = batch_of([None, b"", b"{}", opening(RecordKind.RESULTS)])
+    assert values(unpack(batch, PUBLISHER)) == [None, b"", b"{}"]
+    assert values(unpack(batch, STATUS)) == [opening(RecordKind.RESULTS)]
+
+
+@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+def test_a_damaged_batch_is_an_error_and_the_position_stays_before_it(
+    wanted: RecordFilter,
+) -> None:
+    good, damaged = batch_of(an_import()), bytearray(batch_of(an_import(), base=8))
+    damaged[-3] ^= 1
+    records = unpack(good + bytes(damaged), wanted)
+    with pytest.raises(CorruptRecordException, match=f"{TOPIC}"):
+        list(records)
+    assert records.next_fetch_offset == 8
+
+
+def test_another_topic_of_the_same_consumer_is_not_filtered() -> None:
+    sent = [b"poison", None, *an_import()]
+    records = unpack(batch_of(sent), STATUS, topic="pinflow.outcomes.v1")
+    assert values(records) == sent
+    assert records.next_fetch_offset == len(sent)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [(0,), (1, 2), (3, 4), (7,), (0, 3, 7), tuple(range(8))],
+    ids=lambda gone: "-".join(map(str, gone)),
+)
+@pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])
+def test_a_compacted_batch_is_read_and_passed(wanted: RecordFilter, gone: tuple[int, ...]) -> None:
+    sent, after = an_import(), an_import(rows=1)
+    kept = [value for place, value in enumerate(sent) if place not in gone]
+    batches = batch_of(sent, base=10, gone=gone) + batch_of(after, base=18)
+    records = unpack(batches, wanted, position=10)
+    assert values(records) == [value for value in [*kept, *after] if wanted.wants(value)]
+    assert records.next_fetch_offset == 22
+
+
+def test_a_marker_of_a_transaction_is_passed() -> None:
+    marker = batch_of([b"\0\0\0\0\0\0"], base=8, is_control=True)
+    records = unpack(batch_of(an_import()) + marker, PUBLISHER)
+    assert len(values(records)) == 5
+    assert records.next_fetch_offset == 9
+
+
+def test_a_filter_goes_with_no_topic_that_is_read_committed() -> None:
+    topics = [TopicName.IMPORT_REQUESTS, TopicName.IMPORTS]
+    handler: Any = None
+    with pytest.raises(ValueError, match="read committed"):
+        BatchConsumer(
+            "unit",
+            ServiceSettings(),
+            topics,
+            handler,
+            MemorySender(),
+            record_filter=STATUS,
+        )

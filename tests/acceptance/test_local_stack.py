@@ -17,6 +17,8 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
 
 from deploy.cli.environment import read_env
 from deploy.local import gateway
@@ -31,6 +33,7 @@ from tests.waiting import until
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
 SECONDS = 300
+OLD_TOPIC = "pinflow.imports.v1"
 
 
 class Shell:
@@ -143,7 +146,7 @@ def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(shell: S
         servers = other.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
         assert len(set(servers.split(",")) - {shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]}) == 3
         until(lambda: asyncio.run(all_in_sync(servers)))
-        assert asyncio.run(replicas_of(servers, "pinflow.rows.v1")) == {3}
+        assert asyncio.run(replicas_of(servers, "pinflow.imports.v2")) == {3}
         asked = other.local("up", "--brokers", "1")
         assert (asked.returncode, "make clean" in asked.stderr) == (1, True)
         before = other.pid("kafka-2")
@@ -328,6 +331,32 @@ def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:
 def test_migrate_and_topics_again_change_nothing(shell: Shell) -> None:
     assert shell.pinflow("migrate").returncode == 0
     assert "All topics are there" in shell.pinflow("topics", "create").stdout
+
+
+async def old_import(shell: Shell) -> None:
+    """Leaves an import on the topic of the version before, as if its status had not read it."""
+    servers = shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
+        await admin.create_topics([NewTopic(OLD_TOPIC, 1, 1)])
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        await producer.send_and_wait(OLD_TOPIC, b"import")
+
+
+async def delete_old_topic(shell: Shell) -> None:
+    servers = shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=servers)) as admin:
+        await admin.delete_topics([OLD_TOPIC])
+
+
+def test_up_refuses_while_an_import_waits_on_a_topic_of_the_version_before(shell: Shell) -> None:
+    asyncio.run(old_import(shell))
+    up = shell.local("up")
+    assert up.returncode == 1, up.stdout
+    assert f"{OLD_TOPIC} (group pinflow.status): 1 record waits" in up.stderr
+    assert "make down" in up.stderr
+    asyncio.run(delete_old_topic(shell))
+    up = shell.local("up")
+    assert up.returncode == 0, up.stdout + up.stderr
 
 
 def test_the_stacks_key_and_passwords_stand_in_no_log_and_only_in_files_of_its_owner(shell: Shell) -> None:

@@ -143,7 +143,7 @@ def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(shell: S
         servers = other.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]
         assert len(set(servers.split(",")) - {shell.env["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"]}) == 3
         until(lambda: asyncio.run(all_in_sync(servers)))
-        assert asyncio.run(replicas_of(servers, "pinflow.rows.v1")) == {3}
+        assert asyncio.run(replicas_of(servers, "pinflow.imports.v2")) == {3}
         asked = other.local("up", "--brokers", "1")
         assert (asked.returncode, "make clean" in asked.stderr) == (1, True)
         before = other.pid("kafka-2")

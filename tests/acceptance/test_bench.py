@@ -52,7 +52,7 @@ def test_it_tells_what_was_measured_on_what(report: Figures) -> None:
     assert environment["versions"]["packages"]["aiokafka"]
     assert settings["postgres"]["fsync"] == "off"  # as these servers are
     assert settings["services"]["publisher"]["row_consumers"] > 0
-    assert (settings["replicas"], settings["topics"]["rows"], settings["topics"]["dead-letters"]) == (1, 6, 3)
+    assert (settings["replicas"], settings["topics"]["imports"], settings["topics"]["dead-letters"]) == (1, 6, 3)
     assert report["lengths"]["seconds"] == SHORT.seconds
 
 

@@ -33,7 +33,7 @@ IMPORTS = 8
 """Accepted by each number of replicas, at least."""
 READ = {
     "ingest": [TopicName.IMPORT_REQUESTS],
-    "publisher": [TopicName.ROWS],
+    "publisher": [TopicName.IMPORTS],
     "status": [TopicName.IMPORTS, TopicName.OUTCOMES],
     "webhooks": [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
 }

@@ -1,4 +1,4 @@
-"""The broker alone: the very records, in the same transactions and batches, read and committed as the services do.
+"""Measures the broker alone: the same record batches, appended and read as the services do it.
 
 Read by bare consumers: what FastStream and our own loop around it cost is no floor. Job events, one for 500 rows, are left out.
 """
@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
-from services.ingest.transactions import TransactionPool
 
+from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
-from services.ingest.service import Records
+from services.ingest.service import ImportBatch
 from shared.events import MAX_ROWS
 from shared.import_limits import MEBIBYTE
+from shared.import_records import is_for_publisher, is_for_status, is_whole_import
 from shared.messaging.connection import client_options
 from shared.messaging.records import RecordProducer
+from shared.messaging.skipping import RecordFilter
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.bench.figures import Figures
@@ -46,7 +48,7 @@ class _Given:
 
 
 class _Made(NamedTuple):
-    records: Records
+    batch: ImportBatch
     announced: material.Announced
 
 
@@ -66,15 +68,15 @@ def _measure(given: _Given) -> Figures:
 
 async def _drive(given: _Given) -> Figures:
     settings = IngestSettings(kafka_bootstrap_servers=given.bootstrap_servers, topic_prefix=given.topic_prefix)
-    pool, producer = TransactionPool(settings), RecordProducer(settings, client_id="bench")
+    acceptance, producer = Acceptance(settings), RecordProducer(settings, client_id="bench")
     meter = Meter(given.pids)
-    work = _Work(settings, pool, producer, given, meter)
-    await pool.start()
+    work = _Work(settings, acceptance, producer, given, meter)
+    await acceptance.start()
     await producer.start()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                *(group.create_task(work.commit_imports()) for _ in range(CONCURRENCY)),
+                *(group.create_task(work.append_imports()) for _ in range(CONCURRENCY)),
                 *(group.create_task(work.take_rows()) for _ in range(MEMBERS)),
                 group.create_task(work.take_outcomes()),
             ]
@@ -87,33 +89,34 @@ async def _drive(given: _Given) -> Figures:
                 task.cancel()
     finally:
         await producer.stop()
-        await pool.stop()
+        await acceptance.stop()
     return figures
 
 
 class _Work:
-    def __init__(self, settings: ServiceSettings, pool: TransactionPool, producer: RecordProducer, given: _Given, meter: Meter) -> None:
+    def __init__(self, settings: ServiceSettings, acceptance: Acceptance, producer: RecordProducer, given: _Given, meter: Meter) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix)
-        self._pool = pool
+        self._acceptance = acceptance
         self._producer = producer
         self._given = given
         self._meter = meter
         made = [_made() for _ in range(IMPORTS)]
-        self._imports = cycle([one.records for one in made])
+        self._imports = cycle([one.batch for one in made])
         self._announced = cycle([one.announced for one in made])
         self.all_joined = asyncio.Barrier(MEMBERS + 2)  # with the reader of outcomes and who measures: a rebalance refuses commits
         self._room = asyncio.Semaphore(MOST_UNSETTLED)
 
-    async def commit_imports(self) -> None:
+    async def append_imports(self) -> None:
         while True:
             await self._room.acquire()
-            await self._pool.commit(next(self._imports))
+            await self._acceptance.append(next(self._imports))
 
     async def take_rows(self) -> None:
         """As a member of the publisher's group: what it sends goes out in whole imports."""
         owed = 0
-        async with self._consumer("publisher", TopicName.ROWS) as consumer:
+        rows = RecordFilter(self._names[TopicName.IMPORTS], is_for_publisher)
+        async with self._consumer("publisher", rows, TopicName.IMPORTS) as consumer:
             while True:
                 batches = await consumer.getmany(timeout_ms=10**10, max_records=self._given.rows_at_once)
                 count = sum(len(records) for records in batches.values())
@@ -129,21 +132,23 @@ class _Work:
                     self._room.release()
 
     async def take_outcomes(self) -> None:
-        async with self._consumer("status", TopicName.IMPORTS, TopicName.OUTCOMES) as consumer:
+        wanted = RecordFilter(self._names[TopicName.IMPORTS], is_for_status, is_whole_import)
+        async with self._consumer("status", wanted, TopicName.IMPORTS, TopicName.OUTCOMES) as consumer:
             while True:
                 await consumer.getmany(timeout_ms=10**10, max_records=self._given.records_at_once)
                 await consumer.commit()
 
     @asynccontextmanager
-    async def _consumer(self, group: str, *topics: TopicName) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(self, group: str, wanted: RecordFilter, *topics: TopicName) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             *(self._names[topic] for topic in topics),
             **client_options(self._settings, client_id="bench"),
             group_id=self._names.group(group),
-            isolation_level="read_committed",
+            isolation_level="read_uncommitted",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=MEBIBYTE,
+            value_deserializer=wanted,
         )
         try:
             await consumer.start()
@@ -154,5 +159,5 @@ class _Work:
 
 
 def _made() -> _Made:
-    records = material.accept(material.BODY.fresh())
-    return _Made(records, material.announce(material.found_new(material.read_rows([records]))))
+    batch = material.accept(material.BODY.fresh())
+    return _Made(batch, material.announce(material.found_new(material.read_rows([batch]))))

@@ -8,15 +8,16 @@ from uuid import uuid4
 from deploy.administration import NewAccount, NewWorkspace
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import require_rows, validate
-from services.ingest.service import Import, Records, records_of
+from services.ingest.service import Import, ImportBatch, Upload, batch_of
 from services.publisher.announcements import outcome_records, pin_event_records
 from services.publisher.service import Ask, Outcome, decide_all, found_of, in_order
+from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
 from shared.bodies import parse_json
 from shared.decoding import decoder, quick_decoder
-from shared.events import IMPORT_EVENT, RowAccepted, RowsSettled, SourceType
+from shared.events import IMPORT_EVENT, RowAccepted, RowsSettled, SourceType, UploadFormat
+from shared.import_records import is_for_publisher, is_import, is_upload
 from shared.messaging.records import Record
-from shared.topics import TopicName
 from tests.bench.bodies import json_body, rows_like_a_shops
 
 WORKSPACE = NewWorkspace(uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)])
@@ -33,16 +34,17 @@ class Announced(NamedTuple):
     pin_events: list[Record]
 
 
-def accept(body: bytes) -> Records:
-    """As ingest does it, from the body to the records of the transaction."""
+def accept(body: bytes) -> ImportBatch:
+    """Builds an import's batch from its body as ingest does, with the upload that is kept by default."""
     rows = validate(require_rows(parse_json(body)))
     now = datetime.now(UTC)
-    return records_of(Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows))
+    upload = Upload(UploadFormat.JSON, body)
+    return batch_of(Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows, upload=upload))
 
 
-def read_rows(imports: Sequence[Records]) -> list[Ask]:
-    """As the publisher does it, from the records to the batch in order."""
-    return in_order([decode_row(record.value) for records in imports for record in records[TopicName.ROWS]])
+def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
+    """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
+    return in_order([decode_row(record.value) for batch in imports for record in batch.records if is_for_publisher(record.value)])
 
 
 def found_new(asks: Sequence[Ask]) -> list[Outcome]:
@@ -54,7 +56,9 @@ def announce(outcomes: Sequence[Outcome]) -> Announced:
     return Announced(outcome_records(outcomes), pin_event_records(outcomes))
 
 
-def read_events(imports: Sequence[Records], outcomes: Sequence[Record]) -> list[Foldable]:
-    """As status does it, from the records of both topics."""
-    accepted = [IMPORT_EVENT.validate_json(record.value) for records in imports for record in records[TopicName.IMPORTS]]
-    return [*accepted, *(decode_outcomes(record.value) for record in outcomes)]
+def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
+    """Decodes imports, uploads and outcomes as status does; it looks no further than the first row."""
+    beside = [record.value for batch in imports for record in batch.records[: -batch.rows]]
+    accepted = [IMPORT_EVENT.validate_json(value) for value in beside if is_import(value)]
+    uploads = [_parse_upload(value) for value in beside if is_upload(value)]
+    return [*accepted, *uploads, *(decode_outcomes(record.value) for record in outcomes)]

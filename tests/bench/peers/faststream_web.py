@@ -14,7 +14,7 @@ from tests.bench.peers.web import Intake, Job, create_app, insert_job
 
 @asynccontextmanager
 async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     async with KafkaBroker(settings.kafka_bootstrap_servers, acks="all", enable_idempotence=True, max_batch_size=900 * 1024) as broker:
 
         async def publish(job: Job) -> None:
@@ -29,6 +29,7 @@ def _messages(job: Job) -> list[RowAccepted]:
     """What has been validated is not validated again. The job's id stands in for the content's fingerprint, which no peer computes."""
     return [
         RowAccepted.model_construct(
+            kind="r",
             job_id=job.id,
             workspace_id=job.workspace_id,
             accepted_at=job.accepted_at,

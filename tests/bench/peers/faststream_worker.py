@@ -24,7 +24,7 @@ def create_worker(settings: PeerSettings) -> FastStream:
     broker = KafkaBroker(settings.kafka_bootstrap_servers, logger=None)
 
     @broker.subscriber(
-        TopicNames(settings.topic_prefix)[TopicName.ROWS],
+        TopicNames(settings.topic_prefix)[TopicName.IMPORTS],
         group_id="peer",
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.NACK_ON_ERROR,

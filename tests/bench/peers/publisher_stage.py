@@ -79,7 +79,7 @@ def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
     schema = "peer_connect"
     with tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory, _topics(servers) as kafka:
         Store(servers.database_url, schema).close()
-        topic = TopicNames(kafka.topic_prefix)[TopicName.ROWS]
+        topic = TopicNames(kafka.topic_prefix)[TopicName.IMPORTS]
         with connect(
             Path(directory),
             kafka=servers.kafka_bootstrap_servers,

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import require_rows, validate
-from services.ingest.service import Import, records_of
+from services.ingest.service import Import, batch_of
 from shared.bodies import parse_json
 from shared.events import SourceType
 from shared.messaging.records import MAX_BATCH_BYTES, Record, append_records, partition_count
@@ -26,7 +26,8 @@ def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     """As ingest writes them."""
     now = datetime.now(UTC)
     parsed = validate(require_rows(parse_json(body)))
-    return records_of(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))[TopicName.ROWS]
+    batch = batch_of(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
+    return batch.records[-batch.rows :]
 
 
 def flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
@@ -51,7 +52,7 @@ async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) 
         max_batch_size=MAX_BATCH_BYTES,
         max_request_size=LARGEST_RECORD,
     )
-    topic = TopicNames(settings.topic_prefix)[TopicName.ROWS]
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     async with producer:
         partitions = await partition_count(producer, topic)
         for number, records in enumerate(imports):

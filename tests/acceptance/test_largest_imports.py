@@ -8,8 +8,7 @@ import httpx
 import psutil
 
 from deploy.administration import NewWorkspace
-from shared.import_limits import MAX_IMPORT_BODY
-from shared.topics import MEBIBYTE
+from shared.import_limits import MAX_IMPORT_BODY, MEBIBYTE
 from tests.deployment import Deployment
 
 AT_ONCE = 10

@@ -20,6 +20,8 @@ class Consumer:
     def __init__(self, *, is_assigned: bool = True, is_paused: bool = False) -> None:
         self._partitions = {PARTITION} if is_assigned else set()
         self._is_paused = is_paused
+        self.stable = -1
+        """As of a consumer that reads uncommitted."""
 
     def assignment(self) -> set[TopicPartition]:
         return self._partitions
@@ -29,6 +31,9 @@ class Consumer:
 
     def highwater(self, _partition: TopicPartition) -> int:
         return 12
+
+    def last_stable_offset(self, _partition: TopicPartition) -> int:
+        return self.stable
 
     def last_poll_timestamp(self, _partition: TopicPartition) -> int:
         return 1_700_000_000_000
@@ -50,6 +55,14 @@ async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) ->
     seen = progress(consumer)
     assert await seen.processed() == {}
     assert await seen.readings() == {}
+
+
+async def test_what_waits_behind_an_open_transaction_is_held() -> None:
+    consumer = Consumer()
+    consumer.stable = 10  # all up to it is processed, and the end is 12
+    assert (await progress(consumer).readings())[PARTITION].is_held
+    consumer.stable = 11
+    assert not (await progress(consumer).readings())[PARTITION].is_held
 
 
 async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:

@@ -149,3 +149,10 @@ def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
     for answer in [*range(100), *range(-10_000, -9_900), *range(50_000, 50_100)]:
         watch.observe(one=Reading(9, 9, answer), other=Reading(9, 9, answer + 1))
     assert watch.seconds == 0
+
+
+def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_this_process(watch: Watch) -> None:
+    for answer in range(100):
+        watch.observe(one=Reading(5, 9, answer, is_held=True))
+    assert watch.seconds == 99
+    assert watch.stalls.longest() is None

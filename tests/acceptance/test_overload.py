@@ -94,7 +94,7 @@ def senders(pinflow: Deployment, database_url: str, count: int) -> Iterator[list
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
     """Pauses the publisher once nothing is unsettled: a job may end before its batch is committed."""
-    until(lambda: unsettled_rows(pinflow.service_url("ingest")) < 100)
+    until(lambda: unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
     program.pause()
     try:

@@ -19,6 +19,7 @@ def opening(kind: RecordKind) -> bytes:
 
 _OF_STATUS = tuple(opening(kind) for kind in _STATUS_KINDS)
 _OF_IMPORT = opening(RecordKind.IMPORT)
+_OF_ROW = opening(RecordKind.ROW)
 _OF_UPLOAD = opening(RecordKind.UPLOAD)
 _BATCH_RECORDS = b'"batch_records":'
 
@@ -34,6 +35,11 @@ def is_for_publisher(value: bytes | None) -> bool:
     So every record has exactly one owner, and one of an unknown kind becomes one dead letter.
     """
     return value is None or not value.startswith(_OF_STATUS)
+
+
+def is_row(value: bytes | None) -> bool:
+    """Tells whether the value says that it is a RowAccepted."""
+    return value is not None and value.startswith(_OF_ROW)
 
 
 def is_import(value: bytes) -> bool:

@@ -11,8 +11,7 @@ from aiokafka import ConsumerRecord
 
 from deploy.letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
 from services.publisher.consumers import named
-from shared.events import RecordKind
-from shared.import_records import is_upload, opening
+from shared.import_records import is_row, is_upload
 from shared.messaging import dead_letters
 from shared.topics import TopicName, TopicNames
 
@@ -20,7 +19,6 @@ REPLAYED = "pinflow-replayed"
 REPLAYED_AS = "pinflow-replayed-as"
 KEYED_BY_JOB = (TopicName.IMPORTS, TopicName.OUTCOMES)
 MOST_REPLAYS = 1_000_000
-_OPENING_OF_ROW = opening(RecordKind.ROW)
 
 
 def mark_of(record: "ConsumerRecord[bytes, bytes]") -> Mark | None:
@@ -69,7 +67,7 @@ def _texts(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
 
 def _row_of(value: bytes | None) -> RowName | None:
     """Names the row that the record is, if it is of the kind `r` and still says which one."""
-    if value is None or not value.startswith(_OPENING_OF_ROW):
+    if value is None or not is_row(value):
         return None  # an unknown kind may name a row too, and mean anything but an import
     row = named(value)
     return RowName(row.job_id, row.row_number) if row else None

@@ -14,6 +14,7 @@ from shared import metrics
 from shared.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import RowAccepted, RowStatus
+from shared.import_records import is_row
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.records import RecordSender
@@ -54,7 +55,8 @@ class RowsHandler:
         return delivered, poison
 
     async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
-        doomed = [name for letter in poison if (name := named(letter.record.value))]
+        # Of a kind that is not known yet, a record may say something else of a row than what it asks for
+        doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
         partitions = {record.partition for record, _ in decoded} | {letter.record.partition for letter in poison}
         settlement = await self._settler.settle([row for _, row in decoded], doomed, partitions=partitions)
         await asyncio.gather(

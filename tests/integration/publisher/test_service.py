@@ -134,12 +134,13 @@ async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(publis
     document = json.loads(row.model_dump_json())
     document["version"] = 99
     del document["row"]["title"]
-    await publisher.deliver_bytes(json.dumps(document).encode())
+    newer = json.dumps(document, separators=(",", ":")).encode()  # its kind can be told
+    await publisher.deliver_bytes(newer)
     await publisher.deliver_bytes(b"\x00garbage")
     (result,) = await settled(publisher, row.job_id)
     assert (result.status, result.error_code) == ("failed", "internal_error")
     letters = await publisher.records(TopicName.DEAD_LETTERS)
-    assert {letter.value for letter in letters} >= {json.dumps(document).encode(), b"\x00garbage"}
+    assert {letter.value for letter in letters} >= {newer, b"\x00garbage"}
 
 
 @pytest.mark.parametrize(("field", "value"), [("row_number", 2**31), ("row_number", 0), ("accepted_at", "2026-11-23T12:00:00")])

@@ -33,7 +33,7 @@ class Undrained(NamedTuple):
     topic: str
     group: str
     records: int
-    """Records that the group has not committed; of one partition MAX_COUNTED are counted at most."""
+    """Records that the group has not committed. At most MAX_COUNTED of each partition are counted."""
     open_partitions: int
     """Partitions with an open transaction, whose records can't be told yet."""
 
@@ -54,8 +54,8 @@ async def require_drained(settings: KafkaSettings) -> list[str]:
         if not found:
             return []
         partitions = {
-            one["topic"]: [TopicPartition(one["topic"], each["partition"]) for each in one["partitions"]]
-            for one in await admin.describe_topics(found)
+            topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]]
+            for topic in await admin.describe_topics(found)
         }
         groups = {topic: TopicNames(settings.topic_prefix).group(names[topic]) for topic in found}
         committed = {topic: await _committed(admin, groups[topic], partitions[topic]) for topic in found}
@@ -64,8 +64,8 @@ async def require_drained(settings: KafkaSettings) -> list[str]:
         for topic in found:
             ends = await everything.end_offsets(partitions[topic])
             results.append(await _look_at(consumer, topic, groups[topic], ends, committed[topic]))
-    if any(one.records or one.open_partitions for one in results):
-        raise NotDrained(one for one in results if one.records or one.open_partitions)
+    if undrained := [result for result in results if result.records or result.open_partitions]:
+        raise NotDrained(undrained)
     return found
 
 
@@ -109,7 +109,7 @@ async def _look_at(
 
 
 async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> int:
-    """Counts committed records: between two offsets there may also be markers and aborted records."""
+    """Counts the records of committed transactions. Between two offsets there may be others, and markers."""
     if start >= end:
         return 0
     consumer.assign([partition])
@@ -150,7 +150,7 @@ def _refusal(undrained: Collection[Undrained]) -> str:
         "Start the version before, stop its ingest, and let publisher and status settle everything.",
         "Then upgrade.",
     ]
-    if any(one.open_partitions for one in undrained):
+    if any(topic.open_partitions for topic in undrained):
         lines += [
             "Kafka ends an open transaction within a minute. If it does not, the transaction hangs:",
             "find and abort it with kafka-transactions.sh (find-hanging, abort).",
@@ -158,9 +158,11 @@ def _refusal(undrained: Collection[Undrained]) -> str:
     return "\n".join(lines)
 
 
-def _line(one: Undrained) -> str:
-    counted = "at least " if one.records >= MAX_COUNTED else ""
-    waits = [f"{counted}{one.records} record{' waits' if one.records == 1 else 's wait'}"] if one.records else []
-    if one.open_partitions:
-        waits.append(f"partitions with an open transaction: {one.open_partitions}")
-    return f"  {one.topic} (group {one.group}): {'; '.join(waits)}"
+def _line(undrained: Undrained) -> str:
+    waits = []
+    if records := undrained.records:
+        counted = "at least " if records >= MAX_COUNTED else ""
+        waits.append(f"{counted}{records} record{' waits' if records == 1 else 's wait'}")
+    if undrained.open_partitions:
+        waits.append(f"partitions with an open transaction: {undrained.open_partitions}")
+    return f"  {undrained.topic} (group {undrained.group}): {'; '.join(waits)}"

@@ -123,7 +123,7 @@ class BrokerUnavailable(Unavailable):
 
 
 class AcceptanceUnknown(BrokerUnavailable):
-    """Kafka fell silent while a transaction was being committed: nothing stands, or all of it. Never a part."""
+    """Kafka did not acknowledge an append in time: nothing of the import stands, or all of it. Never a part."""
 
 
 class Poison(PinflowError):

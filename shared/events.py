@@ -45,7 +45,8 @@ class Event(Frozen):
 
 
 class ImportsRecord(Frozen):
-    """What the records of the topic `imports` share. `kind` comes first in the JSON (shared/import_records.py)."""
+    """The fields that all records of the topic `imports` share. `kind` comes first in the JSON
+    (shared/import_records.py)."""
 
     kind: str
     version: Literal[1] = 1
@@ -159,8 +160,8 @@ class RowsSettled(ImportsRecord):
 class ImportAccepted(ImportsRecord):
     """A whole import stands in Kafka: its rows, and the results of those that failed validation. Topic `imports`.
 
-    `batch_records` counts the records of the import's batch, this one included. A reader that finds as many in the batch
-    knows that it holds this import alone.
+    `batch_records` counts the records of the import's batch, this one included. If a batch holds as many, it holds
+    this import alone.
     """
 
     kind: Literal["i"] = "i"
@@ -192,7 +193,7 @@ class ImportRejected(ImportsRecord):
 
 
 class UploadFormat(StrEnum):
-    """What a kept upload is: a CSV file, the body of a JSON import, or the data of an ImportRequested."""
+    """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an ImportRequested."""
 
     CSV = "csv"
     JSON = "json"
@@ -200,7 +201,7 @@ class UploadFormat(StrEnum):
 
 
 class FileUploaded(ImportsRecord):
-    """What a client uploaded, as it came. Topic `imports`.
+    """A client's file or body, unchanged. Topic `imports`.
 
     The record's value is this event as one line of JSON, a line feed, then the upload's bytes, packed as `encoding` says.
     `size` is in bytes before packing.

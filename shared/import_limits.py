@@ -23,7 +23,7 @@ MAX_RESULTS = 2 * MEBIBYTE
 IMPORT_OVERHEAD = 128 * 1024
 """Bytes of the import's own record, with its file name and warnings, and of the batch."""
 UPLOAD_OVERHEAD = 64 * 1024
-"""What packing may add to an upload that does not compress, and the line before it."""
+"""Bytes that compression may add to an upload that does not compress, and of the line before it."""
 
 LARGEST_IMPORT = (
     max((CSV_GROWTH + 1) * MAX_IMPORT_BODY, (JSON_GROWTH + 1) * LARGEST_REQUEST)

@@ -2,8 +2,7 @@
 
 An import is one record batch, so publisher and status read the same topic and each skips what the other
 owns. Every value is JSON that begins with its kind, `{"kind":"r",`: the first bytes tell a reader whether
-the record is its own, at no cost per record that could be measured against a header or a prefix byte
-(docs/performance.md).
+the record is its own. A header or a prefix byte is no quicker (docs/performance.md).
 """
 
 from shared.events import RecordKind
@@ -30,7 +29,7 @@ def is_for_status(value: bytes | None) -> bool:
 
 
 def is_for_publisher(value: bytes | None) -> bool:
-    """Tells whether the publisher owns the record: a row, or whatever has no kind that status owns.
+    """Tells whether the publisher owns the record: a row, or a record of no kind that status owns.
 
     So every record has exactly one owner, and one of an unknown kind becomes one dead letter.
     """
@@ -52,8 +51,8 @@ def is_upload(value: bytes) -> bool:
     return value.startswith(_OF_UPLOAD)
 
 
-def is_whole_import(first: bytes | None, records: int) -> bool:
-    """Tells whether a batch of so many records, the first of which is `first`, is one import and nothing else.
+def is_whole_import(first: bytes | None, count: int) -> bool:
+    """Tells whether a batch of `count` records that begins with the value `first` is exactly one import.
 
     Then its rows come last (services/ingest/records.py). A cluster that mirrors topics may put several imports
     into one batch: there the count differs.
@@ -62,4 +61,4 @@ def is_whole_import(first: bytes | None, records: int) -> bool:
         return False
     _, found, rest = first.partition(_BATCH_RECORDS)
     digits = rest[: rest.find(b",")] if found else b""
-    return digits.isdigit() and int(digits) == records
+    return digits.isdigit() and int(digits) == count

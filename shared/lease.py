@@ -1,8 +1,8 @@
 """The lease on a replica's name: a second process under it is refused.
 
-Two consumers under one group_instance_id both consume everything, and two producers under one transactional id fence each other
-(measured). A session-level advisory lock of Postgres is the lease: it ends with the connection, so a killed process leaves none behind,
-and no clock is involved. It needs a real session: not a pooler in transaction mode.
+Two consumers under one group_instance_id both consume everything (measured). A session-level advisory lock of
+Postgres is the lease: it ends with the connection, so a killed process leaves none
+behind, and no clock is involved. It needs a real session: not a pooler in transaction mode.
 """
 
 import asyncio

@@ -116,7 +116,7 @@ class ListSettings(BaseSettings):
 
 
 class UploadSettings(BaseSettings):
-    """How long uploads are kept; ingest and status read the same variable."""
+    """The retention of uploads. Ingest and status read the same variable."""
 
     model_config = _CONFIG
 

@@ -27,15 +27,15 @@ class Topic:
 
     name: TopicName
     version: int = 1
-    """A new one is a new topic: its records have another meaning."""
+    """A part of the topic's name. Raise it if its records get another meaning: that makes a new topic."""
     partitions: int | None = None
     """None: as many as the setting says. What a topic has, once it is there, Kafka tells."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
-    """Of one record, or of one batch as it travels: Kafka limits batches."""
+    """The largest batch that the topic takes, compressed: Kafka limits batches, and a record is in one."""
     fetch_bytes: int = MEBIBYTE
-    """What a consumer asks for of a partition at once, which bounds its memory. A larger batch comes all the
-    same, alone: Kafka answers a fetch with one batch at least (KIP-74)."""
+    """Bytes that a consumer fetches of a partition at once, which bounds its memory. A larger batch comes all the
+    same, alone: Kafka answers a fetch with at least one batch (KIP-74)."""
     config: dict[str, str] = field(default_factory=dict)
 
     def partitions_by(self, setting: int) -> int:

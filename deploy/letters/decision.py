@@ -41,7 +41,7 @@ class Stay(StrEnum):
 _EXPLANATIONS = {
     Stay.QUARANTINED: "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: --force",
     Stay.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
-    Stay.TOO_LARGE: "larger than the topic it would go to takes. Ask who produced it to send it again, in parts",
+    Stay.TOO_LARGE: "larger than its target topic accepts. Ask who produced it to send it again, in parts",
     Stay.NO_CONTENT: "its row has settled as failed, and what the row asked for can't be read. Import the row again",
     Stay.UNKNOWN_TOPIC: "it names no topic that a service reads",
 }

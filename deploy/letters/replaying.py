@@ -30,7 +30,7 @@ from shared.settings import KafkaSettings
 from shared.topics import LARGEST_RECORD, TopicName, TopicNames
 
 DEADLINE_SECONDS = 20.0
-"""For one portion. Without it a producer waits for a broker that is away for ever."""
+"""For one portion. Without it a producer would wait for ever while the broker is away."""
 
 Place = tuple[str, int]
 """A topic, as Kafka knows it, and a partition."""
@@ -92,10 +92,10 @@ class Replayer:
 
 
 def _in_batch_order(replays: Iterable[Replay]) -> list[Replay]:
-    """Returns what status owns first, otherwise in the given order.
+    """Moves what status owns to the front, and keeps the order otherwise.
 
     Status stops reading a batch at the first row if the batch looks like one whole import. A portion's batch
-    may look so by chance, so nothing of status' may come behind a row.
+    may look so by chance, so no record that status owns may follow a row.
     """
     return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
 

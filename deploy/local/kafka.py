@@ -54,7 +54,7 @@ num.io.threads=4
 FOR_SEVERAL = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
 """A broker that is killed leads its partitions until its session ends: with 9 s, the default, an import waited up to 14 s for that.
 
-Not for a node alone: that one would fence itself after a pause of 4 s, and then forget transactions (docs/decisions/0008).
+Not for a lone node: it would fence itself after a pause of 4 s.
 """
 FOR_PROXIED = {
     "listener.security.protocol.map": "PROXIED:PLAINTEXT",

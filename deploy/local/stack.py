@@ -136,7 +136,7 @@ class Stack:
         try:
             created = asyncio.run(create_topics(self._kafka_settings()))
         except NotDrained as error:
-            raise LocalError(f"{error}\nBefore you start the version before: make down") from None
+            raise LocalError(f"{error}\nRun `make down` before you start that version.") from None
         for remark in remarks(created):
             self._say(remark)
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})

@@ -1,7 +1,8 @@
-"""Who is let in: an import finds room, or is told when to come again (429). What is let in stays as quick as the limits make it.
+"""Admission control: accepts an import while the backlog is below its limits, otherwise 429 with Retry-After.
 
-Refusing costs no row's work: the limits are looked at before a body is read, and again, for good, before the commit. An import is let
-in while fewer rows than the limit are unsettled: so it may be overshot by one import, and a limit below 500 holds up nobody for ever.
+A refusal costs no row's work: the limits are checked before a body is read, and again, for good, before the
+append. An import is accepted while fewer rows than the limit are unsettled. So the limit may be overshot by one
+import, and a limit below 500 refuses nobody for ever.
 """
 
 import asyncio
@@ -22,17 +23,19 @@ from shared.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overl
 RESERVE = 0.1
 """Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't shut a new one out."""
 BLIND_AFTER_SECONDS = 20.0
-"""Without news from Kafka for so long, nobody is refused for figures that may be wrong: the commit decides. Several failed readings."""
+"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append decides.
+It takes several failed readings."""
 LONGEST_PAUSE_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""How long rows count that may stand or not. If they stand, Kafka's figure has them when its answer is late."""
+"""Seconds for which the rows of an import of unknown outcome are counted. If the import stands, Kafka's figure
+counts them, too."""
 UNKNOWN_PAUSE_SECONDS = 5
 """Asked of a client while it is not known how quickly rows are settled."""
 
 
 @dataclass(slots=True)
 class Place:
-    """An import's in the backlog; whoever commits says where it stands."""
+    """An import's place in the backlog. Whoever appends the import sets its position."""
 
     position: Position | None = None
 
@@ -106,7 +109,10 @@ class Admission:
 
     @contextmanager
     def room(self, workspace_id: UUID, rows: int) -> Iterator[Place]:
-        """The body commits. Its rows are counted from now until they are settled, or it is certain that none stands. Raises Overloaded."""
+        """Reserves room for the import that the body appends. Raises Overloaded.
+
+        Its rows are counted until they are settled, or until it is certain that none stands.
+        """
         self.require_room(workspace_id)
         self._unsettled.take(workspace_id, rows)
         place = Place()

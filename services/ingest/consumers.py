@@ -85,10 +85,10 @@ class ImportRequestsHandler:
 
     async def process(self, decoded: list[Delivery], _poison: list[DeadLetter]) -> list[DeadLetter]:
         named, letters = await self._name(decoded)
-        wanted = [one for one in named if await self._has_workspace(one, letters)]
+        wanted = [delivered for delivered in named if await self._has_workspace(delivered, letters)]
         if wanted:
-            standing = await self._ledger.claim([_claim(one) for one in wanted])
-            await self._commit(_due(wanted, standing, letters), standing)
+            standing = await self._ledger.claim([_claim(delivered) for delivered in wanted])
+            await self._append_all(_due(wanted, standing, letters), standing)
         return letters
 
     async def _name(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
@@ -100,20 +100,22 @@ class ImportRequestsHandler:
                 letters.append(DeadLetter(record, reason))
         return named, letters
 
-    async def _has_workspace(self, one: Delivered, letters: list[DeadLetter]) -> bool:
-        if await self._workspaces.exists(one.key.workspace_id):
+    async def _has_workspace(self, delivered: Delivered, letters: list[DeadLetter]) -> bool:
+        if await self._workspaces.exists(delivered.key.workspace_id):
             return True
-        reason = Poison(ErrorCode.WORKSPACE_NOT_FOUND, f"there is no workspace {one.key.workspace_id}")
-        letters.append(DeadLetter(one.record, reason))
+        reason = Poison(ErrorCode.WORKSPACE_NOT_FOUND, f"there is no workspace {delivered.key.workspace_id}")
+        letters.append(DeadLetter(delivered.record, reason))
         return False
 
-    async def _commit(self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]) -> None:
-        """Appends all of them, some at a time: waiting for one would use up another's deadline.
+    async def _append_all(self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]) -> None:
+        """Appends all of them, at most `imports_at_once` at a time: more would wait with their deadline running.
 
         One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
         """
         turns = AppendTurns(self._imports_at_once)
-        results = await asyncio.gather(*(self._append(one, standing[key], turns) for key, one in due.items()), return_exceptions=True)
+        results = await asyncio.gather(
+            *(self._append(delivered, standing[key], turns) for key, delivered in due.items()), return_exceptions=True
+        )
         ended = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Decision)}
         if ended:
             await self._ledger.mark_committed(list(ended))
@@ -123,31 +125,34 @@ class ImportRequestsHandler:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _append(self, one: Delivered, standing: Standing, turns: "AppendTurns") -> Decision | None:
+    async def _append(self, delivered: Delivered, standing: Standing, turns: "AppendTurns") -> Decision | None:
         """Returns what was appended; None if another replica was faster."""
         async with turns:
             try:
-                await self._admission.wait_for_room(one.key.workspace_id, turns.deadline)
-                if (decision := await self._decision(one, standing)) is None:
+                await self._admission.wait_for_room(delivered.key.workspace_id, turns.deadline)
+                if (decision := await self._decision(delivered, standing)) is None:
                     return None
-                with self._admission.room(one.key.workspace_id, decision.batch.rows) as place:
+                with self._admission.room(delivered.key.workspace_id, decision.batch.rows) as place:
                     place.position = await self._acceptance.append(decision.batch)
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise
             return decision.without_records()  # megabytes, of which only the counts are still wanted
 
-    async def _decision(self, one: Delivered, standing: Standing) -> Decision | None:
-        """Returns what the request becomes: as it was decided before, or decided now and stored before it is sent."""
+    async def _decision(self, delivered: Delivered, standing: Standing) -> Decision | None:
+        """Returns the stored decision, or decides now and stores that before anything is sent.
+
+        None if another replica has finished the request.
+        """
         if (stored := standing.decision) is None:
             async with self._thread:
-                packed = await asyncio.to_thread(_packed, one, standing, keep_upload=self._keep_uploads)
-            stored = await self._ledger.decide(one.key, packed)
+                packed = await asyncio.to_thread(_packed, delivered, standing, keep_upload=self._keep_uploads)
+            stored = await self._ledger.decide(delivered.key, packed)
         return None if stored is None else await asyncio.to_thread(unpack, stored)
 
 
 class AppendTurns(asyncio.Semaphore):
-    """Of one batch's appends; all of them have until `deadline` to find room."""
+    """Limits how many imports of one batch are appended at once. All have until `deadline` to find room."""
 
     def __init__(self, at_once: int) -> None:
         super().__init__(at_once)
@@ -178,27 +183,27 @@ def _parsed(record: Delivery) -> ImportRequested:
         raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
 
 
-def _claim(one: Delivered) -> Claim:
+def _claim(delivered: Delivered) -> Claim:
     now = datetime.now(UTC)
-    return Claim(one.key, one.body_hash, new_job_id(now), now)
+    return Claim(delivered.key, delivered.body_hash, new_job_id(now), now)
 
 
 def _due(wanted: Sequence[Delivered], standing: dict[RequestKey, Standing], letters: list[DeadLetter]) -> dict[RequestKey, Delivered]:
     """Those not committed yet, once each; a letter for those whose name had another body."""
     due: dict[RequestKey, Delivered] = {}
-    for one in wanted:
-        known = standing[one.key]
-        if known.body_hash != one.body_hash:
-            message = f"request_id {one.key.request_id} was used before for another body"
-            letters.append(DeadLetter(one.record, Poison(ErrorCode.REQUEST_ID_REUSED, message)))
+    for delivered in wanted:
+        known = standing[delivered.key]
+        if known.body_hash != delivered.body_hash:
+            message = f"request_id {delivered.key.request_id} was used before for another body"
+            letters.append(DeadLetter(delivered.record, Poison(ErrorCode.REQUEST_ID_REUSED, message)))
         elif not known.committed:
-            due[one.key] = one
+            due[delivered.key] = delivered
     return due
 
 
-def _decided(one: Delivered, standing: Standing, *, keep_upload: bool) -> Decision:
+def _decided(delivered: Delivered, standing: Standing, *, keep_upload: bool) -> Decision:
     """Decides what a request becomes: an import, or a failed job that says why not."""
-    request = _parsed(one.record)
+    request = _parsed(delivered.record)
     try:
         source = _source(request.source)
         rows = validate(require_rows(request.rows))
@@ -212,14 +217,14 @@ def _decided(one: Delivered, standing: Standing, *, keep_upload: bool) -> Decisi
         source_filename=source,
         rows=rows,
         request_id=request.request_id,
-        history=history_of(one.record.headers),
-        upload=Upload(UploadFormat.REQUEST, one.record.value or b"") if keep_upload else None,
+        history=history_of(delivered.record.headers),
+        upload=Upload(UploadFormat.REQUEST, delivered.record.value or b"") if keep_upload else None,
     )
     return Decision(batch_of(accepted), accepted=True, failed_rows=len(rows.failed))
 
 
-def _packed(one: Delivered, standing: Standing, *, keep_upload: bool) -> bytes:
-    return pack(_decided(one, standing, keep_upload=keep_upload))
+def _packed(delivered: Delivered, standing: Standing, *, keep_upload: bool) -> bytes:
+    return pack(_decided(delivered, standing, keep_upload=keep_upload))
 
 
 def _count(decision: Decision) -> None:

@@ -1,7 +1,7 @@
-"""Stores what a request was decided to become, so that it is never judged a second time.
+"""Packs the decision on a request for the ledger, so that no request is judged twice.
 
-A request that names itself may be delivered again after a crash, perhaps to a newer version with other rules.
-What was sent the first time may stand in Kafka: the second time has to send the same records (invariant 4).
+A request may be delivered again after a crash, perhaps to a newer version with other rules. What was sent
+the first time may stand in Kafka, so the same records must be sent again (invariant 4).
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from shared.messaging.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a request becomes: an import with its failed rows, or a rejection."""
+    """The decision on a request: an import with its failed rows, or a rejection."""
 
     batch: ImportBatch
     accepted: bool

@@ -154,8 +154,8 @@ def location_of(job_id: UUID) -> str:
 def _unknown(job_id: UUID) -> RequestRefused:
     location = location_of(job_id)
     message = (
-        "Kafka did not confirm the import in time. It was accepted completely or not at all, possibly some minutes from now: "
-        f"check {location} before you retry."
+        "Kafka did not confirm the import in time. "
+        f"It is accepted completely or not at all, perhaps only minutes from now. Check {location} before you retry."
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE

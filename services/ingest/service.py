@@ -30,7 +30,7 @@ MAX_SHORT_MESSAGE = 300
 
 
 class Upload(NamedTuple):
-    """What a client sent, as it came."""
+    """A client's file or body, unchanged."""
 
     format: UploadFormat
     data: bytes
@@ -58,8 +58,8 @@ class Import:
 class ImportBatch:
     """The records of one import, in the order in which they are written.
 
-    The import comes first, then the results of failed rows, the upload, and the valid rows last: status, which
-    wants no rows, need not look further than the first of them.
+    The import comes first, then the results of failed rows, the upload, and the valid rows last. Status wants no
+    rows, so it stops at the first of them.
     """
 
     key: bytes

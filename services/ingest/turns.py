@@ -1,4 +1,4 @@
-"""Whose import is parsed and committed next: so many at once, and those that wait go round by workspace.
+"""Decides whose import is parsed and written next: some run at once, and those that wait go round by workspace.
 
 Waiting in one line, a workspace that floods would put a hundred imports before another's one (measured: 3.7 s to its 202). What waits
 is a body, not its parsed rows, which take several times as much.
@@ -18,7 +18,7 @@ RESERVE = 0.1
 
 
 PATIENCE = 0.9
-"""Of the broker's deadline; what is left is for the commit."""
+"""Of the broker's deadline; what is left is for the append."""
 
 
 class Turns:
@@ -31,7 +31,7 @@ class Turns:
 
     @classmethod
     def of(cls, settings: IngestSettings) -> "Turns":
-        """As the settings say."""
+        """Builds the turns from the settings."""
         return cls(
             at_once=settings.imports_at_once,
             most_waiting=settings.max_waiting_imports,
@@ -43,11 +43,15 @@ class Turns:
         waiting = sum(len(line) for line in self._lines.values())
         limit = self._most_waiting if workspace_id in self._lines else int(self._most_waiting * (1 + RESERVE))
         if waiting >= limit and not self._free:
-            raise _too_many(f"{waiting} imports wait to be committed; the limit is {limit}.", limit, waiting)
+            raise _too_many(f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting)
 
     @asynccontextmanager
     async def turn(self, workspace_id: UUID) -> AsyncIterator[None]:
-        """Raises Overloaded when too many wait, or it took too long; BrokerUnavailable when nobody's import was committed meanwhile."""
+        """Waits for the workspace's turn, which lasts as long as the body.
+
+        Raises Overloaded when too many wait, or it took too long; BrokerUnavailable when nobody's import was
+        written meanwhile.
+        """
         await self._take(workspace_id)
         try:
             yield
@@ -72,7 +76,7 @@ class Turns:
                 raise
             seconds = f"{self._patience_seconds:g}"
             if self._done == done_before:
-                raise BrokerUnavailable(f"no import could be committed for {seconds} s") from None
+                raise BrokerUnavailable(f"no import could be written for {seconds} s") from None
             limit, waiting = self._most_waiting, sum(len(line) for line in self._lines.values())
             raise _too_many(f"This import's turn did not come within {seconds} s.", limit, waiting) from None
 

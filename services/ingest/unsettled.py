@@ -1,7 +1,8 @@
-"""How many rows have been accepted and not settled: of the whole system, as Kafka tells, and of each workspace, as this process remembers.
+"""Counts the rows that are accepted and not settled: of the system by Kafka's figures, of each workspace by memory.
 
-Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its rows and up to three more. Whose
-rows they are Kafka does not tell: that each process knows of what it accepted itself, until the publisher's group is past it.
+Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its rows and up to
+three more. Kafka does not tell whose rows they are. Each process knows that of what it accepted itself, until the
+publisher's group is past it.
 """
 
 import heapq
@@ -19,7 +20,7 @@ RATE_SECONDS = 5.0
 
 
 class Position(NamedTuple):
-    """Behind an import's last row in the topic `imports`."""
+    """The offset behind an import's last row in the topic `imports`."""
 
     partition: int
     end: int
@@ -27,7 +28,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The topic `imports` at one moment: where it ends, and how far the publisher's group is; by partition."""
+    """The topic `imports` at one moment: its ends and the publisher's offsets, by partition."""
 
     at: float
     ends: Mapping[int, int]
@@ -46,7 +47,8 @@ class _Standing(NamedTuple):
 
 @dataclass(slots=True)
 class Unsettled:
-    """The figures. Rows are taken before their commit, so that imports at the same moment can't overshoot; then placed, or given back."""
+    """Holds the figures. Rows are taken before their append, so that imports at the same moment can't overshoot;
+    then they are placed or given back."""
 
     rate: float | None = None
     """Rows settled a second while enough were waiting; None until that has been seen."""
@@ -73,7 +75,7 @@ class Unsettled:
         self._drop(workspace_id, rows)
 
     def place(self, workspace_id: UUID, rows: int, position: Position) -> None:
-        """What was taken has been committed."""
+        """Gives rows that were taken their position: their import has been appended."""
         self._underway -= rows
         heapq.heappush(self._standing[position.partition], _Standing(position.end, workspace_id, rows))
         if not self._reading or position.end > self._reading.ends.get(position.partition, 0):  # a reading may have come in between

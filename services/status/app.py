@@ -45,9 +45,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
-    wanted = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
+    own_records = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
     consumer = BatchConsumer(
-        "status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace, record_filter=wanted
+        "status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace, record_filter=own_records
     )
     cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))
     cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)

@@ -5,23 +5,23 @@ from typing import Protocol
 
 CLEAN_SECONDS = 60.0
 CLEANED_AT_ONCE = 50
-"""Uploads of one transaction: 300 MiB at most, of the largest ones."""
+"""Uploads that one transaction deletes: at most 300 MiB."""
 
 
 class Uploads(Protocol):
     """Where uploads are kept; the real one is JobStore."""
 
-    async def delete_uploads(self, kept: timedelta, most: int) -> int:
-        """Deletes at most `most` uploads that have been kept for so long; returns how many."""
+    async def delete_uploads(self, retention: timedelta, limit: int) -> int:
+        """Deletes at most `limit` uploads that are older than `retention`; returns how many."""
 
 
 class UploadCleaner:
-    """Deletes in portions, each a transaction of its own. Every replica may: none undoes another's work."""
+    """Deletes uploads in portions, each in its own transaction. Every replica may have one."""
 
-    def __init__(self, uploads: Uploads, kept: timedelta) -> None:
+    def __init__(self, uploads: Uploads, retention: timedelta) -> None:
         self._uploads = uploads
-        self._kept = kept
+        self._retention = retention
 
     async def sweep(self) -> int:
         """Deletes a portion and returns how many uploads it had. Raises DatabaseUnavailable."""
-        return await self._uploads.delete_uploads(self._kept, CLEANED_AT_ONCE)
+        return await self._uploads.delete_uploads(self._retention, CLEANED_AT_ONCE)

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 FOLDED_AT_ONCE = 20_000
 """Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10 s, and were tried again unchanged."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-"""What a zstd frame begins with. Whether the rest can be unpacked is not looked at."""
+"""The first bytes of a zstd frame. The rest is not checked."""
 
 _parse_outcomes = decoder(RowsSettled)
 
@@ -102,5 +102,5 @@ def _parse_upload(value: bytes) -> Upload:
     line, _, content = value.partition(b"\n")
     about = FileUploaded.model_validate_json(line)
     if not content.startswith(ZSTD_MAGIC):
-        raise Poison(ErrorCode.INVALID_RECORD, "The upload's line is not followed by zstd.")
+        raise Poison(ErrorCode.INVALID_RECORD, "No zstd frame follows the upload's first line.")
     return Upload(about, content)

@@ -18,14 +18,14 @@ uploads too: 16 MB of them."""
 
 
 class Upload(NamedTuple):
-    """What a client sent with an import, packed as it came."""
+    """A client's file or body, still compressed."""
 
     about: FileUploaded
     content: bytes
 
     @property
     def job_id(self) -> UUID:
-        """The import that it came with."""
+        """Returns the id of its import's job."""
         return self.about.job_id
 
 
@@ -43,7 +43,7 @@ class Fold:
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes of all contents."""
+        """Returns the bytes of all contents."""
         return sum(len(content) for *_, content in self.uploads.values())
 
 

@@ -83,8 +83,8 @@ MORE_THAN_ALL = "jobs_counters"
 """The constraint by which no job has more results than rows."""
 
 UPLOAD_COLUMNS = (("job_id", "uuid"), ("workspace_id", "uuid"), ("format", "text"), ("size", "int4"), ("content", "bytea"))
-# Under the workspace that the upload names: one that names the wrong workspace takes nobody's place, and whoever
-# reads uploads looks for job and workspace (invariant 10)
+# Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's place: uploads are
+# read by job and workspace (invariant 10)
 KEEP_UPLOADS = f"""
     insert into status.uploads ({names(UPLOAD_COLUMNS)}) select * from {unnest(UPLOAD_COLUMNS)}
     on conflict on constraint uploads_once do nothing
@@ -94,7 +94,7 @@ KEEP_UPLOADS = f"""
 # deletes none of them
 DELETE_UPLOADS = text("""
     delete from status.uploads where (job_id, workspace_id) in (
-        select job_id, workspace_id from status.uploads where uploaded_at <= now() - :kept order by uploaded_at limit :most
+        select job_id, workspace_id from status.uploads where uploaded_at <= now() - :retention order by uploaded_at limit :limit
     )
 """)
 
@@ -135,7 +135,7 @@ class JobStore:
             raise Refused("more results than the job has rows") from error
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
-        """Reads a job of the workspace whose import is folded; `results` is JSON text, in row order."""
+        """Reads a workspace's job once its import is folded. `results` is JSON text, in row order."""
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
         job = await self._database.first(JOB.bindparams(**values))
         if job is None:
@@ -144,10 +144,10 @@ class JobStore:
             return Missing.FOREIGN
         return {**job, "results": document(job["results"])}
 
-    async def delete_uploads(self, kept: timedelta, most: int) -> int:
-        """Deletes at most `most` uploads that have been kept for so long, the oldest first; returns how many."""
+    async def delete_uploads(self, retention: timedelta, limit: int) -> int:
+        """Deletes at most `limit` uploads that are older than `retention`, the oldest first; returns how many."""
         async with self._database.transaction() as connection:
-            return (await connection.execute(DELETE_UPLOADS, {"kept": kept, "most": most})).rowcount
+            return (await connection.execute(DELETE_UPLOADS, {"retention": retention, "limit": limit})).rowcount
 
     async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
         """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises.

@@ -56,8 +56,8 @@ class JobQueries:
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
         if isinstance(job, Missing):
-            # At once if it is another's. That tells 404 from 503 for its first 5 minutes: whoever guesses the
-            # 74 random bits of an id learns that it exists, and nothing else. Accepted
+            # Another workspace's job is 404 at once, an unknown young id 503. So for 5 minutes whoever
+            # guesses the 74 random bits of an id learns that it exists, and nothing else (ADR 0029)
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
             job = await self._wait(workspace_id, job_id, wait_seconds) or job
@@ -86,9 +86,7 @@ class JobQueries:
 
 
 def _behind(job_id: UUID) -> RequestRefused:
-    message = (
-        "This job is not known yet: its import may still be on its way. Ask again: from 5 minutes after the import on, the answer is final."
-    )
+    message = "This job is not known yet. Its import may still be on its way. Ask again: the answer is final 5 minutes after the import."
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return RequestRefused(ErrorCode.STATUS_BEHIND, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, job_id=str(job_id))
 
@@ -96,8 +94,8 @@ def _behind(job_id: UUID) -> RequestRefused:
 def is_young(job_id: UUID, now: datetime) -> bool:
     """Tells whether the id is one of ours (a UUIDv7) and was made within 5 minutes of now, before or after.
 
-    Ingest's clock made it, and this process's clock judges it: if ingest's is ahead, ids come from the future.
-    By as much as the clocks differ the 5 minutes are longer or shorter.
+    Ingest's clock dates the id and this process's clock judges it. The 5 minutes are longer or shorter by as much
+    as the clocks differ, and an id may come from the future.
     """
     if job_id.version != UUID_VERSION_WITH_TIME:
         return False

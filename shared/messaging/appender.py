@@ -2,8 +2,8 @@
 
 A broker appends a record batch as a whole: its readers see all of its records or none. aiokafka's own
 producer hides what an acceptance has to know: whether a batch was ever handed to a connection, and whether
-the broker refused it before it appended anything. It also repeats a batch for ever, long after whoever sent
-it has been answered. So this module sends produce requests itself, over aiokafka's client (ADR 0025).
+the broker refused it before it appended anything. It also repeats a batch for ever, long after its
+sender was answered. So this module sends produce requests itself, over aiokafka's client (ADR 0025).
 
 Each partition has a connection, a producer id and a sequence of its own: what goes wrong on one of them
 holds up no other.
@@ -49,31 +49,32 @@ CONNECT_SECONDS = 5.0
 ACKNOWLEDGE_MS = 2000
 """How long a broker waits for its followers: less than ATTEMPT_MS, or its answer would come too late."""
 PAUSE_SECONDS = 0.05
-"""Between two looks for a leader: one is elected within milliseconds once its predecessor is known to be gone."""
+"""Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows that the last
+is gone."""
 MAX_PAUSE_SECONDS = 0.5
-"""Between two attempts, each of which sends the whole batch; the first pause is PAUSE_SECONDS."""
+"""Seconds between two attempts, at most. Each sends the whole batch. The first pause is PAUSE_SECONDS."""
 RECONNECT_PAUSE_SECONDS = 0.2
 FAILURE_PAUSE_SECONDS = 2.0
 """After an error that nobody foresaw: each attempt logs its traceback."""
 LARGE_BATCH = 1024 * 1024
 """Bytes from which a batch is packed in a thread: packing 1 MiB takes about 3 ms."""
 END_SECONDS = 1.0
-"""How long an import that stands waits to learn where: only admission wants it."""
+"""Seconds in which to learn where an appended import ends. Only admission needs it."""
 MAX_SEQUENCE = 2**31 - 1
 SNAPPY = 2
 """The number of this codec in Kafka's record batches."""
 LATEST = -1
 
 REFUSALS = (NotEnoughReplicasError, MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
-"""What a broker says before it appends anything. Not NotLeaderForPartition: a leader that is deposed while its
-followers still have to acknowledge says so, too, of a batch that it has appended."""
+"""Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is none of them: a
+leader that is deposed before its followers acknowledge a batch answers so although it has appended it."""
 SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
 """The broker does not know this producer's past any more, and appended nothing. A new producer id mends it."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """What has become of a batch so far; read by whoever waits for it."""
+    """Tracks what has become of a batch, for whoever waits for it."""
 
     _unproven: int = 0
     abandoned: bool = False
@@ -81,7 +82,7 @@ class Delivery:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the batch was handed to a connection and not every broker has refused it since."""
+        """Tells whether the batch was handed to a connection and not every broker has refused it since."""
         return self._unproven > 0
 
     def hand_over(self) -> None:
@@ -96,7 +97,7 @@ class Delivery:
 
 
 class _Session:
-    """A connection with a producer id. Nothing of it is used again after an append that failed."""
+    """Holds a connection and its producer id. Neither is used again after an append that failed."""
 
     def __init__(self, client: AIOKafkaClient, producer_id: int, epoch: int) -> None:
         self.client = client
@@ -158,7 +159,7 @@ class PartitionAppender:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a batch could be sent now."""
+        """Tells whether a batch could be sent now."""
         return self._session is not None and not is_dead(self._session.client)
 
     def partition_count(self) -> int | None:
@@ -237,7 +238,7 @@ class PartitionAppender:
         return self._session
 
     async def _send(self, session: _Session, batch: bytes, delivery: Delivery) -> int:
-        """Sends the batch once; returns its offset, or -1 for one that stood already. Raises KafkaError."""
+        """Sends the batch once; returns its offset, or -1 if it stood already. Raises KafkaError."""
         leader = await self._leader(session)
         request = ProduceRequest(None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])])
         delivery.hand_over()
@@ -266,7 +267,7 @@ class PartitionAppender:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _end(self, session: _Session) -> int | None:
-        """Returns the partition's end, for a batch that stood already and whose offset the broker does not tell."""
+        """Returns the partition's end. It is needed if a batch stood already: the broker tells no offset then."""
         request = OffsetRequest(-1, 0, [(self._place.topic, [(self._place.partition, LATEST)])])
         try:
             async with asyncio.timeout(END_SECONDS):

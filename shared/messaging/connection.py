@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_MS = 10_000
 DISCARD_SECONDS = 2.0
-"""For each step of throwing a client or a producer away: none of them has a bound in aiokafka."""
+"""Seconds for each step of discarding a client or a producer. aiokafka bounds none of them."""
 
 
 class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]

@@ -113,7 +113,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         stalled_after: float = STALLED_AFTER,
     ) -> None:
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
-        `record_filter` says which records of one topic this consumer never gets to see.
+        `record_filter` says which records of one topic this consumer gets to see.
 
         `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
         `stalled_after`: seconds from which a partition that stands still is trouble.
@@ -169,7 +169,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._subscriber.consumer if self._subscriber else None
 
     def subscribe(self, broker: KafkaBroker) -> None:
-        """Delivery: at least once, committed by hand after the work, from the earliest, one static member."""
+        """Subscribes with delivery at least once: committed by hand after the work, from the earliest, one static member.
+
+        Reads uncommitted, except `import-requests`, which is read committed.
+        """
         self._subscriber = broker.subscriber(
             *self._topics,
             batch=True,

@@ -40,34 +40,35 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     _value_deserializer: Any
 
     def _unpack_records(self) -> Iterator["ConsumerRecord[bytes, bytes]"]:
-        wanted: object = self._value_deserializer
-        if isinstance(wanted, RecordFilter) and wanted.topic == self._tp.topic:
+        record_filter: object = self._value_deserializer
+        if isinstance(record_filter, RecordFilter) and record_filter.topic == self._tp.topic:
             self._value_deserializer = None
-            return self._unpack_wanted(wanted)
+            return self._unpack_wanted(record_filter)
         return super()._unpack_records()  # type: ignore[no-any-return]
 
-    def _unpack_wanted(self, wanted: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
+    def _unpack_wanted(self, record_filter: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
         # Aborted transactions are not looked for: BatchConsumer refuses a filter on topics read committed
         while self._records.has_next():
             batch = self._records.next_batch()
             if not batch.validate_crc():
                 raise fetcher.Errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
             if not batch.is_control_batch:
-                yield from self._wanted_of(batch, wanted)
+                yield from self._wanted_of(batch, record_filter)
             self.next_fetch_offset = batch.next_offset
 
-    def _wanted_of(self, batch: Any, wanted: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
+    def _wanted_of(self, batch: Any, record_filter: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
         ends_early: bool | None = None
         for record in batch:
             if ends_early is None:
-                ends_early = wanted.ends_early(record.value, batch.next_offset - batch.base_offset)
-            if not wanted.wants(record.value):
+                ends_early = record_filter.ends_early(record.value, batch.next_offset - batch.base_offset)
+            if not record_filter.wants(record.value):
                 if ends_early:
                     return
-            elif record.offset >= self.next_fetch_offset:  # or the batch was begun before
+            elif record.offset >= self.next_fetch_offset:  # otherwise it was read before: the fetch began within the batch
                 found = self._consumer_record(self._tp, record)
                 self.next_fetch_offset = record.offset + 1
                 yield found
 
 
-fetcher.PartitionRecords = _SkippingRecords  # every consumer's: aiokafka takes no class of them
+# For every consumer of the process: aiokafka 0.14 has no parameter for this class
+fetcher.PartitionRecords = _SkippingRecords

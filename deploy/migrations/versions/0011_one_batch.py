@@ -1,4 +1,4 @@
-"""Decisions of requests, kept uploads; how far imports are folded is not noted any more (ADR 0025)."""
+"""Adds the decisions on requests and the uploads; drops fold progress (ADR 0025, 0028, 0029)."""
 
 from alembic import op
 

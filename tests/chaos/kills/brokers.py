@@ -127,11 +127,6 @@ class SmallDisk:
         """Removes the file system and all files on it."""
         _run("umount", str(self._place))
 
-    @property
-    def free_bytes(self) -> int:
-        """Bytes that can still be written."""
-        return shutil.disk_usage(self._place).free
-
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)

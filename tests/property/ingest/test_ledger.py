@@ -1,4 +1,4 @@
-"""Requests by topic on the real ledger: whatever fails between claim, commit and mark, each is the same job, byte for byte."""
+"""Requests by topic on the real ledger: whatever fails between claim, append and mark, each is the same job, byte for byte."""
 
 import json
 from collections.abc import Sequence
@@ -30,21 +30,21 @@ from tests.property.records import received
 
 ABOUT = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
 BODIES: tuple[Any, ...] = ([submitted(idempotency_key="k")], [submitted(idempotency_key="k"), {}], [], "no rows")
-FAULTS = ("nothing was committed", "the answer was lost", "the mark was lost")
+FAULTS = ("nothing was appended", "the answer was lost", "the mark was lost")
 
 
 class Kafka:
-    """Takes what is committed; of the next commits some fail, before they took effect or after."""
+    """Takes what is appended. Of the next appends some fail, before they took effect or after."""
 
     def __init__(self) -> None:
-        self.committed: list[ImportBatch] = []
+        self.appended: list[ImportBatch] = []
         self.faults: list[str | None] = []
 
     async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
         fault = self.faults.pop() if self.faults else None
-        if fault == "nothing was committed":
+        if fault == "nothing was appended":
             raise BrokerUnavailable(fault)
-        self.committed.append(batch)
+        self.appended.append(batch)
         if fault == "the answer was lost":
             raise AcceptanceUnknown(fault)
 
@@ -61,7 +61,8 @@ class Forgetful(Ledger):
 
 
 class Requesting(RuleBasedStateMachine):
-    """`_first` has the body that each name was first seen with; `_done` those that are marked, and are never committed again."""
+    """`_first` has the body that each name was first seen with; `_done` those that are marked, and are never
+    appended again."""
 
     def __init__(self, pool: Database, run: Run) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Requesting(RuleBasedStateMachine):
         self._ids = Ids()
         self._first: dict[tuple[UUID, str], bytes] = {}
         self._done: set[tuple[UUID, str]] = set()
-        self._commits: dict[tuple[UUID, str], ImportBatch] = {}
+        self._appended: dict[tuple[UUID, str], ImportBatch] = {}
 
     @initialize()
     def make_workspaces(self) -> None:
@@ -88,13 +89,13 @@ class Requesting(RuleBasedStateMachine):
     def deliver(self, asked: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool) -> None:
         """A batch; whether it ends well or not, any of it may come again."""
         batch = [self._request(workspace, name, body) for workspace, name, body in asked]
-        self._kafka.faults, self._kafka.committed = list(faults), []
+        self._kafka.faults, self._kafka.appended = list(faults), []
         self._ledger.forgets = forgets
         letters = self._process(batch)
         for (workspace_id, name), value in batch:
             if workspace_id != self._unknown:
                 self._first.setdefault((workspace_id, name), value)
-        self._check_commits({key for key, _ in batch})
+        self._check_appended({key for key, _ in batch})
         if letters is not None:
             wrong = [value for key, value in batch if value != self._first.get(key)]
             assert letters == sorted(wrong)
@@ -117,18 +118,18 @@ class Requesting(RuleBasedStateMachine):
             return None
         return sorted(letter.record.value for letter in letters)
 
-    def _check_commits(self, asked: set[tuple[UUID, str]]) -> None:
-        for batch in self._kafka.committed:
+    def _check_appended(self, asked: set[tuple[UUID, str]]) -> None:
+        for batch in self._kafka.appended:
             announced = import_of(batch)
             key = (announced.workspace_id, announced.request_id or "")
             assert key in asked - self._done
-            assert self._commits.setdefault(key, batch) == batch
+            assert self._appended.setdefault(key, batch) == batch
             rows = json.loads(self._first[key])["rows"]
             assert isinstance(announced, ImportRejected) is (not isinstance(rows, list) or not rows)
 
     def _marked(self) -> set[tuple[UUID, str]]:
         """As another replica would find it: by claiming them all again."""
-        claims = [Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._commits[key])) for key in self._commits]
+        claims = [Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._appended[key])) for key in self._appended]
         standing: dict[RequestKey, Standing] = self._run(self._ledger.claim(claims))
         return {tuple(key) for key, one in standing.items() if one.committed}  # type: ignore[misc]
 

@@ -38,7 +38,7 @@ def test_rows_that_a_reading_has_are_not_counted_twice() -> None:
     assert figures.total == 602
 
 
-def test_rows_that_a_reading_saw_before_their_commit_was_answered_are_not_counted_twice() -> None:
+def test_rows_that_a_reading_saw_before_their_append_was_answered_are_not_counted_twice() -> None:
     figures = Unsettled()
     figures.take(A, 500)
     figures.observe(reading(501, 0))
@@ -55,10 +55,10 @@ def test_what_the_publisher_is_past_is_settled_each_workspace_its_own() -> None:
     figures.observe(reading(522, 500))
     assert (figures.of(A), figures.of(B), figures.total) == (0, 20, 22)
     figures.observe(reading(522, 521))
-    assert (figures.of(B), figures.total) == (0, 1)  # the last transaction's marker
+    assert (figures.of(B), figures.total) == (0, 1)  # a record of the next import
 
 
-def test_commits_that_end_in_another_order_than_they_stand_are_settled_in_that_of_the_log() -> None:
+def test_appends_that_end_in_another_order_than_they_stand_are_settled_in_that_of_the_log() -> None:
     figures = Unsettled()
     placed(figures, A, 10, end=30)
     placed(figures, B, 10, end=10)

@@ -61,7 +61,7 @@ async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
     refused = await refusal(Jobs(Missing.UNKNOWN), young())
     assert (refused.code, refused.status, refused.headers) == ("status_behind", 503, {"Retry-After": "2"})
     assert refused.message == (
-        "This job is not known yet: its import may still be on its way. Ask again: from 5 minutes after the import on, the answer is final."
+        "This job is not known yet. Its import may still be on its way. Ask again: the answer is final 5 minutes after the import."
     )
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from uuid import UUID, uuid4
@@ -17,14 +17,15 @@ from shared.topics import TOPICS, TopicName, TopicNames
 from tests.chaos.kills.brokers import Brokers, SmallDisk, leader_of
 from tests.chaos.kills.clients import PROBE_SECONDS, Answer, Clients, clients_of
 from tests.chaos.kills.imports import ImportFactory
+from tests.chaos.kills.killer import Killer, killer
 from tests.chaos.kills.ledger import Content, Ledger, Outcome
 from tests.chaos.kills.reading import TopicReader
 from tests.chaos.kills.tally import Kill, Kind
 from tests.kafka import all_in_sync
 from tests.waiting import eventually
 
-LATEST_KILL_SECONDS = 0.03
-"""After the acknowledgement of an import."""
+LATEST_KILL_SECONDS = 0.029
+"""After the acknowledgement of an import: 30 ms with the time that the kill itself takes."""
 MOST_BEFORE = 12
 """Acknowledged imports before the one that the kill follows."""
 PREPARED = 40
@@ -42,9 +43,6 @@ PRODUCERS_A_CHECK = 10
 PRODUCER_SECONDS = 60
 """For a producing process to start and send."""
 
-Killer = Callable[["Run", Kill, Random], Awaitable[set[int]]]
-"""Kills, waits until all works again, and returns the partitions that accept nothing."""
-
 
 @dataclass(slots=True)
 class Run:
@@ -56,6 +54,7 @@ class Run:
     ledger: Ledger
     reader: TopicReader
     clients: Clients
+    killer: Killer
 
     def count(self, kill: Kill, *, sign: int = 1) -> None:
         """Adds the outcomes of all imports so far to the kill's, or takes them away."""
@@ -72,21 +71,27 @@ async def kill_repeatedly(
     await create_topics(settings, tuple(topic for topic in TOPICS if topic.name is TopicName.IMPORTS))
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     ledger = Ledger()
-    async with clients_of(settings, ImportFactory(Random(f"{seed} {numbers.start}")), ledger) as clients:
-        run = Run(settings, topic, brokers, ledger, TopicReader(settings.kafka_bootstrap_servers, topic), clients)
-        await clients.probe()
-        if kind is Kind.PRODUCER:
-            for start in range(0, len(numbers), PRODUCERS_A_CHECK):
-                for kill in await _kill_producers(run, numbers[start : start + PRODUCERS_A_CHECK], seed):
-                    report(kill)
-        else:
-            for number in numbers:
-                report(await _kill_broker(run, Kill(kind, number, seed), disk))
-        again = Kill(kind, numbers[-1], seed)
-        again.judge(*await TopicReader(settings.kafka_bootstrap_servers, topic).check(ledger.read_again()))
-        if again.failed:
-            again.details.insert(0, "when the whole topic was read again")
-            report(again)
+    factory = ImportFactory(Random(f"{seed} {numbers.start}"))
+    with killer() as preferred:
+        async with clients_of(settings, factory, ledger) as clients:
+            run = Run(settings, topic, brokers, ledger, TopicReader(settings.kafka_bootstrap_servers, topic), clients, preferred)
+            await _kill_all(run, kind, disk, numbers, seed, report)
+            again = Kill(kind, numbers[-1], seed)
+            again.judge(*await TopicReader(settings.kafka_bootstrap_servers, topic).check(ledger.read_again()))
+    if again.failed:
+        again.details.insert(0, "when the whole topic was read again")
+        report(again)
+
+
+async def _kill_all(run: Run, kind: Kind, disk: SmallDisk | None, numbers: range, seed: int, report: Callable[[Kill], None]) -> None:
+    await run.clients.probe()
+    if kind is Kind.PRODUCER:
+        for start in range(0, len(numbers), PRODUCERS_A_CHECK):
+            for kill in await _kill_producers(run, numbers[start : start + PRODUCERS_A_CHECK], seed):
+                report(kill)
+    else:
+        for number in numbers:
+            report(await _kill_broker(run, Kill(kind, number, seed), disk))
 
 
 async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
@@ -119,35 +124,28 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
 
 async def _kill_after_acknowledgement(run: Run, kill: Kill, random: Random) -> tuple[int, float, "asyncio.Task[None]"]:
     """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are still under way."""
-    loop, processes = asyncio.get_running_loop(), run.brokers.programs
     delay, remaining = random.uniform(0, LATEST_KILL_SECONDS), random.randint(1, MOST_BEFORE)
     leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
-    killing: asyncio.Future[tuple[int, float]] | None = None
-
-    def kill_later(acknowledged: float, partition: int) -> tuple[int, float]:
-        time.sleep(max(0.0, acknowledged + delay - time.monotonic()))
-        victim = leaders.get(partition, 1)
-        if kill.kind is Kind.THREE and kill.number % 2:
-            victim = victim % NODES + 1
-        processes[victim - 1].process.kill()
-        killed = time.monotonic()
-        kill.ms_after_acknowledgement = round((killed - acknowledged) * 1000, 1)
-        kill.victim = f"node {victim}{', leader' if victim == leaders.get(partition) else ''}"
-        return victim, killed
+    chosen: list[tuple[int, float]] = []
+    is_over = False
 
     def goes_on(answer: Answer) -> bool:
-        nonlocal remaining, killing
+        nonlocal remaining
         remaining -= answer.outcome is Outcome.ACKNOWLEDGED
-        if remaining <= 0 and killing is None:
-            # In a thread: this loop has imports to pack, which would make the kill late
-            killing = loop.run_in_executor(None, kill_later, time.monotonic(), answer.partition)
-        return killing is None or not killing.done()
+        if remaining <= 0 and not chosen:
+            acknowledged, leader = time.monotonic(), leaders.get(answer.partition, 1)
+            victim = leader % NODES + 1 if kill.kind is Kind.THREE and kill.number % 2 else leader
+            run.killer.kill_at(run.brokers.programs[victim - 1].process.pid, acknowledged + delay)
+            chosen.append((victim, acknowledged))
+            kill.victim = f"node {victim}{', leader' if victim == leader else ''}"
+        return not is_over
 
     run.clients.prepare(PREPARED)
     working = asyncio.create_task(run.clients.work(goes_on))
-    await eventually(lambda: killing is not None, seconds=PROBE_SECONDS, every=0.001)
-    assert killing is not None
-    victim, killed = await killing
+    ((victim, acknowledged),) = await eventually(lambda: chosen, seconds=PROBE_SECONDS, every=0.001)
+    killed = await asyncio.to_thread(run.killer.wait)
+    is_over = True
+    kill.ms_after_acknowledgement = round((killed - acknowledged) * 1000, 1)
     await run.brokers.kill(victim)
     return victim, killed, working
 

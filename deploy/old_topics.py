@@ -16,10 +16,13 @@ from shared.errors import BrokerUnavailable, PinflowError
 from shared.messaging.admin import admin_client
 from shared.messaging.connection import client_options, unavailable
 from shared.settings import KafkaSettings
-from shared.topics import TopicNames
+from shared.topics import TopicName, TopicNames
 
 READERS = {"imports.v1": "status", "rows.v1": "publisher"}
 """The service whose consumer group reads each old topic."""
+KEPT = {"outcomes.v1": "status"}
+"""The same for a topic that stays. Ingest wrote transactions to it, and nobody looks at their ends any more: before
+the upgrade it must be drained, too."""
 MAX_COUNTED = 100_000
 """Waiting records that are counted of a partition: about two seconds of reading."""
 POLL_MS = 500
@@ -48,11 +51,14 @@ class NotDrained(PinflowError):
 
 async def require_drained(settings: KafkaSettings) -> list[str]:
     """Returns the old topics that are there and drained. Raises NotDrained, BrokerUnavailable."""
-    names = {f"{settings.topic_prefix}.{name}": service for name, service in READERS.items()}
+    old, kept = ({f"{settings.topic_prefix}.{name}": service for name, service in readers.items()} for readers in (READERS, KEPT))
+    names = old | kept
     async with admin_client(settings) as admin:
-        found = sorted(names.keys() & set(await admin.list_topics()))
-        if not found:
+        there = set(await admin.list_topics())
+        if not old.keys() & there:
             return []
+        is_upgraded = TopicNames(settings.topic_prefix)[TopicName.IMPORTS] in there
+        found = sorted((old if is_upgraded else names).keys() & there)
         partitions = {
             topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]]
             for topic in await admin.describe_topics(found)

@@ -28,7 +28,8 @@ class Acceptance:
         self._settings = settings
         self._topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
         self._appenders: dict[int, PartitionAppender] = {}
-        self._running: set[asyncio.Task[int | None]] = set()
+        self._running: set[asyncio.Task[Position | None]] = set()
+        self._sending: set[asyncio.Task[int | None]] = set()
         self._stopped = False
 
     async def start(self) -> None:
@@ -49,7 +50,9 @@ class Acceptance:
         await asyncio.gather(*(appender.stop() for appender in self._appenders.values()))
 
     def trouble(self) -> str | None:
-        """Returns why no import can be accepted now, or None."""
+        """Returns why no import can be accepted now, or None. Replaces connections that died while nobody used them."""
+        for appender in self._appenders.values():
+            appender.replace_dead()
         is_connected = any(appender.is_connected for appender in self._appenders.values())
         return None if is_connected else f"{self._topic}: not connected"
 
@@ -63,16 +66,16 @@ class Acceptance:
         started = asyncio.get_running_loop().time() if started is None else started
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
             raise BrokerUnavailable("no time is left to send the import")
-        partition = self._partition_of(batch)
+        # A task of its own, with the deadlines inside: a client that goes away must not end it half way
+        task = _spawn(self._running, self._append(self._partition_of(batch), batch, started))
+        return await asyncio.shield(task)
+
+    async def _append(self, partition: int, batch: ImportBatch, started: float) -> Position | None:
         delivery = Delivery()
-        # A task of its own: a client that goes away must not stop it between the request and its answer
-        task = _spawn(self._running, self._appender(partition).append(batch.records, delivery))
         try:
-            end = await self._finish(task, delivery, started)
-        except MessageSizeTooLargeError:
-            raise  # a bug: a batch fits by its limits, and no retry makes it smaller
-        except BrokerUnavailable:
-            raise
+            end = await self._send(self._appender(partition), batch, delivery, started)
+        except (BrokerUnavailable, MessageSizeTooLargeError):
+            raise  # the second is a bug: a batch fits by its limits, and no retry makes it smaller
         except Exception as error:
             if not (delivery.in_doubt or isinstance(error, KafkaError)):
                 raise  # a bug, before anything was sent
@@ -80,14 +83,18 @@ class Acceptance:
             raise (AcceptanceUnknown if delivery.in_doubt else BrokerUnavailable)(repr(error)) from error
         return Position(partition, end) if end is not None and batch.rows else None
 
-    async def _finish(self, task: "asyncio.Task[T]", delivery: Delivery, started: float) -> T:
-        await _wait(task, started + self._settings.broker_deadline_seconds)
-        if not task.done() and delivery.in_doubt:
-            await _wait(task, started + self._settings.acceptance_deadline_seconds)
-        if task.done() and not task.cancelled():  # cancelled only when the process stops
-            return task.result()
-        delivery.abandoned = True  # the same event loop: from here on it is not handed to a connection
-        task.cancel()
+    async def _send(self, appender: PartitionAppender, batch: ImportBatch, delivery: Delivery, started: float) -> int | None:
+        """Waits for the append within the deadlines. Raises BrokerUnavailable, AcceptanceUnknown, and its errors."""
+        appending = _spawn(self._sending, appender.append(batch.records, delivery))
+        try:
+            await _wait(appending, started + self._settings.broker_deadline_seconds)
+            if not appending.done() and delivery.in_doubt:
+                await _wait(appending, started + self._settings.acceptance_deadline_seconds)
+            if appending.done():
+                return appending.result()
+        finally:
+            delivery.abandoned = True  # the same event loop: from here on it is not handed to a connection
+            appending.cancel()
         if delivery.in_doubt:
             raise AcceptanceUnknown("Kafka did not acknowledge the import")
         raise BrokerUnavailable("the import could not be sent to Kafka in time")

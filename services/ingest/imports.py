@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from services.ingest.admission import Admission
@@ -14,7 +14,7 @@ from services.ingest.identity import new_job_id
 from services.ingest.parsing import ParsedRows, keep_permitted, require_rows, validate
 from services.ingest.service import Import, ImportBatch, Upload, batch_of
 from services.ingest.tabular import parse_csv
-from services.ingest.turns import Turns
+from services.ingest.turns import Turn, Turns
 from services.ingest.unsettled import Position
 from shared import metrics
 from shared.bodies import parse_json
@@ -26,12 +26,22 @@ MAX_FILENAME = 255
 LONGEST_ON_THE_LOOP = 1024 * 1024
 """Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms for this much; 5 MiB take 45 ms.
 A thread costs 0.1 ms for one alone, and with eight at once a fifth of the latency (p50 55 → 67 ms), as they wrestle for the interpreter."""
+TURN_SECONDS = 0.1
+"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader it takes
+the whole deadline, and would keep imports of other partitions waiting."""
 THREADS = 2
 """Imports parsed in threads at once. Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop."""
 
 
 AllowList: TypeAlias = frozenset[UUID] | None
 """The accounts that a key may publish to; None for all."""
+
+
+class Start(NamedTuple):
+    """When an import began, in the event loop's time, and its turn."""
+
+    at: float
+    turn: Turn
 
 
 class ImportLog(Protocol):
@@ -63,12 +73,12 @@ class Imports:
     async def accept_json(self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None) -> Import:
         """Accepts the body of a JSON import."""
         parse = partial(_from_json, workspace_id, body, strict=strict, account_ids=account_ids, keep_upload=self._keep_uploads)
-        async with self._turn(workspace_id) as started:
+        async with self._turn(workspace_id) as start:
             if len(body) <= LONGEST_ON_THE_LOOP:
-                return await self._accept(*parse(), started)
+                return await self._accept(*parse(), start)
             async with self._threads:
                 accepted, batch = await asyncio.to_thread(parse)
-            return await self._accept(accepted, batch, started)
+            return await self._accept(accepted, batch, start)
 
     async def accept_csv(
         self, workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList = None
@@ -76,25 +86,25 @@ class Imports:
         """Accepts a CSV file."""
         keep = self._keep_uploads
         parse = partial(_from_csv, workspace_id, data, filename, strict=strict, account_ids=account_ids, keep_upload=keep)
-        async with self._turn(workspace_id) as started:
+        async with self._turn(workspace_id) as start:
             # Always in a thread: 5 MiB of blank lines are half a second's work
             async with self._threads:
                 accepted, batch = await asyncio.to_thread(parse)
-            return await self._accept(accepted, batch, started)
+            return await self._accept(accepted, batch, start)
 
     @asynccontextmanager
-    async def _turn(self, workspace_id: UUID) -> AsyncIterator[float]:
+    async def _turn(self, workspace_id: UUID) -> AsyncIterator[Start]:
         """Gives the time from which the deadlines of the append count."""
         started = asyncio.get_running_loop().time()
         with _refusals_counted():
-            async with self._turns.turn(workspace_id):
+            async with self._turns.turn(workspace_id) as turn:
                 self._admission.require_room(workspace_id)  # again: those before it in its line may have filled it. Parsing is dear
-                yield started
+                yield Start(started, turn)
 
-    async def _accept(self, accepted: Import, batch: ImportBatch, started: float) -> Import:
+    async def _accept(self, accepted: Import, batch: ImportBatch, start: Start) -> Import:
         try:
             with self._admission.room(accepted.workspace_id, len(accepted.rows.valid)) as place:
-                place.position = await self._acceptance.append(batch, started)
+                place.position = await self._append(batch, start)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _unknown(accepted.job_id) from error
@@ -103,6 +113,18 @@ class Imports:
             raise
         count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))
         return accepted
+
+    async def _append(self, batch: ImportBatch, start: Start) -> Position | None:
+        """Appends the batch; gives its turn away if that takes long."""
+        appending = asyncio.create_task(self._acceptance.append(batch, start.at))
+        try:
+            await asyncio.wait({appending}, timeout=TURN_SECONDS)
+            if not appending.done():
+                start.turn.release()
+            return await appending
+        except BaseException:
+            appending.cancel()
+            raise
 
 
 def _from_json(workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool) -> tuple[Import, ImportBatch]:

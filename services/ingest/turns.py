@@ -6,7 +6,7 @@ is a body, not its parsed rows, which take several times as much.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -21,6 +21,18 @@ PATIENCE = 0.9
 """Of the broker's deadline; what is left is for the append."""
 
 
+class Turn:
+    """One import's turn to be parsed and written."""
+
+    def __init__(self, release: Callable[[], bool]) -> None:
+        self._release = release
+        self.is_released = False
+
+    def release(self) -> None:
+        """Lets the next import begin while this one still waits for Kafka, unless too many wait so already."""
+        self.is_released = self.is_released or self._release()
+
+
 class Turns:
     def __init__(self, *, at_once: int, most_waiting: int, patience_seconds: float) -> None:
         self._free = at_once
@@ -28,6 +40,8 @@ class Turns:
         self._patience_seconds = patience_seconds
         self._lines: OrderedDict[UUID, deque[asyncio.Future[None]]] = OrderedDict()
         self._done = 0
+        self._released = 0
+        """Imports that still wait for Kafka without a turn."""
 
     @classmethod
     def of(cls, settings: IngestSettings) -> "Turns":
@@ -46,18 +60,29 @@ class Turns:
             raise _too_many(f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting)
 
     @asynccontextmanager
-    async def turn(self, workspace_id: UUID) -> AsyncIterator[None]:
+    async def turn(self, workspace_id: UUID) -> AsyncIterator[Turn]:
         """Waits for the workspace's turn, which lasts as long as the body.
 
         Raises Overloaded when too many wait, or it took too long; BrokerUnavailable when nobody's import was
         written meanwhile.
         """
         await self._take(workspace_id)
+        turn = Turn(self._release)
         try:
-            yield
+            yield turn
             self._done += 1
         finally:
-            self._pass_on()
+            if turn.is_released:
+                self._released -= 1
+            else:
+                self._pass_on()
+
+    def _release(self) -> bool:
+        if self._released >= self._most_waiting:
+            return False
+        self._released += 1
+        self._pass_on()
+        return True
 
     async def _take(self, workspace_id: UUID) -> None:
         if self._free:

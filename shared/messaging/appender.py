@@ -37,7 +37,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from shared.messaging.connection import client_options, close_client, is_dead
+from shared.messaging.connection import abort_connections, client_options, close_client, is_dead
 from shared.messaging.records import Record
 from shared.settings import KafkaSettings
 
@@ -54,6 +54,8 @@ is gone."""
 MAX_PAUSE_SECONDS = 0.5
 """Seconds between two attempts, at most. Each sends the whole batch. The first pause is PAUSE_SECONDS."""
 RECONNECT_PAUSE_SECONDS = 0.2
+MAX_RECONNECT_PAUSE_SECONDS = 1.0
+"""Between two attempts to connect; the first pause is RECONNECT_PAUSE_SECONDS."""
 FAILURE_PAUSE_SECONDS = 2.0
 """After an error that nobody foresaw: each attempt logs its traceback."""
 LARGE_BATCH = 1024 * 1024
@@ -68,8 +70,9 @@ LATEST = -1
 REFUSALS = (NotEnoughReplicasError, MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
 """Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is none of them: a
 leader that is deposed before its followers acknowledge a batch answers so although it has appended it."""
-SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
-"""The broker does not know this producer's past any more, and appended nothing. A new producer id mends it."""
+SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, DuplicateSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
+"""The broker knows another past of this producer, and appended nothing now. A new producer id mends it, unless an
+earlier attempt is in doubt: then a duplicate is that attempt, which stands."""
 
 
 @dataclass(slots=True)
@@ -162,6 +165,12 @@ class PartitionAppender:
         """Tells whether a batch could be sent now."""
         return self._session is not None and not is_dead(self._session.client)
 
+    def replace_dead(self) -> None:
+        """Connects anew if aiokafka's client has died, which it does without a word."""
+        if self._session is not None and is_dead(self._session.client):
+            log.error("client_replaced", partition=self._place.partition)
+            self._replace_session()
+
     def partition_count(self) -> int | None:
         """Returns how many partitions the topic has, as far as this connection knows."""
         found = self._session.client.cluster.partitions_for_topic(self._place.topic) if self._session else None
@@ -226,11 +235,8 @@ class PartitionAppender:
         raise AssertionError("unreachable")
 
     async def _ready_session(self) -> _Session:
-        session = self._session
-        if session is not None and is_dead(session.client):
-            log.error("client_replaced", partition=self._place.partition)
-            self._replace_session()
-        elif session is not None and session.next_sequence > MAX_SEQUENCE // 2:
+        self.replace_dead()
+        if self._session is not None and self._session.next_sequence > MAX_SEQUENCE // 2:
             self._replace_session()  # long before it would have to begin at 0 again
         await self._connected.wait()
         if self._session is None:
@@ -251,10 +257,10 @@ class PartitionAppender:
         error = for_code(code)
         if error is NoError:
             return int(offset)
-        if error is DuplicateSequenceNumber:
-            return -1
         if issubclass(error, REFUSALS + SEQUENCE_REFUSALS):
             delivery.note_refusal()
+        if error is DuplicateSequenceNumber and delivery.in_doubt:  # an earlier attempt, whose answer was lost
+            return -1
         raise error(self._place.topic)
 
     async def _leader(self, session: _Session) -> int:
@@ -282,19 +288,22 @@ class PartitionAppender:
         session, self._session = self._session, None
         self._connected.clear()
         if session is not None:
+            abort_connections(session.client)
             closing = asyncio.create_task(close_client(session.client))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         self.connect()
 
     async def _connect(self) -> None:
+        pause = RECONNECT_PAUSE_SECONDS
         while self._session is None:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     self._session = await self._new_session()
             except (KafkaError, TimeoutError, OSError) as error:
                 log.warning("appender_waits", partition=self._place.partition, error=repr(error))
-                await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_RECONNECT_PAUSE_SECONDS)
             except Exception:  # a bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
                 log.exception("appender_failed", partition=self._place.partition)
                 await asyncio.sleep(FAILURE_PAUSE_SECONDS)
@@ -306,14 +315,17 @@ class PartitionAppender:
         try:
             await client.bootstrap()
             await client._wait_on_metadata(self._place.topic)  # noqa: SLF001 - as aiokafka's producer does
-            return await _session_of(client)
+            return await _session_of(client, self._place)
         except BaseException:
             await close_client(client)
             raise
 
 
-async def _session_of(client: AIOKafkaClient) -> _Session:
-    answer = await client.send(client.get_random_node(), InitProducerIdRequest(None, 0))
+async def _session_of(client: AIOKafkaClient, place: TopicPartition) -> _Session:
+    leader = client.cluster.leader_for_partition(place)
+    # Any broker gives a producer id; the leader is the one that this connection needs anyway
+    node = leader if leader is not None and leader >= 0 else client.get_random_node()
+    answer = await client.send(node, InitProducerIdRequest(None, 0))
     if answer.error_code:
         raise for_code(answer.error_code)
     return _Session(client, answer.producer_id, answer.producer_epoch)

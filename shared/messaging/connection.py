@@ -87,6 +87,13 @@ def _has_ended(part: object, name: str) -> bool:
     return task is not None and task.done()
 
 
+def abort_connections(client: AIOKafkaClient) -> None:
+    """Drops what was written and not sent yet: a batch that is cut in half is never appended."""
+    for connection in client._conns.values():  # noqa: SLF001 - aiokafka's close() would still flush it
+        if connection._writer is not None:  # noqa: SLF001
+            connection._writer.transport.abort()  # noqa: SLF001
+
+
 async def close_client(client: AIOKafkaClient) -> None:
     """Closes a client's connections, without waiting for long for what they still have to write."""
     if is_dead(client):

@@ -71,7 +71,8 @@ def _reading_of(consumer: AIOKafkaConsumer, partition: TopicPartition, processed
     end = consumer.highwater(partition)
     stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
     is_held = end is not None and stable is not None and processed == stable < end
-    return Reading(processed, end, consumer.last_poll_timestamp(partition), is_held=is_held)
+    fetched = getattr(consumer._fetcher, "_records", {})  # noqa: SLF001 - aiokafka tells it in no other way
+    return Reading(processed, end, consumer.last_poll_timestamp(partition), is_held=is_held, is_fetched=partition in fetched)
 
 
 def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:

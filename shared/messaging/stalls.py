@@ -14,6 +14,8 @@ from aiokafka import TopicPartition
 STALLED_AFTER = 60.0
 """Seconds from which a partition that stands still is trouble. A batch takes a few seconds. Kafka
 aborts a transaction that its producer left open after 60 s by default."""
+SILENCE_SECONDS = 10.0
+"""How long a leader may be silent before what it said last counts no more."""
 
 
 class Reading(NamedTuple):
@@ -27,6 +29,8 @@ class Reading(NamedTuple):
     """That answer's timestamp. Only whether it changes counts, so the wall clock may jump."""
     is_held: bool = False
     """Whether a transaction that an upstream system has left open hides all that waits."""
+    is_fetched: bool = False
+    """Whether records of it have been fetched and wait for their turn: until then it is not fetched again."""
 
     @property
     def is_at_end(self) -> bool:
@@ -63,13 +67,17 @@ class _Watched:
         self.moved_at = now
         self.answered_at = now
 
-    def update(self, reading: Reading, now: float) -> None:
-        """Compares a new reading with the last one."""
+    def update(self, reading: Reading, now: float, *, others_move: bool) -> None:
+        """Compares a new reading with the last one.
+
+        A consumer processes what it has fetched of one partition before it goes on with the next: while others
+        move, a partition whose records are fetched waits for its turn and does not stand still.
+        """
         if reading.processed is None:  # as in a rebalance, which moves nothing
             reading = reading._replace(processed=self.reading.processed)
-        if reading.answer != self.reading.answer:
+        if reading.answer != self.reading.answer or (reading.is_fetched and others_move):
             self.answered_at = now
-        if reading.processed != self.reading.processed:
+        if reading.processed != self.reading.processed or (reading.is_fetched and others_move):
             self.moved_at = now
         elif reading.is_at_end:
             self.moved_at = max(self.moved_at, self.answered_at)
@@ -80,7 +88,9 @@ class _Watched:
         silent = answered_at - self.answered_at
         waits = self.reading.end is not None and not self.reading.is_at_end
         stood = now - self.moved_at if waits else 0.0
-        return Stall(self.partition, max(stood, silent), is_silent=silent > stood, is_held=self.reading.is_held)
+        return Stall(
+            self.partition, max(stood, silent), is_silent=silent > stood, is_held=self.reading.is_held and silent < SILENCE_SECONDS
+        )
 
 
 class Stalls:
@@ -106,9 +116,10 @@ class Stalls:
         now = self._clock()
         for partition in self._watched.keys() - readings.keys():
             del self._watched[partition]
+        moves = {partition for partition, reading in readings.items() if self._moves(partition, reading)}
         for partition, reading in readings.items():
             if partition in self._watched:
-                self._watched[partition].update(reading, now)
+                self._watched[partition].update(reading, now, others_move=bool(moves - {partition}))
             else:
                 self._watched[partition] = _Watched(partition, reading, now)
         # While Kafka answers nobody, no partition is worse off than the others
@@ -116,6 +127,10 @@ class Stalls:
         answered_at = max(answers, default=now)
         stalls = [watched.stall(answered_at, now) for watched in self._watched.values()]
         self._stalls = {stall.partition: stall for stall in stalls}
+
+    def _moves(self, partition: TopicPartition, reading: Reading) -> bool:
+        watched = self._watched.get(partition)
+        return watched is not None and reading.processed is not None and reading.processed != watched.reading.processed
 
     def excuse(self) -> None:
         """Begins anew with every partition: the consumer itself chose to wait."""

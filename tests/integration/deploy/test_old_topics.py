@@ -237,3 +237,25 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
     code, output = await asyncio.to_thread(create)
     assert code == Exit.DONE, output
     assert f"{before.rows} is drained" in output
+
+
+async def test_waiting_outcomes_refuse_an_upgrade_and_are_nobodys_business_after_it(before: Before) -> None:
+    """Ingest wrote them in transactions, at whose ends the new version does not look."""
+    outcomes = before._named("outcomes.v1")
+    await before.create()
+    async with admin_client(before.settings) as admin:
+        await admin.create_topics([NewTopic(outcomes, PARTITIONS, 1)])
+    async with before.ingest() as ingest, ingest.transaction():
+        await eventually(lambda: _sent(ingest, outcomes))
+    await before.wait_until_transactions_end()
+    assert [(one.topic, one.group, one.records) for one in await before.undrained()] == [(outcomes, before.status, 1)]
+    await before.settle_up_to(outcomes, before.status, 0, 1)
+    created = await create_topics(before.settings)
+    assert created.drained == [before.imports, before.rows]
+    await before.settle_up_to(outcomes, before.status, 0, 0)  # status is behind, as it may be at any time
+    assert (await create_topics(before.settings)).drained == created.drained
+
+
+async def _sent(producer: AIOKafkaProducer, topic: str) -> bool:
+    await producer.send_and_wait(topic, b"outcome", partition=0)
+    return True

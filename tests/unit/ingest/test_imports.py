@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,7 +16,7 @@ from services.ingest.parsing import ParsedRows, RawRow, validate
 from services.ingest.service import ImportBatch
 from services.ingest.turns import Turns
 from services.ingest.unsettled import Position, Reading
-from shared.errors import Overloaded, RequestRefused
+from shared.errors import BrokerUnavailable, Overloaded, RequestRefused
 from tests.factories import submitted
 from tests.waiting import eventually
 
@@ -88,3 +88,34 @@ async def test_the_loop_goes_on_while_a_hostile_csv_is_read() -> None:
     with pytest.raises(RequestRefused):
         await reading
     assert turns > 3
+
+
+class HalfDead:
+    """Appends at once, but for the workspace whose partition has no leader."""
+
+    def __init__(self, dead: UUID) -> None:
+        self._dead = str(dead).encode()
+        self.waiting = 0
+        self.back = asyncio.Event()
+
+    async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
+        if self._dead in batch.records[0].value:
+            self.waiting += 1
+            await self.back.wait()
+            raise BrokerUnavailable("its partition has no leader")
+
+
+async def test_one_partition_without_a_leader_keeps_imports_of_no_other_waiting() -> None:
+    dead, alive = uuid4(), uuid4()
+    settings = IngestSettings(imports_at_once=2)
+    log = HalfDead(dead)
+    accepting = Imports(log, Admission(settings), Turns.of(settings), keep_uploads=False)
+    body = json.dumps([submitted()]).encode()
+    lost = [asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)]
+    await eventually(lambda: log.waiting == 10)  # more than may be parsed at once
+    for _ in range(5):
+        async with asyncio.timeout(5):
+            await accepting.accept_json(alive, body, strict=False)
+    log.back.set()
+    answers = await asyncio.gather(*lost, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {BrokerUnavailable}

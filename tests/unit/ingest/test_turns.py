@@ -120,3 +120,26 @@ async def test_no_turn_is_lost_when_those_that_wait_go_away() -> None:
     await asyncio.gather(holding, *waiting, return_exceptions=True)
     async with asyncio.timeout(5), scene.turns.turn(B):
         assert not scene.turns._lines
+
+
+async def test_an_import_that_waits_for_kafka_gives_its_turn_away() -> None:
+    turns = Turns(at_once=1, most_waiting=10, patience_seconds=60)
+    async with turns.turn(A) as waiting:
+        waiting.release()
+        async with asyncio.timeout(5), turns.turn(B):
+            pass
+    async with asyncio.timeout(5), turns.turn(A):  # the turn is there once, not twice
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), turns.turn(B):
+                pass
+
+
+async def test_only_so_many_imports_wait_for_kafka_without_a_turn() -> None:
+    turns = Turns(at_once=1, most_waiting=1, patience_seconds=60)
+    async with turns.turn(A) as first:
+        first.release()
+        async with turns.turn(A) as second:
+            second.release()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), turns.turn(B):
+                    pass

@@ -1,6 +1,7 @@
 """How far a partition has been processed: never said too early."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ class Consumer:
     def __init__(self, *, is_assigned: bool = True, is_paused: bool = False) -> None:
         self._partitions = {PARTITION} if is_assigned else set()
         self._is_paused = is_paused
+        self._fetcher = SimpleNamespace(_records={})
         self.stable = -1
         """As of a consumer that reads uncommitted."""
 
@@ -63,6 +65,13 @@ async def test_what_waits_behind_an_open_transaction_is_held() -> None:
     assert (await progress(consumer).readings())[PARTITION].is_held
     consumer.stable = 11
     assert not (await progress(consumer).readings())[PARTITION].is_held
+
+
+async def test_a_partition_whose_records_are_fetched_already_is_told_apart() -> None:
+    consumer = Consumer()
+    assert not (await progress(consumer).readings())[PARTITION].is_fetched
+    consumer._fetcher._records[PARTITION] = object()
+    assert (await progress(consumer).readings())[PARTITION].is_fetched
 
 
 async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:

@@ -156,3 +156,18 @@ def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_thi
         watch.observe(one=Reading(5, 9, answer, is_held=True))
     assert watch.seconds == 99
     assert watch.stalls.longest() is None
+
+
+def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) -> None:
+    for answer in range(400):
+        watch.observe(one=Reading(5, 9, 1, is_held=True), other=Reading(9, 9, answer))
+    assert watch.stalls.longest() is not None
+
+
+def test_a_partition_whose_records_are_fetched_waits_for_its_turn_while_others_move(watch: Watch) -> None:
+    for number in range(200):
+        watch.observe(one=Reading(5, 900, 1, is_fetched=True), other=Reading(number, 900, 1))
+    assert watch.seconds == 0
+    for _ in range(61):  # nobody moves any more
+        watch.observe(one=Reading(5, 900, 1, is_fetched=True), other=Reading(200, 900, 1))
+    assert watch.stalls.longest() is not None

@@ -51,7 +51,7 @@ class NotDrained(PinflowError):
 
 async def require_drained(settings: KafkaSettings) -> list[str]:
     """Returns the old topics that are there and drained. Raises NotDrained, BrokerUnavailable."""
-    old, kept = ({f"{settings.topic_prefix}.{name}": service for name, service in readers.items()} for readers in (READERS, KEPT))
+    old, kept = _full_names(READERS, settings), _full_names(KEPT, settings)
     names = old | kept
     async with admin_client(settings) as admin:
         there = set(await admin.list_topics())
@@ -72,7 +72,11 @@ async def require_drained(settings: KafkaSettings) -> list[str]:
             results.append(await _look_at(consumer, topic, groups[topic], ends, committed[topic]))
     if undrained := [result for result in results if result.records or result.open_partitions]:
         raise NotDrained(undrained)
-    return found
+    return [topic for topic in found if topic in old]
+
+
+def _full_names(readers: Mapping[str, str], settings: KafkaSettings) -> dict[str, str]:
+    return {f"{settings.topic_prefix}.{name}": service for name, service in readers.items()}
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:

@@ -64,7 +64,7 @@ class Tally(NamedTuple):
 def fold(events: Iterable[Foldable]) -> Fold:
     """Order and repetition don't matter: the first result of a row that the table takes is the one that counts.
 
-    Of two imports of one job, too: ingest may have judged a request again that it had committed before it crashed, by newer rules.
+    Of two imports of one job, too: ingest may have appended it twice, the second time after a crash.
     """
     batch = Fold()
     imported: set[UUID] = set()

@@ -33,7 +33,7 @@ class Undrained(NamedTuple):
     topic: str
     group: str
     records: int
-    """Records that the group has not committed. At most MAX_COUNTED of each partition are counted."""
+    """Records that the group has not committed; at most MAX_COUNTED of each partition."""
     open_partitions: int
     """Partitions with an open transaction, whose records can't be told yet."""
 
@@ -72,8 +72,8 @@ async def require_drained(settings: KafkaSettings) -> list[str]:
 async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
     """Reads the group's committed offsets; -1 for a partition without one.
 
-    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or with
-    nothing (aiokafka 0.14 hides that error): both are tried again.
+    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or
+    with nothing (aiokafka 0.14 hides that error): both are tried again.
     """
     deadline = asyncio.get_running_loop().time() + SILENCE_SECONDS
     while True:
@@ -109,7 +109,10 @@ async def _look_at(
 
 
 async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> int:
-    """Counts the records of committed transactions. Between two offsets there may be others, and markers."""
+    """Counts the records of committed transactions.
+
+    Between two offsets there may be others, and markers.
+    """
     if start >= end:
         return 0
     consumer.assign([partition])

@@ -1,4 +1,7 @@
-"""Writes each import to Kafka as one record batch and says what an error proves (invariant 1, ADR 0025)."""
+"""Writes each import to Kafka as one record batch and says what an error proves.
+
+Invariant 1 and ADR 0025 ask for it.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -39,7 +42,7 @@ class Acceptance:
             self._appender(partition)
 
     async def stop(self) -> None:
-        """Lets imports that are being written end, within their deadline; nothing begins any more."""
+        """Lets imports under way end, within their deadline; nothing begins any more."""
         self._stopped = True
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.acceptance_deadline_seconds)
@@ -54,18 +57,20 @@ class Acceptance:
         return None if is_connected else f"{self._topic}: not connected"
 
     async def append(self, batch: ImportBatch, started: float | None = None) -> Position | None:
-        """Writes the import; returns where its rows end, or None if it has none or Kafka does not tell.
+        """Writes the import. Returns where its rows end, if it has any and Kafka tells.
 
-        Raises BrokerUnavailable if the import certainly does not stand, within broker_deadline_seconds;
-        AcceptanceUnknown if it was sent and not acknowledged, within acceptance_deadline_seconds: then
-        nothing stands or all of it. Both count from `started`, in the event loop's time, if it is given.
+        Raises BrokerUnavailable if the import certainly does not stand, within
+        broker_deadline_seconds; AcceptanceUnknown if it was sent and not acknowledged, within
+        acceptance_deadline_seconds: then nothing stands or all of it. Both count from `started`, in
+        the event loop's time, if it is given.
         """
         started = asyncio.get_running_loop().time() if started is None else started
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
             raise BrokerUnavailable("no time is left to send the import")
         partition = self._partition_of(batch)
         delivery = Delivery()
-        # A task of its own: a client that goes away must not stop it between the request and its answer
+        # A task of its own: a client that goes away must not stop it between the request and its
+        # answer
         task = _spawn(self._running, self._appender(partition).append(batch.records, delivery))
         try:
             end = await self._finish(task, delivery, started)
@@ -86,7 +91,8 @@ class Acceptance:
             await _wait(task, started + self._settings.acceptance_deadline_seconds)
         if task.done() and not task.cancelled():  # cancelled only when the process stops
             return task.result()
-        delivery.abandoned = True  # the same event loop: from here on it is not handed to a connection
+        # the same event loop: from here on it is not handed to a connection
+        delivery.abandoned = True
         task.cancel()
         if delivery.in_doubt:
             raise AcceptanceUnknown("Kafka did not acknowledge the import")

@@ -38,7 +38,10 @@ class ImportLog(Protocol):
     """Where accepted imports are written; the real one is Acceptance."""
 
     async def append(self, batch: ImportBatch, started: float | None = None, /) -> Position | None:
-        """Writes the import whole and returns where its rows end. Raises BrokerUnavailable, AcceptanceUnknown."""
+        """Writes the import whole and returns where its rows end.
+
+        Raises BrokerUnavailable, AcceptanceUnknown.
+        """
 
 
 class Imports:
@@ -155,7 +158,8 @@ def _unknown(job_id: UUID) -> RequestRefused:
     location = location_of(job_id)
     message = (
         "Kafka did not confirm the import in time. "
-        f"It is accepted completely or not at all, perhaps only minutes from now. Check {location} before you retry."
+        "It is accepted completely or not at all, perhaps only minutes from now. "
+        f"Check {location} before you retry."
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE

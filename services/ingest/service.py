@@ -58,8 +58,8 @@ class Import:
 class ImportBatch:
     """The records of one import, in the order in which they are written.
 
-    The import comes first, then the results of failed rows, the upload, and the valid rows last. Status wants no
-    rows, so it stops at the first of them.
+    The import comes first, then the results of failed rows, the upload, and the valid rows last.
+    Status wants no rows, so it stops at the first of them.
     """
 
     key: bytes

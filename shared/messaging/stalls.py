@@ -129,7 +129,8 @@ class Stalls:
     def longest(self) -> Stall | None:
         """Returns the longest stall at the last look, if it has lasted for `after` seconds.
 
-        Leaves out partitions that an upstream system holds: making this process unready would not help them.
+        Leaves out partitions that an upstream system holds: making this process unready would not
+        help them.
         """
         stalls = (stall for stall in self._stalls.values() if not stall.is_held)
         stall = max(stalls, key=attrgetter("seconds"), default=None)

@@ -93,7 +93,7 @@ def senders(pinflow: Deployment, database_url: str, count: int) -> Iterator[list
 
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
-    """Pauses the publisher once nothing is unsettled: a job may end before its batch is committed."""
+    """Pauses the publisher once nothing is unsettled: a job may end before its commit."""
     until(lambda: unsettled_rows(pinflow.service_url("ingest")) < 100)
     program = pinflow.programs["publisher"]
     program.pause()

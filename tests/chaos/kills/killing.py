@@ -1,4 +1,6 @@
-"""Kills a broker or a producing process, waits until all works again, and checks the topic; once for each kill."""
+"""Kills a broker or a producing process, waits until all works again, and checks the topic; once
+for each kill.
+"""
 
 import asyncio
 import os
@@ -67,7 +69,7 @@ class Run:
 async def kill_repeatedly(
     kind: Kind, brokers: Brokers, disk: SmallDisk | None, numbers: range, seed: int, report: Callable[[Kill], None]
 ) -> None:
-    """Kills for each of the numbers, reports each kill, and reads the whole topic again at the end."""
+    """Kills for each of the numbers and reports it; in the end reads the whole topic again."""
     settings = IngestSettings(kafka_bootstrap_servers=brokers.kafka.bootstrap_servers, topic_prefix=f"k-{uuid4().hex[:8]}")
     await create_topics(settings, tuple(topic for topic in TOPICS if topic.name is TopicName.IMPORTS))
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
@@ -118,7 +120,9 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
 
 
 async def _kill_after_acknowledgement(run: Run, kill: Kill, random: Random) -> tuple[int, float, "asyncio.Task[None]"]:
-    """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are still under way."""
+    """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are
+    still under way.
+    """
     loop, processes = asyncio.get_running_loop(), run.brokers.programs
     delay, remaining = random.uniform(0, LATEST_KILL_SECONDS), random.randint(1, MOST_BEFORE)
     leaders = await _leaders(run) if kill.kind is Kind.THREE else {}

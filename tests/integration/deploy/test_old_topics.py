@@ -23,7 +23,7 @@ PARTITIONS = 2
 
 
 class Before:
-    """An installation of the version before: its topics, and what its ingest and its readers did."""
+    """An installation of the version before, with what its ingest and its readers did."""
 
     def __init__(self, kafka: str) -> None:
         self.settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")

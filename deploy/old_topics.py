@@ -21,8 +21,8 @@ from shared.topics import TopicName, TopicNames
 READERS = {"imports.v1": "status", "rows.v1": "publisher"}
 """The service whose consumer group reads each old topic."""
 KEPT = {"outcomes.v1": "status"}
-"""The same for a topic that stays. Ingest wrote transactions to it, and nobody looks at their ends any more: before
-the upgrade it must be drained, too."""
+"""The same for a topic that stays. Ingest wrote transactions to it, and nobody looks at their ends
+any more: before the upgrade it must be drained, too."""
 MAX_COUNTED = 100_000
 """Waiting records that are counted of a partition: about two seconds of reading."""
 POLL_MS = 500
@@ -36,7 +36,7 @@ class Undrained(NamedTuple):
     topic: str
     group: str
     records: int
-    """Records that the group has not committed. At most MAX_COUNTED of each partition are counted."""
+    """Records that the group has not committed; at most MAX_COUNTED of each partition."""
     open_partitions: int
     """Partitions with an open transaction, whose records can't be told yet."""
 
@@ -82,8 +82,8 @@ def _full_names(readers: Mapping[str, str], settings: KafkaSettings) -> dict[str
 async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
     """Reads the group's committed offsets; -1 for a partition without one.
 
-    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or with
-    nothing (aiokafka 0.14 hides that error): both are tried again.
+    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or
+    with nothing (aiokafka 0.14 hides that error): both are tried again.
     """
     deadline = asyncio.get_running_loop().time() + SILENCE_SECONDS
     while True:
@@ -119,7 +119,10 @@ async def _look_at(
 
 
 async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> int:
-    """Counts the records of committed transactions. Between two offsets there may be others, and markers."""
+    """Counts the records of committed transactions.
+
+    Between two offsets there may be others, and markers.
+    """
     if start >= end:
         return 0
     consumer.assign([partition])

@@ -123,7 +123,7 @@ class BrokerUnavailable(Unavailable):
 
 
 class AcceptanceUnknown(BrokerUnavailable):
-    """Kafka did not acknowledge an append in time: nothing of the import stands, or all of it. Never a part."""
+    """Kafka did not acknowledge an append in time: the import stands whole or not at all."""
 
 
 class Poison(PinflowError):

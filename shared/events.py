@@ -28,7 +28,9 @@ class Frozen(BaseModel):
 
 
 class RecordKind(StrEnum):
-    """Kinds of records on the topic `imports`, each of which has one reader (shared/import_records.py)."""
+    """Kinds of records on the topic `imports`, each of which has one reader
+    (shared/import_records.py).
+    """
 
     IMPORT = "i"
     """ImportAccepted or ImportRejected: status reads it."""
@@ -95,8 +97,8 @@ class Notice(Frozen):
 class PinContent(Frozen):
     """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC.
 
-    What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`: those records
-    must fit into their topics.
+    What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`:
+    those records must fit into their topics.
     """
 
     account_id: UUID
@@ -158,10 +160,10 @@ class RowsSettled(ImportsRecord):
 
 
 class ImportAccepted(ImportsRecord):
-    """A whole import stands in Kafka: its rows, and the results of those that failed validation. Topic `imports`.
+    """A whole import stands in Kafka: its rows and the results of failed ones. Topic `imports`.
 
-    `batch_records` counts the records of the import's batch, this one included. If a batch holds as many, it holds
-    this import alone.
+    `batch_records` counts the records of the import's batch, this one included. If a batch holds as
+    many, it holds this import alone.
     """
 
     kind: Literal["i"] = "i"
@@ -193,7 +195,9 @@ class ImportRejected(ImportsRecord):
 
 
 class UploadFormat(StrEnum):
-    """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an ImportRequested."""
+    """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an
+    ImportRequested.
+    """
 
     CSV = "csv"
     JSON = "json"
@@ -203,8 +207,8 @@ class UploadFormat(StrEnum):
 class FileUploaded(ImportsRecord):
     """A client's file or body, unchanged. Topic `imports`.
 
-    The record's value is this event as one line of JSON, a line feed, then the upload's bytes, packed as `encoding` says.
-    `size` is in bytes before packing.
+    The record's value is this event as one line of JSON, a line feed, then the upload's bytes,
+    packed as `encoding` says. `size` is in bytes before packing.
     """
 
     kind: Literal["u"] = "u"

@@ -1,8 +1,8 @@
 """Tells the records of the topic `imports` apart.
 
-An import is one record batch, so publisher and status read the same topic and each skips what the other
-owns. Every value is JSON that begins with its kind, `{"kind":"r",`: the first bytes tell a reader whether
-the record is its own. A header or a prefix byte is no quicker (docs/performance.md).
+An import is one record batch, so publisher and status read the same topic and each skips what the
+other owns. Every value is JSON that begins with its kind, `{"kind":"r",`: the first bytes tell a
+reader whether the record is its own. A header or a prefix byte is no quicker (docs/performance.md).
 """
 
 from shared.events import RecordKind
@@ -52,10 +52,10 @@ def is_upload(value: bytes) -> bool:
 
 
 def is_whole_import(first: bytes | None, count: int) -> bool:
-    """Tells whether a batch of `count` records that begins with the value `first` is exactly one import.
+    """Tells whether a batch of `count` records, beginning with the value `first`, is one import.
 
-    Then its rows come last (services/ingest/records.py). A cluster that mirrors topics may put several imports
-    into one batch: there the count differs.
+    Then its rows come last (services/ingest/records.py). A cluster that mirrors topics may put
+    several imports into one batch: there the count differs.
     """
     if first is None or not first.startswith(_OF_IMPORT):
         return False

@@ -1,7 +1,7 @@
 """The lease on a replica's name: a second process under it is refused.
 
-Two consumers under one group_instance_id both consume everything (measured). A session-level advisory lock of
-Postgres is the lease: it ends with the connection, so a killed process leaves none
+Two consumers under one group_instance_id both consume everything (measured). A session-level
+advisory lock of Postgres is the lease: it ends with the connection, so a killed process leaves none
 behind, and no clock is involved. It needs a real session: not a pooler in transaction mode.
 """
 

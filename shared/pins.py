@@ -35,11 +35,12 @@ HEX_DIGITS = 6
 
 TEXTS = ("board_id", "title", "idempotency_key", "description", "alt_text", "link_url", "image_url", "cover_image_url")
 STORED_TEXTS = (*TEXTS, "related_terms")
-"""Fields that could carry a control character. One look at all is cheaper than a pattern on each."""
+"""Fields that could carry a control character. One look at all is cheaper than a pattern on
+each."""
 _TEXTS = itemgetter(*TEXTS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
-"""Control characters other than tab and line breaks. Postgres can't store NUL, and JSON writes each in six bytes:
-an import's size would not be bounded by its body's (shared/import_limits.py)."""
+"""Control characters other than tab and line breaks. Postgres can't store NUL, and JSON writes each
+in six bytes: an import's size would not be bounded by its body's (shared/import_limits.py)."""
 _WEB = re.compile("https?://", re.IGNORECASE).match
 
 

@@ -121,8 +121,8 @@ class UploadSettings(BaseSettings):
     model_config = _CONFIG
 
     upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """Days for which the file or body of an import is kept, so that its failed rows can be given back as they
-    were. 0: uploads are not kept."""
+    """Days for which the file or body of an import is kept, so that its failed rows can be given
+    back as they were. 0: uploads are not kept."""
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):

@@ -27,15 +27,15 @@ class Topic:
 
     name: TopicName
     version: int = 1
-    """A part of the topic's name. Raise it if its records get another meaning: that makes a new topic."""
+    """A part of the topic's name. Raise it, for a new topic, if records get another meaning."""
     partitions: int | None = None
     """None: as many as the setting says. What a topic has, once it is there, Kafka tells."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
-    """The largest batch that the topic takes, compressed: Kafka limits batches, and a record is in one."""
+    """Bytes of the largest record, or batch after compression: Kafka limits batches."""
     fetch_bytes: int = MEBIBYTE
-    """Bytes that a consumer fetches of a partition at once, which bounds its memory. A larger batch comes all the
-    same, alone: Kafka answers a fetch with at least one batch (KIP-74)."""
+    """Bytes that a consumer fetches of a partition at once, which bounds its memory. A larger batch
+    comes all the same, alone: Kafka answers a fetch with at least one batch (KIP-74)."""
     config: dict[str, str] = field(default_factory=dict)
 
     def partitions_by(self, setting: int) -> int:
@@ -71,7 +71,10 @@ _VERSIONS = {topic.name: topic.version for topic in TOPICS}
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """The names as Kafka knows them: `<prefix>.<name>.v<version>`. The prefix keeps installations (and tests) on one cluster apart."""
+    """The names as Kafka knows them: `<prefix>.<name>.v<version>`.
+
+    The prefix keeps installations (and tests) on one cluster apart.
+    """
 
     prefix: str = "pinflow"
 

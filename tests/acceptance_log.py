@@ -40,7 +40,9 @@ async def acceptance_of(settings: IngestSettings) -> AsyncIterator[Acceptance]:
 
 
 def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
-    """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly compress."""
+    """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly
+    compress.
+    """
     parsed = ParsedRows([ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)])
     return batch_of(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
 
@@ -78,7 +80,9 @@ async def accepts(acceptance: Acceptance) -> UUID:
 
 
 async def works_again(acceptance: Acceptance, partitions: int = PARTITIONS) -> None:
-    """Returns once every partition takes imports and nothing is under way: what is read from now on does not change."""
+    """Returns once every partition takes imports and nothing is under way: what is read from now on
+    does not change.
+    """
 
     async def takes(partition: int) -> bool:
         try:

@@ -20,7 +20,9 @@ NAMES = TopicNames()
 
 
 def compact(document: Any) -> bytes:
-    """Writes JSON as services do: without spaces, so that a record's kind is told by its first bytes."""
+    """Writes JSON as services do: without spaces, so that a record's kind is told by its first
+    bytes.
+    """
     return json.dumps(document, separators=(",", ":")).encode()
 
 

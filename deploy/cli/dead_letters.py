@@ -102,9 +102,10 @@ def replay_letters(
 ) -> None:
     """Send dead letters again: to the topic they came from, or, if the row has settled, as a new import.
 
-    A replay can be stopped and repeated: it loses nothing. A letter is replayed twice if the replay was
-    stopped before it was marked, or if two replays run at the same time. That is harmless: services are
-    idempotent. Exit code 0: all were replayed; 1: some stay; 2: nothing was done; 3: try again.
+    A replay can be stopped and repeated: it loses nothing. A letter is replayed twice if the replay
+    was stopped before it was marked, or if two replays run at the same time. That is harmless:
+    services are idempotent. Exit code 0: all were replayed; 1: some stay; 2: nothing was done; 3:
+    try again.
     """
     selection = _selection(names or [], topic, service, code, when, workspace, job)
     plan = _backend().make_plan(_find(selection), max_replays=max_replays, force=force, most=most)

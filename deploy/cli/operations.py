@@ -33,7 +33,8 @@ def migrate() -> None:
 def create_missing_topics() -> None:
     """Create the topics that are missing, with as many partitions as PINFLOW_TOPIC_PARTITIONS says.
 
-    Topics that exist stay as they are. If records still wait on topics of an older version, nothing is created.
+    Topics that exist stay as they are. If records still wait on topics of an older version, nothing
+    is created.
     """
     made, remarks = _backend().create_topics()
     typer.echo(f"Created: {', '.join(made)}" if made else "All topics are there.")

@@ -86,7 +86,10 @@ class Letter:
 
 
 class Mark(NamedTuple):
-    """Says that a letter was replayed. It stands on `dead-letters`, written once the replayed record is acknowledged."""
+    """Says that a letter was replayed.
+
+    It stands on `dead-letters`, written once the replayed record is acknowledged.
+    """
 
     name: Name
     replayed_at: datetime

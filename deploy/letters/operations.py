@@ -77,8 +77,8 @@ async def settled(letters: Collection[Letter]) -> set[RowName]:
 async def replay(settings: KafkaSettings, planned: Sequence[Planned], found: Found, on_progress: Callable[[int], None]) -> int:
     """Replays what is planned, except what another replay has marked by now. Returns how many.
 
-    Two replays at the same time may both replay a letter: consumers are idempotent. `on_progress` is told how
-    many letters each portion had.
+    Two replays at the same time may both replay a letter: consumers are idempotent. `on_progress`
+    is told how many letters each portion had.
     """
     wanted = {one.letter.name: one for one in planned if not isinstance(one.decision, Stays)}
     done = 0

@@ -1,7 +1,7 @@
 """Sends letters again and marks them as replayed, at least once (ADR 0026).
 
-The records of a portion are acknowledged before its marks are written. So a replay that is interrupted
-anywhere loses nothing: what has no mark is replayed again. Consumers are idempotent.
+The records of a portion are acknowledged before its marks are written. So a replay that is
+interrupted anywhere loses nothing: what has no mark is replayed again. Consumers are idempotent.
 """
 
 import asyncio
@@ -68,7 +68,10 @@ class Replayer:
             await discard(producer)
 
     async def replay(self, replays: Sequence[Replay]) -> None:
-        """Sends the records, then the marks. When it raises, some records may stand without a mark."""
+        """Sends the records, then the marks.
+
+        When it raises, some records may stand without a mark.
+        """
         async with _deadline():
             await self.send(replays)
             await self._append(_marks(replays, self._names[TopicName.DEAD_LETTERS]))
@@ -94,14 +97,17 @@ class Replayer:
 def _in_batch_order(replays: Iterable[Replay]) -> list[Replay]:
     """Moves what status owns to the front, and keeps the order otherwise.
 
-    Status stops reading a batch at the first row if the batch looks like one whole import. A portion's batch
-    may look so by chance, so no record that status owns may follow a row.
+    Status stops reading a batch at the first row if the batch looks like one whole import. A
+    portion's batch may look so by chance, so no record that status owns may follow a row.
     """
     return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
 
 
 def _marks(replays: Iterable[Replay], topic: str) -> dict[Place, list[Record]]:
-    """Makes the marks. Each goes to its letter's partition, behind it: retention takes the letter first."""
+    """Makes the marks.
+
+    Each goes to its letter's partition, behind it: retention takes the letter first.
+    """
     marks: dict[Place, list[Record]] = defaultdict(list)
     for replay in replays:
         headers = [

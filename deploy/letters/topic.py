@@ -82,7 +82,8 @@ class LettersTopic:
 def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-dead-letters"),
-        isolation_level="read_committed",  # marks of an earlier version's replay stand in transactions, aborted ones too
+        # Marks of an earlier version's replay stand in transactions, aborted ones among them
+        isolation_level="read_committed",
         auto_offset_reset="earliest",  # retention may have taken where we begin
         enable_auto_commit=False,
         max_partition_fetch_bytes=LARGEST_RECORD,

@@ -132,7 +132,7 @@ class Stack:
         self._wait_for(brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
 
     def _prepare_servers(self) -> None:
-        # Topics first: if the old ones are not drained, the version before needs the schema as it is
+        # Topics first: if the old ones are not drained, the version before needs the old schema
         try:
             created = asyncio.run(create_topics(self._kafka_settings()))
         except NotDrained as error:

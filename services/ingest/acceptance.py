@@ -1,4 +1,7 @@
-"""Writes each import to Kafka as one record batch and says what an error proves (invariant 1, ADR 0025)."""
+"""Writes each import to Kafka as one record batch and says what an error proves.
+
+Invariant 1 and ADR 0025 ask for it.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -40,7 +43,7 @@ class Acceptance:
             self._appender(partition)
 
     async def stop(self) -> None:
-        """Lets imports that are being written end, within their deadline; nothing begins any more."""
+        """Lets imports under way end, within their deadline; nothing begins any more."""
         self._stopped = True
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.acceptance_deadline_seconds)
@@ -50,23 +53,27 @@ class Acceptance:
         await asyncio.gather(*(appender.stop() for appender in self._appenders.values()))
 
     def trouble(self) -> str | None:
-        """Returns why no import can be accepted now, or None. Replaces connections that died while nobody used them."""
+        """Returns why no import can be accepted now, or None.
+
+        Replaces connections that died while nobody used them.
+        """
         for appender in self._appenders.values():
             appender.replace_dead()
         is_connected = any(appender.is_connected for appender in self._appenders.values())
         return None if is_connected else f"{self._topic}: not connected"
 
     async def append(self, batch: ImportBatch, started: float | None = None) -> Position | None:
-        """Writes the import; returns where its rows end, or None if it has none or Kafka does not tell.
+        """Writes the import. Returns where its rows end, if it has any and Kafka tells.
 
-        Raises BrokerUnavailable if the import certainly does not stand, within broker_deadline_seconds;
-        AcceptanceUnknown if it was sent and not acknowledged, within acceptance_deadline_seconds: then
-        nothing stands or all of it. Both count from `started`, in the event loop's time, if it is given.
+        Raises BrokerUnavailable if the import certainly does not stand, within
+        broker_deadline_seconds; AcceptanceUnknown if it was sent and not acknowledged, within
+        acceptance_deadline_seconds: then nothing stands or all of it. Both count from `started`, in
+        the event loop's time, if it is given.
         """
         started = asyncio.get_running_loop().time() if started is None else started
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
             raise BrokerUnavailable("no time is left to send the import")
-        # A task of its own, with the deadlines inside: a client that goes away must not end it half way
+        # A task of its own, deadlines included: a client that goes away must not end it half way
         task = _spawn(self._running, self._append(self._partition_of(batch), batch, started))
         return await asyncio.shield(task)
 
@@ -84,7 +91,10 @@ class Acceptance:
         return Position(partition, end) if end is not None and batch.rows else None
 
     async def _send(self, appender: PartitionAppender, batch: ImportBatch, delivery: Delivery, started: float) -> int | None:
-        """Waits for the append within the deadlines. Raises BrokerUnavailable, AcceptanceUnknown, and its errors."""
+        """Waits for the append within the deadlines.
+
+        Raises BrokerUnavailable, AcceptanceUnknown, and what the append raises.
+        """
         appending = _spawn(self._sending, appender.append(batch.records, delivery))
         try:
             await _wait(appending, started + self._settings.broker_deadline_seconds)
@@ -93,7 +103,8 @@ class Acceptance:
             if appending.done():
                 return appending.result()
         finally:
-            delivery.abandoned = True  # the same event loop: from here on it is not handed to a connection
+            # The same event loop: from here on the batch is not handed to a connection
+            delivery.abandoned = True
             appending.cancel()
         if delivery.in_doubt:
             raise AcceptanceUnknown("Kafka did not acknowledge the import")

@@ -1,8 +1,9 @@
-"""Admission control: accepts an import while the backlog is below its limits, otherwise 429 with Retry-After.
+"""Admission control: accepts an import while the backlog is below its limits, otherwise 429 with
+Retry-After.
 
-A refusal costs no row's work: the limits are checked before a body is read, and again, for good, before the
-append. An import is accepted while fewer rows than the limit are unsettled. So the limit may be overshot by one
-import, and a limit below 500 refuses nobody for ever.
+A refusal costs no row's work: the limits are checked before a body is read, and again, for good,
+before the append. An import is accepted while fewer rows than the limit are unsettled. So the limit
+may be overshot by one import, and a limit below 500 refuses nobody for ever.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from shared.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overl
 RESERVE = 0.1
 """Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't shut a new one out."""
 BLIND_AFTER_SECONDS = 20.0
-"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append decides.
-It takes several failed readings."""
+"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
+decides. It takes several failed readings."""
 LONGEST_PAUSE_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""Seconds for which the rows of an import of unknown outcome are counted. If the import stands, Kafka's figure
-counts them, too."""
+"""Seconds for which the rows of an import of unknown outcome are counted. If the import stands,
+Kafka's figure counts them, too."""
 UNKNOWN_PAUSE_SECONDS = 5
 """Asked of a client while it is not known how quickly rows are settled."""
 

@@ -16,11 +16,11 @@ class IngestSettings(ServiceSettings, UploadSettings):
     imports_at_once: Annotated[int, Field(ge=1, le=64)] = 8
     """Imports that are parsed and written to Kafka at the same time."""
     broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
-    """Seconds after which an import that could not be sent to Kafka is refused (`broker_unavailable`): nothing
-    was accepted."""
+    """Seconds after which an import that could not be sent to Kafka is refused
+    (`broker_unavailable`): nothing was accepted."""
     acceptance_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
-    """Seconds after which an import that was sent and not acknowledged is answered `acceptance_unknown`. Not
-    below broker_deadline_seconds."""
+    """Seconds after which an import that was sent and not acknowledged is answered
+    `acceptance_unknown`. Not below broker_deadline_seconds."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
     """Requests taken from the topic at once: each may be 6 MiB."""
 
@@ -30,8 +30,9 @@ class IngestSettings(ServiceSettings, UploadSettings):
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """The same for all workspaces together and all replicas. A workspace that has nothing unsettled is let in up to a tenth more."""
     max_waiting_imports: Annotated[int, Field(ge=1, le=10_000)] = 128
-    """HTTP imports that wait for their turn to be parsed and written (imports_at_once at a time). Beyond it,
-    429 at once: they would wait in vain. Each holds its body; a workspace of which none waits is let in up to a tenth more."""
+    """HTTP imports that wait for their turn to be parsed and written (imports_at_once at a time).
+    Beyond it, 429 at once: they would wait in vain. Each holds its body; a workspace of which none
+    waits is let in up to a tenth more."""
 
     @model_validator(mode="after")
     def _a_body_fits_into_its_half(self) -> Self:

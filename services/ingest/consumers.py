@@ -41,7 +41,10 @@ Delivery: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
 class Delivered(NamedTuple):
-    """A request by its name. Its rows are parsed when it is its turn: those of a whole batch could be half a gigabyte."""
+    """A request by its name.
+
+    Its rows are parsed when it is its turn: those of a whole batch could be half a gigabyte.
+    """
 
     record: Delivery
     key: RequestKey
@@ -57,8 +60,9 @@ class Claims(Protocol):
 class ImportRequestsHandler:
     """Claims each request in the ledger, stores what it becomes, appends that, and marks the claim.
 
-    A crash between any two steps repeats the same job with the same decisions, never a second one. A request may
-    be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered meanwhile.
+    A crash between any two steps repeats the same job with the same decisions, never a second one.
+    A request may be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered
+    meanwhile.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class ImportRequestsHandler:
         return False
 
     async def _append_all(self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]) -> None:
-        """Appends all of them, at most `imports_at_once` at a time: more would wait with their deadline running.
+        """Appends all of them, a few at a time: more would wait with their deadline running.
 
         One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
         """
@@ -137,7 +141,8 @@ class ImportRequestsHandler:
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise
-            return decision.without_records()  # megabytes, of which only the counts are still wanted
+            # megabytes, of which only the counts are still wanted
+            return decision.without_records()
 
     async def _decision(self, delivered: Delivered, standing: Standing) -> Decision | None:
         """Returns the stored decision, or decides now and stores that before anything is sent.
@@ -152,7 +157,10 @@ class ImportRequestsHandler:
 
 
 class AppendTurns(asyncio.Semaphore):
-    """Limits how many imports of one batch are appended at once. All have until `deadline` to find room."""
+    """Limits how many imports of one batch are appended at once.
+
+    All have until `deadline` to find room.
+    """
 
     def __init__(self, at_once: int) -> None:
         super().__init__(at_once)

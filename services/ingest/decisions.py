@@ -1,7 +1,7 @@
 """Packs the decision on a request for the ledger, so that no request is judged twice.
 
-A request may be delivered again after a crash, perhaps to a newer version with other rules. What was sent
-the first time may stand in Kafka, so the same records must be sent again (invariant 4).
+A request may be delivered again after a crash, perhaps to a newer version with other rules. What
+was sent the first time may stand in Kafka, so the same records must be sent again (invariant 4).
 """
 
 from dataclasses import dataclass, replace

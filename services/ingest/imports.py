@@ -27,8 +27,8 @@ LONGEST_ON_THE_LOOP = 1024 * 1024
 """Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms for this much; 5 MiB take 45 ms.
 A thread costs 0.1 ms for one alone, and with eight at once a fifth of the latency (p50 55 → 67 ms), as they wrestle for the interpreter."""
 TURN_SECONDS = 0.1
-"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader it takes
-the whole deadline, and would keep imports of other partitions waiting."""
+"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader it
+takes the whole deadline, and would keep imports of other partitions waiting."""
 THREADS = 2
 """Imports parsed in threads at once. Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop."""
 
@@ -48,7 +48,10 @@ class ImportLog(Protocol):
     """Where accepted imports are written; the real one is Acceptance."""
 
     async def append(self, batch: ImportBatch, started: float | None = None, /) -> Position | None:
-        """Writes the import whole and returns where its rows end. Raises BrokerUnavailable, AcceptanceUnknown."""
+        """Writes the import whole and returns where its rows end.
+
+        Raises BrokerUnavailable, AcceptanceUnknown.
+        """
 
 
 class Imports:
@@ -177,7 +180,8 @@ def _unknown(job_id: UUID) -> RequestRefused:
     location = location_of(job_id)
     message = (
         "Kafka did not confirm the import in time. "
-        f"It is accepted completely or not at all, perhaps only minutes from now. Check {location} before you retry."
+        "It is accepted completely or not at all, perhaps only minutes from now. "
+        f"Check {location} before you retry."
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE

@@ -50,8 +50,8 @@ def _rule(name: str) -> TypeAdapter[Any]:
 _terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule("run_at")
 _write = msgspec.json.Encoder().encode
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
-"""JSON's escapes of control characters other than tab and line breaks. An escaped backslash before such a
-letter looks the same; then the model decides."""
+"""JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
+such a letter looks the same; then the model decides."""
 
 
 def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:

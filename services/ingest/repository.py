@@ -52,8 +52,8 @@ class Standing(NamedTuple):
     accepted_at: datetime
     committed: bool
     decision: bytes | None = None
-    """The packed decision (services/ingest/decisions.py). None before it is made, and again once it is
-    committed."""
+    """The packed decision (services/ingest/decisions.py). None before it is made, and again once it
+    is committed."""
 
 
 class Ledger:
@@ -76,7 +76,10 @@ class Ledger:
             return {RequestKey(workspace, name): Standing(*values) for workspace, name, *values in await cursor.fetchall()}
 
     async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
-        """Stores the decision. Returns the one that was stored first, or None if the request is committed."""
+        """Stores the decision.
+
+        Returns the one that was stored first, or None if the request is committed.
+        """
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id], binary=True)
             await driver.commit()

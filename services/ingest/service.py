@@ -24,7 +24,8 @@ from shared.messaging.dead_letters import Header
 from shared.messaging.records import Record
 
 UPLOAD_LEVEL = 1
-"""The level of zstd. 215 kB of JSON take 0.8 us a row and become 38 kB; level 3 takes twice as long and gives no less."""
+"""The level of zstd. 215 kB of JSON take 0.8 us a row and become 38 kB. Level 3 takes twice as long
+and gives no less."""
 MAX_SHORT_MESSAGE = 300
 """Characters of a failed row's message when many long results have to fit into one record."""
 
@@ -58,8 +59,8 @@ class Import:
 class ImportBatch:
     """The records of one import, in the order in which they are written.
 
-    The import comes first, then the results of failed rows, the upload, and the valid rows last. Status wants no
-    rows, so it stops at the first of them.
+    The import comes first, then the results of failed rows, the upload, and the valid rows last.
+    Status wants no rows, so it stops at the first of them.
     """
 
     key: bytes

@@ -1,4 +1,5 @@
-"""Decides whose import is parsed and written next: some run at once, and those that wait go round by workspace.
+"""Decides whose import is parsed and written next: some run at once, and those that wait go round
+by workspace.
 
 Waiting in one line, a workspace that floods would put a hundred imports before another's one (measured: 3.7 s to its 202). What waits
 is a body, not its parsed rows, which take several times as much.
@@ -29,7 +30,10 @@ class Turn:
         self.is_released = False
 
     def release(self) -> None:
-        """Lets the next import begin while this one still waits for Kafka, unless too many wait so already."""
+        """Lets the next import begin while this one still waits for Kafka.
+
+        Does nothing if too many wait like that already.
+        """
         self.is_released = self.is_released or self._release()
 
 
@@ -63,8 +67,8 @@ class Turns:
     async def turn(self, workspace_id: UUID) -> AsyncIterator[Turn]:
         """Waits for the workspace's turn, which lasts as long as the body.
 
-        Raises Overloaded when too many wait, or it took too long; BrokerUnavailable when nobody's import was
-        written meanwhile.
+        Raises Overloaded when too many wait, or it took too long; BrokerUnavailable when nobody's
+        import was written meanwhile.
         """
         await self._take(workspace_id)
         turn = Turn(self._release)

@@ -1,8 +1,9 @@
-"""Counts the rows that are accepted and not settled: of the system by Kafka's figures, of each workspace by memory.
+"""Counts the rows that are accepted and not settled: of the system by Kafka's figures, of each
+workspace by memory.
 
-Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its rows and up to
-three more. Kafka does not tell whose rows they are. Each process knows that of what it accepted itself, until the
-publisher's group is past it.
+Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its
+rows and up to three more. Kafka does not tell whose rows they are. Each process knows that of what
+it accepted itself, until the publisher's group is past it.
 """
 
 import heapq
@@ -47,8 +48,11 @@ class _Standing(NamedTuple):
 
 @dataclass(slots=True)
 class Unsettled:
-    """Holds the figures. Rows are taken before their append, so that imports at the same moment can't overshoot;
-    then they are placed or given back."""
+    """Holds the figures.
+
+    Rows are taken before their append, so that imports at the same moment can't overshoot; then
+    they are placed or given back.
+    """
 
     rate: float | None = None
     """Rows settled a second while enough were waiting; None until that has been seen."""

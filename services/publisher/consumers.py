@@ -55,7 +55,7 @@ class RowsHandler:
         return delivered, poison
 
     async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
-        # Of a kind that is not known yet, a record may say something else of a row than what it asks for
+        # A record of a kind that is not known yet may say something else about a row
         doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
         partitions = {record.partition for record, _ in decoded} | {letter.record.partition for letter in poison}
         settlement = await self._settler.settle([row for _, row in decoded], doomed, partitions=partitions)

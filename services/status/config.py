@@ -9,7 +9,8 @@ from shared.settings import ListSettings, ServiceSettings, UploadSettings
 FOLDS_AT_ONCE = 6
 """As many as an import alone becomes, and some: its results are seen as soon as they can be."""
 BACKGROUND_CONNECTIONS = 4
-"""Of the pool, for what is not HTTP: the consumer, the announcer, the cleaner, and the check of readiness."""
+"""Of the pool, for what is not HTTP: the consumer, the announcer, the cleaner, and the check of
+readiness."""
 
 
 def _require_urls(text: str) -> str:

@@ -43,8 +43,8 @@ class Folds(Protocol):
 class FoldHandler:
     """Folds a batch in few transactions, each of which can be repeated.
 
-    A record that Postgres refuses is found by halving, and given up alone. Without `keep_uploads`, uploads are
-    dropped.
+    A record that Postgres refuses is found by halving, and given up alone. Without `keep_uploads`,
+    uploads are dropped.
     """
 
     def __init__(self, store: Folds, names: TopicNames, announcer: Sweeper, *, keep_uploads: bool = True) -> None:

@@ -13,8 +13,8 @@ from services.status.results import written
 from shared.events import FileUploaded, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 
 BYTES_PER_ROW = 800
-"""Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE) bound its
-uploads too: 16 MB of them."""
+"""Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE)
+bound its uploads too: 16 MB of them."""
 
 
 class Upload(NamedTuple):
@@ -34,7 +34,9 @@ Foldable = ImportAccepted | ImportRejected | RowsSettled | Upload
 
 @dataclass(slots=True)
 class Fold:
-    """Distinct jobs, with what their import says if it is in the batch, the row results of each, and the uploads."""
+    """Distinct jobs, with what their import says if it is in the batch, the row results of each,
+    and the uploads.
+    """
 
     jobs: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
     results: dict[UUID, list[RowResult]] = field(default_factory=lambda: defaultdict(list))

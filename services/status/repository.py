@@ -83,15 +83,15 @@ MORE_THAN_ALL = "jobs_counters"
 """The constraint by which no job has more results than rows."""
 
 UPLOAD_COLUMNS = (("job_id", "uuid"), ("workspace_id", "uuid"), ("format", "text"), ("size", "int4"), ("content", "bytea"))
-# Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's place: uploads are
-# read by job and workspace (invariant 10)
+# Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's
+# place: uploads are read by job and workspace (invariant 10)
 KEEP_UPLOADS = f"""
     insert into status.uploads ({names(UPLOAD_COLUMNS)}) select * from {unnest(UPLOAD_COLUMNS)}
     on conflict on constraint uploads_once do nothing
 """
 
-# By the database's clock: replicas' own clocks differ. Two that delete at once find the same rows; the second
-# deletes none of them
+# By the database's clock: replicas' own clocks differ. Two that delete at once find the same rows;
+# the second deletes none of them
 DELETE_UPLOADS = text("""
     delete from status.uploads where (job_id, workspace_id) in (
         select job_id, workspace_id from status.uploads where uploaded_at <= now() - :retention order by uploaded_at limit :limit
@@ -120,7 +120,8 @@ class JobStore:
         try:
             async with self._database.pipeline() as driver:
                 if batch.uploads:
-                    # In the order of their ids, or two folds that overlap deadlock; not by SQL, which would sort the contents too
+                    # In the order of their ids, or two folds that overlap deadlock; not by SQL,
+                    # which would sort the contents too
                     await driver.execute(KEEP_UPLOADS, columns(UPLOAD_COLUMNS, (batch.uploads[key] for key in sorted(batch.uploads))))
                 await driver.execute(MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values())))
                 locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
@@ -135,7 +136,10 @@ class JobStore:
             raise Refused("more results than the job has rows") from error
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
-        """Reads a workspace's job once its import is folded. `results` is JSON text, in row order."""
+        """Reads a workspace's job once its import is folded.
+
+        `results` is JSON text, in row order.
+        """
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
         job = await self._database.first(JOB.bindparams(**values))
         if job is None:
@@ -145,7 +149,7 @@ class JobStore:
         return {**job, "results": document(job["results"])}
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
-        """Deletes at most `limit` uploads that are older than `retention`, the oldest first; returns how many."""
+        """Deletes at most `limit` uploads older than `retention`. Returns their number."""
         async with self._database.transaction() as connection:
             return (await connection.execute(DELETE_UPLOADS, {"retention": retention, "limit": limit})).rowcount
 

@@ -14,8 +14,8 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 YOUNG = timedelta(minutes=5)
-"""Age up to which a job id may belong to an import that is still on its way. Kafka may append a batch that
-was answered `acceptance_unknown` some minutes later."""
+"""Age up to which a job id may belong to an import that is still on its way. Kafka may append a
+batch that was answered `acceptance_unknown` some minutes later."""
 APPEARANCE_SECONDS = 2.0
 """How long a GET waits for such a job."""
 RETRY_AFTER_SECONDS = 2
@@ -47,17 +47,19 @@ class JobQueries:
         self._jobs = jobs
 
     async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
-        """Returns the job with its results; with `wait_seconds`, when it has ended or that time has passed.
+        """Returns the job with its results; with `wait_seconds`, when it has ended or that time has
+        passed.
 
-        Raises RequestRefused: 404 if the job is another workspace's or there is none, 503 while a young one may
-        still appear.
+        Raises RequestRefused: 404 if the job is another workspace's or there is none, 503 while a
+        young one may still appear.
         """
         job = await self._jobs.job(workspace_id, job_id)
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
         if isinstance(job, Missing):
-            # Another workspace's job is 404 at once, an unknown young id 503. So for 5 minutes whoever
-            # guesses the 74 random bits of an id learns that it exists, and nothing else (ADR 0029)
+            # Another workspace's job is 404 at once, an unknown young id 503. So for 5 minutes
+            # whoever guesses the 74 random bits of an id learns that it exists, and nothing else
+            # (ADR 0029)
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
             job = await self._wait(workspace_id, job_id, wait_seconds) or job
@@ -73,7 +75,10 @@ class JobQueries:
         return None if isinstance(job, Missing) else job
 
     async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
-        """Waits for a young job until its import is folded. Raises RequestRefused (503) if it does not appear."""
+        """Waits for a young job until its import is folded.
+
+        Raises RequestRefused (503) if it does not appear.
+        """
 
         async def appeared() -> Row | Missing | None:
             job = await self._jobs.job(workspace_id, job_id)
@@ -92,10 +97,10 @@ def _behind(job_id: UUID) -> RequestRefused:
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:
-    """Tells whether the id is one of ours (a UUIDv7) and was made within 5 minutes of now, before or after.
+    """Tells whether the id is a UUIDv7 that was made within 5 minutes of now, before or after.
 
-    Ingest's clock dates the id and this process's clock judges it. The 5 minutes are longer or shorter by as much
-    as the clocks differ, and an id may come from the future.
+    Ingest's clock dates the id and this process's clock judges it. The 5 minutes are longer or
+    shorter by as much as the clocks differ, and an id may come from the future.
     """
     if job_id.version != UUID_VERSION_WITH_TIME:
         return False

@@ -1,12 +1,13 @@
 """Appends record batches to one partition, and knows what each outcome proves.
 
-A broker appends a record batch as a whole: its readers see all of its records or none. aiokafka's own
-producer hides what an acceptance has to know: whether a batch was ever handed to a connection, and whether
-the broker refused it before it appended anything. It also repeats a batch for ever, long after its
-sender was answered. So this module sends produce requests itself, over aiokafka's client (ADR 0025).
+A broker appends a record batch as a whole: its readers see all of its records or none. aiokafka's
+own producer hides what an acceptance has to know: whether a batch was ever handed to a connection,
+and whether the broker refused it before it appended anything. It also repeats a batch for ever,
+long after its sender was answered. So this module sends produce requests itself, over aiokafka's
+client (ADR 0025).
 
-Each partition has a connection, a producer id and a sequence of its own: what goes wrong on one of them
-holds up no other.
+Each partition has a connection, a producer id and a sequence of its own: what goes wrong on one of
+them holds up no other.
 """
 
 import asyncio
@@ -44,15 +45,17 @@ from shared.settings import KafkaSettings
 log = structlog.get_logger()
 
 ATTEMPT_MS = 2500
-"""How long one request waits for its answer: two fit into an import's deadline, the second to a new leader."""
+"""How long one request waits for its answer: two fit into an import's deadline, the second to a new
+leader."""
 CONNECT_SECONDS = 5.0
 ACKNOWLEDGE_MS = 2000
-"""How long a broker waits for its followers: less than ATTEMPT_MS, or its answer would come too late."""
+"""How long a broker waits for its followers: less than ATTEMPT_MS, or it would answer too late."""
 PAUSE_SECONDS = 0.05
-"""Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows that the last
-is gone."""
+"""Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows
+that the last is gone."""
 MAX_PAUSE_SECONDS = 0.5
-"""Seconds between two attempts, at most. Each sends the whole batch. The first pause is PAUSE_SECONDS."""
+"""Seconds between two attempts, at most. Each sends the whole batch. The first pause is
+PAUSE_SECONDS."""
 RECONNECT_PAUSE_SECONDS = 0.2
 MAX_RECONNECT_PAUSE_SECONDS = 1.0
 """Between two attempts to connect; the first pause is RECONNECT_PAUSE_SECONDS."""
@@ -68,11 +71,12 @@ SNAPPY = 2
 LATEST = -1
 
 REFUSALS = (NotEnoughReplicasError, MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
-"""Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is none of them: a
-leader that is deposed before its followers acknowledge a batch answers so although it has appended it."""
+"""Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is
+none of them: a leader that is deposed before its followers acknowledge a batch answers so although
+it has appended it."""
 SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, DuplicateSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
-"""The broker knows another past of this producer, and appended nothing now. A new producer id mends it, unless an
-earlier attempt is in doubt: then a duplicate is that attempt, which stands."""
+"""The broker knows another past of this producer, and appended nothing now. A new producer id mends
+it. If an earlier attempt is in doubt, a duplicate is that attempt, which stands."""
 
 
 @dataclass(slots=True)
@@ -85,11 +89,16 @@ class Delivery:
 
     @property
     def in_doubt(self) -> bool:
-        """Tells whether the batch was handed to a connection and not every broker has refused it since."""
+        """Tells whether the batch was handed to a connection and not every broker has refused it
+        since.
+        """
         return self._unproven > 0
 
     def hand_over(self) -> None:
-        """Notes that the batch is about to be written to a connection. Raises CancelledError when abandoned."""
+        """Notes that the batch is about to be written to a connection.
+
+        Raises CancelledError when abandoned.
+        """
         if self.abandoned:
             raise asyncio.CancelledError
         self._unproven += 1
@@ -144,7 +153,7 @@ class PartitionAppender:
         self._place = TopicPartition(topic, partition)
         self._client_id = f"{client_id}-{partition}"
         self._max_bytes = max_bytes
-        # One at a time: the next batch's sequence begins where this one's ends, once it is known to stand
+        # One at a time: the next batch's sequence begins where this one's ends
         self._turn = asyncio.Lock()
         self._session: _Session | None = None
         self._connected = asyncio.Event()
@@ -177,17 +186,19 @@ class PartitionAppender:
         return len(found) if found else None
 
     async def append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
-        """Appends the records as one batch; returns the offset behind the last, or None if Kafka does not tell it.
+        """Appends the records as one batch; returns the offset behind the last, or None if Kafka
+        does not tell it.
 
-        Repeats the batch until the broker answers for good or the caller cancels: it is written once however
-        often it is sent. `delivery` says meanwhile, and after an error, what may stand.
-        Raises MessageSizeTooLargeError and other KafkaErrors that no repetition mends.
+        Repeats the batch until the broker answers for good or the caller cancels: it is written
+        once however often it is sent. `delivery` says meanwhile, and after an error, what may
+        stand. Raises MessageSizeTooLargeError and other KafkaErrors that no repetition mends.
         """
         async with self._turn:
             try:
                 return await self._append(records, delivery)
             except BaseException:
-                if delivery.in_doubt:  # whether its sequence was used is not known, nor when the connection answers
+                # whether its sequence was used is not known, nor when the connection answers
+                if delivery.in_doubt:
                     self._replace_session()
                 raise
 
@@ -244,7 +255,10 @@ class PartitionAppender:
         return self._session
 
     async def _send(self, session: _Session, batch: bytes, delivery: Delivery) -> int:
-        """Sends the batch once; returns its offset, or -1 if it stood already. Raises KafkaError."""
+        """Sends the batch once; returns its offset, or -1 if it stood already.
+
+        Raises KafkaError.
+        """
         leader = await self._leader(session)
         request = ProduceRequest(None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])])
         delivery.hand_over()
@@ -259,8 +273,8 @@ class PartitionAppender:
             return int(offset)
         if issubclass(error, REFUSALS + SEQUENCE_REFUSALS):
             delivery.note_refusal()
-        if error is DuplicateSequenceNumber and delivery.in_doubt:  # an earlier attempt, whose answer was lost
-            return -1
+        if error is DuplicateSequenceNumber and delivery.in_doubt:
+            return -1  # an earlier attempt stands, whose answer was lost
         raise error(self._place.topic)
 
     async def _leader(self, session: _Session) -> int:
@@ -273,7 +287,10 @@ class PartitionAppender:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _end(self, session: _Session) -> int | None:
-        """Returns the partition's end. It is needed if a batch stood already: the broker tells no offset then."""
+        """Returns the partition's end.
+
+        It is needed if a batch stood already: the broker tells no offset then.
+        """
         request = OffsetRequest(-1, 0, [(self._place.topic, [(self._place.partition, LATEST)])])
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -304,7 +321,8 @@ class PartitionAppender:
                 log.warning("appender_waits", partition=self._place.partition, error=repr(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, MAX_RECONNECT_PAUSE_SECONDS)
-            except Exception:  # a bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
+            # A bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
+            except Exception:
                 log.exception("appender_failed", partition=self._place.partition)
                 await asyncio.sleep(FAILURE_PAUSE_SECONDS)
         self._connected.set()

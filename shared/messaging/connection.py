@@ -100,7 +100,8 @@ async def close_client(client: AIOKafkaClient) -> None:
         died, client._sync_task = client._sync_task, None  # noqa: SLF001 - close() would raise what it died of, and close no connection
         log.warning("client_had_died", error=None if died.cancelled() else repr(died.exception()))
     closing = asyncio.create_task(client.close())
-    await asyncio.wait({closing}, timeout=DISCARD_SECONDS)  # a connection waits to be rid of what it still has to write
+    # a connection waits to be rid of what it still has to write
+    await asyncio.wait({closing}, timeout=DISCARD_SECONDS)
     if not closing.done():
         closing.cancel()
         log.warning("client_left_behind")

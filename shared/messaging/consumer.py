@@ -130,7 +130,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings = settings
         self._topics = [self.names[topic] for topic in topics]
         self._fetch_bytes = max(topic.fetch_bytes for topic in TOPICS if topic.name in topics)
-        # An upstream system may produce in transactions. Pinflow's own topics have none that could be left open
+        # An upstream system may produce in transactions. Pinflow itself does not
         self._isolation: Literal["read_committed", "read_uncommitted"] = (
             "read_committed" if TopicName.IMPORT_REQUESTS in topics else "read_uncommitted"
         )
@@ -169,7 +169,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._subscriber.consumer if self._subscriber else None
 
     def subscribe(self, broker: KafkaBroker) -> None:
-        """Subscribes with delivery at least once: committed by hand after the work, from the earliest, one static member.
+        """Subscribes with delivery at least once: committed by hand after the work, from the
+        earliest, one static member.
 
         Reads uncommitted, except `import-requests`, which is read committed.
         """

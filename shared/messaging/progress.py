@@ -39,7 +39,7 @@ class Progress:
         return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
 
     async def processed(self) -> dict[TopicPartition, int]:
-        """Returns for each assigned partition the offset up to which all is processed, or invisible to a consumer."""
+        """Returns for each assigned partition the offset up to which nothing is left to process."""
         consumer = self._consumer()
         assigned = list(consumer.assignment()) if consumer else []
         found = await asyncio.gather(*map(self._processed_of, assigned))
@@ -47,7 +47,7 @@ class Progress:
         return {partition: offset for partition, offset in offsets if offset is not None}
 
     async def readings(self) -> dict[TopicPartition, Reading]:
-        """Reads the progress of each partition that is assigned and not paused, without asking Kafka."""
+        """Reads the progress of assigned partitions that are not paused, without asking Kafka."""
         processed = await self.processed()
         consumer = self._consumer()
         if consumer is None:

@@ -103,7 +103,10 @@ async def _end(sending: "asyncio.Task[None]") -> None:
 
 
 class RecordProducer:
-    """Sends records, acknowledged by all in-sync replicas. At least once: consumers are idempotent."""
+    """Sends records, acknowledged by all in-sync replicas.
+
+    At least once: consumers are idempotent.
+    """
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
         self._settings = settings

@@ -1,8 +1,8 @@
 """Lets a consumer skip records before they become objects.
 
-Publisher and status read one topic and each skips what the other owns. aiokafka 0.14 makes a ConsumerRecord of
-every record first, which is most of what reading costs. A RecordFilter given as the consumer's value
-deserializer is asked before that.
+Publisher and status read one topic and each skips what the other owns. aiokafka 0.14 makes a
+ConsumerRecord of every record first, which is most of what reading costs. A RecordFilter given as
+the consumer's value deserializer is asked before that.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,9 @@ from aiokafka.structs import ConsumerRecord
 class RecordFilter:
     """Says which records of a topic a consumer wants, by their values.
 
-    `ends_early(first, count)` says whether, in a batch of `count` records that begins with the value `first`,
-    all wanted records come before the unwanted ones: the rest of such a batch is not looked at.
+    `ends_early(first, count)` says whether, in a batch of `count` records that begins with the
+    value `first`, all wanted records come before the unwanted ones: the rest of such a batch is not
+    looked at.
     """
 
     def __init__(
@@ -35,7 +36,10 @@ class RecordFilter:
 
 
 class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Unpacks only the wanted records of a fetched partition. A position moves past the others all the same."""
+    """Unpacks only the wanted records of a fetched partition.
+
+    A position moves past the others all the same.
+    """
 
     _value_deserializer: Any
 
@@ -47,7 +51,7 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return super()._unpack_records()  # type: ignore[no-any-return]
 
     def _unpack_wanted(self, record_filter: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
-        # Aborted transactions are not looked for: BatchConsumer refuses a filter on topics read committed
+        # Not for topics read committed, which BatchConsumer refuses: aborted records would pass
         while self._records.has_next():
             batch = self._records.next_batch()
             if not batch.validate_crc():
@@ -64,7 +68,7 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             if not record_filter.wants(record.value):
                 if ends_early:
                     return
-            elif record.offset >= self.next_fetch_offset:  # otherwise it was read before: the fetch began within the batch
+            elif record.offset >= self.next_fetch_offset:  # or it was read before
                 found = self._consumer_record(self._tp, record)
                 self.next_fetch_offset = record.offset + 1
                 yield found

@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     is_held: bool = False
     """Whether a transaction that an upstream system has left open hides all that waits."""
     is_fetched: bool = False
-    """Whether records of it have been fetched and wait for their turn: until then it is not fetched again."""
+    """Whether records of it are fetched and wait for their turn. Until then it is not fetched again."""
 
     @property
     def is_at_end(self) -> bool:
@@ -144,7 +144,8 @@ class Stalls:
     def longest(self) -> Stall | None:
         """Returns the longest stall at the last look, if it has lasted for `after` seconds.
 
-        Leaves out partitions that an upstream system holds: making this process unready would not help them.
+        Leaves out partitions that an upstream system holds: making this process unready would not
+        help them.
         """
         stalls = (stall for stall in self._stalls.values() if not stall.is_held)
         stall = max(stalls, key=attrgetter("seconds"), default=None)

@@ -114,7 +114,10 @@ async def kill_after_an_acknowledgement(
     acknowledged: list[UUID],
     delay: float,
 ) -> int:
-    """Kills the broker that leads the partition of the first import to be acknowledged. Returns its id."""
+    """Kills the broker that leads the partition of the first import to be acknowledged.
+
+    Returns its id.
+    """
     jobs = [uuid4() for _ in acceptances]
     leaders = [await leader_of(settings, partition_of(str(job).encode(), settings.topic_partitions)) for job in jobs]
     appends = [asyncio.create_task(one.append(an_import(job))) for one, job in zip(acceptances, jobs, strict=True)]

@@ -14,14 +14,15 @@ from tests.deployment import Deployment
 AT_ONCE = 10
 ROWS = 500
 MOST_MEMORY = 1024 * MEBIBYTE
-"""Resident bytes of one service. docs/performance.md has what was seen: this only catches what grows without bound."""
+"""Resident bytes of one service. docs/performance.md has what was seen: this only catches what
+grows without bound."""
 COLUMNS = ("account_id", "board_id", "title", "idempotency_key", "image_url", "description", "alt_text", "related_terms")
 TEXT = "€ŠšŽžŒœŸ‰™†‡•“”„…‹›"
 """Characters of one byte in Windows-1252 and of three in UTF-8, but for a few."""
 
 
 def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
-    """Returns a CSV just below the body's limit that becomes about three times as large in UTF-8."""
+    """Returns a CSV just below the body's limit about three times as large in UTF-8."""
     account = workspace.accounts[0]
 
     def text(length: int) -> str:

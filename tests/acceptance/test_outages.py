@@ -91,7 +91,8 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_
         installation.kafka.pause()
         try:
             refused = client.post("/v1/pins/imports/json", json=rows)
-            # Written to a connection: it may stand when Kafka wakes. Of the next on its partition that is ruled out
+            # Written to a connection: it may stand when Kafka wakes. Of the next on its partition
+            # that is ruled out
             assert code_of(refused) == (503, "acceptance_unknown")
             assert refused.elapsed.total_seconds() < 6
             assert "retry-after" in refused.headers

@@ -224,7 +224,8 @@ def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
     operator.write(TopicName.IMPORTS, Record(job.id.encode(), cast("bytes", value)))
     job.write(job.row(1))
     assert is_for_status(value) == (service == "status")
-    assert told(ended_job(client, job)) == [(1, "created", None)]  # of the same partition, so both have passed it
+    # of the same partition, so both have passed it
+    assert told(ended_job(client, job)) == [(1, "created", None)]
     until(lambda: letters(operator, "--job", job.id))
     (letter,) = letters(operator, "--job", job.id)
     assert (letter["service"], letter["topic"], letter["code"]) == (service, "imports", "invalid_record")
@@ -267,7 +268,9 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
 
 
 def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(client: httpx.Client, workspace: NewWorkspace) -> None:
-    """Four bytes a character: together, the outcomes of so many unknown boards are more than their topic takes."""
+    """Four bytes a character: together, the outcomes of so many unknown boards are more than their
+    topic takes.
+    """
     rows = rows_for(workspace, MAX_ROWS, prefix="long", board_id="\U0001f4a1" * MAX_KEY)
     for number, row in enumerate(rows):
         row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY}}"

@@ -1,8 +1,8 @@
 """python -m tests.chaos.pause: how long imports of one ingest wait when another one is killed.
 
-Two replicas of ingest, on real servers. One takes a flood of imports and is killed with SIGKILL, again and again;
-the other accepts small imports one after the other. Printed is how long those took to settle around each kill,
-against how long they take otherwise.
+Two replicas of ingest, on real servers. One takes a flood of imports and is killed with SIGKILL,
+again and again; the other accepts small imports one after the other. Printed is how long those took
+to settle around each kill, against how long they take otherwise.
 """
 
 import argparse
@@ -64,7 +64,9 @@ class Watched:
 
 @asynccontextmanager
 async def flooding(pinflow: Deployment, workspace: NewWorkspace) -> AsyncIterator[None]:
-    """Clients that import into the first replica as fast as it takes them, whatever becomes of that."""
+    """Clients that import into the first replica as fast as it takes them, whatever becomes of
+    that.
+    """
 
     async def flood(client: httpx.AsyncClient) -> None:
         while True:

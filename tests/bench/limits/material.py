@@ -35,7 +35,9 @@ class Announced(NamedTuple):
 
 
 def accept(body: bytes) -> ImportBatch:
-    """Builds an import's batch from its body as ingest does, with the upload that is kept by default."""
+    """Builds an import's batch from its body as ingest does, with the upload that is kept by
+    default.
+    """
     rows = validate(require_rows(parse_json(body)))
     now = datetime.now(UTC)
     upload = Upload(UploadFormat.JSON, body)
@@ -57,7 +59,7 @@ def announce(outcomes: Sequence[Outcome]) -> Announced:
 
 
 def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
-    """Decodes imports, uploads and outcomes as status does; it looks no further than the first row."""
+    """Decodes imports, uploads and outcomes as status does, up to the first row."""
     beside = [record.value for batch in imports for record in batch.records[: -batch.rows]]
     accepted = [IMPORT_EVENT.validate_json(value) for value in beside if is_import(value)]
     uploads = [_parse_upload(value) for value in beside if is_upload(value)]

@@ -1,7 +1,8 @@
-"""python -m tests.chaos.kills --kind KIND --count N: kills brokers or producers, and checks that no import suffers.
+"""python -m tests.chaos.kills --kind KIND --count N: kills brokers or producers, and checks that no
+import suffers.
 
-Goes on where a run with the same tally ended. Exit code 1 if an import was accepted in part, lost or doubled, or a partition
-stood still.
+Goes on where a run with the same tally ended. Exit code 1 if an import was accepted in part, lost
+or doubled, or a partition stood still.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from tests.chaos.kills.tally import Kill, Kind, Tally, load, report
 
 TALLIES = CHECKOUT / ".pinflow" / "kills"
 KILLS_OF_AN_INSTALLATION = {Kind.LONE: 50, Kind.THREE: 50, Kind.PRODUCER: 200, Kind.DISK: 10}
-"""After so many, brokers without data begin: so neither the disk nor what a run remembers grows with its length."""
+"""After so many, brokers without data begin: so neither the disk nor what a run remembers grows
+with its length."""
 
 
 def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:

@@ -24,7 +24,8 @@ from tests.processes import RunningProgram
 SHORT_SESSION = "\nbroker.session.timeout.ms=1200\nbroker.heartbeat.interval.ms=300\n"
 """A lone broker that was killed waits until its own old session has ended: 9 s by default."""
 ARCHIVE = CHECKOUT / ".pinflow" / "kills" / "kafka.jsa"
-"""Kafka's classes as the JVM wants them: with it a start takes half the CPU (1.6 s instead of 3)."""
+"""Kafka's classes as the JVM wants them: with it a start takes half the CPU (1.6 s instead of
+3)."""
 DISK_MEGABYTES = 64
 MORE_MEGABYTES = 24
 """By which a full disk is enlarged."""
@@ -52,7 +53,9 @@ class Brokers:
         await asyncio.to_thread(program.process.wait)
 
     def start(self, node_id: int, *, short_session: bool = False) -> None:
-        """Starts a broker that was killed; with a short session if it is alone and need not wait for the usual one."""
+        """Starts a broker that was killed; with a short session if it is alone and need not wait
+        for the usual one.
+        """
         node = self.kafka.nodes[node_id - 1]
         properties = "".join(f"{name}={value}\n" for name, value in node.properties().items())
         _properties_of(node).write_text(properties + (SHORT_SESSION if short_session else ""), encoding="utf-8")
@@ -72,7 +75,10 @@ def brokers_of(number: int) -> Iterator[Brokers]:
 
 @contextmanager
 def broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
-    """Gives a lone broker whose data lies on a small file system of its own. Raises CommandFailed."""
+    """Gives a lone broker whose data lies on a small file system of its own.
+
+    Raises CommandFailed.
+    """
     with _directory() as directory:
         disk = SmallDisk(directory / "kafka" / "data")
         disk.mount()

@@ -1,4 +1,6 @@
-"""Ingest's acceptance as the kills use it: several instances that append imports, and probes of each partition."""
+"""Ingest's acceptance as the kills use it: several instances that append imports, and probes of
+each partition.
+"""
 
 import asyncio
 from collections import deque
@@ -43,12 +45,16 @@ class Clients:
         self._prepared: deque[tuple[UUID, ImportBatch]] = deque()
 
     def prepare(self, imports: int) -> None:
-        """Builds imports beforehand: building one takes some milliseconds, for which a kill would be late."""
+        """Builds imports beforehand: building one takes some milliseconds, for which a kill would
+        be late.
+        """
         while len(self._prepared) < imports:
             self._prepared.append(self._factory.build())
 
     async def work(self, goes_on: Callable[[Answer], bool]) -> None:
-        """Appends imports with all instances; each task ends when `goes_on` says so of its last answer."""
+        """Appends imports with all instances; each task ends when `goes_on` says so of its last
+        answer.
+        """
 
         async def work(acceptance: Acceptance) -> None:
             goes = True
@@ -59,7 +65,7 @@ class Clients:
         await asyncio.gather(*(work(acceptance) for acceptance in self._acceptances * IMPORTS_AT_ONCE))
 
     async def probe(self) -> set[int]:
-        """Returns when every partition has accepted an import; the partitions that did not in time."""
+        """Waits until every partition accepts an import. Returns those that did not in time."""
 
         async def probe(partition: int) -> None:
             acceptance = self._acceptances[partition % len(self._acceptances)]

@@ -1,4 +1,6 @@
-"""Kills a broker or a producing process, waits until all works again, and checks the topic; once for each kill."""
+"""Kills a broker or a producing process, waits until all works again, and checks the topic; once
+for each kill.
+"""
 
 import asyncio
 import os
@@ -66,7 +68,7 @@ class Run:
 async def kill_repeatedly(
     kind: Kind, brokers: Brokers, disk: SmallDisk | None, numbers: range, seed: int, report: Callable[[Kill], None]
 ) -> None:
-    """Kills for each of the numbers, reports each kill, and reads the whole topic again at the end."""
+    """Kills for each of the numbers and reports it; in the end reads the whole topic again."""
     settings = IngestSettings(kafka_bootstrap_servers=brokers.kafka.bootstrap_servers, topic_prefix=f"k-{uuid4().hex[:8]}")
     await create_topics(settings, tuple(topic for topic in TOPICS if topic.name is TopicName.IMPORTS))
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]

@@ -1,4 +1,7 @@
-"""Compares the imports that were sent with the records that were read. Pure: doctored ones test it."""
+"""Compares the imports that were sent with the records that were read.
+
+Pure: doctored ones test it.
+"""
 
 import zlib
 from dataclasses import dataclass, field
@@ -56,7 +59,8 @@ class Verdict:
     """Acknowledged, and not there."""
     doubled: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Refused and there all the same, or sent by nobody; a log that became shorter; errors that nobody foresaw."""
+    """Refused and there all the same, or sent by nobody; a log that became shorter; errors that
+    nobody foresaw."""
 
     unknown_standing: int = 0
     """Imports whose sender did not learn their outcome, and which stand whole."""
@@ -68,7 +72,9 @@ class Verdict:
 
 
 class Ledger:
-    """Remembers every import that was sent to one topic, and what has been read of it since the last check."""
+    """Remembers every import that was sent to one topic, and what has been read of it since the
+    last check.
+    """
 
     def __init__(self) -> None:
         self._sent: dict[UUID, _Sent] = {}
@@ -97,7 +103,10 @@ class Ledger:
         return again
 
     def check(self) -> Verdict:
-        """Judges what was read since the last check. An import that may still arrive is judged when it does."""
+        """Judges what was read since the last check.
+
+        An import that may still arrive is judged when it does.
+        """
         verdict = Verdict()
         for job_id, found in self._found.items():
             self._check_found(job_id, found, verdict)

@@ -1,6 +1,8 @@
-"""python -m tests.chaos.kills.producing KAFKA PREFIX SEED: appends imports until it is killed, and says what it does.
+"""python -m tests.chaos.kills.producing KAFKA PREFIX SEED: appends imports until it is killed, and
+says what it does.
 
-Prints `sending JOB RECORDS CHECKSUM` before it appends an import and `OUTCOME JOB` when it was answered.
+Prints `sending JOB RECORDS CHECKSUM` before it appends an import and `OUTCOME JOB` when it was
+answered.
 """
 
 import asyncio
@@ -45,7 +47,8 @@ async def _work(acceptance: Acceptance, factory: ImportFactory) -> None:
 
 
 def _say(line: str) -> None:
-    os.write(sys.stdout.fileno(), f"{line}\n".encode())  # one write: never half a line when it is killed
+    # one write: never half a line when it is killed
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 if __name__ == "__main__":

@@ -12,13 +12,16 @@ from tests.chaos.kills.ledger import Ledger, Verdict
 from tests.kafka import reader
 
 ATTEMPT_SECONDS = 15
-"""For a consumer to start: of one that meets a broker just started aiokafka may never hear again."""
+"""For a consumer to start: of one that meets a broker just started aiokafka may never hear
+again."""
 DEADLINE_SECONDS = 60
 """For all new records to be read, by either isolation level."""
 
 
 class TopicReader:
-    """Reads what is new, read uncommitted and then read committed, and tells partitions that stand still."""
+    """Reads what is new, read uncommitted and then read committed, and tells partitions that stand
+    still.
+    """
 
     def __init__(self, kafka: str, topic: str) -> None:
         self._kafka = kafka
@@ -26,7 +29,9 @@ class TopicReader:
         self._positions: dict[TopicPartition, int] = {}
 
     async def check(self, ledger: Ledger) -> tuple[Verdict, set[int]]:
-        """Reads to the end and judges; the partitions that could not be read to their end come beside."""
+        """Reads to the end and judges; the partitions that could not be read to their end come
+        beside.
+        """
         shortened: list[str] = []
         starts = dict(self._positions)
         counts: dict[str, int] = {}
@@ -72,14 +77,17 @@ async def _read(
     name: str,
     ledger: Ledger | None = None,
 ) -> set[TopicPartition]:
-    """Reads to `ends`, counts the records under `name`, and returns the partitions whose end was not reached in time."""
+    """Reads to `ends`, counts the records under `name`, and returns the partitions whose end was
+    not reached in time.
+    """
     deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     counts[name] = 0
     while True:
         behind = {place for place, end in ends.items() if await consumer.position(place) < end}
         if not behind or asyncio.get_running_loop().time() > deadline:
             return behind
-        consumer.pause(*(ends.keys() - behind - consumer.paused()))  # what comes behind the end is for the next check
+        # what comes behind the end is for the next check
+        consumer.pause(*(ends.keys() - behind - consumer.paused()))
         for place, records in (await consumer.getmany(timeout_ms=200)).items():
             for record in records:
                 if record.offset >= ends[place]:

@@ -1,4 +1,6 @@
-"""Keeps a tally of kills in a file, one JSON line each, so that a run can go on where another ended."""
+"""Keeps a tally of kills in a file, one JSON line each, so that a run can go on where another
+ended.
+"""
 
 import json
 from collections import defaultdict

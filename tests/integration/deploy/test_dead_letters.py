@@ -1,4 +1,6 @@
-"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it loses nothing."""
+"""`pinflow dead-letters` on the real broker: what it finds, what it replays, and that it loses
+nothing.
+"""
 
 import asyncio
 import json
@@ -35,7 +37,8 @@ __all__ = ["operator"]
 
 KILLS = 1
 SEEN = 2 * LETTERS_AT_ONCE
-"""Records of a replay after which it is killed: one portion is marked, and another is likely to be on its way."""
+"""Records of a replay after which it is killed: one portion is marked, and another is likely to be
+on its way."""
 PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 

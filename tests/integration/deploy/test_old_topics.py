@@ -23,7 +23,7 @@ PARTITIONS = 2
 
 
 class Before:
-    """An installation of the version before: its topics, and what its ingest and its readers did."""
+    """An installation of the version before, with what its ingest and its readers did."""
 
     def __init__(self, kafka: str) -> None:
         self.settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
@@ -88,6 +88,13 @@ class Before:
             return error.undrained
         return ()
 
+    async def accept_one(self) -> None:
+        """Creates the old topics and accepts one import on them."""
+        await self.create()
+        async with self.ingest() as ingest:
+            await self.accept(ingest)
+        await self.wait_until_transactions_end()
+
     async def wait_until_transactions_end(self) -> None:
         """Waits for the markers: a commit is answered before they are written."""
 
@@ -115,10 +122,7 @@ async def test_a_new_installation_has_no_old_topics(before: Before) -> None:
 
 
 async def test_drained_topics_let_an_upgrade_go_on_and_are_named(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-    await before.wait_until_transactions_end()
+    await before.accept_one()
     await before.settle()
     created = await create_topics(before.settings)
     assert created.drained == [before.imports, before.rows]
@@ -132,10 +136,7 @@ async def test_old_topics_that_were_never_written_to_are_drained(before: Before)
 
 
 async def test_waiting_records_refuse_an_upgrade_and_nothing_is_created(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-    await before.wait_until_transactions_end()
+    await before.accept_one()
     there = await before.topics()
     with pytest.raises(NotDrained) as refusal:
         await create_topics(before.settings)
@@ -191,10 +192,7 @@ async def test_an_open_transaction_refuses_an_upgrade(before: Before) -> None:
 
 
 async def test_offsets_that_the_topic_cannot_have_had_count_as_none(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-    await before.wait_until_transactions_end()
+    await before.accept_one()
     await before.settle_up_to(before.imports, before.status, 0, 1000)
     await before.settle_up_to(before.rows, before.publisher, 1, 1000)
     assert [one.records for one in await before.undrained()] == [1, 3]
@@ -202,19 +200,13 @@ async def test_offsets_that_the_topic_cannot_have_had_count_as_none(before: Befo
 
 async def test_counting_ends_at_a_bound_and_says_so(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(old_topics, "MAX_COUNTED", 2)
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-    await before.wait_until_transactions_end()
+    await before.accept_one()
     with pytest.raises(NotDrained, match=r"rows\.v1 \(group .*\.publisher\): at least 2 records wait"):
         await require_drained(before.settings)
 
 
 async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Before) -> None:
-    await before.create()
-    async with before.ingest() as ingest:
-        await before.accept(ingest)
-    await before.wait_until_transactions_end()
+    await before.accept_one()
     environment = {
         "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": before.settings.kafka_bootstrap_servers,
         "PINFLOW_TOPIC_PREFIX": before.settings.topic_prefix,

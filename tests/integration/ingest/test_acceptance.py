@@ -112,7 +112,10 @@ async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, br
 
 
 async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(settings: IngestSettings, broker: Broker) -> None:
-    """The first import was written to a connection, and may stand when the broker wakes. What follows was not."""
+    """The first import was written to a connection, and may stand when the broker wakes.
+
+    What follows was not.
+    """
     async with acceptance_of(settings) as acceptance:
         await works_again(acceptance)
         sent, waiting, later = job_on(1), job_on(1), job_on(1)
@@ -166,7 +169,8 @@ async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: B
         before, refused = job_on(4), job_on(4)
         await acceptance.append(an_import(before))
         broker.program.kill()
-        await eventually(lambda: not connections_of(acceptance))  # or the import would be written to one
+        # or the import would be written to one
+        await eventually(lambda: not connections_of(acceptance))
         with pytest.raises(BrokerUnavailable) as error:
             await acceptance.append(an_import(refused))
         assert not isinstance(error.value, AcceptanceUnknown)
@@ -177,7 +181,9 @@ async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: B
 
 
 async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker knows the batch by producer id and sequence, and answers with the offset that it has."""
+    """The broker knows the batch by producer id and sequence, and answers with the offset that it
+    has.
+    """
     async with acceptance_of(patient(settings)) as acceptance:
         job, after = job_on(5), job_on(5)
         client = acceptance._appenders[5]

@@ -163,7 +163,9 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
     imports: Imports,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A newer version refuses a row that the older one took: the batch of the older one may stand in Kafka."""
+    """A newer version refuses a row that the older one took: the batch of the older one may stand
+    in Kafka.
+    """
 
     class Dying:
         async def append(self, _batch: ImportBatch, _started: float | None = None, /) -> None:

@@ -1,4 +1,6 @@
-"""What status gets of the record batches on the topic `imports`: all that is its own, and none of the rows."""
+"""What status gets of the record batches on the topic `imports`: all that is its own, and none of
+the rows.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,7 +29,8 @@ from tests.waiting import eventually
 
 ROWS = 20
 OWN = 3
-"""Records of an import that are status' own: the import, the results of its failed row, the upload."""
+"""Records of an import that are status' own: the import, the results of its failed row, the
+upload."""
 
 
 @pytest.fixture

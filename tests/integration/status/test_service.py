@@ -200,7 +200,9 @@ async def told(http: httpx.AsyncClient, workspace: Workspace, job_id: UUID) -> t
 
 
 async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(status: Status, workspace: Workspace) -> None:
-    """Its import may have been answered `acceptance_unknown`, and stand in Kafka some minutes later."""
+    """Its import may have been answered `acceptance_unknown`, and stand in Kafka some minutes
+    later.
+    """
     job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
     answer = await status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (503, "status_behind")
@@ -213,7 +215,8 @@ async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(status: 
 async def test_a_young_job_that_appears_while_it_is_asked_for_is_answered(
     status: Status, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "APPEARANCE_SECONDS", 20)  # on a busy machine, a fold may take longer than 2 s
+    # on a busy machine, a fold may take longer than 2 s
+    monkeypatch.setattr(service, "APPEARANCE_SECONDS", 20)
     job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
     asked = asyncio.create_task(status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers))
     await status.deliver(job)

@@ -1,4 +1,6 @@
-"""Uploads on the real Postgres: kept as they came, once, under their workspace, for as long as they are to be."""
+"""Uploads on the real Postgres: kept as they came, once, under their workspace, for as long as they
+are to be.
+"""
 
 import itertools
 import os
@@ -39,7 +41,9 @@ class Status:
         self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
 
     async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
-        """Folds one batch of records of the topic `imports`; returns what became dead letters, and why."""
+        """Folds one batch of records of the topic `imports`; returns what became dead letters, and
+        why.
+        """
         decoded, poison = self._handler.decode([received(TopicName.IMPORTS, value) for value in values])
         letters = [*poison, *await self._handler.process(decoded, poison)]
         return [(letter.record.value, letter.reason.code) for letter in letters]
@@ -62,7 +66,9 @@ def status(database: Database) -> Status:
 
 
 def imported(data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None) -> tuple[UUID, UUID, list[bytes]]:
-    """An import of one failed row with its upload: job, workspace, and what status gets of its batch."""
+    """An import of one failed row with its upload: job, workspace, and what status gets of its
+    batch.
+    """
     job_id, workspace_id = job_id or uuid4(), workspace_id or uuid4()
     batch = batch_of(
         Import(

@@ -1,4 +1,6 @@
-"""What ingest accepts, its consumers can read: whatever was sent, each row is in the batch once, and the batch fits."""
+"""What ingest accepts, its consumers can read: whatever was sent, each row is in the batch once,
+and the batch fits.
+"""
 
 import json
 from typing import Any
@@ -43,7 +45,9 @@ def imports_of(kept: Kept) -> Imports:
 
 
 def check(batch: ImportBatch | None) -> list[RowAccepted]:
-    """The import, its rows and its results agree, in the order that status counts on, and fit into one batch."""
+    """The import, its rows and its results agree, in the order that status counts on, and fit into
+    one batch.
+    """
     assert batch is not None
     announced, rows, settled = import_of(batch), rows_of(batch), results_of(batch)
     assert isinstance(announced, ImportAccepted)

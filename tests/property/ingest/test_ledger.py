@@ -1,4 +1,6 @@
-"""Requests by topic on the real ledger: whatever fails between claim, append and mark, each is the same job, byte for byte."""
+"""Requests by topic on the real ledger: whatever fails between claim, append and mark, each is the
+same job, byte for byte.
+"""
 
 import json
 from collections.abc import Sequence
@@ -61,8 +63,9 @@ class Forgetful(Ledger):
 
 
 class Requesting(RuleBasedStateMachine):
-    """`_first` has the body that each name was first seen with; `_done` those that are marked, and are never
-    appended again."""
+    """`_first` has the body that each name was first seen with; `_done` those that are marked, and
+    are never appended again.
+    """
 
     def __init__(self, pool: Database, run: Run) -> None:
         super().__init__()

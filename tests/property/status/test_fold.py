@@ -1,4 +1,6 @@
-"""The fold on the real Postgres against a model: imports, outcomes, uploads in any order, cut and repeated in any way, two at once."""
+"""The fold on the real Postgres against a model: imports, outcomes, uploads in any order, cut and
+repeated in any way, two at once.
+"""
 
 import asyncio
 from collections.abc import Sequence

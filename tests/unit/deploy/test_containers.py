@@ -91,7 +91,8 @@ def test_upstreams_and_urls_name_a_service_and_the_port_it_listens_on() -> None:
 
 
 def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
-    assert set(SERVICES["migrate"]["depends_on"]) == {"postgres", "topics"}  # which may refuse an upgrade
+    # which may refuse an upgrade
+    assert set(SERVICES["migrate"]["depends_on"]) == {"postgres", "topics"}
     assert set(SERVICES["topics"]["depends_on"]) == {"kafka"}
     for name in SETTINGS:
         assert SERVICES[name]["depends_on"] == {one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")}

@@ -208,7 +208,8 @@ async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
     log.failing = {"a": AcceptanceUnknown("silent")}
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, asked)
-    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())  # every row is refused, or worse
+    # every row is refused, or worse
+    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
     log.failing = {}
     await handle(handler, asked)
     first, second = log.batches

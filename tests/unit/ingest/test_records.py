@@ -1,4 +1,6 @@
-"""What ingest writes, its consumers read: nothing is lost between the two, and every legal import fits."""
+"""What ingest writes, its consumers read: nothing is lost between the two, and every legal import
+fits.
+"""
 
 import json
 import os

@@ -28,7 +28,8 @@ def without_board(row_number: int, longest: str) -> Failed:
     """The longest outcome that a row of ingest's can have: its board stands there three times, its key once."""
     key = f"{row_number:03}{longest[3:]}"
     row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number)
-    # Past ingest's rules: whoever may write to `imports` may send characters that JSON writes in six bytes
+    # Past ingest's rules: whoever may write to `imports` may send characters that JSON writes in
+    # six bytes
     content = row.row.model_copy(update={"board_id": longest, "idempotency_key": key})
     row = row.model_copy(update={"row": content})
     return Failed(JOB, WORKSPACE, row_number, failure_of(BoardCheck.NO_BOARD, destination_of(row)), row)

@@ -1,4 +1,6 @@
-"""How a job is asked for: at once, right after the 202, when it has ended; and what is said of one that is missing."""
+"""How a job is asked for: at once, right after the 202, when it has ended; and what is said of one
+that is missing.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

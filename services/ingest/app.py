@@ -6,7 +6,7 @@ from services.ingest.acceptance import Acceptance
 from services.ingest.admission import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
-from services.ingest.endpoints import meter_router, router
+from services.ingest.endpoints import internal_router, meter_router, router
 from services.ingest.imports import Imports
 from services.ingest.rates import Rates
 from services.ingest.repository import Ledger
@@ -57,5 +57,6 @@ def create_app(settings: IngestSettings) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(meter_router)
+    app.include_router(internal_router)
     add_process_endpoints(app)
     return app

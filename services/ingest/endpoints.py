@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -21,6 +22,7 @@ router = APIRouter(
     tags=["imports"],
     responses=NO_ACCESS | OVERLOADED | UNREADABLE,
 )
+internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 meter_router = APIRouter(tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND))
 
 
@@ -95,6 +97,13 @@ async def import_csv(
         accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict, account_ids=who.account_ids)
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
+
+
+@internal_router.get("/imports/{job_id}")
+async def get_sent_import(job_id: UUID, request: Request) -> dict[str, bool]:
+    """For status; the gateway has no such route."""
+    imports: Imports = request.app.state.imports
+    return {"may_stand": imports.recent.may_stand(job_id)}
 
 
 @meter_router.get("/v1/rate-meter")

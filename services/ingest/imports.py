@@ -12,6 +12,7 @@ from uuid import UUID
 from services.ingest.admission import Admission
 from services.ingest.identity import new_job_id
 from services.ingest.parsing import ParsedRows, keep_permitted, require_rows, validate
+from services.ingest.recent import RecentImports
 from services.ingest.service import Import, ImportBatch, Upload, batch_of
 from services.ingest.tabular import parse_csv
 from services.ingest.turns import Turn, Turns
@@ -58,6 +59,7 @@ class Imports:
     """What HTTP asks for. Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was accepted."""
 
     def __init__(self, acceptance: ImportLog, admission: Admission, turns: Turns, *, keep_uploads: bool) -> None:
+        self.recent = RecentImports()
         self._acceptance = acceptance
         self._keep_uploads = keep_uploads
         self._admission = admission
@@ -105,13 +107,18 @@ class Imports:
                 yield Start(started, turn)
 
     async def _accept(self, accepted: Import, batch: ImportBatch, start: Start) -> Import:
+        self.recent.add(accepted.job_id)
         try:
             with self._admission.room(accepted.workspace_id, len(accepted.rows.valid)) as place:
                 place.position = await self._append(batch, start)
         except AcceptanceUnknown as error:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _unknown(accepted.job_id) from error
+        except Overloaded:
+            self.recent.remove(accepted.job_id)
+            raise
         except Unavailable:
+            self.recent.remove(accepted.job_id)
             metrics.IMPORTS.labels(accepted.source_type, "unavailable").inc()
             raise
         count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))

@@ -11,6 +11,7 @@ from services.status.consumers import FoldHandler
 from services.status.endpoints import router
 from services.status.lists import ImportLists
 from services.status.repository import JobStore
+from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, http_pool, watch_everything
 from shared.access.authentication import Authenticator
@@ -71,7 +72,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.lists = ImportLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
-    app.state.queries = JobQueries(http_store)
+    app.state.queries = JobQueries(http_store, SentImports(http, settings.ingest_url))
     app.include_router(router)
     add_system_endpoints(app)
     add_unsupported_endpoints(app, Answering.STATUS)

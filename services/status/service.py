@@ -40,11 +40,19 @@ class Jobs(Protocol):
         """Reads the job if it is this workspace's."""
 
 
+class Imports(Protocol):
+    """What ingest has sent; the real one is SentImports."""
+
+    async def may_stand(self, job_id: UUID) -> bool:
+        """Tells whether an import with this id may stand in Kafka, or still come to stand there."""
+
+
 class JobQueries:
     """Reads of one job. Polls Postgres, so that any replica can answer for what any other folded; holds no connection meanwhile."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, imports: Imports) -> None:
         self._jobs = jobs
+        self._imports = imports
 
     async def get(self, workspace_id: UUID, job_id: UUID, *, wait_seconds: float = 0) -> Row:
         """Returns the job with its results; with `wait_seconds`, when it has ended or that time has
@@ -57,9 +65,6 @@ class JobQueries:
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
         if isinstance(job, Missing):
-            # Another workspace's job is 404 at once, an unknown young id 503. So for 5 minutes
-            # whoever guesses the 74 random bits of an id learns that it exists, and nothing else
-            # (ADR 0029)
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
             job = await self._wait(workspace_id, job_id, wait_seconds) or job
@@ -75,10 +80,12 @@ class JobQueries:
         return None if isinstance(job, Missing) else job
 
     async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
-        """Waits for a young job until its import is folded.
+        """Waits for a young job until its import is folded, if ingest may have sent one.
 
         Raises RequestRefused (503) if it does not appear.
         """
+        if not await self._imports.may_stand(job_id):
+            return await self._jobs.job(workspace_id, job_id)  # it may have been folded meanwhile
 
         async def appeared() -> Row | Missing | None:
             job = await self._jobs.job(workspace_id, job_id)

@@ -28,7 +28,9 @@ PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz")}
 """What answers without a key, as it tells nothing of any workspace."""
 LEFT_OUT = {(method, path) for area in AREAS for method, path in (operation.split(" ") for operation in area.operations)}
 """Answers 501, whoever asks."""
-UNDOCUMENTED = PUBLIC | LEFT_OUT | {("GET", path) for path in ("/metrics", "/internal/readyz", "/openapi.json", "/docs")}
+UNDOCUMENTED = (
+    PUBLIC | LEFT_OUT | {("GET", path) for path in ("/metrics", "/internal/readyz", "/internal/imports/{job_id}", "/openapi.json", "/docs")}
+)
 """What a route may be that OpenAPI does not name."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 

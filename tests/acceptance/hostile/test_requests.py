@@ -67,7 +67,7 @@ def _follow(client: httpx.Client, answer: Answer, expected: Expected) -> str:
 
 def test_texts_are_kept_as_data(workspace: NewWorkspace, client: httpx.Client) -> None:
     """What a spreadsheet, a shell, a terminal or a database would run stands in the pin as it was sent."""
-    title = "=cmd|'/c calc'!A0 \u202e\x1b[31m\r\n'; drop table publisher.pins; -- {{7*7}} ${jndi:ldap://x} <script>"
+    title = "=cmd|'/c calc'!A0 \u202e\x9b31m\r\n'; drop table publisher.pins; -- {{7*7}} ${jndi:ldap://x} <script>"
     account = workspace.accounts[0]
     pin = {"account_id": str(account.id), "board_id": account.boards[0], "title": title, "idempotency_key": title}
     made = client.post("/v1/pins", json={**pin, "image_url": "https://a.example/x.png"})

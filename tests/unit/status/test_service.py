@@ -2,6 +2,7 @@
 that is missing.
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -40,8 +41,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def refusal(jobs: Jobs, job_id: UUID) -> RequestRefused:
     with pytest.raises(RequestRefused) as refused:
-        await JobQueries(jobs).get(WORKSPACE, job_id)
+        await JobQueries(jobs, Sent()).get(WORKSPACE, job_id)
     return refused.value
+
+
+class Sent:
+    """Ingest, which may have sent every import, or certainly none."""
+
+    def __init__(self, *, may_stand: bool = True) -> None:
+        self._may_stand = may_stand
+
+    async def may_stand(self, _job_id: UUID) -> bool:
+        return self._may_stand
 
 
 def young() -> UUID:
@@ -50,13 +61,13 @@ def young() -> UUID:
 
 async def test_a_job_that_is_there_is_answered_at_once() -> None:
     jobs = Jobs(RUNNING)
-    assert await JobQueries(jobs).get(WORKSPACE, uuid4()) == RUNNING
+    assert await JobQueries(jobs, Sent()).get(WORKSPACE, uuid4()) == RUNNING
     assert jobs.asked == 1
 
 
 async def test_a_young_job_that_appears_while_it_is_waited_for_is_answered() -> None:
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, RUNNING)
-    assert await JobQueries(jobs).get(WORKSPACE, young()) == RUNNING
+    assert await JobQueries(jobs, Sent()).get(WORKSPACE, young()) == RUNNING
 
 
 async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
@@ -65,6 +76,20 @@ async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
     assert refused.message == (
         "This job is not known yet. Its import may still be on its way. Ask again: the answer is final 5 minutes after the import."
     )
+
+
+async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at_once() -> None:
+    """As another workspace's: neither the answer nor its time tells them apart."""
+    queries = JobQueries(Jobs(Missing.UNKNOWN), Sent(may_stand=False))
+    async with asyncio.timeout(1):
+        with pytest.raises(RequestRefused) as refused:
+            await queries.get(WORKSPACE, young())
+    assert refused.value.code == "not_found"
+
+
+async def test_a_job_that_is_folded_while_ingest_is_asked_is_answered() -> None:
+    queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), Sent(may_stand=False))
+    assert await queries.get(WORKSPACE, young()) == RUNNING
 
 
 async def test_invariant_10_a_young_job_of_another_workspace_is_not_found_at_once() -> None:
@@ -88,12 +113,12 @@ async def test_any_other_missing_job_is_not_found_at_once(job_id: UUID, missing:
 
 
 async def test_prefer_wait_waits_for_the_end() -> None:
-    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED))
+    queries = JobQueries(Jobs(RUNNING, RUNNING, ENDED), Sent())
     assert await queries.get(WORKSPACE, uuid4(), wait_seconds=5) == ENDED
 
 
 async def test_prefer_wait_gives_up_with_the_job_as_it_is() -> None:
-    assert await JobQueries(Jobs(RUNNING)).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
+    assert await JobQueries(Jobs(RUNNING), Sent()).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
 
 
 @pytest.mark.parametrize(

@@ -57,21 +57,30 @@ class PinflowClient:
         return job
 
     def _find_out(self, job_id: str) -> Job:
-        """The job whose acceptance nobody could tell: it is there as a whole, or it is not."""
-        answer = self._get(f"/v1/pins/imports/{job_id}")
+        """Asks for a job whose acceptance Kafka did not confirm: all of it stands, or nothing."""
+        doubt = (
+            f"Kafka did not confirm import {job_id} in time: it was accepted completely or not at all. "
+            f"Look later: pinflow imports show {job_id}. {AGAIN}"
+        )
+        answer = self._get(f"/v1/pins/imports/{job_id}", doubt=doubt)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             fail(f"Kafka fell silent and nothing was accepted. {AGAIN}", Exit.AWAY)
         job: Job = self._document(answer)
         return job
 
-    def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
-        return self._patiently(lambda: self._http.get(path, params=parameters), retried=(httpx.TransportError,))
+    def _get(self, path: str, parameters: dict[str, str] | None = None, *, doubt: str = "") -> httpx.Response:
+        return self._patiently(lambda: self._http.get(path, params=parameters), retried=(httpx.TransportError,), doubt=doubt)
 
-    def _patiently(self, attempt: Attempt, *, retried: tuple[type[httpx.TransportError], ...]) -> httpx.Response:
-        """The first answer that is not `ask again`; `retried` are the failures after which asking again can do no harm."""
+    def _patiently(self, attempt: Attempt, *, retried: tuple[type[httpx.TransportError], ...], doubt: str = "") -> httpx.Response:
+        """Returns the first answer that is not `ask again`.
+
+        `retried` are the failures after which asking again can do no harm. `doubt` is said
+        when patience ends, in place of the last answer.
+        """
         deadline = time.monotonic() + self._patience_seconds
         while True:
             pause, why, busy = 1.0, f"Nothing answers at {self._base_url}.", False
+            advice = "Try again later. The local stack is started with: make up"
             try:
                 answer = attempt()
             except retried:
@@ -81,11 +90,11 @@ class PinflowClient:
             else:
                 if answer.status_code not in ASK_AGAIN or code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
                     return answer
-                pause, why = _retry_after(answer), message_of(answer)
+                pause, why = _retry_after(answer), f"{message_of(answer)} ({code_of(answer) or answer.status_code})"
+                advice = "Try again later."
                 busy = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
             if time.monotonic() + pause > deadline:
-                advice = "" if busy else " The local stack is started with: make up"
-                fail(f"{why} Try again later.{advice}", Exit.AWAY)
+                fail(doubt or f"{why} {advice}", Exit.AWAY)
             if busy:
                 typer.echo(f"{why} Trying again in {pause:g} s.", err=True)
             time.sleep(pause)

@@ -11,6 +11,7 @@ them holds up no other.
 """
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ class PartitionAppender:
     def connect(self) -> None:
         """Begins to connect in the background, for as long as it takes."""
         if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.create_task(self._connect())
+            # In a context of its own, or its log lines would carry the id of the request that saw the fault
+            self._connecting = asyncio.create_task(self._connect(), context=contextvars.Context())
 
     async def wait_until_connected(self) -> None:
         """Returns once this partition's batches can be sent."""

@@ -31,7 +31,7 @@ PAUSE_SECONDS = 0.2
 
 
 class Undrained(NamedTuple):
-    """What still waits on one old topic."""
+    """Counts what still waits on one old topic."""
 
     topic: str
     group: str

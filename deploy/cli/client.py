@@ -59,7 +59,8 @@ class PinflowClient:
     def _find_out(self, job_id: str) -> Job:
         """Asks for a job whose acceptance Kafka did not confirm: all of it stands, or nothing."""
         doubt = (
-            f"Kafka did not confirm import {job_id} in time: it was accepted completely or not at all. "
+            f"Kafka did not confirm import {job_id} in time: "
+            "it was accepted completely or not at all. "
             f"Look later: pinflow imports show {job_id}. {AGAIN}"
         )
         answer = self._get(f"/v1/pins/imports/{job_id}", doubt=doubt)

@@ -46,7 +46,7 @@ class Start(NamedTuple):
 
 
 class ImportLog(Protocol):
-    """Where accepted imports are written; the real one is Acceptance."""
+    """Writes accepted imports; the real one is Acceptance."""
 
     async def append(self, batch: ImportBatch, started: float | None = None, /) -> Position | None:
         """Writes the import whole and returns where its rows end.

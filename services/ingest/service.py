@@ -66,7 +66,7 @@ class ImportBatch:
     key: bytes
     records: Sequence[Record]
     rows: int
-    """How many of the records are valid rows."""
+    """Number of records that are valid rows."""
 
 
 def batch_of(accepted: Import) -> ImportBatch:

@@ -9,7 +9,7 @@ CLEANED_AT_ONCE = 50
 
 
 class Uploads(Protocol):
-    """Where uploads are kept; the real one is JobStore."""
+    """Keeps uploads; the real one is JobStore."""
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
         """Deletes at most `limit` uploads that are older than `retention`; returns how many."""

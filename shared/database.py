@@ -1,9 +1,11 @@
 """Postgres: the engine, transactions, and what a driver's error means."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -12,7 +14,7 @@ from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.columns import Column, ColumnDumper
-from shared.errors import DatabaseUnavailable, PinflowError
+from shared.errors import DatabaseUnavailable, PinflowError, PositionBehind
 from shared.settings import DatabaseSettings
 
 DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
@@ -26,6 +28,9 @@ deadlock, a read-only standby, a session ended as it was idle in a transaction, 
 
 REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """What is about a value. A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits."""
+
+POSITION_BEHIND = "PF001"
+"""The SQLSTATE that the function hold_positions raises (revision 0012)."""
 
 SESSION_OPTIONS = {
     "timezone": "UTC",
@@ -97,6 +102,25 @@ class Database:
     def __init__(self, engine: AsyncEngine, timeout_seconds: float) -> None:
         self.engine = engine
         self._timeout_seconds = timeout_seconds
+        self._made: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
+        event.listen(engine.sync_engine, "connect", self._note)
+
+    def _note(self, dbapi_connection: Any, _record: object) -> None:
+        self._made[dbapi_connection.driver_connection] = time.monotonic()
+
+    def made_at(self, driver: DriverConnection) -> float:
+        """Returns when a connection of the pool was made, by the monotonic clock."""
+        return self._made[driver]
+
+    async def warm(self) -> None:
+        """Opens all connections of the pool at once. Raises DatabaseUnavailable."""
+        together = asyncio.Barrier(self.engine.pool.size())  # type: ignore[attr-defined]
+
+        async def open_one() -> None:
+            async with self.transaction():
+                await together.wait()
+
+        await asyncio.gather(*(open_one() for _ in range(together.parties)))
 
     @classmethod
     def of(cls, settings: DatabaseSettings, *, application: str, connections: int | None = None) -> "Database":
@@ -133,6 +157,10 @@ class Database:
                     yield driver
             except REFUSALS as error:
                 raise Refused(str(error).splitlines()[0]) from error
+            except psycopg.DatabaseError as error:
+                if error.diag.sqlstate == POSITION_BEHIND:
+                    raise PositionBehind(str(error).splitlines()[0]) from error
+                raise
 
     async def first(self, statement: Executable) -> Row | None:
         """One statement in a transaction of its own; its first row."""

@@ -3,8 +3,9 @@
     PinflowError
     ├── Unavailable            a server's fault that passes: wait, try again
     │   ├── DatabaseUnavailable
-    │   └── BrokerUnavailable
-    │       └── AcceptanceUnknown
+    │   ├── BrokerUnavailable
+    │   │   └── AcceptanceUnknown
+    │   └── PositionBehind     Postgres is older than the consumer's batch: read the positions anew
     ├── Poison                 a record that can never be processed: dead letter, go on
     └── RequestRefused         a request that is answered with a code, a message and a status
         └── Overloaded         there is no room for it now: 429; a consumer waits, which is no fault
@@ -124,6 +125,13 @@ class BrokerUnavailable(Unavailable):
 
 class AcceptanceUnknown(BrokerUnavailable):
     """Kafka did not acknowledge an append in time: the import stands whole or not at all."""
+
+
+class PositionBehind(Unavailable):
+    """A stored position is behind a batch, or the connection is newer than the last look at them.
+
+    Postgres may have been replaced by an older copy. Nothing was written.
+    """
 
 
 class Poison(PinflowError):

@@ -1,0 +1,119 @@
+"""All SQL on positions: each service has them in its own schema."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from aiokafka import TopicPartition
+from sqlalchemy import TextClause, text
+
+from shared.columns import Column
+from shared.database import Database, DriverConnection
+from shared.errors import PositionBehind
+from shared.messaging.positions import Claim, Refusal, StoredPosition
+
+
+class PositionStore:
+    """The positions of one service. Raises DatabaseUnavailable while Postgres is away."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._database = database
+        self._schema = schema
+        self._hold = f"select {schema}.hold_positions(%b::text[], %b::int4[], %b::int8[], %b::int8[])"
+
+    async def warm(self) -> None:
+        """Opens all connections of the pool, so that later ones only replace broken ones."""
+        await self._database.warm()
+
+    async def load(self) -> dict[TopicPartition, StoredPosition]:
+        """Reads all positions of the service."""
+        rows = await self._database.all(
+            self._text("select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions")
+        )
+        return {
+            TopicPartition(row["topic"], row["partition"]): StoredPosition(
+                row["next_offset"],
+                row["cluster_id"],
+                row["replay_until"],
+                Refusal(row["refused"]) if row["refused"] else None,
+            )
+            for row in rows
+        }
+
+    async def is_seeded(self) -> bool:
+        """Tells whether the group's committed offsets are to be taken over."""
+        return await self._database.first(self._text("select since from {}.position_seed")) is not None
+
+    async def add(
+        self, offsets: Mapping[TopicPartition, int], cluster_id: str, *, takes_over: bool = False
+    ) -> None:
+        """Stores positions that are missing. `takes_over`: those of a seeded installation, once."""
+        insert = self._text(
+            "insert into {}.positions (topic, partition, next_offset, cluster_id) "
+            "values (:topic, :partition, :next_offset, :cluster_id) on conflict do nothing"
+        )
+        values = [
+            {"topic": one.topic, "partition": one.partition, "next_offset": offset, "cluster_id": cluster_id}
+            for one, offset in sorted(offsets.items())
+        ]
+        async with self._database.transaction() as connection:
+            if takes_over and not (await connection.execute(self._text("delete from {}.position_seed"))).rowcount:
+                return  # another replica was faster
+            if values:
+                await connection.execute(insert, values)
+
+    async def refuse(self, partition: TopicPartition, refusal: Refusal) -> None:
+        """Stores that an operator must accept a loss before the partition is consumed."""
+        await self._update(partition, "refused = :value", refusal)
+
+    async def replay(self, partition: TopicPartition, until: int) -> None:
+        """Stores that rows up to an offset are processed a second time."""
+        await self._update(partition, "replay_until = greatest(replay_until, :value)", until)
+
+    async def is_replaying(self) -> bool:
+        """Tells whether a position of the service has not reached its `replay_until` yet."""
+        query = "select exists (select from {}.positions where next_offset < replay_until) as is_so"
+        row = await self._database.first(self._text(query))
+        return row is not None and bool(row["is_so"])
+
+    async def hold(
+        self, driver: DriverConnection, claim: Claim, *, moves: bool
+    ) -> "psycopg.AsyncCursor[Any]":
+        """Locks a claim's positions for the transaction; with `moves`, moves them to its end.
+
+        The answer is the transaction's time. Raises PositionBehind if this connection is newer than
+        the claim; the database raises it (as PF001) if a position is behind.
+        """
+        if claim.spans and self._database.made_at(driver) > claim.checked_at:
+            raise PositionBehind("the connection is newer than the last look at the positions")
+        topics, partitions, starts, ends = claim.columns()
+        return await driver.execute(
+            self._hold,
+            (
+                Column("text", topics),
+                Column("int4", partitions),
+                Column("int8", starts),
+                Column("int8", ends) if moves else None,
+            ),
+            binary=True,
+        )
+
+    async def move(self, claim: Claim) -> None:
+        """Moves positions in a transaction of their own. Raises PositionBehind."""
+        async with self._database.pipeline() as driver:
+            held = await self.hold(driver, claim, moves=True)
+            await driver.commit()
+            await held.fetchall()
+        claim.is_stored = True
+
+    async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:
+        statement = self._text(
+            f"update {{}}.positions set {change}, updated_at = now() "
+            "where topic = :topic and partition = :partition"
+        )
+        async with self._database.transaction() as connection:
+            values = {"topic": partition.topic, "partition": partition.partition, "value": value}
+            await connection.execute(statement, values)
+
+    def _text(self, statement: str) -> TextClause:
+        return text(statement.format(self._schema))

@@ -1,0 +1,108 @@
+"""Rules for positions: where a consumer starts, and when it must not start. Does no I/O.
+
+A consumer stores its position in Postgres, in the transaction of the batch's work (ADR 0030).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from aiokafka import TopicPartition
+
+
+class Refusal(StrEnum):
+    """Why a partition is not consumed before an operator accepts the loss (`pinflow recover`)."""
+
+    BEFORE_BEGIN = "before_begin"
+    """Kafka has deleted records that were not processed: retention was too short."""
+    BEYOND_END = "beyond_end"
+    """Kafka has fewer records than were processed: it lost its last ones."""
+    OTHER_CLUSTER = "other_cluster"
+    """The position is one of another Kafka cluster."""
+
+
+class StoredPosition(NamedTuple):
+    """A row of a service's table `positions`."""
+
+    next_offset: int
+    """The offset up to which all work is in Postgres."""
+    cluster_id: str
+    replay_until: int | None = None
+    """Where the group was in Kafka when an older Postgres was noticed. Below it rows are processed
+    a second time."""
+    refused: Refusal | None = None
+
+
+class PartitionLog(NamedTuple):
+    """What Kafka says of a partition and of the group's offset there."""
+
+    begin: int
+    """The first offset that is still there."""
+    end: int
+    """The offset behind the last record."""
+    committed: int | None
+    """The group's committed offset. None if it has none."""
+
+
+class Start(NamedTuple):
+    """Where a consumer starts with a partition."""
+
+    offset: int
+    replay_until: int | None
+    """The group's committed offset if Postgres is older, else None."""
+
+
+def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start | Refusal:
+    """Decides where to start: at the lower of the stored position and the committed offset.
+
+    A committed offset that is missing, or whose records are gone, counts as the log's beginning.
+    A refusal that is stored stays until an operator accepts it: the log may have grown past the
+    position meanwhile.
+    """
+    if stored.refused is not None:
+        return stored.refused
+    if stored.cluster_id != cluster_id:
+        return Refusal.OTHER_CLUSTER
+    if stored.next_offset < log.begin:
+        return Refusal.BEFORE_BEGIN
+    committed = log.begin if log.committed is None else max(log.committed, log.begin)
+    if max(stored.next_offset, committed) > log.end:
+        return Refusal.BEYOND_END
+    is_behind = stored.next_offset < committed
+    return Start(min(stored.next_offset, committed), committed if is_behind else None)
+
+
+class Span(NamedTuple):
+    """A batch's part of one partition."""
+
+    start: int
+    """The position before its fetch."""
+    end: int
+    """The offset behind its last record."""
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """The positions that a batch stands on. Its transactions hold them; the last one moves them."""
+
+    spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
+    checked_at: float = 0.0
+    """When the positions were last read, by the monotonic clock. A connection to Postgres that was
+    made later may lead to an older copy."""
+    is_stored: bool = False
+    """Whether a transaction that moved the positions was committed."""
+
+    def offsets(self) -> dict[TopicPartition, int]:
+        """Returns the offsets to commit to Kafka."""
+        return {partition: span.end for partition, span in self.spans.items()}
+
+    def columns(self) -> tuple[list[str], list[int], list[int], list[int]]:
+        """Returns topics, partitions, starts and ends."""
+        spans: Sequence[tuple[TopicPartition, Span]] = sorted(self.spans.items())
+        return (
+            [partition.topic for partition, _ in spans],
+            [partition.partition for partition, _ in spans],
+            [span.start for _, span in spans],
+            [span.end for _, span in spans],
+        )

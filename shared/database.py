@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from shared.columns import Column, ColumnDumper
 from shared.errors import DatabaseUnavailable, PinflowError, PositionBehind
@@ -103,6 +104,7 @@ class Database:
         self.engine = engine
         self._timeout_seconds = timeout_seconds
         self._made: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
+        self._warming = asyncio.Lock()  # two at once would wait for each other's connections
         event.listen(engine.sync_engine, "connect", self._note)
 
     def _note(self, dbapi_connection: Any, _record: object) -> None:
@@ -113,14 +115,11 @@ class Database:
         return self._made[driver]
 
     async def warm(self) -> None:
-        """Opens all connections of the pool at once. Raises DatabaseUnavailable."""
-        together = asyncio.Barrier(self.engine.pool.size())  # type: ignore[attr-defined]
-
-        async def open_one() -> None:
-            async with self.transaction():
-                await together.wait()
-
-        await asyncio.gather(*(open_one() for _ in range(together.parties)))
+        """Opens all connections of the pool that are not open yet. Raises DatabaseUnavailable."""
+        async with self._warming, AsyncExitStack() as held:
+            pool = cast("QueuePool", self.engine.pool)
+            for _ in range(pool.size() - pool.checkedout()):
+                await held.enter_async_context(self.transaction())
 
     @classmethod
     def of(cls, settings: DatabaseSettings, *, application: str, connections: int | None = None) -> "Database":

@@ -49,15 +49,32 @@ class RunningProgram:
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
-    def pause(self) -> None:
-        """SIGSTOP to it and its children: alive, connected, silent. Returns when they are."""
+    def kill_all(self) -> None:
+        """Sends SIGKILL to it and its children and waits until all have gone.
+
+        Postgres' children outlive a killed parent for a moment, and might still write.
+        """
         family = self._family()
         for process in family:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(STOP_SECONDS)
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        assert not alive, f"{self.program.name} left {alive} behind"
+
+    def pause(self) -> None:
+        """SIGSTOP to it and its children: alive, connected, silent. Returns when they are."""
+        self._stop(psutil.Process(self.process.pid))  # first: it starts no further children then
+        for process in self._family():
+            self._stop(process)
+
+    def _stop(self, process: psutil.Process) -> None:
         # All of its threads: the signal alone leaves them a moment in which to answer once more
         deadline = time.monotonic() + STOP_SECONDS
-        while any(process.is_running() and process.status() != psutil.STATUS_STOPPED for process in family):
-            assert time.monotonic() < deadline, f"{self.program.name} does not stop"
+        with suppress(psutil.NoSuchProcess):  # a child that has ended since
+            process.suspend()
+            while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                assert time.monotonic() < deadline, f"{self.program.name} does not stop"
 
     def resume(self) -> None:
         for process in self._family():

@@ -1,0 +1,102 @@
+"""The tests' own tools: servers are put back to an earlier state, whole."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from shared.messaging.admin import admin_client, create_topics
+from shared.messaging.records import Record, RecordProducer
+from shared.settings import KafkaSettings
+from shared.topics import TopicName, TopicNames
+from tests.infrastructure import kafka_server, postgres_server
+from tests.kafka import records_of
+from tests.restores import recreate, restore, snapshot
+from tests.waiting import until
+
+
+def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path: Path) -> None:
+    with postgres_server(tmp_path) as (postgres, program):
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute("create table entries (number bigint)")
+        with writing(postgres.url) as written:
+            until(lambda: len(written) > 100)
+            before = len(written)
+            copy = snapshot(program)
+            after = len(written)
+            until(lambda: len(written) > after + 100)
+        for _ in range(2):  # the copy can be used again
+            restore(program, copy)
+            program.wait_until(postgres.is_ready)
+            found = entries(postgres.url)
+            assert found == list(range(len(found)))
+            assert before <= len(found) <= after + 1
+            with writing(postgres.url, first=len(found)) as written_since:
+                until(lambda: len(written_since) > 10)
+
+
+@contextmanager
+def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
+    """Inserts numbers one after the other; gives those whose commit was acknowledged."""
+    written: list[int] = []
+    stopping = threading.Event()
+
+    def work() -> None:
+        with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+            while not stopping.is_set():
+                connection.execute("insert into entries values (%s)", (first + len(written),))
+                written.append(first + len(written))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield written
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def entries(url: str) -> list[int]:
+    with psycopg.connect(url) as connection:
+        return [number for (number,) in connection.execute("select number from entries order by 1")]
+
+
+def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_cluster(
+    tmp_path: Path,
+) -> None:
+    with kafka_server(tmp_path) as (kafka, program):
+        settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix="t")
+        asyncio.run(create_topics(settings))
+        asyncio.run(produce(settings, b"before"))
+        cluster_id = asyncio.run(cluster_id_of(settings))
+        copy = snapshot(program)
+        asyncio.run(produce(settings, b"after"))
+        restore(program, copy)
+        program.wait_until(lambda: asyncio.run(kafka.is_ready()))
+        assert asyncio.run(values_of(settings)) == [b"before"]
+        assert asyncio.run(cluster_id_of(settings)) == cluster_id
+        recreate(program, kafka)
+        program.wait_until(lambda: asyncio.run(kafka.is_ready()))
+        asyncio.run(create_topics(settings))
+        assert asyncio.run(values_of(settings)) == []
+        assert asyncio.run(cluster_id_of(settings)) != cluster_id
+
+
+async def produce(settings: KafkaSettings, value: bytes) -> None:
+    producer = RecordProducer(settings, client_id="tests")
+    await producer.start()
+    await producer.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", value)])
+    await producer.stop()
+
+
+async def values_of(settings: KafkaSettings) -> list[bytes | None]:
+    records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES)
+    return [record.value for record in records]
+
+
+async def cluster_id_of(settings: KafkaSettings) -> str:
+    async with admin_client(settings) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])

@@ -21,9 +21,13 @@ NOW = datetime.now(UTC)
 class Jobs:
     """Answers what stands in `answers`, one after the other; the last one for ever."""
 
-    def __init__(self, *answers: dict[str, Any] | Missing) -> None:
+    def __init__(self, *answers: dict[str, Any] | Missing, replaying: bool = False) -> None:
         self.answers = list(answers)
         self.asked = 0
+        self._replaying = replaying
+
+    async def is_replaying(self) -> bool:
+        return self._replaying
 
     async def job(self, _workspace_id: UUID, _job_id: UUID, *, with_results: bool = True) -> dict[str, Any] | Missing:  # noqa: ARG002
         self.asked += 1

@@ -71,7 +71,10 @@ class JobQueries:
             # Asked again: the job may have come back in between
             job = await self._jobs.job(workspace_id, job_id)
             if job is Missing.UNKNOWN:
-                raise _behind(job_id, "Postgres was restored, and imports are being read again.")
+                raise _behind(
+                    job_id,
+                    "Postgres was restored from a backup, and imports are being read again. Ask again in some minutes.",
+                )
         if isinstance(job, Missing):
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
@@ -101,12 +104,15 @@ class JobQueries:
 
         job: Row | Missing | None = await _poll(appeared, APPEARANCE_SECONDS)
         if job is None:
-            raise _behind(job_id, "Its import may still be on its way.")
+            raise _behind(
+                job_id,
+                "Its import may still be on its way. Ask again: the answer is final 5 minutes after the import.",
+            )
         return job
 
 
 def _behind(job_id: UUID, reason: str) -> RequestRefused:
-    message = f"This job is not known yet. {reason} Ask again: the answer is final 5 minutes after the import, or when this has ended."
+    message = f"This job is not known yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return RequestRefused(ErrorCode.STATUS_BEHIND, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, job_id=str(job_id))
 

@@ -1,0 +1,129 @@
+"""Says in sentences what is lost, what heals by itself and what to do next. Does no I/O."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from deploy.recovery.comparison import Comparison, State, unaccepted
+from deploy.recovery.selection import Service
+from shared.topics import TopicName
+
+_CONSEQUENCES = {
+    (Service.PUBLISHER, TopicName.IMPORTS): "Rows of imports among them were not published.",
+    (Service.PUBLISHER, TopicName.OUTCOMES): "Results among them are decided anew if their rows are read again.",
+    (Service.STATUS, TopicName.IMPORTS): "Jobs among them are unknown: their GET answers 404.",
+    (Service.STATUS, TopicName.OUTCOMES): "Jobs that miss results among them stay unfinished.",
+    (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins among them.",
+    (Service.WEBHOOKS, TopicName.JOB_EVENTS): "Webhooks are not told of jobs among them.",
+}
+_WHAT = {
+    State.BEHIND: "Postgres is older than Kafka. {records} of {topic} in {partitions} are processed again. This heals by itself.",
+    State.LOST: "Kafka deleted {records} of {topic} in {partitions} before they were processed. {consequence}",
+    State.AHEAD: "Kafka is older than Postgres. It has {records} fewer of {topic} in {partitions} than were "
+    "processed, and may have lost others that were not. {consequence}",
+    State.FOREIGN: "The positions in {partitions} of {topic} belong to another Kafka cluster. Records "
+    "that only that cluster has are lost. {consequence}",
+}
+ACCEPT = "Services do not consume these partitions until you accept the loss: pinflow recover --accept"
+MEANING = "Each service then reads again all that Kafka has in them. Nothing is published twice."
+LATER = (
+    "When everything is read, settle the rows that Kafka lost as failed: pinflow recover --fail-lost. "
+    "Their files must be submitted again; rows that were published become existing."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Accepted jobs that have rows without a result, oldest first."""
+
+    rows: int
+    job_ids: Sequence[UUID]
+    without_import: int = 0
+    """Jobs that status knows only from results, because their import is not there (yet)."""
+
+    def document(self) -> dict[str, Any]:
+        """Returns it for JSON."""
+        return {
+            "jobs": len(self.job_ids),
+            "rows": self.rows,
+            "without_import": self.without_import,
+            "job_ids": [str(job_id) for job_id in self.job_ids],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All positions beside Kafka's log."""
+
+    cluster_id: str
+    comparisons: Sequence[Comparison]
+    seeded: Collection[Service] = field(default_factory=frozenset)
+    """Services that take over their group's committed offsets at their first start."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no service has ever worked here."""
+        return not self.seeded and all(
+            one.state is State.NEW and not one.records and not (one.log and one.log.committed) for one in self.comparisons
+        )
+
+
+def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
+    """Describes the selected comparisons of a survey, and the next step."""
+    if survey.is_empty:
+        return ["There is nothing to recover: no service has stored a position yet."]
+    told = [*_sentences(comparisons), *_news(survey, comparisons)]
+    waiting = unaccepted(comparisons)
+    if waiting:
+        told += [ACCEPT, MEANING, LATER]
+    else:
+        told.append(f"Nothing must be accepted: {_partitions(len(comparisons))} looked at.")
+    if others := len(unaccepted(survey.comparisons)) - len(waiting):
+        told.append(f"{_partitions(others)} that the options leave out must be accepted, too.")
+    return told
+
+
+def _sentences(comparisons: Iterable[Comparison]) -> list[str]:
+    groups: dict[tuple[State, Service, TopicName], list[Comparison]] = defaultdict(list)
+    for one in comparisons:
+        if one.state in _WHAT:
+            groups[one.state, one.service, one.topic].append(one)
+    return [
+        f"{service}: "
+        + _WHAT[state].format(
+            records=_records(group),
+            topic=group[0].topic_name,
+            partitions=_partitions(len(group)),
+            consequence=_CONSEQUENCES[service, topic],
+        )
+        for (state, service, topic), group in groups.items()
+    ]
+
+
+def _news(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
+    groups: dict[Service, list[Comparison]] = defaultdict(list)
+    for one in comparisons:
+        if one.state is State.NEW:
+            groups[one.service].append(one)
+    return [_new(service, group, is_seeded=service in survey.seeded) for service, group in groups.items()]
+
+
+def _new(service: Service, group: Sequence[Comparison], *, is_seeded: bool) -> str:
+    begin = f"{service} has no position yet in {_partitions(len(group))}."
+    if is_seeded:
+        return f"{begin} At its start it takes over the offsets that its group has committed."
+    return f"{begin} At its start it reads all that Kafka has there: {_records(group)}."
+
+
+def _records(group: Sequence[Comparison]) -> str:
+    known = [one.records for one in group if one.records is not None]
+    if not known:
+        return "an unknown number of records"
+    total = sum(known)
+    return f"{'' if len(known) == len(group) else 'at least '}{total} record{'' if total == 1 else 's'}"
+
+
+def _partitions(number: int) -> str:
+    return f"{number} partition{'' if number == 1 else 's'}"

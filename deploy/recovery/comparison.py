@@ -177,7 +177,7 @@ def acceptable(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[C
     return [one for one in unaccepted(now) if seen.get((one.service, one.topic, one.partition)) is one.state]
 
 
-def counts(comparisons: Iterable[Comparison]) -> dict[State, int]:
+def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:
     """Counts partitions by state. Every state is there."""
     found = Counter(one.state for one in comparisons)
-    return {state: found[state] for state in State}
+    return {str(state): found[state] for state in State}

@@ -53,6 +53,7 @@ class Accepted:
 
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
     """Reads all positions and Kafka. Raises NotMigrated, MissingTopics, Unavailable."""
+    await RecoveryStore(database).require_positions()
     async with ClusterReader.opened(settings) as reader:
         return await _survey(database, settings, reader)
 
@@ -118,7 +119,6 @@ async def fail_lost(
 
 
 async def _survey(database: Database, settings: KafkaSettings, reader: ClusterReader) -> Survey:
-    await RecoveryStore(database).require_positions()
     # Committed offsets, then positions, then the logs' ends: services may work meanwhile, and each of
     # these is at most the next
     committed = await reader.read_committed()

@@ -12,7 +12,6 @@ from deploy.recovery.selection import Selection, Service, Source
 
 if TYPE_CHECKING:
     from deploy.recovery.comparison import Acceptance, Comparison
-    from deploy.recovery.operations import Accepted
     from deploy.recovery.summary import Survey, Unfinished
 
 OLDEST_SHOWN = 10
@@ -59,16 +58,16 @@ def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_j
     document = _document(survey, shown, unfinished)
     if not as_json:
         _print(document, every=every)
-    accepted = None
+    accepted: list[Acceptance] = []
     if accept and waiting:
         _confirm(f"Accept the loss in {len(waiting)} partition(s)?", yes=yes)
         accepted = _backend().accept(waiting)
-        document |= _document_of(accepted, waiting)
+        document["accepted"] = [one.document() for one in accepted]
         if not as_json:
             _print_accepted(accepted, waiting)
     if as_json:
         print_json(document)
-    if len(accepted.acceptances if accepted else ()) < len(waiting) or (accepted and accepted.stuck):
+    if len(accepted) < len(waiting):
         raise typer.Exit(Exit.LOSS_WAITS)
 
 
@@ -116,14 +115,6 @@ def _document(survey: "Survey", shown: "list[Comparison]", unfinished: "Unfinish
     }
 
 
-def _document_of(accepted: "Accepted", waiting: "list[Comparison]") -> dict[str, Any]:
-    return {
-        "accepted": [one.document() for one in accepted.acceptances],
-        "changed_meanwhile": len(waiting) - len(accepted.acceptances),
-        "stuck": [one.document() for one in accepted.stuck],
-    }
-
-
 def _print(document: dict[str, Any], *, every: bool) -> None:
     partitions = [one for one in document["partitions"] if every or one["state"] != "ok"]
     if partitions and (every or document["counts"]["new"] < len(document["partitions"])):
@@ -140,17 +131,12 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
             typer.echo(f"  {job_id}")
 
 
-def _print_accepted(accepted: "Accepted", waiting: "list[Comparison]") -> None:
-    typer.echo(f"Accepted in {len(accepted.acceptances)} partition(s):")
-    for one in accepted.acceptances:
+def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -> None:
+    typer.echo(f"Accepted in {len(accepted)} partition(s):")
+    for one in accepted:
         typer.echo(f"  {_told(one)}")
-    if changed := len(waiting) - len(accepted.acceptances):
+    if changed := len(waiting) - len(accepted):
         typer.echo(f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover")
-    for stuck in accepted.stuck:
-        typer.echo(
-            f"{stuck.service} {stuck.topic_name}/{stuck.partition}: the group's committed offset lies "
-            f"beyond the log's end. Stop {stuck.service}, run this again, and start it."
-        )
     typer.echo("Services go on within seconds, without a restart. Watch: pinflow recover")
 
 

@@ -11,7 +11,7 @@ from deploy.cli.backend import with_database
 from deploy.cli.exits import fail
 from deploy.recovery import operations
 from deploy.recovery.cluster import MissingTopics
-from deploy.recovery.comparison import Comparison, selected, unaccepted
+from deploy.recovery.comparison import Acceptance, Comparison, selected, unaccepted
 from deploy.recovery.lost_rows import Job
 from deploy.recovery.repository import NotMigrated
 from deploy.recovery.selection import Selection
@@ -34,7 +34,7 @@ def survey(selection: Selection) -> tuple[Survey, list[Comparison], Unfinished |
     return _run(read)
 
 
-def accept(waiting: Sequence[Comparison]) -> operations.Accepted:
+def accept(waiting: Sequence[Comparison]) -> list[Acceptance]:
     """Accepts the losses that were shown."""
     return _run(lambda database: operations.accept(database, KafkaSettings(), waiting))
 

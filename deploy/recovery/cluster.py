@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CommitFailedError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.errors import KafkaError, NotCoordinatorForGroupError
 
 from deploy.recovery.selection import SOURCES, WITHOUT_GROUP, Service
 from shared.errors import BrokerUnavailable, PinflowError
@@ -111,32 +111,6 @@ class ClusterReader:
         if any(one not in told for one in asked):
             raise NotCoordinatorForGroupError(group)
         return {one: told[one].offset for one in asked if told[one].offset >= 0}
-
-
-async def commit(settings: KafkaSettings, service: Service, offsets: Mapping[TopicPartition, int]) -> bool:
-    """Commits offsets for a service's group. Returns False if the group has members: only they may.
-
-    Raises BrokerUnavailable.
-    """
-    consumer = AIOKafkaConsumer(
-        **client_options(settings, client_id=CLIENT_ID),
-        group_id=TopicNames(settings.topic_prefix).group(service),
-        enable_auto_commit=False,
-    )
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            await consumer.start()
-            consumer.assign(list(offsets))
-            await consumer.commit(dict(offsets))
-    except CommitFailedError:
-        return False
-    except TimeoutError as error:
-        raise BrokerUnavailable(f"no answer within {READ_SECONDS:g} s") from error
-    except KafkaError as error:
-        raise unavailable(error) or error from error
-    finally:
-        await consumer.stop()
-    return True
 
 
 async def _answered(ask: Callable[[], Awaitable[T]]) -> T:

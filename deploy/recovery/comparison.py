@@ -32,8 +32,7 @@ _STATES = {
     Refusal.BEYOND_END: State.AHEAD,
     Refusal.OTHER_CLUSTER: State.FOREIGN,
 }
-UNACCEPTED = frozenset(_STATES.values())
-"""States in which the service does not consume the partition until an operator accepts the loss."""
+_REFUSED = frozenset(_STATES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,23 @@ class Comparison:
 
     @property
     def must_be_accepted(self) -> bool:
-        """Whether the partition waits for an operator."""
-        return self.state in UNACCEPTED
+        """Whether the service does not consume the partition until an operator accepts the loss.
+
+        Where it has no consumer group it goes on by itself, from the log's beginning.
+        """
+        return self.state in _REFUSED and (self.service, self.topic) not in WITHOUT_GROUP
 
     @property
-    def is_committed_beyond_end(self) -> bool:
-        """Whether the group's committed offset lies behind the log's end."""
-        log = self.log
-        return log is not None and log.committed is not None and log.committed > log.end
+    def committed_beyond_end(self) -> int:
+        """The records that the group had processed and that Kafka no longer has."""
+        if self.log is None or self.log.committed is None:
+            return 0
+        return max(0, self.log.committed - self.log.end)
+
+    @property
+    def log_end(self) -> int:
+        """The offset behind the last record. 0 if Kafka has no such partition."""
+        return self.log.end if self.log else 0
 
     @property
     def lag(self) -> int:
@@ -138,7 +146,7 @@ def _missing(refusal: Refusal, stored: StoredPosition, log: PartitionLog) -> int
         case Refusal.BEFORE_BEGIN:
             missing = log.begin - stored.next_offset
         case Refusal.BEYOND_END:
-            missing = max(stored.next_offset, log.committed or 0) - log.end
+            missing = stored.next_offset - log.end
         case Refusal.OTHER_CLUSTER:
             return None
     # A refusal stays when the log has grown past the position: what was there is not known then

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 
 from aiokafka import TopicPartition
 
 from deploy.recovery import repository
-from deploy.recovery.cluster import Cluster, ClusterReader, commit
+from deploy.recovery.cluster import Cluster, ClusterReader
 from deploy.recovery.comparison import (
     Acceptance,
     Comparison,
@@ -42,15 +41,6 @@ class NotReady(PinflowError):
     """Rows may still settle by themselves. Says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What was accepted, and what an operator has still to do."""
-
-    acceptances: Sequence[Acceptance]
-    stuck: Sequence[Comparison] = ()
-    """Accepted, but the group's committed offset lies beyond the end and only members may move it."""
-
-
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
     """Reads all positions and Kafka. Raises NotMigrated, MissingTopics, Unavailable."""
     await RecoveryStore(database).require_positions()
@@ -63,18 +53,19 @@ async def unfinished(database: Database) -> Unfinished:
     return await RecoveryStore(database).unfinished()
 
 
-async def accept(database: Database, settings: KafkaSettings, shown: Sequence[Comparison]) -> Accepted:
+async def accept(
+    database: Database,
+    settings: KafkaSettings,
+    shown: Sequence[Comparison],
+) -> list[Acceptance]:
     """Accepts the losses that were shown, if they are still the same. One transaction a service."""
-    acceptances: list[Acceptance] = []
-    stuck: list[Comparison] = []
+    accepted: list[Acceptance] = []
     async with ClusterReader.opened(settings) as reader:
         for service in Service:
             mine = [one for one in unaccepted(shown) if one.service is service]
             if mine:
-                accepted = await _accept(database, settings, reader, service, mine)
-                acceptances += accepted
-                stuck += await _commit_begins(settings, service, accepted)
-    return Accepted(acceptances, stuck)
+                accepted += await _accept(database, settings, reader, service, mine)
+    return accepted
 
 
 async def find_lost(
@@ -172,17 +163,6 @@ async def _accept(
     return accepted
 
 
-async def _commit_begins(settings: KafkaSettings, service: Service, accepted: Iterable[Acceptance]) -> list[Comparison]:
-    """Commits the log's begin where the group's offset lies beyond the end, or services would
-    refuse the partition again. Returns the partitions whose offset only members may commit.
-    """
-    beyond = [one.comparison for one in accepted if one.comparison.is_committed_beyond_end]
-    begins = {TopicPartition(one.topic_name, one.partition): one.log.begin for one in beyond if one.log}
-    if not begins or await commit(settings, service, begins):
-        return []
-    return beyond
-
-
 async def _wait_until_read(database: Database, settings: KafkaSettings, reader: ClusterReader, seconds: float) -> dict[TopicPartition, int]:
     """Waits until the publisher and status have read all that Kafka has now.
 
@@ -241,11 +221,13 @@ async def _record(
 ) -> list[Decision]:
     """Decides the missing rows of jobs and records those that are lost, in one transaction.
 
-    It locks the publisher's positions: no batch can publish a row while it is found lost.
+    It locks the publisher's positions: no batch can publish a row, or record an outcome, while the
+    row is found lost.
     """
-    imports = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    names = TopicNames(settings.topic_prefix)
+    topics = [names[topic] for topic in SOURCES[Service.PUBLISHER]]
     async with database.transaction() as connection:
-        stored = await repository.lock_positions(connection, Service.PUBLISHER, [imports])
+        stored = await repository.lock_positions(connection, Service.PUBLISHER, topics)
         _require_reached(stored, ends)
         jobs = await repository.read_jobs(connection, [job.job_id for job in portion])
         job_ids = [job.job_id for job in jobs]

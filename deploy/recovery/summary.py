@@ -12,7 +12,8 @@ from shared.topics import TopicName
 
 _CONSEQUENCES = {
     (Service.PUBLISHER, TopicName.IMPORTS): "Rows of imports among them were not published.",
-    (Service.PUBLISHER, TopicName.OUTCOMES): "Results among them are decided anew if their rows are read again.",
+    (Service.PUBLISHER, TopicName.OUTCOMES): "The publisher goes on by itself, from the beginning. "
+    "Rows whose results are missing are decided anew if they are read again.",
     (Service.STATUS, TopicName.IMPORTS): "Jobs among them are unknown: their GET answers 404.",
     (Service.STATUS, TopicName.OUTCOMES): "Jobs that miss results among them stay unfinished.",
     (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins among them.",
@@ -74,7 +75,7 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
     """Describes the selected comparisons of a survey, and the next step."""
     if survey.is_empty:
         return ["There is nothing to recover: no service has stored a position yet."]
-    told = [*_sentences(comparisons), *_news(survey, comparisons)]
+    told = [*_sentences(comparisons), *_cut(comparisons), *_news(survey, comparisons)]
     waiting = unaccepted(comparisons)
     if waiting:
         told += [ACCEPT, MEANING, LATER]
@@ -99,6 +100,17 @@ def _sentences(comparisons: Iterable[Comparison]) -> list[str]:
             consequence=_CONSEQUENCES[service, topic],
         )
         for (state, service, topic), group in groups.items()
+    ]
+
+
+def _cut(comparisons: Iterable[Comparison]) -> list[str]:
+    """Tells of records that neither Kafka nor this Postgres has: both are older copies."""
+    return [
+        f"{one.service}: Kafka lost at least {one.committed_beyond_end} of the last records of "
+        f"{one.topic_name}/{one.partition}, which had been processed. This Postgres does not have "
+        "them either, so they are lost."
+        for one in comparisons
+        if one.committed_beyond_end and one.stored and one.stored.next_offset <= one.log_end
     ]
 
 

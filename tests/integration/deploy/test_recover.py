@@ -25,6 +25,7 @@ from services.status.repository import JobStore
 from shared.database import Database
 from shared.events import RowsSettled
 from shared.messaging.admin import admin_client
+from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer, partition_of
 from shared.settings import DatabaseSettings, KafkaSettings
 from shared.topics import TopicName, TopicNames
@@ -199,7 +200,7 @@ class Installation:
             settings = DatabaseSettings(database_url=SecretStr(self.database_url))
             database = Database.of(settings, application="tests")
             for event in events:
-                await JobStore(database).fold(fold([event]))
+                await JobStore(database).fold(fold([event]), Advance(), moves=False)
             await database.dispose()
 
         events = self.settled()
@@ -383,24 +384,12 @@ def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(worked: In
     assert worked.states() == {}
 
 
-def test_a_committed_offset_beyond_the_end_is_moved_back_with_the_position(worked: Installation) -> None:
+def test_a_committed_offset_beyond_the_end_tells_of_records_that_nobody_has(worked: Installation) -> None:
     worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 25})
-    assert worked.states(code=Exit.LOSS_WAITS) == {("status", "imports", 0): ("ahead", 15)}
-    assert worked.told("--accept", "--yes")["stuck"] == []
-    assert worked.states() == {}
-
-
-def test_a_group_with_members_must_be_stopped_to_move_its_offset_back(worked: Installation) -> None:
-    async def accept_beside_a_member() -> Result:
-        async with member(worked, Service.STATUS) as consumer:
-            consumer.subscribe([worked.names[TopicName.IMPORTS]])
-            await consumer.getmany(timeout_ms=5000)  # joins
-            return await asyncio.to_thread(worked.run, "--accept", "--yes")
-
-    worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 25})
-    done = asyncio.run(accept_beside_a_member())
-    assert (done.exit_code, "Stop status" in done.output) == (Exit.LOSS_WAITS, True), done.output
-    assert worked.run("--accept", "--yes").exit_code == Exit.DONE
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 7)
+    told = worked.told()
+    assert "Kafka lost at least 15 of the last records" in told["summary"][1]
+    assert worked.states() == {("status", "imports", 0): ("behind", 3)}
 
 
 def test_unfinished_jobs_are_named_if_something_must_be_accepted(worked: Installation) -> None:

@@ -59,7 +59,7 @@ def comparison(
         (comparison(replay_until=200, end=60), State.BEHIND, 10),
         (comparison(stored=4), State.LOST, 6),
         (comparison(stored=120), State.AHEAD, 20),
-        (comparison(committed=130), State.AHEAD, 30),
+        (comparison(committed=130), State.BEHIND, 50),
         (comparison(cluster_id=ELSEWHERE), State.FOREIGN, None),
         (comparison(stored=None), State.NEW, 90),
         (comparison(refused=Refusal.BEYOND_END), State.AHEAD, None),
@@ -71,6 +71,19 @@ def comparison(
 def test_a_position_has_one_state_beside_kafkas_log(found: Comparison, state: State, records: int | None) -> None:
     assert (found.state, found.records) == (state, records)
     assert found.must_be_accepted is (state in {State.LOST, State.AHEAD, State.FOREIGN})
+
+
+def test_the_publishers_position_in_outcomes_never_waits_for_an_operator() -> None:
+    found = comparison(stored=4, topic=TopicName.OUTCOMES)
+    assert (found.state, found.records, found.must_be_accepted) == (State.LOST, 6, False)
+    told = summarize(Survey(HERE, [found]), [found])
+    assert "The publisher goes on by itself" in told[0]
+    assert told[1].startswith("Nothing must be accepted")
+
+
+def test_what_neither_kafka_nor_postgres_has_is_said_to_be_lost() -> None:
+    found = comparison(committed=130)
+    assert "Kafka lost at least 30 of the last records" in summarize(Survey(HERE, [found]), [found])[1]
 
 
 def test_the_publishers_position_in_outcomes_has_no_group_and_counts_as_committed() -> None:

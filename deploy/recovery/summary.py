@@ -11,26 +11,32 @@ from deploy.recovery.selection import Service
 from shared.topics import TopicName
 
 _CONSEQUENCES = {
-    (Service.PUBLISHER, TopicName.IMPORTS): "Rows of imports among them were not published.",
-    (Service.PUBLISHER, TopicName.OUTCOMES): "The publisher goes on by itself, from the beginning. "
-    "Rows whose results are missing are decided anew if they are read again.",
-    (Service.STATUS, TopicName.IMPORTS): "Jobs among them are unknown: their GET answers 404.",
-    (Service.STATUS, TopicName.OUTCOMES): "Jobs that miss results among them stay unfinished.",
-    (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins among them.",
-    (Service.WEBHOOKS, TopicName.JOB_EVENTS): "Webhooks are not told of jobs among them.",
+    (Service.PUBLISHER, TopicName.IMPORTS): "Rows that were lost are not published.",
+    (Service.PUBLISHER, TopicName.OUTCOMES): (
+        "The publisher goes on by itself, from the beginning. Rows whose results were lost are decided anew if they are read again."
+    ),
+    (Service.STATUS, TopicName.IMPORTS): "Jobs that were lost are unknown: their GET answers 404.",
+    (Service.STATUS, TopicName.OUTCOMES): "Jobs whose results were lost stay unfinished.",
+    (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins that were lost.",
+    (Service.WEBHOOKS, TopicName.JOB_EVENTS): "Webhooks are not told of jobs that were lost.",
 }
 _WHAT = {
-    State.BEHIND: "Postgres is older than Kafka. {records} of {topic} in {partitions} are processed again. This heals by itself.",
-    State.LOST: "Kafka deleted {records} of {topic} in {partitions} before they were processed. {consequence}",
-    State.AHEAD: "Kafka is older than Postgres. It has {records} fewer of {topic} in {partitions} than were "
-    "processed, and may have lost others that were not. {consequence}",
-    State.FOREIGN: "The positions in {partitions} of {topic} belong to another Kafka cluster. Records "
-    "that only that cluster has are lost. {consequence}",
+    State.BEHIND: ("Postgres is older than Kafka. {records} of {topic} in {partitions} are processed again. This heals by itself."),
+    State.LOST: ("Kafka deleted {records} of {topic} in {partitions} before they were processed. {consequence}"),
+    State.AHEAD: (
+        "Kafka is older than Postgres: {records} of {topic} in {partitions} were processed, and "
+        "Kafka no longer has them. Their work stays. Others, not processed yet, may be lost. "
+        "{consequence}"
+    ),
+    State.FOREIGN: (
+        "The positions in {partitions} of {topic} belong to another Kafka cluster. Records that "
+        "only that cluster has are lost. {consequence}"
+    ),
 }
 ACCEPT = "Services do not consume these partitions until you accept the loss: pinflow recover --accept"
 MEANING = "Each service then reads again all that Kafka has in them. Nothing is published twice."
 LATER = (
-    "When everything is read, settle the rows that Kafka lost as failed: pinflow recover --fail-lost. "
+    "When all is read, settle the rows that Kafka lost as failed: pinflow recover --fail-lost. "
     "Their files must be submitted again; rows that were published become existing."
 )
 

@@ -20,8 +20,13 @@ from typer.testing import CliRunner, Result
 from deploy.cli.exits import Exit
 from deploy.cli.main import app
 from deploy.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from services.publisher.announcements import outcome_records
+from services.publisher.repository import PinStore
+from services.publisher.service import Outcome
+from services.publisher.settlement import Settler
 from services.status.folding import fold
 from services.status.repository import JobStore
+from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowsSettled
 from shared.messaging.admin import admin_client
@@ -29,7 +34,9 @@ from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer, partition_of
 from shared.settings import DatabaseSettings, KafkaSettings
 from shared.topics import TopicName, TopicNames
+from tests.factories import row_accepted
 from tests.infrastructure import Servers, copied_database, fresh_database, fresh_topics
+from tests.integration.conftest import make_workspace
 from tests.kafka import records_of
 from tests.waiting import until
 
@@ -524,6 +531,27 @@ def test_invariant_3_a_row_that_is_published_meanwhile_was_created(worked: Insta
     ((event,), recorded) = worked.settled(), worked.execute("select job_id from publisher.row_outcomes")
     assert [(one.status, one.pin_id) for one in event.results] == [("created", pin_id)]
     assert recorded == []
+
+
+def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(worked: Installation) -> None:
+    async def settle_late() -> list[Outcome]:
+        settings = DatabaseSettings(database_url=SecretStr(worked.database_url))
+        database = Database.of(settings, application="tests")
+        workspace = await make_workspace(database)
+        row = row_accepted(
+            job_id=job["job_id"], workspace_id=workspace.id, account_id=str(workspace.account_id)
+        )
+        settler = Settler(PinStore(database), BoardDirectory(workspace.access))
+        settlement = await settler.settle([row], [], advance=Advance())
+        await database.dispose()
+        return settlement.outcomes
+
+    job = worked.add_job(total_rows=1)
+    assert worked.told("--fail-lost", "--yes")["settled"] == {"failed": 1}
+    (outcome,) = asyncio.run(settle_late())
+    (event,) = (RowsSettled.model_validate_json(one.value) for one in outcome_records([outcome]))
+    assert [(one.status, one.error_code) for one in event.results] == [("failed", "row_lost")]
+    assert worked.execute("select pin_id from publisher.pins") == []
 
 
 def record(installation: Installation, job: dict[str, Any], row: int, status: str, **fields: Any) -> None:

@@ -149,7 +149,7 @@ def test_the_summary_says_what_is_lost_what_heals_and_what_comes_next() -> None:
     told = summarize(Survey(HERE, found), found)
     assert told[0] == (
         "publisher: Kafka deleted 8 records of pinflow.imports.v2 in 2 partitions before they were "
-        "processed. Rows of imports among them were not published."
+        "processed. Rows that were lost are not published."
     )
     assert told[1].startswith("status: Postgres is older than Kafka. 30 records of pinflow.imports.v2")
     assert "belong to another Kafka cluster" in told[2]

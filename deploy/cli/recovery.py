@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from deploy.recovery.summary import Survey, Unfinished
 
 OLDEST_SHOWN = 10
-COLUMNS = ("service", "topic", "partition", "stored", "committed", "begin", "end", "records", "state")
+COLUMNS = (
+    "service",
+    "topic",
+    "partition",
+    "stored",
+    "committed",
+    "begin",
+    "end",
+    "records",
+    "state",
+)
 
 
 def recover(
@@ -24,15 +34,28 @@ def recover(
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     minutes: Annotated[
         int,
-        typer.Option("--older-than", metavar="MINUTES", min=1, help="With --fail-lost: leave younger imports."),
+        typer.Option(
+            "--older-than",
+            metavar="MINUTES",
+            min=1,
+            help="With --fail-lost: leave younger imports.",
+        ),
     ] = 10,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="With --fail-lost: wait until all is read."),
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="With --fail-lost: wait until all is read.",
+        ),
     ] = 30,
     *,
     accept: Annotated[bool, typer.Option("--accept", help="Accept the losses shown.")] = False,
-    fail_lost: Annotated[bool, typer.Option("--fail-lost", help="Settle rows that Kafka lost as failed (row_lost).")] = False,
+    fail_lost: Annotated[
+        bool,
+        typer.Option("--fail-lost", help="Settle rows that Kafka lost as failed (row_lost)."),
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Also show partitions that are ok.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -81,7 +104,8 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         "settled": None,
     }
     if not as_json:
-        typer.echo(f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago, have {rows} row(s) without a result.")
+        old = f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago"
+        typer.echo(f"{old}, have {rows} row(s) without a result.")
     if rows:
         _confirm("Settle them? Rows that were published are reported so, the others fail.", yes=yes)
         told["settled"] = dict(_backend().fail_lost(jobs, ends))
@@ -96,12 +120,18 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        fail("Nothing was changed. Read the above (without --accept nothing is changed), then add --yes.")
+        fail(
+            "Nothing was changed. Read what would be done, then add --yes.",
+        )
     if not typer.confirm(question, err=True):
         fail("Nothing was changed.")
 
 
-def _document(survey: "Survey", shown: "list[Comparison]", unfinished: "Unfinished | None") -> dict[str, Any]:
+def _document(
+    survey: "Survey",
+    shown: "list[Comparison]",
+    unfinished: "Unfinished | None",
+) -> dict[str, Any]:
     from deploy.recovery.comparison import counts  # noqa: PLC0415 - heavy: it knows Kafka
     from deploy.recovery.summary import summarize  # noqa: PLC0415
 
@@ -136,7 +166,9 @@ def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -
     for one in accepted:
         typer.echo(f"  {_told(one)}")
     if changed := len(waiting) - len(accepted):
-        typer.echo(f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover")
+        typer.echo(
+            f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover",
+        )
     typer.echo("Services go on within seconds, without a restart. Watch: pinflow recover")
 
 

@@ -40,9 +40,11 @@ def accept(waiting: Sequence[Comparison]) -> list[Acceptance]:
 
 
 def find_lost(minutes: int, seconds: float) -> tuple[list[Job], dict[TopicPartition, int]]:
-    """Returns the jobs with rows that do not settle by themselves, and where the publisher stands."""
+    """Returns jobs whose rows do not settle by themselves, and where the publisher stands."""
     age = timedelta(minutes=minutes)
-    return _run(lambda database: operations.find_lost(database, KafkaSettings(), age=age, seconds=seconds))
+    return _run(
+        lambda database: operations.find_lost(database, KafkaSettings(), age=age, seconds=seconds),
+    )
 
 
 def fail_lost(jobs: Sequence[Job], ends: dict[TopicPartition, int]) -> Counter[str]:

@@ -45,7 +45,12 @@ Committed = Mapping[Service, Mapping[TopicPartition, int]]
 class ClusterReader:
     """Reads Kafka. Raises BrokerUnavailable, MissingTopics."""
 
-    def __init__(self, settings: KafkaSettings, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        admin: AIOKafkaAdminClient,
+        consumer: AIOKafkaConsumer,
+    ) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix)
         self._admin = admin
@@ -56,7 +61,10 @@ class ClusterReader:
     async def opened(cls, settings: KafkaSettings) -> AsyncIterator["ClusterReader"]:
         """Connects to Kafka, in no consumer group."""
         async with admin_client(settings) as admin:
-            consumer = AIOKafkaConsumer(**client_options(settings, client_id=CLIENT_ID), enable_auto_commit=False)
+            consumer = AIOKafkaConsumer(
+                **client_options(settings, client_id=CLIENT_ID),
+                enable_auto_commit=False,
+            )
             try:
                 await consumer.start()
                 yield cls(settings, admin, consumer)
@@ -70,7 +78,7 @@ class ClusterReader:
         return await _answered(self._read_committed)
 
     async def read(self, committed: Committed) -> Cluster:
-        """Reads the cluster's id and the bounds of all partitions that services have positions in."""
+        """Reads the cluster's id and the bounds of all partitions with stored positions."""
         return await _answered(lambda: self._read(committed))
 
     async def _read_committed(self) -> Committed:
@@ -83,28 +91,32 @@ class ClusterReader:
         every = [one for some in partitions.values() for one in some]
         begins = await self._consumer.beginning_offsets(every)
         ends = await self._consumer.end_offsets(every)
-        logs = {
-            service: {
-                one: PartitionLog(begins[one], ends[one], committed[service].get(one)) for topic in topics for one in partitions[topic]
-            }
-            for service, topics in SOURCES.items()
-        }
+        logs: dict[Service, dict[TopicPartition, PartitionLog]] = {}
+        for service, topics in SOURCES.items():
+            mine = [one for topic in topics for one in partitions[topic]]
+            at = committed[service]
+            logs[service] = {one: PartitionLog(begins[one], ends[one], at.get(one)) for one in mine}
         return Cluster(cluster_id, logs)
 
     async def _partitions(self) -> dict[TopicName, list[TopicPartition]]:
         wanted = {self._names[topic]: topic for topics in SOURCES.values() for topic in topics}
         if missing := wanted.keys() - set(await self._admin.list_topics()):
             raise MissingTopics(", ".join(sorted(missing)))
-        return {
-            wanted[one["topic"]]: [
-                TopicPartition(one["topic"], number) for number in sorted(partition["partition"] for partition in one["partitions"])
-            ]
-            for one in await self._admin.describe_topics(sorted(wanted))
-        }
+        found: dict[TopicName, list[TopicPartition]] = {}
+        for one in await self._admin.describe_topics(sorted(wanted)):
+            name = one["topic"]
+            numbers = sorted(partition["partition"] for partition in one["partitions"])
+            found[wanted[name]] = [TopicPartition(name, number) for number in numbers]
+        return found
 
-    async def _committed(self, service: Service, partitions: Mapping[TopicName, Collection[TopicPartition]]) -> dict[TopicPartition, int]:
+    async def _committed(
+        self,
+        service: Service,
+        partitions: Mapping[TopicName, Collection[TopicPartition]],
+    ) -> dict[TopicPartition, int]:
         group = self._names.group(service)
-        asked = [one for topic in SOURCES[service] if (service, topic) not in WITHOUT_GROUP for one in partitions[topic]]
+        topics = [topic for topic in SOURCES[service] if (service, topic) not in WITHOUT_GROUP]
+        asked = [one for topic in topics for one in partitions[topic]]
         coordinator = await self._admin.find_coordinator(group)
         told = await self._admin.list_consumer_group_offsets(group, coordinator, asked)
         # aiokafka 0.14 passes over an error of the whole answer: it then has no partition

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from deploy.recovery.selection import WITHOUT_GROUP, Selection, Service
 from shared.messaging.positions import PartitionLog, Refusal, Start, StoredPosition, judge
 from shared.topics import TopicName
@@ -53,6 +55,11 @@ class Comparison:
     records to process. None if nobody can tell."""
 
     @property
+    def place(self) -> tuple[Service, TopicPartition]:
+        """Whose position it is, and where."""
+        return self.service, TopicPartition(self.topic_name, self.partition)
+
+    @property
     def must_be_accepted(self) -> bool:
         """Whether the service does not consume the partition until an operator accepts the loss.
 
@@ -78,7 +85,10 @@ class Comparison:
         if self.log is None:
             return 0
         begin, end, committed = self.log
-        done = min(self.stored.next_offset if self.stored else begin, begin if committed is None else committed)
+        done = min(
+            self.stored.next_offset if self.stored else begin,
+            begin if committed is None else committed,
+        )
         return max(0, end - max(done, begin))
 
     def document(self) -> dict[str, Any]:
@@ -118,7 +128,11 @@ def compare(
     return Comparison(service, topic, topic_name, partition, stored, log, state, records)
 
 
-def _judge(stored: StoredPosition | None, log: PartitionLog | None, cluster_id: str) -> tuple[State, int | None]:
+def _judge(
+    stored: StoredPosition | None,
+    log: PartitionLog | None,
+    cluster_id: str,
+) -> tuple[State, int | None]:
     if stored is None:
         return State.NEW, _unread(log)
     if log is None:
@@ -181,8 +195,8 @@ def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 def acceptable(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[Comparison]:
     """Returns what may be accepted now: it needs it, and the operator saw it in the same state."""
-    seen = {(one.service, one.topic, one.partition): one.state for one in shown}
-    return [one for one in unaccepted(now) if seen.get((one.service, one.topic, one.partition)) is one.state]
+    seen = {one.place: one.state for one in shown}
+    return [one for one in unaccepted(now) if seen.get(one.place) is one.state]
 
 
 def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:

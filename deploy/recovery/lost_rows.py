@@ -78,8 +78,8 @@ class Decision:
 def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName, Pin]) -> Decision:
     """Decides each row without a result.
 
-    A recorded outcome comes first, as for the publisher. A row with a pin was created. Any other row
-    is lost: the publisher has read all of Kafka and has not seen it.
+    A recorded outcome comes first, as for the publisher. A row with a pin was created. Any other
+    row is lost: the publisher has read all of Kafka and has not seen it.
     """
     results, lost = [], []
     for row in job.rows():
@@ -95,9 +95,12 @@ def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName
 
 def records_of(decisions: Iterable[Decision]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
-    return [
-        Record(str(event.job_id).encode(), event.model_dump_json(exclude_none=True).encode()) for one in decisions for event in _events(one)
-    ]
+    events = [event for one in decisions for event in _events(one)]
+    return [Record(str(event.job_id).encode(), _json(event)) for event in events]
+
+
+def _json(event: RowsSettled) -> bytes:
+    return event.model_dump_json(exclude_none=True).encode()
 
 
 def _events(decision: Decision) -> list[RowsSettled]:

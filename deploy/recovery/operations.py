@@ -69,7 +69,11 @@ async def accept(
 
 
 async def find_lost(
-    database: Database, settings: KafkaSettings, *, age: timedelta, seconds: float
+    database: Database,
+    settings: KafkaSettings,
+    *,
+    age: timedelta,
+    seconds: float,
 ) -> tuple[list[Job], dict[TopicPartition, int]]:
     """Reads the jobs whose missing rows can be settled, once services have read all of Kafka.
 
@@ -110,16 +114,16 @@ async def fail_lost(
 
 
 async def _survey(database: Database, settings: KafkaSettings, reader: ClusterReader) -> Survey:
-    # Committed offsets, then positions, then the logs' ends: services may work meanwhile, and each of
-    # these is at most the next
+    # Committed offsets, then positions, then the logs' ends: services may work meanwhile, and each
+    # of these is at most the next
     committed = await reader.read_committed()
     stores = {service: PositionStore(database, service) for service in Service}
     stored = {service: await store.load() for service, store in stores.items()}
     seeded = frozenset([service for service, store in stores.items() if await store.is_seeded()])
     cluster = await reader.read(committed)
     names = TopicNames(settings.topic_prefix)
-    comparisons = [one for service in Service for one in _compare(service, names, stored[service], cluster)]
-    return Survey(cluster.cluster_id, comparisons, seeded)
+    compared = [_compare(service, names, stored[service], cluster) for service in Service]
+    return Survey(cluster.cluster_id, [one for some in compared for one in some], seeded)
 
 
 def _compare(
@@ -158,12 +162,18 @@ async def _accept(
         stored = await repository.lock_positions(connection, service, topics)
         cluster = await reader.read(await reader.read_committed())
         now = _compare(service, names, stored, cluster)
-        accepted = [Acceptance(one, one.log.begin if one.log else None) for one in acceptable(now, shown)]
+        changing = acceptable(now, shown)
+        accepted = [Acceptance(one, one.log.begin if one.log else None) for one in changing]
         await repository.accept(connection, service, accepted, cluster.cluster_id)
     return accepted
 
 
-async def _wait_until_read(database: Database, settings: KafkaSettings, reader: ClusterReader, seconds: float) -> dict[TopicPartition, int]:
+async def _wait_until_read(
+    database: Database,
+    settings: KafkaSettings,
+    reader: ClusterReader,
+    seconds: float,
+) -> dict[TopicPartition, int]:
     """Waits until the publisher and status have read all that Kafka has now.
 
     First the imports, then the outcomes that came of them. Returns the ends of the imports.
@@ -176,7 +186,8 @@ async def _wait_until_read(database: Database, settings: KafkaSettings, reader: 
         while True:
             found = await _survey(database, settings, reader)
             _require_no_refusal(found)
-            concerned = [one for one in found.comparisons if one.topic is topic and one.service in SETTLED_BY]
+            settling = [one for one in found.comparisons if one.service in SETTLED_BY]
+            concerned = [one for one in settling if one.topic is topic]
             if not targets:
                 targets = {_place(one): one.log.end for one in concerned if one.log}
             waiting = [one for one in concerned if _is_before(one, targets)]
@@ -205,12 +216,17 @@ def _behind(found: Survey) -> list[Comparison]:
 
 def _require_no_refusal(found: Survey) -> None:
     if waiting := unaccepted(found.comparisons):
-        raise NotReady(f"{len(waiting)} partition(s) are not consumed before their loss is accepted. See them with: pinflow recover")
+        raise NotReady(
+            f"A loss in {len(waiting)} partition(s) is not accepted yet. See: pinflow recover",
+        )
 
 
 def _reason(waiting: Sequence[Comparison]) -> str:
-    places = ", ".join(sorted({f"{one.service} {one.topic_name}/{one.partition}" for one in waiting}))
-    return f"Some rows may still settle by themselves: records wait in {places}. Let the services run until all is read, then try again."
+    places = ", ".join(
+        sorted({f"{one.service} {one.topic_name}/{one.partition}" for one in waiting}),
+    )
+    why = f"Some rows may still settle by themselves: records wait in {places}."
+    return f"{why} Let the services run until all is read, then try again."
 
 
 async def _record(
@@ -238,10 +254,12 @@ async def _record(
     return decisions
 
 
-def _require_reached(stored: dict[TopicPartition, StoredPosition], ends: dict[TopicPartition, int]) -> None:
+def _require_reached(
+    stored: dict[TopicPartition, StoredPosition],
+    ends: dict[TopicPartition, int],
+) -> None:
     for partition, end in ends.items():
         position = stored.get(partition)
         if end and (position is None or position.refused or position.next_offset < end):
-            raise NotReady(
-                f"The publisher's position in {partition.topic}/{partition.partition} has changed. Look again with: pinflow recover"
-            )
+            place = f"{partition.topic}/{partition.partition}"
+            raise NotReady(f"The publisher's position in {place} changed. See: pinflow recover")

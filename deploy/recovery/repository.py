@@ -18,7 +18,12 @@ from shared.errors import PinflowError
 from shared.events import RowStatus
 from shared.messaging.positions import Refusal, StoredPosition
 
-MIGRATED = text("select bool_and(to_regclass(name || '.positions') is not null) as is_so from unnest(cast(:schemas as text[])) as name")
+MIGRATED = text(
+    """
+    select bool_and(to_regclass(name || '.positions') is not null) as is_so
+    from unnest(cast(:schemas as text[])) as name
+    """,
+)
 
 # In order, as hold_positions does, or a batch and a recovery deadlock
 LOCK = """
@@ -47,15 +52,17 @@ JOBS_AGAIN = text("""
     where completed_at is null and job_id = any(:job_ids) order by accepted_at, job_id
 """)
 RECORDED = text("""
-    select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code, error_message
+    select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code,
+        error_message
     from publisher.row_outcomes where job_id = any(:job_ids)
 """)
 # A pin's created_at is its import's accepted_at and a microsecond for each row: the index of a
 # workspace's pins finds it
 PINS = text("""
     select p.origin_job_id, p.origin_row, p.pin_id, p.idempotency_key, p.run_at
-    from unnest(cast(:job_ids as uuid[]), cast(:workspace_ids as uuid[]), cast(:times as timestamptz[]))
-        as j (job_id, workspace_id, accepted_at)
+    from unnest(
+        cast(:job_ids as uuid[]), cast(:workspace_ids as uuid[]), cast(:times as timestamptz[])
+    ) as j (job_id, workspace_id, accepted_at)
     join publisher.pins p on p.workspace_id = j.workspace_id and p.origin_job_id = j.job_id
         and p.created_at between j.accepted_at and j.accepted_at + interval '1 millisecond'
 """)
@@ -96,7 +103,11 @@ class RecoveryStore:
         return [Job(**job) for job in await self._database.all(JOBS.bindparams(age=age))]
 
 
-async def lock_positions(connection: AsyncConnection, service: Service, topics: Collection[str]) -> dict[TopicPartition, StoredPosition]:
+async def lock_positions(
+    connection: AsyncConnection,
+    service: Service,
+    topics: Collection[str],
+) -> dict[TopicPartition, StoredPosition]:
     """Locks and reads a service's positions until the transaction ends."""
     rows = await connection.execute(text(LOCK.format(service)), {"topics": list(topics)})
     return {
@@ -110,7 +121,12 @@ async def lock_positions(connection: AsyncConnection, service: Service, topics: 
     }
 
 
-async def accept(connection: AsyncConnection, service: Service, accepted: Iterable[Acceptance], cluster_id: str) -> None:
+async def accept(
+    connection: AsyncConnection,
+    service: Service,
+    accepted: Iterable[Acceptance],
+    cluster_id: str,
+) -> None:
     """Writes new positions, and deletes those of partitions that Kafka does not have."""
     for one in accepted:
         where: dict[str, Any] = {
@@ -130,7 +146,10 @@ async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> lis
     return [Job(**row) for row in rows.mappings()]
 
 
-async def read_recorded(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[RowName, Recorded]:
+async def read_recorded(
+    connection: AsyncConnection,
+    job_ids: Sequence[UUID],
+) -> dict[RowName, Recorded]:
     """Reads the outcomes that the publisher has recorded for these jobs."""
     rows = await connection.execute(RECORDED, {"job_ids": list(job_ids)})
     return {
@@ -154,7 +173,11 @@ async def read_pins(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[Ro
         "times": [job.accepted_at for job in jobs],
     }
     rows = await connection.execute(PINS, values)
-    return {RowName(row.origin_job_id, row.origin_row): Pin(row.pin_id, row.idempotency_key, row.run_at) for row in rows}
+    found: dict[RowName, Pin] = {}
+    for row in rows:
+        pin = Pin(row.pin_id, row.idempotency_key, row.run_at)
+        found[RowName(row.origin_job_id, row.origin_row)] = pin
+    return found
 
 
 async def record_lost(connection: AsyncConnection, rows: Iterable[RowName]) -> None:

@@ -10,19 +10,18 @@ from deploy.recovery.comparison import Comparison, State, unaccepted
 from deploy.recovery.selection import Service
 from shared.topics import TopicName
 
+_DECIDED_ANEW = "The publisher goes on by itself. Rows whose results were lost are decided anew."
 _CONSEQUENCES = {
     (Service.PUBLISHER, TopicName.IMPORTS): "Rows that were lost are not published.",
-    (Service.PUBLISHER, TopicName.OUTCOMES): (
-        "The publisher goes on by itself, from the beginning. Rows whose results were lost are decided anew if they are read again."
-    ),
+    (Service.PUBLISHER, TopicName.OUTCOMES): _DECIDED_ANEW,
     (Service.STATUS, TopicName.IMPORTS): "Jobs that were lost are unknown: their GET answers 404.",
     (Service.STATUS, TopicName.OUTCOMES): "Jobs whose results were lost stay unfinished.",
     (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins that were lost.",
     (Service.WEBHOOKS, TopicName.JOB_EVENTS): "Webhooks are not told of jobs that were lost.",
 }
 _WHAT = {
-    State.BEHIND: ("Postgres is older than Kafka. {records} of {topic} in {partitions} are processed again. This heals by itself."),
-    State.LOST: ("Kafka deleted {records} of {topic} in {partitions} before they were processed. {consequence}"),
+    State.BEHIND: "Postgres is older than Kafka. {records} of {topic} in {partitions} are {again}.",
+    State.LOST: "Kafka deleted {records} of {topic} in {partitions} unprocessed. {consequence}",
     State.AHEAD: (
         "Kafka is older than Postgres: {records} of {topic} in {partitions} were processed, and "
         "Kafka no longer has them. Their work stays. Others, not processed yet, may be lost. "
@@ -33,7 +32,7 @@ _WHAT = {
         "only that cluster has are lost. {consequence}"
     ),
 }
-ACCEPT = "Services do not consume these partitions until you accept the loss: pinflow recover --accept"
+ACCEPT = "Nothing is processed there until you accept the loss: pinflow recover --accept"
 MEANING = "Each service then reads again all that Kafka has in them. Nothing is published twice."
 LATER = (
     "When all is read, settle the rows that Kafka lost as failed: pinflow recover --fail-lost. "
@@ -72,9 +71,12 @@ class Survey:
     @property
     def is_empty(self) -> bool:
         """Whether no service has ever worked here."""
-        return not self.seeded and all(
-            one.state is State.NEW and not one.records and not (one.log and one.log.committed) for one in self.comparisons
-        )
+        return not self.seeded and all(_is_untouched(one) for one in self.comparisons)
+
+
+def _is_untouched(one: Comparison) -> bool:
+    is_committed = one.log is not None and one.log.committed
+    return one.state is State.NEW and not one.records and not is_committed
 
 
 def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
@@ -104,6 +106,7 @@ def _sentences(comparisons: Iterable[Comparison]) -> list[str]:
             topic=group[0].topic_name,
             partitions=_partitions(len(group)),
             consequence=_CONSEQUENCES[service, topic],
+            again="processed again: this heals by itself",
         )
         for (state, service, topic), group in groups.items()
     ]
@@ -125,7 +128,7 @@ def _news(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
     for one in comparisons:
         if one.state is State.NEW:
             groups[one.service].append(one)
-    return [_new(service, group, is_seeded=service in survey.seeded) for service, group in groups.items()]
+    return [_new(one, group, is_seeded=one in survey.seeded) for one, group in groups.items()]
 
 
 def _new(service: Service, group: Sequence[Comparison], *, is_seeded: bool) -> str:
@@ -140,7 +143,8 @@ def _records(group: Sequence[Comparison]) -> str:
     if not known:
         return "an unknown number of records"
     total = sum(known)
-    return f"{'' if len(known) == len(group) else 'at least '}{total} record{'' if total == 1 else 's'}"
+    bound = "" if len(known) == len(group) else "at least "
+    return f"{bound}{total} record{'' if total == 1 else 's'}"
 
 
 def _partitions(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Rules of `pinflow recover`: what a position means beside Kafka's log, and what lost rows become."""
+"""Rules of `pinflow recover`: what a position means beside Kafka's log; what lost rows become."""
 
 from datetime import timedelta
 from typing import Any
@@ -68,7 +68,11 @@ def comparison(
         (comparison(is_there=False, cluster_id=ELSEWHERE), State.FOREIGN, None),
     ],
 )
-def test_a_position_has_one_state_beside_kafkas_log(found: Comparison, state: State, records: int | None) -> None:
+def test_a_position_has_one_state_beside_kafkas_log(
+    found: Comparison,
+    state: State,
+    records: int | None,
+) -> None:
     assert (found.state, found.records) == (state, records)
     assert found.must_be_accepted is (state in {State.LOST, State.AHEAD, State.FOREIGN})
 
@@ -83,7 +87,8 @@ def test_the_publishers_position_in_outcomes_never_waits_for_an_operator() -> No
 
 def test_what_neither_kafka_nor_postgres_has_is_said_to_be_lost() -> None:
     found = comparison(committed=130)
-    assert "Kafka lost at least 30 of the last records" in summarize(Survey(HERE, [found]), [found])[1]
+    told = summarize(Survey(HERE, [found]), [found])
+    assert "Kafka lost at least 30 of the last records" in told[1]
 
 
 def test_the_publishers_position_in_outcomes_has_no_group_and_counts_as_committed() -> None:
@@ -104,7 +109,10 @@ def test_the_publishers_position_in_outcomes_has_no_group_and_counts_as_committe
         (comparison(stored=100, is_there=False), 0),
     ],
 )
-def test_what_is_neither_stored_nor_committed_is_not_completely_processed(found: Comparison, lag: int) -> None:
+def test_what_is_neither_stored_nor_committed_is_not_completely_processed(
+    found: Comparison,
+    lag: int,
+) -> None:
     assert found.lag == lag
 
 
@@ -135,7 +143,9 @@ def test_options_narrow_what_is_meant(selection: Selection, count: int) -> None:
 
 def test_an_empty_installation_has_nothing_to_recover() -> None:
     empty = Survey(HERE, [comparison(stored=None, committed=None, begin=0, end=0)])
-    assert summarize(empty, empty.comparisons) == ["There is nothing to recover: no service has stored a position yet."]
+    assert summarize(empty, empty.comparisons) == [
+        "There is nothing to recover: no service has stored a position yet.",
+    ]
 
 
 def test_the_summary_says_what_is_lost_what_heals_and_what_comes_next() -> None:
@@ -147,11 +157,11 @@ def test_the_summary_says_what_is_lost_what_heals_and_what_comes_next() -> None:
         comparison(stored=None, service=Service.STATUS, topic=TopicName.OUTCOMES),
     ]
     told = summarize(Survey(HERE, found), found)
-    assert told[0] == (
-        "publisher: Kafka deleted 8 records of pinflow.imports.v2 in 2 partitions before they were "
-        "processed. Rows that were lost are not published."
+    deleted = "Kafka deleted 8 records of pinflow.imports.v2 in 2 partitions unprocessed."
+    assert told[0] == f"publisher: {deleted} Rows that were lost are not published."
+    assert told[1].startswith(
+        "status: Postgres is older than Kafka. 30 records of pinflow.imports.v2",
     )
-    assert told[1].startswith("status: Postgres is older than Kafka. 30 records of pinflow.imports.v2")
     assert "belong to another Kafka cluster" in told[2]
     assert told[3].endswith("At its start it reads all that Kafka has there: 90 records.")
     assert "pinflow recover --accept" in told[4]
@@ -179,9 +189,17 @@ def test_invariant_2_each_row_without_a_result_gets_one() -> None:
     pin = Pin(uuid4(), "key-2", None)
     decision = decide(mine, {}, {second: pin})
     created, lost = decision.results
-    assert (created.row_number, created.status, created.pin_id) == (2, RowStatus.CREATED, pin.pin_id)
+    assert (created.row_number, created.status, created.pin_id) == (
+        2,
+        RowStatus.CREATED,
+        pin.pin_id,
+    )
     assert (created.schedule_id, created.idempotency_key) == (None, "key-2")
-    assert (lost.row_number, lost.status, lost.error_code) == (3, RowStatus.FAILED, ErrorCode.ROW_LOST)
+    assert (lost.row_number, lost.status, lost.error_code) == (
+        3,
+        RowStatus.FAILED,
+        ErrorCode.ROW_LOST,
+    )
     assert lost.errors is not None
     assert [(one.code, one.message) for one in lost.errors] == [("row_lost", LOST_MESSAGE)]
     assert decision.lost == [third]
@@ -201,11 +219,19 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
     other = uuid4()
     recorded = {
         first: Recorded(RowStatus.EXISTING, other, None, payload_matches=False),
-        second: Recorded(RowStatus.FAILED, error_code="board_not_found", error_message="board_id: no"),
+        second: Recorded(
+            RowStatus.FAILED,
+            error_code="board_not_found",
+            error_message="board_id: no",
+        ),
     }
     decision = decide(mine, recorded, {first: Pin(uuid4(), "key", None)})
     existing, failed = decision.results
-    assert (existing.status, existing.pin_id, existing.payload_matches) == ("existing", other, False)
+    assert (existing.status, existing.pin_id, existing.payload_matches) == (
+        "existing",
+        other,
+        False,
+    )
     assert (failed.status, failed.error_code) == ("failed", "board_not_found")
     assert decision.lost == []
 
@@ -215,7 +241,9 @@ def test_results_travel_as_the_publishers_do_several_to_a_record() -> None:
     records = records_of([decide(mine, {}, {}), decide(job("0111"), {}, {})])
     events = [RowsSettled.model_validate_json(record.value) for record in records]
     assert {record.key for record in records} == {str(mine.job_id).encode()}
-    assert {(event.job_id, event.workspace_id) for event in events} == {(mine.job_id, mine.workspace_id)}
+    assert {(event.job_id, event.workspace_id) for event in events} == {
+        (mine.job_id, mine.workspace_id),
+    }
     numbers = [result.row_number for event in events for result in event.results]
     assert numbers == list(range(1, 501))
     assert [len(event.results) for event in events] == [200, 200, 100]

@@ -97,23 +97,34 @@ def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_j
 def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> None:
     jobs, ends = _backend().find_lost(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
+    keys = _backend().promised_keys()
     told: dict[str, Any] = {
         "jobs": len(jobs),
         "rows": rows,
         "job_ids": [str(job.job_id) for job in jobs],
         "settled": None,
+        "promised_keys": keys,
+        "freed_keys": 0,
     }
     if not as_json:
         old = f"{len(jobs)} unfinished job(s), accepted more than {minutes} minutes ago"
         typer.echo(f"{old}, have {rows} row(s) without a result.")
+        if keys:
+            typer.echo(f"{keys} key(s) are kept for rows that were created and that Kafka lost.")
+    if rows or keys:
+        question = "Settle these rows (published ones as created, others as failed) and free the keys?"
+        _confirm(question, yes=yes)
     if rows:
-        _confirm("Settle them? Rows that were published are reported so, the others fail.", yes=yes)
         told["settled"] = dict(_backend().fail_lost(jobs, ends))
+    if keys:
+        told["freed_keys"] = _backend().free_keys(ends)
     if as_json:
         print_json(told)
     elif rows:
         results = ", ".join(f"{count} {status}" for status, count in told["settled"].items())
         typer.echo(f"Settled: {results or 'none, all have results by now'}.")
+    if told["freed_keys"] and not as_json:
+        typer.echo(f"Freed: {told['freed_keys']} key(s).")
 
 
 def _confirm(question: str, *, yes: bool) -> None:

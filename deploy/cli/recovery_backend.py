@@ -52,6 +52,16 @@ def fail_lost(jobs: Sequence[Job], ends: dict[TopicPartition, int]) -> Counter[s
     return _run(lambda database: operations.fail_lost(database, KafkaSettings(), jobs, ends))
 
 
+def promised_keys() -> int:
+    """Counts the keys that are kept for rows which Kafka lost."""
+    return _run(operations.promised_keys)
+
+
+def free_keys(ends: dict[TopicPartition, int]) -> int:
+    """Gives those keys free. Returns their number."""
+    return _run(lambda database: operations.free_keys(database, KafkaSettings(), ends))
+
+
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:
     try:
         return with_database(work)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.recovery import repository
 from deploy.recovery.cluster import Cluster, ClusterReader
@@ -83,6 +84,22 @@ async def find_lost(
     async with ClusterReader.opened(settings) as reader:
         ends = await _wait_until_read(database, settings, reader, seconds)
     return await RecoveryStore(database).jobs(age), ends
+
+
+async def promised_keys(database: Database) -> int:
+    """Counts the keys that are kept for rows which Kafka lost."""
+    return await RecoveryStore(database).promised_keys()
+
+
+async def free_keys(
+    database: Database,
+    settings: KafkaSettings,
+    ends: dict[TopicPartition, int],
+) -> int:
+    """Gives those keys free. Returns their number. Raises NotReady if the publisher was set back."""
+    async with database.transaction() as connection:
+        await _hold_publisher(connection, settings, ends)
+        return await repository.free_keys(connection)
 
 
 async def fail_lost(
@@ -240,11 +257,8 @@ async def _record(
     It locks the publisher's positions: no batch can publish a row, or record an outcome, while the
     row is found lost.
     """
-    names = TopicNames(settings.topic_prefix)
-    topics = [names[topic] for topic in SOURCES[Service.PUBLISHER]]
     async with database.transaction() as connection:
-        stored = await repository.lock_positions(connection, Service.PUBLISHER, topics)
-        _require_reached(stored, ends)
+        await _hold_publisher(connection, settings, ends)
         jobs = await repository.read_jobs(connection, [job.job_id for job in portion])
         job_ids = [job.job_id for job in jobs]
         recorded = await repository.read_recorded(connection, job_ids)
@@ -252,6 +266,20 @@ async def _record(
         decisions = [decide(job, recorded, pins) for job in jobs]
         await repository.record_lost(connection, [row for one in decisions for row in one.lost])
     return decisions
+
+
+async def _hold_publisher(
+    connection: AsyncConnection,
+    settings: KafkaSettings,
+    ends: dict[TopicPartition, int],
+) -> None:
+    """Locks the publisher's positions. Raises NotReady if one is before these ends."""
+    names = TopicNames(settings.topic_prefix)
+    topics = [names[topic] for topic in SOURCES[Service.PUBLISHER]]
+    _require_reached(
+        await repository.lock_positions(connection, Service.PUBLISHER, topics),
+        ends,
+    )
 
 
 def _require_reached(

@@ -72,6 +72,16 @@ RECORD = text("""
 """)
 
 
+# Keys of rows that are recorded as created, without the pin: Kafka lost the row before it could be
+# published again
+UNKEPT = """
+    promised_pin_id is not null
+    and not exists (select from publisher.pins p where p.pin_id = promised_pin_id)
+"""
+COUNT_UNKEPT = text(f"select count(*) as keys from publisher.row_outcomes where {UNKEPT}")
+FREE_UNKEPT = text(f"update publisher.row_outcomes set promised_pin_id = null where {UNKEPT}")
+
+
 class NotMigrated(PinflowError):
     """The database has no tables of positions."""
 
@@ -97,6 +107,11 @@ class RecoveryStore:
             job_ids=[job["job_id"] for job in accepted],
             without_import=len(jobs) - len(accepted),
         )
+
+    async def promised_keys(self) -> int:
+        """Counts the keys that are kept for rows which Kafka lost."""
+        row = await self._database.first(COUNT_UNKEPT)
+        return int(row["keys"]) if row else 0
 
     async def jobs(self, age: timedelta) -> list[Job]:
         """Reads the unfinished jobs whose import was accepted longer than `age` ago."""
@@ -186,3 +201,11 @@ async def record_lost(connection: AsyncConnection, rows: Iterable[RowName]) -> N
     values = [{**row._asdict(), **about} for row in rows]
     if values:
         await connection.execute(RECORD, values)
+
+
+async def free_keys(connection: AsyncConnection) -> int:
+    """Gives keys free that are kept for rows which Kafka lost. Returns their number.
+
+    The rows keep their outcome: it was reported.
+    """
+    return (await connection.execute(FREE_UNKEPT)).rowcount

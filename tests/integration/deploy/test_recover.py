@@ -542,6 +542,18 @@ def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(worked: In
     assert (ended["created_rows"], ended["failed_rows"], ended["total_rows"]) == (1, 1, 2)
 
 
+def test_keys_that_are_kept_for_rows_which_kafka_lost_are_freed(worked: Installation) -> None:
+    job = worked.add_job(total_rows=2)
+    record(worked, job, 1, "created", pin_id=(gone := uuid4()), promised_pin_id=gone)
+    kept = worked.add_pin(job, 2)
+    record(worked, job, 2, "created", pin_id=kept, promised_pin_id=kept)
+    told = worked.told("--fail-lost", "--yes")
+    assert (told["promised_keys"], told["freed_keys"]) == (1, 1)
+    assert told["settled"] == {"created": 2}
+    rows = worked.execute("select promised_pin_id from publisher.row_outcomes order by row_number")
+    assert [row["promised_pin_id"] for row in rows] == [None, kept]
+
+
 def test_young_imports_and_finished_jobs_are_left(worked: Installation) -> None:
     worked.add_job(age=timedelta(minutes=5))
     assert worked.told("--fail-lost", "--yes")["rows"] == 0

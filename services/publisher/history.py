@@ -23,8 +23,9 @@ from shared.decoding import decoder
 from shared.errors import BrokerUnavailable
 from shared.events import RowResult, RowsSettled, RowStatus
 from shared.messaging.admin import cluster_id
+from shared.messaging.advance import Advance, Span
 from shared.messaging.connection import client_options
-from shared.messaging.positions import Advance, Span, StoredPosition
+from shared.messaging.positions import StoredPosition
 from shared.messaging.tracking import Preparation
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames

@@ -30,8 +30,8 @@ from services.publisher.service import (
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row
 from shared.events import RowStatus
+from shared.messaging.advance import Advance
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

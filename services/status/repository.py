@@ -13,8 +13,8 @@ from services.status.results import document
 from services.status.service import Missing
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, Refused, Row
+from shared.messaging.advance import Advance
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),

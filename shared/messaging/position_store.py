@@ -10,7 +10,8 @@ from sqlalchemy import TextClause, text
 from shared.columns import Column
 from shared.database import Database, DriverConnection
 from shared.errors import PositionBehind
-from shared.messaging.positions import Advance, Refusal, StoredPosition
+from shared.messaging.advance import Advance
+from shared.messaging.positions import Refusal, StoredPosition
 
 
 class PositionStore:

@@ -15,16 +15,9 @@ from aiokafka.errors import KafkaError
 from shared import metrics
 from shared.errors import Unavailable
 from shared.messaging.admin import cluster_id
+from shared.messaging.advance import Advance, Span
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import (
-    Advance,
-    PartitionLog,
-    Refusal,
-    Span,
-    Start,
-    StoredPosition,
-    judge,
-)
+from shared.messaging.positions import PartitionLog, Refusal, Start, StoredPosition, judge
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 from shared.settings import KafkaSettings
 

@@ -17,7 +17,7 @@ from services.publisher.settlement import Settlement, Settler
 from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowAccepted, RowsSettled
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 

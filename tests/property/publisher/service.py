@@ -22,7 +22,7 @@ from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from shared.events import RowsSettled
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.messaging.records import Record
 from shared.topics import TopicName
 from tests.fakes import MemorySender

@@ -500,6 +500,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             processed = await self.progress.processed()
             if processed:
                 await self._commit_processed(await self._tracker.look(processed))
+        await self._tracker.move_along()
 
     async def _commit_processed(self, processed: dict[TopicPartition, int]) -> None:
         if not processed or processed == self._committed_idle:

@@ -6,14 +6,16 @@ nobody looked. So partitions stay paused until both have been read and compared 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared import metrics
-from shared.errors import Unavailable
+from shared.errors import BrokerUnavailable, Unavailable
 from shared.messaging.admin import cluster_id
 from shared.messaging.advance import Advance, Span
 from shared.messaging.position_store import PositionStore
@@ -23,6 +25,8 @@ from shared.settings import KafkaSettings
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
 RECHECK_SECONDS = 2.0
@@ -30,8 +34,8 @@ RECHECK_SECONDS = 2.0
 KAFKA_SECONDS = 10.0
 """How long one look at a partition in Kafka may take."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""How long outcomes may still come from another publisher that had its batch in the lost Postgres.
-Replaying waits for so long if this process was running when Postgres was replaced."""
+"""How long outcomes may still come of a batch that was stored in a Postgres which was lost. A
+process that has seen later positions waits for so long before it starts anything."""
 
 NEXT_STEP = "pinflow recover"
 
@@ -128,7 +132,7 @@ class PositionTracker:
         """
         if reading not in {None, self.reading} or not offsets.keys() <= self._known.keys():
             return None
-        spans = {one: Span(self._known[one], end) for one, end in offsets.items()}
+        spans = {one: Span(self._known[one], max(end, self._known[one])) for one, end in offsets.items()}
         return Advance(spans, self._checked_at)
 
     async def store(self, advance: Advance) -> None:
@@ -176,14 +180,18 @@ class PositionTracker:
         Returns the offsets. Also finds out whether Postgres has been replaced: then it raises
         PositionBehind, or DatabaseUnavailable.
         """
-        advance = self.advance({one: max(end, self._known[one]) for one, end in processed.items() if one in self._known})
+        advance = self.advance({one: end for one, end in processed.items() if one in self._known})
         if advance is None or not advance.spans:
             return {}
         await self._store.move(advance)
-        await self._preparation.move_along()
         self.done(advance)
         self._show_replays()
         return advance.offsets()
+
+    async def move_along(self) -> None:
+        """Does the service's own part of a look. Raises what `look` raises, and BrokerUnavailable."""
+        if self._known:
+            await self._preparation.move_along()
 
     # The task
 
@@ -227,53 +235,59 @@ class PositionTracker:
             return
         await self._store.warm()
         checked_at = time.monotonic()
-        # An accepted loss is no surprise: nobody had its batch in another Postgres
-        is_surprise = self._checked_at > 0 and bool(self._pending)
         cluster = await cluster_id(self._settings)
-        partitions = self._pending | self._refused.keys()
-        logs = await self._read_logs(consumer, partitions)
-        stored = await self._stored(consumer, logs, cluster)
-        starts = await self._judged(logs, stored, cluster)
-        if is_surprise and any(start.replay_until is not None for start in starts.values()):
-            await asyncio.sleep(IN_FLIGHT_SECONDS)
-        if starts:
-            await self._preparation.catch_up()
-        await self._start(consumer, starts, checked_at)
-
-    async def _read_logs(self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> dict[TopicPartition, PartitionLog]:
-        """Reads what Kafka tells. A partition without a leader is left out: it is tried again."""
-        ordered = sorted(partitions)
-        found = await asyncio.gather(*(_read_log(consumer, one) for one in ordered), return_exceptions=True)
-        logs: dict[TopicPartition, PartitionLog] = {}
-        for partition, one in zip(ordered, found, strict=True):
-            if isinstance(one, PartitionLog):
-                logs[partition] = one
-            elif isinstance(one, KafkaError | OSError):
-                log.warning("partition_unread", service=self._service, partition=str(partition), error=repr(one))
-            else:
-                raise one
-        return logs
-
-    async def _stored(
-        self, consumer: AIOKafkaConsumer, logs: Mapping[TopicPartition, PartitionLog], cluster: str
-    ) -> dict[TopicPartition, StoredPosition]:
         if await self._store.is_seeded():
             await self._take_over(consumer, cluster)
+        # Others may work meanwhile. Offsets are committed after positions are stored, and positions
+        # lie within the log: in this order each is at most the next, unless a server is older
+        partitions = self._pending | self._refused.keys()
+        committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
-        missing = {one: logs[one].begin for one in logs if one not in stored}
-        if missing:
-            await self._store.add(missing, cluster)
-            stored = await self._store.load()
-        return stored
+        bounds = await self._read_each(committed, partial(_bounds, consumer))
+        logs = {one: PartitionLog(*bounds[one], committed[one]) for one in bounds}
+        stored |= await self._added({one: at.begin for one, at in logs.items() if one not in stored}, cluster)
+        starts = await self._judged(logs, stored, cluster)
+        if starts:
+            await asyncio.sleep(self._store.seconds_since_older(IN_FLIGHT_SECONDS))
+            await self._preparation.catch_up()
+            await self._start(consumer, starts, checked_at)
+
+    async def _read_each(
+        self, partitions: Iterable[TopicPartition], read: Callable[[TopicPartition], Awaitable[T]]
+    ) -> dict[TopicPartition, T]:
+        """Reads something of each partition from Kafka.
+
+        A partition without a leader is left out: it is tried again.
+        """
+        ordered = sorted(partitions)
+        found = await asyncio.gather(*map(read, ordered), return_exceptions=True)
+        answers: dict[TopicPartition, T] = {}
+        for partition, answer in zip(ordered, found, strict=True):
+            if not isinstance(answer, BaseException):
+                answers[partition] = answer
+            elif isinstance(answer, KafkaError | OSError):
+                log.warning("partition_unread", service=self._service, partition=str(partition), error=repr(answer))
+            else:
+                raise answer
+        return answers
+
+    async def _added(self, begins: dict[TopicPartition, int], cluster: str) -> dict[TopicPartition, StoredPosition]:
+        """Stores missing positions: they start at the log's begin."""
+        if not begins:
+            return {}
+        await self._store.add(begins, cluster)
+        stored = await self._store.load()
+        return {one: stored[one] for one in begins}
 
     async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
         """Stores the offsets that the group has committed in all partitions of all its topics."""
         numbers = {topic: consumer.partitions_for_topic(topic) or set() for topic in consumer.subscription()}
         partitions = {TopicPartition(topic, number) for topic, some in numbers.items() for number in some}
-        found = await asyncio.gather(*(_read_log(consumer, one) for one in sorted(partitions)))
-        offsets = {
-            one: told.begin if told.committed is None else told.committed for one, told in zip(sorted(partitions), found, strict=True)
-        }
+        committed = await self._read_each(partitions, partial(_committed, consumer))
+        bounds = await self._read_each(partitions, partial(_bounds, consumer))
+        if not committed.keys() == bounds.keys() == partitions:
+            raise BrokerUnavailable("some partition has no leader: its offset can't be taken over")
+        offsets = {one: begin if (at := committed[one]) is None else at for one, (begin, _) in bounds.items()}
         offsets |= await self._preparation.taken_over()
         await self._store.add(offsets, cluster, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
@@ -300,12 +314,18 @@ class PositionTracker:
             if verdict.replay_until is not None:
                 log.warning("postgres_is_older", service=self._service, partition=str(partition), **verdict._asdict())
                 metrics.REPLAYS.labels(self._service).inc()
-                await self._store.replay(partition, verdict.replay_until)
-            if (until := max(verdict.replay_until or 0, position.replay_until or 0)) > verdict.offset:
-                self._replays[partition] = until
+            await self._note_replay(partition, position, verdict, told.end)
         self._pending -= refused.keys()
         self._show_refusals(refused)
         return starts
+
+    async def _note_replay(self, partition: TopicPartition, position: StoredPosition, start: Start, end: int) -> None:
+        """Notes until where records are processed a second time: no further than the log goes."""
+        until = max(start.replay_until or 0, min(position.replay_until or 0, end))
+        if until != (position.replay_until or 0):
+            await self._store.replay(partition, until)
+        if until > start.offset:
+            self._replays[partition] = until
 
     async def _start(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start], checked_at: float) -> None:
         lowered = {one: start.offset for one, start in starts.items() if start.replay_until is not None}
@@ -341,11 +361,15 @@ class PositionTracker:
                 del self._replays[one]
 
 
-async def _read_log(consumer: AIOKafkaConsumer, partition: TopicPartition) -> PartitionLog:
+async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
     async with asyncio.timeout(KAFKA_SECONDS):
-        committed, begins, ends = await asyncio.gather(
-            consumer.committed(partition),
-            consumer.beginning_offsets([partition]),
-            consumer.end_offsets([partition]),
-        )
-    return PartitionLog(begins[partition], ends[partition], committed)
+        offset: int | None = await consumer.committed(partition)
+        return offset
+
+
+async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """Reads where a partition begins and ends."""
+    async with asyncio.timeout(KAFKA_SECONDS):
+        begins = await consumer.beginning_offsets([partition])
+        ends = await consumer.end_offsets([partition])
+    return begins[partition], ends[partition]

@@ -38,6 +38,10 @@ OUTBOX = text("select event_type, event_id from publisher.outbox where key = any
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
 
 
+async def confirmed(_made_at: float) -> None:
+    """Confirms every connection: no Postgres was replaced."""
+
+
 class Answer(NamedTuple):
     """What a batch led to."""
 
@@ -86,11 +90,11 @@ class Publisher:
         return "done"
 
     def _pins(self) -> Pins:
-        commands = PinCommands(self._pool)
+        commands = PinCommands(self._pool, confirmed)
         return Pins(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     def _schedules(self) -> Schedules:
-        commands = PinCommands(self._pool)
+        commands = PinCommands(self._pool, confirmed)
         return Schedules(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     async def run_due(self) -> None:

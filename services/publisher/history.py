@@ -81,7 +81,7 @@ class OutcomeHistory(Preparation):
     async def taken_over(self) -> Offsets:
         """Returns the ends: at the first start of an installation from before, nothing is replayed."""
         async with self._turns:
-            return {one: end for one, (_, end) in (await self._bounds()).items()}
+            return {partition: end for partition, (_, end) in (await self._bounds()).items()}
 
     async def catch_up(self) -> None:
         """Records what stands in the topic of rows behind the stored positions.
@@ -94,18 +94,24 @@ class OutcomeHistory(Preparation):
             # Positions first: others move them to ends that they have read
             stored = await self._store.positions.load()
             bounds = await self._bounds()
-            await self._start_at({one: _start(stored.get(one), *at, cluster) for one, at in bounds.items()}, stored, cluster)
+            await self._start_at(
+                {partition: _start(stored.get(partition), *bound, cluster) for partition, bound in bounds.items()}, stored, cluster
+            )
             self._checked_at = checked_at
             rows = 0
-            async for records in self._read_to({one: end for one, (_, end) in bounds.items()}):
+            async for records in self._read_to({partition: end for partition, (_, end) in bounds.items()}):
                 rows += await self._record(records)
             if rows >= ANALYZED_ROWS:
                 await self._store.analyze_outcomes()
             self.confirmed_at = checked_at
 
     async def _start_at(self, starts: Offsets, stored: Mapping[TopicPartition, StoredPosition], cluster: str) -> None:
-        unfit = {one: offset for one, offset in starts.items() if one not in stored or stored[one].next_offset != offset}
-        foreign = {one: offset for one, offset in starts.items() if one in stored and stored[one].cluster_id != cluster}
+        unfit = {
+            partition: offset for partition, offset in starts.items() if partition not in stored or stored[partition].next_offset != offset
+        }
+        foreign = {
+            partition: offset for partition, offset in starts.items() if partition in stored and stored[partition].cluster_id != cluster
+        }
         if unfit or foreign:
             await self._store.positions.reset(unfit | foreign, cluster)
         self._known = starts
@@ -116,7 +122,7 @@ class OutcomeHistory(Preparation):
             return  # another member is about to
         async with self._turns:
             looked_at = time.monotonic()
-            self._ends.append((looked_at, {one: end for one, (_, end) in (await self._bounds()).items()}))
+            self._ends.append((looked_at, {partition: end for partition, (_, end) in (await self._bounds()).items()}))
             await self._confirm(looked_at)
 
     async def confirm(self, made_at: float) -> None:
@@ -137,7 +143,7 @@ class OutcomeHistory(Preparation):
         ends = dict(self._known)
         while self._ends and self._ends[0][0] <= looked_at - BEHIND_SECONDS:
             ends |= self._ends.popleft()[1]
-        await self._move_to({one: end for one, end in ends.items() if one in self._known})
+        await self._move_to({partition: end for partition, end in ends.items() if partition in self._known})
         self.confirmed_at = looked_at
 
     async def close(self) -> None:
@@ -150,10 +156,10 @@ class OutcomeHistory(Preparation):
         """Records a portion, and its end as the position, in one transaction. Returns its rows."""
         # Read after the records: what was sent while all was well lies before these positions
         stored = await self._store.positions.load()
-        reached = {one.partition: at.next_offset for one, at in stored.items() if one.topic == self._imports}
+        reached = {partition.partition: position.next_offset for partition, position in stored.items() if partition.topic == self._imports}
         wanted = (record for record in records if _is_ahead(record, reached))
         rows = outcomes_in(wanted)
-        ends = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
+        ends = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
         await self._store.record_outcomes(rows, self._advance(ends))
         self._known |= ends
         if rows:
@@ -162,10 +168,10 @@ class OutcomeHistory(Preparation):
 
     async def _move_to(self, ends: Offsets) -> None:
         await self._store.positions.move(self._advance(ends))
-        self._known |= {one: max(end, self._known[one]) for one, end in ends.items()}
+        self._known |= {partition: max(end, self._known[partition]) for partition, end in ends.items()}
 
     def _advance(self, ends: Offsets) -> Advance:
-        spans = {one: Span(self._known.get(one, 0), end) for one, end in ends.items()}
+        spans = {partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()}
         return Advance(spans, self._checked_at)
 
     async def _bounds(self) -> dict[TopicPartition, tuple[int, int]]:
@@ -176,7 +182,7 @@ class OutcomeHistory(Preparation):
                 partitions = await self._partitions(reader)
                 begins = await reader.beginning_offsets(partitions)
                 ends = await reader.end_offsets(partitions)
-                return {one: (begins[one], ends[one]) for one in partitions}
+                return {partition: (begins[partition], ends[partition]) for partition in partitions}
         except (KafkaError, OSError) as error:
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
@@ -207,7 +213,7 @@ class OutcomeHistory(Preparation):
 
     async def _read_to(self, ends: Offsets) -> AsyncIterator[list[Record]]:
         """Reads from the known positions to the ends, portion by portion."""
-        left = {one: end for one, end in ends.items() if self._known[one] < end}
+        left = {partition: end for partition, end in ends.items() if self._known[partition] < end}
         if not left:
             return
         reader = await self._connected()
@@ -221,7 +227,7 @@ class OutcomeHistory(Preparation):
                     await self.close()  # its fetches may have ended for good
                     raise BrokerUnavailable(f"no outcomes within {SILENCE_SECONDS:g} s although there are more")
                 yield [record for records in found.values() for record in records]
-                left = {one: end for one, end in left.items() if await reader.position(one) < end}
+                left = {partition: end for partition, end in left.items() if await reader.position(partition) < end}
         except KafkaError as error:
             await self.close()
             raise BrokerUnavailable(repr(error)) from error

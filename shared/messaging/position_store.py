@@ -48,16 +48,16 @@ class PositionStore:
         return stored
 
     def _compare(self, stored: Mapping[TopicPartition, StoredPosition]) -> None:
-        if any(one not in stored or stored[one].next_offset < seen for one, seen in self._seen.items()):
+        if any(partition not in stored or stored[partition].next_offset < seen for partition, seen in self._seen.items()):
             self._older_at = time.monotonic()
         # An operator sets refused ones back: that is no older Postgres
-        self._seen = {one: at.next_offset for one, at in stored.items() if at.refused is None}
+        self._seen = {partition: position.next_offset for partition, position in stored.items() if position.refused is None}
 
     def seen(self, advance: Advance) -> None:
         """Notes that an advance was stored."""
         advance.is_stored = True
-        for one, span in advance.spans.items():
-            self._seen[one] = max(span.end, self._seen.get(one, 0))
+        for partition, span in advance.spans.items():
+            self._seen[partition] = max(span.end, self._seen.get(partition, 0))
 
     def seconds_since_older(self, seconds: float) -> float:
         """Returns what is left of so many seconds since an older Postgres was noticed, else 0."""
@@ -145,6 +145,6 @@ class PositionStore:
 
 def _values(offsets: Mapping[TopicPartition, int], cluster_id: str) -> list[dict[str, Any]]:
     return [
-        {"topic": one.topic, "partition": one.partition, "next_offset": offset, "cluster_id": cluster_id}
-        for one, offset in sorted(offsets.items())
+        {"topic": partition.topic, "partition": partition.partition, "next_offset": offset, "cluster_id": cluster_id}
+        for partition, offset in sorted(offsets.items())
     ]

@@ -132,7 +132,7 @@ class PositionTracker:
         """
         if reading not in {None, self.reading} or not offsets.keys() <= self._known.keys():
             return None
-        spans = {one: Span(self._known[one], max(end, self._known[one])) for one, end in offsets.items()}
+        spans = {partition: Span(self._known[partition], max(end, self._known[partition])) for partition, end in offsets.items()}
         return Advance(spans, self._checked_at)
 
     async def store(self, advance: Advance) -> None:
@@ -142,7 +142,7 @@ class PositionTracker:
 
     def done(self, advance: Advance) -> None:
         """Notes that a advance's work is finished: the next batch starts behind it."""
-        self._known |= {one: span.end for one, span in advance.spans.items() if one in self._known}
+        self._known |= {partition: span.end for partition, span in advance.spans.items() if partition in self._known}
 
     def rewind(self, partitions: Collection[TopicPartition]) -> None:
         """Seeks back to where a batch that failed started."""
@@ -168,7 +168,9 @@ class PositionTracker:
     def trouble(self) -> str | None:
         """Returns why some partition is not consumed, or None."""
         if self._refused:
-            names = ", ".join(f"{one.topic}/{one.partition} ({refusal})" for one, refusal in sorted(self._refused.items()))
+            names = ", ".join(
+                f"{partition.topic}/{partition.partition} ({refusal})" for partition, refusal in sorted(self._refused.items())
+            )
             return f"positions do not fit Kafka's log: {names}. See what is lost with: {NEXT_STEP}"
         return "reading positions" if self._pending else None
 
@@ -180,7 +182,7 @@ class PositionTracker:
         Returns the offsets. Also finds out whether Postgres has been replaced: then it raises
         PositionBehind, or DatabaseUnavailable.
         """
-        advance = self.advance({one: end for one, end in processed.items() if one in self._known})
+        advance = self.advance({partition: end for partition, end in processed.items() if partition in self._known})
         if advance is None or not advance.spans:
             return {}
         await self._store.move(advance)
@@ -226,7 +228,7 @@ class PositionTracker:
     async def _is_accepted(self) -> bool:
         """Tells whether an operator has accepted a loss meanwhile."""
         stored = await self._store.load()
-        return any(one not in stored or stored[one].refused is None for one in self._refused)
+        return any(partition not in stored or stored[partition].refused is None for partition in self._refused)
 
     async def _establish(self) -> None:
         """Starts each partition whose position is known and fits the log."""
@@ -244,8 +246,10 @@ class PositionTracker:
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
         bounds = await self._read_each(committed, partial(_bounds, consumer))
-        logs = {one: PartitionLog(*bounds[one], committed[one]) for one in bounds}
-        stored |= await self._added({one: at.begin for one, at in logs.items() if one not in stored}, cluster)
+        logs = {partition: PartitionLog(*bounds[partition], committed[partition]) for partition in bounds}
+        stored |= await self._added(
+            {partition: partition_log.begin for partition, partition_log in logs.items() if partition not in stored}, cluster
+        )
         starts = await self._judged(logs, stored, cluster)
         if starts:
             await asyncio.sleep(self._store.seconds_since_older(IN_FLIGHT_SECONDS))
@@ -277,17 +281,18 @@ class PositionTracker:
             return {}
         await self._store.add(begins, cluster)
         stored = await self._store.load()
-        return {one: stored[one] for one in begins}
+        return {partition: stored[partition] for partition in begins}
 
     async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
         """Stores the offsets that the group has committed in all partitions of all its topics."""
         numbers = {topic: consumer.partitions_for_topic(topic) or set() for topic in consumer.subscription()}
-        partitions = {TopicPartition(topic, number) for topic, some in numbers.items() for number in some}
+        partitions = {TopicPartition(topic, number) for topic, ids in numbers.items() for number in ids}
         committed = await self._read_each(partitions, partial(_committed, consumer))
         bounds = await self._read_each(partitions, partial(_bounds, consumer))
         if not committed.keys() == bounds.keys() == partitions:
             raise BrokerUnavailable("some partition has no leader: its offset can't be taken over")
-        offsets = {one: begin if (at := committed[one]) is None else at for one, (begin, _) in bounds.items()}
+        begins = {partition: begin for partition, (begin, _) in bounds.items()}
+        offsets = begins | {partition: offset for partition, offset in committed.items() if offset is not None}
         offsets |= await self._preparation.taken_over()
         await self._store.add(offsets, cluster, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
@@ -299,25 +304,36 @@ class PositionTracker:
         cluster: str,
     ) -> dict[TopicPartition, Start]:
         starts: dict[TopicPartition, Start] = {}
-        refused = {one: refusal for one, refusal in self._refused.items() if one not in logs}
-        for partition, told in logs.items():
+        refused = {partition: refusal for partition, refusal in self._refused.items() if partition not in logs}
+        for partition, partition_log in logs.items():
             position = stored[partition]
-            verdict = judge(position, told, cluster)
+            verdict = judge(position, partition_log, cluster)
             if isinstance(verdict, Refusal):
                 refused[partition] = verdict
                 if position.refused is None:
-                    where = {"partition": str(partition), "stored": position.next_offset, "cluster_id": position.cluster_id}
-                    log.critical("position_refused", service=self._service, refusal=verdict, **where, **told._asdict(), next=NEXT_STEP)
-                    await self._store.refuse(partition, verdict)
+                    await self._refuse(partition, position, partition_log, verdict)
                 continue
             starts[partition] = verdict
             if verdict.replay_until is not None:
                 log.warning("postgres_is_older", service=self._service, partition=str(partition), **verdict._asdict())
                 metrics.REPLAYS.labels(self._service).inc()
-            await self._note_replay(partition, position, verdict, told.end)
+            await self._note_replay(partition, position, verdict, partition_log.end)
         self._pending -= refused.keys()
         self._show_refusals(refused)
         return starts
+
+    async def _refuse(
+        self,
+        partition: TopicPartition,
+        position: StoredPosition,
+        partition_log: PartitionLog,
+        refusal: Refusal,
+    ) -> None:
+        where = {"partition": str(partition), "stored": position.next_offset}
+        clusters = {"cluster_id": position.cluster_id}
+        fields = {**where, **clusters, **partition_log._asdict()}
+        log.critical("position_refused", service=self._service, refusal=refusal, **fields, next=NEXT_STEP)
+        await self._store.refuse(partition, refusal)
 
     async def _note_replay(self, partition: TopicPartition, position: StoredPosition, start: Start, end: int) -> None:
         """Notes until where records are processed a second time: no further than the log goes."""
@@ -328,7 +344,7 @@ class PositionTracker:
             self._replays[partition] = until
 
     async def _start(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start], checked_at: float) -> None:
-        lowered = {one: start.offset for one, start in starts.items() if start.replay_until is not None}
+        lowered = {partition: start.offset for partition, start in starts.items() if start.replay_until is not None}
         if lowered:
             async with asyncio.timeout(KAFKA_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(lowered)
@@ -346,19 +362,19 @@ class PositionTracker:
 
     def _show_refusals(self, refused: dict[TopicPartition, Refusal]) -> None:
         gauge = metrics.POSITION_REFUSED
-        for one, refusal in self._refused.items() - refused.items():
-            gauge.labels(self._service, one.topic, one.partition, refusal).set(0)
-        for one, refusal in refused.items():
-            gauge.labels(self._service, one.topic, one.partition, refusal).set(1)
+        for partition, refusal in self._refused.items() - refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(0)
+        for partition, refusal in refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(1)
         self._refused = refused
 
     def _show_replays(self) -> None:
         gauge = metrics.REPLAY_RECORDS
-        for one, until in list(self._replays.items()):
-            left = max(0, until - self._known[one]) if one in self._known else 0
-            gauge.labels(self._service, one.topic, one.partition).set(left)
+        for partition, until in list(self._replays.items()):
+            left = max(0, until - self._known[partition]) if partition in self._known else 0
+            gauge.labels(self._service, partition.topic, partition.partition).set(left)
             if not left:
-                del self._replays[one]
+                del self._replays[partition]
 
 
 async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
 from pydantic import ValidationError
 
 from services.publisher.announcements import POSITIONS_HEADER, parse_positions
@@ -47,6 +47,8 @@ REQUEST_SECONDS = 10.0
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 Offsets: TypeAlias = dict[TopicPartition, int]
+Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
+"""Where partitions begin and end."""
 RowOutcome: TypeAlias = tuple[UUID, int, str, UUID | None, UUID | None, bool | None, str | None, str | None, UUID | None]
 """As the columns of repository.OUTCOME_COLUMNS."""
 
@@ -70,6 +72,7 @@ class OutcomeHistory(Preparation):
         self._topic = names[TopicName.OUTCOMES]
         self._imports = names[TopicName.IMPORTS]
         self._turns = asyncio.Lock()
+        self._connecting = asyncio.Lock()
         self._reader: AIOKafkaConsumer | None = None
         self._known: Offsets = {}
         self._checked_at = 0.0
@@ -80,8 +83,7 @@ class OutcomeHistory(Preparation):
 
     async def taken_over(self) -> Offsets:
         """Returns the ends: at the first start of an installation from before, nothing is replayed."""
-        async with self._turns:
-            return {partition: end for partition, (_, end) in (await self._bounds()).items()}
+        return _ends_of(await self._bounds())
 
     async def catch_up(self) -> None:
         """Records what stands in the topic of rows behind the stored positions.
@@ -94,35 +96,35 @@ class OutcomeHistory(Preparation):
             # Positions first: others move them to ends that they have read
             stored = await self._store.positions.load()
             bounds = await self._bounds()
-            await self._start_at(
-                {partition: _start(stored.get(partition), *bound, cluster) for partition, bound in bounds.items()}, stored, cluster
-            )
+            await self._start_at(stored, bounds, cluster)
             self._checked_at = checked_at
             rows = 0
-            async for records in self._read_to({partition: end for partition, (_, end) in bounds.items()}):
+            async for records in self._read_to(_ends_of(bounds)):
                 rows += await self._record(records)
             if rows >= ANALYZED_ROWS:
                 await self._store.analyze_outcomes()
             self.confirmed_at = checked_at
 
-    async def _start_at(self, starts: Offsets, stored: Mapping[TopicPartition, StoredPosition], cluster: str) -> None:
-        unfit = {
-            partition: offset for partition, offset in starts.items() if partition not in stored or stored[partition].next_offset != offset
-        }
-        foreign = {
-            partition: offset for partition, offset in starts.items() if partition in stored and stored[partition].cluster_id != cluster
-        }
-        if unfit or foreign:
-            await self._store.positions.reset(unfit | foreign, cluster)
-        self._known = starts
+    async def _start_at(self, stored: Mapping[TopicPartition, StoredPosition], bounds: Bounds, cluster: str) -> None:
+        """Starts at the stored positions. One that does not fit its log becomes the log's beginning:
+        to record an outcome that was known is harmless."""
+        self._known, unfit = {}, {}
+        for partition, (begin, end) in bounds.items():
+            position = stored.get(partition)
+            if position is not None and _fits(position, begin, end, cluster):
+                self._known[partition] = position.next_offset
+            else:
+                self._known[partition] = unfit[partition] = begin
+        if unfit:
+            log.warning("outcomes_read_whole", positions=len(unfit), next="rows whose outcomes are gone are decided anew")
+            await self._store.positions.reset(unfit, cluster)
 
     async def move_along(self) -> None:
         """Moves the position to where the topic ended a minute ago. Raises what `catch_up` raises."""
-        if self._turns.locked():
-            return  # another member is about to
+        looked_at = time.monotonic()
+        ends = _ends_of(await self._bounds())
         async with self._turns:
-            looked_at = time.monotonic()
-            self._ends.append((looked_at, {partition: end for partition, (_, end) in (await self._bounds()).items()}))
+            self._ends.append((looked_at, ends))
             await self._confirm(looked_at)
 
     async def confirm(self, made_at: float) -> None:
@@ -174,7 +176,7 @@ class OutcomeHistory(Preparation):
         spans = {partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()}
         return Advance(spans, self._checked_at)
 
-    async def _bounds(self) -> dict[TopicPartition, tuple[int, int]]:
+    async def _bounds(self) -> Bounds:
         """Reads where each partition begins and ends."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
@@ -183,26 +185,27 @@ class OutcomeHistory(Preparation):
                 begins = await reader.beginning_offsets(partitions)
                 ends = await reader.end_offsets(partitions)
                 return {partition: (begins[partition], ends[partition]) for partition in partitions}
-        except (KafkaError, OSError) as error:
+        except (KafkaError, ConsumerStoppedError, OSError) as error:
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
 
     async def _connected(self) -> AIOKafkaConsumer:
-        if self._reader is None:
-            client_id = f"pinflow-publisher-history-{self._settings.replica}"
-            reader = AIOKafkaConsumer(
-                **client_options(self._settings, client_id=client_id),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-            )
-            try:
-                await reader.start()
-            except BaseException:
-                await reader.stop()
-                raise
-            self._reader = reader
-        return self._reader
+        async with self._connecting:
+            if self._reader is None:
+                client_id = f"pinflow-publisher-history-{self._settings.replica}"
+                reader = AIOKafkaConsumer(
+                    **client_options(self._settings, client_id=client_id),
+                    group_id=None,
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",
+                )
+                try:
+                    await reader.start()
+                except BaseException:
+                    await reader.stop()
+                    raise
+                self._reader = reader
+            return self._reader
 
     async def _partitions(self, reader: AIOKafkaConsumer) -> list[TopicPartition]:
         await reader._client._wait_on_metadata(self._topic)  # noqa: SLF001 - without a subscription it knows no topic
@@ -228,21 +231,19 @@ class OutcomeHistory(Preparation):
                     raise BrokerUnavailable(f"no outcomes within {SILENCE_SECONDS:g} s although there are more")
                 yield [record for records in found.values() for record in records]
                 left = {partition: end for partition, end in left.items() if await reader.position(partition) < end}
-        except KafkaError as error:
+        except (KafkaError, ConsumerStoppedError) as error:  # stopped: another call found it broken
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
         finally:
             reader.unsubscribe()
 
 
-def _start(stored: StoredPosition | None, begin: int, end: int, cluster: str) -> int:
-    """Returns where to read from. A position that does not fit the log counts as its beginning: to
-    record an outcome that was known is harmless."""
-    if stored is None or stored.cluster_id != cluster or not begin <= stored.next_offset <= end:
-        if stored is not None and stored.cluster_id == cluster and stored.next_offset < begin:
-            log.warning("outcomes_gone", stored=stored.next_offset, begin=begin, next="rows are decided anew")
-        return begin
-    return stored.next_offset
+def _ends_of(bounds: Bounds) -> Offsets:
+    return {partition: end for partition, (_, end) in bounds.items()}
+
+
+def _fits(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
+    return position.cluster_id == cluster and begin <= position.next_offset <= end
 
 
 def _is_ahead(record: Record, stored: Mapping[int, int]) -> bool:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
@@ -71,6 +72,40 @@ async def all_in_sync(kafka: str) -> bool:
     except (BrokerUnavailable, TimeoutError):
         return False
     return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+
+
+async def cluster_id_of(kafka: str) -> str:
+    """Returns the cluster's id."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+async def committed_of(kafka: str, group: str) -> dict[TopicPartition, int]:
+    """Returns the group's committed offsets."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        offsets = await admin.list_consumer_group_offsets(group)
+    return {partition: found.offset for partition, found in offsets.items()}
+
+
+async def begins_of(kafka: str, topic: str) -> dict[TopicPartition, int]:
+    """Returns the first offset of each partition that is still there."""
+    async with reader(kafka, topic) as consumer:
+        return dict(await consumer.beginning_offsets(consumer.assignment()))
+
+
+async def delete_records(kafka: str, topic: str) -> None:
+    """Deletes all records of the topic that are there now, as retention does."""
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka)
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+    async with admin_client(settings) as admin:
+        await admin.delete_records({one: RecordsToDelete(end) for one, end in ends.items()})
+
+
+async def add_partitions(kafka: str, topic: str, total: int) -> None:
+    """Gives the topic more partitions, so that it has `total`."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.create_partitions({topic: NewPartitions(total)})
 
 
 class Member(NamedTuple):

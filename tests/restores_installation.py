@@ -25,7 +25,7 @@ from tests.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.kafka import committed_of
 from tests.processes import RunningProgram
 from tests.restores import recreate, restore, snapshot
-from tests.restores_record import SHOWN, Record, announced_of, differences, doubled, record_of
+from tests.restores_record import SHOWN, Announced, Record, announced_of, differences, doubled, record_of
 from tests.waiting import until
 
 KEEPERS = ("publisher", "status", "webhooks")
@@ -149,7 +149,7 @@ class Installation:
         found = doubled(self._announced(workspace), record)
         assert not found, self._report(found)
 
-    def _announced(self, workspace: NewWorkspace) -> Any:
+    def _announced(self, workspace: NewWorkspace) -> Announced:
         kafka, prefix = self.settings.kafka_bootstrap_servers, self.settings.topic_prefix
         return announced_of(kafka, prefix, workspace)
 

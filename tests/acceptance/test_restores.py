@@ -140,7 +140,7 @@ def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without
             for number in range(6)
         ]
         jobs = submit_at_once(client, imports)
-        time.sleep(rng.uniform(0, 0.2))  # noqa: TID251 - a moment, not a wait for anything
+        time.sleep(rng.uniform(0, 0.2))
         publisher.pause()
         if is_found := is_half_settled(installation, jobs):
             copy = installation.back_up_postgres()

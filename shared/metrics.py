@@ -39,6 +39,22 @@ PARTITION_STALLED_SECONDS = Gauge(
     "producer left open counts: nothing behind its first record is read before it is aborted.",
     ["consumer", "topic", "partition"],
 )
+POSITION_REFUSED = Gauge(
+    "pinflow_position_refused",
+    "1 while a partition is not consumed until an operator accepts a loss with pinflow recover; "
+    "0 when that is over. `refusal`: before_begin, beyond_end or other_cluster.",
+    ["service", "topic", "partition", "refusal"],
+)
+REPLAYS = Counter(
+    "pinflow_replays",
+    "Partitions whose records are processed a second time because Postgres is older than Kafka.",
+    ["service"],
+)
+REPLAY_RECORDS = Gauge(
+    "pinflow_replay_records",
+    "Records of a partition left to process a second time. 0 when the replay has ended.",
+    ["service", "topic", "partition"],
+)
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",

@@ -13,6 +13,7 @@ from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.dormancy import always
+from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.messaging.skipping import RecordFilter
 from shared.messaging.stalls import STALLED_AFTER
@@ -35,7 +36,7 @@ class Handler:
         poison = [DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable")) for one in records if _is_poison(one)]
         return [one.value or b"" for one in records if not _is_poison(one)], poison
 
-    async def process(self, decoded: list[bytes], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
         self.batches.append(decoded)
         if self._before is not None:
             await self._before(decoded)

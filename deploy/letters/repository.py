@@ -8,7 +8,7 @@ from shared.database import Database
 # Both: the publisher records a failure before its letter is written, but not what it created; status hears of either, later
 SETTLED = """
     select job_id, row_number from unnest(%b::uuid[], %b::int4[]) as asked(job_id, row_number)
-    where exists (select from publisher.row_failures f where f.job_id = asked.job_id and f.row_number = asked.row_number)
+    where exists (select from publisher.row_outcomes f where f.job_id = asked.job_id and f.row_number = asked.row_number)
         or exists (select from status.jobs j where j.job_id = asked.job_id and substring(j.settled from asked.row_number + 1 for 1) = B'1')
 """
 

@@ -26,6 +26,7 @@ from shared.errors import ErrorCode, Overloaded, Poison, RequestRefused
 from shared.events import ImportRejected, ImportRequested, SourceType, UploadFormat
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter, history_of
+from shared.messaging.positions import Advance
 from shared.pins import printable
 from shared.validation import describe
 
@@ -87,7 +88,7 @@ class ImportRequestsHandler:
                 poison.append(DeadLetter(record, reason))
         return delivered, poison
 
-    async def process(self, decoded: list[Delivery], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[Delivery], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
         named, letters = await self._name(decoded)
         wanted = [delivered for delivered in named if await self._has_workspace(delivered, letters)]
         if wanted:

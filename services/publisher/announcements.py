@@ -4,13 +4,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from services.publisher.identity import schedule_id_of
-from services.publisher.service import Created, Existing, Failed, Outcome, result_ids
+from services.publisher.service import (
+    Created,
+    Existing,
+    Failed,
+    Outcome,
+    Replayed,
+    result_ids,
+)
 from shared.cloudevents import EventType, common_headers, headers
 from shared.errors import ErrorCode
 from shared.events import MAX_KEY, PinEvent, PinFailed, PinPublished, PinScheduled, RowStatus
@@ -26,6 +33,12 @@ RESULTS_IN_A_RECORD = 200
 """50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go in several records."""
 MAX_MESSAGE = 1000
 """Characters of a failure that are told, more than any that is recorded today has. Earlier versions recorded whatever came."""
+
+
+POSITIONS_HEADER = "pinflow-positions"
+Reached: TypeAlias = Mapping[int, int]
+"""By partition of `imports`: the offset behind a batch's last row."""
+Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
 # What there is one of for each row is a struct: half a dictionary's price, and quickly written
@@ -142,35 +155,44 @@ def _event_of(outcome: Created) -> _Published | _Scheduled:
     return _Scheduled(1, stored.pin_id, workspace_id, pin.account_id, pin.board_id, key, job_id, number, schedule_id, stored.run_at)
 
 
-def outcome_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """RowsSettled, one record a job or a few, rows in order."""
+def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None) -> list[Record]:
+    """Builds RowsSettled, one record a job or a few, rows in order.
+
+    `reached`: how far the batch went in each partition of `imports`. A publisher that is rewound
+    takes those records that lie behind its positions (history.py).
+    """
+    about = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
     by_job: dict[tuple[int, int], list[_Result]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
+        elif isinstance(outcome, Replayed):
+            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
         else:
             row = outcome.ask.row
             by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
     return [
-        record for (job, workspace), results in by_job.items() for record in _records_of_job(UUID(int=job), UUID(int=workspace), results)
+        record
+        for (job, workspace), results in by_job.items()
+        for record in _records_of_job(UUID(int=job), UUID(int=workspace), results, about)
     ]
 
 
-def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result]) -> Iterator[Record]:
+def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result], about: Headers) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD])
+        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], about)
 
 
-def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result]) -> Iterator[Record]:
+def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result], about: Headers) -> Iterator[Record]:
     """Halved until they do. One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was decoded."""
     value = _write({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
-        yield from _records_that_fit(job_id, workspace_id, results[:middle])
-        yield from _records_that_fit(job_id, workspace_id, results[middle:])
+        yield from _records_that_fit(job_id, workspace_id, results[:middle], about)
+        yield from _records_that_fit(job_id, workspace_id, results[middle:], about)
     else:
-        yield Record(str(job_id).encode(), value)
+        yield Record(str(job_id).encode(), value, about)
 
 
 def _settled(outcome: Created | Existing) -> _Result:
@@ -192,6 +214,23 @@ def _failed(outcome: Failed) -> _Result:
             told = message.removeprefix(f"{name}: ")
             fault |= {"field": name, "message": told, "value": printable(str(getattr(content, name)))}
     return _Result(outcome.row_number, RowStatus.FAILED, key, error_code=code, error_message=message, errors=[fault])
+
+
+def _replayed(outcome: Replayed) -> _Result:
+    recorded = outcome.recorded
+    ids = (recorded.pin_id, recorded.schedule_id)
+    return _Result(outcome.row_number, recorded.status, outcome.idempotency_key, *ids, recorded.payload_matches)
+
+
+def positions_header(reached: Reached) -> bytes:
+    """Writes offsets by partition: `0:170,3:99`."""
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(reached.items())).encode()
+
+
+def parse_positions(header: bytes) -> dict[int, int]:
+    """Reads what `positions_header` wrote. Raises ValueError."""
+    pairs = (part.split(":") for part in header.decode().split(","))
+    return {int(partition): int(offset) for partition, offset in pairs}
 
 
 def _shared(row: Mapping[str, Any]) -> dict[str, Any]:

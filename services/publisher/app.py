@@ -11,6 +11,7 @@ from services.publisher.consumers import RowsHandler
 from services.publisher.destinations import Destinations
 from services.publisher.endpoints import router
 from services.publisher.endpoints.ports import Commands, Ports
+from services.publisher.history import OutcomeHistory
 from services.publisher.lists import PinLists
 from services.publisher.pins import Pins
 from services.publisher.queries import PinQueries
@@ -48,9 +49,20 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     store = PinStore(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
     handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
+    history = OutcomeHistory(store, settings, names)
     rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
     consumers = [
-        BatchConsumer("publisher", settings, [TopicName.IMPORTS], handler, producer, member=member, record_filter=rows)
+        BatchConsumer(
+            "publisher",
+            settings,
+            [TopicName.IMPORTS],
+            handler,
+            producer,
+            member=member,
+            record_filter=rows,
+            positions=store.positions,
+            preparation=history,
+        )
         for member in range(settings.row_consumers)
     ]
     http_connections = settings.database_pool_size - settings.background_connections
@@ -79,7 +91,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     app = create_api(
         "publisher",
         summary="Publishes rows once, and answers for pins and schedules.",
-        lifespan=lifespan_of(machinery, database.dispose, http_database.dispose),
+        lifespan=lifespan_of(machinery, history.close, database.dispose, http_database.dispose),
         health=health,
         concurrency=settings.http_concurrency,
     )

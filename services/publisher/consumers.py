@@ -1,6 +1,7 @@
 """Rows come in, outcomes and pin events go out."""
 
 import asyncio
+from collections import Counter
 from typing import TypeAlias
 
 import orjson
@@ -8,7 +9,7 @@ from aiokafka import ConsumerRecord
 from pydantic import TypeAdapter, ValidationError
 
 from services.publisher.announcements import outcome_records, pin_event_records
-from services.publisher.service import Created, Doomed, Existing, Outcome
+from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, Replayed
 from services.publisher.settlement import Settler
 from shared import metrics
 from shared.decoding import UNDECODABLE, decoder, quick_decoder
@@ -17,6 +18,7 @@ from shared.events import RowAccepted, RowStatus
 from shared.import_records import is_row
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.positions import Advance
 from shared.messaging.records import RecordSender
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe
@@ -54,13 +56,13 @@ class RowsHandler:
                 poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
         return delivered, poison
 
-    async def process(self, decoded: list[Delivered], poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
         # A record of a kind that is not known yet may say something else about a row
         doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
-        partitions = {record.partition for record, _ in decoded} | {letter.record.partition for letter in poison}
-        settlement = await self._settler.settle([row for _, row in decoded], doomed, partitions=partitions)
+        settlement = await self._settler.settle([row for _, row in decoded], doomed, advance=advance)
+        reached = {one.partition: offset for one, offset in advance.offsets().items()}
         await asyncio.gather(
-            self._producer.send(self._outcomes, outcome_records(settlement.outcomes)),
+            self._producer.send(self._outcomes, outcome_records(settlement.outcomes, reached)),
             self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
         )
         _count(settlement.outcomes)
@@ -80,9 +82,18 @@ def named(value: bytes | None) -> Doomed | None:
 
 
 def _count(outcomes: list[Outcome]) -> None:
-    created = sum(isinstance(outcome, Created) for outcome in outcomes)
-    existing = sum(isinstance(outcome, Existing) for outcome in outcomes)
-    counts = {RowStatus.CREATED: created, RowStatus.EXISTING: existing, RowStatus.FAILED: len(outcomes) - created - existing}
+    counts = Counter(map(_status_of, outcomes))
     for status, count in counts.items():
-        if count:
-            metrics.ROWS_SETTLED.labels("publisher", status).inc(count)
+        metrics.ROWS_SETTLED.labels("publisher", status).inc(count)
+
+
+def _status_of(outcome: Outcome) -> RowStatus:
+    match outcome:
+        case Created():
+            return RowStatus.CREATED
+        case Existing():
+            return RowStatus.EXISTING
+        case Failed():
+            return RowStatus.FAILED
+        case Replayed():
+            return outcome.recorded.status

@@ -1,7 +1,7 @@
 """The keyed store of the pipeline: batches, schedules that are due, the outbox. HTTP's SQL is in queries.py and commands.py."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,8 +18,10 @@ from services.publisher.service import (
     Failed,
     Failure,
     Found,
+    History,
     Origin,
     PinState,
+    Recorded,
     Stored,
     found_of,
     jobs_of,
@@ -27,19 +29,19 @@ from services.publisher.service import (
 )
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row
+from shared.events import RowStatus
+from shared.messaging.position_store import PositionStore
+from shared.messaging.positions import Advance
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# One lock a partition, taken before anything else, in order. Without it a publisher that lost its partition in the middle of a batch
-# could record a failure for a row (no such account) while the partition's new owner, for which the account exists by now, publishes
-# it: READ COMMITTED shows neither the other's uncommitted row.
-LOCK_PARTITIONS = "select now(), pg_advisory_xact_lock(%b::int4, p) from unnest(%b::int4[]) p"
-LOCKS = 7_103_548
-"""The class of these locks, apart from those of a single number."""
-
-RECORDED = "select job_id, row_number, error_code, error_message from publisher.row_failures where job_id = any(%b::uuid[])"
+# What is recorded of these jobs' rows, and which other rows have been promised these pins
+HISTORY = """
+    select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code, error_message, promised_pin_id
+    from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
+"""
 
 COLUMNS = (
     ("pin_id", "uuid"),
@@ -77,7 +79,11 @@ INSERT = f"""
             case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
         from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
         where not exists (
-            select from publisher.row_failures f where f.job_id = r.origin_job_id and f.row_number = r.origin_row
+            select from publisher.row_outcomes o
+            where o.job_id = r.origin_job_id and o.row_number = r.origin_row and o.status <> 'created'
+        ) and not exists (
+            select from publisher.row_outcomes o
+            where o.promised_pin_id = r.pin_id and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
         )
         order by r.pin_id, r.position
         on conflict (pin_id) do nothing
@@ -96,8 +102,25 @@ SELECT = f"""
 
 FAILURE_COLUMNS = (("job_id", "uuid"), ("row_number", "int4"), ("error_code", "text"), ("error_message", "text"))
 RECORD = f"""
-    insert into publisher.row_failures ({names(FAILURE_COLUMNS)})
-    select * from {unnest(FAILURE_COLUMNS)} order by 1, 2
+    insert into publisher.row_outcomes (status, {names(FAILURE_COLUMNS)})
+    select '{RowStatus.FAILED}', * from {unnest(FAILURE_COLUMNS)} order by 2, 3
+    on conflict do nothing
+"""
+
+OUTCOME_COLUMNS = (
+    ("job_id", "uuid"),
+    ("row_number", "int4"),
+    ("status", "text"),
+    ("pin_id", "uuid"),
+    ("schedule_id", "uuid"),
+    ("payload_matches", "bool"),
+    ("error_code", "text"),
+    ("error_message", "text"),
+    ("promised_pin_id", "uuid"),
+)
+RECORD_OUTCOMES = f"""
+    insert into publisher.row_outcomes ({names(OUTCOME_COLUMNS)})
+    select * from {unnest(OUTCOME_COLUMNS)} order by 1, 2
     on conflict do nothing
 """
 
@@ -114,33 +137,58 @@ class PinStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.positions = PositionStore(database, "publisher")
 
     async def settle(
-        self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], partitions: Collection[int], judge: Judge
+        self,
+        asks: Sequence[Ask],
+        passed: Sequence[Ask],
+        doomed: Sequence[Doomed],
+        advance: Advance,
+        judge: Judge,
+        *,
+        moves: bool = False,
+        publishes: bool = True,
     ) -> None:
-        """Publish what may be published and read what stands, for a whole batch, in one transaction.
+        """Publishes what may be published and reads what stands, for a whole batch, in one transaction.
 
-        `publishable` are those of `asks`, in order, that passed their checks. When all did, one round trip does it all.
+        `passed` are those of `asks`, in order, that passed their checks. If all did, one round trip does it all. `moves`: this
+        transaction moves the advance's positions. Without `publishes` nothing is published. Raises PositionBehind.
         """
-        at_once = len(publishable) == len(asks) and not doomed
+        at_once = len(passed) == len(asks) and not doomed
         async with self._database.pipeline() as driver:
             jobs = jobs_of(ask.row for ask in asks) | jobs_of(doomed)
-            locked = await driver.execute(LOCK_PARTITIONS, (LOCKS, sorted(partitions)), binary=True)
-            recorded = await driver.execute(RECORDED, (list(jobs.values()),), binary=True)
+            ids = Column("uuid", [ask.pin_id for ask in asks])
+            held = await self.positions.hold(driver, advance, moves=moves)
+            recorded = await driver.execute(HISTORY, (Column("uuid", list(jobs.values())), ids), binary=True)
+            publishable, history = passed, None
+            if not at_once and publishes:
+                history = _history_of(await recorded.fetchall())
+                publishable = _publishable(asks, passed, history)
             inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)), binary=True)
             cursor = driver.cursor(binary=True, row_factory=_stored)
-            ids = [ask.pin_id for ask in asks]
-            stored = await cursor.execute(SELECT, (Column("uuid", ids), len({pin_id.int for pin_id in ids})))
+            stored = await cursor.execute(SELECT, (ids, len({ask.pin_id.int for ask in asks})))
             if at_once:
                 await driver.commit()
-            (now, _), *_rest = await locked.fetchall()
-            failures = {Origin(job, row): Failure(code, message) for job, row, code, message in await recorded.fetchall()}
-            found = found_of(publishable, failures, {one.pin_id: one for one in await stored.fetchall()}, now)
+            ((now,),) = await held.fetchall()
+            if history is None:
+                history = _history_of(await recorded.fetchall())
+            found = found_of(publishable, history, {one.pin_id: one for one in await stored.fetchall()}, now)
             ((count, _),) = await inserted.fetchall()
             if count != found.inserted:
                 raise AssertionError(f"{count} pins were inserted, {found.inserted} seem to be new")
             if new := judge(found):
                 await _record(driver, new)
+        advance.is_stored = advance.is_stored or moves
+
+    async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
+        """Records outcomes that stand in Kafka, as OUTCOME_COLUMNS says, and moves the advance's positions.
+
+        What is recorded already stays. Raises PositionBehind.
+        """
+        async with self._database.pipeline() as driver:
+            await self.positions.hold(driver, advance, moves=True)
+            await driver.execute(RECORD_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
 
     async def publish_due(self, limit: int, check: DueCheck) -> int:
         """Publish what is due by the database's clock, or fail it as `check` says; events go to the outbox. Returns how many."""
@@ -226,6 +274,26 @@ def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
             pin.dominant_color,
             None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
         )
+
+
+def _publishable(asks: Sequence[Ask], passed: Sequence[Ask], history: History) -> Sequence[Ask]:
+    """Adds to those that passed what was created before: it stays so, even if its board is gone."""
+    if not history.recorded:
+        return passed
+    good = {id(ask) for ask in passed}
+    return [ask for ask in asks if id(ask) in good or history.is_created(ask.row)]
+
+
+def _history_of(rows: Iterable[tuple[Any, ...]]) -> History:
+    recorded: dict[Origin, Recorded] = {}
+    promised: dict[UUID, tuple[Origin, Recorded]] = {}
+    for job_id, row_number, status, pin_id, schedule_id, matches, code, message, promised_id in rows:
+        origin = Origin(job_id, row_number)
+        failure = Failure(code, message) if status == RowStatus.FAILED else None
+        recorded[origin] = Recorded(RowStatus(status), pin_id, schedule_id, matches, failure)
+        if promised_id is not None:
+            promised[promised_id] = (origin, recorded[origin])
+    return History(recorded, promised)
 
 
 def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from services.publisher.identity import pin_id_of, schedule_id_of
 from shared.access.repository import BoardCheck, Destination
 from shared.errors import ErrorCode
-from shared.events import MAX_ROWS, RowAccepted
+from shared.events import MAX_ROWS, RowAccepted, RowStatus
 
 
 class PinState(StrEnum):
@@ -55,6 +55,16 @@ class Failure(NamedTuple):
     error_message: str
 
 
+class Recorded(NamedTuple):
+    """What a row became, as it was recorded: it is reported again for ever (invariant 4)."""
+
+    status: RowStatus
+    pin_id: UUID | None = None
+    schedule_id: UUID | None = None
+    payload_matches: bool | None = None
+    failure: Failure | None = None
+
+
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """One row of a batch, with the id its key computes to."""
 
@@ -71,12 +81,38 @@ class Doomed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The store's answer to a batch: what was recorded before, what stood under its ids before, what stands there now."""
+class History:
+    """What is recorded of a batch's rows, and of other rows that have its keys."""
 
-    failures: Mapping[Origin, Failure]
+    recorded: Mapping[Origin, Recorded]
+    promised: Mapping[UUID, tuple[Origin, Recorded]]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.recorded and not self.promised
+
+    def is_created(self, row: RowAccepted) -> bool:
+        """Tells whether a row is recorded as created: no check may refuse it any more."""
+        recorded = self.recorded.get(Origin(row.job_id, row.row_number))
+        return recorded is not None and recorded.status is RowStatus.CREATED
+
+
+NO_HISTORY = History({}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The store's answer to a batch."""
+
+    recorded: Mapping[Origin, Recorded]
+    """What was recorded of rows before this batch."""
+    promised: Mapping[UUID, tuple[Origin, Recorded]]
+    """By pin id: the row that created it in a Postgres which was lost, and what it became. Until
+    that row is replayed, the key is its own."""
     standing: Mapping[UUID, Stored]
+    """What stood under the batch's ids before."""
     stored: Mapping[UUID, Stored]
+    """What stands there now."""
 
     @property
     def inserted(self) -> int:
@@ -105,7 +141,17 @@ class Failed(NamedTuple):
     row: RowAccepted | None = None
 
 
-Outcome = Created | Existing | Failed
+class Replayed(NamedTuple):
+    """A row that is reported as it was recorded. Nothing is announced of it."""
+
+    job_id: UUID
+    workspace_id: UUID
+    row_number: int
+    idempotency_key: str | None
+    recorded: Recorded
+
+
+Outcome = Created | Existing | Failed | Replayed
 
 UNREADABLE = Failure(ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import.")
 COLLISION = Failure(ErrorCode.INTERNAL_ERROR, "This idempotency key collides with another; choose a different one.")
@@ -123,18 +169,25 @@ def scheduled_for(row: RowAccepted) -> datetime | None:
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
-def found_of(
-    publishable: Iterable[Ask], failures: Mapping[Origin, Failure], standing: Mapping[UUID, Stored], settled_at: datetime
-) -> Found:
+def is_published(ask: Ask, history: History) -> bool:
+    """Tells whether what was recorded and promised leaves a row its key."""
+    origin = Origin(ask.row.job_id, ask.row.row_number)
+    if (recorded := history.recorded.get(origin)) is not None and recorded.status is not RowStatus.CREATED:
+        return False
+    promise = history.promised.get(ask.pin_id)
+    return promise is None or promise[0] == origin
+
+
+def found_of(publishable: Iterable[Ask], history: History, standing: Mapping[UUID, Stored], settled_at: datetime) -> Found:
     """What the store holds after the batch. `standing` stood there before; of the rest, the first in order of each key was inserted.
 
     What was inserted is known from the rows themselves: reading it back costs as much as inserting it.
     """
     stored = dict(standing)
     for ask in publishable:
-        if ask.pin_id not in stored and not (failures and Origin(ask.row.job_id, ask.row.row_number) in failures):
+        if ask.pin_id not in stored and (history.is_empty or is_published(ask, history)):
             stored[ask.pin_id] = _as_stored(ask, settled_at)
-    return Found(failures, standing, stored)
+    return Found(history.recorded, history.promised, standing, stored)
 
 
 def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
@@ -179,30 +232,61 @@ def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], f
 
 
 def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool) -> Outcome:
-    """Precedence: a recorded failure, the store, the checks.
+    """Precedence: what was recorded, the store, a promise, the checks.
 
     `refused` is what the checks say of the row; `came_first` whether what the store holds under the key was there before
     this row in the order of the batch: a row that may not be published must not look like a repetition of a later one.
     """
     row = ask.row
-    if found.failures and (failure := found.failures.get(Origin(row.job_id, row.row_number))):
-        return _failed(row, failure)
     stored = found.stored.get(ask.pin_id)
+    if found.recorded and (recorded := found.recorded.get(Origin(row.job_id, row.row_number))):
+        return _as_recorded(ask, recorded, stored)
     if stored is None:
-        return _failed(row, refused or UNREADABLE)
+        return _without_pin(ask, found, refused)
     if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
         return _failed(row, COLLISION)
-    if stored.origin_row == row.row_number and stored.origin_job_id == row.job_id:
+    if _is_origin(row, stored):
         return Created(ask, stored)
     if refused is not None and not came_first:
         return _failed(row, refused)
     return Existing(ask, stored)
 
 
+def _without_pin(ask: Ask, found: Found, refused: Failure | None) -> Failed | Replayed:
+    if promise := found.promised.get(ask.pin_id):
+        _, creator = promise
+        return _replayed(ask.row, creator._replace(status=RowStatus.EXISTING, payload_matches=None))
+    return _failed(ask.row, refused or UNREADABLE)
+
+
+def _as_recorded(ask: Ask, recorded: Recorded, stored: Stored | None) -> Outcome:
+    if recorded.failure is not None:
+        return _failed(ask.row, recorded.failure)
+    if recorded.status is RowStatus.CREATED and stored is not None and _is_origin(ask.row, stored):
+        return Created(ask, stored)
+    return _replayed(ask.row, recorded)
+
+
+def _replayed(row: RowAccepted, recorded: Recorded) -> Replayed:
+    return Replayed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded)
+
+
+def _is_origin(row: RowAccepted, stored: Stored) -> bool:
+    return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
+
+
+def give_up(row: Doomed, found: Found) -> Failed | Replayed:
+    """Decides a row that can't be read: it fails, unless it is recorded otherwise."""
+    recorded = found.recorded.get(Origin(row.job_id, row.row_number))
+    if recorded is None or recorded.failure is not None:
+        return Failed(*row, UNREADABLE if recorded is None or recorded.failure is None else recorded.failure)
+    return Replayed(*row, None, recorded)
+
+
 def new_failures(outcomes: Iterable[Outcome], found: Found) -> list[Failed]:
     """Those to be recorded with the batch, so that a redelivery reads them back."""
     return [
-        outcome for outcome in outcomes if isinstance(outcome, Failed) and Origin(outcome.job_id, outcome.row_number) not in found.failures
+        outcome for outcome in outcomes if isinstance(outcome, Failed) and Origin(outcome.job_id, outcome.row_number) not in found.recorded
     ]
 
 
@@ -224,7 +308,7 @@ def _positions_of_winners(asks: Sequence[Ask], found: Found) -> dict[UUID, int]:
         stored = found.stored.get(ask.pin_id)
         if stored is None or ask.pin_id in found.standing:
             continue
-        if stored.origin_row == ask.row.row_number and stored.origin_job_id == ask.row.job_id:
+        if _is_origin(ask.row, stored):
             winners[ask.pin_id] = position
     return winners
 

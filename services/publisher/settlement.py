@@ -8,30 +8,38 @@ import structlog
 
 from services.publisher.repository import Judge
 from services.publisher.service import (
-    UNREADABLE,
     Ask,
     Doomed,
     Failed,
     Found,
-    Origin,
     Outcome,
     decide,
     decide_all,
     destination_of,
     destinations_of,
+    give_up,
     in_order,
     new_failures,
 )
 from shared.access.repository import BoardCheck, Destination
 from shared.database import Refused
 from shared.events import EARLIEST, LATEST, RowAccepted
+from shared.messaging.positions import Advance
 
 log = structlog.get_logger()
 
 
 class Store(Protocol):
     async def settle(
-        self, asks: Sequence[Ask], publishable: Sequence[Ask], doomed: Sequence[Doomed], partitions: Collection[int], judge: Judge
+        self,
+        asks: Sequence[Ask],
+        passed: Sequence[Ask],
+        doomed: Sequence[Doomed],
+        advance: Advance,
+        judge: Judge,
+        *,
+        moves: bool = False,
+        publishes: bool = True,
     ) -> None: ...
 
 
@@ -47,17 +55,17 @@ class Settlement:
 
 
 class Settler:
-    """Settles batches, idempotently. Raises DatabaseUnavailable: then nothing is known, and the batch is to be settled again."""
+    """Settles batches, idempotently. Raises DatabaseUnavailable or PositionBehind: then nothing is known, and the batch comes again."""
 
     def __init__(self, store: Store, boards: Boards) -> None:
         self._store = store
         self._boards = boards
 
-    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = (), *, partitions: Collection[int]) -> Settlement:
-        """`partitions` are those of the topic that the batch came from: no two publishers settle one of them at the same time."""
+    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = (), *, advance: Advance) -> Settlement:
+        """Each transaction holds the advance: no two publishers settle one partition at the same time. A single one moves it, too."""
         failing = await self._boards.failing(destinations_of(rows))
-        settlement = _Settling(self._store, failing, partitions)
-        await settlement.settle(in_order(rows))
+        settlement = _Settling(self._store, failing, advance)
+        await settlement.settle(in_order(rows), moves=not doomed)
         await settlement.give_up(doomed)
         return settlement.result
 
@@ -65,13 +73,13 @@ class Settler:
 class _Settling:
     """One batch on its way."""
 
-    def __init__(self, store: Store, failing: Mapping[Destination, BoardCheck], partitions: Collection[int]) -> None:
+    def __init__(self, store: Store, failing: Mapping[Destination, BoardCheck], advance: Advance) -> None:
         self._store = store
         self._failing = failing
-        self._partitions = partitions
+        self._advance = advance
         self.result = Settlement()
 
-    async def settle(self, asks: Sequence[Ask]) -> None:
+    async def settle(self, asks: Sequence[Ask], *, moves: bool = False) -> None:
         if not asks:
             return
         outcomes: list[Outcome] = []
@@ -84,9 +92,9 @@ class _Settling:
         if asks[0].row.accepted_at < EARLIEST or asks[-1].row.accepted_at >= LATEST:  # they are sorted by it
             await self._bisect(asks, Refused("accepted_at is out of range"))
             return
-        publishable = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
+        passed = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
         try:
-            await self._store.settle(asks, publishable, (), self._partitions, judge)
+            await self._store.settle(asks, passed, (), self._advance, judge, moves=moves)
         except Refused as refusal:
             await self._bisect(asks, refusal)
         else:
@@ -99,10 +107,10 @@ class _Settling:
         outcomes: list[Outcome] = []
 
         def judge(found: Found) -> list[Failed]:
-            outcomes.extend(_failed(row, found) for row in doomed)
+            outcomes.extend(give_up(row, found) for row in doomed)
             return new_failures(outcomes, found)
 
-        await self._store.settle((), (), doomed, self._partitions, judge)
+        await self._store.settle((), (), doomed, self._advance, judge)
         self.result.outcomes += outcomes
 
     async def _bisect(self, asks: Sequence[Ask], refusal: Refused) -> None:
@@ -128,9 +136,5 @@ class _Settling:
             outcomes.append(decide(ask, found, None, came_first=False))
             return new_failures(outcomes, found)
 
-        await self._store.settle([ask], (), (), self._partitions, judge)
+        await self._store.settle([ask], (), (), self._advance, judge, publishes=False)
         self.result.outcomes += outcomes
-
-
-def _failed(row: Doomed, found: Found) -> Failed:
-    return Failed(*row, found.failures.get(Origin(row.job_id, row.row_number), UNREADABLE))

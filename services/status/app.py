@@ -48,7 +48,15 @@ def create_app(settings: StatusSettings) -> FastAPI:
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
     own_records = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
     consumer = BatchConsumer(
-        "status", settings, topics, handler, producer, max_records=settings.fold_records, pace=pace, record_filter=own_records
+        "status",
+        settings,
+        topics,
+        handler,
+        producer,
+        max_records=settings.fold_records,
+        pace=pace,
+        record_filter=own_records,
+        positions=store.positions,
     )
     cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))
     cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)

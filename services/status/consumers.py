@@ -17,6 +17,7 @@ from shared.import_records import is_import, is_upload
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
+from shared.messaging.positions import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe
@@ -37,7 +38,7 @@ class Delivered(NamedTuple):
 
 
 class Folds(Protocol):
-    async def fold(self, batch: Fold) -> int: ...
+    async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int: ...
 
 
 class FoldHandler:
@@ -76,21 +77,23 @@ class FoldHandler:
                 return _parse_upload(value)
         return _parse_outcomes(value)
 
-    async def process(self, decoded: list[Delivered], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
-        for portion in portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)):
-            letters += await self._fold(portion)
+        pieces = list(portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
+        for portion in pieces:
+            letters += await self._fold(portion, advance, moves=len(pieces) == 1)
         return letters
 
-    async def _fold(self, delivered: Sequence[Delivered]) -> list[DeadLetter]:
+    async def _fold(self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool) -> list[DeadLetter]:
         batch = fold(one.event for one in delivered)
         try:
-            ended = await self._store.fold(batch)
+            ended = await self._store.fold(batch, advance, moves=moves)
         except Refused as refusal:
             if len(delivered) == 1:
                 return [DeadLetter(delivered[0].record, Poison(ErrorCode.RECORD_REFUSED, str(refusal)))]
             middle = len(delivered) // 2
-            return [*await self._fold(delivered[:middle]), *await self._fold(delivered[middle:])]
+            halves = (delivered[:middle], delivered[middle:])
+            return [letter for half in halves for letter in await self._fold(half, advance, moves=False)]
         metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
         if ended:
             self._announcer.wake()

@@ -13,6 +13,8 @@ from services.status.results import document
 from services.status.service import Missing
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, Refused, Row
+from shared.messaging.position_store import PositionStore
+from shared.messaging.positions import Advance
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),
@@ -114,11 +116,16 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.positions = PositionStore(database, "status")
 
-    async def fold(self, batch: Fold) -> int:
-        """One transaction, two round trips. Returns how many of the jobs touched have ended."""
+    async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int:
+        """Folds a batch in one transaction, two round trips. Returns how many of its jobs have ended.
+
+        `moves`: this transaction moves the advance's positions. Raises PositionBehind.
+        """
         try:
             async with self._database.pipeline() as driver:
+                await self.positions.hold(driver, advance, moves=moves)
                 if batch.uploads:
                     # In the order of their ids, or two folds that overlap deadlock; not by SQL,
                     # which would sort the contents too
@@ -128,12 +135,14 @@ class JobStore:
                 news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await locked.fetchall()]
                 added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
                 await driver.commit()
-                return sum(ended for (ended,) in await added.fetchall())
+                ended = sum(bool(one) for (one,) in await added.fetchall())
         except psycopg.errors.CheckViolation as error:
             if error.diag.constraint_name != MORE_THAN_ALL:
                 raise
             # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
             raise Refused("more results than the job has rows") from error
+        advance.is_stored = advance.is_stored or moves
+        return ended
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
         """Reads a workspace's job once its import is folded.
@@ -147,6 +156,10 @@ class JobStore:
         if job["workspace_id"] != workspace_id:
             return Missing.FOREIGN
         return {**job, "results": document(job["results"])}
+
+    async def is_replaying(self) -> bool:
+        """Tells whether jobs may be missing that this Postgres lost: their imports are read again."""
+        return await self.positions.is_replaying()
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
         """Deletes at most `limit` uploads older than `retention`. Returns their number."""

@@ -39,6 +39,9 @@ class Jobs(Protocol):
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
         """Reads the job if it is this workspace's."""
 
+    async def is_replaying(self) -> bool:
+        """Tells whether jobs that were lost with a Postgres are still to come back."""
+
 
 class Imports(Protocol):
     """What ingest has sent; the real one is SentImports."""
@@ -64,6 +67,14 @@ class JobQueries:
         job = await self._jobs.job(workspace_id, job_id)
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
+        if job is Missing.UNKNOWN and await self._jobs.is_replaying():
+            # Asked again: the job may have come back in between
+            job = await self._jobs.job(workspace_id, job_id)
+            if job is Missing.UNKNOWN:
+                raise _behind(
+                    job_id,
+                    "Postgres was restored from a backup, and imports are being read again. Ask again in some minutes.",
+                )
         if isinstance(job, Missing):
             raise not_found("Import job")
         if wait_seconds and job["completed_at"] is None:
@@ -93,12 +104,15 @@ class JobQueries:
 
         job: Row | Missing | None = await _poll(appeared, APPEARANCE_SECONDS)
         if job is None:
-            raise _behind(job_id)
+            raise _behind(
+                job_id,
+                "Its import may still be on its way. Ask again: the answer is final 5 minutes after the import.",
+            )
         return job
 
 
-def _behind(job_id: UUID) -> RequestRefused:
-    message = "This job is not known yet. Its import may still be on its way. Ask again: the answer is final 5 minutes after the import."
+def _behind(job_id: UUID, reason: str) -> RequestRefused:
+    message = f"This job is not known yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return RequestRefused(ErrorCode.STATUS_BEHIND, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, job_id=str(job_id))
 

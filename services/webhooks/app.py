@@ -56,6 +56,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         max_records=settings.event_records,
         gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
         is_wanted=store.anyone_listens,
+        positions=store.positions,
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
     machinery = Machinery(

@@ -14,6 +14,7 @@ from shared.errors import ErrorCode, Poison
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
+from shared.messaging.positions import Advance
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -31,7 +32,7 @@ for the first time, would be told of a week."""
 
 class Outgoing(Protocol):
     async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]: ...
-    async def enqueue(self, deliveries: Sequence[NewDelivery]) -> int: ...
+    async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int: ...
 
 
 class Wakes(Protocol):
@@ -50,17 +51,17 @@ class EventHandler:
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
         return list(records), []  # nothing is decoded before it is known that somebody wants it
 
-    async def process(self, decoded: list[Record], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
         workspaces, unreadable = _workspaces_of({record.key for record in decoded})
         letters = [DeadLetter(one, NO_WORKSPACE) for one in decoded if one.key in unreadable] if unreadable else []
         listening = await self._store.listening(workspaces.values())
         wanted = {key: (one, listening[one]) for key, one in workspaces.items() if one in listening}
         if wanted:
             for portion in portions(decoded, READ_AT_ONCE, lambda _: 1):
-                letters += await self._write_down(portion, wanted)
+                letters += await self._write_down(portion, wanted, advance)
         return letters
 
-    async def _write_down(self, records: Sequence[Record], wanted: Wanted) -> list[DeadLetter]:
+    async def _write_down(self, records: Sequence[Record], wanted: Wanted, advance: Advance) -> list[DeadLetter]:
         deliveries: list[NewDelivery] = []
         letters = []
         for record in records:
@@ -72,7 +73,7 @@ class EventHandler:
                 letters.append(DeadLetter(record, reason))
         new = 0
         for portion in portions(deliveries, WRITTEN_AT_ONCE, lambda _: 1):
-            new += await self._store.enqueue(portion)
+            new += await self._store.enqueue(portion, advance)
         if new:
             self._courier.wake()
         return letters

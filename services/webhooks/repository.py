@@ -10,6 +10,8 @@ from sqlalchemy import text
 from services.webhooks.service import DisabledReason, Patience
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database
+from shared.messaging.position_store import PositionStore
+from shared.messaging.positions import Advance
 
 
 class Listener(NamedTuple):
@@ -251,6 +253,7 @@ class DeliveryStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.positions = PositionStore(database, "webhooks")
 
     async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]:
         """The enabled webhooks of these workspaces, of those that have any."""
@@ -266,9 +269,13 @@ class DeliveryStore:
         row = await self._database.first(ANYONE_LISTENS)
         return row is not None and bool(row["is_so"])
 
-    async def enqueue(self, deliveries: Sequence[NewDelivery]) -> int:
-        """Write down what is to be delivered; how many were not there yet."""
+    async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
+        """Writes down what is to be delivered. Returns how many were not there yet.
+
+        Holds the batch's positions. Raises PositionBehind.
+        """
         async with self._database.pipeline() as driver:
+            await self.positions.hold(driver, advance, moves=False)
             cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, deliveries))
             await driver.commit()
         return cursor.rowcount

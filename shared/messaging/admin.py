@@ -45,6 +45,12 @@ async def require_topics(settings: KafkaSettings) -> None:
         raise BrokerUnavailable(f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create")
 
 
+async def cluster_id(settings: KafkaSettings) -> str:
+    """Reads the id that a Kafka cluster was formatted with. Raises BrokerUnavailable."""
+    async with admin_client(settings) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
 class Topics(NamedTuple):
     """By name: what was made, and what was there already with another number of partitions than the setting's."""
 

@@ -8,30 +8,40 @@ rewinds by hand when it is not.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from shared import metrics
-from shared.errors import BrokerUnavailable, Overloaded, Unavailable
+from shared.errors import BrokerUnavailable, Overloaded, PositionBehind, Unavailable
 from shared.messaging.admin import require_topics
 from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
 from shared.messaging.dormancy import Dormancy, always
 from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
-from shared.messaging.progress import Progress, first_offsets
+from shared.messaging.position_store import PositionStore
+from shared.messaging.positions import Advance
+from shared.messaging.progress import Progress, ends_of, first_offsets
 from shared.messaging.records import RecordSender
 from shared.messaging.skipping import RecordFilter
 from shared.messaging.stalls import STALLED_AFTER, Stalls
+from shared.messaging.tracking import PositionTracker, Preparation
 from shared.settings import ServiceSettings
 from shared.topics import TOPICS, TopicName, TopicNames
 
@@ -51,6 +61,9 @@ WATCH_SECONDS = 10.0
 PULSE_SECONDS = 1.0
 """How often `watch` checks that the client lives and that each partition moves.
 WATCH_SECONDS: how often it checks that Kafka answers fetches."""
+LOOK_SECONDS = 2.0
+"""How often a consumer compares its positions with the stored ones, and stores those of partitions
+that had nothing for it."""
 MOST_SILENCES = 3
 """A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 DECODED_AT_ONCE = 1024 * 1024
@@ -81,8 +94,12 @@ class BatchHandler(Protocol[Decoded]):
     def decode(self, records: Batch) -> tuple[list[Decoded], list[DeadLetter]]:
         """Parse all; what can't be parsed is poison. Neither waits nor writes. A large batch comes in portions, one call each."""
 
-    async def process(self, decoded: list[Decoded], poison: list[DeadLetter]) -> list[DeadLetter]:
-        """Make the batch durable, all of it, idempotently. Returns the poison found on the way. Raises Unavailable to try again."""
+    async def process(self, decoded: list[Decoded], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+        """Makes the whole batch durable, idempotently. Returns the poison found on the way.
+
+        Every transaction holds the advance. If there is only one, it may move the positions: then it
+        sets `advance.is_stored`. Raises Unavailable to try again.
+        """
 
 
 class Halted(Exception):
@@ -110,11 +127,15 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         gathering: Gathering = AT_ONCE,
         is_wanted: Callable[[], Awaitable[bool]] = always,
         record_filter: RecordFilter | None = None,
+        positions: PositionStore | None = None,
+        preparation: Preparation | None = None,
         stalled_after: float = STALLED_AFTER,
     ) -> None:
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
         `record_filter` says which records of one topic this consumer gets to see.
 
+        `positions`: where this consumer's positions are stored; without, they are only in Kafka.
+        `preparation`: what must be done before partitions start.
         `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
         `stalled_after`: seconds from which a partition that stands still is trouble.
         Raises ValueError for a filter on topics read committed: it would pass aborted records on.
@@ -157,7 +178,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unready_since = time.time()
         self._subscriber: Any = None
         self.progress = Progress(self._consumer)
-        self.dormancy = Dormancy(self._consumer, is_wanted, self._forget_troubles)
+        self._tracker = (
+            PositionTracker(positions, settings, service=name, consumer=self._consumer, preparation=preparation)
+            if positions is not None
+            else None
+        )
+        self.dormancy = Dormancy(self._consumer, is_wanted, self._forget_troubles, self._tracker)
+        self._reading = 0
         self._committed_idle: dict[TopicPartition, int] = {}
         self._stalls = Stalls(after=stalled_after)
         self._gauged: set[TopicPartition] = set()
@@ -169,10 +196,11 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._subscriber.consumer if self._subscriber else None
 
     def subscribe(self, broker: KafkaBroker) -> None:
-        """Subscribes with delivery at least once: committed by hand after the work, from the
-        earliest, one static member.
+        """Subscribes with delivery at least once: committed by hand after the work, one static
+        member.
 
-        Reads uncommitted, except `import-requests`, which is read committed.
+        Starts at the stored positions, if there are any, else at the committed offsets or the
+        earliest. Reads uncommitted, except `import-requests`, which is read committed.
         """
         self._subscriber = broker.subscriber(
             *self._topics,
@@ -180,7 +208,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=self.group,
             group_instance_id=self.group_instance_id,
             ack_policy=AckPolicy.MANUAL,
-            auto_offset_reset="earliest",
+            auto_offset_reset="earliest" if self._tracker is None else "none",
             isolation_level=self._isolation,
             max_records=self._max_records,
             # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
@@ -210,6 +238,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 records = await fetch(consumer)
             except ConsumerStoppedError:  # closed by ourselves
                 raise
+            except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+                # Raised alone: nothing was taken from other partitions before it
+                if self._tracker is None:
+                    raise
+                self._tracker.restart(repr(error))
+                return ()
             except Exception as error:
                 # A record that can't be unpacked, a topic that may not be read. What was taken from other partitions before it was
                 # raised has been dropped, and FastStream would go on: the next commit would skip it. Not only Kafka's errors: a
@@ -218,6 +252,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._give_up_this_process(repr(error))
                 raise ConsumerStoppedError from error
             was_full = len(records) >= self._max_records
+            self._reading = self._tracker.reading if self._tracker is not None else 0
             self.progress.takes(records)
             return records
 
@@ -232,8 +267,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._idle.clear()
         self._oldest = min(map(_timestamp, records)) / 1000
         try:
-            await self._work(records)
-            await self._commit()
+            async with self._advancing(records) as advance:
+                if advance is None:
+                    return
+                await self._work(records, advance)
+        except PositionBehind as error:
+            self._read_positions_again(str(error))
         except Exception as error:  # noqa: BLE001 - the vocabulary's one reader: nothing may leave it
             await self._put_back(records, error)
         else:
@@ -246,10 +285,35 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._oldest = None
             self._idle.set()
 
-    async def _work(self, records: Batch) -> None:
+    @asynccontextmanager
+    async def _advancing(self, records: Batch) -> AsyncIterator[Advance | None]:
+        """Gives what the batch stands on; afterwards stores and commits its end.
+
+        None if the positions of one of its partitions are being read: it comes again.
+        """
+        if self._tracker is None:
+            yield Advance()
+            await self._commit()
+            return
+        async with self._tracker.work:
+            advance = self._tracker.advance(ends_of(records), self._reading)
+            yield advance
+            if advance is None:
+                self._rewind(records)
+                return
+            await self._tracker.store(advance)
+            await self._commit(advance.offsets())
+            self._tracker.done(advance)
+
+    def _read_positions_again(self, reason: str) -> None:
+        self.progress.puts_down()
+        if self._tracker is not None:
+            self._tracker.restart(reason)
+
+    async def _work(self, records: Batch, advance: Advance) -> None:
         decoded, poison = await self._decode(records)
         self._halt_when_all_is_poison(len(records), len(poison))
-        poison = [*poison, *await self._handler.process(decoded, poison)]
+        poison = [*poison, *await self._handler.process(decoded, poison, advance)]
         in_a_row = self._halt_when_all_is_poison(len(records), len(poison))
         if poison:
             await self._give_up(poison)
@@ -282,10 +346,11 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.error("dead_letter", **where, code=letter.reason.code, message=letter.reason.message)
             metrics.DEAD_LETTERS.labels(self.name, letter.record.topic, letter.reason.code).inc()
 
-    async def _commit(self) -> None:
+    async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
+        """Commits these offsets, or all positions of the consumer."""
         try:
             async with asyncio.timeout(COMMIT_SECONDS):  # aiokafka would try for ever
-                await self._subscriber.consumer.commit()
+                await self._subscriber.consumer.commit(offsets)
         except TimeoutError as error:
             self._commits_unanswered += 1
             raise BrokerUnavailable(f"no answer to the commit within {COMMIT_SECONDS:g} s") from error
@@ -344,20 +409,26 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _rewind(self, records: Batch) -> None:
         # message.nack() stops at the first partition that a rebalance took, and would skip the records of the others
+        self.progress.puts_down()
+        first = first_offsets(records)
+        if self._tracker is not None:
+            self._tracker.rewind(first)
+            return
         consumer = self._consumer()
         if consumer is None:
             return
         assigned = consumer.assignment()
-        for partition, offset in first_offsets(records).items():
+        for partition, offset in first.items():
             if partition in assigned:
                 consumer.seek(partition, offset)
-        self.progress.puts_down()
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """aiokafka does not wait for the handler; a batch that ends after another member began it would be work done twice."""
         self._ready_since = None
         self._unready_since = time.time()
         self._interrupted.set()
+        if self._tracker is not None:
+            self._tracker.revoke()
         try:
             async with asyncio.timeout(REVOCATION_TIMEOUT_SECONDS):
                 await self._idle.wait()
@@ -365,6 +436,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("revoked_in_flight", consumer=self.title, partitions=len(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Starts the partitions, at once or as soon as their positions are known."""
+        if self._tracker is not None:
+            self._tracker.assign(assigned)  # before anything is awaited: aiokafka would fetch
         self._interrupted.clear()
         self._ready_since = time.time()
         log.info("partitions_assigned", consumer=self.title, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
@@ -373,13 +447,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
         self._unready_since = time.time()
         silent = 0
+        looking = asyncio.create_task(self._look_for_ever(), name=f"{self.title} positions")
         try:
             while not await self._is_lost_within(WATCH_SECONDS):
-                await self._commit_what_nobody_sees()
                 silent = silent + 1 if self._stands_still() and await self._kafka_answers() else 0
                 if silent >= MOST_SILENCES:
                     self._give_up_this_process("nothing comes although Kafka answers")
         finally:
+            looking.cancel()
             self._show_stalls(set())
         raise ConsumerLost(f"{self.title}: {self._reason}")
 
@@ -397,17 +472,42 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             gauge.labels(*labels).set(self._stalls.seconds(partition))
         self._gauged = set(assigned)
 
-    async def _commit_what_nobody_sees(self) -> None:
-        # Records that the filter skips produce no batch, and so no commit. Neither do aborted
-        # transactions, which import-requests may have. Admission reads the publisher's lag from
-        # Kafka: without this commit it would count such records as backlog for ever
-        if not self._idle.is_set() or (processed := await self.progress.processed()) == self._committed_idle or not processed:
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look_at_positions()
+            except PositionBehind as error:
+                self._read_positions_again(str(error))
+            except (Unavailable, KafkaError, TimeoutError):
+                continue  # the next look may succeed; batches say what is wrong
+            except Exception as error:
+                log.exception("look_failed", consumer=self.title, exc_info=error)
+
+    async def _look_at_positions(self) -> None:
+        """Stores and commits positions of partitions in which nothing was for this consumer.
+
+        Records that the filter skips produce no batch, and so no commit. Neither do aborted
+        transactions, which import-requests may have. Admission reads the publisher's lag from
+        Kafka: without this commit it would count such records as backlog for ever.
+        """
+        if not self._idle.is_set():
+            return
+        if self._tracker is None:
+            await self._commit_processed(await self.progress.processed())
+            return
+        async with self._tracker.work:
+            processed = await self.progress.processed()
+            if processed:
+                await self._commit_processed(await self._tracker.look(processed))
+
+    async def _commit_processed(self, processed: dict[TopicPartition, int]) -> None:
+        if not processed or processed == self._committed_idle:
             return  # nothing is its own, when others have taken all partitions: aiokafka refuses a commit of nothing
-        with suppress(KafkaError, TimeoutError):  # it is tried again
-            async with asyncio.timeout(COMMIT_SECONDS):
-                await self._subscriber.consumer.commit(processed)
-            if self._idle.is_set():  # or a batch may have committed more in between
-                self._committed_idle = processed
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await self._subscriber.consumer.commit(processed)
+        if self._idle.is_set():  # or a batch may have committed more in between
+            self._committed_idle = processed
 
     async def _is_lost_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -427,6 +527,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._lost.set()
 
     def _stands_still(self) -> bool:
+        if self._tracker is not None and self._tracker.is_waiting:
+            return False  # all partitions are paused: for a server, or for an operator
         # Without partitions there is nothing to poll: only how long that has been so counts
         polled_at = max(self.progress.last_poll(), self.dormancy.asleep_until())
         moved_at = self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
@@ -440,8 +542,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return True
 
     def interrupt(self) -> None:
-        """End a backoff at once: the process stops. The batch stays uncommitted."""
+        """Ends a backoff at once: the process stops. The batch stays uncommitted."""
         self._interrupted.set()
+        if self._tracker is not None:
+            self._tracker.stop()
 
     def oldest_unprocessed_seconds(self) -> float:
         return max(0.0, time.time() - self._oldest) if self._oldest is not None else 0.0
@@ -454,11 +558,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return f"lost: {self._reason}"
         if self._ready_since is None:
             return "no partitions assigned yet"
+        if self._tracker is not None and (trouble := self._tracker.trouble()) is not None:
+            return trouble
         if self._attempt > 1:
             return "waiting for a server"
-        if (stall := self._stalls.longest()) is not None:
-            return str(stall)
-        return "no answer to fetches" if self._stands_still() else None
+        stall = self._stalls.longest()
+        return str(stall or "no answer to fetches") if stall or self._stands_still() else None
 
 
 def _size(record: "ConsumerRecord[bytes, bytes]") -> int:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from shared.messaging.connection import unavailable
+from shared.messaging.tracking import PositionTracker
 
 log = structlog.get_logger()
 
@@ -26,12 +27,20 @@ class Dormancy:
     """
 
     def __init__(
-        self, consumer: Callable[[], AIOKafkaConsumer | None], is_wanted: Callable[[], Awaitable[bool]], skipped: Callable[[], None]
+        self,
+        consumer: Callable[[], AIOKafkaConsumer | None],
+        is_wanted: Callable[[], Awaitable[bool]],
+        skipped: Callable[[], None],
+        tracker: PositionTracker | None = None,
     ) -> None:
-        """`skipped` is called after each skip: whatever was in the way of records before them is in nobody's way any more."""
+        """`skipped` is called after each skip: whatever was in the way of records before them is in nobody's way any more.
+
+        `tracker` stores a position before its records are skipped. Without one nothing is stored.
+        """
         self._consumer = consumer
         self._is_wanted = is_wanted
         self._skipped = skipped
+        self._tracker = tracker
         self._is_asleep = False
         self._woken_at = 0.0
 
@@ -42,22 +51,38 @@ class Dormancy:
     async def look(self) -> int:
         """Sleep or wake: a sweep that never finds more. Raises Unavailable while a server does not answer; all stays as it was then."""
         consumer = self._consumer()
-        if consumer is None or not (assigned := consumer.assignment()):
+        if consumer is None or not (consumed := self._consumed(consumer)):
             return 0
         # Waking needs no ends, which one partition without a leader keeps back
         if await self._is_wanted():
             self._wake(consumer)
             return 0
         try:
-            ends = await consumer.end_offsets(assigned)
+            ends = await consumer.end_offsets(consumed)
         except KafkaError as error:
             raise unavailable(error) or error from error
         if not await self._is_wanted():
-            self._skip_to(consumer, ends)
+            await self._skip(consumer, ends)
         return 0
 
+    def _consumed(self, consumer: AIOKafkaConsumer) -> set[TopicPartition]:
+        assigned: set[TopicPartition] = consumer.assignment()
+        return assigned if self._tracker is None else assigned & self._tracker.partitions
+
+    async def _skip(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
+        if self._tracker is None:
+            self._skip_to(consumer, ends)
+            return
+        async with self._tracker.work:
+            advance = self._tracker.advance(ends)
+            if advance is None:
+                return  # the positions are being read: at the next look
+            await self._tracker.store(advance)
+            self._tracker.done(advance)
+            self._skip_to(consumer, ends)
+
     def _wake(self, consumer: AIOKafkaConsumer) -> None:
-        consumer.resume(*consumer.paused())
+        consumer.resume(*consumer.paused() & self._consumed(consumer))
         if self._is_asleep:
             self._is_asleep, self._woken_at = False, time.time()
             log.info("records_wanted")

@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 from shared.columns import Column
 from shared.database import Database, DriverConnection
 from shared.errors import PositionBehind
-from shared.messaging.positions import Claim, Refusal, StoredPosition
+from shared.messaging.positions import Advance, Refusal, StoredPosition
 
 
 class PositionStore:
@@ -44,23 +44,28 @@ class PositionStore:
         """Tells whether the group's committed offsets are to be taken over."""
         return await self._database.first(self._text("select since from {}.position_seed")) is not None
 
-    async def add(
-        self, offsets: Mapping[TopicPartition, int], cluster_id: str, *, takes_over: bool = False
-    ) -> None:
+    async def add(self, offsets: Mapping[TopicPartition, int], cluster_id: str, *, takes_over: bool = False) -> None:
         """Stores positions that are missing. `takes_over`: those of a seeded installation, once."""
         insert = self._text(
             "insert into {}.positions (topic, partition, next_offset, cluster_id) "
             "values (:topic, :partition, :next_offset, :cluster_id) on conflict do nothing"
         )
-        values = [
-            {"topic": one.topic, "partition": one.partition, "next_offset": offset, "cluster_id": cluster_id}
-            for one, offset in sorted(offsets.items())
-        ]
         async with self._database.transaction() as connection:
             if takes_over and not (await connection.execute(self._text("delete from {}.position_seed"))).rowcount:
                 return  # another replica was faster
-            if values:
-                await connection.execute(insert, values)
+            if offsets:
+                await connection.execute(insert, _values(offsets, cluster_id))
+
+    async def put(self, offsets: Mapping[TopicPartition, int], cluster_id: str) -> None:
+        """Stores positions whatever stood there."""
+        statement = self._text(
+            "insert into {}.positions (topic, partition, next_offset, cluster_id) "
+            "values (:topic, :partition, :next_offset, :cluster_id) "
+            "on conflict (topic, partition) do update set next_offset = excluded.next_offset, "
+            "cluster_id = excluded.cluster_id, refused = null, updated_at = now()"
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(statement, _values(offsets, cluster_id))
 
     async def refuse(self, partition: TopicPartition, refusal: Refusal) -> None:
         """Stores that an operator must accept a loss before the partition is consumed."""
@@ -76,17 +81,15 @@ class PositionStore:
         row = await self._database.first(self._text(query))
         return row is not None and bool(row["is_so"])
 
-    async def hold(
-        self, driver: DriverConnection, claim: Claim, *, moves: bool
-    ) -> "psycopg.AsyncCursor[Any]":
-        """Locks a claim's positions for the transaction; with `moves`, moves them to its end.
+    async def hold(self, driver: DriverConnection, advance: Advance, *, moves: bool) -> "psycopg.AsyncCursor[Any]":
+        """Locks a advance's positions for the transaction; with `moves`, moves them to its end.
 
         The answer is the transaction's time. Raises PositionBehind if this connection is newer than
-        the claim; the database raises it (as PF001) if a position is behind.
+        the advance; the database raises it (as PF001) if a position is behind.
         """
-        if claim.spans and self._database.made_at(driver) > claim.checked_at:
+        if advance.spans and self._database.made_at(driver) > advance.checked_at:
             raise PositionBehind("the connection is newer than the last look at the positions")
-        topics, partitions, starts, ends = claim.columns()
+        topics, partitions, starts, ends = advance.columns()
         return await driver.execute(
             self._hold,
             (
@@ -98,22 +101,26 @@ class PositionStore:
             binary=True,
         )
 
-    async def move(self, claim: Claim) -> None:
+    async def move(self, advance: Advance) -> None:
         """Moves positions in a transaction of their own. Raises PositionBehind."""
         async with self._database.pipeline() as driver:
-            held = await self.hold(driver, claim, moves=True)
+            held = await self.hold(driver, advance, moves=True)
             await driver.commit()
             await held.fetchall()
-        claim.is_stored = True
+        advance.is_stored = True
 
     async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:
-        statement = self._text(
-            f"update {{}}.positions set {change}, updated_at = now() "
-            "where topic = :topic and partition = :partition"
-        )
+        statement = self._text(f"update {{}}.positions set {change}, updated_at = now() where topic = :topic and partition = :partition")
         async with self._database.transaction() as connection:
             values = {"topic": partition.topic, "partition": partition.partition, "value": value}
             await connection.execute(statement, values)
 
     def _text(self, statement: str) -> TextClause:
         return text(statement.format(self._schema))
+
+
+def _values(offsets: Mapping[TopicPartition, int], cluster_id: str) -> list[dict[str, Any]]:
+    return [
+        {"topic": one.topic, "partition": one.partition, "next_offset": offset, "cluster_id": cluster_id}
+        for one, offset in sorted(offsets.items())
+    ]

@@ -57,7 +57,8 @@ def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start |
     """Decides where to start: at the lower of the stored position and the committed offset.
 
     A committed offset that is missing, or whose records are gone, counts as the log's beginning.
-    A refusal that is stored stays until an operator accepts it: the log may have grown past the
+    One beyond the end counts as the end: what Kafka lost, this Postgres does not know either. A
+    refusal that is stored stays until an operator accepts it: the log may have grown past the
     position meanwhile.
     """
     if stored.refused is not None:
@@ -66,9 +67,9 @@ def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start |
         return Refusal.OTHER_CLUSTER
     if stored.next_offset < log.begin:
         return Refusal.BEFORE_BEGIN
-    committed = log.begin if log.committed is None else max(log.committed, log.begin)
-    if max(stored.next_offset, committed) > log.end:
+    if stored.next_offset > log.end:
         return Refusal.BEYOND_END
+    committed = min(max(log.committed or 0, log.begin), log.end)
     is_behind = stored.next_offset < committed
     return Start(min(stored.next_offset, committed), committed if is_behind else None)
 
@@ -83,7 +84,7 @@ class Span(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Claim:
+class Advance:
     """The positions that a batch stands on. Its transactions hold them; the last one moves them."""
 
     spans: Mapping[TopicPartition, Span] = field(default_factory=dict)

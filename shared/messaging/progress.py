@@ -86,3 +86,16 @@ def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[Top
             first[partition] = min(record.offset, first.get(partition, record.offset))
         previous = record
     return first
+
+
+def ends_of(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
+    """Returns for each partition the offset behind the last of its records."""
+    ends: dict[TopicPartition, int] = {}
+    # Partition by partition, offsets rising: from behind, only the first of each run can be the last
+    following = None
+    for record in reversed(records):
+        if following is None or record.partition != following.partition or record.topic != following.topic:
+            partition = TopicPartition(record.topic, record.partition)
+            ends[partition] = max(record.offset + 1, ends.get(partition, 0))
+        following = record
+    return ends

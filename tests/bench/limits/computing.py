@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from services.publisher.service import decide_all, found_of
+from services.publisher.service import NO_HISTORY, decide_all, found_of
 from services.status.folding import fold
 from shared.events import MAX_ROWS
 from tests.bench.figures import Figures
@@ -64,7 +64,7 @@ def _go_through(clocks: _Clocks) -> int:
         imports = [material.accept(body) for body in bodies]
     with clocks.of("publisher"):
         asks = material.read_rows(imports)
-    found = found_of(asks, {}, {}, datetime.now(UTC))  # the store's part: counted with the database
+    found = found_of(asks, NO_HISTORY, {}, datetime.now(UTC))  # the store's part: counted with the database
     with clocks.of("publisher"):
         announced = material.announce(decide_all(asks, {}, found))
     with clocks.of("status"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
 from shared.database import Database
 from shared.events import MAX_ROWS
+from shared.messaging.positions import Advance
 from shared.settings import DatabaseSettings
 from tests.bench.figures import Figures
 from tests.bench.limits import material
@@ -24,8 +25,8 @@ from tests.bench.limits.given import Limits
 from tests.infrastructure import fresh_database, with_role
 
 WARM_UP_SECONDS = 1.0
-PARTITIONS = ({0, 1, 2}, {3, 4, 5})
-"""Of two members of the publisher's group."""
+SETTLERS = 2
+"""The members of the publisher's group in a process."""
 WAITING_EVENTS = 50
 """Before settling waits for the fold: the figure is of both, for the same rows."""
 
@@ -60,7 +61,7 @@ async def _drive(given: _Given) -> Figures:
     work = _Work(PinStore(publisher), JobStore(status), given, meter)
     try:
         async with asyncio.TaskGroup() as group:
-            for task in (*(work.settle(partitions) for partitions in PARTITIONS), work.fold(), work.announce()):
+            for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
                 group.create_task(task)
             await asyncio.sleep(min(WARM_UP_SECONDS, given.seconds))
             with meter.measuring() as figures:
@@ -81,15 +82,15 @@ class _Work:
         self._records_at_once = given.records_at_once
         self._meter = meter
         self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(WAITING_EVENTS)
-        self._settling = len(PARTITIONS)
+        self._settling = SETTLERS
         self.ended = asyncio.Event()
         """Nothing is cancelled: psycopg's pipelines, left in their middle, say so on stderr."""
 
-    async def settle(self, partitions: Collection[int]) -> None:
+    async def settle(self) -> None:
         while not self.ended.is_set():
             with self._meter.uncounted():
                 asks, events = self._fresh()
-            await self._store.settle(asks, asks, (), partitions, _nothing_fails)
+            await self._store.settle(asks, asks, (), Advance(), _nothing_fails)
             self._meter.count(len(asks))
             for event in events:
                 await self._events.put(event)
@@ -105,7 +106,7 @@ class _Work:
         while events := await self._next_events():
             with self._meter.uncounted():
                 batch = fold(events)
-            await self._jobs.fold(batch)
+            await self._jobs.fold(batch, Advance(), moves=False)
 
     async def _next_events(self) -> list[Foldable]:
         """As many as are folded at once; fewer, and then none, when nobody settles any more."""

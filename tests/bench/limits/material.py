@@ -10,7 +10,7 @@ from services.ingest.identity import new_job_id
 from services.ingest.parsing import require_rows, validate
 from services.ingest.service import Import, ImportBatch, Upload, batch_of
 from services.publisher.announcements import outcome_records, pin_event_records
-from services.publisher.service import Ask, Outcome, decide_all, found_of, in_order
+from services.publisher.service import NO_HISTORY, Ask, Outcome, decide_all, found_of, in_order
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
 from shared.bodies import parse_json
@@ -51,7 +51,7 @@ def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
 
 def found_new(asks: Sequence[Ask]) -> list[Outcome]:
     """The outcomes of rows of which the store held none."""
-    return decide_all(asks, {}, found_of(asks, {}, {}, datetime.now(UTC)))
+    return decide_all(asks, {}, found_of(asks, NO_HISTORY, {}, datetime.now(UTC)))
 
 
 def announce(outcomes: Sequence[Outcome]) -> Announced:

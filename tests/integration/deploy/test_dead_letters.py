@@ -185,7 +185,10 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(operator: Opera
 def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
     engine = create_engine(sqlalchemy_url(database_url))
     with engine.begin() as connection:
-        statement = text("insert into publisher.row_failures (job_id, row_number, error_code, error_message) values (:job, :row, 'c', 'm')")
+        statement = text(
+            "insert into publisher.row_outcomes (job_id, row_number, status, error_code, error_message) "
+            "values (:job, :row, 'failed', 'c', 'm')"
+        )
         connection.execute(statement, {"job": job_id, "row": row_number})
     engine.dispose()
 

@@ -12,6 +12,7 @@ from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.database import Database
 from shared.events import ImportAccepted
+from shared.messaging.positions import Advance
 from shared.settings import DatabaseSettings
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.infrastructure import Servers, copied_database
@@ -35,9 +36,9 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
         database = Database.of(DatabaseSettings(database_url=SecretStr(url)), application="tests")
         store = JobStore(database)
         before = await store.job(half_done.workspace_id, half_done.job_id)
-        await store.fold(fold([untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]))
+        await store.fold(fold([untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]), Advance(), moves=False)
         after = await store.job(half_done.workspace_id, half_done.job_id)
-        await store.fold(fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]))
+        await store.fold(fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]), Advance(), moves=False)
         odd = [await store.job(job.workspace_id, job.job_id) for job in (deleted, made_up)]
         await database.dispose()
     assert not isinstance(before, Missing)

@@ -27,6 +27,7 @@ from shared.cloudevents import EventType, headers
 from shared.database import Database
 from shared.errors import BrokerUnavailable
 from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
+from shared.messaging.positions import Advance
 from shared.topics import TopicName
 from tests.factories import submitted
 from tests.import_batches import values_of
@@ -71,7 +72,7 @@ def delivered(value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED) ->
 async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
     """The codes of the dead letters."""
     decoded, poison = handler.decode(records)
-    return [letter.reason.code for letter in [*poison, *await handler.process(decoded, poison)]]
+    return [letter.reason.code for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
 
 
 class Imports:

@@ -16,6 +16,7 @@ from shared.access.keys import Scope
 from shared.access.repository import Principal
 from shared.database import Database
 from shared.events import RowAccepted
+from shared.messaging.positions import Advance
 from tests.factories import BOARD, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving
@@ -302,7 +303,7 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     settler = Settler(PinStore(database), BoardDirectory(workspace.access))
     about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
-    outcomes = (await settler.settle(rows, partitions={0})).outcomes
+    outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     existing = {one.ask.row.row.idempotency_key: result_ids(one) for one in outcomes if isinstance(one, Existing)}
     assert {key: [str(one) if one else None for one in ids] for key, ids in existing.items()} == {
         "cancelled": [None, cancelled["id"]],
@@ -312,7 +313,7 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
 
 async def told(settler: Settler, rows: list[RowAccepted]) -> dict[UUID, tuple[UUID | None, UUID | None]]:
     """The ids that each row reports, all of them created."""
-    outcomes = (await settler.settle(rows, partitions={0})).outcomes
+    outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     assert {type(one) for one in outcomes} == {Created}
     return {one.ask.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
 

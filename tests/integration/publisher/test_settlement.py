@@ -12,11 +12,12 @@ from sqlalchemy import text
 from services.publisher.announcements import outcome_records
 from services.publisher.identity import pin_id_of, schedule_id_of
 from services.publisher.repository import PinStore
-from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, result_ids
+from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, Replayed, result_ids
 from services.publisher.settlement import Settlement, Settler
 from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowAccepted, RowsSettled
+from shared.messaging.positions import Advance
 from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 
@@ -29,7 +30,7 @@ class Partition:
         self._number = number
 
     async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()) -> Settlement:
-        return await self._settler.settle(rows, doomed, partitions={self._number})
+        return await self._settler.settle(rows, doomed, advance=Advance())
 
 
 @pytest.fixture
@@ -47,10 +48,18 @@ def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
 
 def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
     """Each outcome as its row reports it."""
-    return [
-        ("failed", outcome.failure.error_code) if isinstance(outcome, Failed) else (type(outcome).__name__.lower(), result_ids(outcome))
-        for outcome in outcomes
-    ]
+    return [_reported(outcome) for outcome in outcomes]
+
+
+def _reported(outcome: Outcome) -> tuple[str, Any]:
+    match outcome:
+        case Failed():
+            return "failed", outcome.failure.error_code
+        case Replayed():
+            recorded = outcome.recorded
+            return f"replayed {recorded.status}", (recorded.pin_id, recorded.schedule_id)
+        case Created() | Existing():
+            return type(outcome).__name__.lower(), result_ids(outcome)
 
 
 async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(settler: Partition, workspace: Workspace) -> None:
@@ -208,7 +217,7 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Part
     poison = row_of(workspace)
     poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
-    kinds = {o.ask.row.job_id if not isinstance(o, Failed) else o.job_id: type(o).__name__ for o in settlement.outcomes}
+    kinds = {o.ask.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__ for o in settlement.outcomes}
     assert kinds[poison.job_id] == "Failed"
     assert sum(kind == "Created" for kind in kinds.values()) == 9
     assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]

@@ -13,6 +13,7 @@ from shared.import_limits import MEBIBYTE
 from shared.messaging.admin import create_topics, delete_topics
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
+from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer
 from shared.settings import ServiceSettings
 from shared.topics import TOPICS, TopicName, TopicNames
@@ -95,7 +96,7 @@ async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment
         def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
             return list(records), []
 
-        async def process(self, decoded: list[Any], _poison: list[DeadLetter]) -> list[DeadLetter]:
+        async def process(self, decoded: list[Any], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
             return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded]
 
     await produce(producer, settings, some("refused", 200))

@@ -15,6 +15,7 @@ from deploy.services import SERVICES
 from tests.infrastructure import with_role
 
 READ, APPEND, KEEP, QUEUE = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
+ONCE = {"SELECT", "DELETE"}
 
 RIGHTS: dict[str, dict[str, set[str]]] = {
     "pinflow_ingest": {"access.api_keys": READ, "access.accounts": READ, "access.workspaces": READ, "ingest.requests": KEEP},
@@ -23,7 +24,9 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "access.accounts": READ,
         "access.boards": {"SELECT", "INSERT", "DELETE"},
         "publisher.pins": KEEP,
-        "publisher.row_failures": APPEND,
+        "publisher.row_outcomes": APPEND,
+        "publisher.positions": KEEP,
+        "publisher.position_seed": ONCE,
         "publisher.outbox": QUEUE,
     },
     "pinflow_status": {
@@ -31,8 +34,16 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "status.jobs": KEEP,
         "status.results": APPEND,
         "status.uploads": {"SELECT", "INSERT", "DELETE"},
+        "status.positions": KEEP,
+        "status.position_seed": ONCE,
     },
-    "pinflow_webhooks": {"access.api_keys": READ, "webhooks.endpoints": QUEUE, "webhooks.deliveries": QUEUE},
+    "pinflow_webhooks": {
+        "access.api_keys": READ,
+        "webhooks.endpoints": QUEUE,
+        "webhooks.deliveries": QUEUE,
+        "webhooks.positions": KEEP,
+        "webhooks.position_seed": ONCE,
+    },
 }
 """All that a role may do with tables. What is not here, of any table there is or will be, it may not."""
 
@@ -50,9 +61,9 @@ UPDATABLE: dict[str, dict[str, set[str]]] = {
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
-    "pinflow_publisher": set[str](),
-    "pinflow_status": {"status.job_status"},
-    "pinflow_webhooks": set[str](),
+    "pinflow_publisher": {"publisher.hold_positions"},
+    "pinflow_status": {"status.job_status", "status.hold_positions"},
+    "pinflow_webhooks": {"webhooks.hold_positions"},
 }
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
 STATEMENTS = {

@@ -19,6 +19,7 @@ from shared.messaging.admin import leave_group
 from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer
 from shared.messaging.skipping import RecordFilter
 from shared.settings import ServiceSettings
@@ -61,7 +62,7 @@ class Reader:
     def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
         return [record.value or b"" for record in records], []
 
-    async def process(self, decoded: list[bytes], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
         self.is_dead = len(self.batches) == self._dies_after
         if self.is_dead:
             raise RuntimeError("dead")

@@ -18,6 +18,7 @@ from shared.database import Database, Refused
 from shared.errors import BrokerUnavailable
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.lists.search import NOTHING
+from shared.messaging.positions import Advance
 from shared.settings import DatabaseSettings
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.listing import listed
@@ -29,7 +30,7 @@ def store(database: Database) -> JobStore:
 
 
 async def folded(store: JobStore, *events: Foldable) -> None:
-    await store.fold(fold(events))
+    await store.fold(fold(events), Advance(), moves=False)
 
 
 async def row_of(store: JobStore, job: ImportAccepted | ImportRejected) -> Row | None:
@@ -156,7 +157,7 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(store
     jobs = [import_accepted(total_rows=50) for _ in range(8)]
     events: list[Foldable] = [*jobs, *(rows_settled(job, *(created(n) for n in range(1, 51))) for job in jobs)]
     batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
-    await asyncio.gather(*(store.fold(fold(batch)) for batch in batches))
+    await asyncio.gather(*(store.fold(fold(batch), Advance(), moves=False) for batch in batches))
     assert [counters(await job_of(store, job)) for job in jobs] == [("completed", 50, 50, 0, 0)] * 8
 
 

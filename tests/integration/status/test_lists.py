@@ -16,6 +16,7 @@ from shared.database import Database
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import ImportAccepted
 from shared.lists.pages import Lists
+from shared.messaging.positions import Advance
 from shared.settings import ListSettings
 from tests.factories import NOON, created, import_accepted, rows_settled
 from tests.listing import listed, principal
@@ -37,7 +38,7 @@ async def imported(database: Database, count: int, workspace_id: UUID | None = N
         for number in range(count)
     ]
     settled = [rows_settled(job, created(1)) for job in jobs[::3]]
-    await JobStore(database).fold(fold([*jobs, *settled]))
+    await JobStore(database).fold(fold([*jobs, *settled]), Advance(), moves=False)
     return jobs
 
 

@@ -22,6 +22,7 @@ from shared.database import Database, Row
 from shared.events import SourceType, UploadFormat
 from shared.import_limits import MEBIBYTE
 from shared.import_records import is_upload
+from shared.messaging.positions import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, failed
@@ -45,7 +46,7 @@ class Status:
         why.
         """
         decoded, poison = self._handler.decode([received(TopicName.IMPORTS, value) for value in values])
-        letters = [*poison, *await self._handler.process(decoded, poison)]
+        letters = [*poison, *await self._handler.process(decoded, poison, Advance())]
         return [(letter.record.value, letter.reason.code) for letter in letters]
 
     async def kept(self, *job_ids: UUID) -> list[Row]:

@@ -24,6 +24,7 @@ from shared import metrics
 from shared.columns import columns
 from shared.database import Database, Row, driver_connection
 from shared.errors import DatabaseUnavailable
+from shared.messaging.positions import Advance
 from tests.waiting import eventually
 
 LEASE = 60.0
@@ -59,7 +60,7 @@ def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
 
 async def queued(database: Database, store: DeliveryStore, count: int, **fields: Any) -> UUID:
     webhook_id = await add_webhook(database, **fields)
-    assert await store.enqueue(new_deliveries(webhook_id, count)) == count
+    assert await store.enqueue(new_deliveries(webhook_id, count), Advance()) == count
     return webhook_id
 
 
@@ -97,7 +98,7 @@ async def test_what_is_written_down_again_is_there_once(database: Database, stor
     webhook_id = await add_webhook(database)
     first = new_deliveries(webhook_id, 2)
     again = [one._replace(delivery_id=uuid4()) for one in first]
-    assert [await store.enqueue(first + again), await store.enqueue(again)] == [2, 0]
+    assert [await store.enqueue(first + again, Advance()), await store.enqueue(again, Advance())] == [2, 0]
     assert [row["delivery_id"] for row in await rows(database, webhook_id)] == [one.delivery_id for one in first]
 
 
@@ -176,7 +177,7 @@ async def test_claiming_locks_nothing_that_it_does_not_take(database: Database, 
 
 async def test_a_disabled_or_deleted_webhooks_deliveries_wait(database: Database, store: DeliveryStore) -> None:
     await queued(database, store, 2, is_enabled=False)
-    await store.enqueue(new_deliveries(uuid4(), 2))
+    await store.enqueue(new_deliveries(uuid4(), 2), Advance())
     assert await claim(store) == []
 
 
@@ -251,7 +252,7 @@ async def test_gone_disables_once(database: Database, store: DeliveryStore) -> N
 
 async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(database: Database, store: DeliveryStore) -> None:
     kept = await queued(database, store, 3)
-    await store.enqueue(new_deliveries(uuid4(), 4))
+    await store.enqueue(new_deliveries(uuid4(), 4), Advance())
     now = datetime.now(UTC)
     assert await Cleaner(store, timedelta(days=7), lambda: now).sweep() == 4
     assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=6)).sweep() == 0

@@ -22,6 +22,7 @@ from shared.cloudevents import EventType
 from shared.database import Database
 from shared.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
 from shared.events import ImportRejected
+from shared.messaging.positions import Advance
 from shared.topics import TopicName
 from tests.factories import submitted
 from tests.import_batches import import_of
@@ -116,7 +117,7 @@ class Requesting(RuleBasedStateMachine):
         records = [received(TopicName.IMPORT_REQUESTS, value, headers=ABOUT) for _, value in batch]
         try:
             decoded, poison = self._handler.decode(records)
-            letters = self._run(self._handler.process(decoded, poison))
+            letters = self._run(self._handler.process(decoded, poison, Advance()))
         except Unavailable:
             return None
         return sorted(letter.record.value for letter in letters)

@@ -22,6 +22,7 @@ from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from shared.events import RowsSettled
+from shared.messaging.positions import Advance
 from shared.messaging.records import Record
 from shared.topics import TopicName
 from tests.fakes import MemorySender
@@ -32,7 +33,7 @@ PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
-FAILURES = text("select job_id, row_number, error_code from publisher.row_failures where job_id = any(:ids)")
+FAILURES = text("select job_id, row_number, error_code from publisher.row_outcomes where job_id = any(:ids)")
 OUTBOX = text("select event_type, event_id from publisher.outbox where key = any(:ids) order by 2")
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
 
@@ -60,7 +61,7 @@ class Publisher:
             received(TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch
         ]
         decoded, poison = handler.decode(records)
-        letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison)]]
+        letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
         return Answer(_told(_sent(sender, TopicName.OUTCOMES)), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)))
 
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:

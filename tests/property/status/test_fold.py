@@ -28,6 +28,7 @@ from shared.events import (
     RowStatus,
     UploadFormat,
 )
+from shared.messaging.positions import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, import_accepted
@@ -76,7 +77,7 @@ class Status:
 
     async def _fold(self, batch: Sequence[Produced]) -> list[bytes | None]:
         decoded, poison = self._handler.decode([_received(event) for event in batch])
-        return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison)]]
+        return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison, Advance())]]
 
     async def kept(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
         rows: dict[UUID, list[Row]] = {job_id: [] for job_id in ids}

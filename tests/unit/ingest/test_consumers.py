@@ -25,6 +25,7 @@ from shared.cloudevents import EventType, headers
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.events import RecordKind
 from shared.import_records import opening
+from shared.messaging.positions import Advance
 from tests.factories import submitted
 from tests.import_batches import import_of, results_of, rows_of
 from tests.waiting import eventually
@@ -112,7 +113,7 @@ def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, byt
 async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
     """The messages of the dead letters."""
     decoded, poison = handler.decode(records)
-    return [letter.reason.message for letter in [*poison, *await handler.process(decoded, poison)]]
+    return [letter.reason.message for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
 
 
 def counted(outcome: str) -> float:

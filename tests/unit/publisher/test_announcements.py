@@ -11,7 +11,7 @@ import pytest
 
 from services.publisher.announcements import outcome_records, pin_event_records
 from services.publisher.identity import pin_id_of
-from services.publisher.service import Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
+from services.publisher.service import NO_HISTORY, Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
 from shared.access.repository import BoardCheck
 from shared.errors import ErrorCode
 from shared.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
@@ -70,7 +70,7 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
 def test_a_pin_event_is_named_and_keyed_by_what_it_tells(run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str) -> None:
     row = row_accepted(run_at=run_at)
     asks = in_order([row])
-    found = found_of(asks, {}, {}, datetime.now(UTC))
+    found = found_of(asks, NO_HISTORY, {}, datetime.now(UTC))
     (record,) = pin_event_records(decide_all(asks, {}, found))
     event = model.model_validate_json(record.value)
     assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)

@@ -13,6 +13,7 @@ from shared.messaging import consumer as consumer_module
 from shared.messaging.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.pace import Pace
+from shared.messaging.positions import Advance
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.fakes import MemorySender
@@ -27,7 +28,7 @@ class Handler:
         self.portions.append(len(records))
         return list(records), []
 
-    async def process(self, _decoded: list[Any], _poison: list[DeadLetter]) -> list[DeadLetter]:
+    async def process(self, _decoded: list[Any], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
         return []
 
 

@@ -12,6 +12,7 @@ from services.status.consumers import FoldHandler
 from services.status.folding import BYTES_PER_ROW, Fold
 from shared.database import Refused
 from shared.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
+from shared.messaging.positions import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from tests.factories import created, import_accepted, rows_settled
@@ -25,8 +26,11 @@ class Store:
 
     def __init__(self) -> None:
         self.folds: list[Fold] = []
+        self.moves: list[bool] = []
+        """For each transaction that was tried, whether it moves the positions."""
 
-    async def fold(self, batch: Fold) -> int:
+    async def fold(self, batch: Fold, _advance: Advance, *, moves: bool) -> int:
+        self.moves.append(moves)
         if any(result.idempotency_key == FAULTY for results in batch.results.values() for result in results):
             raise Refused("a value")
         self.folds.append(batch)
@@ -84,7 +88,7 @@ async def test_a_fold_is_bounded_in_results_not_in_records(handler: FoldHandler,
     job = import_accepted(job_id=uuid4(), total_rows=16)
     events: list[ImportAccepted | RowsSettled] = [job, *(settled(job, *range(first, first + 4)) for first in (1, 5, 9, 13))]
     decoded, poison = handler.decode([delivered(event) for event in events])
-    assert await handler.process(decoded, poison) == []
+    assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [8, 8]
     assert [result.row_number for batch in store.folds for result in batch.results[job.job_id]] == list(range(1, 17))
 
@@ -92,7 +96,7 @@ async def test_a_fold_is_bounded_in_results_not_in_records(handler: FoldHandler,
 async def test_a_record_larger_than_a_fold_may_be_is_folded_alone(handler: FoldHandler, store: Store) -> None:
     job = import_accepted(total_rows=30)
     decoded, poison = handler.decode([delivered(settled(job, 1)), delivered(settled(job, *range(2, 22))), delivered(settled(job, 22))])
-    await handler.process(decoded, poison)
+    await handler.process(decoded, poison, Advance())
     assert store.sizes == [1, 20, 1]
 
 
@@ -101,13 +105,13 @@ async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alon
     bad = rows_settled(job, created(9, idempotency_key=FAULTY))
     records = [delivered(settled(job, *range(1, 9))), delivered(bad), delivered(settled(job, *range(10, 19)))]
     decoded, poison = handler.decode(records)
-    letters = await handler.process(decoded, poison)
+    letters = await handler.process(decoded, poison, Advance())
     assert [letter.record for letter in letters] == [records[1]]
     assert sum(store.sizes) == 17
 
 
 async def test_nothing_to_fold_asks_nothing_of_the_store(handler: FoldHandler, store: Store) -> None:
-    assert await handler.process([], []) == []
+    assert await handler.process([], [], Advance()) == []
     assert store.folds == []
 
 
@@ -139,7 +143,7 @@ def upload(content: bytes = PACKED, **fields: object) -> bytes:
 async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: Store) -> None:
     content = PACKED + b"\n\0{}\n"
     decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content))])
-    assert await handler.process(decoded, poison) == []
+    assert await handler.process(decoded, poison, Advance()) == []
     (((_, _, kind, size, kept),),) = [list(batch.uploads.values()) for batch in store.folds]
     assert (kind, size, kept) == ("csv", 11, content)
 
@@ -147,7 +151,7 @@ async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: 
 async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store: Store) -> None:
     content = PACKED.ljust(4 * BYTES_PER_ROW, b"x")
     decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content)) for _ in range(5)])
-    await handler.process(decoded, poison)
+    await handler.process(decoded, poison, Advance())
     assert [len(batch.uploads) for batch in store.folds] == [2, 2, 1]
 
 
@@ -181,7 +185,7 @@ def test_invariant_8_an_upload_on_another_topic_is_poison(handler: FoldHandler) 
 async def test_where_uploads_are_not_kept_they_are_dropped(store: Store) -> None:
     handler, job = new_handler(store, keep_uploads=False), import_accepted()
     decoded, poison = handler.decode([delivered(job), record_of(TopicName.IMPORTS, upload())])
-    assert await handler.process(decoded, poison) == []
+    assert await handler.process(decoded, poison, Advance()) == []
     assert [(list(batch.jobs), batch.uploads) for batch in store.folds] == [([job.job_id], {})]
 
 
@@ -189,5 +193,5 @@ async def test_results_of_failed_rows_come_on_the_topic_of_imports(handler: Fold
     job = import_accepted(total_rows=2)
     failures = record_of(TopicName.IMPORTS, settled(job, 1).model_dump_json().encode())
     decoded, poison = handler.decode([delivered(job), failures])
-    assert await handler.process(decoded, poison) == []
+    assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [1]

@@ -21,9 +21,13 @@ NOW = datetime.now(UTC)
 class Jobs:
     """Answers what stands in `answers`, one after the other; the last one for ever."""
 
-    def __init__(self, *answers: dict[str, Any] | Missing) -> None:
+    def __init__(self, *answers: dict[str, Any] | Missing, replaying: bool = False) -> None:
         self.answers = list(answers)
         self.asked = 0
+        self._replaying = replaying
+
+    async def is_replaying(self) -> bool:
+        return self._replaying
 
     async def job(self, _workspace_id: UUID, _job_id: UUID, *, with_results: bool = True) -> dict[str, Any] | Missing:  # noqa: ARG002
         self.asked += 1
@@ -144,3 +148,20 @@ def test_prefer_is_read_as_rfc_7240_says_and_never_refuses(values: list[str], se
 def test_young_is_five_minutes_either_way() -> None:
     ages = [timedelta(minutes=minutes) for minutes in (-6, -4, 0, 4, 6)]
     assert [is_young(new_job_id(NOW - age), NOW) for age in ages] == [False, True, True, True, False]
+
+
+async def test_a_job_that_a_restored_postgres_lost_may_still_come_back() -> None:
+    old = new_job_id(NOW - timedelta(hours=1))
+    refused = await refusal(Jobs(Missing.UNKNOWN, replaying=True), old)
+    assert (refused.code, refused.status, refused.headers) == ("status_behind", 503, {"Retry-After": "2"})
+    assert "restored from a backup" in refused.message
+
+
+async def test_a_job_that_comes_back_while_it_is_asked_for_is_answered() -> None:
+    jobs = Jobs(Missing.UNKNOWN, {"job_id": "back", **ENDED}, replaying=True)
+    assert (await JobQueries(jobs, Sent()).get(WORKSPACE, new_job_id(NOW - timedelta(hours=1))))["job_id"] == "back"
+
+
+async def test_another_workspaces_job_is_404_even_while_imports_are_read_again() -> None:
+    refused = await refusal(Jobs(Missing.FOREIGN, replaying=True), uuid4())
+    assert refused.status == 404

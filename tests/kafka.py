@@ -87,19 +87,27 @@ async def committed_of(kafka: str, group: str) -> dict[TopicPartition, int]:
     return {partition: found.offset for partition, found in offsets.items()}
 
 
-async def begins_of(kafka: str, topic: str) -> dict[TopicPartition, int]:
-    """Returns the first offset of each partition that is still there."""
-    async with reader(kafka, topic) as consumer:
-        return dict(await consumer.beginning_offsets(consumer.assignment()))
+class Log(NamedTuple):
+    """The first offset that is still there, and the one behind the last record."""
+
+    begin: int
+    end: int
+
+
+async def log_of(kafka: str, topic: str) -> dict[TopicPartition, Log]:
+    """Returns where each partition of the topic begins and ends."""
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
+        partitions = consumer.assignment()
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    return {one: Log(begins[one], ends[one]) for one in partitions}
 
 
 async def delete_records(kafka: str, topic: str) -> None:
     """Deletes all records of the topic that are there now, as retention does."""
-    settings = KafkaSettings(kafka_bootstrap_servers=kafka)
-    async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-    async with admin_client(settings) as admin:
-        await admin.delete_records({one: RecordsToDelete(end) for one, end in ends.items()})
+    ends = {one: RecordsToDelete(log.end) for one, log in (await log_of(kafka, topic)).items()}
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.delete_records(ends)
 
 
 async def add_partitions(kafka: str, topic: str, total: int) -> None:

@@ -1,6 +1,9 @@
 """A Pinflow with servers of its own, which a test may put back to an earlier state."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from psycopg import sql
 
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import KafkaCluster
+from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import Postgres
 from shared.messaging.admin import create_topics
 from shared.settings import KafkaSettings
@@ -157,6 +161,20 @@ class Installation:
         positions = {schema: self.positions(schema) for schema in KEEPERS}
         lines = [f"{len(found)} differences", *found[:SHOWN], f"positions: {positions}"]
         return "\n".join([*lines, self.deployment.logs()])
+
+    def accept(self) -> str:
+        """Accepts all losses, as an operator does: `pinflow recover --accept --yes`."""
+        code = "from deploy.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "recover", "--accept", "--yes"]
+        environment = {
+            **os.environ,
+            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
+            "PINFLOW_TOPIC_PREFIX": self.settings.topic_prefix,
+            "PINFLOW_DATABASE_URL": self.database_url,
+        }
+        done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def readiness(self, service: str) -> httpx.Response:
         return httpx.get(f"{self.deployment.service_url(service)}/readyz", timeout=10, trust_env=False)

@@ -86,6 +86,8 @@ class ErrorCode(StrEnum):
     """Pinflow as a whole has as much waiting as it may."""
     DATABASE_UNAVAILABLE = "database_unavailable"
     STATUS_BEHIND = "status_behind"
+    KEY_RECOVERING = "key_recovering"
+    """Of a direct pin: its key belongs to a row that a restored Postgres lost and publishes again."""
     SERVICE_UNAVAILABLE = "service_unavailable"
     """Said by the gateway: the service behind it is away."""
     INTERNAL_ERROR = "internal_error"

@@ -13,10 +13,12 @@ from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.dormancy import always
+from shared.messaging.position_store import PositionStore
 from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.messaging.skipping import RecordFilter
 from shared.messaging.stalls import STALLED_AFTER
+from shared.messaging.tracking import Preparation
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.kafka import records_of
@@ -61,6 +63,8 @@ async def consuming(
     topics: Sequence[TopicName] = (TOPIC,),
     record_filter: RecordFilter | None = None,
     stalled_after: float = STALLED_AFTER,
+    positions: PositionStore | None = None,
+    preparation: Preparation | None = None,
 ) -> AsyncIterator[BatchConsumer]:
     consumer: BatchConsumer = BatchConsumer(
         name,
@@ -72,6 +76,8 @@ async def consuming(
         is_wanted=is_wanted,
         record_filter=record_filter,
         stalled_after=stalled_after,
+        positions=positions,
+        preparation=preparation,
     )
     broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
     consumer.subscribe(broker)

@@ -1,6 +1,7 @@
 """All SQL with which HTTP changes pins and schedules: each a transaction, its events in the outbox with it."""
 
 from collections.abc import Collection, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,8 +19,8 @@ from services.publisher.queries import IS_DUE
 from services.publisher.repository import COLUMNS, alike
 from services.publisher.service import PinState
 from shared.columns import Column, columns, names, unnest
-from shared.database import Database, DriverConnection, Row
-from shared.errors import RequestRefused
+from shared.database import Database, DriverConnection, Row, driver_connection
+from shared.errors import RETRY_AFTER, ErrorCode, RequestRefused
 from shared.events import PinContent
 from shared.pins import fingerprint
 
@@ -62,6 +63,12 @@ _INSERT = f"""
     on conflict (pin_id) do nothing
     returning pin_id
 """
+# Keys of rows that were created in a Postgres which was lost, and are not published again yet
+_PROMISED = """
+    select promised_pin_id from publisher.row_outcomes o
+    where promised_pin_id = any(%b::uuid[])
+        and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
+"""
 # A statement of its own sees the rows that the conflicts were with
 _SELECT = f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 
@@ -92,8 +99,12 @@ class PinCommands:
         return await self._enter(schedule, {"state": PinState.SCHEDULED})
 
     async def publish_all(self, made: Sequence[Direct], pin_ids: Collection[UUID]) -> tuple[dict[UUID, Row], set[UUID]]:
-        """Publish those of `made` whose keys are free, no two of one key. Returns what stands under `pin_ids` then, and the new ids."""
+        """Publish those of `made` whose keys are free, no two of one key. Returns what stands under `pin_ids` then, and the new ids.
+
+        Raises RequestRefused (503) while one of the keys belongs to a row that is read again.
+        """
         async with self._database.pipeline() as driver:
+            await _require_unpromised(driver, [one.pin_id for one in made])
             inserted = await driver.execute(_INSERT, columns(COLUMNS, _values_of(made)), binary=True)
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(_SELECT, (Column("uuid", list(pin_ids)),))
             new = {pin_id for (pin_id,) in await inserted.fetchall()}
@@ -133,6 +144,7 @@ class PinCommands:
             .returning(pins, IS_DUE.label("is_due"))
         )
         async with self._database.transaction() as connection:
+            await _require_unpromised(await driver_connection(connection), [pin.pin_id])
             made = (await connection.execute(statement)).mappings().first()
             if made is not None:
                 event = pin_published if made["state"] == PinState.PUBLISHED else pin_scheduled
@@ -141,6 +153,17 @@ class PinCommands:
             # A statement of its own sees the row that the conflict was with
             standing = select(pins, IS_DUE.label("is_due")).where(pins.c.pin_id == pin.pin_id)
             return dict((await connection.execute(standing)).mappings().one()), False
+
+
+async def _require_unpromised(driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
+    promised = await driver.execute(_PROMISED, [Column("uuid", pin_ids)], binary=True)
+    if await promised.fetchall():
+        message = (
+            "Postgres was restored from a backup, and a row with this idempotency key is being "
+            "published again. Send the request again in some minutes."
+        )
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
 
 def _standing(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:

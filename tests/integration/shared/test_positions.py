@@ -1,0 +1,419 @@
+"""Positions in the real Postgres and offsets in the real Kafka: whichever is older is noticed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from pydantic import SecretStr
+
+from shared.database import Database
+from shared.messaging import consumer as consumers
+from shared.messaging import tracking
+from shared.messaging.admin import admin_client, cluster_id
+from shared.messaging.consumer import BatchConsumer
+from shared.messaging.position_store import PositionStore
+from shared.messaging.positions import Refusal, StoredPosition
+from shared.messaging.records import RecordProducer
+from shared.messaging.skipping import RecordFilter
+from shared.settings import DatabaseSettings, ServiceSettings
+from shared.topics import TopicNames
+from tests.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.infrastructure import fresh_topics
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(tracking, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(tracking, "IN_FLIGHT_SECONDS", 0.2)
+
+
+@pytest.fixture
+def settings(kafka: str, database_url: str) -> Any:
+    """Topics of its own for each test: one changes what all consumers of a topic would see."""
+    with fresh_topics(kafka) as prefix:
+        yield ServiceSettings(
+            kafka_bootstrap_servers=kafka,
+            topic_prefix=prefix,
+            database_url=SecretStr(database_url),
+            log_level="WARNING",
+        )
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
+    producer = RecordProducer(settings, client_id="test-positions")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def positions(database_url: str) -> AsyncIterator[PositionStore]:
+    """The status service's, empty."""
+    execute(database_url, "truncate status.positions, status.position_seed")
+    database = Database.of(
+        DatabaseSettings(database_url=SecretStr(database_url), database_timeout_seconds=2),
+        application="tests",
+        connections=2,
+    )
+    yield PositionStore(database, "status")
+    await database.dispose()
+
+
+def execute(database_url: str, statement: str, *values: Any) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(statement, values)
+
+
+@asynccontextmanager
+async def watched(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    handler: Handler,
+    positions: PositionStore,
+    **options: Any,
+) -> AsyncIterator[BatchConsumer]:
+    """A consumer that looks at its positions, as a service's does."""
+    options = {"name": "positions", "positions": positions, **options}
+    async with consuming(settings, producer, handler, **options) as consumer:
+        watching = asyncio.create_task(consumer.watch())
+        try:
+            yield consumer
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+
+async def ready(consumer: BatchConsumer) -> None:
+    await eventually(lambda: consumer.trouble() is None)
+
+
+async def consumed(
+    settings: ServiceSettings, producer: RecordProducer, positions: PositionStore, prefix: str
+) -> dict[TopicPartition, StoredPosition]:
+    """Has a consumer process some records, and returns where it stands then."""
+    handler = Handler()
+    await produce(producer, settings, some(prefix))
+    async with watched(settings, producer, handler, positions):
+        await eventually(lambda: set(some(prefix)) <= set(handler.done))
+    return await positions.load()
+
+
+def set_back(database_url: str, stored: Mapping[TopicPartition, StoredPosition]) -> None:
+    """Does what an older Postgres does."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for one, position in stored.items():
+            connection.execute(
+                "update status.positions set next_offset = %s where topic = %s and partition = %s",
+                (position.next_offset, one.topic, one.partition),
+            )
+
+
+async def committed(settings: ServiceSettings, group: str) -> dict[TopicPartition, int]:
+    async with admin_client(settings) as admin:
+        offsets = await admin.list_consumer_group_offsets(group)
+    return {one: told.offset for one, told in offsets.items()}
+
+
+async def test_a_position_is_stored_and_then_committed_to_kafka(
+    settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
+) -> None:
+    stored = await consumed(settings, producer, positions, "first")
+    assert sum(position.next_offset for position in stored.values()) == 60
+    group = TopicNames(settings.topic_prefix).group("positions")
+    assert await committed(settings, group) == {one: position.next_offset for one, position in stored.items()}
+    cluster = await cluster_id(settings)
+    assert {position.cluster_id for position in stored.values()} == {cluster}
+
+
+async def test_invariant_2_an_older_postgres_is_noticed_at_the_start_and_records_come_again(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    before = await consumed(settings, producer, positions, "kept")
+    await consumed(settings, producer, positions, "lost")
+    set_back(database_url, before)
+    handler = Handler()
+    async with watched(settings, producer, handler, positions):
+        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await eventually(lambda: is_replayed(positions))
+    assert not of("kept", handler.done)
+
+
+async def is_replayed(positions: PositionStore) -> bool:
+    return not await positions.is_replaying()
+
+
+async def test_invariant_2_an_older_postgres_is_noticed_under_a_running_consumer_at_its_next_batch(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumers, "LOOK_SECONDS", 60)
+    handler = Handler()
+    await produce(producer, settings, some("kept"))
+    async with watched(settings, producer, handler, positions):
+        await eventually(lambda: set(some("kept")) <= set(handler.done))
+        before = await settled(positions, 60)
+        await produce(producer, settings, some("lost"))
+        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        await settled(positions, 120)
+        handler.done.clear()
+        set_back(database_url, before)
+        await produce(producer, settings, some("new"))
+        await eventually(lambda: {*some("lost"), *some("new")} <= set(handler.done))
+    assert not of("kept", handler.done)
+
+
+async def settled(positions: PositionStore, records: int) -> dict[TopicPartition, StoredPosition]:
+    """Waits until so many records are stored as processed. Returns the positions."""
+
+    async def is_so() -> bool:
+        return sum(one.next_offset for one in (await positions.load()).values()) == records
+
+    await eventually(is_so)
+    return await positions.load()
+
+
+async def test_invariant_2_an_older_postgres_is_noticed_although_nothing_new_comes(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    handler = Handler()
+    await produce(producer, settings, some("lost"))
+    async with watched(settings, producer, handler, positions) as consumer:
+        await ready(consumer)
+        await eventually(lambda: set(some("lost")) <= set(handler.done))
+        stored = await settled(positions, 60)
+        handler.done.clear()
+        set_back(database_url, {one: at._replace(next_offset=0) for one, at in stored.items()})
+        await eventually(lambda: set(some("lost")) <= set(handler.done))
+
+
+async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_positions_again(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    """The new connection may lead to an older copy. Work that no position here would show could
+    begin on it: other publishers' partitions may be behind."""
+    looks = 0
+
+    class Counting(tracking.Preparation):
+        async def catch_up(self) -> None:
+            nonlocal looks
+            looks += 1
+
+    handler = Handler()
+    async with watched(settings, producer, handler, positions, preparation=Counting()) as consumer:
+        await ready(consumer)
+        seen = looks
+        execute(
+            database_url,
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tests' and pid <> pg_backend_pid()",
+        )
+        await eventually(lambda: looks > seen)
+        await ready(consumer)
+        await produce(producer, settings, some("after"))
+        await eventually(lambda: set(some("after")) <= set(handler.done))
+
+
+async def test_nothing_is_delivered_before_the_positions_were_read_however_long_postgres_is_away(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    await consumed(settings, producer, positions, "before")
+    handler = Handler()
+    await produce(producer, settings, some("waiting"))
+    with psycopg.connect(database_url) as lock:
+        lock.execute("lock table status.positions in access exclusive mode")
+        async with watched(settings, producer, handler, positions) as consumer:
+            await eventually(lambda: consumer.trouble() == "reading positions")
+            await eventually(lambda: has_failed_to_read(database_url))
+            assert not handler.done
+            lock.rollback()
+            await eventually(lambda: set(some("waiting")) <= set(handler.done))
+    assert not of("before", handler.done)
+
+
+def has_failed_to_read(database_url: str) -> bool:
+    """Whether a reading of the positions has begun to wait for the lock."""
+    query = "select from pg_stat_activity where application_name = 'tests' and wait_event_type = 'Lock'"
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(query).rowcount > 0
+
+
+async def test_a_group_without_committed_offsets_starts_at_the_beginning(
+    settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
+) -> None:
+    await consumed(settings, producer, positions, "again")
+    handler = Handler()
+    async with watched(settings, producer, handler, positions, name="another group"):
+        await eventually(lambda: set(some("again")) <= set(handler.done))
+
+
+async def test_records_that_were_deleted_unread_refuse_their_partition_and_no_other(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    stored = await consumed(settings, producer, positions, "before")
+    await produce(producer, settings, some("deleted"))
+    gap = min(stored)
+    async with admin_client(settings) as admin:
+        await admin.delete_records({gap: RecordsToDelete(before_offset=stored[gap].next_offset + 2)})
+    handler = Handler()
+    async with watched(settings, producer, handler, positions) as consumer:
+        await eventually(lambda: len(of("deleted", handler.done)) > 10)
+        trouble = consumer.trouble() or ""
+        assert f"{gap.topic}/{gap.partition} (before_begin)" in trouble
+        assert "pinflow recover" in trouble
+        missing = set(some("deleted")) - set(handler.done)
+        assert missing
+        accept(database_url, gap, stored[gap].next_offset + 2)
+        await ready(consumer)
+        await eventually(lambda: len(set(some("deleted")) - set(handler.done)) == 2)
+
+
+def accept(database_url: str, partition: TopicPartition, begin: int) -> None:
+    """Does what `pinflow recover --accept` does, on the same cluster."""
+    execute(
+        database_url,
+        "update status.positions set next_offset = %s, refused = null, replay_until = null where topic = %s and partition = %s",
+        begin,
+        partition.topic,
+        partition.partition,
+    )
+
+
+async def test_a_log_that_ends_before_the_position_is_refused_even_when_it_has_grown_past_it(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    stored = await consumed(settings, producer, positions, "before")
+    beyond = min(stored)
+    set_back(database_url, {beyond: stored[beyond]._replace(next_offset=stored[beyond].next_offset + 5)})
+    async with watched(settings, producer, Handler(), positions) as consumer:
+        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+    await produce(producer, settings, some("new", 200))
+    handler = Handler()
+    async with watched(settings, producer, handler, positions) as consumer:
+        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+        assert (await positions.load())[beyond].refused is Refusal.BEYOND_END
+        accept(database_url, beyond, 0)
+        await eventually(lambda: set(some("new", 200)) <= set(handler.done))
+        await ready(consumer)
+
+
+async def test_positions_of_another_cluster_are_refused(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    await consumed(settings, producer, positions, "before")
+    execute(database_url, "update status.positions set cluster_id = 'another'")
+    handler = Handler()
+    await produce(producer, settings, some("unread"))
+    async with watched(settings, producer, handler, positions) as consumer:
+        await eventually(lambda: "other_cluster" in (consumer.trouble() or ""))
+        assert not handler.done
+        execute(
+            database_url,
+            "update status.positions set next_offset = 0, cluster_id = %s, refused = null",
+            await cluster_id(settings),
+        )
+        await eventually(lambda: set(some("unread")) <= set(handler.done))
+
+
+async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_once(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    before = await consumed(settings, producer, positions, "before")
+    execute(database_url, "delete from status.positions")
+    execute(database_url, "insert into status.position_seed default values")
+    handler = Handler()
+    await produce(producer, settings, some("after"))
+    async with watched(settings, producer, handler, positions) as consumer:
+        await ready(consumer)
+        await eventually(lambda: set(some("after")) <= set(handler.done))
+    assert not of("before", handler.done)
+    assert not await positions.is_seeded()
+    assert (await positions.load()).keys() == before.keys()
+
+
+async def test_without_positions_and_without_a_seed_all_that_is_there_is_read(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    await consumed(settings, producer, positions, "before")
+    execute(database_url, "delete from status.positions")
+    handler = Handler()
+    async with watched(settings, producer, handler, positions):
+        await eventually(lambda: set(some("before")) <= set(handler.done))
+
+
+async def test_records_that_a_filter_skips_move_the_position(
+    settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
+) -> None:
+    topic = TopicNames(settings.topic_prefix)[TOPIC]
+    nothing = RecordFilter(topic, lambda _value: False)
+    await produce(producer, settings, some("skipped"))
+    async with watched(settings, producer, Handler(), positions, record_filter=nothing):
+        await settled(positions, 60)
+
+
+async def test_a_position_is_stored_before_records_are_skipped_unread(
+    settings: ServiceSettings, producer: RecordProducer, positions: PositionStore
+) -> None:
+    async def nobody() -> bool:
+        return False
+
+    await produce(producer, settings, some("unwanted"))
+    async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
+        await ready(consumer)
+        await consumer.dormancy.look()
+        await settled(positions, 60)
+
+
+async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(settings: ServiceSettings, positions: PositionStore) -> None:
+    """A publisher that lost its partition in the middle of a batch ends it after the new owner."""
+    partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
+    await positions.add({partition: 0}, "cluster")
+    tracker = tracking.PositionTracker(positions, settings, service="status", consumer=lambda: None)
+    tracker._known = {partition: 0}
+    tracker._checked_at = float("inf")
+    late, early = tracker.advance({partition: 10}), tracker.advance({partition: 30})
+    assert early is not None
+    assert late is not None
+    await positions.move(early)
+    await positions.move(late)
+    assert (await positions.load())[partition].next_offset == 30

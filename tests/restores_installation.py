@@ -134,19 +134,20 @@ class Installation:
         """Counts the workspace's pin events, repetitions too."""
         return self._announced(workspace).count
 
-    def require_healed(self, workspace: NewWorkspace, before: Record) -> None:
-        """Waits until everything stands as before; nothing may have been done twice."""
+    def require_healed(self, workspace: NewWorkspace, before: Record, *, since: Sequence[str] = ()) -> None:
+        """Waits until everything stands as before; nothing may have been done twice. Pins of the
+        jobs `since` are new."""
         found: list[str] = []
 
         def is_healed() -> bool:
-            found[:] = differences(before, self.record(workspace, list(before.jobs)))
+            found[:] = differences(before, self.record(workspace, list(before.jobs)), since)
             return not found and not self.is_replaying()
 
         try:
             until(is_healed, seconds=HEALED_SECONDS)
         except AssertionError:
             raise AssertionError(self._report(found)) from None
-        self.require_single(workspace, before)
+        self.require_single(workspace, self.record(workspace, [*before.jobs, *since]))
 
     def require_single(self, workspace: NewWorkspace, record: Record) -> None:
         """Requires that no key was published twice and no row has two outcomes."""

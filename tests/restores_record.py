@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -64,15 +64,17 @@ def record_of(client: httpx.Client, database_url: str, workspace: NewWorkspace, 
     return record
 
 
-def differences(before: Record, after: Record) -> list[str]:
-    """Compares two records job by job, row by row and pin by pin; returns a line for each difference."""
+def differences(before: Record, after: Record, since: Collection[str] = ()) -> list[str]:
+    """Compares two records job by job, row by row and pin by pin; returns a line for each
+    difference. Pins of the jobs `since` may be new."""
     found = [f"job {job_id}: HTTP {status}" for job_id, status in after.unanswered.items()]
     for job_id, job in before.jobs.items():
         if job_id not in after.unanswered:
             found += _differences(f"job {job_id}", job, after.jobs.get(job_id, {}))
     for pin_id in before.pins.keys() | after.pins.keys():
-        pin = before.pins.get(pin_id, {})
-        found += _differences(f"pin {pin_id}", pin, after.pins.get(pin_id, {}))
+        pin, now = before.pins.get(pin_id, {}), after.pins.get(pin_id, {})
+        if pin or str(now["origin_job_id"]) not in since:
+            found += _differences(f"pin {pin_id}", pin, now)
     return found
 
 

@@ -105,9 +105,9 @@ class OutcomeHistory(Preparation):
         stored = await self._store.positions.load()
         reached = {one.partition: at.next_offset for one, at in stored.items() if one.topic == self._imports}
         wanted = (record for record in records if _is_ahead(record, reached))
-        rows = [row for record in wanted for row in _rows_of(record)]
+        rows = outcomes_in(wanted)
         ends = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
-        await self._store.record_outcomes(_first_of_each(rows), self._advance(ends))
+        await self._store.record_outcomes(rows, self._advance(ends))
         self._known |= ends
         if rows:
             log.info("outcomes_recorded", rows=len(rows))
@@ -197,6 +197,15 @@ def _is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
     return any(offset > stored.get(partition, 0) for partition, offset in reached.items())
 
 
+def outcomes_in(records: Iterable[Record]) -> list[RowOutcome]:
+    """Parses records of `outcomes`. Of several results of a row the first counts, as for status."""
+    first: dict[tuple[UUID, int], RowOutcome] = {}
+    for record in records:
+        for row in _rows_of(record):
+            first.setdefault(row[:2], row)
+    return list(first.values())
+
+
 def _rows_of(record: Record) -> Iterator[RowOutcome]:
     try:
         event = _parse(record.value or b"")
@@ -216,11 +225,3 @@ def _row(job_id: UUID, result: RowResult) -> RowOutcome:
         promised = pin_id or (pin_id_of_schedule(schedule_id) if schedule_id else None)
     matches = result.payload_matches
     return (job_id, result.row_number, result.status, pin_id, schedule_id, matches, None, None, promised)
-
-
-def _first_of_each(rows: Iterable[RowOutcome]) -> list[RowOutcome]:
-    """Of several results of a row the first counts, as for the status service."""
-    first: dict[tuple[UUID, int], RowOutcome] = {}
-    for row in rows:
-        first.setdefault(row[:2], row)
-    return list(first.values())

@@ -45,24 +45,27 @@ class Answer(NamedTuple):
     letters: list[bytes | None]
     announced: list[tuple[UUID, str]]
     """Pin and kind of event, in order."""
+    outcomes: list[Record]
+    """As they were sent."""
 
 
 class Publisher:
     def __init__(self, pool: Database) -> None:
         self._pool = pool
-        self._store = PinStore(pool)
+        self.store = PinStore(pool)
         self.access = AccessRepository(pool)
 
     async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
         """One batch, as a process that has just started would: it knows no board yet."""
         sender = MemorySender()
-        handler = RowsHandler(Settler(self._store, BoardDirectory(self.access)), sender, NAMES)
+        handler = RowsHandler(Settler(self.store, BoardDirectory(self.access)), sender, NAMES)
         records = [
             received(TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch
         ]
         decoded, poison = handler.decode(records)
         letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
-        return Answer(_told(_sent(sender, TopicName.OUTCOMES)), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)))
+        outcomes = _sent(sender, TopicName.OUTCOMES)
+        return Answer(_told(outcomes), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)), outcomes)
 
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
@@ -91,7 +94,7 @@ class Publisher:
         return Schedules(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     async def run_due(self) -> None:
-        scheduler = Scheduler(self._store, self.access, 100)
+        scheduler = Scheduler(self.store, self.access, 100)
         while await scheduler.sweep():
             pass
 

@@ -1,0 +1,214 @@
+"""The publisher's record of outcomes, read from the real topic into the real Postgres."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+from aiokafka import TopicPartition
+from pydantic import SecretStr
+
+from services.publisher.announcements import POSITIONS_HEADER, positions_header
+from services.publisher.history import OutcomeHistory
+from services.publisher.identity import schedule_id_of
+from services.publisher.repository import PinStore
+from shared.database import Database
+from shared.errors import PositionBehind
+from shared.events import RowResult, RowsSettled, RowStatus
+from shared.messaging.admin import cluster_id
+from shared.messaging.records import Record, RecordProducer
+from shared.settings import ServiceSettings
+from shared.topics import TopicName, TopicNames
+from tests.infrastructure import fresh_topics
+
+PIN, SCHEDULED = uuid4(), uuid4()
+CREATED = RowResult(row_number=1, status=RowStatus.CREATED, idempotency_key="a", pin_id=PIN)
+PLANNED = RowResult(row_number=2, status=RowStatus.CREATED, idempotency_key="b", schedule_id=schedule_id_of(SCHEDULED))
+EXISTING = RowResult(row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False)
+FAILED = RowResult(row_number=4, status=RowStatus.FAILED, error_code="board_not_found", error_message="no board")
+
+
+@pytest.fixture
+def settings(kafka: str, database_url: str) -> Any:
+    with fresh_topics(kafka) as prefix:
+        yield ServiceSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix, database_url=SecretStr(database_url))
+
+
+class Records:
+    """Sends outcomes, as a publisher does that has come so far in partition 0 of `imports`."""
+
+    def __init__(self, settings: ServiceSettings, producer: RecordProducer) -> None:
+        self._topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+        self._producer = producer
+
+    async def send(self, *results: RowResult, reached: int | None) -> UUID:
+        job_id = uuid4()
+        event = RowsSettled(job_id=job_id, workspace_id=uuid4(), results=list(results))
+        headers = [] if reached is None else [(POSITIONS_HEADER, positions_header({0: reached}))]
+        record = Record(str(job_id).encode(), event.model_dump_json().encode(), headers)
+        await self._producer.send(self._topic, [record])
+        return job_id
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def records(settings: ServiceSettings) -> AsyncIterator[Records]:
+    producer = RecordProducer(settings, client_id="test-history")
+    await producer.start()
+    yield Records(settings, producer)
+    await producer.stop()
+
+
+@pytest.fixture
+def store(database: Database, database_url: str) -> PinStore:
+    execute(database_url, "truncate publisher.positions, publisher.row_outcomes")
+    return PinStore(database)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def history(settings: ServiceSettings, store: PinStore) -> AsyncIterator[OutcomeHistory]:
+    names = TopicNames(settings.topic_prefix)
+    imports = {TopicPartition(names[TopicName.IMPORTS], number): 0 for number in range(6)}
+    await store.positions.add({**imports, first_of(settings): 50}, await cluster_id(settings))
+    history = OutcomeHistory(store, settings, names)
+    yield history
+    await history.close()
+
+
+def first_of(settings: ServiceSettings) -> TopicPartition:
+    return TopicPartition(TopicNames(settings.topic_prefix)[TopicName.IMPORTS], 0)
+
+
+def execute(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        cursor = connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
+    query = """
+        select row_number, status, pin_id, schedule_id, payload_matches, error_code, promised_pin_id
+        from publisher.row_outcomes where job_id = any(%s) order by 1
+    """
+    return execute(database_url, query, list(jobs))
+
+
+async def read_to(store: PinStore, settings: ServiceSettings) -> int:
+    """Returns how many records of the topic lie before the publisher's position there."""
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+    stored = await store.positions.load()
+    return sum(position.next_offset for one, position in stored.items() if one.topic == topic)
+
+
+async def test_invariant_4_outcomes_of_rows_behind_the_positions_are_recorded_whole(
+    history: OutcomeHistory,
+    records: Records,
+    store: PinStore,
+    settings: ServiceSettings,
+    database_url: str,
+) -> None:
+    job = await records.send(CREATED, PLANNED, EXISTING, FAILED, reached=60)
+    await history.catch_up()
+    assert recorded(database_url, job) == [
+        (1, "created", PIN, None, None, None, PIN),
+        (2, "created", None, schedule_id_of(SCHEDULED), None, None, SCHEDULED),
+        (3, "existing", PIN, None, False, None, None),
+        (4, "failed", None, None, None, "board_not_found", None),
+    ]
+    assert await read_to(store, settings) == 1
+
+
+async def test_outcomes_of_rows_before_the_positions_are_passed_over(history: OutcomeHistory, records: Records, database_url: str) -> None:
+    settled = await records.send(CREATED, reached=50)
+    lost = await records.send(FAILED, reached=51)
+    unknown = await records.send(FAILED, reached=None)
+    await history.catch_up()
+    assert recorded(database_url, settled) == []
+    assert len(recorded(database_url, lost)) == len(recorded(database_url, unknown)) == 1
+
+
+async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
+    history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
+) -> None:
+    job = await records.send(EXISTING, EXISTING.model_copy(update={"payload_matches": True}), reached=60)
+    await history.catch_up()
+    assert recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
+
+
+async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
+    history: OutcomeHistory,
+    records: Records,
+    store: PinStore,
+    settings: ServiceSettings,
+    database_url: str,
+) -> None:
+    await history.catch_up()
+    jobs = [await records.send(CREATED, reached=60 + number) for number in range(10)]
+    await history.move_along()
+    assert await read_to(store, settings) == 10
+    await history.catch_up()
+    assert recorded(database_url, *jobs) == []
+
+
+async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
+    history: OutcomeHistory,
+    records: Records,
+    store: PinStore,
+    settings: ServiceSettings,
+    database_url: str,
+) -> None:
+    await history.catch_up()
+    jobs = [await records.send(CREATED, reached=60) for _ in range(10)]
+    await history.move_along()
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+    execute(database_url, "update publisher.positions set next_offset = 0 where topic = %s", topic)
+    await records.send(CREATED, reached=60)
+    with pytest.raises(PositionBehind):
+        await move_until_noticed(history, records)
+    await history.catch_up()
+    assert len(recorded(database_url, *jobs)) == 10
+
+
+async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
+    """Moves along until each partition had something new."""
+    for _ in range(50):
+        await records.send(CREATED, reached=60)
+        await history.move_along()
+
+
+@pytest.mark.parametrize("change", ["next_offset = 10000", "cluster_id = 'another'"])
+async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
+    history: OutcomeHistory, records: Records, settings: ServiceSettings, database_url: str, change: str
+) -> None:
+    """To record an outcome that was known is harmless; to miss one is not."""
+    job = await records.send(CREATED, reached=60)
+    await history.catch_up()
+    execute(database_url, "truncate publisher.row_outcomes")
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+    execute(database_url, f"update publisher.positions set {change} where topic = %s", topic)
+    await history.catch_up()
+    assert len(recorded(database_url, job)) == 1
+
+
+async def test_many_outcomes_are_recorded_portion_by_portion(
+    history: OutcomeHistory, records: Records, store: PinStore, settings: ServiceSettings, database_url: str
+) -> None:
+    jobs: Sequence[UUID] = [await records.send(CREATED, FAILED, reached=60) for _ in range(700)]
+    await history.catch_up()
+    assert len(recorded(database_url, *jobs)) == 1400
+    assert await read_to(store, settings) == 700
+
+
+async def test_a_record_that_nobody_can_read_is_passed_over(
+    history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
+) -> None:
+    producer = RecordProducer(settings, client_id="test-broken")
+    await producer.start()
+    names = TopicNames(settings.topic_prefix)
+    broken = [Record(b"k", b"broken", [(POSITIONS_HEADER, b"nonsense")]), Record(b"k", b"{}", [])]
+    await producer.send(names[TopicName.OUTCOMES], broken)
+    await producer.stop()
+    job = await records.send(CREATED, reached=60)
+    await history.catch_up()
+    assert len(recorded(database_url, job)) == 1

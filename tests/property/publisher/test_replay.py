@@ -1,0 +1,186 @@
+"""A publisher whose Postgres is put back to a backup decides every row as it did before."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from services.publisher.history import outcomes_in
+from shared.database import Database
+from shared.messaging.positions import Advance
+from shared.topics import TopicName
+from tests.factories import row_accepted
+from tests.property.conftest import Run
+from tests.property.ids import Ids
+from tests.property.profiles import examples
+from tests.property.publisher.keyed_store import RowName, Sent, Told
+from tests.property.publisher.service import Publisher
+from tests.property.records import received_all
+
+ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
+PARTITIONS = 3
+
+rows = st.fixed_dictionaries(
+    {
+        "idempotency_key": st.sampled_from(["k1", "k2", "k3", "k4"]),
+        "title": st.sampled_from(["A", "B"]),
+        "board_id": st.sampled_from(["there", "there", "there", "soon"]),
+        "account": st.sampled_from(["lasting", "lasting", "revoked"]),
+        "run_at": st.sampled_from([None, None, "2090-01-01T00:00:00Z"]),
+    }
+)
+imports = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.lists(rows, min_size=1, max_size=4)), max_size=8)
+
+
+class Story(NamedTuple):
+    """What happens, in order."""
+
+    before: list[tuple[int, list[dict[str, Any]]]]
+    """Imports that were settled before the backup."""
+    lost: list[tuple[int, list[dict[str, Any]]]]
+    """Imports that were settled after the backup."""
+    new: list[tuple[int, list[dict[str, Any]]]]
+    """Imports that nobody had settled when Postgres was put back."""
+    first_order: list[int]
+    """Whose turn it is: partitions, in the first run."""
+    replay_order: list[int]
+    """The same after the backup was put back."""
+    cut: int
+    """Rows of a batch in the replay."""
+    is_mended: bool
+    """Whether the missing board was added, and an account revoked, before the replay."""
+
+
+orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
+stories = st.builds(Story, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans())
+
+
+class World:
+    """A workspace, the log of rows by partition, and what was told of each row."""
+
+    def __init__(self, publisher: Publisher, run: Run, database: Database) -> None:
+        self.publisher, self.run, self.database = publisher, run, database
+        self._ids = Ids()
+        self.workspace_id: UUID = run(publisher.access.create_workspace("Test"))
+        self._accounts = {}
+        for name in ("lasting", "revoked"):
+            account_id = run(publisher.access.add_account(self.workspace_id, name=name))
+            run(publisher.access.add_board(self.workspace_id, account_id, "there", name="There"))
+            self._accounts[name] = account_id
+        self.logs: list[list[Sent]] = [[] for _ in range(PARTITIONS)]
+        self.positions = [0] * PARTITIONS
+        self.outcomes: list[Any] = []
+        """Records of the topic `outcomes`."""
+        self._accepted = ACCEPTED
+
+    def send(self, imports: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
+        for partition, contents in imports:
+            job_id = self._ids.new()
+            self._accepted += timedelta(seconds=1)
+            for number, fields in enumerate(contents, 1):
+                content = dict(fields)
+                account_id = str(self._accounts[content.pop("account")])
+                about: dict[str, Any] = {"job_id": job_id, "workspace_id": self.workspace_id, "row_number": number}
+                event = row_accepted(**about, accepted_at=self._accepted, account_id=account_id, **content)
+                self.logs[partition].append(Sent(event, event.model_dump_json().encode()))
+
+    def settle_all(self, order: Sequence[int], cut: int) -> dict[RowName, Told]:
+        """Settles to the logs' ends, batch by batch: first in this order, then what is left."""
+        told: dict[RowName, Told] = {}
+        for partition in [*order, *(one for one in range(PARTITIONS) for _ in self.logs[one])]:
+            begin = self.positions[partition]
+            batch = self.logs[partition][begin : begin + cut]
+            if not batch:
+                continue
+            answer = self.run(self.publisher.settle([(partition, row) for row in batch]))
+            self.outcomes += answer.outcomes
+            self.positions[partition] = begin + len(batch)
+            told |= answer.told
+        return told
+
+    def mend(self) -> None:
+        """Does what would change outcomes, were they decided anew."""
+        for account_id in self._accounts.values():
+            self.run(self.publisher.access.add_board(self.workspace_id, account_id, "soon", name="Soon"))
+        self.run(self.publisher.revoke(self._accounts["revoked"]))
+
+    def backup(self) -> "Backup":
+        tables = {name: self.run(self._read(name, column)) for name, column in TABLES.items()}
+        return Backup(tables, list(self.positions), len(self.outcomes))
+
+    def restore(self, backup: "Backup") -> None:
+        """Puts Postgres back, and records what stands in the topic `outcomes` since."""
+        self.run(self._write(backup))
+        self.positions = list(backup.positions)
+        records = received_all(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
+        self.run(self.publisher.store.record_outcomes(outcomes_in(records), Advance()))
+
+    async def _read(self, name: str, column: str) -> str:
+        query = text(f"select coalesce(json_agg(t), '[]')::text as content from publisher.{name} t where {column} = any(:ids)")
+        row = await self.database.first(query.bindparams(ids=self._names(column)))
+        return str(row["content"]) if row else "[]"
+
+    async def _write(self, backup: "Backup") -> None:
+        async with self.database.transaction() as connection:
+            for name, column in TABLES.items():
+                delete = text(f"delete from publisher.{name} where {column} = any(:ids)")
+                await connection.execute(delete, {"ids": self._names(column)})
+                insert = text(f"insert into publisher.{name} select * from json_populate_recordset(null::publisher.{name}, :content)")
+                await connection.execute(insert, {"content": backup.tables[name]})
+
+    def _names(self, column: str) -> list[UUID]:
+        return [self.workspace_id] if column == "workspace_id" else [row.event.job_id for log in self.logs for row in log]
+
+    def pins(self) -> dict[str, tuple[Any, ...]]:
+        found = self.run(self.publisher.pins([self.workspace_id]))
+        return {key.text: (pin.origin, pin.fingerprint, pin.run_at, pin.state) for key, pin in found.items()}
+
+
+TABLES = {"pins": "workspace_id", "row_outcomes": "job_id"}
+"""The publisher's tables, and the column that tells this example's rows."""
+
+
+class Backup(NamedTuple):
+    tables: dict[str, str]
+    positions: list[int]
+    outcomes: int
+    """Where the topic `outcomes` ended."""
+
+
+@examples(60)
+@given(story=stories)
+def _check_a_story(pool: Database, run: Run, story: Story) -> None:
+    world = World(Publisher(pool), run, pool)
+    world.send(story.before)
+    first = world.settle_all(story.first_order, 3)
+    backup = world.backup()
+    world.send(story.lost)
+    first |= world.settle_all(story.first_order, 4)
+    pins = world.pins()
+    if story.is_mended:
+        world.mend()
+    world.restore(backup)
+    world.send(story.new)
+    again = world.settle_all(story.replay_order, story.cut)
+    for name in first.keys() & again.keys():
+        assert again[name] == first[name]
+    assert world.pins().items() >= pins.items()
+    _check_that_keys_are_created_once(world, first | again)
+
+
+def _check_that_keys_are_created_once(world: World, told: dict[RowName, Told]) -> None:
+    creators: dict[str, list[RowName]] = defaultdict(list)
+    for log in world.logs:
+        for row in log:
+            if told[row.name].status == "created":
+                creators[row.event.row.idempotency_key].append(row.name)
+    assert all(len(names) == 1 for names in creators.values()), creators
+
+
+def test_invariants_3_and_4_a_replay_after_a_restore_gives_the_same_outcomes(pool: Database, run: Run) -> None:
+    _check_a_story(pool, run)

@@ -61,8 +61,9 @@ bench-peers: $(READY) $(PEERS)/.ready ## Install what the benchmark's peers need
 flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
 	@$(BIN)/python -m tests.bench --flood --seconds $(or $(SECONDS),20)
 
-chaos: $(READY) ## Break things on purpose for MINUTES=… (SEED=…, BROKERS=1 or 3); nothing may be lost or doubled
-	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED))
+chaos: $(READY) ## Break things on purpose for MINUTES=…; nothing may be lost or doubled (SEED=…, BROKERS=3, RESTORES=1, ONLY=a fault)
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
+		$(if $(RESTORES),--restores) $(if $(ONLY),--only "$(ONLY)")
 
 kills: $(READY) ## Kill a broker or producers COUNT=… times and check every import (KIND=lone, three, producer or disk); goes on after a stop
 	@$(BIN)/python -m tests.chaos.kills --kind $(or $(KIND),lone) --count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)

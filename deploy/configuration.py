@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
 
 GROUPS = (
-    Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`."),
+    Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`."),
     Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
     Group("Every service", ServiceSettings, "All services."),
     Group("Lists", ListSettings, "publisher, status."),

@@ -96,6 +96,8 @@ class ErrorCode(StrEnum):
     VALIDATION_ERROR = "validation_error"
     ACCOUNT_NOT_FOUND = "account_not_found"
     BOARD_NOT_FOUND = "board_not_found"
+    ROW_LOST = "row_lost"
+    """Kafka lost the row before it was published; an operator has said so (`pinflow recover`)."""
 
     # A dry run
     UNKNOWN_FIELDS = "unknown_fields"

@@ -16,6 +16,8 @@ class Exit(IntEnum):
     """Nothing was done: the request, or the command line, is wrong."""
     AWAY = 3
     """A server did not answer, or not in time: try again."""
+    LOSS_WAITS = 4
+    """Records are lost, and an operator must accept that: `pinflow recover --accept`."""
 
 
 def fail(message: str, code: Exit = Exit.REFUSED) -> NoReturn:

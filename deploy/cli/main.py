@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import dead_letters, imports, operations
+from deploy.cli import dead_letters, imports, operations, recovery
 from deploy.cli.environment import load_environment
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command()(operations.migrate)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):
     app.add_typer(getattr(operations, group), name=group)
 app.add_typer(dead_letters.letters, name="dead-letters")
+app.command()(recovery.recover)
 
 
 def main() -> None:

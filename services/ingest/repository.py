@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from services.ingest.models import requests
 from shared.database import Database
+from shared.errors import DatabaseUnavailable
 
 # The primary key closes the race of two claims; a second statement reads what stands, as the first one can't see what another
 # transaction has just committed. Sorted, or two claims deadlock.
@@ -78,13 +79,20 @@ class Ledger:
     async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
         """Stores the decision.
 
-        Returns the one that was stored first, or None if the request is committed.
+        Returns the one that was stored first, or None if the request is committed. Raises
+        DatabaseUnavailable if the claim is gone: Postgres was replaced by an older copy, and the
+        request must be claimed again.
         """
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id], binary=True)
             await driver.commit()
             rows = await cursor.fetchall()
-        return bytes(rows[0][0]) if rows else None
+        if rows:
+            return bytes(rows[0][0])
+        mine = tuple_(requests.c.workspace_id, requests.c.request_id) == key
+        if await self._database.first(select(requests.c.state).where(mine)) is None:
+            raise DatabaseUnavailable(f"the claim of request {key.request_id} is gone from Postgres; the batch claims it again")
+        return None
 
     async def mark_committed(self, keys: Collection[RequestKey]) -> None:
         statement = update(requests).where(tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys)))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from aiokafka import ConsumerRecord
 
-from services.webhooks.identity import delivery_ids
+from services.webhooks.identity import delivery_id
 from services.webhooks.payloads import announcement
 from services.webhooks.repository import Listener, NewDelivery
 from shared.errors import ErrorCode, Poison
@@ -46,7 +46,6 @@ class EventHandler:
     def __init__(self, store: Outgoing, courier: Wakes) -> None:
         self._store = store
         self._courier = courier
-        self._ids = delivery_ids()
 
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
         return list(records), []  # nothing is decoded before it is known that somebody wants it
@@ -62,17 +61,19 @@ class EventHandler:
         return letters
 
     async def _write_down(self, records: Sequence[Record], wanted: Wanted, advance: Advance) -> list[DeadLetter]:
-        deliveries: list[NewDelivery] = []
+        # An event that was announced twice keeps the id of the first record: a replay may find both in one batch
+        deliveries: dict[tuple[UUID, str], NewDelivery] = {}
         letters = []
         for record in records:
             if (whose := wanted.get(record.key)) is None:
                 continue
             try:
-                deliveries += self._deliveries(record, *whose)
+                for delivery in self._deliveries(record, *whose):
+                    deliveries.setdefault((delivery.webhook_id, delivery.event_id), delivery)
             except Poison as reason:
                 letters.append(DeadLetter(record, reason))
         new = 0
-        for portion in portions(deliveries, WRITTEN_AT_ONCE, lambda _: 1):
+        for portion in portions(list(deliveries.values()), WRITTEN_AT_ONCE, lambda _: 1):
             new += await self._store.enqueue(portion, advance)
         if new:
             self._courier.wake()
@@ -84,7 +85,8 @@ class EventHandler:
             return
         for listener in listeners:
             if told.name in listener.events and record.timestamp / 1000 >= (listener.created_at - CLOCKS_DIFFER).timestamp():
-                yield NewDelivery(listener.webhook_id, next(self._ids), told.event_id, told.name, told.body)
+                known_by = delivery_id(listener.webhook_id, told.event_id, record.timestamp)
+                yield NewDelivery(listener.webhook_id, known_by, told.event_id, told.name, told.body)
 
 
 def _workspaces_of(keys: Collection[bytes | None]) -> tuple[dict[bytes, UUID], set[bytes | None]]:

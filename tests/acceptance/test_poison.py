@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 from aiokafka import AIOKafkaProducer
+from prometheus_client import Counter, Gauge
 
 from deploy.administration import NewWorkspace
 from deploy.cli.exits import Exit
@@ -19,6 +20,7 @@ from deploy.letters.letter import MAX_REPLAYS
 from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
 from services.ingest.identity import new_job_id
+from shared import metrics
 from shared.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
 from shared.import_limits import MEBIBYTE
 from shared.import_records import is_for_status, opening
@@ -293,14 +295,23 @@ def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(operator:
     assert "quarantined" in done.output
 
 
+DEFINED = {
+    one._name + ("_total" if isinstance(one, Counter) else ""): set(one._labelnames)
+    for one in vars(metrics).values()
+    if isinstance(one, Counter | Gauge)
+}
+"""The labels of each counter and gauge: of what has labels and never happened there is no sample."""
+
+
 def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
     exposed = [httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES]
     rules = [rule for group in yaml.safe_load((CHECKOUT / "deploy/alerts.yml").read_text())["groups"] for rule in group["rules"]]
-    assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowOldestUnprocessed"} <= {rule["alert"] for rule in rules}
+    assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowPositionRefused"} <= {rule["alert"] for rule in rules}
     for rule in rules:
-        for metric in re.findall(r"\b(?:pinflow|process)_\w+", rule["expr"]):
-            assert any(re.search(rf"^{metric}[{{ ]", text, re.MULTILINE) for text in exposed), metric
         labels = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"instance"}
+        for metric in re.findall(r"\b(?:pinflow|process)_\w+", rule["expr"]):
+            assert any(re.search(rf"^(# TYPE )?{metric}[{{ ]", text, re.MULTILINE) for text in exposed), metric
+            assert labels <= DEFINED.get(metric, labels), rule["alert"]
         samples = [
             line for text in exposed for line in text.splitlines() if line.startswith(tuple(re.findall(r"pinflow_\w+", rule["expr"])))
         ]

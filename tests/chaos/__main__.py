@@ -1,4 +1,7 @@
-"""python -m tests.chaos [--minutes N] [--seed N] [--brokers 1|3]: faults on a running Pinflow, then: what was lost, what doubled?"""
+"""python -m tests.chaos [--minutes N] [--seed N] [--brokers 1|3] [--restores] [--only FAULT]
+
+Inflicts faults on a running Pinflow and checks what was lost and what doubled.
+"""
 
 import argparse
 import asyncio
@@ -21,7 +24,7 @@ from tests.chaos.asking import asker
 from tests.chaos.checker import Violation, check
 from tests.chaos.diagnosis import diagnosis
 from tests.chaos.history import History, Told
-from tests.chaos.nemesis import FAULTS, Nemesis
+from tests.chaos.nemesis import FAULTS, RESTORES, Nemesis
 from tests.chaos.observer import Observer
 from tests.chaos.probe import Probe
 from tests.chaos.report import as_text, summary
@@ -41,7 +44,8 @@ async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[st
         await Nemesis(arena, probe, history, kinds).run(seconds, at_least)
     clients.stop()
     await working
-    observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces)
+    stranded = {name for restore in history.restores for name in restore.stranded_requests}
+    observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded)
     await observer.wait_until_settled(sum(submission.told is Told.DONE for submission in history.submissions))
     violations = check(history, await observer.world())
     if violations:
@@ -52,7 +56,13 @@ async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[st
     return violations
 
 
-def main(minutes: float, seed: int, brokers: int, only: str) -> int:
+def kinds_of(only: str, *, restores: bool) -> list[str]:
+    """Returns the faults whose name contains `only`. Restores must be asked for, or named there."""
+    everything = (*FAULTS, *RESTORES) if restores or "restore" in only else FAULTS
+    return [kind for kind in everything if only in kind]
+
+
+def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: str) -> int:
     """Returns the exit code: 0 only if nothing was lost, doubled or otherwise wrong."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt
     history = History(seed)
@@ -60,7 +70,7 @@ def main(minutes: float, seed: int, brokers: int, only: str) -> int:
     started = time.monotonic()
     print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
     with arena(directory, brokers) as running:
-        violations = uvloop.run(run(running, history, minutes * 60, [kind for kind in FAULTS if only in kind]))
+        violations = uvloop.run(run(running, history, minutes * 60, kinds))
         died = running.died
     report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -69,7 +79,7 @@ def main(minutes: float, seed: int, brokers: int, only: str) -> int:
     print(as_text(report))
     if violations:
         print(f"logs: {directory}; all violations: {file.relative_to(CHECKOUT)}")
-        print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}")
+        print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}{again}")
         return 1
     shutil.rmtree(directory, ignore_errors=True)
     return 0
@@ -81,6 +91,11 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--only", default="", help="faults whose name contains this, for a closer look at one kind")
+    parser.add_argument("--restores", action="store_true", help="replaces Postgres by an older copy of itself now and then")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
-    sys.exit(main(options.minutes, seed, options.brokers, options.only))
+    kinds = kinds_of(options.only, restores=options.restores)
+    if not kinds:
+        parser.error(f"--only {options.only!r} names no fault. Use a part of one of these names: {', '.join((*FAULTS, *RESTORES))}.")
+    again = (" RESTORES=1" if options.restores else "") + (f' ONLY="{options.only}"' if options.only else "")
+    sys.exit(main(options.minutes, seed, options.brokers, kinds, again))

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 from deploy.administration import NewWorkspace
-from tests.chaos.history import Channel, Counters, History, SinglePin, Submission, Told
+from services.publisher.identity import pin_id_of_schedule
+from tests.chaos.history import Absence, Channel, Counters, History, Result, SinglePin, Submission, Told
 
 Document = dict[str, Any]
 
@@ -43,8 +45,11 @@ class Asker:
             submission.job_id = body["id"] if submission.told is Told.DONE else body["detail"].get("job_id")
 
     async def publish(self, pin: SinglePin, document: Document) -> None:
+        clock = asyncio.get_running_loop().time
+        pin.asked = clock()
         self._history.pins.append(pin)
         answer = await self._post("/v1/pins", json=document)
+        pin.answered = clock()
         pin.told = self._told(answer, HTTPStatus.CREATED, frozenset())  # a database that fell silent may have committed
         if answer is not None and pin.told is Told.DONE:
             pin.pin_id, pin.made = answer.json()["id"], "idempotent-replayed" not in answer.headers
@@ -54,22 +59,29 @@ class Asker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:
-            if await self._has_ended(job_id):
+            if await self.look(job_id):
                 return True
             await asyncio.sleep(every)
         return False
 
-    async def _has_ended(self, job_id: str) -> bool:
+    async def look(self, job_id: str) -> bool:
+        """Polls an accepted job once. Returns whether it has ended."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         try:
             answer = await self._http.get(f"/v1/pins/imports/{job_id}")
         except httpx.TransportError:
             return False
         if answer.status_code == HTTPStatus.OK:
             job = answer.json()
-            self._history.saw(job_id, counters_of(job))
+            if self._history.saw(job_id, counters_of(job), asked, clock()):
+                self._history.saw_results(job_id, map(result_of, job["results"]))
             return job["completed_at"] is not None
-        if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-            self._history.surprises.append(f"job {job_id} was accepted, then answered {answer.status_code} {answer.text[:300]}")
+        told = f"{answer.status_code} {answer.text[:300]}"
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            self._history.absences.append(Absence(job_id, told, asked, clock()))
+        elif answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+            self._history.surprises.append(f"job {job_id} was accepted, then answered {told}")
         return False
 
     async def _post(self, path: str, **body: Any) -> httpx.Response | None:
@@ -96,6 +108,13 @@ class Asker:
 def counters_of(job: Mapping[str, Any]) -> Counters:
     names = ("status", "total_rows", "processed_rows", "created_rows", "existing_rows", "failed_rows")
     return Counters(*(job[name] for name in names))
+
+
+def result_of(result: Mapping[str, Any]) -> Result:
+    pin = result["pin_id"]
+    if pin is None and result["schedule_id"] is not None:
+        pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
+    return Result(result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"])
 
 
 def code_of(answer: httpx.Response) -> str:

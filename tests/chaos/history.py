@@ -1,12 +1,16 @@
 """What clients did and what they were told. The checker knows nothing else of the run."""
 
+import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 Workspace = int
 """Its place in the list of workspaces."""
+Key = tuple[Workspace, str]
+"""An idempotency key, or a request id, of a workspace."""
 
 
 class Expected(StrEnum):
@@ -51,6 +55,9 @@ class Submission:
     told: Told = Told.UNKNOWN
     job_id: str | None = None
     answer: str = ""
+    reused: Told | None = None
+    """Whether another body, of the first row alone, was sent under the same request id, and whether
+    Kafka acknowledged it."""
 
     @property
     def marker(self) -> str:
@@ -66,6 +73,9 @@ class SinglePin:
     told: Told = Told.UNKNOWN
     pin_id: str | None = None
     made: bool = False
+    asked: float = 0.0
+    answered: float = 0.0
+    """By the clock of the run, as all times are that the checker compares."""
 
 
 class Counters(NamedTuple):
@@ -77,6 +87,75 @@ class Counters(NamedTuple):
     created: int
     existing: int
     failed: int
+
+
+class Poll(NamedTuple):
+    """Consecutive polls of a job that saw the same. Times are those of the last request and of the
+    first answer."""
+
+    counters: Counters
+    asked: float = 0.0
+    answered: float = 0.0
+
+
+class Absence(NamedTuple):
+    """A poll of an accepted job that found none."""
+
+    job_id: str
+    answer: str
+    asked: float
+    answered: float
+
+
+class Result(NamedTuple):
+    """One row of a job, as the API has it. `pin` is the pin's id; where only the schedule has one, the pin that it will publish."""
+
+    row_number: int
+    status: str
+    pin: str | None
+    key: str | None
+    error_code: str | None
+
+
+class Contradiction(NamedTuple):
+    """A row that two polls of a job saw with different results."""
+
+    job_id: str
+    earlier: Result
+    later: Result
+
+
+class ForgottenRequest(NamedTuple):
+    """What a request id had become. `ended`: the job had a result for each row."""
+
+    job_id: str
+    ended: bool
+
+
+@dataclass(slots=True)
+class Restore:
+    """Postgres was replaced by an older copy of itself.
+
+    What the copy lacks is known from the server: the harness reads it before and after, while no
+    service is connected.
+    """
+
+    snapshot_began: float
+    replaced: float
+    """When the older server lost its last client. No answer to a later request comes from it."""
+    forgotten_pins: set[Key]
+    """Keys of direct pins that the copy lacks."""
+    forgotten_requests: dict[Key, ForgottenRequest]
+    """Request ids that the copy lacks."""
+    stranded_requests: set[str] = field(default_factory=set)
+    """Request ids that were done with, and are half done in the copy. Nobody sends them again."""
+    recovered: float = math.inf
+    """When every consumer had processed what it had processed before."""
+
+    def may_have_lost(self, pin: SinglePin) -> bool:
+        """Tells whether the pin was made after the copy, by the client's clock and the server's."""
+        in_time = pin.asked < self.replaced and pin.answered > self.snapshot_began
+        return in_time and (pin.workspace, pin.key) in self.forgotten_pins
 
 
 class Fault(NamedTuple):
@@ -93,19 +172,34 @@ class History:
     seed: int
     submissions: list[Submission] = field(default_factory=list)
     pins: list[SinglePin] = field(default_factory=list)
-    polls: dict[str, list[Counters]] = field(default_factory=lambda: defaultdict(list))
-    """By job, in the order they were made; one that saw nothing new is left out."""
+    polls: dict[str, list[Poll]] = field(default_factory=lambda: defaultdict(list))
+    """By job, in the order they were made; one that saw nothing new only moves its time."""
+    absences: list[Absence] = field(default_factory=list)
+    results: dict[str, dict[int, Result]] = field(default_factory=lambda: defaultdict(dict))
+    """By job and row number: the first result that a poll saw."""
+    contradictions: list[Contradiction] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    restores: list[Restore] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
-    """Answers that no client should ever get: an error 500, a 404 for what was accepted."""
-    reused_requests: int = 0
-    """Topic requests under a request id that had another body, acknowledged: a dead letter each, at least."""
+    """Answers that no client should ever get, an error 500 for instance."""
 
     @property
     def rows(self) -> int:
         return sum(len(submission.rows) for submission in self.submissions)
 
-    def saw(self, job_id: str, counters: Counters) -> None:
+    def saw(self, job_id: str, counters: Counters, asked: float = 0.0, answered: float = 0.0) -> bool:
+        """Notes what a poll saw. Returns whether it is new."""
         seen = self.polls[job_id]
-        if not seen or seen[-1] != counters:
-            seen.append(counters)
+        if seen and seen[-1].counters == counters:
+            seen[-1] = seen[-1]._replace(asked=asked)
+            return False
+        seen.append(Poll(counters, asked, answered))
+        return True
+
+    def saw_results(self, job_id: str, results: Iterable[Result]) -> None:
+        """Notes the results that a poll saw, and those that an earlier one saw differently."""
+        known = self.results[job_id]
+        for result in results:
+            earlier = known.setdefault(result.row_number, result)
+            if earlier != result:
+                self.contradictions.append(Contradiction(job_id, earlier, result))

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.history import Fault, History
 from tests.chaos.network import Proxy
 from tests.chaos.probe import Probe
+from tests.chaos.restoring import VICTIMS, Restorer
 from tests.kafka import all_in_sync
 from tests.processes import RunningProgram
 from tests.waiting import eventually
@@ -175,6 +177,12 @@ FAULTS: dict[str, Inflict] = {
 }
 
 
+RESTORE = "restore postgres"
+RESTORE_AMID_KILLS = "restore postgres amid kills"
+RESTORES = (RESTORE, RESTORE_AMID_KILLS)
+RESTORE_EVERY = 5
+"""Other faults come between two restores."""
+
 TARGETS = {
     **{name: name for name in (*SERVICES, "gateway")},
     **dict.fromkeys(("broker", "kafka"), "kafka"),
@@ -183,13 +191,20 @@ TARGETS = {
 
 
 class Nemesis:
-    """Inflicts them in an order that follows from the seed: every kind once before any comes again."""
+    """Inflicts them in an order that follows from the seed: every kind once before any comes again.
+
+    Restores, if any are asked for, come at a fixed rate among the others.
+    """
 
     def __init__(self, arena: Arena, probe: Probe, history: History, kinds: Sequence[str] = tuple(FAULTS)) -> None:
         self._arena = arena
         self._probe = probe
         self._history = history
-        self._deck = list(kinds)
+        self._deck = [kind for kind in kinds if kind not in RESTORES]
+        self._restores = [kind for kind in kinds if kind in RESTORES]
+        self._restorer = Restorer(history, _kill_named)
+        restores = {RESTORE: self._restorer.restore, RESTORE_AMID_KILLS: self._restorer.restore_amid_kills}
+        self._faults: dict[str, Inflict] = {**FAULTS, **restores}
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float, at_least: int = 0) -> None:
@@ -203,26 +218,41 @@ class Nemesis:
             fault = Fault(" + ".join(chosen), began, ended, await self._probe.seconds_until_recovered())
             self._history.faults.append(fault)
             print(f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in {fault.recovered:4.1f} s", flush=True)
+            if set(RESTORES) & set(chosen):
+                await self._restorer.wait_until_caught_up(self._arena)
+                await self._probe.look_back()
             await asyncio.sleep(self._rng.uniform(*GAP_SECONDS))
 
     async def _inflict(self, kinds: Iterator[str]) -> list[str]:
         """One fault, or two at the same time. Returns which."""
         chosen = [next(kinds)]
         if self._rng.random() < TWO_AT_ONCE:
-            chosen += [kind for kind in [next(kinds)] if _target(kind) != _target(chosen[0])]
+            chosen += [kind for kind in [next(kinds)] if not _targets(kind) & _targets(chosen[0])]
         # Each has its own generator: what one draws must not depend on when the other does
-        await asyncio.gather(*(FAULTS[kind](self._arena, random.Random(self._rng.random())) for kind in chosen))
+        await asyncio.gather(*(self._faults[kind](self._arena, random.Random(self._rng.random())) for kind in chosen))
         return chosen
 
     def _kinds(self) -> Iterator[str]:
+        others, restores = self._shuffled(self._deck), self._shuffled(self._restores)
         while True:
-            self._rng.shuffle(self._deck)
-            yield from self._deck
+            if self._deck:
+                yield from islice(others, RESTORE_EVERY)
+            if self._restores:
+                yield next(restores)
+
+    def _shuffled(self, deck: list[str]) -> Iterator[str]:
+        while deck:
+            self._rng.shuffle(deck)
+            yield from deck
 
 
-def _target(kind: str) -> str:
+async def _kill_named(arena: Arena, name: str, rng: random.Random) -> None:
+    await kill(arena, arena.program(name), rng)
+
+
+def _targets(kind: str) -> set[str]:
     """Two faults of one thing would undo each other."""
-    return next(target for word, target in TARGETS.items() if word in kind)
+    return {"postgres", *VICTIMS} if kind in RESTORES else {next(target for word, target in TARGETS.items() if word in kind)}
 
 
 async def _administer(arena: Arena, *statements: str) -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
+from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 import httpx
 import orjson
@@ -14,12 +14,11 @@ import psycopg
 from aiokafka import ConsumerRecord
 
 from deploy.administration import NewWorkspace
-from services.publisher.identity import pin_id_of_schedule
 from shared.cloudevents import EventType
 from shared.topics import TopicName
-from tests.chaos.asking import counters_of
-from tests.chaos.history import Counters, Workspace
-from tests.chaos.world import Job, Pin, Result, World
+from tests.chaos.asking import counters_of, result_of
+from tests.chaos.history import Counters, Key, Workspace
+from tests.chaos.world import Announcement, Job, Pin, World
 from tests.kafka import stream_of
 from tests.waiting import eventually
 
@@ -31,15 +30,29 @@ PATIENCE_SECONDS = 120.0
 COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
 
 
+TIMES = ("published_at", "failed_at", "completed_at")
+"""Fields that say when the event happened. After a restore it happens again, later."""
+
+
 class Observer:
     """`kafka` and `database_url` are the servers' own addresses, not the network's that is cut."""
 
-    def __init__(self, base_url: str, kafka: str, topic_prefix: str, database_url: str, workspaces: list[NewWorkspace]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        kafka: str,
+        topic_prefix: str,
+        database_url: str,
+        workspaces: list[NewWorkspace],
+        stranded: Collection[str] = (),
+    ) -> None:
+        """`stranded`: request ids that a restore left half done."""
         self._base_url = base_url
         self._kafka = kafka
         self._topic_prefix = topic_prefix
         self._database_url = database_url
         self._workspaces = workspaces
+        self._stranded = list(stranded)
 
     async def wait_until_settled(self, promised: int, seconds: float = SETTLED_SECONDS) -> None:
         """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing to announce.
@@ -62,10 +75,10 @@ class Observer:
             select (select count(*) from status.jobs where accepted_at is not null),
                 (select count(*) from status.jobs where completed_at is null or announced_at is null)
                 + (select count(*) from publisher.pins where state = 'scheduled') + (select count(*) from publisher.outbox)
-                + (select count(*) from ingest.requests where state <> 'committed')
+                + (select count(*) from ingest.requests where state <> 'committed' and request_id <> all(%s))
         """
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
-            row = await (await connection.execute(query)).fetchone()
+            row = await (await connection.execute(query, (self._stranded,))).fetchone()
         assert row is not None
         return int(row[0]) >= promised and int(row[1]) == 0
 
@@ -81,7 +94,7 @@ class Observer:
             async def read(job_id: str) -> None:
                 async with turns:
                     job = await _patiently(client, f"/v1/pins/imports/{job_id}")
-                results = [_result(result) for result in job["results"]]
+                results = [result_of(result) for result in job["results"]]
                 world.jobs[job_id] = Job(number, counters_of(job), job["completed_at"] is not None, results)
 
             await asyncio.gather(*(read(job_id) for job_id in listed))
@@ -99,13 +112,17 @@ class Observer:
                 world.pins[numbers[workspace_id], key].append(Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled))
 
     async def _read_topics(self, world: World) -> None:
+        numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
         async for record in self._records(TopicName.PIN_EVENTS):
-            kind = dict(record.headers)["ce_type"].decode()
-            announced = world.published if kind == EventType.PIN_PUBLISHED else world.scheduled
-            announced[orjson.loads(record.value or b"")["pin_id"]] += 1
+            about, event = dict(record.headers), orjson.loads(record.value or b"")
+            announced = world.published if about["ce_type"].decode() == EventType.PIN_PUBLISHED else world.scheduled
+            announced[event["pin_id"]] += 1
+            key = numbers[event["workspace_id"]], event["idempotency_key"]
+            world.announce(about["ce_id"].decode(), _announcement(event, key))
         async for record in self._records(TopicName.JOB_EVENTS):
             event = orjson.loads(record.value or b"")
             world.job_events[event["job_id"]].append(counters_of(event))
+            world.announce(dict(record.headers)["ce_id"].decode(), _announcement(event))
         async for record in self._records(TopicName.DEAD_LETTERS):
             world.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
 
@@ -129,8 +146,7 @@ async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: st
     return await (await connection.execute(query.encode())).fetchall()
 
 
-def _result(result: dict[str, Any]) -> Result:
-    pin = result["pin_id"]
-    if pin is None and result["schedule_id"] is not None:
-        pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
-    return Result(result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"])
+def _announcement(event: dict[str, Any], key: Key | None = None) -> Announcement:
+    lasting = {name: value for name, value in event.items() if name not in TIMES}
+    content = blake2b(orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return Announcement(content, key, (event.get("job_id"), event.get("row_number")) if key else (None, None))

@@ -8,6 +8,9 @@ from tests.chaos.workload import Clients
 
 PROBES = 8
 """Imports at the same time: on most of the partitions, for all members of each group."""
+WORKSPACE = 0
+"""Whose imports they are."""
+LOOKED_BACK_AT = 60
 PATIENCE_SECONDS = 90.0
 RETRY_SECONDS = 0.05
 
@@ -29,9 +32,22 @@ class Probe:
             self._history.surprises.append(f"not recovered within {PATIENCE_SECONDS:g} s of a fault's end")
         return loop.time() - started
 
+    async def look_back(self) -> None:
+        """Polls the latest jobs that nobody follows any more: none may have lost anything."""
+        jobs = [
+            submission.job_id
+            for submission in self._history.submissions
+            if submission.workspace == WORKSPACE
+            and submission.told is Told.DONE
+            and submission.job_id
+            and submission.job_id in self._history.polls.keys() - self._clients.followed
+        ]
+        for job_id in jobs[-LOOKED_BACK_AT:]:
+            await self._asks.look(job_id)
+
     async def _one(self) -> None:
         while True:
-            submission, documents = self._clients.probe(workspace=0)
+            submission, documents = self._clients.probe(WORKSPACE)
             await self._asks.import_rows(submission, documents)
             if submission.told is Told.DONE and submission.job_id:
                 await self._asks.poll(submission.job_id, seconds=PATIENCE_SECONDS, every=RETRY_SECONDS)

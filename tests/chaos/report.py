@@ -25,6 +25,10 @@ def summary(history: History, violations: list[Violation], *, brokers: int, seco
         "told": {kind.value: told[kind] for kind in Told},
         "polls": sum(len(polls) for polls in history.polls.values()),
         "faults": sum(1 + fault.kind.count(" + ") for fault in history.faults),
+        "restores": len(history.restores),
+        "forgotten_pins": sum(len(restore.forgotten_pins) for restore in history.restores),
+        "forgotten_requests": sum(len(restore.forgotten_requests) for restore in history.restores),
+        "rows_seen": sum(len(rows) for rows in history.results.values()),
         "recovery_seconds": {
             kind: {"times": len(found), "median": round(median(found), 1), "max": round(max(found), 1)}
             for kind, found in sorted(recovered.items())
@@ -47,6 +51,9 @@ def as_text(report: dict[str, Any]) -> str:
     if report["ended_on_their_own"]:
         ended = ", ".join(f"{name} {count} times" for name, count in report["ended_on_their_own"].items())
         lines.append(f"  ended on their own and were started again: {ended}")
+    if report["restores"]:
+        forgotten = f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"
+        lines.append(f"  {report['restores']} restores of Postgres, which forgot {forgotten}")
     lines += [f"  {violation}" for violation in report["violations"][:SHOWN]]
     lines.append(f"{report['lost']} lost, {report['doubled']} doubled, {report['otherwise_wrong']} otherwise wrong (seed {report['seed']})")
     return "\n".join(lines)

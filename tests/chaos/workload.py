@@ -49,7 +49,9 @@ class Clients:
         self._workspaces = workspaces
         self._history = history
         self._stopping = asyncio.Event()
-        self._followers: set[asyncio.Task[bool]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
+        self.followed: set[str] = set()
+        """Jobs that are polled right now."""
         self._numbers = iter(range(10**9))
 
     async def run(self) -> None:
@@ -81,10 +83,15 @@ class Clients:
             submission, documents = self._new_import(workspace, channel, rng)
             await asks.import_rows(submission, documents)
             if submission.told is Told.DONE and submission.job_id and rng.random() < FOLLOWED:
-                follower = asyncio.create_task(asks.poll(submission.job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS))
+                follower = asyncio.create_task(self._follow(asks, submission.job_id))
                 self._followers.add(follower)
                 follower.add_done_callback(self._followers.discard)
             await self._pause(rng)
+
+    async def _follow(self, asks: Asker, job_id: str) -> None:
+        self.followed.add(job_id)
+        await asks.poll(job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS)
+        self.followed.discard(job_id)
 
     async def _ask_by_topic(self, workspace: int, rng: random.Random) -> None:
         while not self._stopping.is_set():
@@ -105,8 +112,9 @@ class Clients:
         if rng.random() < SENT_TWICE:
             await self._produce(producer, key, request)
         if rng.random() < REUSED:
+            submission.reused = Told.UNKNOWN
             await self._produce(producer, key, {**request, "rows": documents[:1], "source": "another body"})
-            self._history.reused_requests += 1
+            submission.reused = Told.DONE
 
     async def _publish(self, workspace: int, asks: Asker, rng: random.Random) -> None:
         while not self._stopping.is_set():

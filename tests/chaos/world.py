@@ -4,17 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.chaos.history import Counters, Workspace
-
-
-class Result(NamedTuple):
-    """One row of a job, as the API has it. `pin` is the pin's id; where only the schedule has one, the pin that it will publish."""
-
-    row_number: int
-    status: str
-    pin: str | None
-    key: str | None
-    error_code: str | None
+from tests.chaos.history import Counters, Key, Result, Workspace
 
 
 class Job(NamedTuple):
@@ -34,7 +24,13 @@ class Pin(NamedTuple):
     scheduled: bool
 
 
-Key = tuple[Workspace, str]
+class Announcement(NamedTuple):
+    """What an event says but for the time at which it happened. A job's has neither key nor origin."""
+
+    content: bytes
+    """A hash of it."""
+    key: Key | None = None
+    origin: tuple[str | None, int | None] = (None, None)
 
 
 @dataclass
@@ -49,5 +45,13 @@ class World:
     """PinPublished events by pin id."""
     scheduled: Counter[str] = field(default_factory=Counter)
     job_events: dict[str, list[Counters]] = field(default_factory=lambda: defaultdict(list))
+    announcements: dict[str, list[Announcement]] = field(default_factory=dict)
+    """By the event's id: the different ones that bear it. One, as a rule."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     """By code."""
+
+    def announce(self, event_id: str, announcement: Announcement) -> None:
+        """Adds an event that stands on a topic, unless an equal one is known."""
+        known = self.announcements.setdefault(event_id, [])
+        if announcement not in known:
+            known.append(announcement)

@@ -26,7 +26,7 @@ def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
         assert any(shown in shown_by for shown in SHOWN), row
 
 
-@pytest.mark.parametrize("document", [*(CHECKOUT / "docs").glob("*.md"), *CHECKOUT.glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [*(CHECKOUT / "docs").rglob("*.md"), *CHECKOUT.glob("*.md")], ids=lambda path: path.name)
 def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []

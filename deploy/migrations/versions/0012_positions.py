@@ -91,7 +91,7 @@ def _record_all_outcomes() -> None:
                 and (status = 'failed') = (pin_id is null and schedule_id is null)
             ),
             add constraint row_outcomes_promised check (
-                (status = 'created') = (promised_pin_id is not null)
+                promised_pin_id is null or status = 'created'
             )
     """)
     op.execute("alter table publisher.row_outcomes alter column status drop default")

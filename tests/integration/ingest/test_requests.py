@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from services.ingest import consumers
 from services.ingest.acceptance import Acceptance
@@ -25,7 +25,7 @@ from services.ingest.service import ImportBatch
 from shared.access.directories import WorkspaceDirectory
 from shared.cloudevents import EventType, headers
 from shared.database import Database
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
 from shared.messaging.positions import Advance
 from shared.topics import TopicName
@@ -154,6 +154,31 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
     await handle(handler, delivered(body))
     first, second = await imports.of("e")
     assert first == second
+
+
+async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_again(
+    ledger: Ledger,
+    workspace: Workspace,
+    acceptance: Acceptance,
+    settings: IngestSettings,
+    imports: Imports,
+    handler: ImportRequestsHandler,
+    database: Database,
+) -> None:
+    class Restoring(Admission):
+        """Postgres is replaced by an older copy while the request waits for room."""
+
+        async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
+            async with database.transaction() as connection:
+                await connection.execute(delete(requests).where(requests.c.workspace_id == workspace_id))
+            await super().wait_for_room(workspace_id, deadline)
+
+    record = delivered(request(workspace, request_id="r"))
+    restoring = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings)
+    with pytest.raises(DatabaseUnavailable, match="claim"):
+        await handle(restoring, record)
+    assert await handle(handler, record) == []
+    assert len(await imports.of("r")) == 1
 
 
 async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_was_decided(

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count as count_from
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +17,7 @@ from sqlalchemy import func, insert, select, update
 from services.webhooks import registry
 from services.webhooks.cleaning import Cleaner, Lateness
 from services.webhooks.delivery import Courier
-from services.webhooks.identity import delivery_ids
+from services.webhooks.identity import delivery_id
 from services.webhooks.models import deliveries, endpoints
 from services.webhooks.repository import BUSY_COLUMNS, CLAIM, Busy, DeliveryStore, Disabled, Due, NewDelivery, Room, Told
 from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, Patience, RetryPolicy
@@ -54,8 +56,13 @@ async def add_webhook(database: Database, **fields: Any) -> UUID:
     return UUID(str(values["webhook_id"]))
 
 
+_numbers = count_from(time.time_ns() // 1_000_000)
+
+
 def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
-    return [NewDelivery(webhook_id, one, f"evt_{one}", "pin.published", "{}") for one in islice(delivery_ids(), count)]
+    """Each of an event that was announced a millisecond after the one before."""
+    numbered = [(number, f"evt_{number}") for number in islice(_numbers, count)]
+    return [NewDelivery(webhook_id, delivery_id(webhook_id, event, number), event, "pin.published", "{}") for number, event in numbered]
 
 
 async def queued(database: Database, store: DeliveryStore, count: int, **fields: Any) -> UUID:

@@ -5,19 +5,26 @@ import hashlib
 import hmac
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.webhooks.app import create_app
+from services.webhooks.config import WebhooksSettings
 from services.webhooks.sending import USER_AGENT
 from shared.database import Database
 from shared.events import JobStatus
-from shared.messaging.records import Record
-from shared.topics import TopicName
+from shared.messaging.records import Record, RecordProducer
+from shared.topics import PARTITIONS, TopicName, TopicNames
+from tests.infrastructure import fresh_topics
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks, import_ended, pin_published
 from tests.kafka import records_of
 from tests.receivers import OK, Received, Receiver, Reply, answering, receiving
+from tests.services import running
 from tests.waiting import eventually
 
 
@@ -85,6 +92,49 @@ async def test_an_event_that_is_announced_again_is_told_once(webhooks: Webhooks,
     await webhooks.announce(first, second)
     await webhooks.ended(workspace, made["id"], count=2)
     assert sorted(one.document["data"]["idempotency_key"] for one in receiver.requests) == ["first", "second"]
+
+
+@pytest.fixture
+def own_topics(settings: WebhooksSettings) -> Iterator[str]:
+    with fresh_topics(settings.kafka_bootstrap_servers) as prefix:
+        yield prefix
+
+
+async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_restore(
+    settings: WebhooksSettings, own_topics: str, workspace: Workspace, database: Database, receiver: Receiver
+) -> None:
+    first, second = pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
+    own = settings.model_copy(update={"topic_prefix": own_topics})
+    producer = RecordProducer(own, client_id="test")
+    await producer.start()
+    async with running(create_app(own)) as http:
+        webhooks = Webhooks(http, producer, TopicNames(own_topics))
+        made = await webhooks.create(workspace, receiver.url)
+        await webhooks.announce(first)
+        await webhooks.ended(workspace, made["id"])
+        await webhooks.announce(first, second)  # announced again, it is another record of the same event
+        before = await webhooks.ended(workspace, made["id"], count=2)
+    await producer.stop()
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql(f"delete from webhooks.deliveries where webhook_id = '{made['id']}'")
+    await rewind(own, TopicName.PIN_EVENTS)
+    async with running(create_app(own)) as http:
+        after = await Webhooks(http, producer, TopicNames(own_topics)).ended(workspace, made["id"], count=2)
+    assert [(one["id"], one["payload"]) for one in after] == [(one["id"], one["payload"]) for one in before]
+    told = Counter(one.headers["x-pinbridge-delivery-id"] for one in receiver.requests)
+    assert told == {one["id"]: 2 for one in before}
+
+
+async def rewind(settings: WebhooksSettings, name: TopicName) -> None:
+    """Sets the group's offsets back to the topic's beginning. No member may be there."""
+    names = TopicNames(settings.topic_prefix)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, group_id=names.group("webhooks"), enable_auto_commit=False
+    )
+    consumer.assign([TopicPartition(names[name], partition) for partition in range(PARTITIONS)])
+    await consumer.start()
+    await consumer.commit(dict.fromkeys(consumer.assignment(), 0))
+    await consumer.stop()
 
 
 async def test_each_webhook_is_told_and_no_other_workspaces(

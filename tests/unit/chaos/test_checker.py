@@ -5,9 +5,22 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.checker import Effect, check
-from tests.chaos.history import Channel, Counters, Expected, Row, SinglePin, Submission, Told
-from tests.chaos.world import Pin
-from tests.unit.chaos.doctored import DIRECT, FIRST, FUTURE, JOB, OTHER_JOB, SECOND, Doctored, agreeing, created, put_job, put_pin
+from tests.chaos.history import Absence, Channel, Counters, Expected, Poll, Row, SinglePin, Submission, Told
+from tests.chaos.world import Announcement, Pin
+from tests.unit.chaos.doctored import (
+    DIRECT,
+    FIRST,
+    FUTURE,
+    JOB,
+    OTHER_JOB,
+    SECOND,
+    Doctored,
+    agreeing,
+    created,
+    existing,
+    put_job,
+    put_pin,
+)
 
 Spoil = Callable[[Doctored], None]
 
@@ -110,11 +123,11 @@ def publish_from_nowhere(run: Doctored) -> None:
 
 
 def let_a_counter_fall(run: Doctored) -> None:
-    run.history.polls[JOB].insert(0, Counters("processing", 3, 2, 1, 0, 1))
+    run.history.polls[JOB].insert(0, Poll(Counters("processing", 3, 2, 1, 0, 1)))
 
 
 def change_after_the_end(run: Doctored) -> None:
-    run.history.polls[JOB][-1] = Counters("completed_with_errors", 3, 3, 1, 1, 1)
+    run.history.polls[JOB][-1] = Poll(Counters("completed_with_errors", 3, 3, 1, 1, 1))
 
 
 def count_wrongly(run: Doctored) -> None:
@@ -126,7 +139,7 @@ def count_otherwise_in_the_database(run: Doctored) -> None:
 
 
 def poll_what_does_not_add_up(run: Doctored) -> None:
-    run.history.polls[JOB].insert(0, Counters("processing", 3, 1, 0, 0, 0))
+    run.history.polls[JOB].insert(0, Poll(Counters("processing", 3, 1, 0, 0, 0)))
 
 
 def create_the_later_of_equal_keys(run: Doctored) -> None:
@@ -135,7 +148,7 @@ def create_the_later_of_equal_keys(run: Doctored) -> None:
 
 
 def announce_a_pin_that_is_not(run: Doctored) -> None:
-    run.world.published["pin-z"] = 1
+    run.world.announce("pin-z:published", Announcement(b"pin", (0, "key-z")))
 
 
 def announce_other_counters(run: Doctored) -> None:
@@ -147,7 +160,32 @@ def bury_a_good_record(run: Doctored) -> None:
 
 
 def bury_too_little(run: Doctored) -> None:
-    run.history.reused_requests = 1
+    run.history.submissions[1].reused = Told.DONE
+
+
+def announce_a_pin_differently(run: Doctored) -> None:
+    run.world.announce("pin-1:published", Announcement(b"another board", (0, FIRST), (JOB, 1)))
+
+
+def announce_a_job_differently(run: Doctored) -> None:
+    run.world.announce(f"{JOB}:completed", Announcement(b"another message"))
+
+
+def announce_another_origin(run: Doctored) -> None:
+    run.world.announcements["pin-1:published"] = [Announcement(b"pin", (0, FIRST), (OTHER_JOB, 1))]
+
+
+def find_no_job_that_was_accepted(run: Doctored) -> None:
+    run.history.absences.append(Absence(JOB, "404", asked=1, answered=2))
+
+
+def see_a_row_change(run: Doctored) -> None:
+    run.history.saw_results(JOB, [existing(1, "pin-1", FIRST)])
+    run.history.saw_results(JOB, run.world.jobs[JOB].results)
+
+
+def see_a_row_that_becomes_another(run: Doctored) -> None:
+    run.history.saw_results(JOB, [existing(1, "pin-1", FIRST)])
 
 
 def answer_with_an_error(run: Doctored) -> None:
@@ -188,6 +226,12 @@ OTHERS = [
     announce_other_counters,
     bury_a_good_record,
     bury_too_little,
+    announce_a_pin_differently,
+    announce_a_job_differently,
+    announce_another_origin,
+    find_no_job_that_was_accepted,
+    see_a_row_change,
+    see_a_row_that_becomes_another,
     answer_with_an_error,
 ]
 

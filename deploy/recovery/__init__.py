@@ -1,0 +1,1 @@
+"""Compares stored positions with Kafka's log, accepts losses, and settles rows that were lost."""

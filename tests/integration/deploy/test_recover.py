@@ -1,0 +1,673 @@
+"""`pinflow recover` on real servers: what it shows, what it accepts, and how lost rows settle."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from deploy.cli.exits import Exit
+from deploy.cli.main import app
+from deploy.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from services.publisher.announcements import outcome_records
+from services.publisher.repository import PinStore
+from services.publisher.service import Outcome
+from services.publisher.settlement import Settler
+from services.status.folding import fold
+from services.status.repository import JobStore
+from shared.access.directories import BoardDirectory
+from shared.database import Database
+from shared.events import RowsSettled
+from shared.messaging.admin import admin_client
+from shared.messaging.positions import Advance
+from shared.messaging.records import Record, RecordProducer, partition_of
+from shared.settings import DatabaseSettings, KafkaSettings
+from shared.topics import TopicName, TopicNames
+from tests.factories import row_accepted
+from tests.infrastructure import Servers, copied_database, fresh_database, fresh_topics
+from tests.integration.conftest import make_workspace
+from tests.kafka import records_of
+from tests.waiting import until
+
+PARTITIONS = 2
+LONG_AGO = timedelta(hours=1)
+
+
+@dataclass
+class Installation:
+    """One installation's topics and database, and an operator who calls `pinflow recover`."""
+
+    settings: KafkaSettings
+    database_url: str
+    cluster_id: str
+
+    @property
+    def names(self) -> TopicNames:
+        return TopicNames(self.settings.topic_prefix)
+
+    def run(self, *arguments: str, **variables: str) -> Result:
+        environment = {
+            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
+            "PINFLOW_TOPIC_PREFIX": self.settings.topic_prefix,
+            "PINFLOW_DATABASE_URL": self.database_url,
+        }
+        return CliRunner().invoke(app, ["recover", *arguments], env={**environment, **variables})
+
+    def told(self, *arguments: str, code: Exit = Exit.DONE) -> Any:
+        """Returns the JSON that it prints."""
+        done = self.run(*arguments, "--json")
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    def states(self, *arguments: str, code: Exit = Exit.DONE) -> dict[tuple[str, str, int], Any]:
+        """Returns the state and the number of records of each partition that is not ok."""
+        return {
+            (one["service"], self.short(one["topic"]), one["partition"]): (
+                one["state"],
+                one["records"],
+            )
+            for one in self.told(*arguments, code=code)["partitions"]
+            if one["state"] != "ok"
+        }
+
+    def short(self, topic: str) -> str:
+        return topic.removeprefix(f"{self.settings.topic_prefix}.").rpartition(".")[0]
+
+    def execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def positions(self, service: Service) -> dict[tuple[str, int], dict[str, Any]]:
+        rows = self.execute(f"select * from {service}.positions")
+        return {(self.short(row["topic"]), row["partition"]): row for row in rows}
+
+    def place(
+        self,
+        service: Service,
+        topic: TopicName,
+        partition: int,
+        offset: int,
+        **fields: Any,
+    ) -> None:
+        """Stores a position, in the place of the one that may be there."""
+        values = {"cluster_id": self.cluster_id, "replay_until": None, "refused": None, **fields}
+        self.execute(
+            f"""
+            insert into {service}.positions
+                (topic, partition, next_offset, cluster_id, replay_until, refused)
+            values (%s, %s, %s, %s, %s, %s)
+            on conflict (topic, partition) do update set next_offset = excluded.next_offset,
+                cluster_id = excluded.cluster_id, replay_until = excluded.replay_until,
+                refused = excluded.refused
+            """,
+            self.names[topic],
+            partition,
+            offset,
+            *values.values(),
+        )
+
+    def fill(self, topic: TopicName, count: int) -> None:
+        """Adds `count` records to every partition of a topic."""
+        keys = {partition_of(b"%d" % number, PARTITIONS): b"%d" % number for number in range(20)}
+        records = [Record(key, b"{}") for key in keys.values() for _ in range(count)]
+        asyncio.run(self._send(topic, records))
+
+    async def _send(self, topic: TopicName, records: Sequence[Record]) -> None:
+        producer = RecordProducer(self.settings, client_id="test")
+        await producer.start()
+        await producer.send(self.names[topic], records)
+        await producer.stop()
+
+    def delete_before(self, topic: TopicName, partition: int, offset: int) -> None:
+        """Deletes a partition's first records, as retention does."""
+
+        async def delete() -> None:
+            async with admin_client(self.settings) as admin:
+                place = TopicPartition(self.names[topic], partition)
+                await admin.delete_records({place: RecordsToDelete(offset)})
+
+        asyncio.run(delete())
+
+    def add_partitions(self, topic: TopicName, total: int) -> None:
+        async def add() -> None:
+            async with admin_client(self.settings) as admin:
+                await admin.create_partitions({self.names[topic]: NewPartitions(total)})
+
+        asyncio.run(add())
+
+    def commit(self, service: Service, topic: TopicName, offsets: dict[int, int]) -> None:
+        """Commits offsets for a service's group."""
+
+        async def commit() -> None:
+            async with member(self, service) as consumer:
+                name = self.names[topic]
+                places = {TopicPartition(name, one): offset for one, offset in offsets.items()}
+                consumer.assign(list(places))
+                await consumer.commit(places)
+
+        asyncio.run(commit())
+
+    def process_all(self, ends: dict[TopicName, int]) -> None:
+        """Stores and commits all positions at these ends: 0 if a topic is not named."""
+        for service, topics in SOURCES.items():
+            for topic in topics:
+                for partition in range(PARTITIONS):
+                    self.place(service, topic, partition, ends.get(topic, 0))
+                if (service, topic) not in WITHOUT_GROUP:
+                    self.commit(
+                        service,
+                        topic,
+                        dict.fromkeys(range(PARTITIONS), ends.get(topic, 0)),
+                    )
+
+    def settled(self) -> list[RowsSettled]:
+        """Returns what `--fail-lost` has sent to `outcomes`."""
+        settings = self.settings
+        found = asyncio.run(
+            records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES),
+        )
+        return [RowsSettled.model_validate_json(one.value) for one in found if one.value != b"{}"]
+
+    def add_job(
+        self,
+        settled: str = "",
+        total_rows: int = 3,
+        *,
+        job_id: UUID | None = None,
+        age: timedelta = LONG_AGO,
+    ) -> dict[str, Any]:
+        """Adds an unfinished job; `settled` has a 1 for each of its first rows that was created."""
+        (job,) = self.execute(
+            """
+            insert into status.jobs
+                (job_id, workspace_id, accepted_at, total_rows, created_rows, settled, status)
+            values (%s, %s, %s, %s, %s, %s::bit(501), %s) returning *
+            """,
+            job_id or uuid4(),
+            uuid4(),
+            datetime.now(UTC) - age,
+            total_rows,
+            settled.count("1"),
+            f"0{settled}".ljust(501, "0"),
+            "processing" if settled else "queued",
+        )
+        return job
+
+    def add_pin(self, job: dict[str, Any], row: int, *, run_at: datetime | None = None) -> UUID:
+        """Adds the pin that the publisher creates for a row."""
+        pin_id = uuid4()
+        self.execute(
+            PIN,
+            pin_id,
+            job["workspace_id"],
+            uuid4(),
+            uuid4(),
+            job["job_id"],
+            row,
+            run_at,
+            job["accepted_at"] + timedelta(microseconds=row),
+            None if run_at else job["accepted_at"],
+            "scheduled" if run_at else "published",
+            f"key-{row}",
+        )
+        return pin_id
+
+    def fold_outcomes(self) -> None:
+        """Does with `outcomes` what status does."""
+
+        async def fold_all() -> None:
+            settings = DatabaseSettings(database_url=SecretStr(self.database_url))
+            database = Database.of(settings, application="tests")
+            for event in events:
+                await JobStore(database).fold(fold([event]), Advance(), moves=False)
+            await database.dispose()
+
+        events = self.settled()
+        asyncio.run(fold_all())
+
+
+PIN = """
+    insert into publisher.pins (pin_id, workspace_id, account_id, fingerprint, origin_job_id,
+        origin_row, run_at, created_at, published_at, state, idempotency_key, board_id, title)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'board-1', 'Lamp')
+"""
+
+WAITING = """
+    select pid from pg_stat_activity
+    where wait_event_type = 'Lock' and datname = current_database()
+"""
+
+
+def member(installation: Installation, service: Service) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=installation.settings.kafka_bootstrap_servers,
+        group_id=installation.names.group(service),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+
+
+async def cluster_of(settings: KafkaSettings) -> str:
+    async with admin_client(settings) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+@pytest.fixture
+def installation(stack: Servers) -> Iterator[Installation]:
+    kafka = stack.kafka_bootstrap_servers
+    with (
+        fresh_topics(kafka, topic_partitions=PARTITIONS) as prefix,
+        fresh_database(stack.database_url) as url,
+    ):
+        settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
+        yield Installation(settings, url, asyncio.run(cluster_of(settings)))
+
+
+@pytest.fixture
+def worked(installation: Installation) -> Installation:
+    """An installation whose services have processed everything: 10 records a partition."""
+    for topic in (TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.PIN_EVENTS):
+        installation.fill(topic, 10)
+    ends = dict.fromkeys((TopicName.IMPORTS, TopicName.OUTCOMES, TopicName.PIN_EVENTS), 10)
+    installation.process_all(ends)
+    return installation
+
+
+def test_an_empty_installation_has_nothing_to_recover(installation: Installation) -> None:
+    done = installation.run()
+    assert (done.exit_code, done.output) == (
+        Exit.DONE,
+        "There is nothing to recover: no service has stored a position yet.\n",
+    )
+    assert installation.run("--accept").exit_code == Exit.DONE
+
+
+def test_an_installation_without_fault_needs_nothing(worked: Installation) -> None:
+    done = worked.run()
+    assert (done.exit_code, done.output) == (
+        Exit.DONE,
+        "Nothing must be accepted: 12 partitions looked at.\n",
+    )
+    assert worked.run("--all").output.count(" ok") == 12
+    assert worked.told()["counts"] == {
+        "ok": 12,
+        "behind": 0,
+        "lost": 0,
+        "ahead": 0,
+        "foreign": 0,
+        "new": 0,
+    }
+
+
+def test_each_partition_that_is_not_ok_is_shown_with_its_records(worked: Installation) -> None:
+    worked.place(Service.PUBLISHER, TopicName.IMPORTS, 0, 4)
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 15)
+    worked.place(Service.STATUS, TopicName.OUTCOMES, 1, 10, cluster_id="another")
+    worked.place(Service.WEBHOOKS, TopicName.PIN_EVENTS, 0, 2)
+    worked.execute(
+        "delete from webhooks.positions where topic = %s",
+        worked.names[TopicName.JOB_EVENTS],
+    )
+    worked.place(Service.PUBLISHER, TopicName.OUTCOMES, 0, 3)
+    worked.delete_before(TopicName.PIN_EVENTS, 0, 7)
+    worked.delete_before(TopicName.OUTCOMES, 0, 5)
+    assert worked.states(code=Exit.LOSS_WAITS) == {
+        ("publisher", "imports", 0): ("behind", 6),
+        ("publisher", "outcomes", 0): ("lost", 2),
+        ("status", "imports", 0): ("ahead", 5),
+        ("status", "outcomes", 1): ("foreign", None),
+        ("webhooks", "pin-events", 0): ("lost", 5),
+        ("webhooks", "job-events", 0): ("new", 0),
+        ("webhooks", "job-events", 1): ("new", 0),
+    }
+    table = worked.run().output
+    assert table.count(worked.names[TopicName.PIN_EVENTS]) == 2  # one line, one sentence
+    assert "publisher: Postgres is older than Kafka. 6 records of" in table
+    assert "pinflow recover --accept" in table
+
+
+def test_a_replay_that_has_begun_is_behind_until_its_end(worked: Installation) -> None:
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 4, replay_until=9)
+    worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 4})
+    assert worked.states() == {("status", "imports", 0): ("behind", 5)}
+
+
+def test_a_stored_refusal_stays_though_the_log_has_grown_past_the_position(
+    worked: Installation,
+) -> None:
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 8, refused="beyond_end")
+    assert worked.states(code=Exit.LOSS_WAITS) == {("status", "imports", 0): ("ahead", None)}
+
+
+def test_more_partitions_than_positions_are_new(worked: Installation) -> None:
+    worked.add_partitions(TopicName.IMPORTS, PARTITIONS + 1)
+    assert worked.states() == {
+        ("publisher", "imports", 2): ("new", 0),
+        ("status", "imports", 2): ("new", 0),
+    }
+
+
+def test_a_group_whose_offsets_are_gone_is_ok(worked: Installation) -> None:
+    worked.place(Service.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
+    worked.execute("delete from status.positions")
+    worked.execute("insert into status.position_seed default values")
+    told = worked.told()
+    assert told["counts"]["new"] == 4
+    assert "takes over the offsets that its group has committed" in told["summary"][0]
+
+
+def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installation) -> None:
+    worked.place(Service.PUBLISHER, TopicName.IMPORTS, 0, 2, refused="before_begin", replay_until=9)
+    worked.place(
+        Service.STATUS,
+        TopicName.IMPORTS,
+        1,
+        10,
+        cluster_id="another",
+        refused="other_cluster",
+    )
+    worked.delete_before(TopicName.IMPORTS, 0, 5)
+    before = worked.positions(Service.STATUS)
+    told = worked.told("--accept", "--yes")
+    names = ("service", "partition", "was", "now")
+    assert [tuple(one[name] for name in names) for one in told["accepted"]] == [
+        ("publisher", 0, 2, 5),
+        ("status", 1, 10, 0),
+    ]
+    now = worked.positions(Service.PUBLISHER)["imports", 0]
+    assert (now["next_offset"], now["refused"], now["replay_until"]) == (5, None, None)
+    moved = worked.positions(Service.STATUS)["imports", 1]
+    assert (moved["next_offset"], moved["refused"], moved["cluster_id"]) == (
+        0,
+        None,
+        worked.cluster_id,
+    )
+    # What was ok is untouched
+    untouched = {place: row for place, row in before.items() if place != ("imports", 1)}
+    after = worked.positions(Service.STATUS)
+    assert {place: after[place] for place in untouched} == untouched
+    # The group was further in Kafka: rows are processed again
+    assert worked.states() == {
+        ("publisher", "imports", 0): ("behind", 5),
+        ("status", "imports", 1): ("behind", 10),
+    }
+
+
+def test_only_the_partitions_that_options_name_are_accepted(worked: Installation) -> None:
+    for partition in range(PARTITIONS):
+        worked.place(Service.STATUS, TopicName.IMPORTS, partition, 12)
+        worked.place(Service.PUBLISHER, TopicName.IMPORTS, partition, 12)
+    narrow = ("--service", "status", "--topic", "imports", "--partition", "1")
+    assert len(worked.states(*narrow, code=Exit.LOSS_WAITS)) == 1
+    done = worked.run("--accept", "--yes", *narrow)
+    assert (done.exit_code, "status" in done.output, "12 → 0" in done.output) == (
+        Exit.DONE,
+        True,
+        True,
+    )
+    assert "3 partitions that the options leave out must be accepted, too." in done.output
+    assert {place: state for place, (state, _) in worked.states(code=Exit.LOSS_WAITS).items()} == {
+        ("status", "imports", 0): "ahead",
+        ("status", "imports", 1): "behind",
+        ("publisher", "imports", 0): "ahead",
+        ("publisher", "imports", 1): "ahead",
+    }
+
+
+def test_nothing_is_accepted_without_a_word_of_the_operator(worked: Installation) -> None:
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 12)
+    before = worked.positions(Service.STATUS)
+    for arguments in ((), ("--json",), ("--accept",), ("--accept", "--json")):
+        done = worked.run(*arguments)
+        assert done.exit_code == (Exit.REFUSED if "--accept" in arguments else Exit.LOSS_WAITS)
+    assert "Nothing was changed" in done.output
+    assert worked.positions(Service.STATUS) == before
+
+
+def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(worked: Installation) -> None:
+    worked.place(Service.STATUS, TopicName.OUTCOMES, 5, 44)
+    assert worked.states(code=Exit.LOSS_WAITS) == {("status", "outcomes", 5): ("ahead", 44)}
+    done = worked.run("--accept", "--yes")
+    assert "position deleted" in done.output
+    assert ("outcomes", 5) not in worked.positions(Service.STATUS)
+    assert worked.states() == {}
+
+
+def test_a_committed_offset_beyond_the_end_tells_of_records_that_nobody_has(
+    worked: Installation,
+) -> None:
+    worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 25})
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 7)
+    told = worked.told()
+    assert "Kafka lost at least 15 of the last records" in told["summary"][1]
+    assert worked.states() == {("status", "imports", 0): ("behind", 3)}
+
+
+def test_unfinished_jobs_are_named_if_something_must_be_accepted(worked: Installation) -> None:
+    jobs = [worked.add_job("1", age=LONG_AGO * (20 - number)) for number in range(12)]
+    worked.execute(
+        "insert into status.jobs (job_id, workspace_id) values (%s, %s)",
+        uuid4(),
+        uuid4(),
+    )
+    assert worked.told()["unfinished"] is None
+    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 12)
+    assert worked.told(code=Exit.LOSS_WAITS)["unfinished"] == {
+        "jobs": 12,
+        "rows": 24,
+        "without_import": 1,
+        "job_ids": [str(job["job_id"]) for job in jobs],
+    }
+    shown = worked.run().output
+    assert "12 unfinished job(s) with 24 row(s)" in shown
+    assert [str(job["job_id"]) in shown for job in jobs] == [True] * 10 + [False] * 2
+
+
+def test_what_is_away_or_missing_says_what_to_do(
+    installation: Installation,
+    stack: Servers,
+) -> None:
+    away = installation.run(PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert away.exit_code == Exit.AWAY
+    assert "Kafka does not answer" in away.output
+    lost = installation.run(PINFLOW_DATABASE_URL="postgresql://nobody@127.0.0.1:9/pinflow")
+    assert lost.exit_code == Exit.AWAY
+    assert "Postgres does not answer" in lost.output
+    bare = installation.run(PINFLOW_TOPIC_PREFIX="never-made")
+    assert bare.exit_code == Exit.REFUSED
+    assert "pinflow topics create" in bare.output
+    assert "never-made.imports.v2" in bare.output
+    with copied_database(stack.database_url) as empty:
+        old = installation.run(PINFLOW_DATABASE_URL=empty)
+    assert (old.exit_code, "pinflow migrate" in old.output) == (Exit.REFUSED, True), old.output
+
+
+def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(worked: Installation) -> None:
+    job = worked.add_job("1", total_rows=6)
+    published = worked.add_pin(job, 2)
+    scheduled = worked.add_pin(job, 3, run_at=datetime.now(UTC) + timedelta(days=9))
+    other = uuid4()
+    record(worked, job, 4, "existing", pin_id=other, payload_matches=True)
+    record(worked, job, 5, "failed", error_code="board_not_found", error_message="board_id: no")
+    told = worked.told("--fail-lost", "--yes")
+    assert (told["jobs"], told["rows"]) == (1, 5)
+    assert told["settled"] == {"created": 2, "existing": 1, "failed": 2}
+    (event,) = worked.settled()
+    assert (event.job_id, event.workspace_id) == (job["job_id"], job["workspace_id"])
+    results = {one.row_number: one for one in event.results}
+    assert (results[2].status, results[2].pin_id, results[2].idempotency_key) == (
+        "created",
+        published,
+        "key-2",
+    )
+    assert (results[3].status, results[3].pin_id) == ("created", None)
+    assert results[3].schedule_id is not None
+    assert results[3].schedule_id != scheduled
+    assert (results[4].status, results[4].pin_id) == ("existing", other)
+    assert (results[5].status, results[5].error_code) == ("failed", "board_not_found")
+    assert (results[6].status, results[6].error_code) == ("failed", "row_lost")
+    # Recorded, so that the row stays failed if it turns up after all
+    (lost,) = worked.execute("select * from publisher.row_outcomes where error_code = 'row_lost'")
+    assert (lost["job_id"], lost["row_number"], lost["status"]) == (job["job_id"], 6, "failed")
+    worked.fold_outcomes()
+    (ended,) = worked.execute("select * from status.jobs")
+    assert ended["completed_at"] is not None
+    assert (ended["created_rows"], ended["existing_rows"], ended["failed_rows"]) == (3, 1, 2)
+
+
+def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(worked: Installation) -> None:
+    job = worked.add_job(total_rows=2)
+    worked.add_pin(job, 1)
+    assert worked.told("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
+    assert worked.run("--fail-lost", "--yes").exit_code == Exit.REFUSED  # status has not read it
+    first = worked.settled()
+    for partition in range(PARTITIONS):
+        process_to_end(worked, partition)
+    assert worked.told("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
+    assert worked.settled() == first * 2
+    worked.fold_outcomes()
+    (ended,) = worked.execute("select * from status.jobs")
+    assert (ended["created_rows"], ended["failed_rows"], ended["total_rows"]) == (1, 1, 2)
+
+
+def test_keys_that_are_kept_for_rows_which_kafka_lost_are_freed(worked: Installation) -> None:
+    job = worked.add_job(total_rows=2)
+    record(worked, job, 1, "created", pin_id=(gone := uuid4()), promised_pin_id=gone)
+    kept = worked.add_pin(job, 2)
+    record(worked, job, 2, "created", pin_id=kept, promised_pin_id=kept)
+    told = worked.told("--fail-lost", "--yes")
+    assert (told["promised_keys"], told["freed_keys"]) == (1, 1)
+    assert told["settled"] == {"created": 2}
+    rows = worked.execute("select promised_pin_id from publisher.row_outcomes order by row_number")
+    assert [row["promised_pin_id"] for row in rows] == [None, kept]
+
+
+def test_young_imports_and_finished_jobs_are_left(worked: Installation) -> None:
+    worked.add_job(age=timedelta(minutes=5))
+    assert worked.told("--fail-lost", "--yes")["rows"] == 0
+    assert worked.told("--fail-lost", "--yes", "--older-than", "3")["settled"] == {"failed": 3}
+
+
+@pytest.mark.parametrize(
+    ("service", "topic", "offset", "fields", "message"),
+    [
+        (Service.WEBHOOKS, TopicName.PIN_EVENTS, 10, {"refused": "beyond_end"}, "pinflow recover"),
+        (Service.PUBLISHER, TopicName.IMPORTS, 9, {}, "records wait in publisher"),
+        (Service.STATUS, TopicName.OUTCOMES, 9, {}, "records wait in status"),
+        (Service.PUBLISHER, TopicName.OUTCOMES, 9, {}, "records wait in publisher"),
+    ],
+)
+def test_lost_rows_are_not_failed_while_rows_may_settle_by_themselves(
+    worked: Installation,
+    service: Service,
+    topic: TopicName,
+    offset: int,
+    fields: Any,
+    message: str,
+) -> None:
+    worked.add_job()
+    worked.place(service, topic, 0, offset, **fields)
+    done = worked.run("--fail-lost", "--yes", "--wait", "0")
+    assert (done.exit_code, message in done.output) == (Exit.REFUSED, True), done.output
+    assert worked.settled() == []
+
+
+def test_outcomes_that_were_not_sent_yet_are_waited_for(worked: Installation) -> None:
+    """The publisher commits its offset behind the outcomes; its position stands before them."""
+    worked.commit(Service.PUBLISHER, TopicName.IMPORTS, {0: 9})
+    worked.add_job()
+    done = worked.run("--fail-lost", "--yes", "--wait", "0")
+    assert (done.exit_code, "records wait in publisher" in done.output) == (Exit.REFUSED, True)
+
+
+def test_fail_lost_asks_first_and_takes_no_options_that_narrow(worked: Installation) -> None:
+    worked.add_job()
+    done = worked.run("--fail-lost")
+    assert (done.exit_code, "add --yes" in done.output) == (Exit.REFUSED, True)
+    assert "have 3 row(s) without a result" in done.output
+    assert worked.run("--fail-lost", "--accept").exit_code == Exit.REFUSED
+    assert worked.run("--fail-lost", "--service", "status").exit_code == Exit.REFUSED
+    assert worked.settled() == []
+
+
+def test_invariant_3_a_row_that_is_published_meanwhile_was_created(worked: Installation) -> None:
+    """A batch holds the publisher's positions. Failing lost rows waits for its end."""
+    job = worked.add_job(total_rows=1)
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(worked.run("--fail-lost", "--yes")))
+    with psycopg.connect(worked.database_url) as batch:
+        batch.execute("select from publisher.positions order by topic, partition for update")
+        thread.start()
+        until(lambda: results or worked.execute(WAITING))
+        assert not results, results[0].output
+        pin_id = worked.add_pin(job, 1)
+    thread.join(timeout=30)
+    assert results[0].exit_code == Exit.DONE, results[0].output
+    ((event,), recorded) = (
+        worked.settled(),
+        worked.execute("select job_id from publisher.row_outcomes"),
+    )
+    assert [(one.status, one.pin_id) for one in event.results] == [("created", pin_id)]
+    assert recorded == []
+
+
+def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
+    worked: Installation,
+) -> None:
+    async def settle_late() -> list[Outcome]:
+        settings = DatabaseSettings(database_url=SecretStr(worked.database_url))
+        database = Database.of(settings, application="tests")
+        workspace = await make_workspace(database)
+        row = row_accepted(
+            job_id=job["job_id"],
+            workspace_id=workspace.id,
+            account_id=str(workspace.account_id),
+        )
+        settler = Settler(PinStore(database), BoardDirectory(workspace.access))
+        settlement = await settler.settle([row], [], advance=Advance())
+        await database.dispose()
+        return settlement.outcomes
+
+    job = worked.add_job(total_rows=1)
+    assert worked.told("--fail-lost", "--yes")["settled"] == {"failed": 1}
+    (outcome,) = asyncio.run(settle_late())
+    (event,) = (RowsSettled.model_validate_json(one.value) for one in outcome_records([outcome]))
+    assert [(one.status, one.error_code) for one in event.results] == [("failed", "row_lost")]
+    assert worked.execute("select pin_id from publisher.pins") == []
+
+
+def record(
+    installation: Installation,
+    job: dict[str, Any],
+    row: int,
+    status: str,
+    **fields: Any,
+) -> None:
+    """Records an outcome as the publisher does."""
+    values = {"job_id": job["job_id"], "row_number": row, "status": status, **fields}
+    names, places = ", ".join(values), ", ".join(["%s"] * len(values))
+    installation.execute(
+        f"insert into publisher.row_outcomes ({names}) values ({places})",
+        *values.values(),
+    )
+
+
+def process_to_end(installation: Installation, partition: int) -> None:
+    """Moves what reads `outcomes` to its end."""
+    narrow = ("--topic", "outcomes", "--service", "status", "--partition", str(partition))
+    (one,) = installation.told("--all", *narrow)["partitions"]
+    installation.place(Service.STATUS, TopicName.OUTCOMES, partition, one["end"])
+    installation.place(Service.PUBLISHER, TopicName.OUTCOMES, partition, one["end"])
+    installation.commit(Service.STATUS, TopicName.OUTCOMES, {partition: one["end"]})

@@ -29,7 +29,15 @@ from tests.infrastructure import fresh_database, kafka_server, postgres_server
 from tests.kafka import committed_of
 from tests.processes import RunningProgram
 from tests.restores import recreate, restore, snapshot
-from tests.restores_record import SHOWN, Announced, Record, announced_of, differences, doubled, record_of
+from tests.restores_record import (
+    SHOWN,
+    Announced,
+    Record,
+    announced_of,
+    differences,
+    doubled,
+    record_of,
+)
 from tests.waiting import until
 
 KEEPERS = ("publisher", "status", "webhooks")
@@ -58,7 +66,12 @@ class Installation:
 
     def client(self, workspace: NewWorkspace) -> httpx.Client:
         headers = {"X-API-Key": workspace.api_key}
-        return httpx.Client(base_url=self.deployment.base_url, headers=headers, timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.deployment.base_url,
+            headers=headers,
+            timeout=40,
+            trust_env=False,
+        )
 
     def stop_services(self) -> None:
         self.deployment.close()
@@ -116,8 +129,9 @@ class Installation:
         )
 
     def is_level(self) -> bool:
-        """Tells whether Kafka's committed offsets are the stored positions. The publisher's position
-        in outcomes has no group.
+        """Tells whether Kafka's committed offsets are the stored positions.
+
+        The publisher's position in outcomes has no group.
         """
         for service in KEEPERS:
             stored = self.positions(service)
@@ -134,7 +148,13 @@ class Installation:
         """Counts the workspace's pin events, repetitions too."""
         return self._announced(workspace).count
 
-    def require_healed(self, workspace: NewWorkspace, before: Record, *, since: Sequence[str] = ()) -> None:
+    def require_healed(
+        self,
+        workspace: NewWorkspace,
+        before: Record,
+        *,
+        since: Sequence[str] = (),
+    ) -> None:
         """Waits until everything stands as before; nothing may have been done twice. Pins of the
         jobs `since` are new."""
         found: list[str] = []
@@ -173,7 +193,14 @@ class Installation:
             "PINFLOW_TOPIC_PREFIX": self.settings.topic_prefix,
             "PINFLOW_DATABASE_URL": self.database_url,
         }
-        done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -209,7 +236,10 @@ def installed(directory: Path, replicas: int = 1, **variables: str) -> Iterator[
         fresh_database(postgres.url) as url,
     ):
         prefix = f"t-{uuid4().hex[:8]}"
-        settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=prefix)
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            topic_prefix=prefix,
+        )
         asyncio.run(create_topics(settings))
         names = {"kafka": kafka.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
         quick = {"access_cache_seconds": "0.5", "database_timeout_seconds": "3"}

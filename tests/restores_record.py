@@ -1,4 +1,4 @@
-"""Records all that Pinflow says of a workspace's imports, to be compared before and after a restore."""
+"""Records what Pinflow says of a workspace's imports, to compare it before and after a restore."""
 
 import asyncio
 from collections import defaultdict
@@ -34,7 +34,7 @@ class Record:
 
 @dataclass
 class Announced:
-    """All that was ever said on topics of one workspace: repetitions fall together if they are equal."""
+    """Everything on the topics about one workspace. Equal repetitions count once."""
 
     origins: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
     """By pin: the row, key and place of each PinPublished and PinScheduled event."""
@@ -48,7 +48,12 @@ class Announced:
     """Pin events, each repetition counted."""
 
 
-def record_of(client: httpx.Client, database_url: str, workspace: NewWorkspace, jobs: Iterable[str]) -> Record:
+def record_of(
+    client: httpx.Client,
+    database_url: str,
+    workspace: NewWorkspace,
+    jobs: Iterable[str],
+) -> Record:
     """Reads these jobs from the API and all pins of the workspace from the store."""
     record = Record()
     for job_id in jobs:
@@ -104,7 +109,7 @@ def doubled(announced: Announced, record: Record) -> list[str]:
 
 
 def _created_twice(record: Record) -> list[str]:
-    """No test releases a key, so one row of all jobs created it; and this row is the pin's origin."""
+    """Finds keys that several rows created, and pins of another origin. No test releases a key."""
     created = defaultdict(list)
     for job_id, job in record.jobs.items():
         for result in job["results"]:

@@ -136,7 +136,7 @@ class Work:
 
 
 class Client:
-    """Imports all the time, in a thread, keys that other clients import too; keeps each job it saw end."""
+    """Imports in a thread, among others keys of other clients, and keeps each job it saw end."""
 
     def __init__(self, installation: Installation, workspace: NewWorkspace, number: int) -> None:
         self._installation = installation
@@ -187,7 +187,11 @@ class Client:
 
 
 @contextmanager
-def importing(installation: Installation, workspace: NewWorkspace, count: int = 3) -> Iterator[list[Client]]:
+def importing(
+    installation: Installation,
+    workspace: NewWorkspace,
+    count: int = 3,
+) -> Iterator[list[Client]]:
     """Runs clients while the body runs."""
     clients = [Client(installation, workspace, number) for number in range(count)]
     for client in clients:

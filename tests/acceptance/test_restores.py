@@ -1,4 +1,4 @@
-"""Postgres is put back to a backup and Kafka is kept: everything becomes as it was, nothing happens twice."""
+"""Postgres is put back and Kafka is kept: all becomes as it was, nothing happens twice."""
 
 import random
 import time
@@ -58,7 +58,10 @@ def work(installation: Installation, workspace: NewWorkspace) -> Work:
 
 
 def test_invariants_2_to_4_services_that_start_on_an_older_postgres_restore_everything(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     copy = installation.back_up_postgres()
@@ -74,7 +77,10 @@ def test_invariants_2_to_4_services_that_start_on_an_older_postgres_restore_ever
 
 
 def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_and_heals(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     copy = installation.back_up_postgres()
@@ -87,7 +93,10 @@ def test_invariants_2_to_4_an_older_postgres_under_running_services_is_noticed_a
 
 
 def test_invariants_2_to_4_imports_go_on_while_postgres_is_replaced_by_an_older_one(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     with importing(installation, workspace) as clients:
         wait_for_imports(clients, 5)
@@ -107,7 +116,11 @@ def wait_for_imports(clients: list[Client], count: int) -> None:
     )
 
 
-def require_seen(installation: Installation, workspace: NewWorkspace, clients: list[Client]) -> None:
+def require_seen(
+    installation: Installation,
+    workspace: NewWorkspace,
+    clients: list[Client],
+) -> None:
     """Requires that all accepted imports end, and that those which were seen ended as seen."""
     jobs = [job_id for client in clients for job_id in client.jobs]
     assert len(set(jobs)) == len(jobs)
@@ -129,7 +142,9 @@ def require_seen(installation: Installation, workspace: NewWorkspace, clients: l
 
 
 def test_invariants_2_to_4_a_backup_in_the_middle_of_imports_is_restored_without_a_row_too_many(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
 ) -> None:
     """The backup holds imports of which some rows are settled, and others are not."""
     publisher = installation.deployment.programs["publisher"]
@@ -170,7 +185,10 @@ def is_half_settled(installation: Installation, jobs: list[str]) -> bool:
 
 
 def test_invariants_2_to_4_kills_in_the_middle_of_the_recovery_change_nothing(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     copy = installation.back_up_postgres()
@@ -201,7 +219,10 @@ def kill_during_replay(installation: Installation) -> None:
 
 
 def test_a_restore_twice_in_a_row_restores_everything(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     """The second restore comes while the first is healed: what was replayed is lost again."""
     work.before_backup(client)

@@ -1,4 +1,4 @@
-"""Kafka lost records that were processed, or were to be: nothing is consumed until an operator accepts."""
+"""Kafka lost records: nothing is consumed until an operator accepts the loss."""
 
 import asyncio
 import time
@@ -63,7 +63,10 @@ def work(installation: Installation, workspace: NewWorkspace) -> Work:
 
 
 def test_a_recreated_kafka_is_refused_until_an_operator_accepts_the_loss(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     work.after_backup(client)
@@ -79,7 +82,10 @@ def test_a_recreated_kafka_is_refused_until_an_operator_accepts_the_loss(
 
 
 def test_a_kafka_cut_back_to_an_earlier_end_is_refused_until_an_operator_accepts_the_loss(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     copy = installation.back_up_kafka()
@@ -96,7 +102,10 @@ def test_a_kafka_cut_back_to_an_earlier_end_is_refused_until_an_operator_accepts
 
 
 def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_accepts_the_loss(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     work.after_backup(client)
@@ -104,12 +113,21 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     for name in READERS:
         installation.deployment.programs[name].terminate()
     submit_at_once(client, [rows_for(workspace, 5, prefix=f"lost-{number}") for number in range(IMPORTS)])
-    asyncio.run(delete_records(installation.settings.kafka_bootstrap_servers, topic(installation, TopicName.IMPORTS)))
+    asyncio.run(
+        delete_records(
+            installation.settings.kafka_bootstrap_servers,
+            topic(installation, TopicName.IMPORTS),
+        )
+    )
     for name in READERS:
         installation.deployment.restart(name)
         url = installation.deployment.service_url(name)
         installation.deployment.programs[name].wait_until(lambda: answers(url))  # noqa: B023
-    refused = wait_for_refusals(installation, Refusal.BEFORE_BEGIN, expected=positions_before_the_begin)
+    refused = wait_for_refusals(
+        installation,
+        Refusal.BEFORE_BEGIN,
+        expected=positions_before_the_begin,
+    )
     imports = import_meanwhile(installation, workspace, client, refused)
     installation.accept()
     installation.deployment.wait_until_ready()
@@ -119,7 +137,10 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
 
 
 def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes_on(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client, work: Work
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
 ) -> None:
     work.before_backup(client)
     before = installation.record(workspace, work.jobs)
@@ -130,7 +151,9 @@ def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes
     installation.restore_postgres(copy)
     for name in installation.deployment.programs:
         installation.deployment.restart(name)
-    installation.deployment.programs["gateway"].wait_until(lambda: answers(installation.deployment.service_url("ingest")))
+    installation.deployment.programs["gateway"].wait_until(
+        lambda: answers(installation.deployment.service_url("ingest")),
+    )
     wait_for_refusals(installation, Refusal.OTHER_CLUSTER, expected=all_positions)
     installation.accept()
     installation.deployment.wait_until_ready()
@@ -141,7 +164,11 @@ def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes
     assert counters(ended(client, new)) == (20, 0, 0)
 
 
-def test_more_partitions_are_read_from_their_beginning(installation: Installation, workspace: NewWorkspace, client: httpx.Client) -> None:
+def test_more_partitions_are_read_from_their_beginning(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+) -> None:
     kafka, imports = (
         installation.settings.kafka_bootstrap_servers,
         topic(installation, TopicName.IMPORTS),
@@ -201,7 +228,11 @@ def wait_for_refusals(
     return refused
 
 
-def require_not_ready(installation: Installation, service: str, partitions: Sequence[TopicPartition]) -> None:
+def require_not_ready(
+    installation: Installation,
+    service: str,
+    partitions: Sequence[TopicPartition],
+) -> None:
     """Waits until readiness names each partition and the command."""
 
     def says_so() -> bool:
@@ -212,7 +243,12 @@ def require_not_ready(installation: Installation, service: str, partitions: Sequ
     until(says_so)
 
 
-def import_meanwhile(installation: Installation, workspace: NewWorkspace, client: httpx.Client, refused: Refused) -> list[str]:
+def import_meanwhile(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    refused: Refused,
+) -> list[str]:
     """Imports known keys and new ones, and requires that no refused partition is consumed."""
     known = rows_for(workspace, 20, prefix="early")
     rows = [*known, *rows_for(workspace, 10, prefix="meanwhile")]
@@ -242,7 +278,7 @@ def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]
 
 
 def positions_beyond_the_end(installation: Installation) -> set[tuple[str, TopicPartition]]:
-    """Returns those of partitions that end before them. Webhooks skips all while it has no endpoint."""
+    """Returns those beyond their log's end. Webhooks skips everything: it has no endpoint."""
     return {
         (service, one)
         for service, one in all_positions(installation)

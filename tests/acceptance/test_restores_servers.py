@@ -45,7 +45,10 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
     stopping = threading.Event()
 
     def work() -> None:
-        with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+        with (
+            suppress(psycopg.OperationalError),
+            psycopg.connect(url, autocommit=True) as connection,
+        ):
             while not stopping.is_set():
                 connection.execute("insert into entries values (%s)", (first + len(written),))
                 written.append(first + len(written))
@@ -88,10 +91,17 @@ def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_clust
 async def produce(settings: KafkaSettings, value: bytes) -> None:
     producer = RecordProducer(settings, client_id="tests")
     await producer.start()
-    await producer.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", value)])
+    await producer.send(
+        TopicNames(settings.topic_prefix)[TopicName.OUTCOMES],
+        [Record(b"k", value)],
+    )
     await producer.stop()
 
 
 async def values_of(settings: KafkaSettings) -> list[bytes | None]:
-    records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES)
+    records = await records_of(
+        settings.kafka_bootstrap_servers,
+        settings.topic_prefix,
+        TopicName.OUTCOMES,
+    )
     return [record.value for record in records]

@@ -35,7 +35,9 @@ def client(installation: Installation, workspace: NewWorkspace) -> Iterator[http
 
 
 def test_the_first_start_on_an_installation_from_before_reads_nothing_again(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
 ) -> None:
     work = Work(installation, workspace)
     work.before_backup(client)
@@ -58,7 +60,9 @@ def test_the_first_start_on_an_installation_from_before_reads_nothing_again(
 
 
 def test_a_first_start_without_any_position_reads_everything_again_and_changes_nothing(
-    installation: Installation, workspace: NewWorkspace, client: httpx.Client
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
 ) -> None:
     work = Work(installation, workspace)
     work.before_backup(client)

@@ -9,12 +9,12 @@ from aiokafka import ConsumerRecord
 
 from shared.errors import ErrorCode, Poison
 from shared.messaging.admin import leave_group
+from shared.messaging.advance import Advance
 from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.dormancy import always
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer, RecordSender
 from shared.messaging.skipping import RecordFilter
 from shared.messaging.stalls import STALLED_AFTER

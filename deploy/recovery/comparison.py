@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from aiokafka import TopicPartition
-
 from deploy.recovery.selection import WITHOUT_GROUP, Selection, Service
 from shared.messaging.positions import PartitionLog, Refusal, Start, StoredPosition, judge
 from shared.topics import TopicName
@@ -55,9 +53,9 @@ class Comparison:
     records to process. None if nobody can tell."""
 
     @property
-    def place(self) -> tuple[Service, TopicPartition]:
+    def place(self) -> tuple[Service, str, int]:
         """Whose position it is, and where."""
-        return self.service, TopicPartition(self.topic_name, self.partition)
+        return self.service, self.topic_name, self.partition
 
     @property
     def must_be_accepted(self) -> bool:

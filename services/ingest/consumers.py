@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeAlias
+from uuid import UUID
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -24,9 +25,9 @@ from shared.bodies import parse_json
 from shared.cloudevents import EventType
 from shared.errors import ErrorCode, Overloaded, Poison, RequestRefused
 from shared.events import ImportRejected, ImportRequested, SourceType, UploadFormat
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter, history_of
-from shared.messaging.positions import Advance
 from shared.pins import printable
 from shared.validation import describe
 
@@ -54,7 +55,7 @@ class Delivered(NamedTuple):
 
 class Claims(Protocol):
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]: ...
-    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None: ...
+    async def decide(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None: ...
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None: ...
 
 
@@ -153,7 +154,7 @@ class ImportRequestsHandler:
         if (stored := standing.decision) is None:
             async with self._thread:
                 packed = await asyncio.to_thread(_packed, delivered, standing, keep_upload=self._keep_uploads)
-            stored = await self._ledger.decide(delivered.key, packed)
+            stored = await self._ledger.decide(delivered.key, standing.job_id, packed)
         return None if stored is None else await asyncio.to_thread(unpack, stored)
 
 

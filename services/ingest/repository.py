@@ -26,7 +26,7 @@ STANDING = """
 # The first decision counts, whoever made it: another replica may have the same request in hand
 DECIDE = """
     update ingest.requests set decision = coalesce(decision, %b)
-    where workspace_id = %b and request_id = %b and state = 'pending'
+    where workspace_id = %b and request_id = %b and job_id = %b and state = 'pending'
     returning decision
 """
 
@@ -76,21 +76,22 @@ class Ledger:
             await driver.commit()
             return {RequestKey(workspace, name): Standing(*values) for workspace, name, *values in await cursor.fetchall()}
 
-    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
-        """Stores the decision.
+    async def decide(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
+        """Stores the decision of a claim.
 
         Returns the one that was stored first, or None if the request is committed. Raises
-        DatabaseUnavailable if the claim is gone: Postgres was replaced by an older copy, and the
-        request must be claimed again.
+        DatabaseUnavailable if the claim is gone, or another replica has claimed the request for
+        another job: Postgres was replaced by an older copy, and the request must be claimed again.
         """
         async with self._database.pipeline() as driver:
-            cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id], binary=True)
+            cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id, job_id], binary=True)
             await driver.commit()
             rows = await cursor.fetchall()
         if rows:
             return bytes(rows[0][0])
         mine = tuple_(requests.c.workspace_id, requests.c.request_id) == key
-        if await self._database.first(select(requests.c.state).where(mine)) is None:
+        stands = await self._database.first(select(requests.c.state).where(mine))
+        if stands is None or stands["state"] == "pending":
             raise DatabaseUnavailable(f"the claim of request {key.request_id} is gone from Postgres; the batch claims it again")
         return None
 

@@ -83,7 +83,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
     )
 
-    commands = _commands(http_database, http_access, queries, settings)
+    commands = _commands(PinCommands(http_database, history.confirm), http_access, queries, settings)
     keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
     destinations = Destinations(DestinationRepository(http_database), settings.max_boards_per_account)
     health = Health()
@@ -96,6 +96,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         concurrency=settings.http_concurrency,
     )
     app.state.machinery = machinery
+    app.state.history = history
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
     lists = PinLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
     app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
@@ -105,8 +106,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     return app
 
 
-def _commands(database: Database, access: AccessRepository, queries: PinQueries, settings: PublisherSettings) -> Commands:
-    store, boards = PinCommands(database), BoardDirectory(access)
+def _commands(store: PinCommands, access: AccessRepository, queries: PinQueries, settings: PublisherSettings) -> Commands:
+    boards = BoardDirectory(access)
     changes = Changes(store, access)
     return Commands(
         Pins(queries, store, boards, changes),

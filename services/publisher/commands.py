@@ -1,8 +1,8 @@
 """All SQL with which HTTP changes pins and schedules: each a transaction, its events in the outbox with it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -20,7 +20,7 @@ from services.publisher.repository import COLUMNS, alike
 from services.publisher.service import PinState
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row, driver_connection
-from shared.errors import RETRY_AFTER, ErrorCode, RequestRefused
+from shared.errors import RETRY_AFTER, ErrorCode, PositionBehind, RequestRefused
 from shared.events import PinContent
 from shared.pins import fingerprint
 
@@ -50,6 +50,8 @@ class Kept(NamedTuple):
 
 
 Verdict = Changed | Kept | RequestRefused
+
+Confirm: TypeAlias = Callable[[float], Awaitable[None]]
 
 _VALUES = {"created_at": "now() + r.created_at * interval '1 microsecond'", "related_terms": "r.related_terms::json"}
 """A microsecond a pin gives each its place in lists, as an imported row's does; here just before now, when they are published."""
@@ -84,8 +86,11 @@ _ANNOUNCE = f"""
 class PinCommands:
     """Raises DatabaseUnavailable when Postgres is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, confirm: Confirm) -> None:
+        """`confirm` makes sure that a connection, by when it was made, does not lead to an older
+        Postgres whose lost rows are not known yet. Raises Unavailable."""
         self._database = database
+        self._confirm = confirm
 
     async def publish_directly(self, pin: Direct) -> tuple[Row, bool]:
         """Publish one pin that no import brought. Returns what stands under its key, and whether this call made it.
@@ -104,7 +109,7 @@ class PinCommands:
         Raises RequestRefused (503) while one of the keys belongs to a row that is read again.
         """
         async with self._database.pipeline() as driver:
-            await _require_unpromised(driver, [one.pin_id for one in made])
+            await self._require_free(driver, [one.pin_id for one in made])
             inserted = await driver.execute(_INSERT, columns(COLUMNS, _values_of(made)), binary=True)
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(_SELECT, (Column("uuid", list(pin_ids)),))
             new = {pin_id for (pin_id,) in await inserted.fetchall()}
@@ -135,6 +140,21 @@ class PinCommands:
             await _wait_in_outbox(connection, [change.event(after[pin_id]) for pin_id, change in changes.items() if change.event])
         return {pin_id: _verdict(one, after.get(pin_id, rows.get(pin_id))) for pin_id, one in decided.items()}
 
+    async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
+        """Raises RequestRefused (503) while a key may belong to a row that is read again."""
+        try:
+            await self._confirm(self._database.made_at(driver))
+            promised = await (await driver.execute(_PROMISED, [Column("uuid", pin_ids)], binary=True)).fetchall()
+        except PositionBehind:
+            promised = [pin_ids]
+        if promised:
+            message = (
+                "Postgres may have been restored from a backup, and a row with this idempotency key "
+                "may be published again. Send the request again in some minutes."
+            )
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
+
     async def _enter(self, pin: Direct, state: dict[str, Any]) -> tuple[Row, bool]:
         about = {"pin_id": pin.pin_id, "workspace_id": pin.workspace_id, "fingerprint": pin.fingerprint, "created_at": func.now()}
         statement = (
@@ -144,7 +164,7 @@ class PinCommands:
             .returning(pins, IS_DUE.label("is_due"))
         )
         async with self._database.transaction() as connection:
-            await _require_unpromised(await driver_connection(connection), [pin.pin_id])
+            await self._require_free(await driver_connection(connection), [pin.pin_id])
             made = (await connection.execute(statement)).mappings().first()
             if made is not None:
                 event = pin_published if made["state"] == PinState.PUBLISHED else pin_scheduled
@@ -153,17 +173,6 @@ class PinCommands:
             # A statement of its own sees the row that the conflict was with
             standing = select(pins, IS_DUE.label("is_due")).where(pins.c.pin_id == pin.pin_id)
             return dict((await connection.execute(standing)).mappings().one()), False
-
-
-async def _require_unpromised(driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
-    promised = await driver.execute(_PROMISED, [Column("uuid", pin_ids)], binary=True)
-    if await promised.fetchall():
-        message = (
-            "Postgres was restored from a backup, and a row with this idempotency key is being "
-            "published again. Send the request again in some minutes."
-        )
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
 
 def _standing(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:

@@ -16,9 +16,9 @@ from shared.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import RowAccepted, RowStatus
 from shared.import_records import is_row
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.positions import Advance
 from shared.messaging.records import RecordSender
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.publisher.announcements import OutboxEvent, pin_failed, pin_published
@@ -30,8 +30,8 @@ from services.publisher.service import (
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, DriverConnection, Row
 from shared.events import RowStatus
+from shared.messaging.advance import Advance
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -81,9 +81,14 @@ INSERT = f"""
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row and o.status <> 'created'
-        ) and not exists (
-            select from publisher.row_outcomes o
-            where o.promised_pin_id = r.pin_id and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
+        ) and (
+            not exists (
+                select from publisher.row_outcomes o
+                where o.promised_pin_id = r.pin_id and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
+            ) or exists (
+                select from publisher.row_outcomes o
+                where o.job_id = r.origin_job_id and o.row_number = r.origin_row and o.status = 'created'
+            )
         )
         order by r.pin_id, r.position
         on conflict (pin_id) do nothing
@@ -179,7 +184,8 @@ class PinStore:
                 raise AssertionError(f"{count} pins were inserted, {found.inserted} seem to be new")
             if new := judge(found):
                 await _record(driver, new)
-        advance.is_stored = advance.is_stored or moves
+        if moves:
+            self.positions.seen(advance)
 
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
         """Records outcomes that stand in Kafka, as OUTCOME_COLUMNS says, and moves the advance's positions.
@@ -189,6 +195,12 @@ class PinStore:
         async with self._database.pipeline() as driver:
             await self.positions.hold(driver, advance, moves=True)
             await driver.execute(RECORD_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
+        self.positions.seen(advance)
+
+    async def analyze_outcomes(self) -> None:
+        """Renews the statistics of row_outcomes, so that batches find rows by its indexes."""
+        async with self._database.transaction() as connection:
+            await connection.execute(text("analyze publisher.row_outcomes"))
 
     async def publish_due(self, limit: int, check: DueCheck) -> int:
         """Publish what is due by the database's clock, or fail it as `check` says; events go to the outbox. Returns how many."""

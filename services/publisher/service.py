@@ -172,10 +172,9 @@ def scheduled_for(row: RowAccepted) -> datetime | None:
 def is_published(ask: Ask, history: History) -> bool:
     """Tells whether what was recorded and promised leaves a row its key."""
     origin = Origin(ask.row.job_id, ask.row.row_number)
-    if (recorded := history.recorded.get(origin)) is not None and recorded.status is not RowStatus.CREATED:
-        return False
-    promise = history.promised.get(ask.pin_id)
-    return promise is None or promise[0] == origin
+    if (recorded := history.recorded.get(origin)) is not None:
+        return recorded.status is RowStatus.CREATED
+    return ask.pin_id not in history.promised
 
 
 def found_of(publishable: Iterable[Ask], history: History, standing: Mapping[UUID, Stored], settled_at: datetime) -> Found:

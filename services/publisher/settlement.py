@@ -24,7 +24,7 @@ from services.publisher.service import (
 from shared.access.repository import BoardCheck, Destination
 from shared.database import Refused
 from shared.events import EARLIEST, LATEST, RowAccepted
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from shared.decoding import decoder
 from shared.errors import ErrorCode, Poison
 from shared.events import IMPORT_EVENT, FileUploaded, RowsSettled
 from shared.import_records import is_import, is_upload
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
-from shared.messaging.positions import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from shared.validation import describe

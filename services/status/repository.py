@@ -13,8 +13,8 @@ from services.status.results import document
 from services.status.service import Missing
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database, Refused, Row
+from shared.messaging.advance import Advance
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),
@@ -141,7 +141,8 @@ class JobStore:
                 raise
             # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
             raise Refused("more results than the job has rows") from error
-        advance.is_stored = advance.is_stored or moves
+        if moves:
+            self.positions.seen(advance)
         return ended
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:

@@ -11,10 +11,10 @@ from services.webhooks.identity import delivery_id
 from services.webhooks.payloads import announcement
 from services.webhooks.repository import Listener, NewDelivery
 from shared.errors import ErrorCode, Poison
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.portions import portions
-from shared.messaging.positions import Advance
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from services.webhooks.service import DisabledReason, Patience
 from shared.columns import Column, columns, names, unnest
 from shared.database import Database
+from shared.messaging.advance import Advance
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 
 
 class Listener(NamedTuple):

@@ -30,13 +30,13 @@ from faststream.kafka.message import KafkaAckableMessage
 from shared import metrics
 from shared.errors import BrokerUnavailable, Overloaded, PositionBehind, Unavailable
 from shared.messaging.admin import require_topics
+from shared.messaging.advance import Advance
 from shared.messaging.connection import is_consumer_dead, unavailable
 from shared.messaging.dead_letters import DeadLetter, to_record
 from shared.messaging.dormancy import Dormancy, always
 from shared.messaging.pace import Pace
 from shared.messaging.portions import portions
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Advance
 from shared.messaging.progress import Progress, ends_of, first_offsets
 from shared.messaging.records import RecordSender
 from shared.messaging.skipping import RecordFilter
@@ -500,6 +500,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             processed = await self.progress.processed()
             if processed:
                 await self._commit_processed(await self._tracker.look(processed))
+        await self._tracker.move_along()
 
     async def _commit_processed(self, processed: dict[TopicPartition, int]) -> None:
         if not processed or processed == self._committed_idle:

@@ -1,5 +1,6 @@
 """All SQL on positions: each service has them in its own schema."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from sqlalchemy import TextClause, text
 from shared.columns import Column
 from shared.database import Database, DriverConnection
 from shared.errors import PositionBehind
-from shared.messaging.positions import Advance, Refusal, StoredPosition
+from shared.messaging.advance import Advance
+from shared.messaging.positions import Refusal, StoredPosition
 
 
 class PositionStore:
@@ -19,6 +21,9 @@ class PositionStore:
     def __init__(self, database: Database, schema: str) -> None:
         self._database = database
         self._schema = schema
+        self._seen: dict[TopicPartition, int] = {}
+        """The highest positions that this process has seen stored."""
+        self._older_at = float("-inf")
         self._hold = f"select {schema}.hold_positions(%b::text[], %b::int4[], %b::int8[], %b::int8[])"
 
     async def warm(self) -> None:
@@ -26,11 +31,11 @@ class PositionStore:
         await self._database.warm()
 
     async def load(self) -> dict[TopicPartition, StoredPosition]:
-        """Reads all positions of the service."""
+        """Reads all positions of the service, and notices if this process has seen later ones."""
         rows = await self._database.all(
             self._text("select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions")
         )
-        return {
+        stored = {
             TopicPartition(row["topic"], row["partition"]): StoredPosition(
                 row["next_offset"],
                 row["cluster_id"],
@@ -39,6 +44,24 @@ class PositionStore:
             )
             for row in rows
         }
+        self._compare(stored)
+        return stored
+
+    def _compare(self, stored: Mapping[TopicPartition, StoredPosition]) -> None:
+        if any(partition not in stored or stored[partition].next_offset < seen for partition, seen in self._seen.items()):
+            self._older_at = time.monotonic()
+        # An operator sets refused ones back: that is no older Postgres
+        self._seen = {partition: position.next_offset for partition, position in stored.items() if position.refused is None}
+
+    def seen(self, advance: Advance) -> None:
+        """Notes that an advance was stored."""
+        advance.is_stored = True
+        for partition, span in advance.spans.items():
+            self._seen[partition] = max(span.end, self._seen.get(partition, 0))
+
+    def seconds_since_older(self, seconds: float) -> float:
+        """Returns what is left of so many seconds since an older Postgres was noticed, else 0."""
+        return max(0.0, self._older_at + seconds - time.monotonic())
 
     async def is_seeded(self) -> bool:
         """Tells whether the group's committed offsets are to be taken over."""
@@ -56,8 +79,8 @@ class PositionStore:
             if offsets:
                 await connection.execute(insert, _values(offsets, cluster_id))
 
-    async def put(self, offsets: Mapping[TopicPartition, int], cluster_id: str) -> None:
-        """Stores positions whatever stood there."""
+    async def reset(self, offsets: Mapping[TopicPartition, int], cluster_id: str) -> None:
+        """Stores positions that are missing, or that do not fit Kafka's log, whatever stood there."""
         statement = self._text(
             "insert into {}.positions (topic, partition, next_offset, cluster_id) "
             "values (:topic, :partition, :next_offset, :cluster_id) "
@@ -66,14 +89,15 @@ class PositionStore:
         )
         async with self._database.transaction() as connection:
             await connection.execute(statement, _values(offsets, cluster_id))
+        self._seen |= offsets
 
     async def refuse(self, partition: TopicPartition, refusal: Refusal) -> None:
         """Stores that an operator must accept a loss before the partition is consumed."""
         await self._update(partition, "refused = :value", refusal)
 
     async def replay(self, partition: TopicPartition, until: int) -> None:
-        """Stores that rows up to an offset are processed a second time."""
-        await self._update(partition, "replay_until = greatest(replay_until, :value)", until)
+        """Stores that records up to an offset are processed a second time."""
+        await self._update(partition, "replay_until = :value", until)
 
     async def is_replaying(self) -> bool:
         """Tells whether a position of the service has not reached its `replay_until` yet."""
@@ -107,7 +131,7 @@ class PositionStore:
             held = await self.hold(driver, advance, moves=True)
             await driver.commit()
             await held.fetchall()
-        advance.is_stored = True
+        self.seen(advance)
 
     async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:
         statement = self._text(f"update {{}}.positions set {change}, updated_at = now() where topic = :topic and partition = :partition")
@@ -121,6 +145,6 @@ class PositionStore:
 
 def _values(offsets: Mapping[TopicPartition, int], cluster_id: str) -> list[dict[str, Any]]:
     return [
-        {"topic": one.topic, "partition": one.partition, "next_offset": offset, "cluster_id": cluster_id}
-        for one, offset in sorted(offsets.items())
+        {"topic": partition.topic, "partition": partition.partition, "next_offset": offset, "cluster_id": cluster_id}
+        for partition, offset in sorted(offsets.items())
     ]

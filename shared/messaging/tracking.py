@@ -6,29 +6,26 @@ nobody looked. So partitions stay paused until both have been read and compared 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared import metrics
-from shared.errors import Unavailable
+from shared.errors import BrokerUnavailable, Unavailable
 from shared.messaging.admin import cluster_id
+from shared.messaging.advance import Advance, Span
 from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import (
-    Advance,
-    PartitionLog,
-    Refusal,
-    Span,
-    Start,
-    StoredPosition,
-    judge,
-)
+from shared.messaging.positions import PartitionLog, Refusal, Start, StoredPosition, judge
 from shared.messaging.records import SEND_TIMEOUT_SECONDS
 from shared.settings import KafkaSettings
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -37,8 +34,8 @@ RECHECK_SECONDS = 2.0
 KAFKA_SECONDS = 10.0
 """How long one look at a partition in Kafka may take."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""How long outcomes may still come from another publisher that had its batch in the lost Postgres.
-Replaying waits for so long if this process was running when Postgres was replaced."""
+"""How long outcomes may still come of a batch that was stored in a Postgres which was lost. A
+process that has seen later positions waits for so long before it starts anything."""
 
 NEXT_STEP = "pinflow recover"
 
@@ -135,7 +132,7 @@ class PositionTracker:
         """
         if reading not in {None, self.reading} or not offsets.keys() <= self._known.keys():
             return None
-        spans = {one: Span(self._known[one], end) for one, end in offsets.items()}
+        spans = {partition: Span(self._known[partition], max(end, self._known[partition])) for partition, end in offsets.items()}
         return Advance(spans, self._checked_at)
 
     async def store(self, advance: Advance) -> None:
@@ -145,7 +142,7 @@ class PositionTracker:
 
     def done(self, advance: Advance) -> None:
         """Notes that a advance's work is finished: the next batch starts behind it."""
-        self._known |= {one: span.end for one, span in advance.spans.items() if one in self._known}
+        self._known |= {partition: span.end for partition, span in advance.spans.items() if partition in self._known}
 
     def rewind(self, partitions: Collection[TopicPartition]) -> None:
         """Seeks back to where a batch that failed started."""
@@ -171,7 +168,9 @@ class PositionTracker:
     def trouble(self) -> str | None:
         """Returns why some partition is not consumed, or None."""
         if self._refused:
-            names = ", ".join(f"{one.topic}/{one.partition} ({refusal})" for one, refusal in sorted(self._refused.items()))
+            names = ", ".join(
+                f"{partition.topic}/{partition.partition} ({refusal})" for partition, refusal in sorted(self._refused.items())
+            )
             return f"positions do not fit Kafka's log: {names}. See what is lost with: {NEXT_STEP}"
         return "reading positions" if self._pending else None
 
@@ -183,14 +182,18 @@ class PositionTracker:
         Returns the offsets. Also finds out whether Postgres has been replaced: then it raises
         PositionBehind, or DatabaseUnavailable.
         """
-        advance = self.advance({one: max(end, self._known[one]) for one, end in processed.items() if one in self._known})
+        advance = self.advance({partition: end for partition, end in processed.items() if partition in self._known})
         if advance is None or not advance.spans:
             return {}
         await self._store.move(advance)
-        await self._preparation.move_along()
         self.done(advance)
         self._show_replays()
         return advance.offsets()
+
+    async def move_along(self) -> None:
+        """Does the service's own part of a look. Raises what `look` raises, and BrokerUnavailable."""
+        if self._known:
+            await self._preparation.move_along()
 
     # The task
 
@@ -225,7 +228,7 @@ class PositionTracker:
     async def _is_accepted(self) -> bool:
         """Tells whether an operator has accepted a loss meanwhile."""
         stored = await self._store.load()
-        return any(one not in stored or stored[one].refused is None for one in self._refused)
+        return any(partition not in stored or stored[partition].refused is None for partition in self._refused)
 
     async def _establish(self) -> None:
         """Starts each partition whose position is known and fits the log."""
@@ -234,53 +237,62 @@ class PositionTracker:
             return
         await self._store.warm()
         checked_at = time.monotonic()
-        # An accepted loss is no surprise: nobody had its batch in another Postgres
-        is_surprise = self._checked_at > 0 and bool(self._pending)
         cluster = await cluster_id(self._settings)
-        partitions = self._pending | self._refused.keys()
-        logs = await self._read_logs(consumer, partitions)
-        stored = await self._stored(consumer, logs, cluster)
-        starts = await self._judged(logs, stored, cluster)
-        if is_surprise and any(start.replay_until is not None for start in starts.values()):
-            await asyncio.sleep(IN_FLIGHT_SECONDS)
-        if starts:
-            await self._preparation.catch_up()
-        await self._start(consumer, starts, checked_at)
-
-    async def _read_logs(self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> dict[TopicPartition, PartitionLog]:
-        """Reads what Kafka tells. A partition without a leader is left out: it is tried again."""
-        ordered = sorted(partitions)
-        found = await asyncio.gather(*(_read_log(consumer, one) for one in ordered), return_exceptions=True)
-        logs: dict[TopicPartition, PartitionLog] = {}
-        for partition, one in zip(ordered, found, strict=True):
-            if isinstance(one, PartitionLog):
-                logs[partition] = one
-            elif isinstance(one, KafkaError | OSError):
-                log.warning("partition_unread", service=self._service, partition=str(partition), error=repr(one))
-            else:
-                raise one
-        return logs
-
-    async def _stored(
-        self, consumer: AIOKafkaConsumer, logs: Mapping[TopicPartition, PartitionLog], cluster: str
-    ) -> dict[TopicPartition, StoredPosition]:
         if await self._store.is_seeded():
             await self._take_over(consumer, cluster)
+        # Others may work meanwhile. Offsets are committed after positions are stored, and positions
+        # lie within the log: in this order each is at most the next, unless a server is older
+        partitions = self._pending | self._refused.keys()
+        committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
-        missing = {one: logs[one].begin for one in logs if one not in stored}
-        if missing:
-            await self._store.add(missing, cluster)
-            stored = await self._store.load()
-        return stored
+        bounds = await self._read_each(committed, partial(_bounds, consumer))
+        logs = {partition: PartitionLog(*bounds[partition], committed[partition]) for partition in bounds}
+        stored |= await self._added(
+            {partition: partition_log.begin for partition, partition_log in logs.items() if partition not in stored}, cluster
+        )
+        starts = await self._judged(logs, stored, cluster)
+        if starts:
+            await asyncio.sleep(self._store.seconds_since_older(IN_FLIGHT_SECONDS))
+            await self._preparation.catch_up()
+            await self._start(consumer, starts, checked_at)
+
+    async def _read_each(
+        self, partitions: Iterable[TopicPartition], read: Callable[[TopicPartition], Awaitable[T]]
+    ) -> dict[TopicPartition, T]:
+        """Reads something of each partition from Kafka.
+
+        A partition without a leader is left out: it is tried again.
+        """
+        ordered = sorted(partitions)
+        found = await asyncio.gather(*map(read, ordered), return_exceptions=True)
+        answers: dict[TopicPartition, T] = {}
+        for partition, answer in zip(ordered, found, strict=True):
+            if not isinstance(answer, BaseException):
+                answers[partition] = answer
+            elif isinstance(answer, KafkaError | OSError):
+                log.warning("partition_unread", service=self._service, partition=str(partition), error=repr(answer))
+            else:
+                raise answer
+        return answers
+
+    async def _added(self, begins: dict[TopicPartition, int], cluster: str) -> dict[TopicPartition, StoredPosition]:
+        """Stores missing positions: they start at the log's begin."""
+        if not begins:
+            return {}
+        await self._store.add(begins, cluster)
+        stored = await self._store.load()
+        return {partition: stored[partition] for partition in begins}
 
     async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
         """Stores the offsets that the group has committed in all partitions of all its topics."""
         numbers = {topic: consumer.partitions_for_topic(topic) or set() for topic in consumer.subscription()}
-        partitions = {TopicPartition(topic, number) for topic, some in numbers.items() for number in some}
-        found = await asyncio.gather(*(_read_log(consumer, one) for one in sorted(partitions)))
-        offsets = {
-            one: told.begin if told.committed is None else told.committed for one, told in zip(sorted(partitions), found, strict=True)
-        }
+        partitions = {TopicPartition(topic, number) for topic, ids in numbers.items() for number in ids}
+        committed = await self._read_each(partitions, partial(_committed, consumer))
+        bounds = await self._read_each(partitions, partial(_bounds, consumer))
+        if not committed.keys() == bounds.keys() == partitions:
+            raise BrokerUnavailable("some partition has no leader: its offset can't be taken over")
+        begins = {partition: begin for partition, (begin, _) in bounds.items()}
+        offsets = begins | {partition: offset for partition, offset in committed.items() if offset is not None}
         offsets |= await self._preparation.taken_over()
         await self._store.add(offsets, cluster, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
@@ -292,30 +304,47 @@ class PositionTracker:
         cluster: str,
     ) -> dict[TopicPartition, Start]:
         starts: dict[TopicPartition, Start] = {}
-        refused = {one: refusal for one, refusal in self._refused.items() if one not in logs}
-        for partition, told in logs.items():
+        refused = {partition: refusal for partition, refusal in self._refused.items() if partition not in logs}
+        for partition, partition_log in logs.items():
             position = stored[partition]
-            verdict = judge(position, told, cluster)
+            verdict = judge(position, partition_log, cluster)
             if isinstance(verdict, Refusal):
                 refused[partition] = verdict
                 if position.refused is None:
-                    where = {"partition": str(partition), "stored": position.next_offset, "cluster_id": position.cluster_id}
-                    log.critical("position_refused", service=self._service, refusal=verdict, **where, **told._asdict(), next=NEXT_STEP)
-                    await self._store.refuse(partition, verdict)
+                    await self._refuse(partition, position, partition_log, verdict)
                 continue
             starts[partition] = verdict
             if verdict.replay_until is not None:
                 log.warning("postgres_is_older", service=self._service, partition=str(partition), **verdict._asdict())
                 metrics.REPLAYS.labels(self._service).inc()
-                await self._store.replay(partition, verdict.replay_until)
-            if (until := max(verdict.replay_until or 0, position.replay_until or 0)) > verdict.offset:
-                self._replays[partition] = until
+            await self._note_replay(partition, position, verdict, partition_log.end)
         self._pending -= refused.keys()
         self._show_refusals(refused)
         return starts
 
+    async def _refuse(
+        self,
+        partition: TopicPartition,
+        position: StoredPosition,
+        partition_log: PartitionLog,
+        refusal: Refusal,
+    ) -> None:
+        where = {"partition": str(partition), "stored": position.next_offset}
+        clusters = {"cluster_id": position.cluster_id}
+        fields = {**where, **clusters, **partition_log._asdict()}
+        log.critical("position_refused", service=self._service, refusal=refusal, **fields, next=NEXT_STEP)
+        await self._store.refuse(partition, refusal)
+
+    async def _note_replay(self, partition: TopicPartition, position: StoredPosition, start: Start, end: int) -> None:
+        """Notes until where records are processed a second time: no further than the log goes."""
+        until = max(start.replay_until or 0, min(position.replay_until or 0, end))
+        if until != (position.replay_until or 0):
+            await self._store.replay(partition, until)
+        if until > start.offset:
+            self._replays[partition] = until
+
     async def _start(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start], checked_at: float) -> None:
-        lowered = {one: start.offset for one, start in starts.items() if start.replay_until is not None}
+        lowered = {partition: start.offset for partition, start in starts.items() if start.replay_until is not None}
         if lowered:
             async with asyncio.timeout(KAFKA_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(lowered)
@@ -333,26 +362,30 @@ class PositionTracker:
 
     def _show_refusals(self, refused: dict[TopicPartition, Refusal]) -> None:
         gauge = metrics.POSITION_REFUSED
-        for one, refusal in self._refused.items() - refused.items():
-            gauge.labels(self._service, one.topic, one.partition, refusal).set(0)
-        for one, refusal in refused.items():
-            gauge.labels(self._service, one.topic, one.partition, refusal).set(1)
+        for partition, refusal in self._refused.items() - refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(0)
+        for partition, refusal in refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(1)
         self._refused = refused
 
     def _show_replays(self) -> None:
         gauge = metrics.REPLAY_RECORDS
-        for one, until in list(self._replays.items()):
-            left = max(0, until - self._known[one]) if one in self._known else 0
-            gauge.labels(self._service, one.topic, one.partition).set(left)
+        for partition, until in list(self._replays.items()):
+            left = max(0, until - self._known[partition]) if partition in self._known else 0
+            gauge.labels(self._service, partition.topic, partition.partition).set(left)
             if not left:
-                del self._replays[one]
+                del self._replays[partition]
 
 
-async def _read_log(consumer: AIOKafkaConsumer, partition: TopicPartition) -> PartitionLog:
+async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
     async with asyncio.timeout(KAFKA_SECONDS):
-        committed, begins, ends = await asyncio.gather(
-            consumer.committed(partition),
-            consumer.beginning_offsets([partition]),
-            consumer.end_offsets([partition]),
-        )
-    return PartitionLog(begins[partition], ends[partition], committed)
+        offset: int | None = await consumer.committed(partition)
+        return offset
+
+
+async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """Reads where a partition begins and ends."""
+    async with asyncio.timeout(KAFKA_SECONDS):
+        begins = await consumer.beginning_offsets([partition])
+        ends = await consumer.end_offsets([partition])
+    return begins[partition], ends[partition]

@@ -220,7 +220,7 @@ class Nemesis:
             print(f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in {fault.recovered:4.1f} s", flush=True)
             if set(RESTORES) & set(chosen):
                 await self._restorer.wait_until_caught_up(self._arena)
-                await self._probe.look_back()
+                await self._probe.look_back(before=self._history.restores[-1].replaced)
             await asyncio.sleep(self._rng.uniform(*GAP_SECONDS))
 
     async def _inflict(self, kinds: Iterator[str]) -> list[str]:

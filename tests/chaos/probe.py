@@ -32,18 +32,13 @@ class Probe:
             self._history.surprises.append(f"not recovered within {PATIENCE_SECONDS:g} s of a fault's end")
         return loop.time() - started
 
-    async def look_back(self) -> None:
-        """Polls the latest jobs that nobody follows any more: none may have lost anything."""
-        jobs = [
-            submission.job_id
-            for submission in self._history.submissions
-            if submission.workspace == WORKSPACE
-            and submission.told is Told.DONE
-            and submission.job_id
-            and submission.job_id in self._history.polls.keys() - self._clients.followed
-        ]
+    async def look_back(self, before: float) -> None:
+        """Polls jobs that were last polled before that time: none may have lost anything."""
+        seen = {job_id for job_id, polls in self._history.polls.items() if polls[-1].asked < before} - self._clients.followed
+        jobs = [one.job_id for one in self._history.submissions if one.workspace == WORKSPACE and one.job_id in seen]
         for job_id in jobs[-LOOKED_BACK_AT:]:
-            await self._asks.look(job_id)
+            if job_id:
+                await self._asks.look(job_id)
 
     async def _one(self) -> None:
         while True:

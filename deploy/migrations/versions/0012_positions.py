@@ -95,6 +95,8 @@ def _record_all_outcomes() -> None:
             )
     """)
     op.execute("alter table publisher.row_outcomes alter column status drop default")
+    # After many outcomes were recorded at once the service analyzes the table
+    grant_on("publisher.row_outcomes", "pinflow_publisher", "maintain")
     op.execute("""
         create index row_outcomes_promised_pins on publisher.row_outcomes (promised_pin_id)
         where promised_pin_id is not null

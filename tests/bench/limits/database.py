@@ -16,7 +16,7 @@ from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
 from shared.database import Database
 from shared.events import MAX_ROWS
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.settings import DatabaseSettings
 from tests.bench.figures import Figures
 from tests.bench.limits import material

@@ -12,7 +12,7 @@ from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.database import Database
 from shared.events import ImportAccepted
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.settings import DatabaseSettings
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.infrastructure import Servers, copied_database

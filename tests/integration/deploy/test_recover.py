@@ -30,7 +30,7 @@ from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowsSettled
 from shared.messaging.admin import admin_client
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.messaging.records import Record, RecordProducer, partition_of
 from shared.settings import DatabaseSettings, KafkaSettings
 from shared.topics import TopicName, TopicNames

@@ -27,7 +27,7 @@ from shared.cloudevents import EventType, headers
 from shared.database import Database
 from shared.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.topics import TopicName
 from tests.factories import submitted
 from tests.import_batches import values_of
@@ -270,3 +270,13 @@ async def test_one_bad_request_holds_up_no_other(handler: ImportRequestsHandler,
     codes = await handle(handler, delivered(b"garbage"), delivered(request(workspace, workspace_id=str(uuid4()))), good)
     assert sorted(codes) == ["invalid_record", "workspace_not_found"]
     assert len(await imports.of("good")) == 1
+
+
+async def test_a_decision_on_a_claim_that_another_replica_has_made_since_is_not_stored(ledger: Ledger, workspace: Workspace) -> None:
+    """Postgres was replaced by an older copy, and another replica has claimed the request for another job."""
+    key = RequestKey(workspace.id, "r")
+    now = datetime.now(UTC)
+    standing = await ledger.claim([Claim(key, b"h" * 32, uuid4(), now)])
+    with pytest.raises(DatabaseUnavailable, match="claim"):
+        await ledger.decide(key, uuid4(), b"of another job")
+    assert await ledger.decide(key, standing[key].job_id, b"of this job") == b"of this job"

@@ -1,5 +1,7 @@
 """The publisher's record of outcomes, read from the real topic into the real Postgres."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,6 +12,7 @@ import pytest_asyncio
 from aiokafka import TopicPartition
 from pydantic import SecretStr
 
+from services.publisher import history as history_module
 from services.publisher.announcements import POSITIONS_HEADER, positions_header
 from services.publisher.history import OutcomeHistory
 from services.publisher.identity import schedule_id_of
@@ -28,6 +31,12 @@ CREATED = RowResult(row_number=1, status=RowStatus.CREATED, idempotency_key="a",
 PLANNED = RowResult(row_number=2, status=RowStatus.CREATED, idempotency_key="b", schedule_id=schedule_id_of(SCHEDULED))
 EXISTING = RowResult(row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False)
 FAILED = RowResult(row_number=4, status=RowStatus.FAILED, error_code="board_not_found", error_message="no board")
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the position move to the topic's end at once, not a minute later."""
+    monkeypatch.setattr(history_module, "BEHIND_SECONDS", 0)
 
 
 @pytest.fixture
@@ -136,6 +145,7 @@ async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
     assert recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
 
 
+@pytest.mark.usefixtures("_at_once")
 async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
     history: OutcomeHistory,
     records: Records,
@@ -151,6 +161,7 @@ async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
     assert recorded(database_url, *jobs) == []
 
 
+@pytest.mark.usefixtures("_at_once")
 async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
     history: OutcomeHistory,
     records: Records,
@@ -198,6 +209,8 @@ async def test_many_outcomes_are_recorded_portion_by_portion(
     await history.catch_up()
     assert len(recorded(database_url, *jobs)) == 1400
     assert await read_to(store, settings) == 700
+    (statistics,) = execute(database_url, "select reltuples from pg_class where relname = 'row_outcomes'")
+    assert statistics == (1400,), "without statistics each batch would read the table whole"
 
 
 async def test_a_record_that_nobody_can_read_is_passed_over(
@@ -212,3 +225,47 @@ async def test_a_record_that_nobody_can_read_is_passed_over(
     job = await records.send(CREATED, reached=60)
     await history.catch_up()
     assert len(recorded(database_url, job)) == 1
+
+
+async def test_outcomes_that_come_after_another_members_look_are_not_passed_over(
+    history: OutcomeHistory, records: Records, database_url: str
+) -> None:
+    """A batch that was stored in a Postgres which is lost may send its outcomes late."""
+    await history.catch_up()
+    late = await records.send(CREATED, reached=60)
+    for _ in range(3):
+        await history.move_along()
+    await history.catch_up()
+    assert len(recorded(database_url, late)) == 1
+
+
+async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
+    history: OutcomeHistory, records: Records, store: PinStore, settings: ServiceSettings
+) -> None:
+    await records.send(CREATED, reached=60)
+    await history.catch_up()
+    before = await store.positions.load()
+    await asyncio.gather(*(history.catch_up() for _ in range(3)), *(history.move_along() for _ in range(3)))
+    assert await store.positions.load() == before
+
+
+async def test_results_that_postgres_could_not_take_stop_nothing(history: OutcomeHistory, records: Records, database_url: str) -> None:
+    """Our own code writes none of them; a foreign producer may."""
+    nameless = RowResult(row_number=5, status=RowStatus.EXISTING)
+    unprintable = FAILED.model_copy(update={"error_message": "a\0b", "error_code": None})
+    job = await records.send(CREATED, nameless, unprintable, reached=60)
+    await history.catch_up()
+    assert [(row[0], row[1], row[5]) for row in recorded(database_url, job)] == [(1, "created", None), (4, "failed", "")]
+
+
+async def test_invariant_3_a_new_connection_is_confirmed_only_if_postgres_is_the_same(
+    history: OutcomeHistory, store: PinStore, settings: ServiceSettings, database_url: str
+) -> None:
+    with pytest.raises(PositionBehind):
+        await history.confirm(time.monotonic())  # nothing was read yet
+    await history.catch_up()
+    await history.confirm(time.monotonic())
+    topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+    execute(database_url, "delete from publisher.positions where topic = %s", topic)
+    with pytest.raises(PositionBehind):
+        await history.confirm(time.monotonic())

@@ -16,7 +16,7 @@ from shared.access.keys import Scope
 from shared.access.repository import Principal
 from shared.database import Database
 from shared.events import RowAccepted
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from tests.factories import BOARD, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving

@@ -17,7 +17,7 @@ from services.publisher.settlement import Settlement, Settler
 from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowAccepted, RowsSettled
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 
@@ -285,3 +285,71 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
     assert len(outcomes) == 1200
     assert sum(isinstance(outcome, Created) for outcome in outcomes) == 300
     assert await publications(database, workspace) == 300
+
+
+RECORD = text("""
+    insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
+    values (:job_id, :row_number, :status, :pin_id, :promised)
+""")
+
+
+async def record(database: Database, row: RowAccepted, status: str) -> None:
+    """Records an outcome that stands in Kafka."""
+    pin_id = pin_id_of(row.workspace_id, row.row.idempotency_key)
+    promised = pin_id if status == "created" else None
+    values = {"job_id": row.job_id, "row_number": row.row_number, "status": status, "pin_id": pin_id}
+    async with database.transaction() as connection:
+        await connection.execute(RECORD, {**values, "promised": promised})
+
+
+async def test_invariant_4_a_row_that_was_created_stays_so_without_its_board(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
+    row = row_of(workspace, board_id="gone")
+    await record(database, row, "created")
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    assert told((await settler.settle([row])).outcomes) == [("created", (pin_id, None))]
+
+
+async def test_invariant_3_a_key_is_kept_for_the_row_that_created_it(settler: Partition, workspace: Workspace, database: Database) -> None:
+    """Whichever of them is read first, and whether the other is in the same batch."""
+    creator, other = row_of(workspace, idempotency_key="kept"), row_of(workspace, idempotency_key="kept")
+    await record(database, creator, "created")
+    pin_id = pin_id_of(workspace.id, "kept")
+    assert told((await settler.settle([other])).outcomes) == [("replayed existing", (pin_id, None))]
+    both = told((await settler.settle([other, creator])).outcomes)
+    assert sorted(both) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
+
+
+async def test_two_rows_that_are_recorded_as_created_under_one_key_stop_nothing(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
+    """After a key was freed by hand and its outcomes are read again."""
+    rows = [row_of(workspace, idempotency_key="twice") for _ in range(2)]
+    for row in rows:
+        await record(database, row, "created")
+    pin_id = pin_id_of(workspace.id, "twice")
+    together = told((await settler.settle(rows)).outcomes)
+    assert sorted(together) == [("created", (pin_id, None)), ("replayed created", (pin_id, None))]
+    alone = [told((await settler.settle([row])).outcomes)[0] for row in rows]
+    assert sorted(alone) == sorted(together)
+
+
+async def test_invariant_4_a_row_that_was_existing_publishes_nothing(settler: Partition, workspace: Workspace, database: Database) -> None:
+    """Its key's first row may be one that no import brought, and that is lost."""
+    row = row_of(workspace)
+    await record(database, row, "existing")
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    assert told((await settler.settle([row])).outcomes) == [("replayed existing", (pin_id, None))]
+    query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(pin_id=pin_id)
+    assert await database.first(query) == {"pins": 0}
+
+
+async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
+    row = row_of(workspace)
+    await record(database, row, "created")
+    doomed = Doomed(row.job_id, workspace.id, row.row_number)
+    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    assert told((await settler.settle([], [doomed])).outcomes) == [("replayed created", (pin_id, None))]

@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY
 from shared.errors import BrokerUnavailable, ErrorCode, Poison
 from shared.import_limits import MEBIBYTE
 from shared.messaging.admin import create_topics, delete_topics
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import Batch
 from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
-from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer
 from shared.settings import ServiceSettings
 from shared.topics import TOPICS, TopicName, TopicNames

@@ -24,7 +24,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "access.accounts": READ,
         "access.boards": {"SELECT", "INSERT", "DELETE"},
         "publisher.pins": KEEP,
-        "publisher.row_outcomes": APPEND,
+        "publisher.row_outcomes": {*APPEND, "MAINTAIN"},
         "publisher.positions": KEEP,
         "publisher.position_seed": ONCE,
         "publisher.outbox": QUEUE,

@@ -16,10 +16,10 @@ from shared.events import SourceType, UploadFormat
 from shared.import_limits import MEBIBYTE
 from shared.import_records import is_for_status, is_whole_import
 from shared.messaging.admin import leave_group
+from shared.messaging.advance import Advance
 from shared.messaging.broker import create_broker
 from shared.messaging.consumer import Batch, BatchConsumer
 from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.positions import Advance
 from shared.messaging.records import Record, RecordProducer
 from shared.messaging.skipping import RecordFilter
 from shared.settings import ServiceSettings

@@ -18,7 +18,7 @@ from shared.database import Database, Refused
 from shared.errors import BrokerUnavailable
 from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.lists.search import NOTHING
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.settings import DatabaseSettings
 from tests.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.listing import listed

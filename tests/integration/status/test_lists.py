@@ -16,7 +16,7 @@ from shared.database import Database
 from shared.errors import ErrorCode, RequestRefused
 from shared.events import ImportAccepted
 from shared.lists.pages import Lists
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.settings import ListSettings
 from tests.factories import NOON, created, import_accepted, rows_settled
 from tests.listing import listed, principal

@@ -22,7 +22,7 @@ from shared.database import Database, Row
 from shared.events import SourceType, UploadFormat
 from shared.import_limits import MEBIBYTE
 from shared.import_records import is_upload
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, failed

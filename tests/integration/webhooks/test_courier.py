@@ -26,7 +26,7 @@ from shared import metrics
 from shared.columns import columns
 from shared.database import Database, Row, driver_connection
 from shared.errors import DatabaseUnavailable
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from tests.waiting import eventually
 
 LEASE = 60.0

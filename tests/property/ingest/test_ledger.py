@@ -22,7 +22,7 @@ from shared.cloudevents import EventType
 from shared.database import Database
 from shared.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
 from shared.events import ImportRejected
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.topics import TopicName
 from tests.factories import submitted
 from tests.import_batches import import_of

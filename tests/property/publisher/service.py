@@ -22,7 +22,7 @@ from shared.access.repository import AccessRepository, Principal
 from shared.database import Database
 from shared.errors import RequestRefused
 from shared.events import RowsSettled
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.messaging.records import Record
 from shared.topics import TopicName
 from tests.fakes import MemorySender
@@ -36,6 +36,10 @@ PINS = text("""
 FAILURES = text("select job_id, row_number, error_code from publisher.row_outcomes where job_id = any(:ids)")
 OUTBOX = text("select event_type, event_id from publisher.outbox where key = any(:ids) order by 2")
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
+
+
+async def confirmed(_made_at: float) -> None:
+    """Confirms every connection: no Postgres was replaced."""
 
 
 class Answer(NamedTuple):
@@ -86,11 +90,11 @@ class Publisher:
         return "done"
 
     def _pins(self) -> Pins:
-        commands = PinCommands(self._pool)
+        commands = PinCommands(self._pool, confirmed)
         return Pins(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     def _schedules(self) -> Schedules:
-        commands = PinCommands(self._pool)
+        commands = PinCommands(self._pool, confirmed)
         return Schedules(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
 
     async def run_due(self) -> None:

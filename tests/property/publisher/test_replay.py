@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from services.publisher.history import outcomes_in
 from shared.database import Database
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.topics import TopicName
 from tests.factories import row_accepted
 from tests.property.conftest import Run

@@ -28,7 +28,7 @@ from shared.events import (
     RowStatus,
     UploadFormat,
 )
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
 from tests.factories import NOON, import_accepted

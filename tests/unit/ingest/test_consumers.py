@@ -25,7 +25,7 @@ from shared.cloudevents import EventType, headers
 from shared.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.events import RecordKind
 from shared.import_records import opening
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from tests.factories import submitted
 from tests.import_batches import import_of, results_of, rows_of
 from tests.waiting import eventually
@@ -42,7 +42,7 @@ class MemoryLedger:
             self.standing.setdefault(claim.key, Standing(claim.body_hash, claim.job_id, claim.accepted_at, committed=False))
         return {claim.key: self.standing[claim.key] for claim in claims}
 
-    async def decide(self, key: RequestKey, decision: bytes) -> bytes | None:
+    async def decide(self, key: RequestKey, _job_id: UUID, decision: bytes) -> bytes | None:
         standing = self.standing[key]
         if standing.committed:
             return None
@@ -223,9 +223,9 @@ async def test_a_request_that_another_replica_has_committed_meanwhile_is_not_sen
 ) -> None:
     decide = ledger.decide
 
-    async def late(key: RequestKey, decision: bytes) -> bytes | None:
+    async def late(key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
         await ledger.mark_committed([key])
-        return await decide(key, decision)
+        return await decide(key, job_id, decision)
 
     monkeypatch.setattr(ledger, "decide", late)
     assert await handle(handler, request("a")) == []

@@ -10,10 +10,10 @@ from aiokafka.errors import ConsumerStoppedError
 
 from shared.errors import BrokerUnavailable
 from shared.messaging import consumer as consumer_module
+from shared.messaging.advance import Advance
 from shared.messaging.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
 from shared.messaging.dead_letters import DeadLetter
 from shared.messaging.pace import Pace
-from shared.messaging.positions import Advance
 from shared.settings import ServiceSettings
 from shared.topics import TopicName
 from tests.fakes import MemorySender

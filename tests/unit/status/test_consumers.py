@@ -12,7 +12,7 @@ from services.status.consumers import FoldHandler
 from services.status.folding import BYTES_PER_ROW, Fold
 from shared.database import Refused
 from shared.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
-from shared.messaging.positions import Advance
+from shared.messaging.advance import Advance
 from shared.sweeper import Sweeper
 from shared.topics import TopicName, TopicNames
 from tests.factories import created, import_accepted, rows_settled

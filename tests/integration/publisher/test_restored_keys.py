@@ -1,0 +1,60 @@
+"""Direct pins after a restore: a key may belong to a row that is read again."""
+
+from uuid import uuid4
+
+import pytest
+
+from services.publisher.commands import Direct, PinCommands
+from services.publisher.documents import pin_of
+from services.publisher.identity import pin_id_of
+from shared.database import Database
+from shared.errors import PositionBehind, RequestRefused
+from tests.integration.publisher.conftest import Client, made, refusal
+
+PROMISE = """
+    insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
+    values (:job_id, 1, 'created', :pin_id, :pin_id)
+"""
+
+
+async def promise(client: Client, key: str) -> None:
+    """Records that a row created the key's pin, which the restored Postgres lacks."""
+    pin_id = pin_id_of(client.workspace.id, key)
+    await client.execute(PROMISE, job_id=uuid4(), pin_id=pin_id)
+
+
+async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(client: Client) -> None:
+    await promise(client, "promised")
+    answer = await client.post("/v1/pins", client.pin(idempotency_key="promised"))
+    assert refusal(answer) == (503, "key_recovering")
+    assert answer.headers["retry-after"] == "1"
+    assert "Send the request again in some minutes." in answer.json()["detail"]["message"]
+    schedule = client.schedule(idempotency_key="promised")
+    assert refusal(await client.post("/v1/schedules", schedule)) == (503, "key_recovering")
+
+
+async def test_a_batch_with_a_key_that_is_read_again_waits_as_a_whole(client: Client) -> None:
+    await promise(client, "promised")
+    pins = [client.pin(idempotency_key="free"), client.pin(idempotency_key="promised")]
+    assert refusal(await client.post("/v1/pins/batch", {"pins": pins})) == (503, "key_recovering")
+    made(await client.post("/v1/pins", pins[0]))  # nothing of it was published
+
+
+async def test_a_key_whose_pin_stands_is_answered_as_ever(client: Client) -> None:
+    pin = await client.published(idempotency_key="stands")
+    await promise(client, "stands")
+    again = await client.post("/v1/pins", client.pin(idempotency_key="stands"))
+    assert (again.status_code, again.json()["id"]) == (201, pin["id"])
+
+
+async def test_invariant_3_nothing_is_published_while_postgres_may_be_an_older_copy(client: Client, database: Database) -> None:
+    async def is_behind(_made_at: float) -> None:
+        raise PositionBehind("another Postgres")
+
+    commands = PinCommands(database, is_behind)
+    pin = Direct.of(client.workspace.id, pin_of(client.pin()))
+    with pytest.raises(RequestRefused) as refused:
+        await commands.publish_directly(pin)
+    assert (refused.value.status, refused.value.code) == (503, "key_recovering")
+    with pytest.raises(RequestRefused):
+        await commands.publish_all([pin], [pin.pin_id])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
@@ -71,6 +72,48 @@ async def all_in_sync(kafka: str) -> bool:
     except (BrokerUnavailable, TimeoutError):
         return False
     return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+
+
+async def cluster_id_of(kafka: str) -> str:
+    """Returns the cluster's id."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+async def committed_of(kafka: str, group: str) -> dict[TopicPartition, int]:
+    """Returns the group's committed offsets."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        offsets = await admin.list_consumer_group_offsets(group)
+    return {partition: found.offset for partition, found in offsets.items()}
+
+
+class Log(NamedTuple):
+    """The first offset that is still there, and the one behind the last record."""
+
+    begin: int
+    end: int
+
+
+async def log_of(kafka: str, topic: str) -> dict[TopicPartition, Log]:
+    """Returns where each partition of the topic begins and ends."""
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
+        partitions = consumer.assignment()
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    return {one: Log(begins[one], ends[one]) for one in partitions}
+
+
+async def delete_records(kafka: str, topic: str) -> None:
+    """Deletes all records of the topic that are there now, as retention does."""
+    ends = {one: RecordsToDelete(log.end) for one, log in (await log_of(kafka, topic)).items()}
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.delete_records(ends)
+
+
+async def add_partitions(kafka: str, topic: str, total: int) -> None:
+    """Gives the topic more partitions, so that it has `total`."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.create_partitions({topic: NewPartitions(total)})
 
 
 class Member(NamedTuple):

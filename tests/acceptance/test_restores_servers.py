@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psycopg
 
-from shared.messaging.admin import admin_client, create_topics
+from shared.messaging.admin import create_topics
 from shared.messaging.records import Record, RecordProducer
 from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
 from tests.infrastructure import kafka_server, postgres_server
-from tests.kafka import records_of
+from tests.kafka import cluster_id_of, records_of
 from tests.restores import recreate, restore, snapshot
 from tests.waiting import until
 
@@ -45,7 +45,10 @@ def writing(url: str, *, first: int = 0) -> Iterator[list[int]]:
     stopping = threading.Event()
 
     def work() -> None:
-        with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+        with (
+            suppress(psycopg.OperationalError),
+            psycopg.connect(url, autocommit=True) as connection,
+        ):
             while not stopping.is_set():
                 connection.execute("insert into entries values (%s)", (first + len(written),))
                 written.append(first + len(written))
@@ -71,32 +74,34 @@ def test_a_restored_kafka_ends_where_it_did_and_a_recreated_one_is_another_clust
         settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix="t")
         asyncio.run(create_topics(settings))
         asyncio.run(produce(settings, b"before"))
-        cluster_id = asyncio.run(cluster_id_of(settings))
+        cluster_id = asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers))
         copy = snapshot(program)
         asyncio.run(produce(settings, b"after"))
         restore(program, copy)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
         assert asyncio.run(values_of(settings)) == [b"before"]
-        assert asyncio.run(cluster_id_of(settings)) == cluster_id
+        assert asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers)) == cluster_id
         recreate(program, kafka)
         program.wait_until(lambda: asyncio.run(kafka.is_ready()))
         asyncio.run(create_topics(settings))
         assert asyncio.run(values_of(settings)) == []
-        assert asyncio.run(cluster_id_of(settings)) != cluster_id
+        assert asyncio.run(cluster_id_of(settings.kafka_bootstrap_servers)) != cluster_id
 
 
 async def produce(settings: KafkaSettings, value: bytes) -> None:
     producer = RecordProducer(settings, client_id="tests")
     await producer.start()
-    await producer.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", value)])
+    await producer.send(
+        TopicNames(settings.topic_prefix)[TopicName.OUTCOMES],
+        [Record(b"k", value)],
+    )
     await producer.stop()
 
 
 async def values_of(settings: KafkaSettings) -> list[bytes | None]:
-    records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES)
+    records = await records_of(
+        settings.kafka_bootstrap_servers,
+        settings.topic_prefix,
+        TopicName.OUTCOMES,
+    )
     return [record.value for record in records]
-
-
-async def cluster_id_of(settings: KafkaSettings) -> str:
-    async with admin_client(settings) as admin:
-        return str((await admin.describe_cluster())["cluster_id"])

@@ -1,0 +1,300 @@
+"""Kafka lost records: nothing is consumed until an operator accepts the loss."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+
+from deploy.administration import NewWorkspace
+from shared.messaging.positions import Refusal
+from shared.topics import TopicName, TopicNames
+from tests.acceptance.conftest import new_workspace
+from tests.acceptance.rows import rows_for, submit_until_accepted
+from tests.deployment import answers
+from tests.kafka import add_partitions, delete_records, log_of
+from tests.restores_installation import (
+    KEEPERS,
+    Installation,
+    counters,
+    ended,
+    installed,
+    submit,
+    submit_at_once,
+)
+from tests.restores_work import Work
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(300)
+READERS = ("publisher", "status")
+"""The services that read imports."""
+IMPORTS = 12
+"""Enough to reach every partition, or all but one."""
+
+Refused = dict[tuple[str, TopicPartition], str]
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("restores")) as made:
+        yield made
+
+
+@pytest.fixture
+def workspace(installation: Installation) -> NewWorkspace:
+    return new_workspace(installation.database_url)
+
+
+@pytest.fixture
+def client(installation: Installation, workspace: NewWorkspace) -> Iterator[httpx.Client]:
+    if installation.refused():  # what a test that failed has left
+        installation.accept()
+        installation.deployment.wait_until_ready()
+    with installation.client(workspace) as client:
+        yield client
+
+
+@pytest.fixture
+def work(installation: Installation, workspace: NewWorkspace) -> Work:
+    return Work(installation, workspace)
+
+
+def test_a_recreated_kafka_is_refused_until_an_operator_accepts_the_loss(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
+) -> None:
+    work.before_backup(client)
+    work.after_backup(client)
+    before = installation.record(workspace, work.jobs)
+    installation.recreate_kafka()
+    refused = wait_for_refusals(installation, Refusal.OTHER_CLUSTER, expected=all_positions)
+    imports = import_meanwhile(installation, workspace, client, refused)
+    installation.accept()
+    installation.deployment.wait_until_ready()
+    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
+    installation.require_healed(workspace, before, since=imports)
+    work.go_on(client)
+
+
+def test_a_kafka_cut_back_to_an_earlier_end_is_refused_until_an_operator_accepts_the_loss(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
+) -> None:
+    work.before_backup(client)
+    copy = installation.back_up_kafka()
+    work.after_backup(client)
+    before = installation.record(workspace, work.jobs)
+    installation.restore_kafka(copy)
+    refused = wait_for_refusals(installation, Refusal.BEYOND_END, expected=positions_beyond_the_end)
+    imports = import_meanwhile(installation, workspace, client, refused)
+    installation.accept()
+    installation.deployment.wait_until_ready()
+    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
+    installation.require_healed(workspace, before, since=imports)
+    work.go_on(client)
+
+
+def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_accepts_the_loss(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
+) -> None:
+    work.before_backup(client)
+    work.after_backup(client)
+    before = installation.record(workspace, work.jobs)
+    for name in READERS:
+        installation.deployment.programs[name].terminate()
+    submit_at_once(client, [rows_for(workspace, 5, prefix=f"lost-{number}") for number in range(IMPORTS)])
+    asyncio.run(
+        delete_records(
+            installation.settings.kafka_bootstrap_servers,
+            topic(installation, TopicName.IMPORTS),
+        )
+    )
+    for name in READERS:
+        installation.deployment.restart(name)
+        url = installation.deployment.service_url(name)
+        installation.deployment.programs[name].wait_until(lambda: answers(url))  # noqa: B023
+    refused = wait_for_refusals(
+        installation,
+        Refusal.BEFORE_BEGIN,
+        expected=positions_before_the_begin,
+    )
+    imports = import_meanwhile(installation, workspace, client, refused)
+    installation.accept()
+    installation.deployment.wait_until_ready()
+    assert sorted(counters(ended(client, one)) for one in imports) == [(0, 30, 0), (10, 20, 0)]
+    installation.require_healed(workspace, before, since=imports)
+    work.go_on(client)
+
+
+def test_with_kafka_and_postgres_lost_what_the_backup_holds_stands_and_work_goes_on(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    work: Work,
+) -> None:
+    work.before_backup(client)
+    before = installation.record(workspace, work.jobs)
+    copy = installation.back_up_postgres()
+    work.after_backup(client)
+    installation.stop_services()
+    installation.recreate_kafka()
+    installation.restore_postgres(copy)
+    for name in installation.deployment.programs:
+        installation.deployment.restart(name)
+    installation.deployment.programs["gateway"].wait_until(
+        lambda: answers(installation.deployment.service_url("ingest")),
+    )
+    wait_for_refusals(installation, Refusal.OTHER_CLUSTER, expected=all_positions)
+    installation.accept()
+    installation.deployment.wait_until_ready()
+    installation.require_healed(workspace, before)
+    again = submit(client, rows_for(workspace, 40, prefix="early"))
+    assert counters(ended(client, again)) == (0, 40, 0)
+    new = submit(client, rows_for(workspace, 20, prefix="shared-0"))
+    assert counters(ended(client, new)) == (20, 0, 0)
+
+
+def test_more_partitions_are_read_from_their_beginning(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+) -> None:
+    kafka, imports = (
+        installation.settings.kafka_bootstrap_servers,
+        topic(installation, TopicName.IMPORTS),
+    )
+    asyncio.run(add_partitions(kafka, imports, 9))
+    asyncio.run(add_partitions(kafka, topic(installation, TopicName.OUTCOMES), 9))
+    installation.deployment.programs["ingest"].terminate()
+    installation.deployment.restart("ingest")
+    installation.deployment.wait_until_ready()
+    jobs: list[str] = []
+
+    def are_used() -> bool:
+        jobs.append(submit(client, rows_for(workspace, 5, prefix=f"more-{len(jobs)}")))
+        ends = asyncio.run(log_of(kafka, imports))
+        return all(ends[TopicPartition(imports, number)].end > 0 for number in (6, 7, 8))
+
+    until(are_used)
+    for name in READERS:  # which have not looked for partitions meanwhile
+        installation.deployment.programs[name].terminate()
+        installation.deployment.restart(name)
+    installation.deployment.wait_until_ready()
+    assert [counters(ended(client, job_id)) for job_id in jobs] == [(5, 0, 0)] * len(jobs)
+    for name in READERS:
+        numbers = {one.partition for one in installation.positions(name) if one.topic == imports}
+        assert numbers == set(range(9))
+    until(installation.is_level)
+    installation.require_single(workspace, installation.record(workspace, jobs))
+
+
+def topic(installation: Installation, name: TopicName) -> str:
+    return TopicNames(installation.settings.topic_prefix)[name]
+
+
+def wait_for_refusals(
+    installation: Installation,
+    refusal: Refusal,
+    *,
+    expected: Callable[[Installation], set[tuple[str, TopicPartition]]],
+) -> Refused:
+    """Waits until exactly the partitions that lost something are refused, and readiness says so."""
+    partitions = expected(installation)
+    assert partitions
+
+    refused: Refused = {}
+
+    def are_refused() -> bool:
+        refused.clear()
+        refused.update(installation.refused())
+        return refused.keys() >= partitions
+
+    with suppress(AssertionError):  # the comparison says more
+        until(are_refused, seconds=60)
+    assert refused == dict.fromkeys(partitions, refusal)
+    for service in {service for service, _ in partitions}:
+        require_not_ready(installation, service, [one for name, one in partitions if name == service])
+    assert httpx.get(f"{installation.deployment.base_url}/readyz", trust_env=False).status_code == 503
+    return refused
+
+
+def require_not_ready(
+    installation: Installation,
+    service: str,
+    partitions: Sequence[TopicPartition],
+) -> None:
+    """Waits until readiness names each partition and the command."""
+
+    def says_so() -> bool:
+        answer = installation.readiness(service)
+        names = [f"{one.topic}/{one.partition}" for one in partitions]
+        return answer.status_code == 503 and all(name in answer.text for name in [*names, "pinflow recover"])
+
+    until(says_so)
+
+
+def import_meanwhile(
+    installation: Installation,
+    workspace: NewWorkspace,
+    client: httpx.Client,
+    refused: Refused,
+) -> list[str]:
+    """Imports known keys and new ones, and requires that no refused partition is consumed."""
+    known = rows_for(workspace, 20, prefix="early")
+    rows = [*known, *rows_for(workspace, 10, prefix="meanwhile")]
+    before = {one: installation.positions(one) for one in KEEPERS}
+    jobs = [submit_until_accepted(client, rows) for _ in range(2)]
+    deadline = time.monotonic() + 5  # as long as two looks take
+
+    def has_passed() -> bool:
+        assert installation.refused() == refused
+        for service, partition in refused:
+            position = installation.positions(service)[partition]
+            assert position.next_offset == before[service][partition].next_offset
+        return time.monotonic() > deadline
+
+    until(has_passed)
+    return jobs
+
+
+def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]:
+    """Returns those of consumer groups: the publisher's in outcomes is moved to the new cluster."""
+    return {
+        (service, one)
+        for service in KEEPERS
+        for one in installation.positions(service)
+        if service != "publisher" or one.topic == topic(installation, TopicName.IMPORTS)
+    }
+
+
+def positions_beyond_the_end(installation: Installation) -> set[tuple[str, TopicPartition]]:
+    """Returns those beyond their log's end. Webhooks skips everything: it has no endpoint."""
+    return {
+        (service, one)
+        for service, one in all_positions(installation)
+        if service in READERS and installation.positions(service)[one].next_offset > log_at(installation, one)[1]
+    }
+
+
+def positions_before_the_begin(installation: Installation) -> set[tuple[str, TopicPartition]]:
+    """Returns those of partitions that begin after them."""
+    return {
+        (service, one)
+        for service, one in all_positions(installation)
+        if installation.positions(service)[one].next_offset < log_at(installation, one)[0]
+    }
+
+
+def log_at(installation: Installation, partition: TopicPartition) -> tuple[int, int]:
+    kafka = installation.settings.kafka_bootstrap_servers
+    return asyncio.run(log_of(kafka, partition.topic))[partition]

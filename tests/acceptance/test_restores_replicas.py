@@ -1,0 +1,48 @@
+"""Two of each service over a Postgres that is put back to a backup."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.conftest import new_workspace
+from tests.acceptance.test_restores import require_seen, wait_for_imports
+from tests.restores_installation import Installation, installed
+from tests.restores_work import Work, importing
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("restores"), 2, consumer_max_records="50") as made:
+        yield made
+
+
+def test_invariants_2_to_4_two_publishers_over_an_older_postgres_restore_everything(
+    installation: Installation,
+) -> None:
+    workspace = new_workspace(installation.database_url)
+    work = Work(installation, workspace)
+    with installation.client(workspace) as client:
+        work.before_backup(client)
+        copy = installation.back_up_postgres()
+        work.after_backup(client)
+        before = installation.record(workspace, work.jobs)
+        installation.restore_postgres(copy)
+        installation.require_healed(workspace, before)
+        until(installation.is_level)
+        work.go_on(client)
+
+
+def test_invariants_2_to_4_two_publishers_go_on_while_postgres_is_replaced_by_an_older_one(
+    installation: Installation,
+) -> None:
+    workspace = new_workspace(installation.database_url)
+    with importing(installation, workspace) as clients:
+        wait_for_imports(clients, 5)
+        copy = installation.back_up_postgres()
+        wait_for_imports(clients, 10)
+        installation.restore_postgres(copy)
+        wait_for_imports(clients, 5)
+    require_seen(installation, workspace, clients)

@@ -124,6 +124,8 @@ class OutcomeHistory(Preparation):
         looked_at = time.monotonic()
         ends = _ends_of(await self._bounds())
         async with self._turns:
+            if any(end < self._known.get(partition, 0) for partition, end in ends.items()):
+                raise PositionBehind("the topic outcomes ends before the position")
             self._ends.append((looked_at, ends))
             await self._confirm(looked_at)
 

@@ -27,6 +27,10 @@ class Advance:
     is_stored: bool = False
     """Whether a transaction that moved the positions was committed."""
 
+    def is_beyond(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Tells whether a log ends before the position where the batch started."""
+        return any(ends[partition] < span.start for partition, span in self.spans.items())
+
     def offsets(self) -> dict[TopicPartition, int]:
         """Returns the offsets to commit to Kafka."""
         return {partition: span.end for partition, span in self.spans.items()}

@@ -77,6 +77,10 @@ class Dormancy:
             advance = self._tracker.advance(ends)
             if advance is None:
                 return  # the positions are being read: at the next look
+            if advance.is_beyond(ends):
+                # Nothing is fetched, so Kafka tells nobody that it lost records
+                self._tracker.restart("a log ends before its position")
+                return
             await self._tracker.store(advance)
             self._tracker.done(advance)
             self._skip_to(consumer, ends)

@@ -417,3 +417,28 @@ async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(se
     await positions.move(early)
     await positions.move(late)
     assert (await positions.load())[partition].next_offset == 30
+
+
+async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    positions: PositionStore,
+    database_url: str,
+) -> None:
+    """It fetches nothing, so no fetch tells it."""
+
+    async def nobody() -> bool:
+        return False
+
+    async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
+        await ready(consumer)
+        await produce(producer, settings, some("unwanted"))
+        await consumer.dormancy.look()
+        stored = await settled(positions, 60)
+        beyond = {partition: position._replace(next_offset=position.next_offset + 5) for partition, position in stored.items()}
+        set_back(database_url, beyond)
+        tracker = consumer._tracker
+        assert tracker is not None
+        tracker._known = {partition: position.next_offset for partition, position in beyond.items()}
+        await consumer.dormancy.look()
+        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))

@@ -278,11 +278,11 @@ def all_positions(installation: Installation) -> set[tuple[str, TopicPartition]]
 
 
 def positions_beyond_the_end(installation: Installation) -> set[tuple[str, TopicPartition]]:
-    """Returns those beyond their log's end. Webhooks skips everything: it has no endpoint."""
+    """Returns those beyond their log's end."""
     return {
         (service, one)
         for service, one in all_positions(installation)
-        if service in READERS and installation.positions(service)[one].next_offset > log_at(installation, one)[1]
+        if installation.positions(service)[one].next_offset > log_at(installation, one)[1]
     }
 
 

@@ -32,6 +32,7 @@ class PositionStore:
 
     async def load(self) -> dict[TopicPartition, StoredPosition]:
         """Reads all positions of the service, and notices if this process has seen later ones."""
+        seen = dict(self._seen)  # what is stored while this is read, it need not show
         rows = await self._database.all(
             self._text("select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions")
         )
@@ -44,14 +45,22 @@ class PositionStore:
             )
             for row in rows
         }
-        self._compare(stored)
+        self._compare(stored, seen)
         return stored
 
-    def _compare(self, stored: Mapping[TopicPartition, StoredPosition]) -> None:
-        if any(partition not in stored or stored[partition].next_offset < seen for partition, seen in self._seen.items()):
+    def _compare(
+        self,
+        stored: Mapping[TopicPartition, StoredPosition],
+        seen: Mapping[TopicPartition, int],
+    ) -> None:
+        # An operator sets refused positions back: that is no older Postgres
+        found = {partition: position.next_offset for partition, position in stored.items() if not position.refused}
+        refused = stored.keys() - found.keys()
+        if any(found.get(partition, 0) < offset for partition, offset in seen.items() if partition not in refused):
             self._older_at = time.monotonic()
-        # An operator sets refused ones back: that is no older Postgres
-        self._seen = {partition: position.next_offset for partition, position in stored.items() if position.refused is None}
+            self._seen = found
+        else:
+            self._seen = {partition: max(offset, self._seen.get(partition, 0)) for partition, offset in found.items()}
 
     def seen(self, advance: Advance) -> None:
         """Notes that an advance was stored."""

@@ -16,6 +16,7 @@ from shared.database import Database
 from shared.messaging import consumer as consumers
 from shared.messaging import tracking
 from shared.messaging.admin import admin_client, cluster_id
+from shared.messaging.advance import Advance, Span
 from shared.messaging.consumer import BatchConsumer
 from shared.messaging.position_store import PositionStore
 from shared.messaging.positions import Refusal, StoredPosition
@@ -442,3 +443,26 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
         tracker._known = {partition: position.next_offset for partition, position in beyond.items()}
         await consumer.dormancy.look()
         await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+
+
+async def test_a_position_that_is_stored_while_all_are_read_is_no_older_postgres(
+    settings: ServiceSettings, positions: PositionStore
+) -> None:
+    """It would hold everything up for 20 s."""
+    partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
+    await positions.add({partition: 0}, "cluster")
+    for offset in range(1, 50):
+        advance = Advance({partition: Span(offset - 1, offset)}, checked_at=float("inf"))
+        await asyncio.gather(positions.load(), positions.move(advance), positions.load())
+    assert positions.seconds_since_older(60) == 0
+
+
+async def test_an_older_postgres_is_told_by_positions_that_this_process_has_seen(
+    settings: ServiceSettings, positions: PositionStore, database_url: str
+) -> None:
+    partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
+    await positions.add({partition: 10}, "cluster")
+    stored = await positions.load()
+    set_back(database_url, {partition: stored[partition]._replace(next_offset=9)})
+    await positions.load()
+    assert positions.seconds_since_older(60) > 50

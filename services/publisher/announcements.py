@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 
-from services.publisher.identity import schedule_id_of
 from services.publisher.service import (
     Created,
     Existing,
@@ -23,6 +22,7 @@ from shared.errors import ErrorCode
 from shared.events import MAX_KEY, PinEvent, PinFailed, PinPublished, PinScheduled, RowStatus
 from shared.messaging.records import MAX_BATCH_BYTES, Record
 from shared.pins import printable
+from shared.schedule_ids import schedule_id_of
 
 _write = msgspec.json.Encoder().encode
 

@@ -18,7 +18,6 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPart
 from pydantic import ValidationError
 
 from services.publisher.announcements import POSITIONS_HEADER, parse_positions
-from services.publisher.identity import pin_id_of_schedule
 from services.publisher.repository import PinStore
 from shared.decoding import decoder
 from shared.errors import BrokerUnavailable, PositionBehind
@@ -28,6 +27,7 @@ from shared.messaging.advance import Advance, Span
 from shared.messaging.connection import client_options
 from shared.messaging.positions import StoredPosition
 from shared.messaging.tracking import Preparation
+from shared.schedule_ids import pin_id_of_schedule
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 

@@ -10,10 +10,11 @@ from uuid import UUID
 import msgspec
 from pydantic import Field
 
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.identity import pin_id_of
 from shared.access.repository import BoardCheck, Destination
 from shared.errors import ErrorCode
 from shared.events import MAX_ROWS, RowAccepted, RowStatus
+from shared.schedule_ids import schedule_id_of
 
 
 class PinState(StrEnum):

@@ -14,7 +14,7 @@ from shared.schedule_ids import schedule_id_of
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 RESULTS_IN_A_RECORD = 200
-"""As many as the publisher puts into one: 50 KB."""
+"""As many as the publisher's records have (services/publisher/announcements.py): 50 KB."""
 
 
 class RowName(NamedTuple):
@@ -77,8 +77,8 @@ class Decision:
 def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName, Pin]) -> Decision:
     """Decides each row without a result.
 
-    A recorded outcome comes first, as for the publisher. A row with a pin was created. Any other
-    row is lost: the publisher has read all of Kafka and has not seen it.
+    A recorded outcome comes first, as in the publisher. A row with a pin was created. Any other row
+    is lost: the publisher has read all of Kafka without it.
     """
     results, lost = [], []
     for row in job.rows():
@@ -94,7 +94,7 @@ def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName
 
 def records_of(decisions: Iterable[Decision]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
-    events = [event for one in decisions for event in _events(one)]
+    events = [event for decision in decisions for event in _events(decision)]
     return [Record(str(event.job_id).encode(), _json(event)) for event in events]
 
 

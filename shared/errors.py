@@ -132,7 +132,7 @@ class AcceptanceUnknown(BrokerUnavailable):
 
 
 class PositionBehind(Unavailable):
-    """A stored position is behind a batch, or the connection was made after the positions were read.
+    """A stored position is behind a batch, or the connection is newer than their last reading.
 
     Postgres may have been replaced by an older copy. Nothing was written: read the positions again.
     """

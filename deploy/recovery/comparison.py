@@ -187,7 +187,7 @@ class Acceptance:
 
 def selected(comparisons: Iterable[Comparison], selection: Selection) -> list[Comparison]:
     """Returns the comparisons that a selection takes."""
-    return [comparison for comparison in comparisons if selection.takes(comparison.service, comparison.topic, comparison.partition)]
+    return [found for found in comparisons if selection.takes(found.service, found.topic, found.partition)]
 
 
 def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -198,7 +198,7 @@ def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
 def acceptable(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[Comparison]:
     """Returns the losses that the operator saw in the same state as now."""
     seen = {comparison.place: comparison.state for comparison in shown}
-    return [comparison for comparison in unaccepted(now) if seen.get(comparison.place) is comparison.state]
+    return [loss for loss in unaccepted(now) if seen.get(loss.place) is loss.state]
 
 
 def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:

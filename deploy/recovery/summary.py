@@ -119,11 +119,11 @@ def _states(comparisons: Iterable[Comparison]) -> list[str]:
 def _lost_twice(comparisons: Iterable[Comparison]) -> list[str]:
     """Describes records that neither Kafka nor this Postgres has: both are older copies."""
     return [
-        f"{comparison.service}: Kafka lost at least {comparison.committed_beyond_end} of the last records of "
-        f"{comparison.topic_name}/{comparison.partition}, which had been processed. This Postgres does not have "
+        f"{cut.service}: Kafka lost at least {cut.committed_beyond_end} of the last records of "
+        f"{cut.topic_name}/{cut.partition}, which had been processed. This Postgres does not have "
         "them either, so they are lost."
-        for comparison in comparisons
-        if comparison.committed_beyond_end and comparison.stored and comparison.stored.next_offset <= comparison.log_end
+        for cut in comparisons
+        if cut.committed_beyond_end and cut.stored and cut.stored.next_offset <= cut.log_end
     ]
 
 

@@ -88,7 +88,7 @@ class PinCommands:
     """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database, confirm: Confirm) -> None:
-        """`confirm` refuses a connection that may lead to an older Postgres with unknown lost rows."""
+        """`confirm` refuses a connection that may lead to an older copy of Postgres."""
         self._database = database
         self._confirm = confirm
 

@@ -37,8 +37,8 @@ log = structlog.get_logger()
 RECORDS_AT_ONCE = 500
 """Records per transaction: at most 100 000 rows, usually far fewer."""
 ANALYZED_ROWS = 1000
-"""New rows from which the table is analyzed. With the statistics of an almost empty table the planner
-scans row_outcomes for each batch (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
+"""New rows from which the table is analyzed. With the statistics of an almost empty table the
+planner scans row_outcomes for each batch (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
 BEHIND_SECONDS = 60.0
 """How far the position stays behind the topic's end. It covers SEND_TIMEOUT_SECONDS until a lost
 batch's last outcomes arrive, the time until its publisher notices, and its IN_FLIGHT_SECONDS."""
@@ -144,7 +144,7 @@ class OutcomeHistory(Preparation):
         ends = _log_ends(await self._bounds())
         async with self._turns:
             if any(end < self._known.get(partition, 0) for partition, end in ends.items()):
-                raise PositionBehind(f"the topic {self._topic} ends before the position: read it again")
+                raise PositionBehind(f"the topic {self._topic} ends before its position: read it")
             self._ends.append((looked_at, ends))
             await self._confirm(looked_at)
 
@@ -177,7 +177,7 @@ class OutcomeHistory(Preparation):
             await reader.stop()
 
     async def _record(self, records: Sequence[Record]) -> int:
-        """Records a portion and moves the position behind it, in one transaction. Counts its rows."""
+        """Records a portion and moves the position behind it, in one transaction. Counts rows."""
         # Positions after the records: outcomes that were sent normally lie before these positions
         stored = await self._store.positions.load()
         reached = {partition.partition: position.next_offset for partition, position in stored.items() if partition.topic == self._imports}
@@ -263,7 +263,7 @@ class OutcomeHistory(Preparation):
                     )
                 yield [record for records in found.values() for record in records]
                 left = {partition: end for partition, end in left.items() if await reader.position(partition) < end}
-        except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed the reader
+        except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed it
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
         finally:

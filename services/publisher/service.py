@@ -108,8 +108,8 @@ class Found:
     recorded: Mapping[Origin, Recorded]
     """The outcomes that were recorded before this batch."""
     promised: Mapping[UUID, tuple[Origin, Recorded]]
-    """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs to
-    that row until it is replayed."""
+    """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
+    to that row until it is replayed."""
     standing: Mapping[UUID, Stored]
     """What stood under the batch's ids before."""
     stored: Mapping[UUID, Stored]

@@ -71,7 +71,7 @@ class Settler:
         *,
         advance: Advance,
     ) -> Settlement:
-        """Settles a batch's rows. Every transaction holds the advance, and a single one also moves it.
+        """Settles a batch's rows. Every transaction holds the advance; a single one also moves it.
 
         So no two publishers settle one partition at the same time.
         """

@@ -106,8 +106,8 @@ LISTENING = """
 ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_enabled) as is_so")
 
 # An event that is announced again, or a batch that is delivered again, is there already. Sorted, or
-# two that overlap deadlock. Without a conflict target: the same event makes the same delivery id, so
-# either constraint may see the other transaction's row first
+# two that overlap deadlock. Without a conflict target: the same event makes the same delivery id,
+# so either constraint may see the other transaction's row first
 ENQUEUE = f"""
     insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
     select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)}) order by d.webhook_id, d.event_id

@@ -200,7 +200,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         member.
 
         Starts at the stored positions if the consumer has a store for them. Otherwise starts at
-        the committed offsets or the earliest. Reads uncommitted, except `import-requests`, which is read committed.
+        the committed offsets or the earliest. Reads uncommitted, except `import-requests`, which is
+        read committed.
         """
         self._subscriber = broker.subscriber(
             *self._topics,

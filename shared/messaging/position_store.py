@@ -33,7 +33,7 @@ class PositionStore:
         await self._database.warm()
 
     async def load(self) -> dict[TopicPartition, StoredPosition]:
-        """Reads all positions of the service. Notices an older Postgres: this process knows later ones."""
+        """Reads all positions of the service. Notices if this process has seen later ones."""
         seen = dict(self._seen)  # a position that is stored during this read may be missing in it
         rows = await self._database.all(
             self._text(
@@ -145,7 +145,7 @@ class PositionStore:
         """
         if advance.spans and self._database.made_at(driver) > advance.checked_at:
             raise PositionBehind(
-                "the connection to Postgres was made after the positions were read: read them again",
+                "the connection to Postgres is newer than the last reading of the positions",
             )
         topics, partitions, starts, ends = advance.columns()
         return await driver.execute(

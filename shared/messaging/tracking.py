@@ -34,8 +34,8 @@ RECHECK_SECONDS = 2.0
 KAFKA_SECONDS = 10.0
 """The timeout for reading one partition's offsets from Kafka, and for one commit."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""How long a batch's outcomes may still arrive after the Postgres that stored it was lost. A process
-waits this long after it notices an older Postgres, before it starts any partition."""
+"""How long a batch's outcomes may still arrive after the Postgres that stored it was lost. A
+process waits this long after it notices an older Postgres, before it starts any partition."""
 
 NEXT_STEP = "pinflow recover"
 
@@ -60,8 +60,8 @@ class Preparation:
 class PositionTracker:
     """Keeps the positions of one consumer's partitions, and pauses partitions without one.
 
-    `consumer` returns aiokafka's consumer, or None before it has started. Hold the lock `work` while
-    you process a batch, store processed offsets or skip records.
+    `consumer` returns aiokafka's consumer, or None before it has started. Hold the lock `work`
+    while you process a batch, store processed offsets or skip records.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class PositionTracker:
         self._replays: dict[TopicPartition, int] = {}
         self._checked_at = 0.0
         self.reading = 0
-        """Counts the readings of positions. Drop records that were fetched before the last reading: the
-        positions may differ now."""
+        """Counts the readings of positions. Drop records that were fetched before the last reading:
+        the positions may differ now."""
         self._task: asyncio.Task[None] | None = None
 
     # Events of the consumer
@@ -208,7 +208,7 @@ class PositionTracker:
         return advance.offsets()
 
     async def move_along(self) -> None:
-        """Runs the service's own work of every 2 s. Raises Unavailable, including PositionBehind."""
+        """Runs the service's own periodic work. Raises Unavailable, including PositionBehind."""
         if self._known:
             await self._preparation.move_along()
 
@@ -260,7 +260,7 @@ class PositionTracker:
         if await self._store.is_seeded():
             await self._take_over(consumer, cluster)
         # Other members may work meanwhile. They store a position before they commit its offset, and
-        # it lies within the log. So in this order each is at most the next, unless a server is older
+        # it lies within the log. In this order each is at most the next, unless a server is older
         partitions = self._pending | self._refused.keys()
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()

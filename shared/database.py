@@ -104,14 +104,14 @@ class Database:
         self.engine = engine
         self._timeout_seconds = timeout_seconds
         self._made: WeakKeyDictionary[DriverConnection, float] = WeakKeyDictionary()
-        self._warming = asyncio.Lock()  # two at once would wait for each other's connections
+        self._warming = asyncio.Lock()  # two calls at once would wait for each other's connections
         event.listen(engine.sync_engine, "connect", self._note)
 
     def _note(self, dbapi_connection: Any, _record: object) -> None:
         self._made[dbapi_connection.driver_connection] = time.monotonic()
 
     def made_at(self, driver: DriverConnection) -> float:
-        """Returns when a connection of the pool was made, by the monotonic clock."""
+        """Returns the time when a connection of the pool was made, by the monotonic clock."""
         return self._made[driver]
 
     async def warm(self) -> None:

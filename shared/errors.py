@@ -87,7 +87,7 @@ class ErrorCode(StrEnum):
     DATABASE_UNAVAILABLE = "database_unavailable"
     STATUS_BEHIND = "status_behind"
     KEY_RECOVERING = "key_recovering"
-    """Of a direct pin: its key belongs to a row that a restored Postgres lost and publishes again."""
+    """A direct pin's key belongs to a row that a restored Postgres lost and publishes again."""
     SERVICE_UNAVAILABLE = "service_unavailable"
     """Said by the gateway: the service behind it is away."""
     INTERNAL_ERROR = "internal_error"
@@ -97,7 +97,7 @@ class ErrorCode(StrEnum):
     ACCOUNT_NOT_FOUND = "account_not_found"
     BOARD_NOT_FOUND = "board_not_found"
     ROW_LOST = "row_lost"
-    """Kafka lost the row before it was published; an operator has said so (`pinflow recover`)."""
+    """Kafka lost the row before it was published. An operator settled it (`pinflow recover`)."""
 
     # A dry run
     UNKNOWN_FIELDS = "unknown_fields"
@@ -132,9 +132,9 @@ class AcceptanceUnknown(BrokerUnavailable):
 
 
 class PositionBehind(Unavailable):
-    """A stored position is behind a batch, or the connection is newer than the last look at them.
+    """A stored position is behind a batch, or the connection is newer than their last reading.
 
-    Postgres may have been replaced by an older copy. Nothing was written.
+    Postgres may have been replaced by an older copy. Nothing was written: read the positions again.
     """
 
 

@@ -1,4 +1,4 @@
-"""`pinflow recover`: positions beside Kafka's log, and what an operator decides about a loss."""
+"""Runs `pinflow recover`: compares positions with Kafka's log, and accepts or settles losses."""
 
 import sys
 from types import ModuleType
@@ -98,7 +98,7 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
     jobs, ends = _backend().find_lost(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
     keys = _backend().promised_keys()
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "jobs": len(jobs),
         "rows": rows,
         "job_ids": [str(job.job_id) for job in jobs],
@@ -112,19 +112,21 @@ def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> Non
         if keys:
             typer.echo(f"{keys} key(s) are kept for rows that were created and that Kafka lost.")
     if rows or keys:
-        question = "Settle these rows (published ones as created, others as failed) and free the keys?"
-        _confirm(question, yes=yes)
+        _confirm(
+            "Settle these rows (published ones as created, others as failed) and free the keys?",
+            yes=yes,
+        )
     if rows:
-        told["settled"] = dict(_backend().fail_lost(jobs, ends))
+        report["settled"] = dict(_backend().fail_lost(jobs, ends))
     if keys:
-        told["freed_keys"] = _backend().free_keys(ends)
+        report["freed_keys"] = _backend().free_keys(ends)
     if as_json:
-        print_json(told)
+        print_json(report)
     elif rows:
-        results = ", ".join(f"{count} {status}" for status, count in told["settled"].items())
+        results = ", ".join(f"{count} {status}" for status, count in report["settled"].items())
         typer.echo(f"Settled: {results or 'none, all have results by now'}.")
-    if told["freed_keys"] and not as_json:
-        typer.echo(f"Freed: {told['freed_keys']} key(s).")
+    if report["freed_keys"] and not as_json:
+        typer.echo(f"Freed: {report['freed_keys']} key(s).")
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -143,7 +145,7 @@ def _document(
     shown: "list[Comparison]",
     unfinished: "Unfinished | None",
 ) -> dict[str, Any]:
-    from deploy.recovery.comparison import counts  # noqa: PLC0415 - heavy: it knows Kafka
+    from deploy.recovery.comparison import counts  # noqa: PLC0415 - imports Kafka's client
     from deploy.recovery.summary import summarize  # noqa: PLC0415
 
     return {
@@ -175,7 +177,7 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
 def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -> None:
     typer.echo(f"Accepted in {len(accepted)} partition(s):")
     for one in accepted:
-        typer.echo(f"  {_told(one)}")
+        typer.echo(f"  {_describe(one)}")
     if changed := len(waiting) - len(accepted):
         typer.echo(
             f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover",
@@ -183,7 +185,7 @@ def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -
     typer.echo("Services go on within seconds, without a restart. Watch: pinflow recover")
 
 
-def _told(one: "Acceptance") -> str:
+def _describe(one: "Acceptance") -> str:
     comparison = one.comparison
     place = f"{comparison.service} {comparison.topic_name}/{comparison.partition}"
     if one.next_offset is None:
@@ -193,6 +195,6 @@ def _told(one: "Acceptance") -> str:
 
 
 def _backend() -> ModuleType:
-    from deploy.cli import recovery_backend  # noqa: PLC0415 - a second, which others need not wait
+    from deploy.cli import recovery_backend  # noqa: PLC0415 - takes a second
 
     return recovery_backend

@@ -1,4 +1,4 @@
-"""What `pinflow recover` reaches: Postgres and Kafka. Imported when the command runs."""
+"""Connects `pinflow recover` to Postgres and Kafka. Imported when the command runs."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def survey(selection: Selection) -> tuple[Survey, list[Comparison], Unfinished | None]:
-    """Returns the survey, what the selection takes of it, and the unfinished jobs if it matters."""
+    """Returns the survey, its selected comparisons, and the unfinished jobs if a loss waits."""
 
     async def read(database: Database) -> tuple[Survey, list[Comparison], Unfinished | None]:
         found = await operations.survey(database, KafkaSettings())
@@ -40,7 +40,7 @@ def accept(waiting: Sequence[Comparison]) -> list[Acceptance]:
 
 
 def find_lost(minutes: int, seconds: float) -> tuple[list[Job], dict[TopicPartition, int]]:
-    """Returns jobs whose rows do not settle by themselves, and where the publisher stands."""
+    """Returns jobs whose rows do not settle by themselves, and the publisher's reached ends."""
     age = timedelta(minutes=minutes)
     return _run(
         lambda database: operations.find_lost(database, KafkaSettings(), age=age, seconds=seconds),
@@ -48,17 +48,17 @@ def find_lost(minutes: int, seconds: float) -> tuple[list[Job], dict[TopicPartit
 
 
 def fail_lost(jobs: Sequence[Job], ends: dict[TopicPartition, int]) -> Counter[str]:
-    """Settles the missing rows of jobs. Returns how many, by status."""
+    """Settles the missing rows of jobs. Returns their numbers by status."""
     return _run(lambda database: operations.fail_lost(database, KafkaSettings(), jobs, ends))
 
 
 def promised_keys() -> int:
-    """Counts the keys that are kept for rows which Kafka lost."""
+    """Counts the keys kept for rows that Kafka lost."""
     return _run(operations.promised_keys)
 
 
 def free_keys(ends: dict[TopicPartition, int]) -> int:
-    """Gives those keys free. Returns their number."""
+    """Frees those keys. Returns their number."""
     return _run(lambda database: operations.free_keys(database, KafkaSettings(), ends))
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,18 +23,18 @@ T = TypeVar("T")
 
 CLIENT_ID = "pinflow-recover"
 READ_SECONDS = 20.0
-"""For one reading of everything. A partition without a leader would be waited for without end."""
+"""The timeout of one reading. aiokafka waits for a partition without a leader for ever."""
 RETRY_SECONDS = 0.2
-"""Between two tries. A broker that has just started has no coordinator for a moment."""
+"""The pause between two attempts. A broker that has just started has no coordinator yet."""
 
 
 class MissingTopics(PinflowError):
-    """Topics do not exist. Names them."""
+    """Topics do not exist. The message names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What Kafka tells at one time."""
+    """The cluster's id and the logs, read at one time."""
 
     cluster_id: str
     logs: Mapping[Service, Mapping[TopicPartition, PartitionLog]]
@@ -75,11 +76,11 @@ class ClusterReader:
 
     async def read_committed(self) -> Committed:
         """Reads the groups' committed offsets."""
-        return await _answered(self._read_committed)
+        return await _with_retries(self._read_committed)
 
     async def read(self, committed: Committed) -> Cluster:
         """Reads the cluster's id and the bounds of all partitions with stored positions."""
-        return await _answered(lambda: self._read(committed))
+        return await _with_retries(lambda: self._read(committed))
 
     async def _read_committed(self) -> Committed:
         partitions = await self._partitions()
@@ -88,14 +89,17 @@ class ClusterReader:
     async def _read(self, committed: Committed) -> Cluster:
         cluster_id = (await self._admin.describe_cluster())["cluster_id"]
         partitions = await self._partitions()
-        every = [one for some in partitions.values() for one in some]
+        every = list(chain.from_iterable(partitions.values()))
         begins = await self._consumer.beginning_offsets(every)
         ends = await self._consumer.end_offsets(every)
         logs: dict[Service, dict[TopicPartition, PartitionLog]] = {}
         for service, topics in SOURCES.items():
-            mine = [one for topic in topics for one in partitions[topic]]
-            at = committed[service]
-            logs[service] = {one: PartitionLog(begins[one], ends[one], at.get(one)) for one in mine}
+            offsets = committed[service]
+            logs[service] = {
+                partition: PartitionLog(begins[partition], ends[partition], offsets.get(partition))
+                for topic in topics
+                for partition in partitions[topic]
+            }
         return Cluster(cluster_id, logs)
 
     async def _partitions(self) -> dict[TopicName, list[TopicPartition]]:
@@ -103,9 +107,9 @@ class ClusterReader:
         if missing := wanted.keys() - set(await self._admin.list_topics()):
             raise MissingTopics(", ".join(sorted(missing)))
         found: dict[TopicName, list[TopicPartition]] = {}
-        for one in await self._admin.describe_topics(sorted(wanted)):
-            name = one["topic"]
-            numbers = sorted(partition["partition"] for partition in one["partitions"])
+        for topic in await self._admin.describe_topics(sorted(wanted)):
+            name = topic["topic"]
+            numbers = sorted(partition["partition"] for partition in topic["partitions"])
             found[wanted[name]] = [TopicPartition(name, number) for number in numbers]
         return found
 
@@ -116,23 +120,24 @@ class ClusterReader:
     ) -> dict[TopicPartition, int]:
         group = self._names.group(service)
         topics = [topic for topic in SOURCES[service] if (service, topic) not in WITHOUT_GROUP]
-        asked = [one for topic in topics for one in partitions[topic]]
+        wanted = [partition for topic in topics for partition in partitions[topic]]
         coordinator = await self._admin.find_coordinator(group)
-        told = await self._admin.list_consumer_group_offsets(group, coordinator, asked)
-        # aiokafka 0.14 passes over an error of the whole answer: it then has no partition
-        if any(one not in told for one in asked):
+        found = await self._admin.list_consumer_group_offsets(group, coordinator, wanted)
+        # aiokafka 0.14 ignores an error of the whole response and returns no partitions
+        if any(partition not in found for partition in wanted):
             raise NotCoordinatorForGroupError(group)
-        return {one: told[one].offset for one in asked if told[one].offset >= 0}
+        offsets = {partition: found[partition].offset for partition in wanted}
+        return {partition: offset for partition, offset in offsets.items() if offset >= 0}
 
 
-async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks until Kafka answers. Raises BrokerUnavailable after READ_SECONDS."""
+async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
+    """Reads until Kafka answers. Raises BrokerUnavailable after READ_SECONDS."""
     last: KafkaError | None = None
     try:
         async with asyncio.timeout(READ_SECONDS):
             while True:
                 try:
-                    return await ask()
+                    return await read()
                 except KafkaError as error:
                     if unavailable(error) is None:
                         raise

@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def place(self) -> tuple[Service, str, int]:
-        """Whose position it is, and where."""
+        """The service, topic and partition of the position."""
         return self.service, self.topic_name, self.partition
 
     @property
@@ -161,13 +161,13 @@ def _missing(refusal: Refusal, stored: StoredPosition, log: PartitionLog) -> int
             missing = stored.next_offset - log.end
         case Refusal.OTHER_CLUSTER:
             return None
-    # A refusal stays when the log has grown past the position: what was there is not known then
+    # A stored refusal stays after the log has grown past the position: the loss is unknown then
     return missing if missing > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What accepting a loss did to one position."""
+    """An accepted loss in one partition, and the new position."""
 
     comparison: Comparison
     next_offset: int | None
@@ -175,29 +175,33 @@ class Acceptance:
 
     def document(self) -> dict[str, Any]:
         """Returns the acceptance for tables and JSON."""
-        one = self.comparison
-        was = one.stored.next_offset if one.stored else None
-        about = {"service": one.service, "topic": one.topic_name, "partition": one.partition}
-        return {**about, "was": was, "now": self.next_offset}
+        comparison = self.comparison
+        return {
+            "service": comparison.service,
+            "topic": comparison.topic_name,
+            "partition": comparison.partition,
+            "was": comparison.stored.next_offset if comparison.stored else None,
+            "now": self.next_offset,
+        }
 
 
 def selected(comparisons: Iterable[Comparison], selection: Selection) -> list[Comparison]:
     """Returns the comparisons that a selection takes."""
-    return [one for one in comparisons if selection.takes(one.service, one.topic, one.partition)]
+    return [found for found in comparisons if selection.takes(found.service, found.topic, found.partition)]
 
 
 def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Returns the comparisons whose loss an operator must accept."""
-    return [one for one in comparisons if one.must_be_accepted]
+    return [comparison for comparison in comparisons if comparison.must_be_accepted]
 
 
 def acceptable(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[Comparison]:
-    """Returns what may be accepted now: it needs it, and the operator saw it in the same state."""
-    seen = {one.place: one.state for one in shown}
-    return [one for one in unaccepted(now) if seen.get(one.place) is one.state]
+    """Returns the losses that the operator saw in the same state as now."""
+    seen = {comparison.place: comparison.state for comparison in shown}
+    return [loss for loss in unaccepted(now) if seen.get(loss.place) is loss.state]
 
 
 def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:
     """Counts partitions by state. Every state is there."""
-    found = Counter(one.state for one in comparisons)
+    found = Counter(comparison.state for comparison in comparisons)
     return {str(state): found[state] for state in State}

@@ -10,12 +10,11 @@ from uuid import UUID
 from shared.errors import ErrorCode
 from shared.events import Fault, RowResult, RowsSettled, RowStatus
 from shared.messaging.records import Record
+from shared.schedule_ids import schedule_id_of
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 RESULTS_IN_A_RECORD = 200
-"""As many as the publisher puts into one: 50 KB."""
-_SCHEDULE_MASK = 0x5A17_C0DE_0000_D000_0BAD_F00D_5EED_0001
-"""The publisher's (services/publisher/identity.py); a test compares them."""
+"""As many as the publisher's records have (services/publisher/announcements.py): 50 KB."""
 
 
 class RowName(NamedTuple):
@@ -78,8 +77,8 @@ class Decision:
 def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName, Pin]) -> Decision:
     """Decides each row without a result.
 
-    A recorded outcome comes first, as for the publisher. A row with a pin was created. Any other
-    row is lost: the publisher has read all of Kafka and has not seen it.
+    A recorded outcome comes first, as in the publisher. A row with a pin was created. Any other row
+    is lost: the publisher has read all of Kafka without it.
     """
     results, lost = [], []
     for row in job.rows():
@@ -95,7 +94,7 @@ def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName
 
 def records_of(decisions: Iterable[Decision]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
-    events = [event for one in decisions for event in _events(one)]
+    events = [event for decision in decisions for event in _events(decision)]
     return [Record(str(event.job_id).encode(), _json(event)) for event in events]
 
 
@@ -134,8 +133,3 @@ def _result(row: RowName, recorded: Recorded, pin: Pin | None) -> RowResult:
         idempotency_key=pin.idempotency_key if pin else None,
         errors=[Fault(code=code, message=message)] if code and message else None,
     )
-
-
-def schedule_id_of(pin_id: UUID) -> UUID:
-    """Computes the id of the schedule that publishes a pin."""
-    return UUID(int=pin_id.int ^ _SCHEDULE_MASK)

@@ -1,9 +1,10 @@
-"""Surveys positions, accepts losses and settles lost rows: reads and writes, decided elsewhere."""
+"""Surveys positions, accepts losses and settles lost rows. Does the I/O; other modules decide."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import chain
 
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,15 +32,15 @@ from shared.settings import KafkaSettings
 from shared.topics import TopicName, TopicNames
 
 LOCKED_SECONDS = 25.0
-"""How long Kafka may take while positions are locked; services' batches wait for as long."""
+"""How long Kafka may take while positions are locked. Services' batches wait meanwhile."""
 JOBS_AT_ONCE = 100
-"""Jobs of one transaction. The publisher's batches wait for it."""
+"""Jobs per transaction. The publisher's batches wait for it."""
 LOOK_SECONDS = 0.5
 SETTLED_BY = (Service.PUBLISHER, Service.STATUS)
 
 
 class NotReady(PinflowError):
-    """Rows may still settle by themselves. Says why, and what to do."""
+    """Rows may still settle by themselves. The message says why, and what to do."""
 
 
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
@@ -63,9 +64,9 @@ async def accept(
     accepted: list[Acceptance] = []
     async with ClusterReader.opened(settings) as reader:
         for service in Service:
-            mine = [one for one in unaccepted(shown) if one.service is service]
-            if mine:
-                accepted += await _accept(database, settings, reader, service, mine)
+            losses = [loss for loss in unaccepted(shown) if loss.service is service]
+            if losses:
+                accepted += await _accept(database, settings, reader, service, losses)
     return accepted
 
 
@@ -78,7 +79,7 @@ async def find_lost(
 ) -> tuple[list[Job], dict[TopicPartition, int]]:
     """Reads the jobs whose missing rows can be settled, once services have read all of Kafka.
 
-    Waits for `seconds` at most. Returns also where the publisher stands at least. Raises NotReady.
+    Waits at most `seconds`. Also returns the ends that the publisher has reached. Raises NotReady.
     """
     await RecoveryStore(database).require_positions()
     async with ClusterReader.opened(settings) as reader:
@@ -87,7 +88,7 @@ async def find_lost(
 
 
 async def promised_keys(database: Database) -> int:
-    """Counts the keys that are kept for rows which Kafka lost."""
+    """Counts the keys kept for rows that Kafka lost."""
     return await RecoveryStore(database).promised_keys()
 
 
@@ -96,7 +97,10 @@ async def free_keys(
     settings: KafkaSettings,
     ends: dict[TopicPartition, int],
 ) -> int:
-    """Gives those keys free. Returns their number. Raises NotReady if the publisher was set back."""
+    """Frees the keys kept for rows that Kafka lost. Returns their number.
+
+    Raises NotReady if the publisher's position is before `ends`.
+    """
     async with database.transaction() as connection:
         await _hold_publisher(connection, settings, ends)
         return await repository.free_keys(connection)
@@ -108,10 +112,10 @@ async def fail_lost(
     jobs: Sequence[Job],
     ends: dict[TopicPartition, int],
 ) -> Counter[str]:
-    """Settles the missing rows of jobs. Returns how many, by status.
+    """Settles the missing rows of jobs. Returns their numbers by status.
 
-    Each portion is recorded before it is sent. So a run that was stopped can be repeated, and every
-    run reports the same results.
+    Each portion is recorded before it is sent. So a stopped run can be repeated, and every run
+    reports the same results.
     """
     producer = RecordProducer(settings, client_id="pinflow-recover")
     outcomes = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
@@ -131,8 +135,8 @@ async def fail_lost(
 
 
 async def _survey(database: Database, settings: KafkaSettings, reader: ClusterReader) -> Survey:
-    # Committed offsets, then positions, then the logs' ends: services may work meanwhile, and each
-    # of these is at most the next
+    # Services may work meanwhile. In the order of committed offsets, positions and logs' ends, each
+    # is at most the next
     committed = await reader.read_committed()
     stores = {service: PositionStore(database, service) for service in Service}
     stored = {service: await store.load() for service, store in stores.items()}
@@ -140,7 +144,7 @@ async def _survey(database: Database, settings: KafkaSettings, reader: ClusterRe
     cluster = await reader.read(committed)
     names = TopicNames(settings.topic_prefix)
     compared = [_compare(service, names, stored[service], cluster) for service in Service]
-    return Survey(cluster.cluster_id, [one for some in compared for one in some], seeded)
+    return Survey(cluster.cluster_id, list(chain.from_iterable(compared)), seeded)
 
 
 def _compare(
@@ -193,7 +197,7 @@ async def _wait_until_read(
 ) -> dict[TopicPartition, int]:
     """Waits until the publisher and status have read all that Kafka has now.
 
-    First the imports, then the outcomes that came of them. Returns the ends of the imports.
+    Waits for the imports first, then for their outcomes. Returns the ends of the imports.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -254,8 +258,8 @@ async def _record(
 ) -> list[Decision]:
     """Decides the missing rows of jobs and records those that are lost, in one transaction.
 
-    It locks the publisher's positions: no batch can publish a row, or record an outcome, while the
-    row is found lost.
+    Locks the publisher's positions, so that no batch publishes a row or records its outcome
+    meanwhile.
     """
     async with database.transaction() as connection:
         await _hold_publisher(connection, settings, ends)
@@ -273,7 +277,7 @@ async def _hold_publisher(
     settings: KafkaSettings,
     ends: dict[TopicPartition, int],
 ) -> None:
-    """Locks the publisher's positions. Raises NotReady if one is before these ends."""
+    """Locks the publisher's positions. Raises NotReady if a position is before its end."""
     names = TopicNames(settings.topic_prefix)
     topics = [names[topic] for topic in SOURCES[Service.PUBLISHER]]
     _require_reached(

@@ -1,4 +1,4 @@
-"""All SQL of a recovery. It runs as the database's owner."""
+"""Runs all SQL of a recovery, as the database's owner."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -72,7 +72,7 @@ RECORD = text("""
 """)
 
 
-# Keys of rows that are recorded as created, without the pin: Kafka lost the row before it could be
+# Keys of rows that are recorded as created but have no pin: Kafka lost the row before it was
 # published again
 UNKEPT = """
     promised_pin_id is not null
@@ -87,7 +87,7 @@ class NotMigrated(PinflowError):
 
 
 class RecoveryStore:
-    """Positions, unfinished jobs and recorded outcomes. Raises DatabaseUnavailable."""
+    """Reads positions, unfinished jobs and kept keys. Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -109,7 +109,7 @@ class RecoveryStore:
         )
 
     async def promised_keys(self) -> int:
-        """Counts the keys that are kept for rows which Kafka lost."""
+        """Counts the keys kept for rows that Kafka lost."""
         row = await self._database.first(COUNT_UNKEPT)
         return int(row["keys"]) if row else 0
 
@@ -156,7 +156,7 @@ async def accept(
 
 
 async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[Job]:
-    """Reads those of the jobs that are still unfinished."""
+    """Reads the jobs again, without those that have ended."""
     rows = await connection.execute(JOBS_AGAIN, {"job_ids": list(job_ids)})
     return [Job(**row) for row in rows.mappings()]
 
@@ -204,8 +204,8 @@ async def record_lost(connection: AsyncConnection, rows: Iterable[RowName]) -> N
 
 
 async def free_keys(connection: AsyncConnection) -> int:
-    """Gives keys free that are kept for rows which Kafka lost. Returns their number.
+    """Frees the keys kept for rows that Kafka lost. Returns their number.
 
-    The rows keep their outcome: it was reported.
+    The rows keep their outcome, because it was reported.
     """
     return (await connection.execute(FREE_UNKEPT)).rowcount

@@ -1,4 +1,4 @@
-"""Says in sentences what is lost, what heals by itself and what to do next. Does no I/O."""
+"""Describes what is lost, what heals by itself and what to do next. Does no I/O."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -50,7 +50,7 @@ class Unfinished:
     """Jobs that status knows only from results, because their import is not there (yet)."""
 
     def document(self) -> dict[str, Any]:
-        """Returns it for JSON."""
+        """Returns the jobs for JSON."""
         return {
             "jobs": len(self.job_ids),
             "rows": self.rows,
@@ -71,34 +71,38 @@ class Survey:
     @property
     def is_empty(self) -> bool:
         """Whether no service has ever worked here."""
-        return not self.seeded and all(_is_untouched(one) for one in self.comparisons)
+        return not self.seeded and all(_is_untouched(comparison) for comparison in self.comparisons)
 
 
-def _is_untouched(one: Comparison) -> bool:
-    is_committed = one.log is not None and one.log.committed
-    return one.state is State.NEW and not one.records and not is_committed
+def _is_untouched(comparison: Comparison) -> bool:
+    is_committed = comparison.log is not None and comparison.log.committed
+    return comparison.state is State.NEW and not comparison.records and not is_committed
 
 
 def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
     """Describes the selected comparisons of a survey, and the next step."""
     if survey.is_empty:
         return ["There is nothing to recover: no service has stored a position yet."]
-    told = [*_sentences(comparisons), *_cut(comparisons), *_news(survey, comparisons)]
+    sentences = [
+        *_states(comparisons),
+        *_lost_twice(comparisons),
+        *_new_positions(survey, comparisons),
+    ]
     waiting = unaccepted(comparisons)
     if waiting:
-        told += [ACCEPT, MEANING, LATER]
+        sentences += [ACCEPT, MEANING, LATER]
     else:
-        told.append(f"Nothing must be accepted: {_partitions(len(comparisons))} looked at.")
+        sentences.append(f"Nothing must be accepted: {_partitions(len(comparisons))} looked at.")
     if others := len(unaccepted(survey.comparisons)) - len(waiting):
-        told.append(f"{_partitions(others)} that the options leave out must be accepted, too.")
-    return told
+        sentences.append(f"{_partitions(others)} that the options leave out must be accepted, too.")
+    return sentences
 
 
-def _sentences(comparisons: Iterable[Comparison]) -> list[str]:
+def _states(comparisons: Iterable[Comparison]) -> list[str]:
     groups: dict[tuple[State, Service, TopicName], list[Comparison]] = defaultdict(list)
-    for one in comparisons:
-        if one.state in _WHAT:
-            groups[one.state, one.service, one.topic].append(one)
+    for comparison in comparisons:
+        if comparison.state in _WHAT:
+            groups[comparison.state, comparison.service, comparison.topic].append(comparison)
     return [
         f"{service}: "
         + _WHAT[state].format(
@@ -112,23 +116,24 @@ def _sentences(comparisons: Iterable[Comparison]) -> list[str]:
     ]
 
 
-def _cut(comparisons: Iterable[Comparison]) -> list[str]:
-    """Tells of records that neither Kafka nor this Postgres has: both are older copies."""
+def _lost_twice(comparisons: Iterable[Comparison]) -> list[str]:
+    """Describes records that neither Kafka nor this Postgres has: both are older copies."""
     return [
-        f"{one.service}: Kafka lost at least {one.committed_beyond_end} of the last records of "
-        f"{one.topic_name}/{one.partition}, which had been processed. This Postgres does not have "
+        f"{cut.service}: Kafka lost at least {cut.committed_beyond_end} of the last records of "
+        f"{cut.topic_name}/{cut.partition}, which had been processed. This Postgres does not have "
         "them either, so they are lost."
-        for one in comparisons
-        if one.committed_beyond_end and one.stored and one.stored.next_offset <= one.log_end
+        for cut in comparisons
+        if cut.committed_beyond_end and cut.stored and cut.stored.next_offset <= cut.log_end
     ]
 
 
-def _news(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
+def _new_positions(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
     groups: dict[Service, list[Comparison]] = defaultdict(list)
-    for one in comparisons:
-        if one.state is State.NEW:
-            groups[one.service].append(one)
-    return [_new(one, group, is_seeded=one in survey.seeded) for one, group in groups.items()]
+    for comparison in comparisons:
+        if comparison.state is State.NEW:
+            groups[comparison.service].append(comparison)
+    seeded = survey.seeded
+    return [_new(service, group, is_seeded=service in seeded) for service, group in groups.items()]
 
 
 def _new(service: Service, group: Sequence[Comparison], *, is_seeded: bool) -> str:
@@ -139,7 +144,7 @@ def _new(service: Service, group: Sequence[Comparison], *, is_seeded: bool) -> s
 
 
 def _records(group: Sequence[Comparison]) -> str:
-    known = [one.records for one in group if one.records is not None]
+    known = [comparison.records for comparison in group if comparison.records is not None]
     if not known:
         return "an unknown number of records"
     total = sum(known)

@@ -89,10 +89,12 @@ class Ledger:
             rows = await cursor.fetchall()
         if rows:
             return bytes(rows[0][0])
-        mine = tuple_(requests.c.workspace_id, requests.c.request_id) == key
-        stands = await self._database.first(select(requests.c.state).where(mine))
-        if stands is None or stands["state"] == "pending":
-            raise DatabaseUnavailable(f"the claim of request {key.request_id} is gone from Postgres; the batch claims it again")
+        is_request = tuple_(requests.c.workspace_id, requests.c.request_id) == key
+        request = await self._database.first(select(requests.c.state).where(is_request))
+        if request is None or request["state"] == "pending":
+            raise DatabaseUnavailable(
+                f"the claim of request {key.request_id} is gone from Postgres; the batch claims it again",
+            )
         return None
 
     async def mark_committed(self, keys: Collection[RequestKey]) -> None:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 
-from services.publisher.identity import schedule_id_of
 from services.publisher.service import (
     Created,
     Existing,
@@ -23,6 +22,7 @@ from shared.errors import ErrorCode
 from shared.events import MAX_KEY, PinEvent, PinFailed, PinPublished, PinScheduled, RowStatus
 from shared.messaging.records import MAX_BATCH_BYTES, Record
 from shared.pins import printable
+from shared.schedule_ids import schedule_id_of
 
 _write = msgspec.json.Encoder().encode
 
@@ -36,6 +36,7 @@ MAX_MESSAGE = 1000
 
 
 POSITIONS_HEADER = "pinflow-positions"
+"""The header of outcomes that says how far their batch went (history.py)."""
 Reached: TypeAlias = Mapping[int, int]
 """By partition of `imports`: the offset behind a batch's last row."""
 Headers: TypeAlias = "list[tuple[str, bytes]]"
@@ -156,12 +157,12 @@ def _event_of(outcome: Created) -> _Published | _Scheduled:
 
 
 def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None) -> list[Record]:
-    """Builds RowsSettled, one record a job or a few, rows in order.
+    """Builds RowsSettled: one record per job, or a few, with rows in order.
 
-    `reached`: how far the batch went in each partition of `imports`. A publisher that is rewound
-    takes those records that lie behind its positions (history.py).
+    `reached` says how far the batch went in each partition of `imports`. A rewound publisher
+    records the outcomes that lie behind its positions (history.py).
     """
-    about = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
+    extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
     by_job: dict[tuple[int, int], list[_Result]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
         if isinstance(outcome, Failed):
@@ -174,25 +175,25 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     return [
         record
         for (job, workspace), results in by_job.items()
-        for record in _records_of_job(UUID(int=job), UUID(int=workspace), results, about)
+        for record in _records_of_job(UUID(int=job), UUID(int=workspace), results, extra_headers)
     ]
 
 
-def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result], about: Headers) -> Iterator[Record]:
+def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], about)
+        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], extra_headers)
 
 
-def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result], about: Headers) -> Iterator[Record]:
+def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers) -> Iterator[Record]:
     """Halved until they do. One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was decoded."""
     value = _write({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
-        yield from _records_that_fit(job_id, workspace_id, results[:middle], about)
-        yield from _records_that_fit(job_id, workspace_id, results[middle:], about)
+        yield from _records_that_fit(job_id, workspace_id, results[:middle], extra_headers)
+        yield from _records_that_fit(job_id, workspace_id, results[middle:], extra_headers)
     else:
-        yield Record(str(job_id).encode(), value, about)
+        yield Record(str(job_id).encode(), value, extra_headers)
 
 
 def _settled(outcome: Created | Existing) -> _Result:
@@ -223,12 +224,12 @@ def _replayed(outcome: Replayed) -> _Result:
 
 
 def positions_header(reached: Reached) -> bytes:
-    """Writes offsets by partition: `0:170,3:99`."""
+    """Encodes offsets by partition: `0:170,3:99`."""
     return ",".join(f"{partition}:{offset}" for partition, offset in sorted(reached.items())).encode()
 
 
 def parse_positions(header: bytes) -> dict[int, int]:
-    """Reads what `positions_header` wrote. Raises ValueError."""
+    """Decodes what `positions_header` encoded. Raises ValueError."""
     pairs = (part.split(":") for part in header.decode().split(","))
     return {int(partition): int(offset) for partition, offset in pairs}
 

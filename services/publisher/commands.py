@@ -52,6 +52,7 @@ class Kept(NamedTuple):
 Verdict = Changed | Kept | RequestRefused
 
 Confirm: TypeAlias = Callable[[float], Awaitable[None]]
+"""Checks a connection by the time when it was made (OutcomeHistory.confirm). Raises Unavailable."""
 
 _VALUES = {"created_at": "now() + r.created_at * interval '1 microsecond'", "related_terms": "r.related_terms::json"}
 """A microsecond a pin gives each its place in lists, as an imported row's does; here just before now, when they are published."""
@@ -65,7 +66,7 @@ _INSERT = f"""
     on conflict (pin_id) do nothing
     returning pin_id
 """
-# Keys of rows that were created in a Postgres which was lost, and are not published again yet
+# Keys of rows that a lost Postgres had created and that are not published again yet
 _PROMISED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
@@ -87,8 +88,7 @@ class PinCommands:
     """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database, confirm: Confirm) -> None:
-        """`confirm` makes sure that a connection, by when it was made, does not lead to an older
-        Postgres whose lost rows are not known yet. Raises Unavailable."""
+        """`confirm` refuses a connection that may lead to an older copy of Postgres."""
         self._database = database
         self._confirm = confirm
 
@@ -104,12 +104,13 @@ class PinCommands:
         return await self._enter(schedule, {"state": PinState.SCHEDULED})
 
     async def publish_all(self, made: Sequence[Direct], pin_ids: Collection[UUID]) -> tuple[dict[UUID, Row], set[UUID]]:
-        """Publish those of `made` whose keys are free, no two of one key. Returns what stands under `pin_ids` then, and the new ids.
+        """Publishes those of `made` whose keys are free. No two may have the same key.
 
-        Raises RequestRefused (503) while one of the keys belongs to a row that is read again.
+        Returns what stands under `pin_ids` then, and the new ids. Raises RequestRefused (503) while
+        a key may belong to a row that is read again.
         """
         async with self._database.pipeline() as driver:
-            await self._require_free(driver, [one.pin_id for one in made])
+            await self._require_free(driver, [pin.pin_id for pin in made])
             inserted = await driver.execute(_INSERT, columns(COLUMNS, _values_of(made)), binary=True)
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(_SELECT, (Column("uuid", list(pin_ids)),))
             new = {pin_id for (pin_id,) in await inserted.fetchall()}
@@ -144,13 +145,14 @@ class PinCommands:
         """Raises RequestRefused (503) while a key may belong to a row that is read again."""
         try:
             await self._confirm(self._database.made_at(driver))
-            promised = await (await driver.execute(_PROMISED, [Column("uuid", pin_ids)], binary=True)).fetchall()
+            cursor = await driver.execute(_PROMISED, [Column("uuid", pin_ids)], binary=True)
+            is_free = not await cursor.fetchall()
         except PositionBehind:
-            promised = [pin_ids]
-        if promised:
+            is_free = False
+        if not is_free:
             message = (
-                "Postgres may have been restored from a backup, and a row with this idempotency key "
-                "may be published again. Send the request again in some minutes."
+                "Postgres may have been restored from a backup, and a row with this idempotency "
+                "key may be published again. Send the request again in some minutes."
             )
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)

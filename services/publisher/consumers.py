@@ -60,7 +60,8 @@ class RowsHandler:
         # A record of a kind that is not known yet may say something else about a row
         doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
         settlement = await self._settler.settle([row for _, row in decoded], doomed, advance=advance)
-        reached = {one.partition: offset for one, offset in advance.offsets().items()}
+        offsets = advance.offsets()
+        reached = {partition.partition: offset for partition, offset in offsets.items()}
         await asyncio.gather(
             self._producer.send(self._outcomes, outcome_records(settlement.outcomes, reached)),
             self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from services.publisher.announcements import OutboxEvent, pin_published, pin_rescheduled
 from services.publisher.documents import ScheduleSubmission, edited
-from services.publisher.identity import schedule_id_of
 from services.publisher.service import PinState, failure_of
 from shared.access.repository import BoardCheck, Destination, Principal
 from shared.database import Row
 from shared.errors import ErrorCode, RequestRefused, not_found
 from shared.pins import PinSubmission
+from shared.schedule_ids import schedule_id_of
 
 
 class Change(NamedTuple):

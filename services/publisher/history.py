@@ -1,8 +1,8 @@
 """Reads the topic `outcomes` into publisher.row_outcomes, so that a replay gives the same outcomes.
 
-The topic is the record of what was decided. If Postgres is older than Kafka, rows are read again
-whose outcomes stand there already. Before any row is read, those outcomes are recorded; rows that
-are recorded are settled exactly so (ADR 0031).
+The topic is the record of all decisions. If Postgres is older than Kafka, the publisher reads rows
+again that have outcomes in the topic. So it records those outcomes before it reads any row. A row
+with a recorded outcome settles with exactly that outcome (ADR 0031).
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPart
 from pydantic import ValidationError
 
 from services.publisher.announcements import POSITIONS_HEADER, parse_positions
-from services.publisher.identity import pin_id_of_schedule
 from services.publisher.repository import PinStore
 from shared.decoding import decoder
 from shared.errors import BrokerUnavailable, PositionBehind
@@ -27,43 +26,55 @@ from shared.messaging.admin import cluster_id
 from shared.messaging.advance import Advance, Span
 from shared.messaging.connection import client_options
 from shared.messaging.positions import StoredPosition
+from shared.messaging.progress import ends_of
 from shared.messaging.tracking import Preparation
+from shared.schedule_ids import pin_id_of_schedule
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 
 log = structlog.get_logger()
 
 RECORDS_AT_ONCE = 500
-"""Records of one transaction: at most 100 000 rows, usually far fewer."""
+"""Records per transaction: at most 100 000 rows, usually far fewer."""
 ANALYZED_ROWS = 1000
-"""So many new rows let the planner read row_outcomes whole for each batch, as long as its
-statistics are those of an all but empty table (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
+"""New rows from which the table is analyzed. With the statistics of an almost empty table the
+planner scans row_outcomes for each batch (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
 BEHIND_SECONDS = 60.0
-"""How far the position stays behind the topic's end: SEND_TIMEOUT_SECONDS until the last outcomes of
-a lost batch stand, some until its publisher notices, and IN_FLIGHT_SECONDS that it waits then."""
+"""How far the position stays behind the topic's end. It covers SEND_TIMEOUT_SECONDS until a lost
+batch's last outcomes arrive, the time until its publisher notices, and its IN_FLIGHT_SECONDS."""
 SILENCE_SECONDS = 10.0
-"""How long Kafka may give nothing although records are there."""
+"""How long Kafka may return no records although there are more."""
 REQUEST_SECONDS = 10.0
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 Offsets: TypeAlias = dict[TopicPartition, int]
 Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
-"""Where partitions begin and end."""
-RowOutcome: TypeAlias = tuple[UUID, int, str, UUID | None, UUID | None, bool | None, str | None, str | None, UUID | None]
-"""As the columns of repository.OUTCOME_COLUMNS."""
+"""By partition: its first offset and the offset behind its last record."""
+RowOutcome: TypeAlias = tuple[
+    UUID,
+    int,
+    str,
+    UUID | None,
+    UUID | None,
+    bool | None,
+    str | None,
+    str | None,
+    UUID | None,
+]
+"""A row of publisher.row_outcomes, in the order of repository.OUTCOME_COLUMNS."""
 
 _parse = decoder(RowsSettled)
 
 
 class OutcomeHistory(Preparation):
-    """The publisher's own position in `outcomes`: all before it is in Postgres, as far as needed.
+    """Keeps the publisher's position in `outcomes`: Postgres needs no outcome before it.
 
-    Outcomes are sent after their rows' positions are stored. So while all is well, whatever stands
-    in the topic is of rows before the stored positions, and the position moves along unread. It
-    stays a minute behind the end: a batch that was stored in a Postgres which is lost may send its
-    outcomes until its publisher notices, and another member may have looked before that.
+    The publisher sends outcomes after it has stored their rows' positions. So normally all outcomes
+    in the topic belong to rows before the stored positions, and the position moves without reading.
+    It stays a minute behind the end. If Postgres is lost, a batch that it had stored may still send
+    outcomes until its publisher notices, and another member may have read the topic before that.
 
-    One for all members of a process: calls take turns.
+    All members of a process share one instance; calls take turns.
     """
 
     def __init__(self, store: PinStore, settings: ServiceSettings, names: TopicNames) -> None:
@@ -77,37 +88,44 @@ class OutcomeHistory(Preparation):
         self._known: Offsets = {}
         self._checked_at = 0.0
         self._ends: deque[tuple[float, Offsets]] = deque()
-        """The topic's ends when they were read, the oldest first, by the monotonic clock."""
+        """When the topic's ends were read, by the monotonic clock, and the ends. Oldest first."""
         self.confirmed_at = 0.0
-        """When all that stood in the topic was last known to be recorded, by the monotonic clock."""
+        """When Postgres last had all needed outcomes for certain, by the monotonic clock."""
 
-    async def taken_over(self) -> Offsets:
-        """Returns the ends: at the first start of an installation from before, nothing is replayed."""
-        return _ends_of(await self._bounds())
+    async def offsets_to_take_over(self) -> Offsets:
+        """Returns the topic's ends: the first start after an upgrade replays nothing."""
+        return _log_ends(await self._bounds())
 
     async def catch_up(self) -> None:
-        """Records what stands in the topic of rows behind the stored positions.
+        """Records the topic's outcomes of rows behind the stored positions.
 
         Raises DatabaseUnavailable, BrokerUnavailable, PositionBehind.
         """
         async with self._turns:
             checked_at = time.monotonic()
             cluster = await cluster_id(self._settings)
-            # Positions first: others move them to ends that they have read
+            # Positions before bounds: other members move positions up to ends that they have read
             stored = await self._store.positions.load()
             bounds = await self._bounds()
             await self._start_at(stored, bounds, cluster)
             self._checked_at = checked_at
             rows = 0
-            async for records in self._read_to(_ends_of(bounds)):
+            async for records in self._read_to(_log_ends(bounds)):
                 rows += await self._record(records)
             if rows >= ANALYZED_ROWS:
                 await self._store.analyze_outcomes()
             self.confirmed_at = checked_at
 
-    async def _start_at(self, stored: Mapping[TopicPartition, StoredPosition], bounds: Bounds, cluster: str) -> None:
-        """Starts at the stored positions. One that does not fit its log becomes the log's beginning:
-        to record an outcome that was known is harmless."""
+    async def _start_at(
+        self,
+        stored: Mapping[TopicPartition, StoredPosition],
+        bounds: Bounds,
+        cluster: str,
+    ) -> None:
+        """Starts at the stored positions, or at the beginning of a log that they do not fit.
+
+        An outcome that is recorded twice does no harm.
+        """
         self._known, unfit = {}, {}
         for partition, (begin, end) in bounds.items():
             position = stored.get(partition)
@@ -116,23 +134,24 @@ class OutcomeHistory(Preparation):
             else:
                 self._known[partition] = unfit[partition] = begin
         if unfit:
-            log.warning("outcomes_read_whole", positions=len(unfit), next="rows whose outcomes are gone are decided anew")
+            next_step = "rows whose outcomes are gone are decided anew"
+            log.warning("outcomes_read_whole", positions=len(unfit), next=next_step)
             await self._store.positions.reset(unfit, cluster)
 
     async def move_along(self) -> None:
-        """Moves the position to where the topic ended a minute ago. Raises what `catch_up` raises."""
+        """Moves the position to the topic's end of a minute ago. Raises what `catch_up` raises."""
         looked_at = time.monotonic()
-        ends = _ends_of(await self._bounds())
+        ends = _log_ends(await self._bounds())
         async with self._turns:
             if any(end < self._known.get(partition, 0) for partition, end in ends.items()):
-                raise PositionBehind("the topic outcomes ends before the position")
+                raise PositionBehind(f"the topic {self._topic} ends before its position: read it")
             self._ends.append((looked_at, ends))
             await self._confirm(looked_at)
 
     async def confirm(self, made_at: float) -> None:
-        """Makes sure that a connection to Postgres, made then, leads to where all is recorded.
+        """Checks that a connection made at `made_at` leads to a Postgres with all needed outcomes.
 
-        Raises Unavailable, PositionBehind among it, if that is not known.
+        Raises Unavailable, including PositionBehind, if that is not certain.
         """
         if made_at <= self.confirmed_at:
             return
@@ -141,13 +160,14 @@ class OutcomeHistory(Preparation):
                 await self._confirm(time.monotonic())
 
     async def _confirm(self, looked_at: float) -> None:
-        """Moves the position as far as it may, which fails if Postgres was replaced."""
+        """Moves the position as far as it may. Raises PositionBehind if Postgres was replaced."""
         if not self._checked_at:
-            raise PositionBehind("the outcomes in Kafka have not been read yet")
+            raise PositionBehind(f"the topic {self._topic} has not been read yet: wait until it is")
         ends = dict(self._known)
         while self._ends and self._ends[0][0] <= looked_at - BEHIND_SECONDS:
             ends |= self._ends.popleft()[1]
-        await self._move_to({partition: end for partition, end in ends.items() if partition in self._known})
+        known = {partition: end for partition, end in ends.items() if partition in self._known}
+        await self._move_to(known)
         self.confirmed_at = looked_at
 
     async def close(self) -> None:
@@ -157,13 +177,13 @@ class OutcomeHistory(Preparation):
             await reader.stop()
 
     async def _record(self, records: Sequence[Record]) -> int:
-        """Records a portion, and its end as the position, in one transaction. Returns its rows."""
-        # Read after the records: what was sent while all was well lies before these positions
+        """Records a portion and moves the position behind it, in one transaction. Counts rows."""
+        # Positions after the records: outcomes that were sent normally lie before these positions
         stored = await self._store.positions.load()
         reached = {partition.partition: position.next_offset for partition, position in stored.items() if partition.topic == self._imports}
         wanted = (record for record in records if _is_ahead(record, reached))
         rows = outcomes_in(wanted)
-        ends = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        ends = ends_of(records)
         await self._store.record_outcomes(rows, self._advance(ends))
         self._known |= ends
         if rows:
@@ -172,14 +192,15 @@ class OutcomeHistory(Preparation):
 
     async def _move_to(self, ends: Offsets) -> None:
         await self._store.positions.move(self._advance(ends))
-        self._known |= {partition: max(end, self._known[partition]) for partition, end in ends.items()}
+        for partition, end in ends.items():
+            self._known[partition] = max(end, self._known[partition])
 
     def _advance(self, ends: Offsets) -> Advance:
         spans = {partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()}
         return Advance(spans, self._checked_at)
 
     async def _bounds(self) -> Bounds:
-        """Reads where each partition begins and ends."""
+        """Reads the bounds of each partition."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 reader = await self._connected()
@@ -210,7 +231,8 @@ class OutcomeHistory(Preparation):
             return self._reader
 
     async def _partitions(self, reader: AIOKafkaConsumer) -> list[TopicPartition]:
-        await reader._client._wait_on_metadata(self._topic)  # noqa: SLF001 - without a subscription it knows no topic
+        # aiokafka 0.14 has no public way to load a topic's metadata without a subscription
+        await reader._client._wait_on_metadata(self._topic)  # noqa: SLF001
         numbers = reader.partitions_for_topic(self._topic)
         if not numbers:
             raise UnknownTopicOrPartitionError(self._topic)
@@ -227,20 +249,28 @@ class OutcomeHistory(Preparation):
             for partition in left:
                 reader.seek(partition, self._known[partition])
             while left:
-                found = await reader.getmany(*left, timeout_ms=int(SILENCE_SECONDS * 1000), max_records=RECORDS_AT_ONCE)
+                timeout_ms = int(SILENCE_SECONDS * 1000)
+                found = await reader.getmany(
+                    *left,
+                    timeout_ms=timeout_ms,
+                    max_records=RECORDS_AT_ONCE,
+                )
                 if not found:
-                    await self.close()  # its fetches may have ended for good
-                    raise BrokerUnavailable(f"no outcomes within {SILENCE_SECONDS:g} s although there are more")
+                    await self.close()  # the reader's fetches may have ended for good
+                    raise BrokerUnavailable(
+                        f"Kafka returned no records of {self._topic} within {SILENCE_SECONDS:g} s "
+                        "although there are more: they are read again",
+                    )
                 yield [record for records in found.values() for record in records]
                 left = {partition: end for partition, end in left.items() if await reader.position(partition) < end}
-        except (KafkaError, ConsumerStoppedError) as error:  # stopped: another call found it broken
+        except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed it
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
         finally:
             reader.unsubscribe()
 
 
-def _ends_of(bounds: Bounds) -> Offsets:
+def _log_ends(bounds: Bounds) -> Offsets:
     return {partition: end for partition, (_, end) in bounds.items()}
 
 
@@ -249,7 +279,7 @@ def _fits(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
 
 
 def _is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
-    """Tells whether a record's batch went beyond the stored positions. Without the header: yes."""
+    """Tells whether a record's batch went beyond the stored positions. True without the header."""
     header = dict(record.headers).get(POSITIONS_HEADER)
     if header is None:
         return True
@@ -265,7 +295,7 @@ def _storable(text: str | None) -> str:
 
 
 def outcomes_in(records: Iterable[Record]) -> list[RowOutcome]:
-    """Parses records of `outcomes`. Of several results of a row the first counts, as for status."""
+    """Parses records of `outcomes`. A row's first result counts, as in the status service."""
     first: dict[tuple[UUID, int], RowOutcome] = {}
     for record in records:
         for row in _rows_of(record):
@@ -277,16 +307,17 @@ def _rows_of(record: Record) -> Iterator[RowOutcome]:
     try:
         event = _parse(record.value or b"")
     except ValidationError:
-        return  # the status service gives it up
+        return  # the status service writes its dead letter
     for result in event.results:
         if (row := _row(event.job_id, result)) is not None:
             yield row
         else:
-            log.warning("outcome_passed_over", job_id=str(event.job_id), row_number=result.row_number)
+            number = result.row_number
+            log.warning("outcome_passed_over", job_id=str(event.job_id), row_number=number)
 
 
 def _row(job_id: UUID, result: RowResult) -> RowOutcome | None:
-    """Returns None for a result that names neither a pin nor a schedule, nor a failure."""
+    """Builds the row to record. None if a result has no pin, no schedule and no failure."""
     pin_id, schedule_id = result.pin_id, result.schedule_id
     if result.status == RowStatus.FAILED:
         failure = (_storable(result.error_code), _storable(result.error_message))
@@ -296,5 +327,14 @@ def _row(job_id: UUID, result: RowResult) -> RowOutcome | None:
     promised = None
     if result.status == RowStatus.CREATED:
         promised = pin_id or (pin_id_of_schedule(schedule_id) if schedule_id else None)
-    matches = result.payload_matches
-    return (job_id, result.row_number, result.status, pin_id, schedule_id, matches, None, None, promised)
+    return (
+        job_id,
+        result.row_number,
+        result.status,
+        pin_id,
+        schedule_id,
+        result.payload_matches,
+        None,
+        None,
+        promised,
+    )

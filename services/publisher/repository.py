@@ -37,9 +37,20 @@ from shared.messaging.records import SEND_TIMEOUT_SECONDS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# What is recorded of these jobs' rows, and which other rows have been promised these pins
-HISTORY = """
-    select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code, error_message, promised_pin_id
+OUTCOME_COLUMNS = (
+    ("job_id", "uuid"),
+    ("row_number", "int4"),
+    ("status", "text"),
+    ("pin_id", "uuid"),
+    ("schedule_id", "uuid"),
+    ("payload_matches", "bool"),
+    ("error_code", "text"),
+    ("error_message", "text"),
+    ("promised_pin_id", "uuid"),
+)
+# The recorded outcomes of these jobs' rows, and of other rows to which these pins are promised
+HISTORY = f"""
+    select {names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
 
@@ -80,14 +91,17 @@ INSERT = f"""
         from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
         where not exists (
             select from publisher.row_outcomes o
-            where o.job_id = r.origin_job_id and o.row_number = r.origin_row and o.status <> 'created'
+            where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+                and o.status <> 'created'
         ) and (
             not exists (
                 select from publisher.row_outcomes o
-                where o.promised_pin_id = r.pin_id and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
+                where o.promised_pin_id = r.pin_id
+                    and (o.job_id, o.row_number) <> (r.origin_job_id, r.origin_row)
             ) or exists (
                 select from publisher.row_outcomes o
-                where o.job_id = r.origin_job_id and o.row_number = r.origin_row and o.status = 'created'
+                where o.job_id = r.origin_job_id and o.row_number = r.origin_row
+                    and o.status = 'created'
             )
         )
         order by r.pin_id, r.position
@@ -112,17 +126,6 @@ RECORD = f"""
     on conflict do nothing
 """
 
-OUTCOME_COLUMNS = (
-    ("job_id", "uuid"),
-    ("row_number", "int4"),
-    ("status", "text"),
-    ("pin_id", "uuid"),
-    ("schedule_id", "uuid"),
-    ("payload_matches", "bool"),
-    ("error_code", "text"),
-    ("error_message", "text"),
-    ("promised_pin_id", "uuid"),
-)
 RECORD_OUTCOMES = f"""
     insert into publisher.row_outcomes ({names(OUTCOME_COLUMNS)})
     select * from {unnest(OUTCOME_COLUMNS)} order by 1, 2
@@ -155,17 +158,19 @@ class PinStore:
         moves: bool = False,
         publishes: bool = True,
     ) -> None:
-        """Publishes what may be published and reads what stands, for a whole batch, in one transaction.
+        """Publishes a batch's rows and reads what stands under their keys, in one transaction.
 
-        `passed` are those of `asks`, in order, that passed their checks. If all did, one round trip does it all. `moves`: this
-        transaction moves the advance's positions. Without `publishes` nothing is published. Raises PositionBehind.
+        `passed` are the `asks` that passed their checks, in order. If all did, one round trip is
+        enough. With `moves`, the transaction moves the advance's positions. Without `publishes`,
+        it publishes nothing. Raises PositionBehind.
         """
         at_once = len(passed) == len(asks) and not doomed
         async with self._database.pipeline() as driver:
             jobs = jobs_of(ask.row for ask in asks) | jobs_of(doomed)
             ids = Column("uuid", [ask.pin_id for ask in asks])
             held = await self.positions.hold(driver, advance, moves=moves)
-            recorded = await driver.execute(HISTORY, (Column("uuid", list(jobs.values())), ids), binary=True)
+            job_ids = Column("uuid", list(jobs.values()))
+            recorded = await driver.execute(HISTORY, (job_ids, ids), binary=True)
             publishable, history = passed, None
             if not at_once and publishes:
                 history = _history_of(await recorded.fetchall())
@@ -178,27 +183,28 @@ class PinStore:
             ((now,),) = await held.fetchall()
             if history is None:
                 history = _history_of(await recorded.fetchall())
-            found = found_of(publishable, history, {one.pin_id: one for one in await stored.fetchall()}, now)
+            standing = {pin.pin_id: pin for pin in await stored.fetchall()}
+            found = found_of(publishable, history, standing, now)
             ((count, _),) = await inserted.fetchall()
             if count != found.inserted:
                 raise AssertionError(f"{count} pins were inserted, {found.inserted} seem to be new")
             if new := judge(found):
                 await _record(driver, new)
         if moves:
-            self.positions.seen(advance)
+            self.positions.note_stored(advance)
 
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
-        """Records outcomes that stand in Kafka, as OUTCOME_COLUMNS says, and moves the advance's positions.
+        """Records outcomes from Kafka and moves the advance's positions, in one transaction.
 
-        What is recorded already stays. Raises PositionBehind.
+        Rows are in the order of OUTCOME_COLUMNS. Outcomes that exist stay. Raises PositionBehind.
         """
         async with self._database.pipeline() as driver:
             await self.positions.hold(driver, advance, moves=True)
             await driver.execute(RECORD_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
-        self.positions.seen(advance)
+        self.positions.note_stored(advance)
 
     async def analyze_outcomes(self) -> None:
-        """Renews the statistics of row_outcomes, so that batches find rows by its indexes."""
+        """Analyzes row_outcomes, so that the planner uses its indexes."""
         async with self._database.transaction() as connection:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
@@ -289,17 +295,18 @@ def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
 
 
 def _publishable(asks: Sequence[Ask], passed: Sequence[Ask], history: History) -> Sequence[Ask]:
-    """Adds to those that passed what was created before: it stays so, even if its board is gone."""
+    """Returns the rows that passed, and those recorded as created: no later check refuses them."""
     if not history.recorded:
         return passed
-    good = {id(ask) for ask in passed}
-    return [ask for ask in asks if id(ask) in good or history.is_created(ask.row)]
+    passed_ids = {id(ask) for ask in passed}
+    return [ask for ask in asks if id(ask) in passed_ids or history.is_created(ask.row)]
 
 
 def _history_of(rows: Iterable[tuple[Any, ...]]) -> History:
     recorded: dict[Origin, Recorded] = {}
     promised: dict[UUID, tuple[Origin, Recorded]] = {}
-    for job_id, row_number, status, pin_id, schedule_id, matches, code, message, promised_id in rows:
+    for job_id, row_number, status, *ids_and_match, code, message, promised_id in rows:
+        pin_id, schedule_id, matches = ids_and_match
         origin = Origin(job_id, row_number)
         failure = Failure(code, message) if status == RowStatus.FAILED else None
         recorded[origin] = Recorded(RowStatus(status), pin_id, schedule_id, matches, failure)

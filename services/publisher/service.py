@@ -10,10 +10,11 @@ from uuid import UUID
 import msgspec
 from pydantic import Field
 
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.identity import pin_id_of
 from shared.access.repository import BoardCheck, Destination
 from shared.errors import ErrorCode
 from shared.events import MAX_ROWS, RowAccepted, RowStatus
+from shared.schedule_ids import schedule_id_of
 
 
 class PinState(StrEnum):
@@ -56,7 +57,7 @@ class Failure(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a row became, as it was recorded: it is reported again for ever (invariant 4)."""
+    """A row's recorded outcome. Every repetition of the row reports it again (invariant 4)."""
 
     status: RowStatus
     pin_id: UUID | None = None
@@ -82,7 +83,7 @@ class Doomed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is recorded of a batch's rows, and of other rows that have its keys."""
+    """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
     recorded: Mapping[Origin, Recorded]
     promised: Mapping[UUID, tuple[Origin, Recorded]]
@@ -92,7 +93,7 @@ class History:
         return not self.recorded and not self.promised
 
     def is_created(self, row: RowAccepted) -> bool:
-        """Tells whether a row is recorded as created: no check may refuse it any more."""
+        """Tells whether a row is recorded as created. Then no check may refuse it any more."""
         recorded = self.recorded.get(Origin(row.job_id, row.row_number))
         return recorded is not None and recorded.status is RowStatus.CREATED
 
@@ -105,10 +106,10 @@ class Found:
     """The store's answer to a batch."""
 
     recorded: Mapping[Origin, Recorded]
-    """What was recorded of rows before this batch."""
+    """The outcomes that were recorded before this batch."""
     promised: Mapping[UUID, tuple[Origin, Recorded]]
-    """By pin id: the row that created it in a Postgres which was lost, and what it became. Until
-    that row is replayed, the key is its own."""
+    """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
+    to that row until it is replayed."""
     standing: Mapping[UUID, Stored]
     """What stood under the batch's ids before."""
     stored: Mapping[UUID, Stored]
@@ -142,7 +143,7 @@ class Failed(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A row that is reported as it was recorded. Nothing is announced of it."""
+    """A row that reports its recorded outcome. It announces no event."""
 
     job_id: UUID
     workspace_id: UUID
@@ -170,14 +171,19 @@ def scheduled_for(row: RowAccepted) -> datetime | None:
 
 
 def is_published(ask: Ask, history: History) -> bool:
-    """Tells whether what was recorded and promised leaves a row its key."""
+    """Tells whether a row may publish: no recorded outcome and no promise takes its key."""
     origin = Origin(ask.row.job_id, ask.row.row_number)
     if (recorded := history.recorded.get(origin)) is not None:
         return recorded.status is RowStatus.CREATED
     return ask.pin_id not in history.promised
 
 
-def found_of(publishable: Iterable[Ask], history: History, standing: Mapping[UUID, Stored], settled_at: datetime) -> Found:
+def found_of(
+    publishable: Iterable[Ask],
+    history: History,
+    standing: Mapping[UUID, Stored],
+    settled_at: datetime,
+) -> Found:
     """What the store holds after the batch. `standing` stood there before; of the rest, the first in order of each key was inserted.
 
     What was inserted is known from the rows themselves: reading it back costs as much as inserting it.
@@ -231,7 +237,7 @@ def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], f
 
 
 def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool) -> Outcome:
-    """Precedence: what was recorded, the store, a promise, the checks.
+    """Decides a row. Precedence: its recorded outcome, the store, a promise, the checks.
 
     `refused` is what the checks say of the row; `came_first` whether what the store holds under the key was there before
     this row in the order of the batch: a row that may not be published must not look like a repetition of a later one.
@@ -275,15 +281,17 @@ def _is_origin(row: RowAccepted, stored: Stored) -> bool:
 
 
 def give_up(row: Doomed, found: Found) -> Failed | Replayed:
-    """Decides a row that can't be read: it fails, unless it is recorded otherwise."""
+    """Decides an unreadable row: it fails, unless another outcome is recorded."""
     recorded = found.recorded.get(Origin(row.job_id, row.row_number))
-    if recorded is None or recorded.failure is not None:
-        return Failed(*row, UNREADABLE if recorded is None or recorded.failure is None else recorded.failure)
+    if recorded is None:
+        return Failed(*row, UNREADABLE)
+    if recorded.failure is not None:
+        return Failed(*row, recorded.failure)
     return Replayed(*row, None, recorded)
 
 
 def new_failures(outcomes: Iterable[Outcome], found: Found) -> list[Failed]:
-    """Those to be recorded with the batch, so that a redelivery reads them back."""
+    """Returns the failures to record with the batch, so that a redelivery reads them back."""
     return [
         outcome for outcome in outcomes if isinstance(outcome, Failed) and Origin(outcome.job_id, outcome.row_number) not in found.recorded
     ]

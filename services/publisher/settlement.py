@@ -55,14 +55,26 @@ class Settlement:
 
 
 class Settler:
-    """Settles batches, idempotently. Raises DatabaseUnavailable or PositionBehind: then nothing is known, and the batch comes again."""
+    """Settles batches, idempotently.
+
+    Raises DatabaseUnavailable or PositionBehind: then nothing is known, and the batch comes again.
+    """
 
     def __init__(self, store: Store, boards: Boards) -> None:
         self._store = store
         self._boards = boards
 
-    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = (), *, advance: Advance) -> Settlement:
-        """Each transaction holds the advance: no two publishers settle one partition at the same time. A single one moves it, too."""
+    async def settle(
+        self,
+        rows: Sequence[RowAccepted],
+        doomed: Sequence[Doomed] = (),
+        *,
+        advance: Advance,
+    ) -> Settlement:
+        """Settles a batch's rows. Every transaction holds the advance; a single one also moves it.
+
+        So no two publishers settle one partition at the same time.
+        """
         failing = await self._boards.failing(destinations_of(rows))
         settlement = _Settling(self._store, failing, advance)
         await settlement.settle(in_order(rows), moves=not doomed)

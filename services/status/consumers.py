@@ -79,9 +79,9 @@ class FoldHandler:
 
     async def process(self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
-        pieces = list(portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
-        for portion in pieces:
-            letters += await self._fold(portion, advance, moves=len(pieces) == 1)
+        folds = list(portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
+        for portion in folds:
+            letters += await self._fold(portion, advance, moves=len(folds) == 1)
         return letters
 
     async def _fold(self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool) -> list[DeadLetter]:

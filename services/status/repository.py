@@ -119,9 +119,9 @@ class JobStore:
         self.positions = PositionStore(database, "status")
 
     async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int:
-        """Folds a batch in one transaction, two round trips. Returns how many of its jobs have ended.
+        """Folds a batch in one transaction, in two round trips. Returns how many of its jobs ended.
 
-        `moves`: this transaction moves the advance's positions. Raises PositionBehind.
+        With `moves`, the transaction moves the advance's positions. Raises PositionBehind.
         """
         try:
             async with self._database.pipeline() as driver:
@@ -135,14 +135,14 @@ class JobStore:
                 news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await locked.fetchall()]
                 added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
                 await driver.commit()
-                ended = sum(bool(one) for (one,) in await added.fetchall())
+                ended = sum(bool(has_ended) for (has_ended,) in await added.fetchall())
         except psycopg.errors.CheckViolation as error:
             if error.diag.constraint_name != MORE_THAN_ALL:
                 raise
             # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
             raise Refused("more results than the job has rows") from error
         if moves:
-            self.positions.seen(advance)
+            self.positions.note_stored(advance)
         return ended
 
     async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
@@ -159,7 +159,7 @@ class JobStore:
         return {**job, "results": document(job["results"])}
 
     async def is_replaying(self) -> bool:
-        """Tells whether jobs may be missing that this Postgres lost: their imports are read again."""
+        """Tells whether jobs may be missing because a restored Postgres lost them."""
         return await self.positions.is_replaying()
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:

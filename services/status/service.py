@@ -40,7 +40,7 @@ class Jobs(Protocol):
         """Reads the job if it is this workspace's."""
 
     async def is_replaying(self) -> bool:
-        """Tells whether jobs that were lost with a Postgres are still to come back."""
+        """Tells whether jobs may be missing because a restored Postgres lost them."""
 
 
 class Imports(Protocol):
@@ -68,7 +68,7 @@ class JobQueries:
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
         if job is Missing.UNKNOWN and await self._jobs.is_replaying():
-            # Asked again: the job may have come back in between
+            # The job may have come back between the two reads
             job = await self._jobs.job(workspace_id, job_id)
             if job is Missing.UNKNOWN:
                 raise _behind(

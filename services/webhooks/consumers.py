@@ -61,7 +61,7 @@ class EventHandler:
         return letters
 
     async def _write_down(self, records: Sequence[Record], wanted: Wanted, advance: Advance) -> list[DeadLetter]:
-        # An event that was announced twice keeps the id of the first record: a replay may find both in one batch
+        # A replay may find two announcements of an event in one batch: the first one's id counts
         deliveries: dict[tuple[UUID, str], NewDelivery] = {}
         letters = []
         for record in records:

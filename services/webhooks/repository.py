@@ -105,8 +105,9 @@ LISTENING = """
 
 ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_enabled) as is_so")
 
-# An event that is announced again, or a batch that is delivered again, is there already. Sorted, or two that overlap deadlock.
-# Without a conflict target: the same event makes the same delivery id, so either constraint may see the other transaction's row first
+# An event that is announced again, or a batch that is delivered again, is there already. Sorted, or
+# two that overlap deadlock. Without a conflict target: the same event makes the same delivery id,
+# so either constraint may see the other transaction's row first
 ENQUEUE = f"""
     insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
     select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)}) order by d.webhook_id, d.event_id
@@ -271,7 +272,7 @@ class DeliveryStore:
         return row is not None and bool(row["is_so"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
-        """Writes down what is to be delivered. Returns how many were not there yet.
+        """Stores new deliveries. Returns how many did not exist yet.
 
         Holds the batch's positions. Raises PositionBehind.
         """

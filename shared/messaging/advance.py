@@ -1,4 +1,4 @@
-"""What a batch's transactions hold and move: its positions."""
+"""Defines the positions that a batch's transactions lock and move."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ class Span(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Advance:
-    """The positions that a batch stands on. Its transactions hold them; the last one moves them."""
+    """The positions of a batch. Its transactions lock them; the last transaction moves them."""
 
     spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
     checked_at: float = 0.0
-    """When the positions were last read, by the monotonic clock. A connection to Postgres that was
-    made later may lead to an older copy."""
+    """When the positions were last read, by the monotonic clock. A later connection to Postgres may
+    lead to an older copy."""
     is_stored: bool = False
     """Whether a transaction that moved the positions was committed."""
 

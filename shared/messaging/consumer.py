@@ -62,8 +62,8 @@ PULSE_SECONDS = 1.0
 """How often `watch` checks that the client lives and that each partition moves.
 WATCH_SECONDS: how often it checks that Kafka answers fetches."""
 LOOK_SECONDS = 2.0
-"""How often a consumer compares its positions with the stored ones, and stores those of partitions
-that had nothing for it."""
+"""How often a consumer compares its positions with the stored ones, and stores processed offsets of
+partitions without batches."""
 MOST_SILENCES = 3
 """A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 DECODED_AT_ONCE = 1024 * 1024
@@ -97,8 +97,8 @@ class BatchHandler(Protocol[Decoded]):
     async def process(self, decoded: list[Decoded], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
         """Makes the whole batch durable, idempotently. Returns the poison found on the way.
 
-        Every transaction holds the advance. If there is only one, it may move the positions: then it
-        sets `advance.is_stored`. Raises Unavailable to try again.
+        Every transaction holds the advance. A single transaction may also move the positions, and
+        then sets `advance.is_stored`. Raises Unavailable to try again.
         """
 
 
@@ -134,8 +134,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
         `record_filter` says which records of one topic this consumer gets to see.
 
-        `positions`: where this consumer's positions are stored; without, they are only in Kafka.
-        `preparation`: what must be done before partitions start.
+        `positions` stores this consumer's positions; without it, they are only in Kafka.
+        `preparation` is the service's own work before partitions start.
         `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
         `stalled_after`: seconds from which a partition that stands still is trouble.
         Raises ValueError for a filter on topics read committed: it would pass aborted records on.
@@ -199,8 +199,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Subscribes with delivery at least once: committed by hand after the work, one static
         member.
 
-        Starts at the stored positions, if there are any, else at the committed offsets or the
-        earliest. Reads uncommitted, except `import-requests`, which is read committed.
+        Starts at the stored positions if the consumer has a store for them. Otherwise starts at
+        the committed offsets or the earliest. Reads uncommitted, except `import-requests`, which is
+        read committed.
         """
         self._subscriber = broker.subscriber(
             *self._topics,
@@ -239,7 +240,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except ConsumerStoppedError:  # closed by ourselves
                 raise
             except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-                # Raised alone: nothing was taken from other partitions before it
+                # aiokafka raises these before it takes records of any partition: none is dropped
                 if self._tracker is None:
                     raise
                 self._tracker.restart(repr(error))
@@ -287,9 +288,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @asynccontextmanager
     async def _advancing(self, records: Batch) -> AsyncIterator[Advance | None]:
-        """Gives what the batch stands on; afterwards stores and commits its end.
+        """Yields the batch's advance. Afterwards stores and commits its end.
 
-        None if the positions of one of its partitions are being read: it comes again.
+        Yields None if positions are being read or have been read since the fetch: the batch comes
+        again.
         """
         if self._tracker is None:
             yield Advance()
@@ -303,7 +305,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
             await self._tracker.store(advance)
             await self._commit(advance.offsets())
-            self._tracker.done(advance)
+            self._tracker.finish(advance)
 
     def _read_positions_again(self, reason: str) -> None:
         self.progress.puts_down()
@@ -347,7 +349,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             metrics.DEAD_LETTERS.labels(self.name, letter.record.topic, letter.reason.code).inc()
 
     async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
-        """Commits these offsets, or all positions of the consumer."""
+        """Commits these offsets. Without them, commits all positions of aiokafka's consumer."""
         try:
             async with asyncio.timeout(COMMIT_SECONDS):  # aiokafka would try for ever
                 await self._subscriber.consumer.commit(offsets)
@@ -436,9 +438,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("revoked_in_flight", consumer=self.title, partitions=len(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Starts the partitions, at once or as soon as their positions are known."""
+        """Starts the partitions. With stored positions, starts each when its position is known."""
         if self._tracker is not None:
-            self._tracker.assign(assigned)  # before anything is awaited: aiokafka would fetch
+            self._tracker.assign(assigned)  # before the first await, or aiokafka fetches
         self._interrupted.clear()
         self._ready_since = time.time()
         log.info("partitions_assigned", consumer=self.title, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
@@ -480,12 +482,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except PositionBehind as error:
                 self._read_positions_again(str(error))
             except (Unavailable, KafkaError, TimeoutError):
-                continue  # the next look may succeed; batches say what is wrong
+                continue  # the next look may succeed; batches log what is wrong
             except Exception as error:
                 log.exception("look_failed", consumer=self.title, exc_info=error)
 
     async def _look_at_positions(self) -> None:
-        """Stores and commits positions of partitions in which nothing was for this consumer.
+        """Stores and commits the processed offsets of partitions without batches.
 
         Records that the filter skips produce no batch, and so no commit. Neither do aborted
         transactions, which import-requests may have. Admission reads the publisher's lag from
@@ -499,7 +501,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         async with self._tracker.work:
             processed = await self.progress.processed()
             if processed:
-                await self._commit_processed(await self._tracker.look(processed))
+                await self._commit_processed(await self._tracker.store_processed(processed))
         await self._tracker.move_along()
 
     async def _commit_processed(self, processed: dict[TopicPartition, int]) -> None:

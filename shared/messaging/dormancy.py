@@ -33,9 +33,9 @@ class Dormancy:
         skipped: Callable[[], None],
         tracker: PositionTracker | None = None,
     ) -> None:
-        """`skipped` is called after each skip: whatever was in the way of records before them is in nobody's way any more.
+        """`skipped` is called after each skip: troubles of earlier records no longer matter.
 
-        `tracker` stores a position before its records are skipped. Without one nothing is stored.
+        `tracker` stores a position before its records are skipped. Without it nothing is stored.
         """
         self._consumer = consumer
         self._is_wanted = is_wanted
@@ -76,13 +76,13 @@ class Dormancy:
         async with self._tracker.work:
             advance = self._tracker.advance(ends)
             if advance is None:
-                return  # the positions are being read: at the next look
+                return  # the positions are being read; the next look skips
             if advance.is_beyond(ends):
-                # Nothing is fetched, so Kafka tells nobody that it lost records
+                # A sleeping consumer fetches nothing, so no error tells it that Kafka lost records
                 self._tracker.restart("a log ends before its position")
                 return
             await self._tracker.store(advance)
-            self._tracker.done(advance)
+            self._tracker.finish(advance)
             self._skip_to(consumer, ends)
 
     def _wake(self, consumer: AIOKafkaConsumer) -> None:

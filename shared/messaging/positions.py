@@ -1,4 +1,4 @@
-"""Rules for positions: where a consumer starts, and when it must not start. Does no I/O.
+"""Decides where a consumer starts, and when it must not start. Does no I/O.
 
 A consumer stores its position in Postgres, in the transaction of the batch's work (ADR 0030).
 """
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Refusal(StrEnum):
-    """Why a partition is not consumed before an operator accepts the loss (`pinflow recover`)."""
+    """Why a partition waits until an operator accepts a loss (`pinflow recover`)."""
 
     BEFORE_BEGIN = "before_begin"
     """Kafka has deleted records that were not processed: retention was too short."""
     BEYOND_END = "beyond_end"
     """Kafka has fewer records than were processed: it lost its last ones."""
     OTHER_CLUSTER = "other_cluster"
-    """The position is one of another Kafka cluster."""
+    """The position belongs to another Kafka cluster."""
 
 
 class StoredPosition(NamedTuple):
@@ -25,16 +25,16 @@ class StoredPosition(NamedTuple):
     """The offset up to which all work is in Postgres."""
     cluster_id: str
     replay_until: int | None = None
-    """Where the group was in Kafka when an older Postgres was noticed. Below it rows are processed
-    a second time."""
+    """The group's committed offset when an older Postgres was noticed. Records before it are
+    processed a second time."""
     refused: Refusal | None = None
 
 
 class PartitionLog(NamedTuple):
-    """What Kafka says of a partition and of the group's offset there."""
+    """A partition's bounds in Kafka, and the group's committed offset there."""
 
     begin: int
-    """The first offset that is still there."""
+    """The first offset that Kafka still has."""
     end: int
     """The offset behind the last record."""
     committed: int | None
@@ -52,10 +52,9 @@ class Start(NamedTuple):
 def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start | Refusal:
     """Decides where to start: at the lower of the stored position and the committed offset.
 
-    A committed offset that is missing, or whose records are gone, counts as the log's beginning.
-    One beyond the end counts as the end: what Kafka lost, this Postgres does not know either. A
-    refusal that is stored stays until an operator accepts it: the log may have grown past the
-    position meanwhile.
+    A committed offset counts as the log's beginning if it is missing or its records are gone. It
+    counts as the end if it lies beyond it: Postgres does not have those records either. A stored
+    refusal stays until an operator accepts it, because the log may have grown past the position.
     """
     if stored.refused is not None:
         return stored.refused

@@ -91,7 +91,7 @@ def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[Top
 def ends_of(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
     """Returns for each partition the offset behind the last of its records."""
     ends: dict[TopicPartition, int] = {}
-    # Partition by partition, offsets rising: from behind, only the first of each run can be the last
+    # Records come in runs of one partition with rising offsets: the last of a run counts
     following = None
     for record in reversed(records):
         if following is None or record.partition != following.partition or record.topic != following.topic:

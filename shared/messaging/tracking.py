@@ -1,7 +1,7 @@
-"""Keeps a consumer's positions: reads them before it starts, and again when Postgres may be older.
+"""Keeps a consumer's positions: reads them before it starts, and again if Postgres may be older.
 
-Postgres holds the positions and Kafka the log. Either may have been replaced by an older copy while
-nobody looked. So partitions stay paused until both have been read and compared (ADR 0030).
+Postgres holds the positions and Kafka the log. Either may have been replaced by an older copy
+unnoticed. So partitions stay paused until both are read and compared (ADR 0030).
 """
 
 import asyncio
@@ -30,38 +30,38 @@ T = TypeVar("T")
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
 RECHECK_SECONDS = 2.0
-"""How often a refused partition is looked at again: an operator may have accepted the loss."""
+"""How often a refused partition is checked again: an operator may have accepted the loss."""
 KAFKA_SECONDS = 10.0
-"""How long one look at a partition in Kafka may take."""
+"""The timeout for reading one partition's offsets from Kafka, and for one commit."""
 IN_FLIGHT_SECONDS = SEND_TIMEOUT_SECONDS
-"""How long outcomes may still come of a batch that was stored in a Postgres which was lost. A
-process that has seen later positions waits for so long before it starts anything."""
+"""How long a batch's outcomes may still arrive after the Postgres that stored it was lost. A
+process waits this long after it notices an older Postgres, before it starts any partition."""
 
 NEXT_STEP = "pinflow recover"
 
 
 class Preparation:
-    """What a service does before its partitions start, and while they are consumed. This: nothing.
+    """A service's own work before its partitions start and while they are consumed. Default: none.
 
-    All raise Unavailable, and `move_along` PositionBehind.
+    Called by PositionTracker. Every method may raise Unavailable.
     """
 
-    async def taken_over(self) -> dict[TopicPartition, int]:
-        """Returns further positions to store when the group's committed offsets are taken over."""
+    async def offsets_to_take_over(self) -> dict[TopicPartition, int]:
+        """Returns positions to store in addition to the group's committed offsets."""
         return {}
 
     async def catch_up(self) -> None:
-        """Runs at each reading of the positions, before partitions start."""
+        """Runs after each reading of the positions, before partitions start."""
 
     async def move_along(self) -> None:
-        """Runs about every 2 s while all is well."""
+        """Runs about every 2 s while partitions are consumed. Raises PositionBehind."""
 
 
 class PositionTracker:
-    """The positions of one consumer's partitions. `consumer` gives aiokafka's, None before it has
-    started.
+    """Keeps the positions of one consumer's partitions, and pauses partitions without one.
 
-    `work` is held by whoever works on positions: a batch, a look, a skip.
+    `consumer` returns aiokafka's consumer, or None before it has started. Hold the lock `work`
+    while you process a batch, store processed offsets or skip records.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class PositionTracker:
         self._consumer = consumer
         self._preparation = preparation or Preparation()
         self._known: dict[TopicPartition, int] = {}
-        """Positions of partitions that are consumed: where their next batch starts."""
+        """The positions of the partitions that are consumed. Their next batches start there."""
         self._pending: set[TopicPartition] = set()
         self._refused: dict[TopicPartition, Refusal] = {}
         self._replays: dict[TopicPartition, int] = {}
         self._checked_at = 0.0
         self.reading = 0
-        """Counts the readings of positions. Records that were fetched before the last one count no
-        more: the positions may be others now."""
+        """Counts the readings of positions. Drop records that were fetched before the last reading:
+        the positions may differ now."""
         self._task: asyncio.Task[None] | None = None
 
-    # What the consumer tells
+    # Events of the consumer
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Pauses partitions and begins to read their positions.
@@ -110,42 +110,55 @@ class PositionTracker:
             self._task = asyncio.create_task(self._settle(), name=f"{self._service} positions")
 
     def revoke(self) -> None:
-        """Forgets all partitions. The batch in flight goes on."""
+        """Forgets all partitions. A batch in flight goes on."""
         self._forget()
 
     def stop(self) -> None:
-        """Ends the reading of positions: the process stops."""
+        """Stops the reading of positions. Called when the process stops."""
         if self._task is not None:
             self._task.cancel()
 
     def restart(self, reason: str) -> None:
-        """Reads all positions anew: Postgres or Kafka may have been replaced."""
+        """Reads all positions again: Postgres or Kafka may have been replaced."""
         log.warning("positions_read_again", service=self._service, reason=reason)
         consumer = self._consumer()
         self.assign(consumer.assignment() if consumer else ())
 
-    def advance(self, offsets: Mapping[TopicPartition, int], reading: int | None = None) -> Advance | None:
-        """Returns what a batch stands on; `offsets` are those behind its last records.
+    def advance(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        reading: int | None = None,
+    ) -> Advance | None:
+        """Returns the advance of a batch from the stored positions to `offsets`.
 
-        `reading`: that in which its records were fetched. None if the positions of one of its
-        partitions are being read, or have been since: then the batch must be dropped.
+        `offsets` lie behind the batch's last records. `reading` is the value of `self.reading` at
+        their fetch. Returns None if positions have been read since, or are being read: then drop
+        the batch.
         """
         if reading not in {None, self.reading} or not offsets.keys() <= self._known.keys():
             return None
-        spans = {partition: Span(self._known[partition], max(end, self._known[partition])) for partition, end in offsets.items()}
+        spans = {}
+        for partition, end in offsets.items():
+            start = self._known[partition]
+            spans[partition] = Span(start, max(end, start))
         return Advance(spans, self._checked_at)
 
     async def store(self, advance: Advance) -> None:
-        """Moves a advance's positions if its work has not. Raises DatabaseUnavailable, PositionBehind."""
+        """Moves an advance's positions, unless the batch's own transaction has moved them.
+
+        Raises DatabaseUnavailable, PositionBehind.
+        """
         if not advance.is_stored:
             await self._store.move(advance)
 
-    def done(self, advance: Advance) -> None:
-        """Notes that a advance's work is finished: the next batch starts behind it."""
-        self._known |= {partition: span.end for partition, span in advance.spans.items() if partition in self._known}
+    def finish(self, advance: Advance) -> None:
+        """Notes that a batch is complete: the next one starts where its advance ends."""
+        for partition, end in advance.offsets().items():
+            if partition in self._known:
+                self._known[partition] = end
 
     def rewind(self, partitions: Collection[TopicPartition]) -> None:
-        """Seeks back to where a batch that failed started."""
+        """Seeks back to the start of a failed batch."""
         consumer = self._consumer()
         if consumer is None:
             return
@@ -153,7 +166,7 @@ class PositionTracker:
             if partition in self._known and partition in consumer.assignment():
                 consumer.seek(partition, self._known[partition])
 
-    # What the consumer asks
+    # State for the consumer
 
     @property
     def partitions(self) -> set[TopicPartition]:
@@ -166,7 +179,7 @@ class PositionTracker:
         return not self._known and bool(self._pending or self._refused)
 
     def trouble(self) -> str | None:
-        """Returns why some partition is not consumed, or None."""
+        """Returns why a partition is not consumed, or None if all are."""
         if self._refused:
             names = ", ".join(
                 f"{partition.topic}/{partition.partition} ({refusal})" for partition, refusal in sorted(self._refused.items())
@@ -174,28 +187,32 @@ class PositionTracker:
             return f"positions do not fit Kafka's log: {names}. See what is lost with: {NEXT_STEP}"
         return "reading positions" if self._pending else None
 
-    # What is done every 2 seconds
+    # Every 2 seconds
 
-    async def look(self, processed: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Stores how far partitions are that had nothing for this consumer; `work` must be held.
+    async def store_processed(
+        self,
+        processed: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
+        """Stores the processed offsets of partitions without batches. Returns what it stored.
 
-        Returns the offsets. Also finds out whether Postgres has been replaced: then it raises
-        PositionBehind, or DatabaseUnavailable.
+        The caller holds `work`. Raises PositionBehind if Postgres is older, DatabaseUnavailable.
         """
-        advance = self.advance({partition: end for partition, end in processed.items() if partition in self._known})
+        advance = self.advance(
+            {partition: end for partition, end in processed.items() if partition in self._known},
+        )
         if advance is None or not advance.spans:
             return {}
         await self._store.move(advance)
-        self.done(advance)
+        self.finish(advance)
         self._show_replays()
         return advance.offsets()
 
     async def move_along(self) -> None:
-        """Does the service's own part of a look. Raises what `look` raises, and BrokerUnavailable."""
+        """Runs the service's own periodic work. Raises Unavailable, including PositionBehind."""
         if self._known:
             await self._preparation.move_along()
 
-    # The task
+    # The task that reads positions
 
     def _forget(self) -> None:
         if self._task is not None:
@@ -204,10 +221,10 @@ class PositionTracker:
         self._known, self._pending = {}, set()
         self.reading += 1
         self._show_refusals({})
-        self._show_replays()  # of nothing that is known: they all end
+        self._show_replays()  # no partition is known any more: sets all gauges to 0
 
     async def _settle(self) -> None:
-        """Reads positions until every partition is consumed, however long a server is away."""
+        """Reads positions until every partition is consumed. Waits for servers without a limit."""
         attempt = 0
         while self._pending or self._refused:
             try:
@@ -216,7 +233,8 @@ class PositionTracker:
                         await self._establish()
                 attempt, pause = 0, RECHECK_SECONDS
             except (Unavailable, KafkaError, OSError) as error:
-                log.warning("positions_wait", service=self._service, error=str(error) or repr(error))
+                reason = str(error) or repr(error)
+                log.warning("positions_wait", service=self._service, error=reason)
                 pause = min(FIRST_BACKOFF_SECONDS * 2**attempt, LONGEST_BACKOFF_SECONDS)
                 attempt += 1
             except Exception:  # a bug must not leave partitions paused for ever
@@ -226,9 +244,10 @@ class PositionTracker:
                 await asyncio.sleep(pause)
 
     async def _is_accepted(self) -> bool:
-        """Tells whether an operator has accepted a loss meanwhile."""
+        """Tells whether an operator has accepted the loss in a refused partition."""
         stored = await self._store.load()
-        return any(partition not in stored or stored[partition].refused is None for partition in self._refused)
+        refused = {partition for partition, position in stored.items() if position.refused}
+        return not self._refused.keys() <= refused
 
     async def _establish(self) -> None:
         """Starts each partition whose position is known and fits the log."""
@@ -240,28 +259,29 @@ class PositionTracker:
         cluster = await cluster_id(self._settings)
         if await self._store.is_seeded():
             await self._take_over(consumer, cluster)
-        # Others may work meanwhile. Offsets are committed after positions are stored, and positions
-        # lie within the log: in this order each is at most the next, unless a server is older
+        # Other members may work meanwhile. They store a position before they commit its offset, and
+        # it lies within the log. In this order each is at most the next, unless a server is older
         partitions = self._pending | self._refused.keys()
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
         bounds = await self._read_each(committed, partial(_bounds, consumer))
-        logs = {partition: PartitionLog(*bounds[partition], committed[partition]) for partition in bounds}
-        stored |= await self._added(
-            {partition: partition_log.begin for partition, partition_log in logs.items() if partition not in stored}, cluster
-        )
-        starts = await self._judged(logs, stored, cluster)
+        logs = {partition: PartitionLog(begin, end, committed[partition]) for partition, (begin, end) in bounds.items()}
+        missing = {partition: logs[partition].begin for partition in logs.keys() - stored.keys()}
+        stored |= await self._add_missing(missing, cluster)
+        starts = await self._judge_all(logs, stored, cluster)
         if starts:
             await asyncio.sleep(self._store.seconds_since_older(IN_FLIGHT_SECONDS))
             await self._preparation.catch_up()
             await self._start(consumer, starts, checked_at)
 
     async def _read_each(
-        self, partitions: Iterable[TopicPartition], read: Callable[[TopicPartition], Awaitable[T]]
+        self,
+        partitions: Iterable[TopicPartition],
+        read: Callable[[TopicPartition], Awaitable[T]],
     ) -> dict[TopicPartition, T]:
-        """Reads something of each partition from Kafka.
+        """Reads each partition from Kafka with `read`.
 
-        A partition without a leader is left out: it is tried again.
+        Leaves out a partition that has no leader: the next attempt reads it again.
         """
         ordered = sorted(partitions)
         found = await asyncio.gather(*map(read, ordered), return_exceptions=True)
@@ -270,13 +290,18 @@ class PositionTracker:
             if not isinstance(answer, BaseException):
                 answers[partition] = answer
             elif isinstance(answer, KafkaError | OSError):
-                log.warning("partition_unread", service=self._service, partition=str(partition), error=repr(answer))
+                fields = {"partition": str(partition), "error": repr(answer)}
+                log.warning("partition_unread", service=self._service, **fields)
             else:
                 raise answer
         return answers
 
-    async def _added(self, begins: dict[TopicPartition, int], cluster: str) -> dict[TopicPartition, StoredPosition]:
-        """Stores missing positions: they start at the log's begin."""
+    async def _add_missing(
+        self,
+        begins: dict[TopicPartition, int],
+        cluster: str,
+    ) -> dict[TopicPartition, StoredPosition]:
+        """Stores missing positions at the log's beginning. Returns what is stored then."""
         if not begins:
             return {}
         await self._store.add(begins, cluster)
@@ -284,25 +309,30 @@ class PositionTracker:
         return {partition: stored[partition] for partition in begins}
 
     async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
-        """Stores the offsets that the group has committed in all partitions of all its topics."""
-        numbers = {topic: consumer.partitions_for_topic(topic) or set() for topic in consumer.subscription()}
-        partitions = {TopicPartition(topic, number) for topic, ids in numbers.items() for number in ids}
+        """Stores the group's committed offsets in all partitions of all its topics."""
+        partitions = {
+            TopicPartition(topic, number) for topic in consumer.subscription() for number in consumer.partitions_for_topic(topic) or ()
+        }
         committed = await self._read_each(partitions, partial(_committed, consumer))
         bounds = await self._read_each(partitions, partial(_bounds, consumer))
         if not committed.keys() == bounds.keys() == partitions:
-            raise BrokerUnavailable("some partition has no leader: its offset can't be taken over")
+            unread = sorted(partitions - (committed.keys() & bounds.keys()))
+            raise BrokerUnavailable(
+                f"committed offsets can't be taken over while partitions have no leader: {unread}",
+            )
         begins = {partition: begin for partition, (begin, _) in bounds.items()}
         offsets = begins | {partition: offset for partition, offset in committed.items() if offset is not None}
-        offsets |= await self._preparation.taken_over()
+        offsets |= await self._preparation.offsets_to_take_over()
         await self._store.add(offsets, cluster, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
 
-    async def _judged(
+    async def _judge_all(
         self,
         logs: Mapping[TopicPartition, PartitionLog],
         stored: Mapping[TopicPartition, StoredPosition],
         cluster: str,
     ) -> dict[TopicPartition, Start]:
+        """Decides where partitions start. Stores and shows refusals and replays."""
         starts: dict[TopicPartition, Start] = {}
         refused = {partition: refusal for partition, refusal in self._refused.items() if partition not in logs}
         for partition, partition_log in logs.items():
@@ -315,7 +345,8 @@ class PositionTracker:
                 continue
             starts[partition] = verdict
             if verdict.replay_until is not None:
-                log.warning("postgres_is_older", service=self._service, partition=str(partition), **verdict._asdict())
+                fields = {"partition": str(partition), **verdict._asdict()}
+                log.warning("postgres_is_older", service=self._service, **fields)
                 metrics.REPLAYS.labels(self._service).inc()
             await self._note_replay(partition, position, verdict, partition_log.end)
         self._pending -= refused.keys()
@@ -329,21 +360,37 @@ class PositionTracker:
         partition_log: PartitionLog,
         refusal: Refusal,
     ) -> None:
-        where = {"partition": str(partition), "stored": position.next_offset}
-        clusters = {"cluster_id": position.cluster_id}
-        fields = {**where, **clusters, **partition_log._asdict()}
-        log.critical("position_refused", service=self._service, refusal=refusal, **fields, next=NEXT_STEP)
+        fields = {
+            "partition": str(partition),
+            "refusal": refusal,
+            "stored": position.next_offset,
+            "cluster_id": position.cluster_id,
+            **partition_log._asdict(),
+        }
+        log.critical("position_refused", service=self._service, **fields, next=NEXT_STEP)
         await self._store.refuse(partition, refusal)
 
-    async def _note_replay(self, partition: TopicPartition, position: StoredPosition, start: Start, end: int) -> None:
-        """Notes until where records are processed a second time: no further than the log goes."""
+    async def _note_replay(
+        self,
+        partition: TopicPartition,
+        position: StoredPosition,
+        start: Start,
+        end: int,
+    ) -> None:
+        """Stores the end of a partition's replay. It lies at most at the log's end."""
         until = max(start.replay_until or 0, min(position.replay_until or 0, end))
         if until != (position.replay_until or 0):
             await self._store.replay(partition, until)
         if until > start.offset:
             self._replays[partition] = until
 
-    async def _start(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start], checked_at: float) -> None:
+    async def _start(
+        self,
+        consumer: AIOKafkaConsumer,
+        starts: Mapping[TopicPartition, Start],
+        checked_at: float,
+    ) -> None:
+        """Resumes partitions at their starts. First lowers committed offsets that are ahead."""
         lowered = {partition: start.offset for partition, start in starts.items() if start.replay_until is not None}
         if lowered:
             async with asyncio.timeout(KAFKA_SECONDS):  # aiokafka would try for ever
@@ -384,7 +431,7 @@ async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> i
 
 
 async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
-    """Reads where a partition begins and ends."""
+    """Reads a partition's first offset and the offset behind its last record."""
     async with asyncio.timeout(KAFKA_SECONDS):
         begins = await consumer.beginning_offsets([partition])
         ends = await consumer.end_offsets([partition])

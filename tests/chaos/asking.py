@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from deploy.administration import NewWorkspace
-from services.publisher.identity import pin_id_of_schedule
+from shared.schedule_ids import pin_id_of_schedule
 from tests.chaos.history import Absence, Channel, Counters, History, Result, SinglePin, Submission, Told
 
 Document = dict[str, Any]

@@ -13,7 +13,6 @@ from services.publisher.endpoints.bodies import ANY_OBJECT, IDS, SCHEDULE, both,
 from services.publisher.endpoints.idempotency import IdempotencyKey
 from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
 from services.publisher.filters import ScheduleFilters
-from services.publisher.identity import pin_id_of_schedule
 from services.publisher.schemas.bulk import BulkResponse
 from services.publisher.schemas.schedules import ScheduleResponse
 from services.publisher.schemas.validation import PinValidationResponse
@@ -22,6 +21,7 @@ from shared.access.repository import Principal
 from shared.errors import not_found
 from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
 from shared.lists.paging import PAGED, describe_page
+from shared.schedule_ids import pin_id_of_schedule
 
 router = APIRouter(tags=["schedules"])
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.identity import schedule_id_of
 from services.publisher.service import PinState
+from shared.schedule_ids import schedule_id_of
 
 
 class ScheduleStatus(StrEnum):

@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.identity import pin_id_of_schedule
 from services.publisher.repository import PinStore
 from services.publisher.scheduler import Scheduler
 from shared.access.repository import Principal
 from shared.database import Database
+from shared.schedule_ids import pin_id_of_schedule
 from tests.factories import submitted
 from tests.integration.conftest import Workspace
 

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from services.publisher import history as history_module
 from services.publisher.announcements import POSITIONS_HEADER, positions_header
 from services.publisher.history import OutcomeHistory
-from services.publisher.identity import schedule_id_of
 from services.publisher.repository import PinStore
 from shared.database import Database
 from shared.errors import PositionBehind
 from shared.events import RowResult, RowsSettled, RowStatus
 from shared.messaging.admin import cluster_id
 from shared.messaging.records import Record, RecordProducer
+from shared.schedule_ids import schedule_id_of
 from shared.settings import ServiceSettings
 from shared.topics import TopicName, TopicNames
 from tests.infrastructure import fresh_topics

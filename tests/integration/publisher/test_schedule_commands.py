@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.identity import pin_id_of
 from services.publisher.repository import PinStore
 from services.publisher.service import Created, Existing, result_ids
 from services.publisher.settlement import Settler
@@ -17,6 +17,7 @@ from shared.access.repository import Principal
 from shared.database import Database
 from shared.events import RowAccepted
 from shared.messaging.advance import Advance
+from shared.schedule_ids import schedule_id_of
 from tests.factories import BOARD, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving

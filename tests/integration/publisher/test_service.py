@@ -14,11 +14,12 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.identity import pin_id_of
 from shared.access.keys import Scope
 from shared.database import Database
 from shared.events import Fault, RowAccepted, RowResult, RowsSettled
 from shared.messaging.records import Record, RecordProducer
+from shared.schedule_ids import schedule_id_of
 from shared.topics import TopicName, TopicNames
 from tests.factories import row_accepted, submitted
 from tests.integration.conftest import Workspace, make_workspace

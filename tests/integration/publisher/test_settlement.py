@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from services.publisher.announcements import outcome_records
-from services.publisher.identity import pin_id_of, schedule_id_of
+from services.publisher.identity import pin_id_of
 from services.publisher.repository import PinStore
 from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, Replayed, result_ids
 from services.publisher.settlement import Settlement, Settler
@@ -18,6 +18,7 @@ from shared.access.directories import BoardDirectory
 from shared.database import Database
 from shared.events import RowAccepted, RowsSettled
 from shared.messaging.advance import Advance
+from shared.schedule_ids import schedule_id_of
 from tests.factories import NOON, row_accepted
 from tests.integration.conftest import Workspace, make_workspace
 

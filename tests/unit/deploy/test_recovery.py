@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -15,14 +15,13 @@ from deploy.recovery.lost_rows import (
     RowName,
     decide,
     records_of,
-    schedule_id_of,
 )
 from deploy.recovery.selection import SOURCES, Selection, Service, Source
 from deploy.recovery.summary import Survey, summarize
-from services.publisher import identity
 from shared.errors import ErrorCode
 from shared.events import RowsSettled, RowStatus
 from shared.messaging.positions import PartitionLog, Refusal, StoredPosition
+from shared.schedule_ids import schedule_id_of
 from shared.topics import TopicName, TopicNames
 from tests.factories import NOON
 
@@ -210,7 +209,7 @@ def test_a_row_that_was_scheduled_is_created_with_its_schedule() -> None:
     mine = job(total_rows=1)
     pin = Pin(uuid4(), "key", NOON + timedelta(days=1))
     (created,) = decide(mine, {}, {RowName(mine.job_id, 1): pin}).results
-    assert (created.pin_id, created.schedule_id) == (None, identity.schedule_id_of(pin.pin_id))
+    assert (created.pin_id, created.schedule_id) == (None, schedule_id_of(pin.pin_id))
 
 
 def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> None:
@@ -247,8 +246,3 @@ def test_results_travel_as_the_publishers_do_several_to_a_record() -> None:
     numbers = [result.row_number for event in events for result in event.results]
     assert numbers == list(range(1, 501))
     assert [len(event.results) for event in events] == [200, 200, 100]
-
-
-def test_schedules_have_the_ids_that_the_publisher_computes() -> None:
-    pins = [UUID(int=0), *(uuid4() for _ in range(20))]
-    assert list(map(schedule_id_of, pins)) == list(map(identity.schedule_id_of, pins))

@@ -47,9 +47,9 @@ def recover(
             "--wait",
             metavar="SECONDS",
             min=0,
-            help="With --fail-lost: wait until all is read.",
+            help="With --fail-lost: wait until all is read. Takes about a minute.",
         ),
-    ] = 30,
+    ] = 90,
     *,
     accept: Annotated[bool, typer.Option("--accept", help="Accept the losses shown.")] = False,
     fail_lost: Annotated[
@@ -77,6 +77,8 @@ def recover(
 
 def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_json: bool) -> None:
     survey, shown, unfinished = _backend().survey(selection)
+    if not shown and survey.comparisons:
+        fail("No partition has that service, topic and number. See all with: pinflow recover --all")
     waiting = [one for one in shown if one.must_be_accepted]
     document = _document(survey, shown, unfinished)
     if not as_json:
@@ -95,6 +97,10 @@ def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_j
 
 
 def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> None:
+    typer.echo(
+        f"Waiting up to {seconds:g} s until all of Kafka is read. (The publisher keeps its position in outcomes a minute behind.)",
+        err=True,
+    )
     jobs, ends = _backend().find_lost(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
     keys = _backend().promised_keys()
@@ -182,7 +188,9 @@ def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -
         typer.echo(
             f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover",
         )
-    typer.echo("Services go on within seconds, without a restart. Watch: pinflow recover")
+    typer.echo(
+        "Services go on within seconds, without a restart. Watch: pinflow recover. When nothing is behind: pinflow recover --fail-lost",
+    )
 
 
 def _describe(one: "Acceptance") -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from aiokafka import TopicPartition
 
 from deploy.cli.backend import with_database
-from deploy.cli.exits import fail
+from deploy.cli.exits import Exit, fail
 from deploy.recovery import operations
 from deploy.recovery.cluster import MissingTopics
 from deploy.recovery.comparison import Acceptance, Comparison, selected, unaccepted
@@ -68,6 +68,8 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
     except NotMigrated:
         fail("The database has no positions. Bring it to the newest schema: pinflow migrate")
     except MissingTopics as error:
-        fail(f"Kafka has no topic {error}. Create them: pinflow topics create")
+        fail(
+            f"Kafka has no topic {error}. Is PINFLOW_TOPIC_PREFIX right? On a new cluster create them: pinflow topics create",
+        )
     except operations.NotReady as error:
-        fail(str(error))
+        fail(str(error), Exit.AWAY)

@@ -33,6 +33,13 @@ from shared.settings import DatabaseSettings, KafkaSettings
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
+RECOVER = "pinflow recover"
+"""Readiness names this command if a service waits for an operator."""
+POSITIONS_REFUSED = (
+    "Everything runs, but Kafka does not fit the data in Postgres: one of them is an older copy, or "
+    "another one. Services wait until you accept the loss. See it with: .venv/bin/pinflow recover "
+    "(docs/how-to/backup.md)"
+)
 LOG_LINES_SHOWN = 8
 
 WORKSPACE = "Local"
@@ -151,6 +158,8 @@ class Stack:
     def _wait_for(self, name: str, trouble: Callable[[], str | None]) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while (what := trouble()) is not None:
+            if RECOVER in what:
+                raise LocalError(POSITIONS_REFUSED)
             if time.monotonic() > deadline:
                 raise LocalError(self._not_ready(name, what))
             time.sleep(POLL_SECONDS)

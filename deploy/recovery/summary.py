@@ -94,7 +94,7 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
     else:
         sentences.append(f"Nothing must be accepted: {_partitions(len(comparisons))} looked at.")
     if others := len(unaccepted(survey.comparisons)) - len(waiting):
-        sentences.append(f"{_partitions(others)} that the options leave out must be accepted, too.")
+        sentences.append(f"{_partitions(others)} that the options leave out must be accepted.")
     return sentences
 
 

@@ -174,7 +174,7 @@ def test_the_summary_says_when_options_hide_what_must_be_accepted() -> None:
     survey = Survey(HERE, [lost, healthy])
     assert summarize(survey, [healthy]) == [
         "Nothing must be accepted: 1 partition looked at.",
-        "1 partition that the options leave out must be accepted, too.",
+        "1 partition that the options leave out must be accepted.",
     ]
 
 

@@ -128,6 +128,11 @@ class Installation:
             for position in self.positions(schema).values()
         )
 
+    def has_announced_all(self) -> bool:
+        """Tells whether no event of a schedule or a direct call waits to be sent."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute("select from publisher.outbox").rowcount == 0
+
     def is_level(self) -> bool:
         """Tells whether Kafka's committed offsets are the stored positions.
 

@@ -25,6 +25,7 @@ from shared.access.repository import AccessRepository
 from shared.database import Database, Row
 from shared.errors import RequestRefused
 from shared.import_records import is_for_publisher, is_for_status
+from shared.messaging.advance import Advance
 from shared.messaging.records import Record
 from shared.sweeper import Sweeper
 from shared.topics import TopicName
@@ -75,7 +76,7 @@ class Pipeline:
 
     async def _consume(self, handler: Any, topic: TopicName, records: Sequence[Record]) -> None:
         decoded, poison = handler.decode(received_all(topic, records))
-        assert not [*poison, *await handler.process(decoded, poison)]
+        assert not [*poison, *await handler.process(decoded, poison, Advance())]
 
 
 async def _nothing() -> int:

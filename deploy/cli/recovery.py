@@ -97,10 +97,8 @@ def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_j
 
 
 def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> None:
-    typer.echo(
-        f"Waiting up to {seconds:g} s until all of Kafka is read. (The publisher keeps its position in outcomes a minute behind.)",
-        err=True,
-    )
+    waiting = f"Waiting up to {seconds:g} s until all of Kafka is read."
+    typer.echo(f"{waiting} (The publisher stays a minute behind in outcomes.)", err=True)
     jobs, ends = _backend().find_lost(minutes, seconds)
     rows = sum(len(job.rows()) for job in jobs)
     keys = _backend().promised_keys()

@@ -12,7 +12,7 @@ from shared.topics import TopicName
 
 
 class State(StrEnum):
-    """What a stored position means beside Kafka's log."""
+    """Classifies a stored position by comparison with Kafka's log."""
 
     OK = "ok"
     BEHIND = "behind"

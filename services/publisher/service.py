@@ -111,9 +111,9 @@ class Found:
     """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
     to that row until it is replayed."""
     standing: Mapping[UUID, Stored]
-    """What stood under the batch's ids before."""
+    """The pins that stood under the batch's ids before, by pin id."""
     stored: Mapping[UUID, Stored]
-    """What stands there now."""
+    """The pins that stand under them now, by pin id."""
 
     @property
     def inserted(self) -> int:

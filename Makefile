@@ -53,27 +53,27 @@ fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS
 	@$(BIN)/python -m tests.property --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ARGS),-- $(ARGS))
 
 bench: $(READY) ## Measure rows/s, latencies, CPU, bytes and memory (SECONDS=… per scenario, ROUNDS=…, ARGS="--only …", --help)
-	@$(BIN)/python -m tests.bench --seconds $(or $(SECONDS),60) --rounds $(or $(ROUNDS),1) $(ARGS)
+	@$(BIN)/python -m tests.tools.bench --seconds $(or $(SECONDS),60) --rounds $(or $(ROUNDS),1) $(ARGS)
 
 bench-peers: $(READY) $(PEERS)/.ready ## Install what the benchmark's peers need: Celery and Redis, Kafka Connect (120 MB, once)
-	@$(BIN)/python -m tests.bench.peers --install
+	@$(BIN)/python -m tests.tools.bench.peers --install
 
 flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
-	@$(BIN)/python -m tests.bench --flood --seconds $(or $(SECONDS),20)
+	@$(BIN)/python -m tests.tools.bench --flood --seconds $(or $(SECONDS),20)
 
 chaos: $(READY) ## Break things on purpose for MINUTES=…; nothing may be lost or doubled (SEED=…, BROKERS=3, RESTORES=1, ONLY=a fault)
-	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
+	@$(BIN)/python -m tests.tools.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
 		$(if $(RESTORES),--restores) $(if $(ONLY),--only "$(ONLY)")
 
 kills: $(READY) ## Kill a broker or producers COUNT=… times and check every import (KIND=lone, three, producer or disk); goes on after a stop
-	@$(BIN)/python -m tests.chaos.kills --kind $(or $(KIND),lone) --count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) --count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, docs/configuration.md
-	@$(BIN)/python -m deploy.schemas
+	@$(BIN)/python -m deploy.generate.events
 
 lock: $(READY) ## Re-resolve the dependencies into the lock files
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock $(ARGS)

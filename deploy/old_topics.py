@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from shared.errors import BrokerUnavailable, PinflowError
-from shared.messaging.admin import admin_client
-from shared.messaging.connection import client_options, unavailable
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
+from shared.contract.errors import BrokerUnavailable, PinflowError
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client
+from shared.kafka.connection import client_options, unavailable
+from shared.runtime.settings import KafkaSettings
 
 READERS = {"imports.v1": "status", "rows.v1": "publisher"}
 """The service whose consumer group reads each old topic."""

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from deploy.old_topics import require_drained
-from shared.messaging import admin
-from shared.messaging.admin import Topics
-from shared.settings import KafkaSettings
+from shared.kafka import admin
+from shared.kafka.admin import Topics
+from shared.runtime.settings import KafkaSettings
 
 
 class Created(NamedTuple):

@@ -10,8 +10,8 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 
-from shared.bodies import discard
-from shared.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.http.bodies import discard
 
 DISCARD_SECONDS = 2.0
 """How long a body is read, to be thrown away: enough for an upload from nearby, little for anyone to hold a place in the service with."""

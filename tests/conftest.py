@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.infrastructure import Servers, fresh_database, fresh_topics, servers
+from tests.support.infrastructure import Servers, fresh_database, fresh_topics, servers
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from shared.access.destination_repository import DestinationRepository
 from shared.access.key_repository import UnknownAccounts
 from shared.access.keys import Scope
 from shared.access.repository import AccessRepository, AlreadyThere, NoSuchParent
-from shared.database import Database, Row, is_passing
-from shared.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.settings import DatabaseSettings, KafkaSettings
+from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.postgres.database import Database, Row, is_passing
+from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 T = TypeVar("T")
 

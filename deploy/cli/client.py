@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.exits import Exit, fail
 from deploy.cli.tables import printable
-from shared.errors import ErrorCode
+from shared.contract.errors import ErrorCode
 
 LONGEST_PAUSE_SECONDS = 10.0
 ASK_AGAIN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deploy.cli.client import Job, PinflowClient
 from deploy.cli.exits import Exit, fail
 from deploy.cli.tables import print_job, print_jobs, print_json
-from shared.events import JobStatus
+from shared.contract.events import JobStatus
 
 POLL_SECONDS = 0.2
 STDIN = "-"

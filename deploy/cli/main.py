@@ -4,8 +4,10 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import dead_letters, imports, operations, recovery
+from deploy.cli import imports, operations
+from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
+from deploy.cli.recovery import commands as recovery
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,7 +10,7 @@ from deploy.cli.imports import report, watch
 from deploy.demo.make_campaign import CAMPAIGN
 from deploy.local.layout import LocalError
 from deploy.local.stack import Stack
-from shared.events import JobStatus
+from shared.contract.events import JobStatus
 
 PATIENCE_SECONDS = 30
 

@@ -12,9 +12,9 @@ from deploy.local.layout import LocalError
 from deploy.local.ports import is_free
 from deploy.local.programs import Program
 from deploy.local.software import java, kafka_class_path
-from shared.errors import BrokerUnavailable
-from shared.messaging.admin import admin_client
-from shared.settings import KafkaSettings
+from shared.contract.errors import BrokerUnavailable
+from shared.kafka.admin import admin_client
+from shared.runtime.settings import KafkaSettings
 
 CLUSTER_ID = "cGluZmxvdy1sb2NhbC0wMQ"
 FORMAT_SECONDS = 60

@@ -28,8 +28,8 @@ from deploy.old_topics import NotDrained
 from deploy.services import ANSWERED_FOR, SERVICES
 from deploy.topics import create_topics, remarks
 from shared.access.repository import AccessRepository
-from shared.database import Database
-from shared.settings import DatabaseSettings, KafkaSettings
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1

@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy import create_engine
 
 from deploy.services import SERVICES
-from shared.database import sqlalchemy_url
+from shared.postgres.database import sqlalchemy_url
 
 ROLES = tuple(f"pinflow_{name}" for name in SERVICES)
 MIGRATION_LOCK = 7_103_548_221

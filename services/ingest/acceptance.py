@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from services.ingest.admission.backlog import Position
+from services.ingest.appender import Delivery, PartitionAppender
 from services.ingest.config import IngestSettings
-from services.ingest.service import ImportBatch
-from services.ingest.unsettled import Position
-from shared.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.import_limits import LARGEST_IMPORT
-from shared.messaging.appender import Delivery, PartitionAppender
-from shared.messaging.records import partition_of
-from shared.topics import TopicName, TopicNames
+from services.ingest.records import ImportBatch
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.import_limits import LARGEST_IMPORT
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import partition_of
 
 log = structlog.get_logger()
 

@@ -3,27 +3,27 @@
 from fastapi import FastAPI
 
 from services.ingest.acceptance import Acceptance
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
+from services.ingest.admission.monitor import BacklogWatch
+from services.ingest.admission.rates import Rates
+from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.endpoints import internal_router, meter_router, router
-from services.ingest.imports import Imports
-from services.ingest.rates import Rates
 from services.ingest.repository import Ledger
-from services.ingest.turns import Turns
-from services.ingest.watch import BacklogWatch
+from services.ingest.service import Imports
 from shared.access.authentication import Authenticator
-from shared.access.directories import WorkspaceDirectory
+from shared.access.cache import WorkspaceDirectory
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
-from shared.bodies import Bodies
-from shared.database import Database
-from shared.health import Health
-from shared.http import add_process_endpoints, create_api
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.records import RecordProducer
-from shared.process import Machinery, lifespan_of
-from shared.topics import TopicName
+from shared.contract.topics import TopicName
+from shared.http.app import add_process_endpoints, create_api
+from shared.http.bodies import Bodies
+from shared.http.health import Health
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.producer import RecordProducer
+from shared.postgres.database import Database
+from shared.runtime.service import Machinery, lifespan_of
 
 
 def create_app(settings: IngestSettings) -> FastAPI:

@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.import_limits import MAX_IMPORT_BODY
-from shared.settings import ServiceSettings, UploadSettings
+from shared.contract.import_limits import MAX_IMPORT_BODY
+from shared.runtime.settings import ServiceSettings, UploadSettings
 
 
 class IngestSettings(ServiceSettings, UploadSettings):

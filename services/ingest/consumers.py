@@ -11,25 +11,25 @@ import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.decisions import Decision, pack, unpack
-from services.ingest.identity import new_job_id
-from services.ingest.imports import ImportLog, count_accepted, count_refused
-from services.ingest.parsing import require_rows, validate
+from services.ingest.ids import new_job_id
+from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.records import Import, Upload, batch_of, batch_of_rejection
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import Import, Upload, batch_of, batch_of_rejection
-from shared import metrics
-from shared.access.directories import WorkspaceDirectory
-from shared.bodies import parse_json
-from shared.cloudevents import EventType
-from shared.errors import ErrorCode, Overloaded, Poison, RequestRefused
-from shared.events import ImportRejected, ImportRequested, SourceType, UploadFormat
-from shared.messaging.advance import Advance
-from shared.messaging.consumer import Batch
-from shared.messaging.dead_letters import DeadLetter, history_of
-from shared.pins import printable
-from shared.validation import describe
+from services.ingest.service import ImportLog, count_accepted, count_refused
+from shared.access.cache import WorkspaceDirectory
+from shared.contract.cloudevents import EventType
+from shared.contract.errors import ErrorCode, Overloaded, Poison, RequestRefused
+from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
+from shared.contract.pins import printable
+from shared.contract.validation import describe
+from shared.http.bodies import parse_json
+from shared.kafka.consumer import Batch
+from shared.kafka.dead_letters import DeadLetter, history_of
+from shared.kafka.positions.advance import Advance
+from shared.runtime import metrics
 
 log = structlog.get_logger()
 

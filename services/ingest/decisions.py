@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import cramjam
 import msgspec
 
-from services.ingest.service import UPLOAD_LEVEL, ImportBatch
-from shared.messaging.records import Record
+from services.ingest.records import UPLOAD_LEVEL, ImportBatch
+from shared.kafka.producer import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from services.ingest.imports import Imports, location_of
-from services.ingest.rates import Rates
+from services.ingest.admission.rates import Rates
+from services.ingest.parsing.multipart import reading_upload
 from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
-from services.ingest.uploads import reading_upload
+from services.ingest.service import Imports, location_of
 from shared.access.dependencies import ReadAccess, WriteAccess
-from shared.bodies import Bodies, require_content_type
-from shared.errors import Overloaded
-from shared.events import MAX_ROWS
-from shared.http import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
-from shared.pins import PinSubmission
+from shared.contract.errors import Overloaded
+from shared.contract.events import MAX_ROWS
+from shared.contract.pins import PinSubmission
+from shared.http.app import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
+from shared.http.bodies import Bodies, require_content_type
 
 router = APIRouter(
     prefix="/v1/pins/imports",

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
-from services.ingest.models import requests
-from shared.database import Database
-from shared.errors import DatabaseUnavailable
+from services.ingest.tables import requests
+from shared.contract.errors import DatabaseUnavailable
+from shared.postgres.database import Database
 
 # The primary key closes the race of two claims; a second statement reads what stands, as the first one can't see what another
 # transaction has just committed. Sorted, or two claims deadlock.

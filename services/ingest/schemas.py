@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from services.ingest.admission import Meter
-from services.ingest.service import Import
-from shared.events import JobStatus, Notice, SourceType
+from services.ingest.admission.limits import Meter
+from services.ingest.records import Import
+from shared.contract.events import JobStatus, Notice, SourceType
 
 
 class ImportAcceptedResponse(BaseModel):

@@ -13,8 +13,8 @@ from shared.access.dependencies import require_scope
 from shared.access.key_repository import KeyRepository, TooManyKeys, UnknownAccounts
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository, Principal
-from shared.database import Row
-from shared.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.postgres.database import Row
 
 DEFAULT_SCOPES = (Scope.READ, Scope.WRITE)
 """Of a key that is asked for without: it can work, but destroy nothing that it was not trusted with by name."""

@@ -3,40 +3,40 @@
 from fastapi import FastAPI
 
 from services.publisher.api_keys import ApiKeys
-from services.publisher.batches import Batches
-from services.publisher.changes import Changes
-from services.publisher.commands import PinCommands
 from services.publisher.config import PublisherSettings
-from services.publisher.consumers import RowsHandler
 from services.publisher.destinations import Destinations
-from services.publisher.endpoints import router
-from services.publisher.endpoints.ports import Commands, Ports
-from services.publisher.history import OutcomeHistory
-from services.publisher.lists import PinLists
-from services.publisher.pins import Pins
-from services.publisher.queries import PinQueries
-from services.publisher.repository import PinStore
+from services.publisher.pins.batch import Batches
+from services.publisher.pins.changes import Changes
+from services.publisher.pins.commands import PinCommands
+from services.publisher.pins.dependencies import Commands, Ports
+from services.publisher.pins.dry_run import Validation
+from services.publisher.pins.lists import PinLists
+from services.publisher.pins.repository import PinQueries
+from services.publisher.pins.schedules import Schedules
+from services.publisher.pins.service import Pins
+from services.publisher.routers import router
+from services.publisher.rows.consumer import RowsHandler
+from services.publisher.rows.history import OutcomeHistory
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settler
 from services.publisher.scheduler import OutboxSweeper, Scheduler
-from services.publisher.schedules import Schedules
-from services.publisher.settlement import Settler
-from services.publisher.validation import Validation
 from shared.access.authentication import Authenticator
+from shared.access.cache import BoardDirectory
 from shared.access.destination_repository import DestinationRepository
-from shared.access.directories import BoardDirectory
 from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
-from shared.database import Database
-from shared.health import Health
-from shared.http import add_process_endpoints, create_api
-from shared.import_records import is_for_publisher
-from shared.lists.pages import Lists
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.records import RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.process import Machinery, lifespan_of
-from shared.sweeper import Sweeper
-from shared.topics import TopicName, TopicNames
+from shared.contract.import_records import is_for_publisher
+from shared.contract.topics import TopicName, TopicNames
+from shared.http.app import add_process_endpoints, create_api
+from shared.http.health import Health
+from shared.http.pagination.pages import Lists
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.postgres.database import Database
+from shared.runtime.periodic import Sweeper
+from shared.runtime.service import Machinery, lifespan_of
 from shared.unsupported import Answering, add_unsupported_endpoints
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.settings import ListSettings, ServiceSettings
+from shared.runtime.settings import ListSettings, ServiceSettings
 
 MAX_BATCH_PINS = 100
 MAX_BULK_IDS = 100

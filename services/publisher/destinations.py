@@ -9,8 +9,8 @@ from uuid import UUID
 
 from shared.access.destination_repository import AccountRevoked, DestinationRepository, TooManyBoards
 from shared.access.repository import NoSuchParent, Principal
-from shared.database import Row
-from shared.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.postgres.database import Row
 
 FIRST_BOARD_ID = 10**17
 """Board ids have 18 digits, as Pinterest's have."""

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from services.publisher.announcements import OutboxEvent, outbox_record
-from services.publisher.repository import PinStore
-from services.publisher.service import Failure, failure_of
+from services.publisher.rows.events import OutboxEvent, outbox_record
+from services.publisher.rows.outcomes import Failure, failure_of
+from services.publisher.rows.repository import PinStore
 from shared.access.repository import AccessRepository, BoardCheck, Destination
-from shared.database import Row
-from shared.messaging.records import RecordSender
+from shared.kafka.producer import RecordSender
+from shared.postgres.database import Row
 
 
 class Scheduler:

@@ -6,8 +6,8 @@ gc.disable()  # until serve() has set it up: it would walk what is imported agai
 
 from services.status.app import create_app
 from services.status.config import StatusSettings
-from shared.logging import configure_logging
-from shared.process import serve
+from shared.runtime.logging import configure_logging
+from shared.runtime.service import serve
 
 if __name__ == "__main__":
     settings = StatusSettings()

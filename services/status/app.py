@@ -4,31 +4,31 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from services.status.announcements import Announcer
-from services.status.cleaning import CLEAN_SECONDS, UploadCleaner
 from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
 from services.status.consumers import FoldHandler
 from services.status.endpoints import router
+from services.status.job_events import Announcer
 from services.status.lists import ImportLists
 from services.status.repository import JobStore
+from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, http_pool, watch_everything
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
-from shared.database import Database
-from shared.health import Health
-from shared.http import create_api
-from shared.import_records import is_for_status, is_whole_import
-from shared.lists.pages import Lists
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.pace import Pace
-from shared.messaging.records import RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.process import Machinery, lifespan_of
-from shared.sweeper import Sweeper
-from shared.topics import TopicName, TopicNames
+from shared.contract.import_records import is_for_status, is_whole_import
+from shared.contract.topics import TopicName, TopicNames
+from shared.http.app import create_api
+from shared.http.health import Health
+from shared.http.pagination.pages import Lists
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.pace import Pace
+from shared.kafka.producer import RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.postgres.database import Database
+from shared.runtime.periodic import Sweeper
+from shared.runtime.service import Machinery, lifespan_of
 from shared.unsupported import Answering, add_unsupported_endpoints
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AnyHttpUrl, Field, model_validator
 
-from shared.settings import ListSettings, ServiceSettings, UploadSettings
+from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings
 
 FOLDS_AT_ONCE = 6
 """As many as an import alone becomes, and some: its results are seen as soon as they can be."""

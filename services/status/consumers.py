@@ -8,19 +8,19 @@ from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, Upload, fold, weight
-from shared import metrics
-from shared.database import Refused
-from shared.decoding import decoder
-from shared.errors import ErrorCode, Poison
-from shared.events import IMPORT_EVENT, FileUploaded, RowsSettled
-from shared.import_records import is_import, is_upload
-from shared.messaging.advance import Advance
-from shared.messaging.consumer import Batch
-from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.portions import portions
-from shared.sweeper import Sweeper
-from shared.topics import TopicName, TopicNames
-from shared.validation import describe
+from shared.contract.decoding import decoder
+from shared.contract.errors import ErrorCode, Poison
+from shared.contract.events import IMPORT_EVENT, FileUploaded, RowsSettled
+from shared.contract.import_records import is_import, is_upload
+from shared.contract.topics import TopicName, TopicNames
+from shared.contract.validation import describe
+from shared.kafka.consumer import Batch
+from shared.kafka.dead_letters import DeadLetter
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Refused
+from shared.runtime import metrics
+from shared.runtime.periodic import Sweeper
+from shared.runtime.portions import portions
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from services.status.results import written
-from shared.events import FileUploaded, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.contract.events import FileUploaded, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 
 BYTES_PER_ROW = 800
 """Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE)

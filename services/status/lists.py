@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services.status.models import jobs
+from services.status.tables import jobs
 from shared.access.repository import Principal
-from shared.events import JobStatus, SourceType
-from shared.lists.pages import Lists
-from shared.lists.paging import Paging
-from shared.lists.search import Key, Order, Page, Search, Walk
-from shared.pins import Instant
+from shared.contract.events import JobStatus, SourceType
+from shared.contract.pins import Instant
+from shared.http.pagination.pages import Lists
+from shared.http.pagination.paging import Paging
+from shared.http.pagination.search import Key, Order, Page, Search, Walk
 
 # By jobs_of_workspace (migration 0004). What is not known by its import yet is invisible
 _KNOWN = Walk("accepted_at is not null", "accepted_at")

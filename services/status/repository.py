@@ -8,13 +8,13 @@ import psycopg
 from sqlalchemy import func, select, text, update
 
 from services.status.folding import Fold, tally
-from services.status.models import jobs
 from services.status.results import document
 from services.status.service import Missing
-from shared.columns import Column, columns, names, unnest
-from shared.database import Database, Refused, Row
-from shared.messaging.advance import Advance
-from shared.messaging.position_store import PositionStore
+from services.status.tables import jobs
+from shared.kafka.positions.advance import Advance
+from shared.kafka.positions.store import PositionStore
+from shared.postgres.arrays import Column, columns, names, unnest
+from shared.postgres.database import Database, Refused, Row
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import msgspec
 
-from shared.events import RowResult
+from shared.contract.events import RowResult
 
 
 class _Fault(msgspec.Struct, gc=False):

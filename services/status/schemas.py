@@ -7,8 +7,8 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from shared.database import Row
-from shared.events import Fault, JobStatus, Notice, RowStatus, SourceType
+from shared.contract.events import Fault, JobStatus, Notice, RowStatus, SourceType
+from shared.postgres.database import Row
 
 
 class RowResultResponse(BaseModel):

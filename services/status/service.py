@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from shared.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ErrorCode, RequestRefused, not_found
 
 Row = Mapping[str, Any]
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from services.status.config import StatusSettings
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
-from shared.database import Database
-from shared.errors import DatabaseUnavailable
-from shared.health import OK, Check, Health
-from shared.http import VERSION, add_metrics_endpoint
+from shared.contract.errors import DatabaseUnavailable
+from shared.http.app import VERSION, add_metrics_endpoint
+from shared.http.health import OK, Check, Health
+from shared.postgres.database import Database
 
 router = APIRouter(tags=["system"])
 

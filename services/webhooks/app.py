@@ -4,28 +4,28 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from services.webhooks.cleaning import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
 from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
-from services.webhooks.consumers import EventHandler
-from services.webhooks.delivery import Courier
-from services.webhooks.endpoints import Ports, router
-from services.webhooks.network import CheckedBackend, Resolver
-from services.webhooks.registry import WebhookRegistry
-from services.webhooks.repository import DeliveryStore
-from services.webhooks.sending import Sender
-from services.webhooks.slots import Slots
+from services.webhooks.consumer import EventHandler
+from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.connections import CheckedBackend, Resolver
+from services.webhooks.delivery.repository import DeliveryStore
+from services.webhooks.delivery.retention import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
+from services.webhooks.delivery.sender import Sender
+from services.webhooks.delivery.worker import Courier
+from services.webhooks.subscriptions.endpoints import Ports, router
+from services.webhooks.subscriptions.repository import WebhookRegistry
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
-from shared.database import Database
-from shared.health import Health
-from shared.http import add_process_endpoints, create_api
-from shared.import_limits import MEBIBYTE
-from shared.messaging.consumer import BatchConsumer, Gathering
-from shared.messaging.records import RecordProducer
-from shared.process import Machinery, lifespan_of
-from shared.sweeper import Sweeper
-from shared.topics import TopicName
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.topics import TopicName
+from shared.http.app import add_process_endpoints, create_api
+from shared.http.health import Health
+from shared.kafka.consumer import BatchConsumer, Gathering
+from shared.kafka.producer import RecordProducer
+from shared.postgres.database import Database
+from shared.runtime.periodic import Sweeper
+from shared.runtime.service import Machinery, lifespan_of
 
 EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
 """Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one workspace that imports alone has

@@ -4,9 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.webhooks.addresses import AddressRules, parse_ports
-from services.webhooks.service import Patience, RetryPolicy
-from shared.settings import Addresses, ServiceSettings
+from services.webhooks.delivery.policy import Patience, RetryPolicy
+from services.webhooks.delivery.ssrf import AddressRules, parse_ports
+from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
 """Of the pool, for what is not HTTP: the consumer, the courier, and what looks after old deliveries."""

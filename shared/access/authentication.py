@@ -11,12 +11,12 @@ from uuid import UUID
 
 import structlog
 
-from shared.access.directories import Clock
+from shared.access.cache import Clock
+from shared.access.failed_attempts import FailedTries
 from shared.access.keys import hash_api_key
 from shared.access.repository import Principal
-from shared.access.tries import FailedTries
-from shared.errors import DatabaseUnavailable, ErrorCode, RequestRefused
-from shared.settings import ServiceSettings
+from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
+from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
 

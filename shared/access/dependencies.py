@@ -9,7 +9,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope
 from shared.access.repository import Principal
-from shared.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ErrorCode, RequestRefused
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key; wins over Authorization.")
 _bearer = HTTPBearer(auto_error=False, description="The same API key as a bearer token.")

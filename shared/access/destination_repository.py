@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access.models import accounts, boards
 from shared.access.repository import NoSuchParent
-from shared.database import Database, Row
-from shared.errors import PinflowError
+from shared.access.tables import accounts, boards
+from shared.contract.errors import PinflowError
+from shared.postgres.database import Database, Row
 
 
 class AccountRevoked(PinflowError):

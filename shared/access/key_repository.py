@@ -9,10 +9,10 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, cast, func, insert, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
-from shared.access.models import accounts, api_keys
 from shared.access.repository import KEY_COLUMNS, Principal, principal_of, told_apart
-from shared.database import Database, Row
-from shared.errors import PinflowError
+from shared.access.tables import accounts, api_keys
+from shared.contract.errors import PinflowError
+from shared.postgres.database import Database, Row
 
 # The keys of one workspace are made one after the other, or two at once would both find room
 _LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")

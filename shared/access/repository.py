@@ -10,9 +10,9 @@ import psycopg
 from sqlalchemy import Insert, exc, func, insert, select, text, update
 
 from shared.access.keys import NewKey, Scope
-from shared.access.models import accounts, api_keys, boards, workspaces
-from shared.database import Database, Row
-from shared.errors import PinflowError
+from shared.access.tables import accounts, api_keys, boards, workspaces
+from shared.contract.errors import PinflowError
+from shared.postgres.database import Database, Row
 
 
 class Principal(NamedTuple):

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import structlog
 
-from shared.access.directories import Clock, Remembered
-from shared.errors import DatabaseUnavailable
-from shared.sweeper import Sweeper
+from shared.access.cache import Clock, Remembered
+from shared.contract.errors import DatabaseUnavailable
+from shared.runtime.periodic import Sweeper
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.rows import rows_for
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 SOON = timedelta(seconds=1)
 """Time enough for a request that names this moment as one to come."""

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace, create_workspace
 from shared.access.repository import AccessRepository
-from shared.database import Database
-from shared.settings import DatabaseSettings
-from tests.deployment import Deployment, deployed
-from tests.sdk import Awaited
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
+from tests.support.deployment import Deployment, deployed
+from tests.support.sdk import Awaited
 
 T = TypeVar("T")
 

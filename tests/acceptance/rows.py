@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from deploy.administration import NewWorkspace
-from tests.factories import submitted
+from tests.support.factories import submitted
 
 PATIENCE_SECONDS = 60
 

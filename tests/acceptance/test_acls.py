@@ -22,6 +22,7 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
 from deploy.services import SERVICES
 from services.ingest.app import create_app as create_ingest
+from services.ingest.appender import PartitionAppender
 from services.ingest.config import IngestSettings
 from services.publisher.app import create_app as create_publisher
 from services.publisher.config import PublisherSettings
@@ -29,20 +30,19 @@ from services.status.app import create_app as create_status
 from services.status.config import StatusSettings
 from services.webhooks.app import create_app as create_webhooks
 from services.webhooks.config import WebhooksSettings
-from shared.import_limits import MEBIBYTE
-from shared.messaging.admin import admin_client, create_topics
-from shared.messaging.appender import PartitionAppender
-from shared.messaging.connection import client_options
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
-from tests import ports
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client, create_topics
+from shared.kafka.connection import client_options
+from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.infrastructure import QUICK_START, with_role
-from tests.kafka import records_of
-from tests.processes import RunningProgram
-from tests.services import running
-from tests.waiting import eventually
+from tests.support import ports
+from tests.support.infrastructure import QUICK_START, with_role
+from tests.support.kafka import records_of
+from tests.support.processes import RunningProgram
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
 NAMES = TopicNames()

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from deploy.services import SERVICES
-from shared.events import MAX_ROWS
-from tests.bench import plots, table
-from tests.bench.figures import Figures
-from tests.bench.installation import LIKE_TESTS
-from tests.bench.limits import LIMITS
-from tests.bench.machine import environment
-from tests.bench.report import LATEST, new_file, report_of, write
-from tests.bench.rounds import Measurable, Run
-from tests.bench.scenarios import USUAL
-from tests.bench.scenarios.bench import Lengths
+from shared.contract.events import MAX_ROWS
+from tests.tools.bench import plots, table
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.installation import LIKE_TESTS
+from tests.tools.bench.limits import LIMITS
+from tests.tools.bench.machine import environment
+from tests.tools.bench.report import LATEST, new_file, report_of, write
+from tests.tools.bench.rounds import Measurable, Run
+from tests.tools.bench.scenarios import USUAL
+from tests.tools.bench.scenarios.bench import Lengths
 
 pytestmark = pytest.mark.timeout(400)  # it measures nearly all there is once
 
@@ -31,7 +31,7 @@ def report() -> Figures:
     run = Run(SHORT, list(USUAL), list(LIMITS), [peer], LIKE_TESTS)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("broker", "database"):  # a new interpreter for each takes longer than what it measures
-            patch.setattr(f"tests.bench.limits.{name}.apart", lambda work, given: [work(given)])
+            patch.setattr(f"tests.tools.bench.limits.{name}.apart", lambda work, given: [work(given)])
         run.go(rounds=1)
     assert run.faults == []
     return report_of(run, environment())

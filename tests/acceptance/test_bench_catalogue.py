@@ -1,8 +1,8 @@
 """The benchmark of the lists, on so few pins and so short that its figures say nothing: every question is answered."""
 
-from tests.bench.installation import LIKE_TESTS
-from tests.bench.rounds import Run
-from tests.bench.scenarios.bench import Lengths
+from tests.tools.bench.installation import LIKE_TESTS
+from tests.tools.bench.rounds import Run
+from tests.tools.bench.scenarios.bench import Lengths
 
 SHORT = Lengths(seconds=2, warm_up_seconds=0, catalogue_pins=20_000)
 

@@ -8,10 +8,10 @@ import pytest
 
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.bench.peers.direct_peer import DirectPeer
-from tests.bench.peers.peer import Servers
-from tests.bench.peers.processes import RunningProcesses
-from tests.bench.peers.run import measure
+from tests.tools.bench.peers.direct_peer import DirectPeer
+from tests.tools.bench.peers.peer import Servers
+from tests.tools.bench.peers.processes import RunningProcesses
+from tests.tools.bench.peers.run import measure
 
 
 @pytest.fixture(scope="module")

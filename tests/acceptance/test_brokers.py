@@ -19,20 +19,20 @@ from deploy.administration import NewWorkspace
 from deploy.local.kafka import KafkaCluster
 from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
-from shared.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.messaging.admin import admin_client, create_topics
-from shared.messaging.backlog import BacklogReader, Offsets
-from shared.messaging.records import partition_of
-from shared.settings import KafkaSettings
-from shared.topics import TOPICS, TopicName, TopicNames
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.topics import TOPICS, TopicName, TopicNames
+from shared.kafka.admin import admin_client, create_topics
+from shared.kafka.lag import BacklogReader, Offsets
+from shared.kafka.producer import partition_of
+from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.acceptance_log import RECORDS, acceptance_of, accepts, all_seen, an_import
-from tests.deployment import Deployment, deployed, job_of
-from tests.infrastructure import Servers, kafka_cluster
-from tests.kafka import all_in_sync
-from tests.processes import RunningProgram
-from tests.waiting import eventually, until
+from tests.support.acceptance_log import RECORDS, acceptance_of, accepts, all_seen, an_import
+from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.infrastructure import Servers, kafka_cluster
+from tests.support.kafka import all_in_sync
+from tests.support.processes import RunningProgram
+from tests.support.waiting import eventually, until
 
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """More of them show more, and take 10 s each."""

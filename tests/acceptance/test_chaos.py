@@ -4,10 +4,10 @@ from pathlib import Path
 
 import uvloop
 
-from tests.chaos.__main__ import run
-from tests.chaos.arena import arena
-from tests.chaos.history import History, Told
-from tests.chaos.report import SHOWN
+from tests.tools.chaos.__main__ import run
+from tests.tools.chaos.arena import arena
+from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.report import SHOWN
 
 SEED = 4
 SECONDS = 20

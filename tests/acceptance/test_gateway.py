@@ -10,7 +10,7 @@ import pytest
 from deploy.administration import NewWorkspace
 from services.status import system
 from services.status.config import StatusSettings
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/internal/readyz", "/internal/x"])

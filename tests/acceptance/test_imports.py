@@ -10,7 +10,7 @@ from deploy.administration import NewWorkspace
 from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, campaign
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, job_of
+from tests.support.deployment import Deployment, job_of
 
 MISTAKES_IN_JSON: dict[int, dict[str, Any]] = {
     3: {"title": " "},

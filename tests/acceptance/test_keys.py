@@ -23,10 +23,10 @@ from deploy.services import SERVICES
 from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
 from tests.acceptance.conftest import administer, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, deployed
-from tests.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
-from tests.processes import RunningProgram
-from tests.waiting import until
+from tests.support.deployment import Deployment, deployed
+from tests.support.infrastructure import ROLE_PASSWORD, fresh_database, postgres_server
+from tests.support.processes import RunningProgram
+from tests.support.waiting import until
 
 CACHE_SECONDS = 1.0
 STALE_SECONDS = 2.5

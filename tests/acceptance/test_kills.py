@@ -11,9 +11,9 @@ from sqlalchemy import create_engine, text
 
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
-from shared.database import sqlalchemy_url
+from shared.postgres.database import sqlalchemy_url
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import Deployment, answers, job_of
+from tests.support.deployment import Deployment, answers, job_of
 
 IMPORTS, ROWS = 24, 100
 

@@ -8,8 +8,8 @@ import httpx
 import psutil
 
 from deploy.administration import NewWorkspace
-from shared.import_limits import MAX_IMPORT_BODY, MEBIBYTE
-from tests.deployment import Deployment
+from shared.contract.import_limits import MAX_IMPORT_BODY, MEBIBYTE
+from tests.support.deployment import Deployment
 
 AT_ONCE = 10
 ROWS = 500

@@ -24,11 +24,11 @@ from deploy.cli.environment import read_env
 from deploy.local import gateway
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
 from deploy.services import SERVICES
-from shared.messaging.admin import admin_client
-from shared.settings import KafkaSettings
-from tests.factories import submitted
-from tests.kafka import all_in_sync
-from tests.waiting import until
+from shared.kafka.admin import admin_client
+from shared.runtime.settings import KafkaSettings
+from tests.support.factories import submitted
+from tests.support.kafka import all_in_sync
+from tests.support.waiting import until
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}

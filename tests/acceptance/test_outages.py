@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
-from shared.messaging.admin import create_topics
-from shared.settings import KafkaSettings
+from shared.kafka.admin import create_topics
+from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import Deployment, deployed, job_of
-from tests.infrastructure import fresh_database, kafka_server, postgres_server
-from tests.processes import RunningProgram
+from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
+from tests.support.processes import RunningProgram
 
 
 class Installation:

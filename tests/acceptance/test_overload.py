@@ -18,18 +18,18 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.local.ports import choose
-from shared.cloudevents import EventType
-from shared.messaging.records import Record, RecordProducer
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
+from shared.contract.cloudevents import EventType
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.bench.flood import OTHER_ROWS, Flood, unsettled_rows
-from tests.bench.measure import usage
-from tests.bench.sources import Sender as BenchSender
-from tests.deployment import Deployment, another, deployed, is_ready, job_of
-from tests.processes import RunningProgram
-from tests.waiting import eventually, until
+from tests.support.deployment import Deployment, another, deployed, is_ready, job_of
+from tests.support.processes import RunningProgram
+from tests.support.waiting import eventually, until
+from tests.tools.bench.flood import OTHER_ROWS, Flood, unsettled_rows
+from tests.tools.bench.measure import usage
+from tests.tools.bench.sources import Sender as BenchSender
 
 ROWS = 500
 PER_WORKSPACE, OF_ALL = 3000, 8000

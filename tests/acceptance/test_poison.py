@@ -15,22 +15,22 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import Counter, Gauge
 
 from deploy.administration import NewWorkspace
+from deploy.cli.dead_letters.letter import MAX_REPLAYS
 from deploy.cli.exits import Exit
-from deploy.letters.letter import MAX_REPLAYS
 from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
-from services.ingest.identity import new_job_id
-from shared import metrics
-from shared.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
-from shared.import_limits import MEBIBYTE
-from shared.import_records import is_for_status, opening
-from shared.messaging.records import Record
-from shared.topics import TopicName
+from services.ingest.ids import new_job_id
+from shared.contract.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.import_records import is_for_status, opening
+from shared.contract.topics import TopicName
+from shared.kafka.producer import Record
+from shared.runtime import metrics
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import Deployment, job_of
-from tests.factories import import_accepted, row_accepted
-from tests.letters import Operator, compact, operator
-from tests.waiting import until
+from tests.support.deployment import Deployment, job_of
+from tests.support.factories import import_accepted, row_accepted
+from tests.support.letters import Operator, compact, operator
+from tests.support.waiting import until
 
 __all__ = ["operator"]
 
@@ -305,7 +305,7 @@ DEFINED = {
 
 def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
     exposed = [httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES]
-    rules = [rule for group in yaml.safe_load((CHECKOUT / "deploy/alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    rules = [rule for group in yaml.safe_load((CHECKOUT / "deploy/monitoring/alerts.yml").read_text())["groups"] for rule in group["rules"]]
     assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowPositionRefused"} <= {rule["alert"] for rule in rules}
     for rule in rules:
         labels = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"instance"}

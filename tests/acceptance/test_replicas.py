@@ -12,19 +12,19 @@ import uvloop
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
 from services.publisher.config import PublisherSettings
-from shared.topics import TopicName, TopicNames
+from shared.contract.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.chaos.checker import check
-from tests.chaos.history import History, Told
-from tests.chaos.observer import Observer
-from tests.chaos.report import SHOWN
-from tests.chaos.workload import Clients
-from tests.deployment import Deployment, deployed, job_of, named
-from tests.infrastructure import fresh_topics
-from tests.kafka import Member, members_of
-from tests.processes import STOP_SECONDS
-from tests.waiting import eventually
+from tests.support.deployment import Deployment, deployed, job_of, named
+from tests.support.infrastructure import fresh_topics
+from tests.support.kafka import Member, members_of
+from tests.support.processes import STOP_SECONDS
+from tests.support.waiting import eventually
+from tests.tools.chaos.checker import check
+from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.observer import Observer
+from tests.tools.chaos.report import SHOWN
+from tests.tools.chaos.workload import Clients
 
 MOST = 4
 PARTITIONS = 10

@@ -15,12 +15,12 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
-from shared.settings import ServiceSettings
-from shared.topics import TopicName
+from shared.contract.topics import TopicName
+from shared.runtime.settings import ServiceSettings
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, answers, job_of
-from tests.kafka import stream_of
-from tests.waiting import until
+from tests.support.deployment import Deployment, answers, job_of
+from tests.support.kafka import stream_of
+from tests.support.waiting import until
 
 ROWS = 100
 CLIENTS = 3

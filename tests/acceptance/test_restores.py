@@ -12,8 +12,8 @@ import pytest
 from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import answers
-from tests.restores_installation import (
+from tests.support.deployment import answers
+from tests.support.restores_installation import (
     HEALED_SECONDS,
     Installation,
     counters,
@@ -21,9 +21,9 @@ from tests.restores_installation import (
     installed,
     submit_at_once,
 )
-from tests.restores_record import differences
-from tests.restores_work import Client, Work, importing
-from tests.waiting import until
+from tests.support.restores_record import differences
+from tests.support.restores_work import Client, Work, importing
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 BATCH_RECORDS = 50

@@ -10,13 +10,13 @@ import pytest
 from aiokafka import TopicPartition
 
 from deploy.administration import NewWorkspace
-from shared.messaging.positions import Refusal
-from shared.topics import TopicName, TopicNames
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.positions.rules import Refusal
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
-from tests.deployment import answers
-from tests.kafka import add_partitions, delete_records, log_of
-from tests.restores_installation import (
+from tests.support.deployment import answers
+from tests.support.kafka import add_partitions, delete_records, log_of
+from tests.support.restores_installation import (
     KEEPERS,
     Installation,
     counters,
@@ -25,8 +25,8 @@ from tests.restores_installation import (
     submit,
     submit_at_once,
 )
-from tests.restores_work import Work
-from tests.waiting import until
+from tests.support.restores_work import Work
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 READERS = ("publisher", "status")

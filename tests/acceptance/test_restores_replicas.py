@@ -6,9 +6,9 @@ import pytest
 
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.test_restores import require_seen, wait_for_imports
-from tests.restores_installation import Installation, installed
-from tests.restores_work import Work, importing
-from tests.waiting import until
+from tests.support.restores_installation import Installation, installed
+from tests.support.restores_work import Work, importing
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psycopg
 
-from shared.messaging.admin import create_topics
-from shared.messaging.records import Record, RecordProducer
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
-from tests.infrastructure import kafka_server, postgres_server
-from tests.kafka import cluster_id_of, records_of
-from tests.restores import recreate, restore, snapshot
-from tests.waiting import until
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import create_topics
+from shared.kafka.producer import Record, RecordProducer
+from shared.runtime.settings import KafkaSettings
+from tests.support.infrastructure import kafka_server, postgres_server
+from tests.support.kafka import cluster_id_of, records_of
+from tests.support.restores import recreate, restore, snapshot
+from tests.support.waiting import until
 
 
 def test_a_restored_postgres_has_what_was_committed_before_the_snapshot(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.conftest import new_workspace
-from tests.restores_installation import KEEPERS, Installation, installed
-from tests.restores_work import Work
-from tests.waiting import until
+from tests.support.restores_installation import KEEPERS, Installation, installed
+from tests.support.restores_work import Work
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 SEEDED = ("publisher", "status")

@@ -12,7 +12,7 @@ from pinbridge_sdk.models.schedules import ScheduleCreate, ScheduleUpdate
 from deploy.administration import NewWorkspace
 from tests.acceptance.clients import SOON, in_days
 from tests.acceptance.rows import rows_for
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def wanted(workspace: NewWorkspace, **fields: Any) -> dict[str, Any]:

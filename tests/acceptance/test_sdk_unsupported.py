@@ -9,8 +9,8 @@ from pinbridge_sdk.errors import APIError
 
 from shared.unsupported import AREAS
 from tests.contract.compatibility import LEFT_OUT, SDK
-from tests.deployment import Deployment
-from tests.sdk import placeholders_for
+from tests.support.deployment import Deployment
+from tests.support.sdk import placeholders_for
 
 LARGE = 20 * 1024 * 1024
 

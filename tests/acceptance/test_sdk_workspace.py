@@ -11,8 +11,8 @@ from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment
-from tests.waiting import eventually
+from tests.support.deployment import Deployment
+from tests.support.waiting import eventually
 
 SECRET = "sixteen-characters-at-least"  # pragma: allowlist secret
 TRIES = 61

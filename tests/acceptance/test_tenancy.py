@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from deploy.openapi import applications, document
+from deploy.generate.openapi import applications, document
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
 from shared.unsupported import AREAS
@@ -18,7 +18,7 @@ from tests.acceptance.conftest import administer
 from tests.acceptance.tenancy.allow_lists import OF_THE_WORKSPACE, PERMITTED
 from tests.acceptance.tenancy.tenants import Tenants, client_of, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
-from tests.deployment import Deployment, deployed
+from tests.support.deployment import Deployment, deployed
 
 DOCUMENT = document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {

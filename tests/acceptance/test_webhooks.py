@@ -16,9 +16,9 @@ from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, deployed
-from tests.receivers import OK, Received, Receiver, Reply, receiving
-from tests.waiting import until
+from tests.support.deployment import Deployment, deployed
+from tests.support.receivers import OK, Received, Receiver, Reply, receiving
+from tests.support.waiting import until
 
 SECRET = "a secret of the tests"  # pragma: allowlist secret
 EVENTS = ["pin.published", "import.completed"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pinbridge_sdk import PinbridgeClient
 
-from deploy.openapi import document
-from deploy.schemas import ROOT
+from deploy.generate.events import ROOT
+from deploy.generate.openapi import document
 from shared.unsupported import AREAS
-from tests.sdk import Operation, operations_of
+from tests.support.sdk import Operation, operations_of
 
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 ACCEPTANCE = ROOT / "tests" / "acceptance"

@@ -2,10 +2,10 @@
 
 from pinbridge_sdk import AsyncPinbridgeClient
 
-from deploy.schemas import ROOT
+from deploy.generate.events import ROOT
 from shared.unsupported import AREAS
 from tests.contract.compatibility import DOCUMENT, LEFT_OUT, SDK, SUPPORTED, named_tests, shown_by_method, text
-from tests.sdk import operations_of
+from tests.support.sdk import operations_of
 
 
 def test_every_method_of_the_client_is_supported_or_answers_501() -> None:

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 from pydantic import BaseModel, Field
 
-from shared.decoding import quick_decoder
-from shared.events import Fault, RowAccepted, RowResult, RowsSettled, RowStatus
-from tests.factories import row_accepted
+from shared.contract.decoding import quick_decoder
+from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled, RowStatus
+from tests.support.factories import row_accepted
 
 ROW: dict[str, Any] = json.loads(
     row_accepted(

@@ -11,10 +11,10 @@ import pytest
 from pinbridge_sdk import PinbridgeClient
 from pydantic import BaseModel, TypeAdapter
 
-from deploy.examples import EXAMPLES
-from deploy.openapi import document
+from deploy.generate.examples import EXAMPLES
+from deploy.generate.openapi import document
 from tests.contract.compatibility import SDK, SUPPORTED
-from tests.sdk import Operation
+from tests.support.sdk import Operation
 
 DOCUMENT = document()
 OPERATIONS = {

@@ -19,7 +19,9 @@ from pinbridge_sdk.models.system import HealthResponse, ReadinessResponse, RootR
 from pydantic import BaseModel
 
 from services.ingest.schemas import ImportAcceptedResponse
-from services.publisher.schemas import bulk, pins, pinterest, schedules, validation
+from services.publisher.pins.schemas import bulk, pins, schedules
+from services.publisher.pins.schemas import dry_run as validation
+from services.publisher.schemas import pinterest
 from services.status import schemas as status
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [

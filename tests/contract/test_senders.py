@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from shared.messaging.records import Record, RecordProducer, RecordSender
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
-from tests.fakes import MemorySender
-from tests.kafka import records_of
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer, RecordSender
+from shared.runtime.settings import KafkaSettings
+from tests.support.fakes import MemorySender
+from tests.support.kafka import records_of
 
 Kept = Callable[[], Awaitable[list[Record]]]
 

@@ -4,12 +4,12 @@ import pytest
 from msgspec import Struct
 from pydantic import BaseModel
 
-from services.ingest.plain import _PlainRow
-from services.publisher.announcements import _Published, _Result, _Scheduled
+from services.ingest.parsing.fast_path import _PlainRow
+from services.publisher.rows.events import _Published, _Result, _Scheduled
 from services.status import results
 from services.status.schemas import RowResultResponse
-from shared.events import Fault, PinContent, PinPublished, PinScheduled, RowResult
-from shared.pins import PinSubmission
+from shared.contract.events import Fault, PinContent, PinPublished, PinScheduled, RowResult
+from shared.contract.pins import PinSubmission
 
 
 @pytest.mark.parametrize(

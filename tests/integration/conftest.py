@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
-from shared.database import Database
-from shared.settings import DatabaseSettings
-from tests.factories import BOARD
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
+from tests.support.factories import BOARD
 
 
 @dataclass(frozen=True)

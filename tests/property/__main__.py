@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.infrastructure import postgres_server
 from tests.property.profiles import FUZZING
 from tests.property.tally import FILE
+from tests.support.infrastructure import postgres_server
 
 HERE = Path(__file__).parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "tests.property.tally", "--show-capture=no", "--timeout=3600"]

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import pytest
 from pydantic import SecretStr
 
-from shared.database import Database
-from shared.settings import DatabaseSettings
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.pins import PinSubmission
+from shared.contract.pins import PinSubmission
 
 FIELDS = tuple(PinSubmission.model_fields)
 REQUIRED = ("account_id", "board_id", "title", "idempotency_key")
@@ -14,7 +14,7 @@ REQUIRED = ("account_id", "board_id", "title", "idempotency_key")
 encodable = st.characters(exclude_categories=["Cs"])
 """Lone surrogates have no bytes in any encoding."""
 CONTROL = "".join(chr(code) for code in range(0x20) if chr(code) not in "\t\n\r")
-"""Characters that no text of a row may contain (shared/pins.py)."""
+"""Characters that no text of a row may contain (shared/contract/pins.py)."""
 storable = st.characters(exclude_categories=["Cs"], exclude_characters=CONTROL)
 awkward = st.sampled_from(list(",;\t\"'\r\n =+-@\\|\x00\x1a\x85\xa0\u2028\ufeff\ufffdäß€名🎈İ"))
 cells = st.text(encodable | awkward, min_size=1, max_size=12)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord
 
-from shared.messaging.records import Record
-from shared.topics import TopicName, TopicNames
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record
 
 NAMES = TopicNames()
 

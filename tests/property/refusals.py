@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from shared.errors import RequestRefused
+from shared.contract.errors import RequestRefused
 
 
 def check(refusal: RequestRefused, codes: Collection[str]) -> None:

@@ -9,31 +9,31 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
+from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
-from services.ingest.imports import Imports
-from services.ingest.service import ImportBatch
-from services.ingest.turns import Turns
-from services.publisher.consumers import RowsHandler
-from services.publisher.repository import PinStore
-from services.publisher.settlement import Settler
+from services.ingest.records import ImportBatch
+from services.ingest.service import Imports
+from services.publisher.rows.consumer import RowsHandler
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settler
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
 from services.status.service import Missing
-from shared.access.directories import BoardDirectory
+from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository
-from shared.database import Database, Row
-from shared.errors import RequestRefused
-from shared.import_records import is_for_publisher, is_for_status
-from shared.messaging.advance import Advance
-from shared.messaging.records import Record
-from shared.sweeper import Sweeper
-from shared.topics import TopicName
-from tests.fakes import MemorySender
+from shared.contract.errors import RequestRefused
+from shared.contract.import_records import is_for_publisher, is_for_status
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import Record
+from shared.postgres.database import Database, Row
+from shared.runtime.periodic import Sweeper
 from tests.property.conftest import Run
 from tests.property.documents import good_rows, mutated, wrong_rows
 from tests.property.profiles import examples
 from tests.property.records import NAMES, received_all
+from tests.support.fakes import MemorySender
 
 
 class Pipeline:

@@ -40,7 +40,7 @@ def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(s
     [
         ("deploy.cli.main", SERVERS | CLIENTS | {"alembic"}),  # pinflow import, and every --help
         ("deploy.cli.backend", SERVERS | {"alembic", "aiokafka"}),  # pinflow workspaces, keys, …
-        ("shared.messaging.admin", SERVERS | {"alembic"}),  # pinflow topics
+        ("shared.kafka.admin", SERVERS | {"alembic"}),  # pinflow topics
         ("deploy.migrations.runner", SERVERS),  # pinflow migrate
     ],
 )

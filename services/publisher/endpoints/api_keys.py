@@ -4,12 +4,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from services.publisher.documents import checked
-from services.publisher.endpoints.bodies import json_body
-from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.openapi import json_body
+from services.publisher.pins.requests import checked
 from services.publisher.schemas.api_keys import ApiKeyCreate, ApiKeyCreateResponse, ApiKeyResponse, ApiKeyUpdate
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
 
 router = APIRouter(tags=["api-keys"])
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.publisher.documents import checked
-from services.publisher.endpoints.bodies import json_body
-from services.publisher.endpoints.idempotency import IdempotencyKey
-from services.publisher.endpoints.ports import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.openapi import json_body
+from services.publisher.pins.requests import checked
 from services.publisher.schemas.pinterest import AccountResponse, BoardAccessResponse, BoardCreate, BoardResponse, BoardUpdate
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.errors import not_found
-from shared.http import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.contract.errors import not_found
+from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.idempotency import IdempotencyKey
 
 router = APIRouter(tags=["pinterest"])
 

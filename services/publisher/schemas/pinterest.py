@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from services.publisher.schemas.texts import NAMED, STORABLE, given, require_storable, require_text
-from shared.errors import ErrorCode
+from shared.contract.errors import ErrorCode
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
 BoardName = Annotated[str, StringConstraints(max_length=180), AfterValidator(require_text), NAMED]

@@ -15,8 +15,8 @@ from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.hostile.wire import Caller
-from tests.deployment import Deployment, deployed
-from tests.infrastructure import Servers, fresh_database, fresh_topics
+from tests.support.deployment import Deployment, deployed
+from tests.support.infrastructure import Servers, fresh_database, fresh_topics
 
 BODY_SECONDS = 5.0
 GATEWAY_SECONDS = {"read_header": 2.0, "read_body": 8.0, "write": 12.0, "idle": 5.0}

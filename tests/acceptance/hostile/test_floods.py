@@ -17,8 +17,8 @@ from tests.acceptance.hostile.conftest import GATEWAY_SECONDS, LONG, memory_boun
 from tests.acceptance.hostile.requests import get, post, row
 from tests.acceptance.hostile.wire import Caller
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, job_of
-from tests.waiting import until
+from tests.support.deployment import Deployment, job_of
+from tests.support.waiting import until
 
 SLOW = 250
 UPLOADS = 200

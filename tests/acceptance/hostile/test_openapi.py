@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
-from deploy.schemas import OPENAPI, ROOT
+from deploy.generate.events import OPENAPI, ROOT
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = int(os.environ.get("PINFLOW_HOSTILE_EXAMPLES", "8"))

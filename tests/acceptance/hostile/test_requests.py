@@ -12,7 +12,7 @@ from tests.acceptance.hostile.catalogue import EVERYTHING
 from tests.acceptance.hostile.conftest import memory_bounded
 from tests.acceptance.hostile.requests import Expected, Hostile
 from tests.acceptance.hostile.wire import Answer, Caller, Connection
-from tests.deployment import Deployment, job_of
+from tests.support.deployment import Deployment, job_of
 
 INSIDE = re.compile(rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b", re.IGNORECASE)
 """What no client should ever read."""

@@ -11,8 +11,8 @@ import pytest
 from deploy.services import SERVICES
 from tests.acceptance.hostile.framing import HIDDEN, SMUGGLING, Smuggling
 from tests.acceptance.hostile.wire import Answer, Caller, Connection, answers_in
-from tests.deployment import Deployment
-from tests.waiting import until
+from tests.support.deployment import Deployment
+from tests.support.waiting import until
 
 PATIENCE = 0.2
 """Seconds for one answer more. The gateway closes most connections."""

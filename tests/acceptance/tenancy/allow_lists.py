@@ -15,7 +15,7 @@ from tests.acceptance.rows import rows_for
 from tests.acceptance.tenancy.checks import Check, a_change
 from tests.acceptance.tenancy.tenants import NOWHERE, SECRET, Tenants
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
-from tests.deployment import job_of
+from tests.support.deployment import job_of
 
 OF_THE_WORKSPACE: dict[Operation, str] = {
     ("GET", "/v1/pins/imports"): "an import belongs to the workspace: its results hold ids and faults, no content",

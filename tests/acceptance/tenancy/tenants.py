@@ -13,8 +13,8 @@ from deploy.administration import NewWorkspace
 from shared.access.keys import Scope
 from tests.acceptance.conftest import administer, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.deployment import Deployment, job_of
-from tests.waiting import until
+from tests.support.deployment import Deployment, job_of
+from tests.support.waiting import until
 
 SECRET = "known-to-the-owner-only"  # pragma: allowlist secret
 NOWHERE = "https://hooks.invalid/pinflow"

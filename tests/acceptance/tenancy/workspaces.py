@@ -5,11 +5,11 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from services.ingest.identity import new_job_id
+from services.ingest.ids import new_job_id
 from tests.acceptance.rows import rows_for
 from tests.acceptance.tenancy.checks import Check, a_change, a_change_on_an_account, a_list, many, one_thing, without
 from tests.acceptance.tenancy.tenants import SECRET, Tenants
-from tests.deployment import job_of
+from tests.support.deployment import job_of
 
 Operation = tuple[str, str]
 

@@ -17,21 +17,21 @@ import pytest
 from aiokafka import ConsumerRecord
 from sqlalchemy import create_engine, text
 
+from deploy.cli.dead_letters.decision import Planned, plan
+from deploy.cli.dead_letters.letter import MAX_REPLAYS
+from deploy.cli.dead_letters.operations import LETTERS_AT_ONCE, Found, find, replay
+from deploy.cli.dead_letters.replaying import Replay, Replayer
+from deploy.cli.dead_letters.selection import Selection
 from deploy.cli.exits import Exit
-from deploy.letters.decision import Planned, plan
-from deploy.letters.letter import MAX_REPLAYS
-from deploy.letters.operations import LETTERS_AT_ONCE, Found, find, replay
-from deploy.letters.replaying import Replay, Replayer
-from deploy.letters.selection import Selection
-from shared.database import sqlalchemy_url
-from shared.errors import ErrorCode
-from shared.events import RecordKind
-from shared.import_records import is_whole_import, opening
-from shared.messaging.dead_letters import MAX_VALUE
-from shared.topics import TopicName
-from tests.factories import failed, import_accepted, row_accepted, rows_settled
-from tests.kafka import reader, records_of
-from tests.letters import Operator, compact, operator
+from shared.contract.errors import ErrorCode
+from shared.contract.events import RecordKind
+from shared.contract.import_records import is_whole_import, opening
+from shared.contract.topics import TopicName
+from shared.kafka.dead_letters import MAX_VALUE
+from shared.postgres.database import sqlalchemy_url
+from tests.support.factories import failed, import_accepted, row_accepted, rows_settled
+from tests.support.kafka import reader, records_of
+from tests.support.letters import Operator, compact, operator
 
 __all__ = ["operator"]
 

@@ -10,12 +10,12 @@ from deploy.migrations import migrate
 from services.status.folding import fold
 from services.status.repository import JobStore
 from services.status.service import Missing
-from shared.database import Database
-from shared.events import ImportAccepted
-from shared.messaging.advance import Advance
-from shared.settings import DatabaseSettings
-from tests.factories import NOON, created, failed, import_accepted, rows_settled
-from tests.infrastructure import Servers, copied_database
+from shared.contract.events import ImportAccepted
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
+from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
+from tests.support.infrastructure import Servers, copied_database
 
 BEFORE_RESULTS_AS_JSON = "0009"
 JOB = """

@@ -15,9 +15,9 @@ from deploy.cli.exits import Exit
 from deploy.cli.main import app
 from deploy.old_topics import NotDrained, Undrained, require_drained
 from deploy.topics import create_topics
-from shared.messaging.admin import admin_client
-from shared.settings import KafkaSettings
-from tests.waiting import eventually
+from shared.kafka.admin import admin_client
+from shared.runtime.settings import KafkaSettings
+from tests.support.waiting import eventually
 
 PARTITIONS = 2
 

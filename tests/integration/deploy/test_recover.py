@@ -19,26 +19,26 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli.exits import Exit
 from deploy.cli.main import app
-from deploy.recovery.selection import SOURCES, WITHOUT_GROUP, Service
-from services.publisher.announcements import outcome_records
-from services.publisher.repository import PinStore
-from services.publisher.service import Outcome
-from services.publisher.settlement import Settler
+from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from services.publisher.rows.events import outcome_records
+from services.publisher.rows.outcomes import Outcome
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settler
 from services.status.folding import fold
 from services.status.repository import JobStore
-from shared.access.directories import BoardDirectory
-from shared.database import Database
-from shared.events import RowsSettled
-from shared.messaging.admin import admin_client
-from shared.messaging.advance import Advance
-from shared.messaging.records import Record, RecordProducer, partition_of
-from shared.settings import DatabaseSettings, KafkaSettings
-from shared.topics import TopicName, TopicNames
-from tests.factories import row_accepted
-from tests.infrastructure import Servers, copied_database, fresh_database, fresh_topics
+from shared.access.cache import BoardDirectory
+from shared.contract.events import RowsSettled
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import Record, RecordProducer, partition_of
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings, KafkaSettings
 from tests.integration.conftest import make_workspace
-from tests.kafka import records_of
-from tests.waiting import until
+from tests.support.factories import row_accepted
+from tests.support.infrastructure import Servers, copied_database, fresh_database, fresh_topics
+from tests.support.kafka import records_of
+from tests.support.waiting import until
 
 PARTITIONS = 2
 LONG_AGO = timedelta(hours=1)

@@ -11,20 +11,20 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from aiokafka.protocol.produce import ProduceRequest
 
 from deploy.local.kafka import KafkaCluster
+from services.ingest import appender as appender_module
 from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
-from services.ingest.service import ImportBatch
-from shared.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.import_limits import LARGEST_IMPORT
-from shared.messaging import appender as appender_module
-from shared.messaging.admin import create_topics
-from shared.messaging.records import Record
-from shared.topics import TopicName, TopicNames
-from tests.acceptance_log import RECORDS, ROWS, acceptance_of, all_seen, an_import, job_on, works_again
-from tests.infrastructure import kafka_server
-from tests.kafka import kill_metadata_task
-from tests.processes import RunningProgram
-from tests.waiting import eventually
+from services.ingest.records import ImportBatch
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.import_limits import LARGEST_IMPORT
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import create_topics
+from shared.kafka.producer import Record
+from tests.support.acceptance_log import RECORDS, ROWS, acceptance_of, all_seen, an_import, job_on, works_again
+from tests.support.infrastructure import kafka_server
+from tests.support.kafka import kill_metadata_task
+from tests.support.processes import RunningProgram
+from tests.support.waiting import eventually
 
 
 class Broker:
@@ -235,7 +235,7 @@ PRODUCE = """
 import asyncio, sys
 from uuid import uuid4
 from services.ingest.config import IngestSettings
-from tests.acceptance_log import acceptance_of, an_import
+from tests.support.acceptance_log import acceptance_of, an_import
 
 async def main():
     settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])

@@ -15,16 +15,16 @@ from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
 from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
-from shared.database import Database
-from shared.events import RecordKind, RowAccepted, RowResult, RowsSettled
-from shared.topics import TopicName
-from tests.factories import submitted
-from tests.import_batches import values_of
-from tests.infrastructure import with_role
+from shared.contract.events import RecordKind, RowAccepted, RowResult, RowsSettled
+from shared.contract.topics import TopicName
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.kafka import records_of
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.factories import submitted
+from tests.support.import_batches import values_of
+from tests.support.infrastructure import with_role
+from tests.support.kafka import records_of
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 LIMIT, LIMIT_OF_ALL = 1000, 10_000
 

@@ -12,13 +12,13 @@ import pytest_asyncio
 
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
-from shared.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
-from shared.topics import TopicName
-from tests.factories import submitted
-from tests.import_batches import values_of
+from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
+from shared.contract.topics import TopicName
 from tests.integration.conftest import Workspace
-from tests.kafka import records_of
-from tests.services import running
+from tests.support.factories import submitted
+from tests.support.import_batches import values_of
+from tests.support.kafka import records_of
+from tests.support.services import running
 
 CSV_HEADER = "account_id,board_id,title,image_url,idempotency_key"
 MEBIBYTE = 1024 * 1024

@@ -14,25 +14,25 @@ from sqlalchemy import delete, select
 
 from services.ingest import consumers
 from services.ingest.acceptance import Acceptance
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
-from services.ingest.identity import new_job_id
-from services.ingest.models import requests
-from services.ingest.parsing import ParsedRows
+from services.ingest.ids import new_job_id
+from services.ingest.parsing.rows import ParsedRows
+from services.ingest.records import ImportBatch
 from services.ingest.repository import Claim, Ledger, RequestKey
-from services.ingest.service import ImportBatch
-from shared.access.directories import WorkspaceDirectory
-from shared.cloudevents import EventType, headers
-from shared.database import Database
-from shared.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
-from shared.messaging.advance import Advance
-from shared.topics import TopicName
-from tests.factories import submitted
-from tests.import_batches import values_of
+from services.ingest.tables import requests
+from shared.access.cache import WorkspaceDirectory
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
+from shared.contract.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.kafka import records_of
+from tests.support.factories import submitted
+from tests.support.import_batches import values_of
+from tests.support.kafka import records_of
 
 
 @pytest.fixture(scope="module")

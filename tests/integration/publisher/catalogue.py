@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import insert
 
-from services.publisher.models import pins
-from shared.database import Database
-from shared.schedule_ids import schedule_id_of
+from services.publisher.tables import pins
+from shared.contract.schedule_ids import schedule_id_of
+from shared.postgres.database import Database
 
 ACCOUNTS = [UUID(int=number) for number in (1, 2, 3)]
 BOARDS = ["board-1", "board-2", "Board-1"]

@@ -13,13 +13,13 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.repository import PinStore
+from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
 from shared.access.repository import Principal
-from shared.database import Database
-from shared.schedule_ids import pin_id_of_schedule
-from tests.factories import submitted
+from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
+from tests.support.factories import submitted
 
 
 def in_future(**later: float) -> str:

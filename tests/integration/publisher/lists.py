@@ -10,15 +10,16 @@ import httpx
 from fastapi import APIRouter, FastAPI
 
 from services.publisher.config import PublisherSettings
-from services.publisher.endpoints import pins, schedules
-from services.publisher.lists import PinLists
+from services.publisher.pins import endpoints as pins
+from services.publisher.pins import schedule_endpoints as schedules
+from services.publisher.pins.lists import PinLists
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key
 from shared.access.repository import Principal
-from shared.database import Database
-from shared.health import Health
-from shared.http import create_api
-from shared.lists.pages import Lists
+from shared.http.app import create_api
+from shared.http.health import Health
+from shared.http.pagination.pages import Lists
+from shared.postgres.database import Database
 
 
 class Keys:

@@ -21,12 +21,12 @@ from shared.access import usage
 from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.repository import AccessRepository, Principal
-from shared.database import Database
-from shared.errors import RequestRefused
-from tests.infrastructure import with_role
+from shared.contract.errors import RequestRefused
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.infrastructure import with_role
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 MOST_KEYS = 6
 CACHE_SECONDS = 1.0

@@ -10,7 +10,7 @@ import pytest
 
 from shared.access.keys import Scope
 from shared.access.repository import Principal
-from shared.database import Database
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.conftest import Client, refusal, serving
 

@@ -16,13 +16,13 @@ from services.publisher.config import PublisherSettings
 from shared.access.destination_repository import DestinationRepository, TooManyBoards
 from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
-from shared.access.models import accounts as table
-from shared.database import Database
-from tests.factories import BOARD, submitted
-from tests.infrastructure import with_role
+from shared.access.tables import accounts as table
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.factories import BOARD, submitted
+from tests.support.infrastructure import with_role
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 MOST_BOARDS = 4
 WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")

@@ -12,19 +12,19 @@ import pytest_asyncio
 from aiokafka import TopicPartition
 from pydantic import SecretStr
 
-from services.publisher import history as history_module
-from services.publisher.announcements import POSITIONS_HEADER, positions_header
-from services.publisher.history import OutcomeHistory
-from services.publisher.repository import PinStore
-from shared.database import Database
-from shared.errors import PositionBehind
-from shared.events import RowResult, RowsSettled, RowStatus
-from shared.messaging.admin import cluster_id
-from shared.messaging.records import Record, RecordProducer
-from shared.schedule_ids import schedule_id_of
-from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
-from tests.infrastructure import fresh_topics
+from services.publisher.rows import history as history_module
+from services.publisher.rows.events import POSITIONS_HEADER, positions_header
+from services.publisher.rows.history import OutcomeHistory
+from services.publisher.rows.repository import PinStore
+from shared.contract.errors import PositionBehind
+from shared.contract.events import RowResult, RowsSettled, RowStatus
+from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import cluster_id
+from shared.kafka.producer import Record, RecordProducer
+from shared.postgres.database import Database
+from shared.runtime.settings import ServiceSettings
+from tests.support.infrastructure import fresh_topics
 
 PIN, SCHEDULED = uuid4(), uuid4()
 CREATED = RowResult(row_number=1, status=RowStatus.CREATED, idempotency_key="a", pin_id=PIN)

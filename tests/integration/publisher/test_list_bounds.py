@@ -14,18 +14,18 @@ import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy import delete, text
 
-from services.publisher.filters import PinFilters
-from services.publisher.lists import PinLists
-from services.publisher.models import pins
-from shared.database import Database
-from shared.lists import pages as pages_module
-from shared.lists.pages import Lists
-from shared.lists.search import NOTHING
-from shared.settings import DatabaseSettings, ListSettings
+from services.publisher.pins.filters import PinFilters
+from services.publisher.pins.lists import PinLists
+from services.publisher.tables import pins
+from shared.http.pagination import pages as pages_module
+from shared.http.pagination.pages import Lists
+from shared.http.pagination.search import NOTHING
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings, ListSettings
 from tests.integration.publisher.catalogue import BEGINNING, DISTANT, MINUTE, Pin, pin, pins_of, store
 from tests.integration.publisher.lists import Keys, asking
-from tests.listing import next_url, pages, principal, query_of
-from tests.waiting import eventually
+from tests.support.listing import next_url, pages, principal, query_of
+from tests.support.waiting import eventually
 
 MOST = 20
 COUNTED = 10

@@ -11,18 +11,18 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.publisher.filters import PinFilters, ScheduleFilters
-from services.publisher.lists import PinLists
-from services.publisher.sorting import PinSort, ScheduleSort
+from services.publisher.pins.filters import PinFilters, ScheduleFilters
+from services.publisher.pins.lists import PinLists
+from services.publisher.pins.sorting import PinSort, ScheduleSort
 from services.status.lists import ImportFilters, ImportLists
-from shared.cursors import Cursor, write_cursor
-from shared.database import Database
-from shared.errors import RequestRefused
-from shared.lists import pages
-from shared.lists.pages import Lists
-from shared.settings import ListSettings
+from shared.contract.errors import RequestRefused
+from shared.http.pagination import pages
+from shared.http.pagination.cursors import Cursor, write_cursor
+from shared.http.pagination.pages import Lists
+from shared.postgres.database import Database
+from shared.runtime.settings import ListSettings
 from tests.integration.publisher.catalogue import ACCOUNTS, BEGINNING, DISTANT
-from tests.listing import principal
+from tests.support.listing import principal
 
 MOST = 20_000
 TIES = 5

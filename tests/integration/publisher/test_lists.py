@@ -9,8 +9,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.publisher.sorting import PinSort, ScheduleSort
-from shared.database import Database
+from services.publisher.pins.sorting import PinSort, ScheduleSort
+from shared.postgres.database import Database
 from tests.integration.publisher.catalogue import (
     ACCOUNTS,
     BEGINNING,
@@ -25,7 +25,7 @@ from tests.integration.publisher.catalogue import (
     store,
 )
 from tests.integration.publisher.lists import Keys, asking
-from tests.listing import next_url, pages
+from tests.support.listing import next_url, pages
 
 MIDDLE = (BEGINNING + 30 * MINUTE).isoformat()
 LATER = (BEGINNING + 50 * MINUTE).isoformat()

@@ -9,10 +9,10 @@ import pytest
 
 from shared.access.keys import Scope
 from shared.access.repository import Principal
-from shared.database import Database
-from tests.factories import BOARD
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, pin_of, refusal, results, serving
+from tests.support.factories import BOARD
 
 
 async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from services.publisher.repository import PinStore
+from services.publisher.rows.outcomes import Failure
+from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
-from services.publisher.service import Failure
-from shared.database import Database, Row
+from shared.postgres.database import Database, Row
 from tests.integration.publisher.conftest import Client, pin_of, refusal
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 SCHEDULES = 60
 

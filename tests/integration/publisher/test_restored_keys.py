@@ -4,11 +4,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.publisher.commands import Direct, PinCommands
-from services.publisher.documents import pin_of
-from services.publisher.identity import pin_id_of
-from shared.database import Database
-from shared.errors import PositionBehind, RequestRefused
+from services.publisher.ids import pin_id_of
+from services.publisher.pins.commands import Direct, PinCommands
+from services.publisher.pins.requests import pin_of
+from shared.contract.errors import PositionBehind, RequestRefused
+from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, made, refusal
 
 PROMISE = """

@@ -7,20 +7,20 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from services.publisher.identity import pin_id_of
-from services.publisher.repository import PinStore
-from services.publisher.service import Created, Existing, result_ids
-from services.publisher.settlement import Settler
-from shared.access.directories import BoardDirectory
+from services.publisher.ids import pin_id_of
+from services.publisher.rows.outcomes import Created, Existing, result_ids
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settler
+from shared.access.cache import BoardDirectory
 from shared.access.keys import Scope
 from shared.access.repository import Principal
-from shared.database import Database
-from shared.events import RowAccepted
-from shared.messaging.advance import Advance
-from shared.schedule_ids import schedule_id_of
-from tests.factories import BOARD, row_accepted
+from shared.contract.events import RowAccepted
+from shared.contract.schedule_ids import schedule_id_of
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving
+from tests.support.factories import BOARD, row_accepted
 
 IMAGE, ASSET = "https://cdn.example/lamps.jpg", str(uuid4())
 

@@ -14,18 +14,18 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.identity import pin_id_of
+from services.publisher.ids import pin_id_of
 from shared.access.keys import Scope
-from shared.database import Database
-from shared.events import Fault, RowAccepted, RowResult, RowsSettled
-from shared.messaging.records import Record, RecordProducer
-from shared.schedule_ids import schedule_id_of
-from shared.topics import TopicName, TopicNames
-from tests.factories import row_accepted, submitted
+from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled
+from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.kafka import records_of
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.factories import row_accepted, submitted
+from tests.support.kafka import records_of
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 
 class Publisher:

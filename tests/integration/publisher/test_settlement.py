@@ -9,18 +9,18 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from services.publisher.announcements import outcome_records
-from services.publisher.identity import pin_id_of
-from services.publisher.repository import PinStore
-from services.publisher.service import Created, Doomed, Existing, Failed, Outcome, Replayed, result_ids
-from services.publisher.settlement import Settlement, Settler
-from shared.access.directories import BoardDirectory
-from shared.database import Database
-from shared.events import RowAccepted, RowsSettled
-from shared.messaging.advance import Advance
-from shared.schedule_ids import schedule_id_of
-from tests.factories import NOON, row_accepted
+from services.publisher.ids import pin_id_of
+from services.publisher.rows.events import outcome_records
+from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed, result_ids
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settlement, Settler
+from shared.access.cache import BoardDirectory
+from shared.contract.events import RowAccepted, RowsSettled
+from shared.contract.schedule_ids import schedule_id_of
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
+from tests.support.factories import NOON, row_accepted
 
 
 class Partition:

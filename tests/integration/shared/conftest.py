@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from shared.messaging.records import RecordProducer
-from shared.settings import ServiceSettings
+from shared.kafka.producer import RecordProducer
+from shared.runtime.settings import ServiceSettings
 
 
 @pytest.fixture

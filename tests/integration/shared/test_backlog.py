@@ -9,15 +9,15 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from shared.errors import BrokerUnavailable
-from shared.messaging import consumer as consuming_module
-from shared.messaging.backlog import BacklogReader, Offsets
-from shared.messaging.records import RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
-from tests.consuming import Handler, consuming, produce, some
-from tests.waiting import eventually
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka import consumer as consuming_module
+from shared.kafka.lag import BacklogReader, Offsets
+from shared.kafka.producer import RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, consuming, produce, some
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from shared.columns import Column, columns
-from shared.database import Database, Refused, driver_connection
-from shared.settings import DatabaseSettings
-from tests.columns import STATEMENT, TABLE
+from shared.postgres.arrays import Column, columns
+from shared.postgres.database import Database, Refused, driver_connection
+from shared.runtime.settings import DatabaseSettings
+from tests.support.columns import STATEMENT, TABLE
 
 ROWS: list[tuple[Any, ...]] = [
     (UUID(int=0), "", 0, 0, 0, False, datetime(2000, 1, 1, tzinfo=UTC), b""),

@@ -11,13 +11,13 @@ import uvloop
 from aiokafka import ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError, UnsupportedCodecError
 
-from shared.errors import DatabaseUnavailable
-from shared.messaging.consumer import SESSION_TIMEOUT_MS, Batch, ConsumerLost
-from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.records import RecordProducer
-from shared.settings import ServiceSettings
-from tests.consuming import Handler, consuming, of, produce, some
-from tests.waiting import eventually
+from shared.contract.errors import DatabaseUnavailable
+from shared.kafka.consumer import SESSION_TIMEOUT_MS, Batch, ConsumerLost
+from shared.kafka.dead_letters import DeadLetter
+from shared.kafka.producer import RecordProducer
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, consuming, of, produce, some
+from tests.support.waiting import eventually
 
 
 async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(settings: ServiceSettings, producer: RecordProducer) -> None:
@@ -38,7 +38,7 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(set
 
 
 def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: ServiceSettings) -> None:
-    """It walks seldom (shared/process.py): in a cycle, batches would pile up to hundreds of megabytes.
+    """It walks seldom (shared/runtime/service.py): in a cycle, batches would pile up to hundreds of megabytes.
 
     On uvloop, as services run: asyncio's own loop keeps cancelled timers, and with them the context that FastStream had the batch in.
     """

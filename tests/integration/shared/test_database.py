@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared import database as database_module
-from shared.database import Database, Refused, connection_options
-from shared.errors import DatabaseUnavailable
-from shared.settings import DatabaseSettings
+from shared.contract.errors import DatabaseUnavailable
+from shared.postgres import database as database_module
+from shared.postgres.database import Database, Refused, connection_options
+from shared.runtime.settings import DatabaseSettings
 
 LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 

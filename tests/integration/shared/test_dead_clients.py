@@ -13,17 +13,17 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from shared.errors import BrokerUnavailable
-from shared.messaging import connection as connection_module
-from shared.messaging import consumer as consuming_module
-from shared.messaging.connection import DISCARD_SECONDS, client_options
-from shared.messaging.consumer import BatchConsumer, ConsumerLost
-from shared.messaging.records import Record, RecordProducer, discard
-from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
-from tests.consuming import Handler, consuming, of, produce, some
-from tests.kafka import kill_metadata_task, records_of
-from tests.waiting import eventually
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka import connection as connection_module
+from shared.kafka import consumer as consuming_module
+from shared.kafka.connection import DISCARD_SECONDS, client_options
+from shared.kafka.consumer import BatchConsumer, ConsumerLost
+from shared.kafka.producer import Record, RecordProducer, discard
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, consuming, of, produce, some
+from tests.support.kafka import kill_metadata_task, records_of
+from tests.support.waiting import eventually
 
 
 async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(settings: ServiceSettings) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import DatabaseUnavailable
-from shared.messaging import consumer as consumers
-from shared.messaging.records import RecordProducer
-from shared.settings import ServiceSettings
-from tests.consuming import Handler, consuming, of, produce, some
-from tests.waiting import eventually
+from shared.contract.errors import DatabaseUnavailable
+from shared.kafka import consumer as consumers
+from shared.kafka.producer import RecordProducer
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, consuming, of, produce, some
+from tests.support.waiting import eventually
 
 
 class Demand:

@@ -8,17 +8,17 @@ from functools import partial
 
 import pytest
 
-from shared.events import MAX_ROWS, RecordKind
-from shared.import_limits import LARGEST_IMPORT, MEBIBYTE
-from shared.import_records import is_for_publisher, is_for_status, is_whole_import, opening
-from shared.messaging.appender import Delivery, PartitionAppender
-from shared.messaging.records import Record, RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.settings import ServiceSettings
-from shared.topics import TOPICS, TopicName, TopicNames
-from tests.consuming import Handler, consuming
-from tests.factories import import_accepted
-from tests.waiting import eventually
+from services.ingest.appender import Delivery, PartitionAppender
+from shared.contract.events import MAX_ROWS, RecordKind
+from shared.contract.import_limits import LARGEST_IMPORT, MEBIBYTE
+from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.contract.topics import TOPICS, TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, consuming
+from tests.support.factories import import_accepted
+from tests.support.waiting import eventually
 
 RECORDS = MAX_ROWS + 2
 FRAMING = 64

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from shared import lease as lease_module
-from shared.database import Database
-from shared.lease import ReplicaLease, ReplicaNameTaken
-from shared.settings import ServiceSettings
-from tests.waiting import eventually
+from shared.postgres import lease as lease_module
+from shared.postgres.database import Database
+from shared.postgres.lease import ReplicaLease, ReplicaNameTaken
+from shared.runtime.settings import ServiceSettings
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

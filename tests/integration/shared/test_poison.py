@@ -8,18 +8,18 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
-from shared.errors import BrokerUnavailable, ErrorCode, Poison
-from shared.import_limits import MEBIBYTE
-from shared.messaging.admin import create_topics, delete_topics
-from shared.messaging.advance import Advance
-from shared.messaging.consumer import Batch
-from shared.messaging.dead_letters import MAX_VALUE, DeadLetter
-from shared.messaging.records import Record, RecordProducer
-from shared.settings import ServiceSettings
-from shared.topics import TOPICS, TopicName, TopicNames
-from tests.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
-from tests.kafka import records_of
-from tests.waiting import eventually
+from shared.contract.errors import BrokerUnavailable, ErrorCode, Poison
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.topics import TOPICS, TopicName, TopicNames
+from shared.kafka.admin import create_topics, delete_topics
+from shared.kafka.consumer import Batch
+from shared.kafka.dead_letters import MAX_VALUE, DeadLetter
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import Record, RecordProducer
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
+from tests.support.kafka import records_of
+from tests.support.waiting import eventually
 
 
 async def test_invariant_8_poison_moves_aside_with_all_it_carried(

@@ -12,21 +12,21 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from pydantic import SecretStr
 
-from shared.database import Database
-from shared.messaging import consumer as consumers
-from shared.messaging import tracking
-from shared.messaging.admin import admin_client, cluster_id
-from shared.messaging.advance import Advance, Span
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.position_store import PositionStore
-from shared.messaging.positions import Refusal, StoredPosition
-from shared.messaging.records import RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.settings import DatabaseSettings, ServiceSettings
-from shared.topics import TopicNames
-from tests.consuming import TOPIC, Handler, consuming, of, produce, some
-from tests.infrastructure import fresh_topics
-from tests.waiting import eventually
+from shared.contract.topics import TopicNames
+from shared.kafka import consumer as consumers
+from shared.kafka.admin import admin_client, cluster_id
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.positions import tracker as tracking
+from shared.kafka.positions.advance import Advance, Span
+from shared.kafka.positions.rules import Refusal, StoredPosition
+from shared.kafka.positions.store import PositionStore
+from shared.kafka.producer import RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings, ServiceSettings
+from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.support.infrastructure import fresh_topics
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

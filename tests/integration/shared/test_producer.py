@@ -2,8 +2,8 @@
 
 import asyncio
 
-from shared.messaging.records import Record, RecordProducer
-from shared.topics import TopicName, TopicNames
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
 
 LARGE = Record(b"one key, so one partition", b"x" * 190_000)
 

@@ -12,7 +12,7 @@ from deploy import migrations
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.services import SERVICES
-from tests.infrastructure import with_role
+from tests.support.infrastructure import with_role
 
 READ, APPEND, KEEP, QUEUE = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
 ONCE = {"SELECT", "DELETE"}

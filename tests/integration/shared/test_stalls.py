@@ -11,14 +11,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
-from shared.errors import ErrorCode, Overloaded
-from shared.messaging import consumer as consuming_module
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.records import RecordProducer
-from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
-from tests.consuming import TOPIC, Handler, consuming, of, produce, some
-from tests.waiting import eventually
+from shared.contract.errors import ErrorCode, Overloaded
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka import consumer as consuming_module
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.producer import RecordProducer
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
+from tests.support.waiting import eventually
 
 AFTER = 1.0
 """Seconds from which these tests' consumers tell of a stall."""

@@ -10,12 +10,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.topics import differences
-from shared.import_limits import LARGEST_REQUEST, MEBIBYTE
-from shared.messaging.admin import admin_client, create_topics, delete_topics
-from shared.messaging.dead_letters import MAX_VALUE
-from shared.settings import KafkaSettings
-from shared.topics import TopicName, TopicNames
-from tests.kafka import records_of
+from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client, create_topics, delete_topics
+from shared.kafka.dead_letters import MAX_VALUE
+from shared.runtime.settings import KafkaSettings
+from tests.support.kafka import records_of
 
 
 async def produce(kafka: str, topic_prefix: str, name: TopicName, value: bytes, compression: Any = None, headers: Any = None) -> None:

@@ -10,23 +10,23 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from services.ingest.parsing import validate
-from services.ingest.service import Import, ImportBatch, Upload, batch_of
-from shared.events import SourceType, UploadFormat
-from shared.import_limits import MEBIBYTE
-from shared.import_records import is_for_status, is_whole_import
-from shared.messaging.admin import leave_group
-from shared.messaging.advance import Advance
-from shared.messaging.broker import create_broker
-from shared.messaging.consumer import Batch, BatchConsumer
-from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.records import Record, RecordProducer
-from shared.messaging.skipping import RecordFilter
-from shared.settings import ServiceSettings
-from shared.topics import TopicName, TopicNames
-from tests.factories import NOON, submitted
-from tests.infrastructure import fresh_topics
-from tests.waiting import eventually
+from services.ingest.parsing.rows import validate
+from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from shared.contract.events import SourceType, UploadFormat
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.import_records import is_for_status, is_whole_import
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import leave_group
+from shared.kafka.broker import create_broker
+from shared.kafka.consumer import Batch, BatchConsumer
+from shared.kafka.dead_letters import DeadLetter
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.skipping import RecordFilter
+from shared.runtime.settings import ServiceSettings
+from tests.support.factories import NOON, submitted
+from tests.support.infrastructure import fresh_topics
+from tests.support.waiting import eventually
 
 ROWS = 20
 OWN = 3

@@ -7,19 +7,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.identity import new_job_id
+from services.ingest.ids import new_job_id
 from services.status.folding import fold
 from services.status.lists import ImportFilters, ImportLists
 from services.status.repository import JobStore
-from shared.cursors import write_cursor
-from shared.database import Database
-from shared.errors import ErrorCode, RequestRefused
-from shared.events import ImportAccepted
-from shared.lists.pages import Lists
-from shared.messaging.advance import Advance
-from shared.settings import ListSettings
-from tests.factories import NOON, created, import_accepted, rows_settled
-from tests.listing import listed, principal
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.events import ImportAccepted
+from shared.http.pagination.cursors import write_cursor
+from shared.http.pagination.pages import Lists
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
+from shared.runtime.settings import ListSettings
+from tests.support.factories import NOON, created, import_accepted, rows_settled
+from tests.support.listing import listed, principal
 
 MINUTE = timedelta(minutes=1)
 

@@ -14,19 +14,19 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.ingest.identity import new_job_id
+from services.ingest.ids import new_job_id
 from services.status import service
 from services.status.app import create_app
 from services.status.config import StatusSettings
-from shared.database import Database
-from shared.events import FileUploaded, ImportAccepted, ImportRejected, RowsSettled, UploadFormat
-from shared.messaging.records import Record, RecordProducer
-from shared.topics import TopicName, TopicNames
-from tests.factories import NOON, created, failed, import_accepted, row_accepted, rows_settled
+from shared.contract.events import FileUploaded, ImportAccepted, ImportRejected, RowsSettled, UploadFormat
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.kafka import records_of
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.factories import NOON, created, failed, import_accepted, row_accepted, rows_settled
+from tests.support.kafka import records_of
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 
 class Status:

@@ -12,21 +12,21 @@ import cramjam
 import pytest
 from sqlalchemy import text
 
-from services.ingest.parsing import ParsedRows
-from services.ingest.service import Import, Upload, batch_of
-from services.status.cleaning import CLEANED_AT_ONCE, UploadCleaner
+from services.ingest.parsing.rows import ParsedRows
+from services.ingest.records import Import, Upload, batch_of
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
+from services.status.retention import CLEANED_AT_ONCE, UploadCleaner
 from services.status.service import Missing
-from shared.database import Database, Row
-from shared.events import SourceType, UploadFormat
-from shared.import_limits import MEBIBYTE
-from shared.import_records import is_upload
-from shared.messaging.advance import Advance
-from shared.sweeper import Sweeper
-from shared.topics import TopicName
-from tests.factories import NOON, failed
+from shared.contract.events import SourceType, UploadFormat
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.import_records import is_upload
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database, Row
+from shared.runtime.periodic import Sweeper
 from tests.property.records import NAMES, received
+from tests.support.factories import NOON, failed
 
 CSV = b"title,board_id\r\nL\xe4mp\0,1\n"
 UPLOADS = text("select * from status.uploads where job_id = any(:ids)")

@@ -11,16 +11,16 @@ import pytest_asyncio
 
 from services.webhooks.app import create_app
 from services.webhooks.config import WebhooksSettings
-from shared.cloudevents import EventType, headers
-from shared.database import Database
-from shared.events import ImportCompleted, JobStatus, PinPublished
-from shared.messaging.records import Record, RecordProducer
-from shared.topics import TopicName, TopicNames
-from tests.factories import ACCOUNT
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.events import ImportCompleted, JobStatus, PinPublished
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.receivers import Receiver, receiving
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.factories import ACCOUNT
+from tests.support.receivers import Receiver, receiving
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 SECRET = "a secret of the tests"  # pragma: allowlist secret
 ENDED = {"delivered", "failed"}

@@ -14,20 +14,20 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
-from services.webhooks import registry
-from services.webhooks.cleaning import Cleaner, Lateness
-from services.webhooks.delivery import Courier
-from services.webhooks.identity import delivery_id
-from services.webhooks.models import deliveries, endpoints
-from services.webhooks.repository import BUSY_COLUMNS, CLAIM, Busy, DeliveryStore, Disabled, Due, NewDelivery, Room, Told
-from services.webhooks.service import Answer, DeliveryStatus, DisabledReason, Patience, RetryPolicy
-from services.webhooks.slots import Slots
-from shared import metrics
-from shared.columns import columns
-from shared.database import Database, Row, driver_connection
-from shared.errors import DatabaseUnavailable
-from shared.messaging.advance import Advance
-from tests.waiting import eventually
+from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.policy import Answer, DeliveryStatus, DisabledReason, Patience, RetryPolicy
+from services.webhooks.delivery.repository import BUSY_COLUMNS, CLAIM, Busy, DeliveryStore, Disabled, Due, NewDelivery, Room, Told
+from services.webhooks.delivery.retention import Cleaner, Lateness
+from services.webhooks.delivery.worker import Courier
+from services.webhooks.ids import delivery_id
+from services.webhooks.subscriptions import repository as registry
+from services.webhooks.tables import deliveries, endpoints
+from shared.contract.errors import DatabaseUnavailable
+from shared.kafka.positions.advance import Advance
+from shared.postgres.arrays import columns
+from shared.postgres.database import Database, Row, driver_connection
+from shared.runtime import metrics
+from tests.support.waiting import eventually
 
 LEASE = 60.0
 POLICY = RetryPolicy(attempts=2, first_seconds=600, factor=1, longest_seconds=600)

@@ -14,18 +14,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.webhooks.app import create_app
 from services.webhooks.config import WebhooksSettings
-from services.webhooks.sending import USER_AGENT
-from shared.database import Database
-from shared.events import JobStatus
-from shared.messaging.records import Record, RecordProducer
-from shared.topics import PARTITIONS, TopicName, TopicNames
-from tests.infrastructure import fresh_topics
+from services.webhooks.delivery.sender import USER_AGENT
+from shared.contract.events import JobStatus
+from shared.contract.topics import PARTITIONS, TopicName, TopicNames
+from shared.kafka.producer import Record, RecordProducer
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks, import_ended, pin_published
-from tests.kafka import records_of
-from tests.receivers import OK, Received, Receiver, Reply, answering, receiving
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.infrastructure import fresh_topics
+from tests.support.kafka import records_of
+from tests.support.receivers import OK, Received, Receiver, Reply, answering, receiving
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 
 async def test_an_event_is_told_signed_as_pinbridges_receivers_check_it(

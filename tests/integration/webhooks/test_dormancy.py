@@ -5,13 +5,13 @@ from structlog.testing import capture_logs
 
 from services.webhooks import app
 from services.webhooks.config import WebhooksSettings
-from shared.messaging.records import RecordProducer
-from shared.topics import TopicNames
+from shared.contract.topics import TopicNames
+from shared.kafka.producer import RecordProducer
 from tests.integration.conftest import Workspace
 from tests.integration.webhooks.conftest import Webhooks, pin_published
-from tests.receivers import Receiver
-from tests.services import running
-from tests.waiting import eventually
+from tests.support.receivers import Receiver
+from tests.support.services import running
+from tests.support.waiting import eventually
 
 
 async def test_the_first_webhook_of_all_misses_nothing_that_happens_right_after_it_was_made(

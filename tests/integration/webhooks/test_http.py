@@ -8,10 +8,10 @@ from pinbridge_sdk.models.webhooks import WebhookResponse
 
 from shared.access.keys import Scope
 from shared.access.repository import Principal
-from shared.database import Database
+from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks
-from tests.receivers import Receiver
+from tests.support.receivers import Receiver
 
 URL = "https://hooks.example/a"
 

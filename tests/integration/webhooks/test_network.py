@@ -14,13 +14,13 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from services.webhooks.addresses import AddressRules
-from services.webhooks.network import CheckedBackend, Resolver
-from services.webhooks.repository import Due
-from services.webhooks.sending import Sender
-from services.webhooks.service import Answer
-from tests.receivers import OK, Received, Receiver, Reply, receiving
-from tests.waiting import until
+from services.webhooks.delivery.connections import CheckedBackend, Resolver
+from services.webhooks.delivery.policy import Answer
+from services.webhooks.delivery.repository import Due
+from services.webhooks.delivery.sender import Sender
+from services.webhooks.delivery.ssrf import AddressRules
+from tests.support.receivers import OK, Received, Receiver, Reply, receiving
+from tests.support.waiting import until
 
 
 class Names:

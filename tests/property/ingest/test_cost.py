@@ -10,16 +10,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.parsing import require_rows, validate
-from services.ingest.tabular import parse_csv
-from shared.bodies import parse_json
-from shared.errors import RequestRefused
-from tests.factories import submitted
+from services.ingest.parsing.csv import parse_csv
+from services.ingest.parsing.rows import require_rows, validate
+from shared.contract.errors import RequestRefused
+from shared.http.bodies import parse_json
 from tests.property.conftest import Run
 from tests.property.documents import FIELDS
 from tests.property.ingest.test_uploads import TYPE, requested
 from tests.property.profiles import examples
-from tests.uploads import read_upload
+from tests.support.factories import submitted
+from tests.support.uploads import read_upload
 
 SMALL = 100_000
 """Bytes. What is quadratic takes 16 times as long for four times as much."""

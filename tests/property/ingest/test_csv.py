@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from services.ingest.parsing import Misshapen, validate
-from services.ingest.tabular import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
-from shared.errors import RequestRefused
-from shared.events import MAX_ROWS
+from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
+from services.ingest.parsing.rows import Misshapen, validate
+from shared.contract.errors import RequestRefused
+from shared.contract.events import MAX_ROWS
 from tests.property.documents import FIELDS, good_rows, mutated
 from tests.property.ingest.csv_files import Dialect, dialects, tables
 from tests.property.profiles import examples

@@ -9,21 +9,21 @@ from uuid import UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
+from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
-from services.ingest.imports import Imports
-from services.ingest.service import ImportBatch
-from services.ingest.turns import Turns
-from shared.decoding import quick_decoder
-from shared.errors import RequestRefused
-from shared.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
-from shared.import_limits import LARGEST_IMPORT
-from shared.pins import PinSubmission, fingerprint
-from tests.import_batches import import_of, of_kind, results_of, rows_of
+from services.ingest.records import ImportBatch
+from services.ingest.service import Imports
+from shared.contract.decoding import quick_decoder
+from shared.contract.errors import RequestRefused
+from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
+from shared.contract.import_limits import LARGEST_IMPORT
+from shared.contract.pins import PinSubmission, fingerprint
 from tests.property.conftest import Run
 from tests.property.documents import good_rows, json_imports, mutated, wrong_rows
 from tests.property.ingest.csv_files import dialects, tables
 from tests.property.profiles import examples
+from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
 WORKSPACE = UUID("6f1c3a52-62a4-4b0d-8f55-8f1d1f0a7c11")
 _quick_row, _quick_outcomes = quick_decoder(RowAccepted), quick_decoder(RowsSettled)

@@ -9,16 +9,16 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingest.parsing import require_rows, validate
-from services.ingest.plain import NOT_PLAIN, plain
-from shared.bodies import parse_json
-from shared.errors import RequestRefused
-from shared.events import MAX_ROW_FAULTS, PinContent
-from shared.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
-from tests.factories import submitted
+from services.ingest.parsing.fast_path import NOT_PLAIN, plain
+from services.ingest.parsing.rows import require_rows, validate
+from shared.contract.errors import RequestRefused
+from shared.contract.events import MAX_ROW_FAULTS, PinContent
+from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
+from shared.http.bodies import parse_json
 from tests.property.documents import good_rows, json_documents, json_imports, mutated, values, wrong_rows
 from tests.property.profiles import examples
 from tests.property.refusals import check
+from tests.support.factories import submitted
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
 """Every code that docs/api.md has for a document that is wrong as a whole."""

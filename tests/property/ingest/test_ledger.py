@@ -11,25 +11,25 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.records import ImportBatch
 from services.ingest.repository import Claim, Ledger, RequestKey, Standing
-from services.ingest.service import ImportBatch
-from shared.access.directories import WorkspaceDirectory
+from shared.access.cache import WorkspaceDirectory
 from shared.access.repository import AccessRepository
-from shared.cloudevents import EventType
-from shared.database import Database
-from shared.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
-from shared.events import ImportRejected
-from shared.messaging.advance import Advance
-from shared.topics import TopicName
-from tests.factories import submitted
-from tests.import_batches import import_of
+from shared.contract.cloudevents import EventType
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
+from shared.contract.events import ImportRejected
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.records import received
+from tests.support.factories import submitted
+from tests.support.import_batches import import_of
 
 ABOUT = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
 BODIES: tuple[Any, ...] = ([submitted(idempotency_key="k")], [submitted(idempotency_key="k"), {}], [], "no rows")

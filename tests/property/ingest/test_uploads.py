@@ -7,13 +7,13 @@ from fastapi import Request
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from services.ingest.uploads import Upload
-from shared.errors import RequestRefused
+from services.ingest.parsing.multipart import Upload
+from shared.contract.errors import RequestRefused
 from tests.property.conftest import Run
 from tests.property.documents import mutated
 from tests.property.profiles import examples
 from tests.property.refusals import check
-from tests.uploads import read_upload
+from tests.support.uploads import read_upload
 
 # Starlette leaves a file that the body never ended to the collector: at most the body's 5 MiB, freed with the request
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.identity import pin_id_of
-from shared.events import RowAccepted
-from shared.schedule_ids import schedule_id_of
+from services.publisher.ids import pin_id_of
+from shared.contract.events import RowAccepted
+from shared.contract.schedule_ids import schedule_id_of
 
 
 class RowName(NamedTuple):

@@ -7,27 +7,27 @@ from uuid import UUID, uuid4
 import orjson
 from sqlalchemy import text
 
-from services.publisher.changes import Changes
-from services.publisher.commands import PinCommands
-from services.publisher.consumers import RowsHandler
-from services.publisher.identity import pin_id_of
-from services.publisher.pins import Pins
-from services.publisher.queries import PinQueries
-from services.publisher.repository import PinStore
+from services.publisher.ids import pin_id_of
+from services.publisher.pins.changes import Changes
+from services.publisher.pins.commands import PinCommands
+from services.publisher.pins.repository import PinQueries
+from services.publisher.pins.schedules import Schedules
+from services.publisher.pins.service import Pins
+from services.publisher.rows.consumer import RowsHandler
+from services.publisher.rows.repository import PinStore
+from services.publisher.rows.service import Settler
 from services.publisher.scheduler import Scheduler
-from services.publisher.schedules import Schedules
-from services.publisher.settlement import Settler
-from shared.access.directories import BoardDirectory
+from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository, Principal
-from shared.database import Database
-from shared.errors import RequestRefused
-from shared.events import RowsSettled
-from shared.messaging.advance import Advance
-from shared.messaging.records import Record
-from shared.topics import TopicName
-from tests.fakes import MemorySender
+from shared.contract.errors import RequestRefused
+from shared.contract.events import RowsSettled
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import Record
+from shared.postgres.database import Database
 from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
 from tests.property.records import NAMES, received
+from tests.support.fakes import MemorySender
 
 PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at

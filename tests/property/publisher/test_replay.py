@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.publisher.history import outcomes_in
-from shared.database import Database
-from shared.messaging.advance import Advance
-from shared.topics import TopicName
-from tests.factories import row_accepted
+from services.publisher.rows.history import outcomes_in
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.publisher.keyed_store import RowName, Sent, Told
 from tests.property.publisher.service import Publisher
 from tests.property.records import received_all
+from tests.support.factories import row_accepted
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 PARTITIONS = 3

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from services.publisher.identity import pin_id_of
-from shared.cloudevents import EventType
-from shared.database import Database
-from shared.pins import PinSubmission, fingerprint
-from tests.factories import row_accepted, submitted
+from services.publisher.ids import pin_id_of
+from shared.contract.cloudevents import EventType
+from shared.contract.pins import PinSubmission, fingerprint
+from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.publisher.keyed_store import COMMANDS, Key, KeyedStore, RowName, Sent, Told, in_order
 from tests.property.publisher.service import Answer, Publisher
+from tests.support.factories import row_accepted, submitted
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = [None, "2019-06-01T00:00:00Z", "2020-06-01T00:00:00Z", "2090-01-01T00:00:00Z"]

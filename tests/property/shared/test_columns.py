@@ -6,12 +6,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.columns import columns
-from shared.database import Database, Refused
-from tests.columns import STATEMENT, TABLE
+from shared.postgres.arrays import columns
+from shared.postgres.database import Database, Refused
 from tests.property.conftest import Run
 from tests.property.documents import offsets
 from tests.property.profiles import examples
+from tests.support.columns import STATEMENT, TABLE
 
 _times = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis adds the zones

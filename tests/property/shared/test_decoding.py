@@ -9,26 +9,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
-from services.publisher.consumers import RowsHandler
-from services.publisher.settlement import Settler
+from services.publisher.rows.consumer import RowsHandler
+from services.publisher.rows.service import Settler
 from services.status.consumers import FoldHandler
-from shared.access.directories import WorkspaceDirectory
-from shared.cloudevents import EventType, headers
-from shared.decoding import UNDECODABLE, quick_decoder
-from shared.events import FileUploaded, RecordKind, RowAccepted, RowsSettled, UploadFormat
-from shared.import_records import is_for_publisher, is_for_status, opening
-from shared.messaging.consumer import Batch
-from shared.messaging.dead_letters import DeadLetter, to_record
-from shared.sweeper import Sweeper
-from shared.topics import LARGEST_RECORD, TopicName
-from tests.factories import created, failed, import_accepted, row_accepted, rows_settled
-from tests.fakes import MemorySender
+from shared.access.cache import WorkspaceDirectory
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.decoding import UNDECODABLE, quick_decoder
+from shared.contract.events import FileUploaded, RecordKind, RowAccepted, RowsSettled, UploadFormat
+from shared.contract.import_records import is_for_publisher, is_for_status, opening
+from shared.contract.topics import LARGEST_RECORD, TopicName
+from shared.kafka.consumer import Batch
+from shared.kafka.dead_letters import DeadLetter, to_record
+from shared.runtime.periodic import Sweeper
 from tests.property.documents import json_documents, mutated, offsets
 from tests.property.profiles import examples
 from tests.property.records import NAMES, received
+from tests.support.factories import created, failed, import_accepted, row_accepted, rows_settled
+from tests.support.fakes import MemorySender
 
 JOB = import_accepted()
 UNKNOWN = row_accepted().model_dump_json().encode().replace(b'"version"', b'"of_a_newer_version":"\xff","version"')

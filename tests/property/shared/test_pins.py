@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import Url
 
-from services.publisher.identity import pin_id_of
-from shared.events import MAX_REJECTED_VALUE, PinContent
-from shared.pins import PinSubmission, StrictPinSubmission, fingerprint, printable
-from shared.schedule_ids import pin_id_of_schedule, schedule_id_of
-from tests.factories import submitted
+from services.publisher.ids import pin_id_of
+from shared.contract.events import MAX_REJECTED_VALUE, PinContent
+from shared.contract.pins import PinSubmission, StrictPinSubmission, fingerprint, printable
+from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
 from tests.property.documents import good_rows, storable, urls, values
 from tests.property.profiles import examples
+from tests.support.factories import submitted
 
 
 def accepted(row: dict[str, Any]) -> PinSubmission:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.messaging.portions import portions
+from shared.runtime.portions import portions
 from tests.property.profiles import examples
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from shared.database import Row
-from shared.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
+from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
+from shared.postgres.database import Row
 
 Import = ImportAccepted | ImportRejected
 JobEvent = Import | RowsSettled

@@ -17,8 +17,7 @@ from services.status.consumers import ZSTD_MAGIC, FoldHandler
 from services.status.folding import Upload
 from services.status.repository import JobStore
 from services.status.service import Missing
-from shared.database import Database, Row
-from shared.events import (
+from shared.contract.events import (
     Fault,
     FileUploaded,
     ImportAccepted,
@@ -28,16 +27,17 @@ from shared.events import (
     RowStatus,
     UploadFormat,
 )
-from shared.messaging.advance import Advance
-from shared.sweeper import Sweeper
-from shared.topics import TopicName
-from tests.factories import NOON, import_accepted
-from tests.listing import listed
+from shared.contract.topics import TopicName
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database, Row
+from shared.runtime.periodic import Sweeper
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.records import NAMES, received
 from tests.property.status.jobs import Import, Job, JobEvent
+from tests.support.factories import NOON, import_accepted
+from tests.support.listing import listed
 
 KEPT = text("""
     select job_id, (r->>'row_number')::int as row_number, r->>'idempotency_key' as idempotency_key

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.bench.cores import Halves, halves, on
+from tests.tools.bench.cores import Halves, halves, on
 
 ASK = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.bench.figures import median_of, summarised
-from tests.bench.measure import latencies, percentiles
+from tests.tools.bench.figures import median_of, summarised
+from tests.tools.bench.measure import latencies, percentiles
 
 
 def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:

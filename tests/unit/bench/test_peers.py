@@ -6,12 +6,12 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.columns import columns
-from tests.bench.peers import rows
-from tests.bench.peers.connect_sink import FIELDS, schema
-from tests.bench.peers.exactness import faults_of
-from tests.bench.peers.store import COLUMNS
-from tests.factories import submitted
+from shared.postgres.arrays import columns
+from tests.support.factories import submitted
+from tests.tools.bench.peers import rows
+from tests.tools.bench.peers.connect_sink import FIELDS, schema
+from tests.tools.bench.peers.exactness import faults_of
+from tests.tools.bench.peers.store import COLUMNS
 
 WORKSPACE, JOB = UUID(int=1), UUID(int=2)
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

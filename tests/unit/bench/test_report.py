@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import plots, table
-from tests.bench.figures import Figures, summarised
+from tests.tools.bench import plots, table
+from tests.tools.bench.figures import Figures, summarised
 
 
 def a_report() -> Figures:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.chaos.history import (
+from tests.tools.chaos.history import (
     Absence,
     Channel,
     Counters,
@@ -18,7 +18,7 @@ from tests.chaos.history import (
     Submission,
     Told,
 )
-from tests.chaos.world import Announcement, Job, Pin, World
+from tests.tools.chaos.world import Announcement, Job, Pin, World
 
 FIRST, SECOND, DIRECT, FUTURE = "first-1", "key-2", "direct", "later"
 JOB, OTHER_JOB = "job-1", "job-2"

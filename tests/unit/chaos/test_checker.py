@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.checker import Effect, check
-from tests.chaos.history import Absence, Channel, Counters, Expected, Poll, Row, SinglePin, Submission, Told
-from tests.chaos.world import Announcement, Pin
+from tests.tools.chaos.checker import Effect, check
+from tests.tools.chaos.history import Absence, Channel, Counters, Expected, Poll, Row, SinglePin, Submission, Told
+from tests.tools.chaos.world import Announcement, Pin
 from tests.unit.chaos.doctored import (
     DIRECT,
     FIRST,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.checker import Effect, Violation, check
-from tests.chaos.history import Absence, Counters, Poll, SinglePin, Told
-from tests.chaos.world import Announcement, Pin
+from tests.tools.chaos.checker import Effect, Violation, check
+from tests.tools.chaos.history import Absence, Counters, Poll, SinglePin, Told
+from tests.tools.chaos.world import Announcement, Pin
 from tests.unit.chaos.doctored import (
     ALL_OF_IT,
     BESIDE,

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.service import ImportBatch
-from tests.chaos.kills.imports import ImportFactory
-from tests.chaos.kills.ledger import Ledger, Outcome, Verdict, content_of
-from tests.chaos.kills.tally import Kill, Kind, Tally, load, report
+from services.ingest.records import ImportBatch
+from tests.tools.chaos.kills.imports import ImportFactory
+from tests.tools.chaos.kills.ledger import Ledger, Outcome, Verdict, content_of
+from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
 NOTHING = Verdict()
 

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from deploy.local.ports import choose
-from tests import ports
-from tests.chaos.network import HOST, Network, Proxy
+from tests.support import ports
+from tests.tools.chaos.network import HOST, Network, Proxy
 
 SHORT = 0.3
 

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from deploy import configuration
-from deploy.configuration import GROUPS, Group, docstrings_of, own_fields
+from deploy.generate import configuration
+from deploy.generate.configuration import GROUPS, Group, docstrings_of, own_fields
 from deploy.local.layout import CHECKOUT
-from shared.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings
 
 TEXT = configuration.text()
-READ = ("deploy/Caddyfile", "docker-compose.yml", "deploy/compose/*.yml", "deploy/cli/*.py", "deploy/local/*.py")
+READ = ("deploy/gateway/Caddyfile", "docker-compose.yml", "deploy/docker/*.yml", "deploy/cli/*.py", "deploy/local/*.py")
 """What names variables that are no field of a service's settings."""
 
 

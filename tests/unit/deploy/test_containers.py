@@ -22,12 +22,12 @@ from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
 from services.webhooks.config import WebhooksSettings
-from shared.settings import ServiceSettings
+from shared.runtime.settings import ServiceSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
-DOCKERFILE = (CHECKOUT / "deploy/Dockerfile").read_text(encoding="utf-8")
-CADDYFILE = (CHECKOUT / "deploy/Caddyfile").read_text(encoding="utf-8")
+DOCKERFILE = (CHECKOUT / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
+CADDYFILE = (CHECKOUT / "deploy/gateway/Caddyfile").read_text(encoding="utf-8")
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "ingest": IngestSettings,
     "publisher": PublisherSettings,

@@ -6,18 +6,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deploy.cli.letter_tables import MOST_SHOWN, shown_value
-from deploy.letters.decision import BecomesImport, Decision, GoesBack, Stay, Stays, decide, plan, request_of
-from deploy.letters.letter import Letter, Name, RowName
-from deploy.letters.parsing import letter_of, mark_of
-from deploy.letters.selection import Reason, Selection, Service, Source, histogram, since
-from services.ingest.parsing import require_rows, validate
-from shared.errors import ErrorCode
-from shared.events import ImportRequested
-from shared.import_limits import LARGEST_REQUEST, MEBIBYTE
-from shared.topics import TopicName
-from tests.factories import NOON, row_accepted
-from tests.letters import NAMES, compact, consumed, given_up
+from deploy.cli.dead_letters.decision import BecomesImport, Decision, GoesBack, Stay, Stays, decide, plan, request_of
+from deploy.cli.dead_letters.letter import Letter, Name, RowName
+from deploy.cli.dead_letters.parsing import letter_of, mark_of
+from deploy.cli.dead_letters.selection import Reason, Selection, Service, Source, histogram, since
+from deploy.cli.dead_letters.tables import MOST_SHOWN, shown_value
+from services.ingest.parsing.rows import require_rows, validate
+from shared.contract.errors import ErrorCode
+from shared.contract.events import ImportRequested
+from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
+from shared.contract.topics import TopicName
+from tests.support.factories import NOON, row_accepted
+from tests.support.letters import NAMES, compact, consumed, given_up
 
 JOB, WORKSPACE = uuid4(), uuid4()
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from deploy.examples import EXAMPLES
-from deploy.openapi import TAGS, document
+from deploy.generate.examples import EXAMPLES
+from deploy.generate.openapi import TAGS, document
 
 DOCUMENT = document()
 OPERATIONS: dict[str, dict[str, Any]] = {

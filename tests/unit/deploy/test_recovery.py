@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.recovery.comparison import Comparison, State, acceptable, compare
-from deploy.recovery.lost_rows import (
+from deploy.cli.recovery.comparison import Comparison, State, acceptable, compare
+from deploy.cli.recovery.lost_rows import (
     LOST_MESSAGE,
     Job,
     Pin,
@@ -16,14 +16,14 @@ from deploy.recovery.lost_rows import (
     decide,
     records_of,
 )
-from deploy.recovery.selection import SOURCES, Selection, Service, Source
-from deploy.recovery.summary import Survey, summarize
-from shared.errors import ErrorCode
-from shared.events import RowsSettled, RowStatus
-from shared.messaging.positions import PartitionLog, Refusal, StoredPosition
-from shared.schedule_ids import schedule_id_of
-from shared.topics import TopicName, TopicNames
-from tests.factories import NOON
+from deploy.cli.recovery.selection import SOURCES, Selection, Service, Source
+from deploy.cli.recovery.summary import Survey, summarize
+from shared.contract.errors import ErrorCode
+from shared.contract.events import RowsSettled, RowStatus
+from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition
+from tests.support.factories import NOON
 
 HERE, ELSEWHERE = "this-cluster", "another-cluster"
 NAMES = TopicNames()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import software
-from tests.waiting import until
+from tests.support.waiting import until
 
 WANT_IT = 3
 

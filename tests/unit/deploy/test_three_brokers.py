@@ -8,7 +8,7 @@ import yaml
 from deploy.local.layout import CHECKOUT
 from tests.unit.deploy.test_containers import COMPOSE, SERVICES, SETTINGS, broker_settings, decides_what_is_lost
 
-OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/compose/three-brokers.yml").read_text(encoding="utf-8"))
+OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/docker/three-brokers.yml").read_text(encoding="utf-8"))
 BROKERS = ("kafka", "kafka-2", "kafka-3")
 
 

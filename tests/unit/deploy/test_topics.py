@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 from deploy import topics
 from deploy.cli.main import app
 from deploy.topics import Created
-from shared.messaging.admin import Topics
-from shared.settings import KafkaSettings
+from shared.kafka.admin import Topics
+from shared.runtime.settings import KafkaSettings
 
 
 @pytest.mark.parametrize(

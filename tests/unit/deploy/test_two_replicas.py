@@ -9,7 +9,7 @@ from deploy.local.layout import CHECKOUT
 from tests.unit.deploy.test_containers import COMPOSE, SERVICES, SETTINGS
 from tests.unit.deploy.test_three_brokers import merged
 
-OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/compose/two-replicas.yml").read_text(encoding="utf-8"))
+OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/docker/two-replicas.yml").read_text(encoding="utf-8"))
 WHOLE: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
 
 

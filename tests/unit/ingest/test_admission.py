@@ -6,12 +6,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest import admission
-from services.ingest.admission import BLIND_AFTER_SECONDS, Admission
+from services.ingest.admission import limits as admission
+from services.ingest.admission.backlog import Position, Reading
+from services.ingest.admission.limits import BLIND_AFTER_SECONDS, Admission
 from services.ingest.config import IngestSettings
-from services.ingest.unsettled import Position, Reading
-from shared.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
-from tests.waiting import eventually
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
+from tests.support.waiting import eventually
 
 A, B = uuid4(), uuid4()
 

@@ -12,23 +12,23 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from services.ingest import consumers
-from services.ingest.admission import Admission
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
-from services.ingest.parsing import ParsedRows
+from services.ingest.parsing.rows import ParsedRows
+from services.ingest.records import ImportBatch
 from services.ingest.repository import Claim, RequestKey, Standing
-from services.ingest.service import ImportBatch
-from shared import metrics
-from shared.access.directories import WorkspaceDirectory
-from shared.bodies import parse_json
-from shared.cloudevents import EventType, headers
-from shared.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.events import RecordKind
-from shared.import_records import opening
-from shared.messaging.advance import Advance
-from tests.factories import submitted
-from tests.import_batches import import_of, results_of, rows_of
-from tests.waiting import eventually
+from shared.access.cache import WorkspaceDirectory
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
+from shared.contract.events import RecordKind
+from shared.contract.import_records import opening
+from shared.http.bodies import parse_json
+from shared.kafka.positions.advance import Advance
+from shared.runtime import metrics
+from tests.support.factories import submitted
+from tests.support.import_batches import import_of, results_of, rows_of
+from tests.support.waiting import eventually
 
 WORKSPACE = uuid4()
 

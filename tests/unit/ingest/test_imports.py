@@ -8,17 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest import imports
-from services.ingest.admission import Admission
+from services.ingest import service as imports
+from services.ingest.admission.backlog import Position, Reading
+from services.ingest.admission.limits import Admission
+from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
-from services.ingest.imports import LONGEST_ON_THE_LOOP, Imports
-from services.ingest.parsing import ParsedRows, RawRow, validate
-from services.ingest.service import ImportBatch
-from services.ingest.turns import Turns
-from services.ingest.unsettled import Position, Reading
-from shared.errors import BrokerUnavailable, Overloaded, RequestRefused
-from tests.factories import submitted
-from tests.waiting import eventually
+from services.ingest.parsing.rows import ParsedRows, RawRow, validate
+from services.ingest.records import ImportBatch
+from services.ingest.service import LONGEST_ON_THE_LOOP, Imports
+from shared.contract.errors import BrokerUnavailable, Overloaded, RequestRefused
+from tests.support.factories import submitted
+from tests.support.waiting import eventually
 
 CSV = "account_id,board_id,title,image_url,idempotency_key\n"
 

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest.admission import BLIND_AFTER_SECONDS, Meter
+from services.ingest.admission.limits import BLIND_AFTER_SECONDS, Meter
 from tests.unit.ingest.test_admission import A, B, Scene
 
 

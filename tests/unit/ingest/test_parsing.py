@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing import Misshapen, require_rows, validate
-from shared.bodies import parse_json
-from shared.errors import RequestRefused
-from tests.factories import submitted
+from services.ingest.parsing.rows import Misshapen, require_rows, validate
+from shared.contract.errors import RequestRefused
+from shared.http.bodies import parse_json
+from tests.support.factories import submitted
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.parsing import keep_permitted, validate
-from tests.factories import ACCOUNT, submitted
+from services.ingest.parsing.rows import keep_permitted, validate
+from tests.support.factories import ACCOUNT, submitted
 
 SPELLINGS: list[Callable[[UUID], str]] = [
     str,

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ingest import recent
-from services.ingest.identity import new_job_id
-from services.ingest.recent import RecentImports
+from services.ingest.admission import recent
+from services.ingest.admission.recent import RecentImports
+from services.ingest.ids import new_job_id
 
 
 def test_an_import_that_was_sent_may_stand_and_no_other() -> None:

@@ -11,11 +11,11 @@ from uuid import uuid4
 import cramjam
 import pytest
 
-from services.ingest.parsing import Misshapen, require_rows, validate
-from services.ingest.service import Import, ImportBatch, Upload, batch_of, batch_of_rejection
-from services.ingest.tabular import parse_csv
-from shared.bodies import parse_json
-from shared.events import (
+from services.ingest.appender import encode
+from services.ingest.parsing.csv import parse_csv
+from services.ingest.parsing.rows import Misshapen, require_rows, validate
+from services.ingest.records import Import, ImportBatch, Upload, batch_of, batch_of_rejection
+from shared.contract.events import (
     FileUploaded,
     ImportAccepted,
     ImportRejected,
@@ -24,12 +24,12 @@ from shared.events import (
     SourceType,
     UploadFormat,
 )
-from shared.import_limits import LARGEST_IMPORT, LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MAX_IMPORT_BODY, MAX_RESULTS
-from shared.import_records import is_for_publisher, is_for_status, is_whole_import
-from shared.messaging.appender import encode
-from shared.pins import PinSubmission, fingerprint
-from tests.factories import submitted
-from tests.import_batches import import_of, of_kind, results_of, rows_of
+from shared.contract.import_limits import LARGEST_IMPORT, LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MAX_IMPORT_BODY, MAX_RESULTS
+from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
+from shared.contract.pins import PinSubmission, fingerprint
+from shared.http.bodies import parse_json
+from tests.support.factories import submitted
+from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
 
 def an_import(rows: list[Any], **fields: Any) -> Import:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.ingest import tabular
-from services.ingest.parsing import Misshapen
-from services.ingest.tabular import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
-from shared.errors import RequestRefused
+from services.ingest.parsing import csv as tabular
+from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
+from services.ingest.parsing.rows import Misshapen
+from shared.contract.errors import RequestRefused
 
 HEADER = "account_id,board_id,title,idempotency_key,image_url"
 ROW = "a,b,Lämpe,k,u"

@@ -5,9 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.turns import Turns
-from shared.errors import BrokerUnavailable, Overloaded
-from tests.waiting import eventually
+from services.ingest.admission.turns import Turns
+from shared.contract.errors import BrokerUnavailable, Overloaded
+from tests.support.waiting import eventually
 
 A, B = uuid4(), uuid4()
 

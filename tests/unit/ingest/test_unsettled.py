@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.unsettled import Position, Reading, Unsettled
+from services.ingest.admission.backlog import Position, Reading, Unsettled
 
 A, B = uuid4(), uuid4()
 

@@ -6,9 +6,9 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from services.ingest.uploads import Upload
-from shared.errors import ErrorCode, RequestRefused
-from tests.uploads import read_upload
+from services.ingest.parsing.multipart import Upload
+from shared.contract.errors import ErrorCode, RequestRefused
+from tests.support.uploads import read_upload
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntitle\r\n'
 

@@ -9,15 +9,15 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.publisher.announcements import outcome_records, pin_event_records
-from services.publisher.identity import pin_id_of
-from services.publisher.service import NO_HISTORY, Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
+from services.publisher.ids import pin_id_of
+from services.publisher.rows.events import outcome_records, pin_event_records
+from services.publisher.rows.outcomes import NO_HISTORY, Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
 from shared.access.repository import BoardCheck
-from shared.errors import ErrorCode
-from shared.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
-from shared.import_limits import MEBIBYTE
-from shared.messaging.records import Record
-from tests.factories import row_accepted
+from shared.contract.errors import ErrorCode
+from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
+from shared.contract.import_limits import MEBIBYTE
+from shared.kafka.producer import Record
+from tests.support.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()
 AROUND = 1024

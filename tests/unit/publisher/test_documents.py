@@ -5,11 +5,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.publisher.documents import edited, given_of, ids_of
-from shared.errors import RequestRefused
-from shared.events import PinContent
-from shared.pins import PinSubmission
-from tests.factories import submitted
+from services.publisher.pins.requests import edited, given_of, ids_of
+from shared.contract.errors import RequestRefused
+from shared.contract.events import PinContent
+from shared.contract.pins import PinSubmission
+from tests.support.factories import submitted
 
 ASSET = uuid4()
 

@@ -9,9 +9,9 @@ from shared.access import authentication
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.repository import Principal
-from shared.errors import DatabaseUnavailable, RequestRefused
-from shared.settings import ServiceSettings
-from tests.waiting import eventually
+from shared.contract.errors import DatabaseUnavailable, RequestRefused
+from shared.runtime.settings import ServiceSettings
+from tests.support.waiting import eventually
 
 
 class Keys:

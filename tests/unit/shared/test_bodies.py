@@ -8,8 +8,8 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from shared.bodies import SMALL, Bodies, parse_json, require_content_type
-from shared.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.http.bodies import SMALL, Bodies, parse_json, require_content_type
 
 LIMIT = 4 * SMALL
 
@@ -62,7 +62,7 @@ async def test_one_that_does_not_come_is_refused() -> None:
 
 
 async def test_many_large_ones_wait_for_each_other_and_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.bodies.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("shared.http.bodies.PATIENCE_SECONDS", 0.05)
     reader = bodies()
     large = [b"x" * SMALL] * 4
     async with reader.reading(request(*large)):

@@ -8,16 +8,16 @@ import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError
 
-from shared.errors import BrokerUnavailable
-from shared.messaging import consumer as consumer_module
-from shared.messaging.advance import Advance
-from shared.messaging.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
-from shared.messaging.dead_letters import DeadLetter
-from shared.messaging.pace import Pace
-from shared.settings import ServiceSettings
-from shared.topics import TopicName
-from tests.fakes import MemorySender
-from tests.waiting import eventually
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.topics import TopicName
+from shared.kafka import consumer as consumer_module
+from shared.kafka.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
+from shared.kafka.dead_letters import DeadLetter
+from shared.kafka.pace import Pace
+from shared.kafka.positions.advance import Advance
+from shared.runtime.settings import ServiceSettings
+from tests.support.fakes import MemorySender
+from tests.support.waiting import eventually
 
 
 class Handler:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from shared.cursors import MOST_CHARACTERS, Cursor, next_link, read_cursor, write_cursor
-from shared.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.http.pagination.cursors import MOST_CHARACTERS, Cursor, next_link, read_cursor, write_cursor
 
 ID = UUID(int=7)
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)

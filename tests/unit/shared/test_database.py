@@ -5,8 +5,8 @@ import pytest
 from psycopg import errors
 from pydantic import SecretStr
 
-from shared.database import REFUSALS, Database, is_passing
-from shared.settings import DatabaseSettings
+from shared.postgres.database import REFUSALS, Database, is_passing
+from shared.runtime.settings import DatabaseSettings
 
 PASSING = [
     errors.ConnectionFailure,

@@ -2,10 +2,10 @@
 
 from aiokafka import ConsumerRecord
 
-from shared.errors import ErrorCode, Poison
-from shared.import_limits import MEBIBYTE
-from shared.messaging.dead_letters import MAX_AROUND, MAX_VALUE, DeadLetter, history_of, to_record
-from shared.topics import LARGEST_RECORD
+from shared.contract.errors import ErrorCode, Poison
+from shared.contract.import_limits import MEBIBYTE
+from shared.contract.topics import LARGEST_RECORD
+from shared.kafka.dead_letters import MAX_AROUND, MAX_VALUE, DeadLetter, history_of, to_record
 
 
 def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":

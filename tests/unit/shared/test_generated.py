@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.openapi import document
-from deploy.schemas import ROOT, generated
+from deploy.generate.events import ROOT, generated
+from deploy.generate.openapi import document
 
 FILES = generated()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.health import Check, Health
+from shared.http.health import Check, Health
 
 
 def saying(trouble: str | None) -> Check:

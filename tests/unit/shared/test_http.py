@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from shared.bodies import Bodies
-from shared.health import Health
-from shared.http import create_api
+from shared.http.app import create_api
+from shared.http.bodies import Bodies
+from shared.http.health import Health
 
 
 @asynccontextmanager

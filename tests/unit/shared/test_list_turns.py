@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.errors import DatabaseUnavailable, Overloaded
-from shared.lists import turns as module
-from shared.lists.turns import MOST_OF_ONE, Turns
-from tests.waiting import eventually
+from shared.contract.errors import DatabaseUnavailable, Overloaded
+from shared.http.pagination import turns as module
+from shared.http.pagination.turns import MOST_OF_ONE, Turns
+from tests.support.waiting import eventually
 
 A, B, C = uuid4(), uuid4(), uuid4()
 

@@ -5,10 +5,10 @@ import logging
 import pytest
 import structlog
 
-from shared import logging as pinflow_logging
 from shared.access.keys import SHOWN_CHARACTERS, new_api_key
-from shared.logging import KNOWN, PAUSE_SECONDS, Seldom, configure_logging
-from shared.settings import ServiceSettings
+from shared.runtime import logging as pinflow_logging
+from shared.runtime.logging import KNOWN, PAUSE_SECONDS, Seldom, configure_logging
+from shared.runtime.settings import ServiceSettings
 
 
 class Clock:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.messaging import pace
-from shared.messaging.pace import Pace
+from shared.kafka import pace
+from shared.kafka.pace import Pace
 
 
 class Clock:

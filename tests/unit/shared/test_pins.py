@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.ingest.plain import NOT_PLAIN, plain
-from shared.events import MAX_ROW_FAULTS, PinContent
-from shared.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
-from tests.factories import ACCOUNT, submitted
+from services.ingest.parsing.fast_path import NOT_PLAIN, plain
+from shared.contract.events import MAX_ROW_FAULTS, PinContent
+from shared.contract.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
+from tests.support.factories import ACCOUNT, submitted
 
 
 def faults(**fields: Any) -> list[tuple[str | None, str]]:
@@ -135,7 +135,7 @@ def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) ->
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F, 0x85])
 @pytest.mark.parametrize("field", ["title", "board_id", "idempotency_key", "link_url", "related_terms"])
 def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(field: str, code: int) -> None:
-    """The size of an import's batch is computed from this rule (shared/import_limits.py)."""
+    """The size of an import's batch is computed from this rule (shared/contract/import_limits.py)."""
     row = submitted(**{field: f"https://a.example/{chr(code)}x"})
     try:
         PinSubmission.model_validate(row)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.messaging.portions import portions
+from shared.runtime.portions import portions
 
 
 @pytest.mark.parametrize(

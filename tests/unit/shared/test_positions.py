@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.messaging.positions import PartitionLog, Refusal, Start, StoredPosition, judge
+from shared.kafka.positions.rules import PartitionLog, Refusal, Start, StoredPosition, judge
 
 CLUSTER = "cluster-1"
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from deploy.local.layout import CHECKOUT
-from shared import process
-from shared.messaging.consumer import BatchConsumer, ConsumerLost
-from shared.process import Machinery
-from shared.settings import ServiceSettings
-from shared.topics import TopicName
-from tests.fakes import MemorySender
-from tests.waiting import eventually
+from shared.contract.topics import TopicName
+from shared.kafka.consumer import BatchConsumer, ConsumerLost
+from shared.runtime import service as process
+from shared.runtime.service import Machinery
+from shared.runtime.settings import ServiceSettings
+from tests.support.fakes import MemorySender
+from tests.support.waiting import eventually
 
 
 class Lease:
@@ -117,8 +117,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from fastapi import FastAPI
-from shared import process
-from shared.settings import ServiceSettings
+from shared.runtime import service as process
+from shared.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def lifespan(app):
@@ -148,8 +148,8 @@ gc.disable()
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from fastapi import FastAPI
-from shared import process
-from shared.settings import ServiceSettings
+from shared.runtime import service as process
+from shared.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def lifespan(app):

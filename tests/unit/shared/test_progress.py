@@ -8,9 +8,9 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from shared.messaging import progress as progress_module
-from shared.messaging.progress import Progress, first_offsets
-from shared.messaging.stalls import Reading
+from shared.kafka import progress as progress_module
+from shared.kafka.progress import Progress, first_offsets
+from shared.kafka.stalls import Reading
 
 PARTITION = TopicPartition("imports", 3)
 

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from shared.room import NoRoom, Room
-from tests.waiting import eventually
+from shared.runtime.room import NoRoom, Room
+from tests.support.waiting import eventually
 
 
 async def test_what_is_given_back_goes_to_whoever_waits_longest() -> None:

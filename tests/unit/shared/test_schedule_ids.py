@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from shared.schedule_ids import pin_id_of_schedule, schedule_id_of
+from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
 
 PIN_ID = UUID("886313e1-3b8a-5372-9b90-0c9aee199e5d")
 SCHEDULE_ID = UUID("d274d33f-3b8a-8372-903d-fc97b0f49e5c")

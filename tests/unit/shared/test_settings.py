@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from services.ingest.config import IngestSettings
-from shared.settings import DatabaseSettings, ServiceSettings
+from shared.runtime.settings import DatabaseSettings, ServiceSettings
 
 SECRET = "hunter2"  # pragma: allowlist secret
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from shared.messaging.broker import create_broker
-from shared.messaging.consumer import BatchConsumer
-from shared.settings import ServiceSettings
-from shared.topics import TopicName
-from tests.consuming import Handler
-from tests.fakes import MemorySender
+from shared.contract.topics import TopicName
+from shared.kafka.broker import create_broker
+from shared.kafka.consumer import BatchConsumer
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler
+from tests.support.fakes import MemorySender
 
 
 def consumer_of(replica: int, member: int) -> BatchConsumer:

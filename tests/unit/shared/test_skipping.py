@@ -12,15 +12,15 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
-from shared.events import RecordKind
-from shared.import_records import is_for_publisher, is_for_status, is_whole_import, opening
-from shared.messaging.consumer import BatchConsumer
-from shared.messaging.skipping import RecordFilter
-from shared.settings import ServiceSettings
-from shared.topics import TopicName
-from tests.batches import NO_CODEC, SNAPPY, batch_of
-from tests.factories import import_accepted
-from tests.fakes import MemorySender
+from shared.contract.events import RecordKind
+from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.contract.topics import TopicName
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.skipping import RecordFilter
+from shared.runtime.settings import ServiceSettings
+from tests.support.batches import NO_CODEC, SNAPPY, batch_of
+from tests.support.factories import import_accepted
+from tests.support.fakes import MemorySender
 
 TOPIC = "pinflow.imports.v2"
 PUBLISHER = RecordFilter(TOPIC, is_for_publisher)

@@ -3,7 +3,7 @@
 import pytest
 from aiokafka import TopicPartition
 
-from shared.messaging.stalls import STALLED_AFTER, Reading, Stall, Stalls
+from shared.kafka.stalls import STALLED_AFTER, Reading, Stall, Stalls
 
 ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
 

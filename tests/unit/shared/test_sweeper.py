@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared import sweeper as sweeper_module
-from shared.errors import BrokerUnavailable
-from shared.sweeper import MOST_FAILURES, Sweeper
-from tests.waiting import eventually
+from shared.contract.errors import BrokerUnavailable
+from shared.runtime import periodic as sweeper_module
+from shared.runtime.periodic import MOST_FAILURES, Sweeper
+from tests.support.waiting import eventually
 
 
 class Work:

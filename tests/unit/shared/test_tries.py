@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.access import authentication, tries
+from shared.access import authentication
+from shared.access import failed_attempts as tries
 from shared.access.authentication import Authenticator
-from shared.access.tries import FailedTries, network_of
-from shared.errors import DatabaseUnavailable, RequestRefused
-from shared.settings import ServiceSettings
+from shared.access.failed_attempts import FailedTries, network_of
+from shared.contract.errors import DatabaseUnavailable, RequestRefused
+from shared.runtime.settings import ServiceSettings
+from tests.support.waiting import eventually
 from tests.unit.shared.test_authentication import Clock, Keys
-from tests.waiting import eventually
 
 MOST = 5
 WINDOW = 10.0

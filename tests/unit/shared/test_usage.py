@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.access.usage import EVERY_SECONDS, KeyUsage
-from shared.errors import DatabaseUnavailable
+from shared.contract.errors import DatabaseUnavailable
 
 A, B = uuid4(), uuid4()
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.events import ImportRequested
-from shared.validation import MAX_DESCRIPTION, describe
+from shared.contract.events import ImportRequested
+from shared.contract.validation import MAX_DESCRIPTION, describe
 
 
 def error_of(document: object) -> ValidationError:

@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.status import announcements
-from services.status.announcements import Announcer
+from services.status import job_events as announcements
+from services.status.job_events import Announcer
 from services.status.repository import JobStore
-from shared.database import Row
-from shared.messaging.records import Record
+from shared.kafka.producer import Record
+from shared.postgres.database import Row
 
 
 class Sender:

@@ -4,8 +4,8 @@ import orjson
 
 from services.status.folding import fold, tally
 from services.status.results import document
-from shared.events import Fault, RowResult
-from tests.factories import created, failed, import_accepted, rows_settled
+from shared.contract.events import Fault, RowResult
+from tests.support.factories import created, failed, import_accepted, rows_settled
 
 NOTHING_SETTLED = "0" * 501
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.identity import new_job_id
+from services.ingest.ids import new_job_id
 from services.status import service
 from services.status.service import JobQueries, Missing, is_young, parse_prefer_wait
-from shared.errors import RequestRefused
+from shared.contract.errors import RequestRefused
 
 WORKSPACE = uuid4()
 NOW = datetime.now(UTC)

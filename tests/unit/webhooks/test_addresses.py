@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.webhooks.addresses import AddressRules, parse_ports
-from services.webhooks.schemas import WebhookCreate
+from services.webhooks.delivery.ssrf import AddressRules, parse_ports
+from services.webhooks.subscriptions.schemas import WebhookCreate
 
 PRIVATE = [
     "0.0.0.0",

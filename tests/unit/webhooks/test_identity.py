@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import text, uuids
 
-from services.webhooks.identity import delivery_id, lowest_id_of
-from services.webhooks.payloads import event_id_of
+from services.webhooks.events import event_id_of
+from services.webhooks.ids import delivery_id, lowest_id_of
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.webhooks.payloads import Announcement, announcement
-from shared.cloudevents import EventType
-from shared.errors import Poison
-from shared.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
-from tests.factories import ACCOUNT, NOON
+from services.webhooks.events import Announcement, announcement
+from shared.contract.cloudevents import EventType
+from shared.contract.errors import Poison
+from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
+from tests.support.factories import ACCOUNT, NOON
 
 WORKSPACE = uuid4()
 JOB, PIN = uuid4(), uuid4()

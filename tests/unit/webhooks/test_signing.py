@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from services.webhooks.signing import pinbridge_signature, standard_key, standard_signature
+from services.webhooks.delivery.signing import pinbridge_signature, standard_key, standard_signature
 
 
 def test_the_standard_webhooks_example() -> None:

@@ -2,8 +2,8 @@
 
 from uuid import uuid4
 
-from services.webhooks.repository import Busy, Due, Room
-from services.webhooks.slots import Slots
+from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.repository import Busy, Due, Room
 
 
 def due(*, failing: bool = False) -> Due:

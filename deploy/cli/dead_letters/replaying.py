@@ -1,0 +1,129 @@
+"""Sends letters again and marks them as replayed, at least once (ADR 0026).
+
+The records of a portion are acknowledged before its marks are written. So a replay that is
+interrupted anywhere loses nothing: what has no mark is replayed again. Consumers are idempotent.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from deploy.cli.dead_letters.letter import Name
+from deploy.cli.dead_letters.parsing import REPLAYED, REPLAYED_AS
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.import_records import is_for_status
+from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.kafka.connection import client_options, unavailable
+from shared.kafka.producer import (
+    MAX_BATCH_BYTES,
+    Record,
+    append_records,
+    discard,
+    partition_count,
+    partition_of,
+)
+from shared.runtime.settings import KafkaSettings
+
+DEADLINE_SECONDS = 20.0
+"""For one portion. Without it a producer would wait for ever while the broker is away."""
+
+Place = tuple[str, int]
+"""A topic, as Kafka knows it, and a partition."""
+
+
+class Replay(NamedTuple):
+    name: Name
+    topic: TopicName
+    record: Record
+    replayed_as: str
+
+
+class Replayer:
+    """Replays portions of letters. Raises BrokerUnavailable."""
+
+    def __init__(self, producer: AIOKafkaProducer, names: TopicNames) -> None:
+        self._producer = producer
+        self._names = names
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, settings: KafkaSettings) -> AsyncIterator["Replayer"]:
+        # Not RecordProducer: a mark goes to its letter's partition, whatever its key
+        producer = AIOKafkaProducer(
+            **client_options(settings, client_id="pinflow-dead-letters"),
+            acks="all",
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=LARGEST_RECORD,
+        )
+        try:
+            async with _deadline():
+                await producer.start()
+            yield cls(producer, TopicNames(settings.topic_prefix))
+        finally:
+            await discard(producer)
+
+    async def replay(self, replays: Sequence[Replay]) -> None:
+        """Sends the records, then the marks.
+
+        When it raises, some records may stand without a mark.
+        """
+        async with _deadline():
+            await self.send(replays)
+            await self._append(_marks(replays, self._names[TopicName.DEAD_LETTERS]))
+
+    async def send(self, replays: Sequence[Replay]) -> None:
+        """Sends the records without their marks. Returns when all are acknowledged."""
+        placed: dict[Place, list[Record]] = defaultdict(list)
+        for replay in _in_batch_order(replays):
+            topic = self._names[replay.topic]
+            key = replay.record.key
+            count = await partition_count(self._producer, topic)
+            partition = partition_of(key, count) if key is not None else 0
+            placed[topic, partition].append(replay.record)
+        await self._append(placed)
+
+    async def _append(self, placed: dict[Place, list[Record]]) -> None:
+        futures = []
+        for (topic, partition), records in placed.items():
+            futures += await append_records(self._producer, topic, partition, records)
+        await asyncio.gather(*futures)
+
+
+def _in_batch_order(replays: Iterable[Replay]) -> list[Replay]:
+    """Moves what status owns to the front, and keeps the order otherwise.
+
+    Status stops reading a batch at the first row if the batch looks like one whole import. A
+    portion's batch may look so by chance, so no record that status owns may follow a row.
+    """
+    return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
+
+
+def _marks(replays: Iterable[Replay], topic: str) -> dict[Place, list[Record]]:
+    """Makes the marks.
+
+    Each goes to its letter's partition, behind it: retention takes the letter first.
+    """
+    marks: dict[Place, list[Record]] = defaultdict(list)
+    for replay in replays:
+        headers = [
+            (REPLAYED, str(replay.name.offset).encode()),
+            (REPLAYED_AS, replay.replayed_as.encode()),
+        ]
+        marks[topic, replay.name.partition].append(Record(replay.record.key, b"", headers))
+    return marks
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"no answer within {DEADLINE_SECONDS:g} s") from error
+    except KafkaError as error:
+        raise unavailable(error) or error from error

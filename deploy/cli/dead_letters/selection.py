@@ -1,0 +1,96 @@
+"""Which letters are meant, and what they have in common."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from deploy.cli.dead_letters.letter import Letter, Name
+from shared.contract.errors import ErrorCode
+from shared.contract.topics import TopicName
+
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Source(StrEnum):
+    """The topics that letters come from."""
+
+    IMPORT_REQUESTS = TopicName.IMPORT_REQUESTS
+    IMPORTS = TopicName.IMPORTS
+    OUTCOMES = TopicName.OUTCOMES
+    PIN_EVENTS = TopicName.PIN_EVENTS
+    JOB_EVENTS = TopicName.JOB_EVENTS
+
+
+class Service(StrEnum):
+    INGEST = "ingest"
+    PUBLISHER = "publisher"
+    STATUS = "status"
+    WEBHOOKS = "webhooks"
+
+
+class Reason(StrEnum):
+    """The codes that a letter can have."""
+
+    INVALID_RECORD = ErrorCode.INVALID_RECORD
+    REQUEST_ID_REUSED = ErrorCode.REQUEST_ID_REUSED
+    WORKSPACE_NOT_FOUND = ErrorCode.WORKSPACE_NOT_FOUND
+    RECORD_REFUSED = ErrorCode.RECORD_REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """None, or no names: all of them."""
+
+    names: frozenset[Name] = frozenset()
+    topic: Source | None = None
+    service: Service | None = None
+    code: Reason | None = None
+    since: datetime | None = None
+    workspace_id: UUID | None = None
+    job_id: UUID | None = None
+
+    def takes(self, letter: Letter) -> bool:
+        asked = (
+            (self.topic, letter.topic),
+            (self.service, letter.service),
+            (self.code, letter.code),
+            (self.workspace_id, letter.workspace_id),
+            (self.job_id, letter.job_id),
+        )
+        if self.names and letter.name not in self.names:
+            return False
+        if self.since is not None and letter.given_up_at < self.since:
+            return False
+        return all(wanted is None or wanted == had for wanted, had in asked)
+
+
+def since(text: str, now: datetime) -> datetime:
+    """An ISO 8601 date or time (UTC, if it has no zone), or how long ago: 90s, 30m, 12h, 7d. Raises ValueError."""
+    if ago := _AGO.fullmatch(text):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is neither a time (2026-03-06T10:00Z) nor how long ago (90s, 30m, 12h, 7d)") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def histogram(letters: Iterable[Letter]) -> list[dict[str, Any]]:
+    """How many there are for each topic, service and code, most first; with the latest of their messages."""
+    groups: dict[tuple[str, str, str], list[Letter]] = {}
+    for letter in letters:
+        groups.setdefault((letter.topic or letter.topic_name, letter.service, letter.code), []).append(letter)
+    return [
+        {"letters": len(group), "topic": topic, "service": service, "code": code, **_span(group)}
+        for (topic, service, code), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _span(group: Sequence[Letter]) -> dict[str, Any]:
+    latest = max(group, key=lambda letter: letter.given_up_at)
+    return {"first": min(letter.given_up_at for letter in group), "last": latest.given_up_at, "message": latest.message}

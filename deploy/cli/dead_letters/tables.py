@@ -1,0 +1,87 @@
+"""What the commands on dead letters print."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from deploy.cli.dead_letters.letter import Letter
+from deploy.cli.dead_letters.selection import histogram
+from deploy.cli.tables import console, print_rows, print_table, printable
+
+MOST_SHOWN = 4000
+"""Bytes of a value."""
+HEX_LINE = 32
+LIST_COLUMNS = ("name", "given_up_at", "topic", "service", "code", "replays", "job_id", "row_number", "message")
+
+
+def print_letters(letters: Sequence[Letter], *, shown: int, replayed: int) -> None:
+    """`shown` of them are listed; `replayed` are not among them."""
+    if letters:
+        print_rows([{name: letter.document()[name] for name in LIST_COLUMNS} for letter in letters[:shown]])
+    typer.echo(f"{summary(letters)}{f' {replayed} more were replayed before: --replayed shows them.' if replayed else ''}")
+    if len(letters) > shown:
+        typer.echo(f"The first {shown} are shown; more with --limit, all in short with --histogram.")
+
+
+def summary(letters: Sequence[Letter]) -> str:
+    if not letters:
+        return "No dead letters."
+    reasons = Counter(letter.code or "no code" for letter in letters).most_common()
+    return f"{_counted(len(letters))}: {', '.join(f'{count} {printable(code)}' for code, count in reasons)}."
+
+
+def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
+    if groups:
+        print_rows(groups)
+    else:
+        typer.echo("No dead letters.")
+
+
+def print_letter(letter: Letter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes) -> None:
+    """What is known of it, what came with it, and its bytes: as text when they are text, else in hexadecimal."""
+    about = {name: told for name, told in letter.document().items() if told not in {None, ""}}
+    came_with = {f"header {name}": text_of(header) for name, header in headers}
+    rows = {**about, "key": text_of(key or b""), **came_with}
+    print_table(["", ""], [[name, told] for name, told in rows.items()])
+    typer.echo()
+    typer.echo(shown_value(value))
+    if len(value) > MOST_SHOWN:
+        console().print(f"… {len(value) - MOST_SHOWN} bytes more. All: pinflow dead-letters show {letter.name} --raw > FILE", markup=False)
+
+
+def shown_value(value: bytes) -> str:
+    if not value:
+        return "(no value)"
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        part = value[:MOST_SHOWN]
+        return "\n".join(part[start : start + HEX_LINE].hex(" ", 2) for start in range(0, len(part), HEX_LINE))
+    return "\n".join(printable(line) for line in text[:MOST_SHOWN].split("\n"))
+
+
+def text_of(value: bytes) -> str:
+    """As text when it is, else in hexadecimal."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+
+
+def print_plan(counts: Mapping[str, int], letters: Sequence[Letter], *, done: bool) -> None:
+    """What becomes, or became, of how many; before it is done also why they are here."""
+    if not letters:
+        typer.echo("No dead letters to replay.")
+        return
+    if not done:
+        print_histogram(histogram(letters))
+        typer.echo()
+    typer.echo("Done:" if done else "To do:")
+    for what, count in counts.items():
+        typer.echo(f"  {count:>6}  {printable(what)}")
+
+
+def _counted(number: int) -> str:
+    return f"{number} dead letter{'' if number == 1 else 's'}"

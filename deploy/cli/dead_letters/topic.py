@@ -1,0 +1,99 @@
+"""Reads the topic `dead-letters`, in no consumer group."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shared.contract.errors import BrokerUnavailable, PinflowError
+from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.kafka.admin import admin_client
+from shared.kafka.connection import client_options, unavailable
+from shared.runtime.settings import KafkaSettings
+
+POLL_MS = 500
+SILENCE_SECONDS = 20.0
+
+
+class NoSuchTopic(PinflowError):
+    """It has not been made. Says its name."""
+
+
+class LettersTopic:
+    """Raises BrokerUnavailable."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: Collection[int]) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self.partitions = frozenset(partitions)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: KafkaSettings) -> AsyncIterator["LettersTopic"]:
+        topic = TopicNames(settings.topic_prefix)[TopicName.DEAD_LETTERS]
+        partitions = await _partitions_of(topic, settings)
+        consumer = _consumer(settings)
+        try:
+            await consumer.start()
+            yield cls(consumer, topic, partitions)
+        except KafkaError as error:
+            raise unavailable(error) or error from error
+        finally:
+            await consumer.stop()
+
+    async def bounds(self) -> dict[int, tuple[int, int]]:
+        """Reads each partition's first offset and its end."""
+        partitions = self._all()
+        first = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        return {partition.partition: (first[partition], ends[partition]) for partition in partitions}
+
+    async def offsets_at(self, time: datetime) -> dict[int, int]:
+        """The first record of each partition that is not older; of those without one, the end."""
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._all(), int(time.timestamp() * 1000)))
+        ends = await self._consumer.end_offsets(self._all())
+        return {partition.partition: at.offset if at else ends[partition] for partition, at in found.items()}
+
+    async def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+        """What stands between, partition by partition, in order."""
+        for number in sorted(starts):
+            partition = TopicPartition(self._topic, number)
+            self._consumer.assign([partition])
+            self._consumer.seek(partition, starts[number])
+            moved_at = asyncio.get_running_loop().time()
+            while (position := await self._consumer.position(partition)) < ends[number]:
+                batches = await self._consumer.getmany(partition, timeout_ms=POLL_MS)
+                for record in batches.get(partition, []):
+                    if record.offset < ends[number]:
+                        yield record
+                now = asyncio.get_running_loop().time()
+                if batches or await self._consumer.position(partition) > position:
+                    moved_at = now
+                elif now - moved_at > SILENCE_SECONDS:
+                    raise BrokerUnavailable(f"nothing came of {self._topic} for {SILENCE_SECONDS:g} s")
+
+    def _all(self) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition) for partition in sorted(self.partitions)]
+
+
+def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **client_options(settings, client_id="pinflow-dead-letters"),
+        # Marks of an earlier version's replay stand in transactions, aborted ones among them
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",  # retention may have taken where we begin
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=LARGEST_RECORD,
+    )
+
+
+async def _partitions_of(topic: str, settings: KafkaSettings) -> list[int]:
+    async with admin_client(settings) as admin:
+        (description,) = await admin.describe_topics([topic])
+    partitions = [partition["partition"] for partition in description["partitions"]]
+    if not partitions:
+        raise NoSuchTopic(topic)
+    return partitions

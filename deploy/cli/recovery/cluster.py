@@ -1,0 +1,148 @@
+"""Reads the cluster's id, the bounds of partitions and the groups' committed offsets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, NotCoordinatorForGroupError
+
+from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from shared.contract.errors import BrokerUnavailable, PinflowError
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client
+from shared.kafka.connection import client_options, unavailable
+from shared.kafka.positions.rules import PartitionLog
+from shared.runtime.settings import KafkaSettings
+
+T = TypeVar("T")
+
+CLIENT_ID = "pinflow-recover"
+READ_SECONDS = 20.0
+"""The timeout of one reading. aiokafka waits for a partition without a leader for ever."""
+RETRY_SECONDS = 0.2
+"""The pause between two attempts. A broker that has just started has no coordinator yet."""
+
+
+class MissingTopics(PinflowError):
+    """Topics do not exist. The message names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster's id and the logs, read at one time."""
+
+    cluster_id: str
+    logs: Mapping[Service, Mapping[TopicPartition, PartitionLog]]
+
+
+Committed = Mapping[Service, Mapping[TopicPartition, int]]
+
+
+class ClusterReader:
+    """Reads Kafka. Raises BrokerUnavailable, MissingTopics."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        admin: AIOKafkaAdminClient,
+        consumer: AIOKafkaConsumer,
+    ) -> None:
+        self._settings = settings
+        self._names = TopicNames(settings.topic_prefix)
+        self._admin = admin
+        self._consumer = consumer
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: KafkaSettings) -> AsyncIterator["ClusterReader"]:
+        """Connects to Kafka, in no consumer group."""
+        async with admin_client(settings) as admin:
+            consumer = AIOKafkaConsumer(
+                **client_options(settings, client_id=CLIENT_ID),
+                enable_auto_commit=False,
+            )
+            try:
+                await consumer.start()
+                yield cls(settings, admin, consumer)
+            except KafkaError as error:
+                raise unavailable(error) or error from error
+            finally:
+                await consumer.stop()
+
+    async def read_committed(self) -> Committed:
+        """Reads the groups' committed offsets."""
+        return await _with_retries(self._read_committed)
+
+    async def read(self, committed: Committed) -> Cluster:
+        """Reads the cluster's id and the bounds of all partitions with stored positions."""
+        return await _with_retries(lambda: self._read(committed))
+
+    async def _read_committed(self) -> Committed:
+        partitions = await self._partitions()
+        return {service: await self._committed(service, partitions) for service in Service}
+
+    async def _read(self, committed: Committed) -> Cluster:
+        cluster_id = (await self._admin.describe_cluster())["cluster_id"]
+        partitions = await self._partitions()
+        every = list(chain.from_iterable(partitions.values()))
+        begins = await self._consumer.beginning_offsets(every)
+        ends = await self._consumer.end_offsets(every)
+        logs: dict[Service, dict[TopicPartition, PartitionLog]] = {}
+        for service, topics in SOURCES.items():
+            offsets = committed[service]
+            logs[service] = {
+                partition: PartitionLog(begins[partition], ends[partition], offsets.get(partition))
+                for topic in topics
+                for partition in partitions[topic]
+            }
+        return Cluster(cluster_id, logs)
+
+    async def _partitions(self) -> dict[TopicName, list[TopicPartition]]:
+        wanted = {self._names[topic]: topic for topics in SOURCES.values() for topic in topics}
+        if missing := wanted.keys() - set(await self._admin.list_topics()):
+            raise MissingTopics(", ".join(sorted(missing)))
+        found: dict[TopicName, list[TopicPartition]] = {}
+        for topic in await self._admin.describe_topics(sorted(wanted)):
+            name = topic["topic"]
+            numbers = sorted(partition["partition"] for partition in topic["partitions"])
+            found[wanted[name]] = [TopicPartition(name, number) for number in numbers]
+        return found
+
+    async def _committed(
+        self,
+        service: Service,
+        partitions: Mapping[TopicName, Collection[TopicPartition]],
+    ) -> dict[TopicPartition, int]:
+        group = self._names.group(service)
+        topics = [topic for topic in SOURCES[service] if (service, topic) not in WITHOUT_GROUP]
+        wanted = [partition for topic in topics for partition in partitions[topic]]
+        coordinator = await self._admin.find_coordinator(group)
+        found = await self._admin.list_consumer_group_offsets(group, coordinator, wanted)
+        # aiokafka 0.14 ignores an error of the whole response and returns no partitions
+        if any(partition not in found for partition in wanted):
+            raise NotCoordinatorForGroupError(group)
+        offsets = {partition: found[partition].offset for partition in wanted}
+        return {partition: offset for partition, offset in offsets.items() if offset >= 0}
+
+
+async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
+    """Reads until Kafka answers. Raises BrokerUnavailable after READ_SECONDS."""
+    last: KafkaError | None = None
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            while True:
+                try:
+                    return await read()
+                except KafkaError as error:
+                    if unavailable(error) is None:
+                        raise
+                    last = error
+                    await asyncio.sleep(RETRY_SECONDS)
+    except TimeoutError as error:
+        reason = repr(last) if last else f"no answer within {READ_SECONDS:g} s"
+        raise BrokerUnavailable(reason) from error

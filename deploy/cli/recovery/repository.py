@@ -1,0 +1,211 @@
+"""Runs all SQL of a recovery, as the database's owner."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from aiokafka import TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from deploy.cli.recovery.comparison import Acceptance
+from deploy.cli.recovery.lost_rows import LOST, Job, Pin, Recorded, RowName
+from deploy.cli.recovery.selection import Service
+from deploy.cli.recovery.summary import Unfinished
+from shared.contract.errors import PinflowError
+from shared.contract.events import RowStatus
+from shared.kafka.positions.rules import Refusal, StoredPosition
+from shared.postgres.database import Database
+
+MIGRATED = text(
+    """
+    select bool_and(to_regclass(name || '.positions') is not null) as is_so
+    from unnest(cast(:schemas as text[])) as name
+    """,
+)
+
+# In order, as hold_positions does, or a batch and a recovery deadlock
+LOCK = """
+    select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions
+    where topic = any(:topics) order by topic, partition for update
+"""
+ACCEPT = """
+    update {}.positions set
+        next_offset = :next_offset, cluster_id = :cluster_id, refused = null, replay_until = null,
+        updated_at = now()
+    where topic = :topic and partition = :partition
+"""
+DELETE = "delete from {}.positions where topic = :topic and partition = :partition"
+
+# A job without accepted_at is known from results alone: nobody sees it
+UNFINISHED = text("""
+    select job_id, accepted_at, total_rows - created_rows - existing_rows - failed_rows as open_rows
+    from status.jobs where completed_at is null order by accepted_at nulls last, job_id
+""")
+JOBS = text("""
+    select job_id, workspace_id, accepted_at, total_rows, settled::text from status.jobs
+    where completed_at is null and accepted_at < now() - :age order by accepted_at, job_id
+""")
+JOBS_AGAIN = text("""
+    select job_id, workspace_id, accepted_at, total_rows, settled::text from status.jobs
+    where completed_at is null and job_id = any(:job_ids) order by accepted_at, job_id
+""")
+RECORDED = text("""
+    select job_id, row_number, status, pin_id, schedule_id, payload_matches, error_code,
+        error_message
+    from publisher.row_outcomes where job_id = any(:job_ids)
+""")
+# A pin's created_at is its import's accepted_at and a microsecond for each row: the index of a
+# workspace's pins finds it
+PINS = text("""
+    select p.origin_job_id, p.origin_row, p.pin_id, p.idempotency_key, p.run_at
+    from unnest(
+        cast(:job_ids as uuid[]), cast(:workspace_ids as uuid[]), cast(:times as timestamptz[])
+    ) as j (job_id, workspace_id, accepted_at)
+    join publisher.pins p on p.workspace_id = j.workspace_id and p.origin_job_id = j.job_id
+        and p.created_at between j.accepted_at and j.accepted_at + interval '1 millisecond'
+""")
+RECORD = text("""
+    insert into publisher.row_outcomes (job_id, row_number, status, error_code, error_message)
+    values (:job_id, :row_number, 'failed', :error_code, :error_message)
+""")
+
+
+# Keys of rows that are recorded as created but have no pin: Kafka lost the row before it was
+# published again
+UNKEPT = """
+    promised_pin_id is not null
+    and not exists (select from publisher.pins p where p.pin_id = promised_pin_id)
+"""
+COUNT_UNKEPT = text(f"select count(*) as keys from publisher.row_outcomes where {UNKEPT}")
+FREE_UNKEPT = text(f"update publisher.row_outcomes set promised_pin_id = null where {UNKEPT}")
+
+
+class NotMigrated(PinflowError):
+    """The database has no tables of positions."""
+
+
+class RecoveryStore:
+    """Reads positions, unfinished jobs and kept keys. Raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def require_positions(self) -> None:
+        """Raises NotMigrated if a service's table of positions is missing."""
+        answer = await self._database.first(MIGRATED.bindparams(schemas=list(Service)))
+        if answer is None or not answer["is_so"]:
+            raise NotMigrated
+
+    async def unfinished(self) -> Unfinished:
+        """Reads the jobs that have not ended."""
+        jobs = await self._database.all(UNFINISHED)
+        accepted = [job for job in jobs if job["accepted_at"] is not None]
+        return Unfinished(
+            rows=sum(job["open_rows"] for job in accepted),
+            job_ids=[job["job_id"] for job in accepted],
+            without_import=len(jobs) - len(accepted),
+        )
+
+    async def promised_keys(self) -> int:
+        """Counts the keys kept for rows that Kafka lost."""
+        row = await self._database.first(COUNT_UNKEPT)
+        return int(row["keys"]) if row else 0
+
+    async def jobs(self, age: timedelta) -> list[Job]:
+        """Reads the unfinished jobs whose import was accepted longer than `age` ago."""
+        return [Job(**job) for job in await self._database.all(JOBS.bindparams(age=age))]
+
+
+async def lock_positions(
+    connection: AsyncConnection,
+    service: Service,
+    topics: Collection[str],
+) -> dict[TopicPartition, StoredPosition]:
+    """Locks and reads a service's positions until the transaction ends."""
+    rows = await connection.execute(text(LOCK.format(service)), {"topics": list(topics)})
+    return {
+        TopicPartition(row.topic, row.partition): StoredPosition(
+            row.next_offset,
+            row.cluster_id,
+            row.replay_until,
+            Refusal(row.refused) if row.refused else None,
+        )
+        for row in rows
+    }
+
+
+async def accept(
+    connection: AsyncConnection,
+    service: Service,
+    accepted: Iterable[Acceptance],
+    cluster_id: str,
+) -> None:
+    """Writes new positions, and deletes those of partitions that Kafka does not have."""
+    for one in accepted:
+        where: dict[str, Any] = {
+            "topic": one.comparison.topic_name,
+            "partition": one.comparison.partition,
+        }
+        if one.next_offset is None:
+            await connection.execute(text(DELETE.format(service)), where)
+        else:
+            values = {**where, "next_offset": one.next_offset, "cluster_id": cluster_id}
+            await connection.execute(text(ACCEPT.format(service)), values)
+
+
+async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[Job]:
+    """Reads the jobs again, without those that have ended."""
+    rows = await connection.execute(JOBS_AGAIN, {"job_ids": list(job_ids)})
+    return [Job(**row) for row in rows.mappings()]
+
+
+async def read_recorded(
+    connection: AsyncConnection,
+    job_ids: Sequence[UUID],
+) -> dict[RowName, Recorded]:
+    """Reads the outcomes that the publisher has recorded for these jobs."""
+    rows = await connection.execute(RECORDED, {"job_ids": list(job_ids)})
+    return {
+        RowName(row.job_id, row.row_number): Recorded(
+            RowStatus(row.status),
+            row.pin_id,
+            row.schedule_id,
+            row.payload_matches,
+            row.error_code,
+            row.error_message,
+        )
+        for row in rows
+    }
+
+
+async def read_pins(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[RowName, Pin]:
+    """Reads the pins that were created for rows of these jobs."""
+    values: Mapping[str, list[UUID] | list[datetime]] = {
+        "job_ids": [job.job_id for job in jobs],
+        "workspace_ids": [job.workspace_id for job in jobs],
+        "times": [job.accepted_at for job in jobs],
+    }
+    rows = await connection.execute(PINS, values)
+    found: dict[RowName, Pin] = {}
+    for row in rows:
+        pin = Pin(row.pin_id, row.idempotency_key, row.run_at)
+        found[RowName(row.origin_job_id, row.origin_row)] = pin
+    return found
+
+
+async def record_lost(connection: AsyncConnection, rows: Iterable[RowName]) -> None:
+    """Records rows as lost: they stay failed, even if they turn up in Kafka after all."""
+    about = {"error_code": LOST.error_code, "error_message": LOST.error_message}
+    values = [{**row._asdict(), **about} for row in rows]
+    if values:
+        await connection.execute(RECORD, values)
+
+
+async def free_keys(connection: AsyncConnection) -> int:
+    """Frees the keys kept for rows that Kafka lost. Returns their number.
+
+    The rows keep their outcome, because it was reported.
+    """
+    return (await connection.execute(FREE_UNKEPT)).rowcount

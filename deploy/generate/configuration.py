@@ -1,0 +1,153 @@
+"""docs/configuration.md: every variable, from the settings' own fields and docstrings."""
+
+import ast
+import inspect
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from pydantic_settings import BaseSettings
+
+from deploy.services import SERVICES
+from services.ingest.config import IngestSettings
+from services.publisher.config import PublisherSettings
+from services.status.config import StatusSettings
+from services.webhooks.config import WebhooksSettings
+from shared.runtime.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    ListSettings,
+    ServiceSettings,
+    UploadSettings,
+)
+
+PREFIX = "PINFLOW_"
+MEBIBYTE = 1024 * 1024
+
+
+class Group(NamedTuple):
+    """The settings that one class adds to those it inherits."""
+
+    title: str
+    settings: type[BaseSettings]
+    readers: str
+
+
+GROUPS = (
+    Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`."),
+    Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
+    Group("Every service", ServiceSettings, "All services."),
+    Group("Lists", ListSettings, "publisher, status."),
+    Group("Uploads", UploadSettings, "ingest, status: the same value."),
+    Group("Ingest", IngestSettings, "ingest."),
+    Group("Publisher", PublisherSettings, "publisher."),
+    Group("Status", StatusSettings, "status."),
+    Group("Webhooks", WebhooksSettings, "webhooks."),
+)
+
+INTRODUCTION = """\
+# Configuration
+
+Made from the code by `make schemas`; a test compares. All that Pinflow can be told are environment variables. A wrong value ends a
+service at its start, with the setting's name; one that nobody knows is ignored. How they belong together:
+[deploy/README.md](../deploy/README.md).
+
+`make up` takes none of them from your shell. It reads those of the services from the file `.pinflow/settings`, one NAME=value a line,
+when it starts them: after a change, `make down && make up`. What it chooses itself (ports, addresses, passwords) can't be set.
+"""
+
+
+def _of_each(name: str) -> str:
+    return ", ".join(f"`{PREFIX}{service.upper()}_{name}`" for service in SERVICES)
+
+
+BY_HAND = f"""\
+## Gateway
+
+Read by deploy/gateway/Caddyfile. An upstream is one replica as host:port, or several with blanks between.
+
+| variable | default | |
+|---|---|---|
+| `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
+| {_of_each("UPSTREAM")} | none: must be set | where the services are |
+| `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
+| `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
+| `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
+| `PINFLOW_GATEWAY_IDLE` | 75s | how long a connection is kept for the next request |
+
+## The command `pinflow`, migrations, compose
+
+| variable | default | |
+|---|---|---|
+| `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
+| `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
+| {_of_each("PASSWORD")} | none | of the services' roles: `pinflow migrate` |
+| `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
+| `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
+"""
+
+
+def text() -> str:
+    return "\n".join([INTRODUCTION, *(_section(group) for group in GROUPS), BY_HAND])
+
+
+def own_fields(settings: type[BaseSettings]) -> list[str]:
+    """Those that the class itself declares."""
+    return [name for name in settings.__annotations__ if name in settings.model_fields]
+
+
+def docstrings_of(settings: type[BaseSettings]) -> dict[str, str]:
+    """What stands below each field that the class declares. pydantic could read it, too: at every start of a service, for 30 ms."""
+    (declared,) = ast.parse(inspect.getsource(settings)).body
+    assert isinstance(declared, ast.ClassDef)  # noqa: S101 - to mypy
+    return {
+        field.target.id: below.value.value
+        for field, below in pairwise(declared.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+    }
+
+
+def _section(group: Group) -> str:
+    properties, told = group.settings.model_json_schema()["properties"], docstrings_of(group.settings)
+    lines = [_line(name, properties[name], told.get(name, "")) for name in own_fields(group.settings)]
+    head = [f"## {group.title}\n", f"Read by: {group.readers}\n", "| variable | value | default | |", "|---|---|---|---|"]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _line(name: str, schema: dict[str, Any], docstring: str) -> str:
+    what = " ".join(docstring.split()).replace("|", "\\|")
+    return f"| `{PREFIX}{name.upper()}` | {_value(schema)} | {_default(schema)} | {what} |"
+
+
+def _value(schema: dict[str, Any]) -> str:
+    """What may be given, as far as the schema tells."""
+    (kind,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    if "enum" in kind:
+        return ", ".join(f"`{one}`" for one in kind["enum"])
+    name = {"integer": "integer", "number": "number", "boolean": "`true`, `false`"}.get(kind["type"], "text")
+    bounds = [
+        f"{sign} {_figure(kind[keyword])}"
+        for keyword, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if keyword in kind
+    ]
+    if "pattern" in kind:
+        bounds.append(f"`{kind['pattern']}`")
+    return " ".join([name, ", ".join(bounds)]).strip()
+
+
+def _default(schema: dict[str, Any]) -> str:
+    value = schema.get("default")
+    if schema.get("format") == "password":
+        return "not shown"
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return _figure(value) if isinstance(value, int | float) else f"`{value}`"
+
+
+def _figure(value: float) -> str:
+    """As it is to be written; what is some MiB says so."""
+    if value >= MEBIBYTE and value % MEBIBYTE == 0:
+        return f"{int(value)} ({int(value) // MEBIBYTE} MiB)"
+    return f"{int(value)}" if value == int(value) else f"{value:g}"

@@ -1,0 +1,351 @@
+"""Appends record batches to one partition, and knows what each outcome proves.
+
+A broker appends a record batch as a whole: its readers see all of its records or none. aiokafka's
+own producer hides what an acceptance has to know: whether a batch was ever handed to a connection,
+and whether the broker refused it before it appended anything. It also repeats a batch for ever,
+long after its sender was answered. So this module sends produce requests itself, over aiokafka's
+client (ADR 0025).
+
+Each partition has a connection, a producer id and a sequence of its own: what goes wrong on one of
+them holds up no other.
+"""
+
+import asyncio
+import contextvars
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NodeNotReadyError,
+    NoError,
+    NotEnoughReplicasError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownProducerId,
+    for_code,
+)
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from shared.kafka.connection import abort_connections, client_options, close_client, is_dead
+from shared.kafka.producer import Record
+from shared.runtime.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+ATTEMPT_MS = 2500
+"""How long one request waits for its answer: two fit into an import's deadline, the second to a new
+leader."""
+CONNECT_SECONDS = 5.0
+ACKNOWLEDGE_MS = 2000
+"""How long a broker waits for its followers: less than ATTEMPT_MS, or it would answer too late."""
+PAUSE_SECONDS = 0.05
+"""Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows
+that the last is gone."""
+MAX_PAUSE_SECONDS = 0.5
+"""Seconds between two attempts, at most. Each sends the whole batch. The first pause is
+PAUSE_SECONDS."""
+RECONNECT_PAUSE_SECONDS = 0.2
+MAX_RECONNECT_PAUSE_SECONDS = 1.0
+"""Between two attempts to connect; the first pause is RECONNECT_PAUSE_SECONDS."""
+FAILURE_PAUSE_SECONDS = 2.0
+"""After an error that nobody foresaw: each attempt logs its traceback."""
+LARGE_BATCH = 1024 * 1024
+"""Bytes from which a batch is packed in a thread: packing 1 MiB takes about 3 ms."""
+END_SECONDS = 1.0
+"""Seconds in which to learn where an appended import ends. Only admission needs it."""
+MAX_SEQUENCE = 2**31 - 1
+SNAPPY = 2
+"""The number of this codec in Kafka's record batches."""
+LATEST = -1
+
+REFUSALS = (NotEnoughReplicasError, MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+"""Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is
+none of them: a leader that is deposed before its followers acknowledge a batch answers so although
+it has appended it."""
+SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, DuplicateSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
+"""The broker knows another past of this producer, and appended nothing now. A new producer id mends
+it. If an earlier attempt is in doubt, a duplicate is that attempt, which stands."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Tracks what has become of a batch, for whoever waits for it."""
+
+    _unproven: int = 0
+    abandoned: bool = False
+    """Set when nobody waits any more: the batch is not handed to a connection from then on."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Tells whether the batch was handed to a connection and not every broker has refused it
+        since.
+        """
+        return self._unproven > 0
+
+    def hand_over(self) -> None:
+        """Notes that the batch is about to be written to a connection.
+
+        Raises CancelledError when abandoned.
+        """
+        if self.abandoned:
+            raise asyncio.CancelledError
+        self._unproven += 1
+
+    def note_refusal(self) -> None:
+        """Notes that the batch last handed over was not appended."""
+        self._unproven -= 1
+
+
+class _Session:
+    """Holds a connection and its producer id. Neither is used again after an append that failed."""
+
+    def __init__(self, client: AIOKafkaClient, producer_id: int, epoch: int) -> None:
+        self.client = client
+        self.producer_id = producer_id
+        self.epoch = epoch
+        self.next_sequence = 0
+
+
+def encode(
+    records: Sequence[Record],
+    *,
+    max_bytes: int,
+    producer_id: int = -1,
+    epoch: int = -1,
+    sequence: int = -1,
+) -> bytes:
+    """Packs the records into one batch.
+
+    Raises MessageSizeTooLargeError if they take more than `max_bytes` before compression.
+    """
+    builder = DefaultRecordBatchBuilder(
+        2,
+        SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
+        is_transactional=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=sequence,
+        batch_size=max_bytes,
+    )
+    for offset, record in enumerate(records):
+        if builder.append(offset, None, record.key, record.value, record.headers) is None:
+            raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
+    return bytes(builder.build())
+
+
+class PartitionAppender:
+    """Appends batches to one partition, one after the other."""
+
+    def __init__(self, settings: KafkaSettings, *, topic: str, partition: int, client_id: str, max_bytes: int) -> None:
+        self._settings = settings
+        self._place = TopicPartition(topic, partition)
+        self._client_id = f"{client_id}-{partition}"
+        self._max_bytes = max_bytes
+        # One at a time: the next batch's sequence begins where this one's ends
+        self._turn = asyncio.Lock()
+        self._session: _Session | None = None
+        self._connected = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def connect(self) -> None:
+        """Begins to connect in the background, for as long as it takes."""
+        if self._connecting is None or self._connecting.done():
+            # In a context of its own, or its log lines would carry the id of the request that saw the fault
+            self._connecting = asyncio.create_task(self._connect(), context=contextvars.Context())
+
+    async def wait_until_connected(self) -> None:
+        """Returns once this partition's batches can be sent."""
+        await self._connected.wait()
+
+    @property
+    def is_connected(self) -> bool:
+        """Tells whether a batch could be sent now."""
+        return self._session is not None and not is_dead(self._session.client)
+
+    def replace_dead(self) -> None:
+        """Connects anew if aiokafka's client has died, which it does without a word."""
+        if self._session is not None and is_dead(self._session.client):
+            log.error("client_replaced", partition=self._place.partition)
+            self._replace_session()
+
+    def partition_count(self) -> int | None:
+        """Returns how many partitions the topic has, as far as this connection knows."""
+        found = self._session.client.cluster.partitions_for_topic(self._place.topic) if self._session else None
+        return len(found) if found else None
+
+    async def append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
+        """Appends the records as one batch; returns the offset behind the last, or None if Kafka
+        does not tell it.
+
+        Repeats the batch until the broker answers for good or the caller cancels: it is written
+        once however often it is sent. `delivery` says meanwhile, and after an error, what may
+        stand. Raises MessageSizeTooLargeError and other KafkaErrors that no repetition mends.
+        """
+        async with self._turn:
+            try:
+                return await self._append(records, delivery)
+            except BaseException:
+                # whether its sequence was used is not known, nor when the connection answers
+                if delivery.in_doubt:
+                    self._replace_session()
+                raise
+
+    async def stop(self) -> None:
+        """Closes the connection without waiting for what it still has to send."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, *self._closing, return_exceptions=True)
+        if self._session is not None:
+            await close_client(self._session.client)
+            self._session = None
+
+    async def _append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
+        session, batch = await self._ready_session(), b""
+        for attempt in itertools.count():
+            if not batch:
+                pack = partial(
+                    encode,
+                    records,
+                    max_bytes=self._max_bytes,
+                    producer_id=session.producer_id,
+                    epoch=session.epoch,
+                    sequence=session.next_sequence,
+                )
+                is_large = sum(len(record.value) for record in records) > LARGE_BATCH
+                batch = await asyncio.to_thread(pack) if is_large else pack()
+            if attempt:
+                await asyncio.sleep(min(PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS))
+            try:
+                offset = await self._send(session, batch, delivery)
+            except SEQUENCE_REFUSALS as error:
+                if delivery.in_doubt:
+                    raise
+                log.warning("producer_id_forgotten", partition=self._place.partition, error=repr(error))
+                self._replace_session()
+                session, batch = await self._ready_session(), b""
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("append_repeated", partition=self._place.partition, attempt=attempt, error=repr(error))
+                session.client.force_metadata_update()
+            else:
+                session.next_sequence += len(records)
+                return await self._end(session) if offset < 0 else offset + len(records)
+        raise AssertionError("unreachable")
+
+    async def _ready_session(self) -> _Session:
+        self.replace_dead()
+        if self._session is not None and self._session.next_sequence > MAX_SEQUENCE // 2:
+            self._replace_session()  # long before it would have to begin at 0 again
+        await self._connected.wait()
+        if self._session is None:
+            raise AssertionError("connected without a session")
+        return self._session
+
+    async def _send(self, session: _Session, batch: bytes, delivery: Delivery) -> int:
+        """Sends the batch once; returns its offset, or -1 if it stood already.
+
+        Raises KafkaError.
+        """
+        leader = await self._leader(session)
+        request = ProduceRequest(None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])])
+        delivery.hand_over()
+        try:
+            answer = await session.client.send(leader, request)
+        except NodeNotReadyError:  # the connection had gone: nothing was written
+            delivery.note_refusal()
+            raise
+        ((_, ((_, code, offset, *_rest),)),) = answer.topics
+        error = for_code(code)
+        if error is NoError:
+            return int(offset)
+        if issubclass(error, REFUSALS + SEQUENCE_REFUSALS):
+            delivery.note_refusal()
+        if error is DuplicateSequenceNumber and delivery.in_doubt:
+            return -1  # an earlier attempt stands, whose answer was lost
+        raise error(self._place.topic)
+
+    async def _leader(self, session: _Session) -> int:
+        """Returns the partition's leader once there is a connection to it. Waits for both."""
+        while True:
+            leader: int | None = session.client.cluster.leader_for_partition(self._place)
+            if leader is not None and leader >= 0 and await session.client.ready(leader):
+                return leader
+            session.client.force_metadata_update()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _end(self, session: _Session) -> int | None:
+        """Returns the partition's end.
+
+        It is needed if a batch stood already: the broker tells no offset then.
+        """
+        request = OffsetRequest(-1, 0, [(self._place.topic, [(self._place.partition, LATEST)])])
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                answer = await session.client.send(await self._leader(session), request)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("end_unknown", partition=self._place.partition, error=repr(error))
+            return None
+        ((_, ((_, code, _, offset),)),) = answer.topics
+        return None if code else int(offset)
+
+    def _replace_session(self) -> None:
+        session, self._session = self._session, None
+        self._connected.clear()
+        if session is not None:
+            abort_connections(session.client)
+            closing = asyncio.create_task(close_client(session.client))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self.connect()
+
+    async def _connect(self) -> None:
+        pause = RECONNECT_PAUSE_SECONDS
+        while self._session is None:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    self._session = await self._new_session()
+            except (KafkaError, TimeoutError, OSError) as error:
+                log.warning("appender_waits", partition=self._place.partition, error=repr(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_RECONNECT_PAUSE_SECONDS)
+            # A bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
+            except Exception:
+                log.exception("appender_failed", partition=self._place.partition)
+                await asyncio.sleep(FAILURE_PAUSE_SECONDS)
+        self._connected.set()
+
+    async def _new_session(self) -> _Session:
+        options = client_options(self._settings, client_id=self._client_id) | {"request_timeout_ms": ATTEMPT_MS}
+        client = AIOKafkaClient(**options)
+        try:
+            await client.bootstrap()
+            await client._wait_on_metadata(self._place.topic)  # noqa: SLF001 - as aiokafka's producer does
+            return await _session_of(client, self._place)
+        except BaseException:
+            await close_client(client)
+            raise
+
+
+async def _session_of(client: AIOKafkaClient, place: TopicPartition) -> _Session:
+    leader = client.cluster.leader_for_partition(place)
+    # Any broker gives a producer id; the leader is the one that this connection needs anyway
+    node = leader if leader is not None and leader >= 0 else client.get_random_node()
+    answer = await client.send(node, InitProducerIdRequest(None, 0))
+    if answer.error_code:
+        raise for_code(answer.error_code)
+    return _Session(client, answer.producer_id, answer.producer_epoch)

@@ -1,0 +1,163 @@
+"""CSV as spreadsheets write it: several encodings, three delimiters, quoted line breaks, blank lines."""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from services.ingest.parsing.rows import Misshapen, RawRow, require_row_count
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.events import MAX_ROWS, Notice
+from shared.contract.pins import PinSubmission, printable
+
+DELIMITERS = ",;\t"
+REQUIRED = tuple(name for name, field in PinSubmission.model_fields.items() if field.is_required())
+KNOWN = frozenset(PinSubmission.model_fields)
+MAX_CELL = 2**31 - 1
+MAX_COLUMNS = 200
+MOST_NAMES_SHOWN = 50
+LONGEST_GUESS = 20_000
+"""Characters of the header that the delimiter is guessed from."""
+COUNTED_EXACTLY = 10_000
+"""Rows of a file that is refused for having too many. Of the rest the lines are counted: that takes a quarter of the time."""
+BLANK = re.compile(r"[\s,;]*")
+
+GUESSED_ENCODING = Notice(
+    code="guessed_encoding",
+    message="The file is not UTF-8; it was read as Windows-1252. Check letters with accents, or save it as UTF-8.",
+)
+
+
+class Table(NamedTuple):
+    rows: list[RawRow]
+    warnings: list[Notice]
+
+
+def parse_csv(data: bytes) -> Table:
+    """The data rows below the header, by its names; empty cells are absent. Raises RequestRefused."""
+    text, warnings = _decode(data)
+    csv.field_size_limit(MAX_CELL)  # the body's limit is the cell's; Python's own, 128 KiB, would refuse the whole file
+    source = io.StringIO(text, newline="")
+    lines_before = _seek_header(source, text)
+    records = _records(source, _detect_delimiter(source), lines_before)
+    header = next(records, None)
+    if header is None:
+        raise RequestRefused(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
+    names = _check_header(header)
+    warnings = [*warnings, *_unknown_columns(names)]
+    rows = [_row(names, cells) for cells in islice(records, MAX_ROWS)]
+    require_row_count(len(rows) + _count_rest(records, source))
+    return Table(rows, warnings)
+
+
+def _unknown_columns(names: Sequence[str]) -> list[Notice]:
+    """A misspelt column would be left out without a word, and its row's key would be used up."""
+    unknown = [printable(name, 100) for name in names if name and name not in KNOWN]
+    if not unknown:
+        return []
+    shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
+    message = f"Unknown columns: {shown}. What stands there is ignored or, with strict=true, fails its row."
+    return [Notice(code="unknown_columns", message=message)]
+
+
+def _decode(data: bytes) -> tuple[str, list[Notice]]:
+    """UTF-8 with or without BOM, UTF-16 with BOM, and Windows-1252 as the last resort."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16"), []
+        except UnicodeDecodeError as error:
+            raise _undecodable("UTF-16", data[: error.start].decode("utf-16", errors="replace")) from None
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError as utf8_error:
+        if data.startswith(codecs.BOM_UTF8):
+            raise _undecodable("UTF-8", data[: utf8_error.start].decode("utf-8", errors="replace")) from None
+    try:
+        return data.decode("cp1252"), [GUESSED_ENCODING]
+    except UnicodeDecodeError as error:
+        raise _undecodable("UTF-8 or Windows-1252", data[: error.start].decode("latin-1")) from None
+
+
+def _undecodable(encoding: str, before: str) -> RequestRefused:
+    line = before.count("\n") + 1
+    return RequestRefused(ErrorCode.INVALID_ENCODING, f"Line {line} can't be read as {encoding}. Save the file as UTF-8.", line=line)
+
+
+def _seek_header(source: io.StringIO, text: str) -> int:
+    """Go to the first line that is not blank; returns how many lines lie before it."""
+    blank = BLANK.match(text)
+    end = blank.end() if blank else 0
+    start = max(text.rfind("\n", 0, end), text.rfind("\r", 0, end)) + 1
+    source.seek(start)
+    return text.count("\n", 0, start) or text.count("\r", 0, start)
+
+
+def _detect_delimiter(source: io.StringIO) -> str:
+    """The one under which the header has the most names we know; the comma when none has."""
+    start = source.tell()
+    beginning = source.read(LONGEST_GUESS)  # not a line: a quoted name may have several
+    source.seek(start)
+
+    def known_names(delimiter: str) -> int:
+        header = next(csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter), [])
+        return len(KNOWN.intersection(_normalised(header)))
+
+    return max(DELIMITERS, key=known_names)
+
+
+def _records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
+    """Records that are not blank. A line of nothing but delimiters, which spreadsheets leave behind, is blank."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    first_line = lines_before + 1
+    try:
+        for cells in reader:
+            if cells and "".join(cells).strip():
+                yield cells
+            first_line = lines_before + reader.line_num + 1
+    except csv.Error as error:
+        raise _invalid(str(error), first_line) from None
+
+
+def _count_rest(records: Iterator[list[str]], lines: Iterable[str]) -> int:
+    counted = sum(1 for _ in islice(records, COUNTED_EXACTLY))
+    return counted + (sum(not line.isspace() for line in lines) if counted == COUNTED_EXACTLY else 0)
+
+
+def _invalid(error: str, line: int) -> RequestRefused:
+    if "unexpected end of data" in error:
+        message = f"A quote that opens in the row beginning at line {line} never closes."
+    else:
+        message = f"The row beginning at line {line} is no CSV: {error}."
+    return RequestRefused(ErrorCode.INVALID_CSV, message, line=line)
+
+
+def _normalised(header: Sequence[str]) -> list[str]:
+    return [name.strip().lower() for name in header]
+
+
+def _check_header(header: Sequence[str]) -> list[str]:
+    names = _normalised(header)
+    found = [printable(name, 100) for name in names[:MOST_NAMES_SHOWN]]
+    named = Counter(filter(None, names))
+    doubled = sorted(name for name, count in named.items() if count > 1)
+    if doubled:
+        message = f"Columns that appear more than once: {', '.join(printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
+        raise RequestRefused(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
+    if len(named) > MAX_COLUMNS:
+        message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(named)}."
+        raise RequestRefused(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
+    missing = [name for name in REQUIRED if name not in named]
+    if missing:
+        message = f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: {', '.join(found)}."
+        raise RequestRefused(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
+    return names
+
+
+def _row(names: Sequence[str], cells: Sequence[str]) -> RawRow:
+    if len(cells) != len(names):
+        return Misshapen(f"expected {len(names)} cells, found {len(cells)}")
+    return {name: cell for name, cell in zip(names, cells, strict=True) if cell}

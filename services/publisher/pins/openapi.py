@@ -1,0 +1,41 @@
+"""What OpenAPI says of bodies that are read by `documents.py`, not by FastAPI."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from services.publisher.config import MAX_BULK_IDS
+from services.publisher.pins.requests import PinForNow, ScheduleSubmission
+
+ANY_OBJECT = {"type": "object", "title": "What is wrong", "description": "The answer names every fault."}
+ANYTHING = {"title": "What is wrong", "description": "Fails alone, with every fault named."}
+
+PIN = PinForNow.model_json_schema()
+
+SCHEDULE = ScheduleSubmission.model_json_schema()
+SCHEDULE["required"].remove("idempotency_key")
+SCHEDULE["properties"]["idempotency_key"] = {"anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]}
+
+
+def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def fields_of(schema: dict[str, Any], names: Iterable[str], *never: dict[str, Any]) -> dict[str, Any]:
+    """At least one of these fields of what it describes, and none of `never`."""
+    properties = {name: schema["properties"][name] for name in names}
+    return {
+        "type": "object",
+        "properties": properties,
+        "anyOf": [{"required": [name]} for name in properties],
+        **({"not": {"anyOf": list(never)}} if never else {}),
+    }
+
+
+def both(*names: str) -> dict[str, Any]:
+    """All of these, none of them null."""
+    return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
+
+
+_ID = {"type": "string", "format": "uuid"}
+_IDS = {"type": "array", "items": _ID, "minItems": 1, "maxItems": MAX_BULK_IDS}
+IDS = json_body({"type": "object", "required": ["ids"], "properties": {"ids": _IDS}})

@@ -1,0 +1,33 @@
+"""HTTP models of a dry run."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from services.publisher.pins.checks import CheckName, CheckStatus, Report
+
+
+class PinValidationCheck(BaseModel):
+    name: CheckName
+    status: CheckStatus
+    code: str | None = None
+    message: str
+    remediation: str | None = None
+    details: dict[str, Any] | None = None
+
+
+class PinValidationResponse(BaseModel):
+    """`valid` is whether no check failed. Pinflow has no quota: `headroom` is null."""
+
+    valid: bool
+    dry_run: bool = True
+    checks: list[PinValidationCheck]
+    resolved: dict[str, Any] | None = None
+    existing_pin_id: UUID | None = None
+    headroom: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, report: Report) -> "PinValidationResponse":
+        checks = [PinValidationCheck(**check._asdict()) for check in report.checks]
+        return cls(valid=report.valid, checks=checks, resolved=report.resolved, existing_pin_id=report.existing_pin_id)

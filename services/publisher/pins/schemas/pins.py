@@ -1,0 +1,143 @@
+"""HTTP models of pins."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from services.publisher.pins.batch import Item
+from services.publisher.rows.outcomes import PinState
+from shared.contract.events import RowStatus
+
+
+class PinStatus(StrEnum):
+    QUEUED = "queued"
+    DEFERRED = "deferred"
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+
+class PinResponse(BaseModel):
+    id: UUID
+    workspace_id: UUID
+    pinterest_account_id: UUID
+    status: PinStatus
+    media_type: str = "image"
+    title: str
+    description: str | None
+    related_terms: list[str] | None
+    alt_text: str | None
+    dominant_color: str | None
+    cover_image_url: str | None
+    link_url: str | None
+    media_url: str
+    image_url: str
+    asset_id: UUID | None
+    board_id: str
+    pinterest_pin_id: str | None = None
+    error_code: str | None
+    error_message: str | None
+    idempotency_key: str
+    created_at: datetime
+    updated_at: datetime
+    published_at: datetime | None
+    failed_at: datetime | None
+    removed_from_pinterest_at: datetime | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
+        # The SDK's image_url is never null: a pin from an asset answers with the asset's address
+        image_url = row["image_url"] or f"{base_url.rstrip('/')}/v1/assets/{row['asset_id']}"
+        named = {name: row[name] for name in cls.model_fields if name in row}
+        return cls(
+            **{
+                **named,
+                "id": row["pin_id"],
+                "pinterest_account_id": row["account_id"],
+                "status": _PIN_STATUS[row["state"]],
+                "image_url": image_url,
+                "media_url": image_url,
+            }
+        )
+
+
+_PIN_STATUS = {
+    PinState.PUBLISHED: PinStatus.PUBLISHED,
+    PinState.FAILED: PinStatus.FAILED,
+    PinState.SCHEDULED: PinStatus.QUEUED,  # due: the scheduler is about to publish it
+}
+
+
+class PinBatchItemResult(BaseModel):
+    index: int
+    """Its place in the request, from 0."""
+    idempotency_key: str
+    status: RowStatus
+    pin: PinResponse | None = None
+    """Created: the pin; existing: what stands under the key."""
+    error: dict[str, Any] | None = None
+    """Failed: code, message and what `POST /v1/pins` would tell beside them."""
+    payload_matches: bool | None = None
+    """Existing: whether the content is that which was first accepted under the key."""
+
+    @classmethod
+    def of(cls, index: int, item: Item, base_url: str) -> "PinBatchItemResult":
+        return cls(
+            index=index,
+            idempotency_key=item.key,
+            status=item.status,
+            pin=None if item.row is None else PinResponse.of(item.row, base_url),
+            error=None if item.refusal is None else item.refusal.body()["detail"],
+            payload_matches=item.payload_matches,
+        )
+
+
+class PinBatchResponse(BaseModel):
+    """One result for each pin, in the order of the request. Pinflow has no quota: `headroom` is null."""
+
+    created_count: int
+    existing_count: int
+    failed_count: int
+    results: list[PinBatchItemResult]
+    headroom: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, items: Sequence[Item], base_url: str) -> "PinBatchResponse":
+        counts = {f"{status}_count": sum(item.status is status for item in items) for status in RowStatus}
+        return cls(**counts, results=[PinBatchItemResult.of(index, item, base_url) for index, item in enumerate(items)])
+
+
+class PinDeleteResponse(BaseModel):
+    id: UUID
+    deleted: bool = True
+    removed_from_pinterest: bool = False
+    pinterest_pin_id: str | None = None
+    reason: str | None = "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+
+
+class JobStatusResponse(BaseModel):
+    job_id: UUID
+    pin_id: UUID
+    status: PinStatus
+    submitted_at: datetime
+    completed_at: datetime | None
+    """When it was published, or failed."""
+    pinterest_pin_id: str | None = None
+    error_code: str | None
+    error_message: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "JobStatusResponse":
+        return cls(
+            job_id=row["pin_id"],
+            pin_id=row["pin_id"],
+            status=_PIN_STATUS[row["state"]],
+            submitted_at=row["created_at"],
+            completed_at=row["published_at"] or (row["failed_at"] if row["state"] == PinState.FAILED else None),
+            error_code=row["error_code"],
+            error_message=row["error_message"],
+        )

@@ -1,0 +1,100 @@
+"""Rows come in, outcomes and pin events go out."""
+
+import asyncio
+from collections import Counter
+from typing import TypeAlias
+
+import orjson
+from aiokafka import ConsumerRecord
+from pydantic import TypeAdapter, ValidationError
+
+from services.publisher.rows.events import outcome_records, pin_event_records
+from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed
+from services.publisher.rows.service import Settler
+from shared.contract.decoding import UNDECODABLE, decoder, quick_decoder
+from shared.contract.errors import ErrorCode, Poison
+from shared.contract.events import RowAccepted, RowStatus
+from shared.contract.import_records import is_row
+from shared.contract.topics import TopicName, TopicNames
+from shared.contract.validation import describe
+from shared.kafka.consumer import Batch
+from shared.kafka.dead_letters import DeadLetter
+from shared.kafka.positions.advance import Advance
+from shared.kafka.producer import RecordSender
+from shared.runtime import metrics
+
+_parse_quickly = quick_decoder(RowAccepted)
+_parse = decoder(RowAccepted)
+_doomed = TypeAdapter(Doomed)
+
+
+Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
+
+
+class RowsHandler:
+    """Settles the rows of a batch; a row that can't be read but can be named settles as failed (invariant 8)."""
+
+    def __init__(self, settler: Settler, producer: RecordSender, names: TopicNames) -> None:
+        self._settler = settler
+        self._producer = producer
+        self._outcomes = names[TopicName.OUTCOMES]
+        self._pin_events = names[TopicName.PIN_EVENTS]
+
+    def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
+        try:
+            return [(record, _parse_quickly(record.value or b"")) for record in records], []
+        except UNDECODABLE:
+            return self._decode_one_by_one(records)
+
+    def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
+        delivered: list[Delivered] = []
+        poison = []
+        for record in records:
+            try:
+                delivered.append((record, _parse(record.value or b"")))
+            except ValidationError as error:
+                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
+        return delivered, poison
+
+    async def process(self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+        # A record of a kind that is not known yet may say something else about a row
+        doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
+        settlement = await self._settler.settle([row for _, row in decoded], doomed, advance=advance)
+        offsets = advance.offsets()
+        reached = {partition.partition: offset for partition, offset in offsets.items()}
+        await asyncio.gather(
+            self._producer.send(self._outcomes, outcome_records(settlement.outcomes, reached)),
+            self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
+        )
+        _count(settlement.outcomes)
+        if not settlement.refused:
+            return []
+        refused = {id(row): message for row, message in settlement.refused}
+        return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)])) for record, row in decoded if id(row) in refused]
+
+
+def named(value: bytes | None) -> Doomed | None:
+    """Job, workspace and row number, if they can still be read of a record that can't."""
+    try:
+        document = orjson.loads(value or b"")
+        return _doomed.validate_python([document["job_id"], document["workspace_id"], document["row_number"]])
+    except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
+        return None
+
+
+def _count(outcomes: list[Outcome]) -> None:
+    counts = Counter(map(_status_of, outcomes))
+    for status, count in counts.items():
+        metrics.ROWS_SETTLED.labels("publisher", status).inc(count)
+
+
+def _status_of(outcome: Outcome) -> RowStatus:
+    match outcome:
+        case Created():
+            return RowStatus.CREATED
+        case Existing():
+            return RowStatus.EXISTING
+        case Failed():
+            return RowStatus.FAILED
+        case Replayed():
+            return outcome.recorded.status

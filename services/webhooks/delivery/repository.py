@@ -1,0 +1,310 @@
+"""All SQL of what is delivered: who listens, what is written down for them, whose turn it is, what became of it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from services.webhooks.delivery.policy import DisabledReason, Patience
+from shared.kafka.positions.advance import Advance
+from shared.kafka.positions.store import PositionStore
+from shared.postgres.arrays import Column, columns, names, unnest
+from shared.postgres.database import Database
+
+
+class Listener(NamedTuple):
+    webhook_id: UUID
+    events: frozenset[str]
+    created_at: datetime
+
+
+class NewDelivery(NamedTuple):
+    webhook_id: UUID
+    delivery_id: UUID
+    event_id: str
+    event_type: str
+    body: str
+
+
+class Due(NamedTuple):
+    """A delivery that is this worker's until its lease has passed."""
+
+    webhook_id: UUID
+    delivery_id: UUID
+    event_id: str
+    event_type: str
+    body: str
+    tries: int
+    url: str
+    secret: str
+    workspace_id: UUID
+    failing: bool
+    """Nothing was delivered to the webhook since an attempt failed."""
+
+
+class Busy(NamedTuple):
+    """A webhook that has requests under way, and how many."""
+
+    webhook_id: UUID
+    workspace_id: UUID
+    requests: int
+
+
+class Room(NamedTuple):
+    """How many requests may begin, and how many may be under way."""
+
+    most: int
+    """To begin, of all webhooks."""
+    most_failing: int
+    """Of those, of webhooks that fail."""
+    each: int
+    """Under way, of one webhook; of one that fails one."""
+    each_workspace: int
+    """Under way, of one workspace."""
+
+
+class Told(NamedTuple):
+    """What became of one attempt."""
+
+    webhook_id: UUID
+    delivery_id: UUID
+    tries: int
+    status: str
+    pause_ms: int
+    status_code: int | None
+    error: str | None
+    gone: bool
+
+
+class Disabled(NamedTuple):
+    webhook_id: UUID
+    workspace_id: UUID
+    reason: DisabledReason
+
+
+HIGHEST = UUID(int=2**128 - 1)
+DELIVERY_COLUMNS = (("webhook_id", "uuid"), ("delivery_id", "uuid"), ("event_id", "text"), ("event_type", "text"), ("body", "text"))
+BUSY_COLUMNS = (("webhook_id", "uuid"), ("workspace_id", "uuid"), ("requests", "int4"))
+TOLD_COLUMNS = (
+    ("webhook_id", "uuid"),
+    ("delivery_id", "uuid"),
+    ("tries", "int4"),
+    ("status", "text"),
+    ("pause_ms", "int8"),
+    ("status_code", "int4"),
+    ("error", "text"),
+    ("gone", "bool"),
+)
+
+LISTENING = """
+    select workspace_id, webhook_id, events, created_at from webhooks.endpoints
+    where workspace_id = any(%b::uuid[]) and is_enabled
+"""
+
+ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_enabled) as is_so")
+
+# An event that is announced again, or a batch that is delivered again, is there already. Sorted, or
+# two that overlap deadlock. Without a conflict target: the same event makes the same delivery id,
+# so either constraint may see the other transaction's row first
+ENQUEUE = f"""
+    insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
+    select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)}) order by d.webhook_id, d.event_id
+    on conflict do nothing
+"""
+
+# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries it has: Postgres does not skip of
+# its own accord
+_WITH_DELIVERIES = """
+    {name} as (
+        (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
+        union all
+        select (select d.webhook_id from webhooks.deliveries d {where} {and_} d.webhook_id > w.webhook_id order by d.webhook_id limit 1)
+        from {name} w where w.webhook_id is not null
+    )
+"""
+_WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
+_KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
+
+# Each webhook's oldest, as many as it has room for; of all those the ones first whose webhook has failed least, then those whose workspace
+# has the fewest before them and under way: whoever hangs or is slow, and however much waits for it, the others' turn comes. By age alone
+# the backlogs of those that hang would take every slot that they give back. Only then rows are locked, of each webhook as many as it was
+# given; those that another worker has just locked are passed over. Claiming puts the next attempt off: who dies with a claim only delays it
+CLAIM = f"""
+    with recursive {_WAITING}, busy as (
+        select * from {unnest(BUSY_COLUMNS)} as b({names(BUSY_COLUMNS)})
+    ), due as (
+        select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
+            coalesce(b.requests, 0) + row_number() over (partition by e.webhook_id order by d.next_attempt_at) as turn
+        from waiting w
+        join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
+        left join busy b on b.webhook_id = w.webhook_id
+        cross join lateral (
+            select next_attempt_at from webhooks.deliveries
+            where webhook_id = w.webhook_id and status = 'pending' and next_attempt_at <= now()
+            order by next_attempt_at limit %b::int4
+        ) d
+    ), shared as (
+        select d.*, row_number() over (partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at)
+            + coalesce((select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0) as workspaces_turn
+        from due d where d.turn <= case when d.failed_attempts > 0 then 1 else %b::int4 end
+    ), placed as (
+        select *, row_number() over (
+            partition by failed_attempts > 0 order by failed_attempts, workspaces_turn, next_attempt_at
+        ) as place
+        from shared where workspaces_turn <= %b::int4
+    ), chosen as (
+        select webhook_id, count(*) as deliveries from (
+            select webhook_id from placed where failed_attempts = 0 or place <= %b::int4
+            order by failed_attempts, workspaces_turn, next_attempt_at limit %b::int4
+        ) c
+        group by webhook_id
+    ), locked as (
+        select d.*, e.url, e.secret, e.workspace_id, e.failed_attempts > 0 as failing
+        from chosen c
+        join webhooks.endpoints e on e.webhook_id = c.webhook_id
+        cross join lateral (
+            select webhook_id, delivery_id from webhooks.deliveries
+            where webhook_id = c.webhook_id and status = 'pending' and next_attempt_at <= now()
+            order by next_attempt_at limit c.deliveries for update skip locked
+        ) d
+        limit %b::int4 -- there are no more, but the planner does not know
+    )
+    update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
+    from locked l where d.webhook_id = l.webhook_id and d.delivery_id = l.delivery_id
+    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, l.url, l.secret, l.workspace_id, l.failing
+"""
+
+# That it was delivered is true whoever says it, however late. That it was not counts only if nobody has written anything down since:
+# two may have tried, when a lease was too short
+RECORD = f"""
+    with told as (
+        select * from {unnest(TOLD_COLUMNS)} as t({names(TOLD_COLUMNS)})
+    ), recorded as (
+        update webhooks.deliveries d set
+            status = t.status,
+            tries = d.tries + 1,
+            attempt_count = d.attempt_count + 1,
+            last_status_code = t.status_code,
+            last_error = t.error,
+            next_attempt_at = case when t.status = 'pending' then now() + t.pause_ms * interval '1 millisecond' end,
+            updated_at = now()
+        from told t
+        where d.webhook_id = t.webhook_id and d.delivery_id = t.delivery_id and d.status <> 'delivered'
+            and (t.status = 'delivered' or (d.status = 'pending' and d.tries = t.tries))
+        returning d.webhook_id, t.status, t.gone
+    ), counted as (
+        select webhook_id, bool_or(status = 'delivered') as delivered,
+            count(*) filter (where status = 'failed') as failed, count(*) filter (where status <> 'delivered') as failed_attempts,
+            bool_or(gone) as gone
+        from recorded group by webhook_id
+    ), locked as materialized (
+        select e.webhook_id, e.is_enabled as was_enabled, c.gone,
+            case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures,
+            case when c.delivered then 0 else e.failed_attempts + c.failed_attempts end as failed_attempts,
+            case when not c.delivered then coalesce(e.failing_since, now()) end as failing_since
+        from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
+        where c.failed_attempts > 0 or e.failed_attempts > 0
+        order by e.webhook_id for update of e
+    ), judged as (
+        select *, failures >= %b::int4
+            or (failed_attempts >= %b::int4 and failing_since <= now() - %b::float8 * interval '1 second') as failing
+        from locked
+    )
+    update webhooks.endpoints e set
+        failures_in_a_row = j.failures,
+        failed_attempts = j.failed_attempts,
+        failing_since = j.failing_since,
+        is_enabled = e.is_enabled and not j.gone and not j.failing,
+        disabled_reason = case when not e.is_enabled then e.disabled_reason when j.gone then 'gone' when j.failing then 'failing' end,
+        updated_at = case when e.is_enabled and (j.gone or j.failing) then now() else e.updated_at end
+    from judged j where e.webhook_id = j.webhook_id
+    returning e.webhook_id, e.workspace_id, e.disabled_reason, j.was_enabled and not e.is_enabled
+"""
+
+# In portions: of webhooks that are gone all, of the others what is older than it is kept
+CLEAN = text(f"""
+    with recursive {_KNOWN}, old as (
+        select d.webhook_id, d.delivery_id from known k
+        left join webhooks.endpoints e on e.webhook_id = k.webhook_id
+        cross join lateral (
+            select webhook_id, delivery_id from webhooks.deliveries
+            where webhook_id = k.webhook_id and delivery_id < case when e.webhook_id is null then cast(:all as uuid) else :kept_from end
+            order by delivery_id limit :most
+        ) d
+        limit :most
+    )
+    delete from webhooks.deliveries d using old o where d.webhook_id = o.webhook_id and d.delivery_id = o.delivery_id
+""")
+
+OLDEST_DUE = text(f"""
+    with recursive {_WAITING}
+    select extract(epoch from now() - min(d.next_attempt_at))::float8 as seconds
+    from waiting w
+    join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
+    cross join lateral (
+        select next_attempt_at from webhooks.deliveries
+        where webhook_id = w.webhook_id and status = 'pending' order by next_attempt_at limit 1
+    ) d
+""")
+
+
+class DeliveryStore:
+    """Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.positions = PositionStore(database, "webhooks")
+
+    async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]:
+        """The enabled webhooks of these workspaces, of those that have any."""
+        found: dict[UUID, list[Listener]] = {}
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(LISTENING, [Column("uuid", list(workspace_ids))])
+            for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
+                found.setdefault(workspace_id, []).append(Listener(webhook_id, frozenset(events), created_at))
+        return found
+
+    async def anyone_listens(self) -> bool:
+        """Whether any workspace has an enabled webhook."""
+        row = await self._database.first(ANYONE_LISTENS)
+        return row is not None and bool(row["is_so"])
+
+    async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
+        """Stores new deliveries. Returns how many did not exist yet.
+
+        Holds the batch's positions. Raises PositionBehind.
+        """
+        async with self._database.pipeline() as driver:
+            await self.positions.hold(driver, advance, moves=False)
+            cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, deliveries))
+            await driver.commit()
+        return cursor.rowcount
+
+    async def claim(self, room: Room, busy: Iterable[Busy], lease_seconds: float) -> list[Due]:
+        """What is due, as far as there is room beside what is under way."""
+        limits = (room.each, room.each, room.each_workspace, room.most_failing, room.most, room.most)
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds])
+            await driver.commit()
+            return [Due(*row) for row in await cursor.fetchall()]
+
+    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]:
+        """Write down what became of attempts; those webhooks that were disabled for it."""
+        values = [*columns(TOLD_COLUMNS, told), *patience]
+        async with self._database.pipeline() as driver:
+            cursor = await driver.execute(RECORD, values)
+            await driver.commit()
+            rows = await cursor.fetchall()
+        return [Disabled(webhook_id, workspace_id, DisabledReason(reason)) for webhook_id, workspace_id, reason, is_news in rows if is_news]
+
+    async def clean(self, kept_from: UUID, most: int) -> int:
+        """Delete up to `most` that are older than the id, or whose webhook is gone; how many."""
+        async with self._database.transaction() as connection:
+            return (await connection.execute(CLEAN, {"kept_from": kept_from, "all": HIGHEST, "most": most})).rowcount
+
+    async def oldest_due_seconds(self) -> float:
+        """How long the longest-waiting delivery has been due."""
+        row = await self._database.first(OLDEST_DUE)
+        return max(0.0, (row and row["seconds"]) or 0.0)

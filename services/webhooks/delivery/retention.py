@@ -1,0 +1,39 @@
+"""What looks after the deliveries' table: old ones go, and how late the others are is told."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from services.webhooks.delivery.repository import DeliveryStore
+from services.webhooks.ids import lowest_id_of
+from shared.runtime import metrics
+
+CLEAN_SECONDS = 60.0
+LOOK_SECONDS = 10.0
+CLEANED_AT_ONCE = 5000
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Cleaner:
+    """Deletes in portions, each a transaction of its own. Several replicas may: each finds what the others have left."""
+
+    def __init__(self, store: DeliveryStore, kept: timedelta, clock: Callable[[], datetime] = _utc_now) -> None:
+        self._store = store
+        self._kept = kept
+        self._clock = clock
+
+    async def sweep(self) -> int:
+        return await self._store.clean(lowest_id_of(self._clock() - self._kept), CLEANED_AT_ONCE)
+
+
+class Lateness:
+    """The gauge of how long the longest-waiting delivery has been due."""
+
+    def __init__(self, store: DeliveryStore) -> None:
+        self._store = store
+
+    async def sweep(self) -> int:
+        metrics.WEBHOOK_OLDEST_DUE_SECONDS.set(await self._store.oldest_due_seconds())
+        return 0

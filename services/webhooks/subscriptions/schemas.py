@@ -1,0 +1,133 @@
+"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of each."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
+
+from services.webhooks.delivery.policy import DeliveryStatus, DisabledReason
+from services.webhooks.delivery.signing import standard_key
+from services.webhooks.events import EventName
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.pins import MAX_URL, faults_of, first_fault, normalised_url
+
+M = TypeVar("M", bound=BaseModel)
+
+DEFAULT_EVENTS = (EventName.PIN_PUBLISHED, EventName.PIN_FAILED)
+
+
+def _webhook_url(value: str) -> str:
+    """As browsers would write it, which is what is asked for: numbers in odd spellings become the address that they are."""
+    url = normalised_url(value).partition("#")[0]
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise PydanticCustomError("url_user_info", "must not contain a user name or password: receivers check the signature")
+    if len(url) > MAX_URL:
+        raise PydanticCustomError("url_too_long", "must have at most 2048 characters, with what is not ASCII escaped")
+    return url
+
+
+def _secret(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul_character", "must not contain the character NUL")
+    try:
+        standard_key(value)
+    except ValueError as error:
+        raise PydanticCustomError("secret_base64", "{reason}", {"reason": str(error)}) from None
+    return value
+
+
+def _in_order(events: list[EventName]) -> list[EventName]:
+    return [name for name in EventName if name in events]  # each once: two lists of the same are equal
+
+
+_URL_SCHEMA = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "examples": ["https://shop.example/hooks"]})
+_SECRET_SCHEMA = Field(
+    json_schema_extra={"writeOnly": True, "pattern": r"^[^\x00]*$", "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
+)
+
+ReceiverUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_webhook_url), _URL_SCHEMA]
+Secret = Annotated[str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA]
+Events = Annotated[list[EventName], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
+
+
+class WebhookCreate(BaseModel):
+    """`secret` signs what is delivered; it is never given back. One that begins with `whsec_` is a Standard Webhooks secret."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: ReceiverUrl
+    secret: Secret
+    events: Events = list(DEFAULT_EVENTS)
+    is_enabled: StrictBool = True
+
+
+class WebhookUpdate(BaseModel):
+    """What is absent, or null, stays as it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: ReceiverUrl | None = None
+    secret: Secret | None = None
+    events: Events | None = None
+    is_enabled: StrictBool | None = None
+
+
+def parsed(model: type[M], document: object) -> M:
+    """Raises RequestRefused (422) with every fault. A secret's own fault does not repeat it."""
+    if not isinstance(document, dict):
+        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        faults = [fault if fault.field != "secret" else fault.model_copy(update={"value": None}) for fault in faults_of(error)]
+        code, message = first_fault(faults)
+        raise RequestRefused(code, message, errors=[fault.model_dump() for fault in faults]) from None
+
+
+def refused_url(message: str) -> RequestRefused:
+    fault = {"code": "url_destination", "field": "url", "message": message, "value": None}
+    return RequestRefused(ErrorCode.VALIDATION_ERROR, f"url: {message}", errors=[fault])
+
+
+class WebhookResponse(BaseModel):
+    id: UUID
+    workspace_id: UUID
+    url: str
+    events: list[str]
+    is_enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    disabled_reason: DisabledReason | None
+    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries or attempts in a row have failed)."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "WebhookResponse":
+        named = {name: row[name] for name in cls.model_fields if name in row}
+        return cls(**{**named, "id": row["webhook_id"]})
+
+
+class WebhookDeliveryResponse(BaseModel):
+    id: UUID
+    webhook_id: UUID
+    event_type: str
+    payload: dict[str, Any]
+    attempt_count: int
+    last_status_code: int | None
+    last_error: str | None
+    next_attempt_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    status: DeliveryStatus
+    event_id: str
+    """As `webhook-id` has it: the same for every webhook that was told of the event."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "WebhookDeliveryResponse":
+        named = {name: row[name] for name in cls.model_fields if name in row}
+        return cls(**{**named, "id": row["delivery_id"], "payload": orjson.loads(row["body"])})

@@ -1,0 +1,301 @@
+"""The contract between the services: what travels on the topics. Frozen, versioned, in the past tense; changes are additive.
+
+Records are JSON. The JSON Schemas are committed in docs/events and compared by a test. Events that leave Pinflow (`job-events`,
+`pin-events`) and requests that come in (`import-requests`) are CloudEvents 1.0 in binary mode: the models below are their data.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+MAX_ROWS = 500
+"""Rows in one import (docs/api.md)."""
+MAX_ROW_FAULTS = 20
+"""Faults told of one row."""
+MAX_KEY = 255
+"""Characters of an idempotency key, and of a board's id."""
+MAX_REJECTED_VALUE = 200
+"""Characters of a rejected value that are repeated to the client."""
+
+
+class Frozen(BaseModel):
+    """Unknown fields are ignored, so that an older consumer reads what a newer producer added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RecordKind(StrEnum):
+    """Kinds of records on the topic `imports`, each of which has one reader
+    (shared/contract/import_records.py).
+    """
+
+    IMPORT = "i"
+    """ImportAccepted or ImportRejected: status reads it."""
+    RESULTS = "s"
+    """RowsSettled of the rows that failed validation: status reads it."""
+    UPLOAD = "u"
+    """FileUploaded: status reads it."""
+    ROW = "r"
+    """RowAccepted: the publisher reads it."""
+
+
+class Event(Frozen):
+    version: Literal[1] = 1
+
+
+class ImportsRecord(Frozen):
+    """The fields that all records of the topic `imports` share. `kind` comes first in the JSON
+    (shared/contract/import_records.py)."""
+
+    kind: str
+    version: Literal[1] = 1
+
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a job or pin would stop there."""
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+
+
+class SourceType(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+class RowStatus(StrEnum):
+    CREATED = "created"
+    EXISTING = "existing"
+    FAILED = "failed"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+
+
+class Fault(Frozen):
+    """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is cut at 200 characters."""
+
+    code: str
+    field: str | None = None
+    message: str
+    value: str | None = None
+
+
+class Notice(Frozen):
+    """Something the client should know of an import that was accepted all the same."""
+
+    code: str
+    message: str
+
+
+class PinContent(Frozen):
+    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC.
+
+    What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`:
+    those records must fit into their topics.
+    """
+
+    account_id: UUID
+    board_id: Annotated[str, Field(max_length=MAX_KEY)]
+    title: str
+    idempotency_key: Annotated[str, Field(max_length=MAX_KEY)]
+    description: str | None = None
+    alt_text: str | None = None
+    link_url: str | None = None
+    image_url: str | None = None
+    asset_id: UUID | None = None
+    cover_image_url: str | None = None
+    cover_image_asset_id: UUID | None = None
+    related_terms: list[str] | None = None
+    dominant_color: str | None = None
+    run_at: AwareDatetime | None = None
+
+
+class RowAccepted(ImportsRecord):
+    """One row of an accepted import, on its way to the publisher. Topic `imports`.
+
+    `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never against a clock that moves.
+    `fingerprint` is the content's (shared.contract.pins.fingerprint), 32 hexadecimal digits.
+    """
+
+    kind: Literal["r"]
+    job_id: UUID
+    workspace_id: UUID
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    accepted_at: AwareDatetime
+    fingerprint: UUID
+    row: PinContent
+
+
+class RowResult(Frozen):
+    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what the store has."""
+
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    status: RowStatus
+    pin_id: UUID | None = None
+    schedule_id: UUID | None = None
+    idempotency_key: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    errors: list[Fault] | None = None
+    payload_matches: bool | None = None
+
+
+class RowsSettled(ImportsRecord):
+    """Rows of one job that have their outcome: one, or several. Topic `outcomes`.
+
+    Rows that failed validation are settled on `imports`, in their import's own batch.
+    """
+
+    kind: Literal["s"] = "s"
+    job_id: UUID
+    workspace_id: UUID
+    results: list[RowResult]
+
+
+class ImportAccepted(ImportsRecord):
+    """A whole import stands in Kafka: its rows and the results of failed ones. Topic `imports`.
+
+    `batch_records` counts the records of the import's batch, this one included. If a batch holds as
+    many, it holds this import alone.
+    """
+
+    kind: Literal["i"] = "i"
+    type: Literal["import_accepted"] = "import_accepted"
+    batch_records: int | None = None
+    job_id: UUID
+    workspace_id: UUID
+    source_type: SourceType
+    source_filename: str | None = None
+    total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    accepted_at: Moment
+    request_id: str | None = None
+    warnings: list[Notice] = []
+
+
+class ImportRejected(ImportsRecord):
+    """A request that came by topic and that HTTP would have refused: a failed job without rows. Topic `imports`."""
+
+    kind: Literal["i"] = "i"
+    type: Literal["import_rejected"] = "import_rejected"
+    job_id: UUID
+    workspace_id: UUID
+    source_type: SourceType = SourceType.JSON
+    source_filename: str | None = None
+    accepted_at: Moment
+    request_id: str | None = None
+    error_code: str
+    error_message: str
+
+
+class UploadFormat(StrEnum):
+    """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an
+    ImportRequested.
+    """
+
+    CSV = "csv"
+    JSON = "json"
+    REQUEST = "request"
+
+
+class FileUploaded(ImportsRecord):
+    """A client's file or body, unchanged. Topic `imports`.
+
+    The record's value is this event as one line of JSON, a line feed, then the upload's bytes,
+    packed as `encoding` says. `size` is in bytes before packing.
+    """
+
+    kind: Literal["u"] = "u"
+    job_id: UUID
+    workspace_id: UUID
+    format: UploadFormat
+    encoding: Literal["zstd"] = "zstd"
+    size: Annotated[int, Field(ge=0)]
+
+
+ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]
+
+
+class ImportRequested(Frozen):
+    """Asked for by an upstream system. Topic `import-requests`, type `pinflow.import.requested.v1`, key = workspace id.
+
+    Only the ids are checked here; `source` and `rows` are whatever came, refused by the same rules as over HTTP.
+    """
+
+    request_id: Annotated[str, Field(min_length=1, max_length=255)]
+    workspace_id: UUID
+    source: Any = None
+    rows: Any = None
+
+
+class ImportCompleted(Event):
+    """A job reached its end. Topic `job-events`, type `pinflow.import.completed.v1`."""
+
+    request_id: str | None = None
+    job_id: UUID
+    workspace_id: UUID
+    status: JobStatus
+    total_rows: int
+    processed_rows: int
+    created_rows: int
+    existing_rows: int
+    failed_rows: int
+    error_message: str | None = None
+    completed_at: AwareDatetime
+
+
+class PinEvent(Event):
+    """What the events of one pin share. Topic `pin-events`; job_id and row_number name the import it came from, if any."""
+
+    pin_id: UUID
+    workspace_id: UUID
+    account_id: UUID
+    board_id: str
+    idempotency_key: str
+    job_id: UUID | None = None
+    row_number: int | None = None
+
+
+class PinPublished(PinEvent):
+    """Type `pinflow.pin.published.v1`."""
+
+    published_at: AwareDatetime
+
+
+class PinScheduled(PinEvent):
+    """Type `pinflow.pin.scheduled.v1`."""
+
+    schedule_id: UUID
+    run_at: AwareDatetime
+
+
+class PinFailed(PinEvent):
+    """A scheduled pin could not be published when it was due. Type `pinflow.pin.failed.v1`."""
+
+    schedule_id: UUID | None = None
+    error_code: str
+    error_message: str
+    failed_at: AwareDatetime
+
+
+IMPORT_EVENT: TypeAdapter[ImportAccepted | ImportRejected] = TypeAdapter(ImportEvent)
+
+PUBLISHED_SCHEMAS: tuple[type[BaseModel], ...] = (
+    ImportRequested,
+    ImportAccepted,
+    ImportRejected,
+    RowAccepted,
+    RowsSettled,
+    FileUploaded,
+    ImportCompleted,
+    PinPublished,
+    PinScheduled,
+    PinFailed,
+)
+"""Every model whose JSON Schema is committed."""

@@ -1,0 +1,148 @@
+"""What is asked of the cluster itself: topics, and a member's leave."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
+
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.topics import TOPICS, Topic, TopicNames
+from shared.kafka.connection import client_options, unavailable
+from shared.runtime.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+LEAVE_TIMEOUT_SECONDS = 3.0
+REPLICAS = 3
+
+
+@asynccontextmanager
+async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Raises BrokerUnavailable when no broker answers."""
+    admin = AIOKafkaAdminClient(**client_options(settings, client_id="pinflow-admin"))
+    try:
+        await admin.start()
+        yield admin
+    except KafkaError as error:
+        raise unavailable(error) or error from error
+    finally:
+        await admin.close()
+
+
+async def require_topics(settings: KafkaSettings) -> None:
+    """Raises BrokerUnavailable while Kafka, or one of the topics, is not there."""
+    names = TopicNames(settings.topic_prefix)
+    async with admin_client(settings) as admin:
+        missing = {names[topic.name] for topic in TOPICS} - set(await admin.list_topics())
+    if missing:
+        raise BrokerUnavailable(f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create")
+
+
+async def cluster_id(settings: KafkaSettings) -> str:
+    """Reads the id that a Kafka cluster was formatted with. Raises BrokerUnavailable."""
+    async with admin_client(settings) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+class Topics(NamedTuple):
+    """By name: what was made, and what was there already with another number of partitions than the setting's."""
+
+    made: list[str]
+    kept: dict[str, tuple[int, int]]
+    """How many it has, and how many the setting says."""
+
+
+async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> Topics:
+    """Create what is missing, idempotently: three replicas, two of them in sync, where there are three brokers, else one.
+
+    What is there is left as it is: with more partitions its keys would move. Raises BrokerUnavailable.
+    """
+    names = TopicNames(settings.topic_prefix)
+    asked = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
+    async with admin_client(settings) as admin:
+        there = asked.keys() & set(await admin.list_topics())
+        found = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(sorted(there))} if there else {}
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = REPLICAS if brokers >= REPLICAS else 1
+        in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
+        new = [
+            NewTopic(names[topic.name], asked[names[topic.name]], replicas, topic_configs=topic.configuration() | in_sync)
+            for topic in topics
+            if names[topic.name] not in there
+        ]
+        if new:
+            _check(await admin.create_topics(new))
+    kept = {name: (count, asked[name]) for name, count in found.items() if count != asked[name]}
+    return Topics([topic.name for topic in new], kept)
+
+
+def _check(answer: Response) -> None:
+    for topic, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # someone else was faster: just as well
+            raise error(topic)
+
+
+async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:
+    """Delete the topics and all they hold."""
+    names = TopicNames(settings.topic_prefix)
+    async with admin_client(settings) as admin:
+        await admin.delete_topics([names[topic.name] for topic in topics])
+
+
+class _LeaveGroupResponse(Response):  # type: ignore[misc]
+    API_KEY = 13
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")), ("error_code", Int16))),
+    )
+
+
+class _LeaveGroupRequestV3(RequestStruct):  # type: ignore[misc]
+    API_KEY = 13
+    API_VERSION = 3
+    RESPONSE_TYPE = _LeaveGroupResponse
+    SCHEMA = Schema(
+        ("group", String("utf-8")),
+        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")))),
+    )
+
+
+class _LeaveGroupRequest(Request[_LeaveGroupRequestV3]):  # type: ignore[misc]
+    API_KEY = 13
+
+    def __init__(self, group: str, group_instance_id: str) -> None:
+        self._group = group
+        self._group_instance_id = group_instance_id
+
+    def build(self, request_struct_class: type[_LeaveGroupRequestV3]) -> _LeaveGroupRequestV3:
+        return request_struct_class(self._group, [("", self._group_instance_id)])
+
+
+async def leave_group(settings: KafkaSettings, group: str, group_instance_id: str) -> None:
+    """Remove a static member, so that others have its partitions now and not after its session has timed out.
+
+    aiokafka never sends this for a static member, and knows the request only up to version 1, which can't name one. A failure
+    costs no more than the session timeout: it is logged, not raised.
+    """
+    client = AIOKafkaClient(**client_options(settings, client_id="pinflow-leave"))
+    try:
+        async with asyncio.timeout(LEAVE_TIMEOUT_SECONDS):
+            await client.bootstrap()
+            coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            await client.ready(coordinator)
+            answer = await client.send(coordinator, _LeaveGroupRequest(group, group_instance_id))
+        log.info("left_group", group=group, member=group_instance_id, error_code=answer.error_code)
+    except (KafkaError, TimeoutError) as error:
+        log.warning("leave_failed", group=group, member=group_instance_id, error=repr(error))
+    finally:
+        await client.close()

@@ -1,0 +1,96 @@
+"""Ingest's acceptance without the service around it, and what stands on the topic `imports`."""
+
+import base64
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from random import randbytes, randrange
+from uuid import UUID, uuid4
+
+from services.ingest.acceptance import Acceptance
+from services.ingest.config import IngestSettings
+from services.ingest.parsing.rows import ParsedRows, ValidRow
+from services.ingest.records import Import, ImportBatch, batch_of
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.events import SourceType
+from shared.contract.topics import PARTITIONS, TopicName
+from shared.kafka.producer import partition_of
+from tests.support.kafka import records_of
+from tests.support.waiting import eventually
+
+ROWS = 300
+RECORDS = ROWS + 1
+"""Of the batch that `an_import` builds."""
+ROW_BYTES = 1500
+NOISE = base64.b85encode(randbytes(1 << 20))
+"""Compression finds nothing in it: snappy looks back 64 KiB at most."""
+
+
+@asynccontextmanager
+async def acceptance_of(settings: IngestSettings) -> AsyncIterator[Acceptance]:
+    """Gives an acceptance that has started."""
+    acceptance = Acceptance(settings)
+    await acceptance.start()
+    try:
+        yield acceptance
+    finally:
+        await acceptance.stop()
+
+
+def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> ImportBatch:
+    """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly
+    compress.
+    """
+    parsed = ParsedRows([ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)])
+    return batch_of(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
+
+
+def _noise(size: int) -> bytes:
+    start = randrange(len(NOISE) - size)
+    return b'{"description":"%b"}' % NOISE[start : start + size]
+
+
+def job_on(partition: int, partitions: int = PARTITIONS) -> UUID:
+    """Returns the id of a job whose import goes to that partition."""
+    while partition_of(str(job_id := uuid4()).encode(), partitions) != partition:
+        continue
+    return job_id
+
+
+async def all_seen(settings: IngestSettings, isolation_level: str = "read_uncommitted") -> Counter[UUID]:
+    """Counts the records of each job that a consumer sees."""
+    records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.IMPORTS, isolation_level=isolation_level)
+    return Counter(UUID((record.key or b"").decode()) for record in records)
+
+
+async def accepts(acceptance: Acceptance) -> UUID:
+    """Returns the id of an import that was acknowledged, as soon as one is."""
+
+    async def accepted() -> UUID | None:
+        job_id = uuid4()
+        try:
+            await acceptance.append(an_import(job_id))
+        except BrokerUnavailable:
+            return None
+        return job_id
+
+    return await eventually(accepted, seconds=40)
+
+
+async def works_again(acceptance: Acceptance, partitions: int = PARTITIONS) -> None:
+    """Returns once every partition takes imports and nothing is under way: what is read from now on
+    does not change.
+    """
+
+    async def takes(partition: int) -> bool:
+        try:
+            await acceptance.append(an_import(job_on(partition, partitions), rows=1))
+        except BrokerUnavailable:
+            return False
+        return True
+
+    for partition in range(partitions):
+        await eventually(partial(takes, partition), seconds=40)
+    await eventually(lambda: not acceptance._running)

@@ -1,0 +1,15 @@
+"""A table with a column of each kind, and the statement that gives its rows back in their order."""
+
+from shared.postgres.arrays import names, unnest
+
+TABLE = (
+    ("id", "uuid"),
+    ("name", "text"),
+    ("small", "int2"),
+    ("number", "int4"),
+    ("large", "int8"),
+    ("yes", "bool"),
+    ("at", "timestamptz"),
+    ("content", "bytea"),
+)
+STATEMENT = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) order by position".encode()

@@ -1,0 +1,128 @@
+"""Pinflow as it is deployed: the gateway and a real process for each service, on a module's own topics and database."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.local import gateway
+from deploy.local.ports import choose
+from deploy.local.programs import Program, service
+from deploy.services import ANSWERED_FOR, SERVICES
+from tests.support.infrastructure import with_role
+from tests.support.ports import SERVICES_APART, SERVICES_FROM
+from tests.support.processes import RunningProgram
+
+
+class Deployment:
+    """`programs` are killed, frozen and started again by the tests: ingest, and with several replicas ingest-1, ingest-2 and so on."""
+
+    def __init__(self, base_url: str, programs: Mapping[str, RunningProgram], ports: Mapping[str, int]) -> None:
+        self.base_url = base_url
+        self.programs = programs
+        self.ports = ports
+
+    def start(self) -> None:
+        for program in self.programs.values():
+            program.start()
+        self.wait_until_ready()
+
+    def restart(self, name: str) -> None:
+        """Start again what was killed, as supervisor would."""
+        self.programs[name].start()
+
+    def wait_until_ready(self) -> None:
+        """All that run."""
+        self.programs["gateway"].wait_until(lambda: gateway.is_ready(self.base_url) is None)
+        for name, program in self.programs.items():
+            if name != "gateway" and program.is_alive:
+                program.wait_until(partial(is_ready, self.service_url(name)))
+
+    def replicas_of(self, service: str) -> list[str]:
+        """Their names, the first one's first."""
+        return [name for name in self.programs if name.partition("-")[0] == service]
+
+    def service_url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def logs(self) -> str:
+        return "\n\n".join(f"== {name}\n{program.tail()}" for name, program in self.programs.items())
+
+    def close(self) -> None:
+        for program in self.programs.values():
+            program.close()
+
+
+@contextmanager
+def deployed(
+    directory: Path, replicas: int = 1, /, *, kafka: str, database_url: str, topic_prefix: str, **variables: str
+) -> Iterator[Deployment]:
+    """All of it running and ready, with so many of each service.
+
+    `variables` are further settings of the services and the gateway, without the prefix PINFLOW_.
+    """
+    wanted = {named(name, replica): _first_port(name) + replica for name in SERVICES for replica in range(replicas)}
+    ports = choose({**wanted, "gateway": _first_port("gateway")})
+    addresses = {name: [f"127.0.0.1:{ports[named(name, replica)]}" for replica in range(replicas)] for name in SERVICES}
+    base_url = f"http://127.0.0.1:{ports['gateway']}"
+    shared = {
+        "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "PINFLOW_TOPIC_PREFIX": topic_prefix,
+        "PINFLOW_BASE_URL": base_url,
+        **{f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name]) for name in ANSWERED_FOR},
+        **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
+    }
+    programs: list[Program] = []
+    for name in SERVICES:
+        own = {"PINFLOW_DATABASE_URL": with_role(database_url, f"pinflow_{name}"), "PINFLOW_PORT": str(ports[name])}
+        first = service(name, {**shared, **own})
+        programs += [first, *(another(first, replica, ports[named(name, replica)]) for replica in range(1, replicas))]
+    upstreams = {f"{name}_upstream": " ".join(addresses[name]) for name in SERVICES}
+    programs.append(gateway.gateway(ports["gateway"], ports, directory, {**variables, **upstreams}))
+    deployment = Deployment(base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports)
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.close()
+
+
+def named(service: str, replica: int) -> str:
+    return f"{service}-{replica}" if replica else service
+
+
+def another(first: Program, replica: int, port: int) -> Program:
+    """Another replica of the service."""
+    own = {"PINFLOW_REPLICA": str(replica), "PINFLOW_PORT": str(port)}
+    return replace(first, name=named(first.name, replica), environment={**first.environment, **own})
+
+
+def _first_port(name: str) -> int:
+    return SERVICES_FROM + SERVICES_APART * (*SERVICES, "gateway").index(name)
+
+
+def job_of(client: httpx.Client, job_id: str, *, wait: int = 30) -> dict[str, Any]:
+    """The job, once it has ended or `wait` seconds have passed."""
+    answer = client.get(f"/v1/pins/imports/{job_id}", headers={"Prefer": f"wait={wait}"})
+    answer.raise_for_status()
+    return dict(answer.json())
+
+
+def is_ready(url: str) -> bool:
+    """Whether a service says that all it needs is there."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def answers(url: str) -> bool:
+    """Whether a service's process takes requests; not whether all it needs is there."""
+    try:
+        return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
+        return False

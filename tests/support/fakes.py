@@ -1,0 +1,19 @@
+"""Stand-ins for what reaches the network, held to the same scenarios as the real things (tests/contract)."""
+
+from collections.abc import Sequence
+
+from shared.kafka.producer import Record, partition_of
+
+PARTITIONS = 6
+
+
+class MemorySender:
+    """A RecordSender that keeps what it is sent: topic, then partition, in order."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[list[Record]]] = {}
+
+    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002 - it never waits
+        partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
+        for record in records:
+            partitions[partition_of(record.key, PARTITIONS) if record.key is not None else 0].append(record)

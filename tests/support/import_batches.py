@@ -1,0 +1,34 @@
+"""What stands in an import's record batch, by kind."""
+
+from collections.abc import Iterable
+
+from services.ingest.records import ImportBatch
+from shared.contract.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind, RowAccepted, RowsSettled
+from shared.contract.import_records import opening
+
+
+def values_of(values: Iterable[bytes | None], kind: RecordKind) -> list[bytes]:
+    """Returns the values of one kind, in order."""
+    return [value for value in values if value and value.startswith(opening(kind))]
+
+
+def of_kind(batch: ImportBatch, kind: RecordKind) -> list[bytes]:
+    """Returns the batch's values of one kind, in order."""
+    return values_of((record.value for record in batch.records), kind)
+
+
+def import_of(batch: ImportBatch) -> ImportAccepted | ImportRejected:
+    """Returns the event that says what was accepted or rejected."""
+    (value,) = of_kind(batch, RecordKind.IMPORT)
+    return IMPORT_EVENT.validate_json(value)
+
+
+def rows_of(batch: ImportBatch) -> list[RowAccepted]:
+    """Returns the valid rows."""
+    return [RowAccepted.model_validate_json(value) for value in of_kind(batch, RecordKind.ROW)]
+
+
+def results_of(batch: ImportBatch) -> RowsSettled | None:
+    """Returns the results of the rows that failed validation, if there are any."""
+    values = of_kind(batch, RecordKind.RESULTS)
+    return RowsSettled.model_validate_json(values[0]) if values else None

@@ -1,0 +1,146 @@
+"""Kafka as a test sees it: what stands on a topic, read anew each time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.client import AIOKafkaClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+
+from shared.contract.errors import BrokerUnavailable
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.admin import admin_client
+from shared.runtime.settings import KafkaSettings
+
+DEADLINE_SECONDS = 30
+
+
+@asynccontextmanager
+async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committed") -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of a whole topic from its beginning, in no group."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        isolation_level=isolation_level,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    try:
+        await consumer.start()  # which may fail, or be cancelled: it is to be stopped then, too
+        await consumer._client._wait_on_metadata(topic)
+        consumer.assign([TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()])
+        await consumer.seek_to_beginning()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def records_of(
+    kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
+) -> list["ConsumerRecord[bytes, bytes]"]:
+    """Every record that stands on the topic now, partition by partition in order."""
+    return [record async for record in stream_of(kafka, topic_prefix, name, isolation_level=isolation_level)]
+
+
+async def stream_of(
+    kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed", seconds: float = DEADLINE_SECONDS
+) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+    """The same, one after the other: a long run's would fill the memory.
+
+    A commit is answered before its markers are written, partition by partition: transactions that are ending are waited for.
+    """
+    topic = TopicNames(topic_prefix)[name]
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:
+        ends = await everything.end_offsets(everything.assignment())
+    async with asyncio.timeout(seconds), reader(kafka, topic, isolation_level=isolation_level) as consumer:
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            batches = await consumer.getmany(timeout_ms=200)
+            for partition in sorted(batches):
+                for record in batches[partition]:
+                    yield record
+
+
+async def all_in_sync(kafka: str) -> bool:
+    """Every replica of every partition is: another broker may go now. One that is registered again still has to catch up."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS), admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+            topics = await admin.describe_topics(await admin.list_topics())
+    except (BrokerUnavailable, TimeoutError):
+        return False
+    return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+
+
+async def cluster_id_of(kafka: str) -> str:
+    """Returns the cluster's id."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+async def committed_of(kafka: str, group: str) -> dict[TopicPartition, int]:
+    """Returns the group's committed offsets."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        offsets = await admin.list_consumer_group_offsets(group)
+    return {partition: found.offset for partition, found in offsets.items()}
+
+
+class Log(NamedTuple):
+    """The first offset that is still there, and the one behind the last record."""
+
+    begin: int
+    end: int
+
+
+async def log_of(kafka: str, topic: str) -> dict[TopicPartition, Log]:
+    """Returns where each partition of the topic begins and ends."""
+    async with reader(kafka, topic, isolation_level="read_uncommitted") as consumer:
+        partitions = consumer.assignment()
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    return {one: Log(begins[one], ends[one]) for one in partitions}
+
+
+async def delete_records(kafka: str, topic: str) -> None:
+    """Deletes all records of the topic that are there now, as retention does."""
+    ends = {one: RecordsToDelete(log.end) for one, log in (await log_of(kafka, topic)).items()}
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.delete_records(ends)
+
+
+async def add_partitions(kafka: str, topic: str, total: int) -> None:
+    """Gives the topic more partitions, so that it has `total`."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        await admin.create_partitions({topic: NewPartitions(total)})
+
+
+class Member(NamedTuple):
+    """Of a consumer group, with how many partitions of each topic it has. Those of one process have the same `client`."""
+
+    client: str
+    partitions: Counter[str]
+
+
+async def members_of(kafka: str, group: str) -> list[Member]:
+    """As the group's coordinator tells; none while the group is being rebalanced."""
+    async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        (answer,) = await admin.describe_consumer_groups([group])
+    ((_, _, state, _, _, members, *_),) = answer.groups
+    if state != "Stable":
+        return []
+    assignments = [ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members]
+    shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
+    return [Member(client, share) for (_, client, *_), share in zip(members, shares, strict=True)]
+
+
+async def kill_metadata_task(client: AIOKafkaClient) -> None:
+    """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
+
+    async def closed(*_: Any) -> bool:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    client._metadata_update = closed
+    client.force_metadata_update()
+    await asyncio.wait([client._sync_task])

@@ -1,0 +1,48 @@
+"""Lists, asked for without HTTP, and their pages one after the other."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+
+from services.status.lists import ImportFilters, ImportLists
+from shared.access.repository import Principal
+from shared.http.pagination.pages import Lists
+from shared.http.pagination.search import Page
+from shared.postgres.database import Database
+from shared.runtime.settings import ListSettings
+
+_NEXT = re.compile(r'<(?P<url>[^>]*)>; rel="next"')
+
+
+def principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = None) -> Principal:
+    return Principal(workspace_id, uuid4(), frozenset(), account_ids)
+
+
+async def listed(database: Database, workspace_id: UUID, **asked: Any) -> Page:
+    """The workspace's imports."""
+    lists = ImportLists(Lists(database, ListSettings()))
+    return await lists.imports(principal(workspace_id), ImportFilters(**{"limit": 200, **asked}))
+
+
+def next_url(answer: httpx.Response) -> str | None:
+    link = _NEXT.fullmatch(answer.headers.get("link", ""))
+    return link["url"] if link else None
+
+
+def query_of(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+async def pages(http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[list[Any]]:
+    """Each page's rows, as Link leads from one to the next. Fails when one of them is refused."""
+    answer = await http.get(path, params=dict(query), headers=dict(headers))
+    while True:
+        assert answer.is_success, answer.text
+        yield answer.json()
+        if (url := next_url(answer)) is None:
+            return
+        answer = await http.get(url, headers=dict(headers))

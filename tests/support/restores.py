@@ -1,0 +1,83 @@
+"""Puts a server back to an earlier state, as after a restore from a backup or a lost disk.
+
+Works on a program of tests/support/infrastructure.py: Postgres or one Kafka broker. Clients may be
+connected meanwhile; they lose their connections.
+"""
+
+import base64
+import shutil
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+from deploy.local.kafka import CLUSTER_ID, KafkaCluster
+from tests.support.processes import RunningProgram
+
+POSTGRES_LOCK = "postmaster.pid"
+KAFKA_PROPERTIES = "server.properties"
+KAFKA_IDENTITY = "meta.properties"
+
+
+def snapshot(program: RunningProgram) -> Path:
+    """Copies the data of a running server and returns the copy's path. The server pauses meanwhile.
+
+    No process of it writes during the copy, so it recovers from the copy as it does after a crash.
+    """
+    data = data_of(program)
+    copy = data.with_name(f"{data.name}-{uuid4().hex[:8]}")
+    program.pause()
+    try:
+        _copy(data, copy)
+    finally:
+        program.resume()
+    (copy / POSTGRES_LOCK).unlink(missing_ok=True)  # Postgres would not start: that process lives
+    return copy
+
+
+def restore(program: RunningProgram, copy: Path) -> None:
+    """Kills the server if it runs, puts the copy in place of its data, and starts the server.
+
+    Returns before the server is ready. The copy stays and can be used again.
+    """
+    if program.is_alive:
+        program.kill_all()
+    data = data_of(program)
+    shutil.rmtree(data)
+    _copy(copy, data)
+    program.start()
+
+
+def recreate(program: RunningProgram, kafka: KafkaCluster) -> None:
+    """Kills the lone broker if it runs and starts an empty one at its port: another cluster.
+
+    Returns before the broker is ready. It has no topics yet.
+    """
+    (node,) = kafka.nodes
+    if program.is_alive:
+        program.kill_all()
+    data = data_of(program)
+    shutil.rmtree(data)
+    node.prepare()
+    identity = data / KAFKA_IDENTITY
+    identity.write_text(identity.read_text().replace(CLUSTER_ID, new_cluster_id()))
+    program.start()
+
+
+def new_cluster_id() -> str:
+    """Returns 16 random bytes as Kafka writes them."""
+    return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+
+
+def data_of(program: RunningProgram) -> Path:
+    """Returns the directory in which the server keeps its data."""
+    command = program.program.command
+    if "-D" in command:
+        return Path(command[command.index("-D") + 1])
+    properties = Path(command[-1])
+    assert properties.name == KAFKA_PROPERTIES, f"{program.program.name} is no server with data"
+    return properties.parent / "data"
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Not shutil: it does not keep the owner, and Postgres' data belongs to `nobody` under root
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)

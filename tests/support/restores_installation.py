@@ -1,0 +1,277 @@
+"""A Pinflow with servers of its own, which a test may put back to an earlier state."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+from aiokafka import TopicPartition
+from psycopg import sql
+
+from deploy.administration import NewWorkspace
+from deploy.local.kafka import KafkaCluster
+from deploy.local.layout import CHECKOUT
+from deploy.local.postgres import Postgres
+from shared.kafka.admin import create_topics
+from shared.runtime.settings import KafkaSettings
+from tests.support.deployment import Deployment, deployed, job_of
+from tests.support.infrastructure import fresh_database, kafka_server, postgres_server
+from tests.support.kafka import committed_of
+from tests.support.processes import RunningProgram
+from tests.support.restores import recreate, restore, snapshot
+from tests.support.restores_record import (
+    SHOWN,
+    Announced,
+    Record,
+    announced_of,
+    differences,
+    doubled,
+    record_of,
+)
+from tests.support.waiting import until
+
+KEEPERS = ("publisher", "status", "webhooks")
+"""The services that keep positions."""
+HEALED_SECONDS = 90.0
+"""A publisher that runs waits 20 s before it replays, for outcomes that another may still send."""
+
+
+class Position(NamedTuple):
+    next_offset: int
+    replay_until: int | None
+    refused: str | None
+
+
+@dataclass
+class Installation:
+    """`broker` and `database` are the servers' programs."""
+
+    deployment: Deployment
+    kafka: KafkaCluster
+    broker: RunningProgram
+    postgres: Postgres
+    database: RunningProgram
+    settings: KafkaSettings
+    database_url: str
+
+    def client(self, workspace: NewWorkspace) -> httpx.Client:
+        headers = {"X-API-Key": workspace.api_key}
+        return httpx.Client(
+            base_url=self.deployment.base_url,
+            headers=headers,
+            timeout=40,
+            trust_env=False,
+        )
+
+    def stop_services(self) -> None:
+        self.deployment.close()
+
+    def start_services(self) -> None:
+        self.deployment.start()
+
+    def back_up_postgres(self) -> Path:
+        return snapshot(self.database)
+
+    def restore_postgres(self, copy: Path) -> None:
+        restore(self.database, copy)
+        self.database.wait_until(self.postgres.is_ready)
+
+    def back_up_kafka(self) -> Path:
+        return snapshot(self.broker)
+
+    def restore_kafka(self, copy: Path) -> None:
+        restore(self.broker, copy)
+        self._wait_for_kafka()
+
+    def recreate_kafka(self) -> None:
+        recreate(self.broker, self.kafka)
+        self._wait_for_kafka()
+        asyncio.run(create_topics(self.settings))
+
+    def _wait_for_kafka(self) -> None:
+        self.broker.wait_until(lambda: asyncio.run(self.kafka.is_ready()))
+
+    def positions(self, schema: str) -> dict[TopicPartition, Position]:
+        query = "select topic, partition, next_offset, replay_until, refused from {}.positions"
+        with psycopg.connect(self.database_url) as connection:
+            rows = connection.execute(sql.SQL(query).format(sql.Identifier(schema))).fetchall()
+        return {TopicPartition(topic, number): Position(*rest) for topic, number, *rest in rows}
+
+    def committed(self, service: str) -> dict[TopicPartition, int]:
+        group = f"{self.settings.topic_prefix}.{service}"
+        return asyncio.run(committed_of(self.settings.kafka_bootstrap_servers, group))
+
+    def refused(self) -> dict[tuple[str, TopicPartition], str]:
+        """Returns the refusals, by schema and partition."""
+        return {
+            (schema, partition): position.refused
+            for schema in KEEPERS
+            for partition, position in self.positions(schema).items()
+            if position.refused is not None
+        }
+
+    def is_replaying(self) -> bool:
+        """Tells whether a stored position is below the end of its replay."""
+        return any(
+            position.replay_until is not None and position.next_offset < position.replay_until
+            for schema in KEEPERS
+            for position in self.positions(schema).values()
+        )
+
+    def has_announced_all(self) -> bool:
+        """Tells whether no event of a schedule or a direct call waits to be sent."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute("select from publisher.outbox").rowcount == 0
+
+    def is_level(self) -> bool:
+        """Tells whether Kafka's committed offsets are the stored positions.
+
+        The publisher's position in outcomes has no group.
+        """
+        for service in KEEPERS:
+            stored = self.positions(service)
+            for partition, offset in self.committed(service).items():
+                if partition in stored and stored[partition].next_offset != offset:
+                    return False
+        return True
+
+    def record(self, workspace: NewWorkspace, jobs: Sequence[str]) -> Record:
+        with self.client(workspace) as client:
+            return record_of(client, self.database_url, workspace, jobs)
+
+    def pin_events(self, workspace: NewWorkspace) -> int:
+        """Counts the workspace's pin events, repetitions too."""
+        return self._announced(workspace).count
+
+    def require_healed(
+        self,
+        workspace: NewWorkspace,
+        before: Record,
+        *,
+        since: Sequence[str] = (),
+    ) -> None:
+        """Waits until everything stands as before; nothing may have been done twice. Pins of the
+        jobs `since` are new."""
+        found: list[str] = []
+
+        def is_healed() -> bool:
+            found[:] = differences(before, self.record(workspace, list(before.jobs)), since)
+            return not found and not self.is_replaying()
+
+        try:
+            until(is_healed, seconds=HEALED_SECONDS)
+        except AssertionError:
+            raise AssertionError(self._report(found)) from None
+        self.require_single(workspace, self.record(workspace, [*before.jobs, *since]))
+
+    def require_single(self, workspace: NewWorkspace, record: Record) -> None:
+        """Requires that no key was published twice and no row has two outcomes."""
+        found = doubled(self._announced(workspace), record)
+        assert not found, self._report(found)
+
+    def _announced(self, workspace: NewWorkspace) -> Announced:
+        kafka, prefix = self.settings.kafka_bootstrap_servers, self.settings.topic_prefix
+        return announced_of(kafka, prefix, workspace)
+
+    def _report(self, found: list[str]) -> str:
+        positions = {schema: self.positions(schema) for schema in KEEPERS}
+        lines = [f"{len(found)} differences", *found[:SHOWN], f"positions: {positions}"]
+        return "\n".join([*lines, self.deployment.logs()])
+
+    def accept(self) -> str:
+        """Accepts all losses, as an operator does: `pinflow recover --accept --yes`."""
+        code = "from deploy.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "recover", "--accept", "--yes"]
+        environment = {
+            **os.environ,
+            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
+            "PINFLOW_TOPIC_PREFIX": self.settings.topic_prefix,
+            "PINFLOW_DATABASE_URL": self.database_url,
+        }
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def readiness(self, service: str) -> httpx.Response:
+        return httpx.get(f"{self.deployment.service_url(service)}/readyz", timeout=10, trust_env=False)
+
+    def add_board(self, workspace: NewWorkspace, board_id: str) -> None:
+        """Adds a board to the first account, as an operator may do after a failure."""
+        statement = (
+            "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, %s, %s, 'Late') on conflict do nothing"
+        )
+        account = workspace.accounts[0].id
+        self._execute(statement, (account, board_id, workspace.id))
+
+    def add_account(self, workspace: NewWorkspace, account_id: UUID) -> None:
+        """Adds an account with one board, board-1."""
+        account = "insert into access.accounts (id, workspace_id, display_name, username) values (%s, %s, 'Late', %s)"
+        self._execute(account, (account_id, workspace.id, f"late-{account_id.hex[:8]}"))
+        board = "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, 'board-1', %s, 'Late')"
+        self._execute(board, (account_id, workspace.id))
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statement.encode(), values)
+
+
+@contextmanager
+def installed(directory: Path, replicas: int = 1, **variables: str) -> Iterator[Installation]:
+    """Gives an installation whose services are ready."""
+    with (
+        kafka_server(directory) as (kafka, broker),
+        postgres_server(directory) as (postgres, database),
+        fresh_database(postgres.url) as url,
+    ):
+        prefix = f"t-{uuid4().hex[:8]}"
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            topic_prefix=prefix,
+        )
+        asyncio.run(create_topics(settings))
+        names = {"kafka": kafka.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
+        quick = {"access_cache_seconds": "0.5", "database_timeout_seconds": "3"}
+        with deployed(directory, replicas, **names, **quick, **variables) as deployment:
+            yield Installation(deployment, kafka, broker, postgres, database, settings, url)
+
+
+def submit(client: httpx.Client, rows: list[dict[str, Any]]) -> str:
+    """Imports rows and returns the job's id."""
+    answer = client.post("/v1/pins/imports/json", json=rows)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def submit_at_once(client: httpx.Client, imports: Sequence[list[dict[str, Any]]]) -> list[str]:
+    """Imports all of them at the same time, and returns the jobs' ids."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(partial(submit, client), imports))
+
+
+def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
+    """Returns the job once it has ended."""
+    job = job_of(client, job_id)
+    assert job["completed_at"] is not None, job
+    return job
+
+
+def counters(job: dict[str, Any]) -> tuple[int, int, int]:
+    """Returns how many rows were created, existing and failed."""
+    return job["created_rows"], job["existing_rows"], job["failed_rows"]

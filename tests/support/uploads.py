@@ -1,0 +1,12 @@
+"""An upload read as ingest's endpoint reads it."""
+
+from fastapi import Request
+
+from services.ingest.parsing.multipart import Upload, reading_upload
+from shared.http.bodies import Bodies
+
+
+async def read_upload(request: Request, limit_bytes: int) -> Upload:
+    bodies = Bodies(limit_bytes=limit_bytes, seconds=30, at_once_bytes=2 * limit_bytes)
+    async with reading_upload(request, bodies) as upload:
+        return upload

@@ -1,0 +1,105 @@
+"""Imports of 500 rows as bytes, made once; each copy gets a mark of its own by one replacement: the generator must stay cheap."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import orjson
+
+from deploy.administration import NewWorkspace
+from shared.contract.events import MAX_ROWS
+from tests.acceptance.rows import rows_for
+
+TAG = b"0123456789abcdef"
+"""Stands in prepared bytes where a mark of their own goes."""
+BOUNDARY = b"pinflow-bench-file"
+ONE_IN = 10
+"""Of the mixed rows one in so many fails, and another repeats a key that stands already."""
+
+
+class Outcomes(NamedTuple):
+    created: int
+    existing: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Body:
+    """A prepared import, and what must become of its rows."""
+
+    prepared: bytes
+    outcomes: Outcomes
+    path: str = "/v1/pins/imports/json"
+    content_type: str = "application/json"
+
+    def fresh(self) -> bytes:
+        """Rows that nobody has sent before, but for those that are meant to exist."""
+        return marked(self.prepared, new_mark())
+
+
+def new_mark() -> str:
+    return uuid4().hex[: len(TAG)]
+
+
+def marked(prepared: bytes, mark: str) -> bytes:
+    return prepared.replace(TAG, mark.encode())
+
+
+def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:
+    """Each with a product and a picture of its own, new with each import: what could be cached or compressed away must not be."""
+    tag = TAG.decode()
+    return [
+        {
+            **row,
+            "link_url": f"https://shop.example/lamps/{tag}-{number}?season=autumn",
+            "image_url": f"https://cdn.example/{tag}/{number}.jpg",
+        }
+        for number, row in enumerate(rows_for(workspace, MAX_ROWS, prefix=tag), 1)
+    ]
+
+
+def json_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -> Body:
+    return Body(orjson.dumps(rows), outcomes or Outcomes(created=len(rows)))
+
+
+def csv_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -> Body:
+    """As a browser uploads the file: the only field of a form."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    head = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\nContent-Type: text/csv\r\n\r\n' % BOUNDARY
+    form = head + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
+    form_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+    return Body(form, outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type)
+
+
+def mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]:
+    """A tenth fails, half of it at ingest (no title) and half at the publisher (no such board); a tenth is there (`standing_rows`)."""
+    rows = rows_like_a_shops(workspace)
+    for position, row in enumerate(rows):
+        if position % (2 * ONE_IN) == 0:
+            row["title"] = ""
+        elif position % ONE_IN == 0:
+            row["board_id"] = "no-such-board"
+        elif position % ONE_IN == 1:
+            row.update(_standing(position))
+    share = len(rows) // ONE_IN
+    return rows, Outcomes(created=len(rows) - 2 * share, existing=share, failed=share)
+
+
+def standing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
+    """To be imported before: those rows of the mixed ones that are to exist by then."""
+    rows = rows_like_a_shops(workspace)
+    return [row | _standing(position) for position, row in enumerate(rows) if position % ONE_IN == 1]
+
+
+def _standing(position: int) -> dict[str, str]:
+    return {
+        "idempotency_key": f"stands-{position}",
+        "link_url": f"https://shop.example/lamps/stands-{position}",
+        "image_url": f"https://cdn.example/stands/{position}.jpg",
+    }

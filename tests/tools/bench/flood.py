@@ -1,0 +1,123 @@
+"""A flood: one workspace submits as fast as it can and heeds no refusal, while another submits one import after another."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from shared.contract.events import MAX_ROWS
+from tests.acceptance.rows import rows_for
+from tests.support.waiting import eventually
+from tests.tools.bench.measure import Sizes, percentiles
+from tests.tools.bench.sources import Sender
+
+OTHER_ROWS = 20
+SAMPLE_SECONDS = 0.5
+DRAIN_SECONDS = 240
+
+
+@dataclass
+class Flood:
+    """What came of it. Seconds; `sizes` are resident bytes of each process, by seconds since the start."""
+
+    flooding: Sender
+    other: Sender
+    answers: Counter[int] = field(default_factory=Counter)
+    """The flood's, by status."""
+    slowest_refusal: float = 0.0
+    other_refused: int = 0
+    other_settled: list[float] = field(default_factory=list)
+    """From the first try to the job's end, as the other client sees it."""
+    other_accepted: list[float] = field(default_factory=list)
+    sizes: list[tuple[float, Sizes]] = field(default_factory=list)
+    unsettled: list[float] = field(default_factory=list)
+    accepted_jobs: list[str] = field(default_factory=list)
+    drained_seconds: float = 0.0
+
+    async def run(self, seconds: float, clients: int, sizes: Callable[[], Sizes], unsettled: Callable[[], float]) -> None:
+        """Flood for so long; returns when all that was accepted has settled."""
+        limits = httpx.Limits(max_connections=clients)
+        async with self.flooding.client(limits) as flood, self.other.client() as other:
+            started = time.perf_counter()
+            sampling = asyncio.create_task(self._sample(started, sizes, unsettled))
+            await asyncio.gather(
+                self._single_imports(other, started + seconds),
+                *(self._submit_at_full_speed(flood, started + seconds) for _ in range(clients)),
+            )
+            ended = time.perf_counter()
+            await self._all_settled(flood)
+            self.drained_seconds = time.perf_counter() - ended
+            sampling.cancel()
+
+    async def _submit_at_full_speed(self, client: httpx.AsyncClient, end: float) -> None:
+        while (began := time.perf_counter()) < end:
+            answer = await client.post("/v1/pins/imports/json", content=self.flooding.fresh_body())
+            self.answers[answer.status_code] += 1
+            if answer.status_code == HTTPStatus.ACCEPTED:
+                self.accepted_jobs.append(answer.json()["id"])
+            else:
+                self.slowest_refusal = max(self.slowest_refusal, time.perf_counter() - began)
+
+    async def _single_imports(self, client: httpx.AsyncClient, end: float) -> None:
+        number = 0
+        while (began := time.perf_counter()) < end:
+            number += 1
+            rows = rows_for(self.other.workspace, OTHER_ROWS, prefix=f"single-{number}")
+            while (answer := await client.post("/v1/pins/imports/json", json=rows)).status_code != HTTPStatus.ACCEPTED:
+                self.other_refused += 1
+                await asyncio.sleep(0.1)
+            self.other_accepted.append(time.perf_counter() - began)
+            job = answer.json()
+            while job["completed_at"] is None:
+                waiting = await client.get(f"/v1/pins/imports/{job['id']}", headers={"Prefer": "wait=30"})
+                job = waiting.json() if waiting.is_success else job
+            self.other_settled.append(time.perf_counter() - began)
+            await asyncio.sleep(0.05)
+
+    async def _all_settled(self, client: httpx.AsyncClient) -> None:
+        async def settled() -> bool:
+            answer = await client.get("/v1/pins/imports?limit=1&status=completed")
+            return int(answer.headers["x-total-count"]) >= len(self.accepted_jobs)
+
+        await eventually(settled, seconds=DRAIN_SECONDS, every=0.1)
+
+    async def _sample(self, started: float, sizes: Callable[[], Sizes], unsettled: Callable[[], float]) -> None:
+        while True:
+            self.sizes.append((time.perf_counter() - started, sizes()))
+            self.unsettled.append(await asyncio.to_thread(unsettled))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def most(self, name: str) -> int:
+        """Resident bytes of a process at its largest."""
+        return max(sizes[name] for _, sizes in self.sizes)
+
+    @property
+    def accepted_rows(self) -> int:
+        return self.answers[HTTPStatus.ACCEPTED] * MAX_ROWS
+
+
+def summary(flood: Flood) -> dict[str, Any]:
+    """For people: milliseconds and MB."""
+    names = flood.sizes[0][1].keys()
+    return {
+        "accepted": flood.answers[HTTPStatus.ACCEPTED],
+        "refused": {str(status): count for status, count in flood.answers.items() if status != HTTPStatus.ACCEPTED},
+        "slowest refusal ms": round(flood.slowest_refusal * 1000),
+        "most unsettled rows": round(max(flood.unsettled)),
+        "drained s": round(flood.drained_seconds, 1),
+        "the other's imports": {"refused": flood.other_refused, "done": len(flood.other_settled)},
+        "the other's 202 ms": percentiles(flood.other_accepted),
+        "the other's settled ms": percentiles(flood.other_settled),
+        "rss MB before, most": {name: f"{flood.sizes[0][1][name] >> 20} → {flood.most(name) >> 20}" for name in names},
+    }
+
+
+def unsettled_rows(ingest_url: str) -> float:
+    """As ingest's metrics tell; 0 while they don't."""
+    lines = httpx.get(f"{ingest_url}/metrics", timeout=10, trust_env=False).text.splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith("pinflow_unsettled_rows ")), 0.0)

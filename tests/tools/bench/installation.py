@@ -1,0 +1,161 @@
+"""What is measured: servers and services of the benchmark's own, real processes behind the gateway, on free ports, with nothing in them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.administration import NewWorkspace
+from deploy.local.kafka import Kafka
+from deploy.services import SERVICES
+from tests.acceptance.conftest import new_workspace
+from tests.support.deployment import Deployment, deployed, is_ready
+from tests.support.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
+from tests.support.waiting import until
+from tests.tools.bench.batches import Batches, batches
+from tests.tools.bench.cores import Halves, on
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.machine import server_settings, service_settings
+from tests.tools.bench.measure import Usage, usage
+from tests.tools.bench.space import Space, space
+
+
+@dataclass(frozen=True)
+class Style:
+    """How servers are started."""
+
+    kafka_options: tuple[str, ...]
+    postgres_settings: dict[str, str]
+
+
+LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"})
+"""The heap that Kafka's own start script gives it; the compiler may do its best. Postgres as in the local stack: with fsync."""
+LIKE_TESTS = Style(QUICK_START, FAST)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many of each service there are, and on which cores they run; None: on any."""
+
+    replicas: int = 1
+    cores: Halves | None = None
+
+    @property
+    def services_cores(self) -> frozenset[int] | None:
+        return self.cores.services if self.cores else None
+
+    @property
+    def servers_cores(self) -> frozenset[int] | None:
+        return self.cores.servers if self.cores else None
+
+    def figures(self) -> Figures:
+        on_cores = {name: sorted(cores) for name, cores in self.cores._asdict().items()} if self.cores else None
+        return {"replicas": self.replicas, "cores": on_cores}
+
+
+ALONE = Shape()
+SERVICE_SETTINGS = {"log_level": "WARNING", "list_scan_limit": "1000000", "list_count_limit": "1000000"}
+"""What differs from the services' defaults. Imports that have settled are counted by their list, of a soak as many as it takes."""
+ANSWER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class BenchServers:
+    directory: Path
+    kafka: Kafka
+    owner_url: str
+    pids: dict[str, int]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.kafka.bootstrap_servers
+
+
+@contextmanager
+def bench_servers(style: Style = LIKE_PRODUCTION) -> Iterator[BenchServers]:
+    with tempfile.TemporaryDirectory(prefix="pinflow-bench-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        with (
+            kafka_server(directory, style.kafka_options) as (kafka, broker),
+            postgres_server(directory, style.postgres_settings) as (postgres, database),
+        ):
+            pids = {"kafka": broker.process.pid, "postgres": database.process.pid}
+            yield BenchServers(directory, kafka.nodes[0], postgres.url, pids)
+
+
+class Installation:
+    def __init__(self, servers: BenchServers, deployment: Deployment, database_url: str, topic_prefix: str, shape: Shape) -> None:
+        self.servers = servers
+        self.shape = shape
+        self.deployment = deployment
+        self.database_url = database_url
+        self.topic_prefix = topic_prefix
+
+    @property
+    def base_url(self) -> str:
+        return self.deployment.base_url
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the gateway and the services as they are now: some are stopped and started again."""
+        return self.servers.pids | {name: program.process.pid for name, program in self.deployment.programs.items()}
+
+    def new_workspaces(self, count: int) -> list[NewWorkspace]:
+        return [new_workspace(self.database_url, f"Bench {number}") for number in range(count)]
+
+    def usage(self) -> Usage:
+        return usage(self.pids)
+
+    def space(self) -> Space:
+        return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
+
+    def batches(self) -> Batches:
+        return batches(self.deployment.service_url(name) for service in SERVICES for name in self.deployment.replicas_of(service))
+
+    def settings(self) -> Figures:
+        servers = server_settings(self.servers.kafka, self.database_url)
+        return {**servers, "services": service_settings(SERVICE_SETTINGS), **self.shape.figures()}
+
+    @contextmanager
+    def setting(self, service: str, **variables: str) -> Iterator[None]:
+        """The service started again with other settings, and afterwards with its own."""
+        replicas = [self.deployment.programs[name] for name in self.deployment.replicas_of(service)]
+        own = [running.program for running in replicas]
+        given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
+        self.stop(service)
+        for running in replicas:
+            running.program = replace(running.program, environment={**running.program.environment, **given})
+        self.start(service)
+        try:
+            yield
+        finally:
+            self.stop(service)
+            for running, program in zip(replicas, own, strict=True):
+                running.program = program
+            self.start(service)
+
+    def stop(self, service: str) -> None:
+        for name in self.deployment.replicas_of(service):
+            self.deployment.programs[name].terminate()
+
+    def start(self, service: str) -> None:
+        """Returns when it is ready, whatever the others are."""
+        names = self.deployment.replicas_of(service)
+        with on(self.shape.services_cores):
+            for name in names:
+                self.deployment.programs[name].start()
+        until(lambda: all(is_ready(self.deployment.service_url(name)) for name in names), seconds=ANSWER_SECONDS)
+
+
+@contextmanager
+def installation(servers: BenchServers, shape: Shape = ALONE) -> Iterator[Installation]:
+    """The gateway and the services, ready, with topics and a database of their own."""
+    with ExitStack() as stack:
+        prefix = stack.enter_context(fresh_topics(servers.bootstrap_servers))
+        url = stack.enter_context(fresh_database(servers.owner_url))
+        directory = Path(tempfile.mkdtemp(dir=servers.directory))
+        reached = {"kafka": servers.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
+        with on(shape.services_cores):
+            deployment = stack.enter_context(deployed(directory, shape.replicas, **reached, **SERVICE_SETTINGS))
+        yield Installation(servers, deployment, url, prefix, shape)

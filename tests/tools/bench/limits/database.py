@@ -1,0 +1,137 @@
+"""The database alone: the statements of the publisher's store and of the fold, by their own repositories, in batches of the same size."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+from pydantic import SecretStr
+
+from services.publisher.rows.outcomes import Ask, Failed, Found
+from services.publisher.rows.repository import PinStore
+from services.status.config import StatusSettings
+from services.status.folding import Foldable, fold
+from services.status.repository import JobStore
+from shared.contract.events import MAX_ROWS
+from shared.kafka.positions.advance import Advance
+from shared.postgres.database import Database
+from shared.runtime.settings import DatabaseSettings
+from tests.support.infrastructure import fresh_database, with_role
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.limits import material
+from tests.tools.bench.limits.apart import Meter, apart
+from tests.tools.bench.limits.given import Limits
+
+WARM_UP_SECONDS = 1.0
+SETTLERS = 2
+"""The members of the publisher's group in a process."""
+WAITING_EVENTS = 50
+"""Before settling waits for the fold: the figure is of both, for the same rows."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    url: str
+    pids: dict[str, int]
+    seconds: float
+    rows_at_once: int
+    records_at_once: int
+
+
+def measure_database(limits: Limits) -> Figures:
+    with fresh_database(limits.servers.owner_url) as url:
+        pids = {"postgres": limits.servers.pids["postgres"]}
+        given = _Given(url, pids, limits.lengths.limit_seconds, limits.rows_at_once, limits.records_at_once)
+        (figures,) = apart(_measure, given)
+    return {**figures, "rows_at_once": given.rows_at_once, "records_at_once": given.records_at_once}
+
+
+def _measure(given: _Given) -> Figures:
+    return uvloop.run(_drive(given))
+
+
+async def _drive(given: _Given) -> Figures:
+    publisher, status = (
+        Database.of(DatabaseSettings(database_url=SecretStr(with_role(given.url, role))), application="bench", connections=4)
+        for role in ("pinflow_publisher", "pinflow_status")
+    )
+    meter = Meter(given.pids)
+    work = _Work(PinStore(publisher), JobStore(status), given, meter)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
+                group.create_task(task)
+            await asyncio.sleep(min(WARM_UP_SECONDS, given.seconds))
+            with meter.measuring() as figures:
+                await asyncio.sleep(given.seconds)
+                await meter.counted.wait()
+            work.ended.set()
+    finally:
+        await publisher.dispose()
+        await status.dispose()
+    return figures
+
+
+class _Work:
+    def __init__(self, store: PinStore, jobs: JobStore, given: _Given, meter: Meter) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._imports_at_once = max(1, round(given.rows_at_once / MAX_ROWS))
+        self._records_at_once = given.records_at_once
+        self._meter = meter
+        self._events: asyncio.Queue[Foldable | None] = asyncio.Queue(WAITING_EVENTS)
+        self._settling = SETTLERS
+        self.ended = asyncio.Event()
+        """Nothing is cancelled: psycopg's pipelines, left in their middle, say so on stderr."""
+
+    async def settle(self) -> None:
+        while not self.ended.is_set():
+            with self._meter.uncounted():
+                asks, events = self._fresh()
+            await self._store.settle(asks, asks, (), Advance(), _nothing_fails)
+            self._meter.count(len(asks))
+            for event in events:
+                await self._events.put(event)
+        await self._events.put(None)
+
+    def _fresh(self) -> tuple[list[Ask], list[Foldable]]:
+        imports = [material.accept(material.BODY.fresh()) for _ in range(self._imports_at_once)]
+        asks = material.read_rows(imports)
+        announced = material.announce(material.found_new(asks))
+        return asks, material.read_events(imports, announced.outcomes)
+
+    async def fold(self) -> None:
+        while events := await self._next_events():
+            with self._meter.uncounted():
+                batch = fold(events)
+            await self._jobs.fold(batch, Advance(), moves=False)
+
+    async def _next_events(self) -> list[Foldable]:
+        """As many as are folded at once; fewer, and then none, when nobody settles any more."""
+        events: list[Foldable] = []
+        while self._settling and len(events) < self._records_at_once:
+            if (event := await self._events.get()) is None:
+                self._settling -= 1
+            else:
+                events.append(event)
+        return events
+
+    async def announce(self) -> None:
+        """What the announcer's sweeps cost."""
+        limit: int = StatusSettings.model_fields["announce_limit"].default
+        pause: float = StatusSettings.model_fields["announce_interval_seconds"].default
+        while not self.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self.ended.wait()
+            await self._jobs.announce(limit, _tell_nobody)
+
+
+def _nothing_fails(_found: Found) -> Sequence[Failed]:
+    return ()
+
+
+async def _tell_nobody(_jobs: Sequence[Any]) -> None:
+    return None

@@ -1,0 +1,66 @@
+"""What goes through a pipeline, made by the services' own code, with no server near: imports, rows, outcomes, pin events."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import uuid4
+
+from deploy.administration import NewAccount, NewWorkspace
+from services.ingest.ids import new_job_id
+from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from services.publisher.rows.events import outcome_records, pin_event_records
+from services.publisher.rows.outcomes import NO_HISTORY, Ask, Outcome, decide_all, found_of, in_order
+from services.status.consumers import _parse_upload
+from services.status.folding import Foldable
+from shared.contract.decoding import decoder, quick_decoder
+from shared.contract.events import IMPORT_EVENT, RowAccepted, RowsSettled, SourceType, UploadFormat
+from shared.contract.import_records import is_for_publisher, is_import, is_upload
+from shared.http.bodies import parse_json
+from shared.kafka.producer import Record
+from tests.tools.bench.bodies import json_body, rows_like_a_shops
+
+WORKSPACE = NewWorkspace(uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)])
+BODY = json_body(rows_like_a_shops(WORKSPACE))
+
+decode_row = quick_decoder(RowAccepted)
+decode_outcomes = decoder(RowsSettled)
+
+
+class Announced(NamedTuple):
+    """What the publisher sends of settled rows."""
+
+    outcomes: list[Record]
+    pin_events: list[Record]
+
+
+def accept(body: bytes) -> ImportBatch:
+    """Builds an import's batch from its body as ingest does, with the upload that is kept by
+    default.
+    """
+    rows = validate(require_rows(parse_json(body)))
+    now = datetime.now(UTC)
+    upload = Upload(UploadFormat.JSON, body)
+    return batch_of(Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows, upload=upload))
+
+
+def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
+    """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
+    return in_order([decode_row(record.value) for batch in imports for record in batch.records if is_for_publisher(record.value)])
+
+
+def found_new(asks: Sequence[Ask]) -> list[Outcome]:
+    """The outcomes of rows of which the store held none."""
+    return decide_all(asks, {}, found_of(asks, NO_HISTORY, {}, datetime.now(UTC)))
+
+
+def announce(outcomes: Sequence[Outcome]) -> Announced:
+    return Announced(outcome_records(outcomes), pin_event_records(outcomes))
+
+
+def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
+    """Decodes imports, uploads and outcomes as status does, up to the first row."""
+    beside = [record.value for batch in imports for record in batch.records[: -batch.rows]]
+    accepted = [IMPORT_EVENT.validate_json(value) for value in beside if is_import(value)]
+    uploads = [_parse_upload(value) for value in beside if is_upload(value)]
+    return [*accepted, *uploads, *(decode_outcomes(record.value) for record in outcomes)]

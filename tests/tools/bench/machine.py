@@ -1,0 +1,132 @@
+"""What a report is worth without knowing what it was measured on: machine, versions, settings, the code's own state."""
+
+import os
+import platform
+import subprocess
+import tomllib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from deploy.local.kafka import Kafka
+from deploy.local.layout import CHECKOUT
+from deploy.local.postgres import SETTINGS
+from deploy.local.software import LOCK, caddy, java
+from services.ingest.config import IngestSettings
+from services.publisher.config import PublisherSettings
+from services.status.config import StatusSettings
+from services.webhooks.config import WebhooksSettings
+from shared.contract.topics import TOPICS
+from shared.runtime.settings import KafkaSettings, ServiceSettings
+from tests.tools.bench.figures import Figures
+
+PACKAGES = (
+    "aiokafka",
+    "cramjam",
+    "fastapi",
+    "faststream",
+    "httptools",
+    "httpx",
+    "msgspec",
+    "orjson",
+    "psycopg",
+    "pydantic",
+    "pydantic-core",
+    "sqlalchemy",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)
+SERVICES: dict[str, type[ServiceSettings]] = {
+    "ingest": IngestSettings,
+    "publisher": PublisherSettings,
+    "status": StatusSettings,
+    "webhooks": WebhooksSettings,
+}
+
+
+def environment() -> Figures:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": {"commit": _git("rev-parse", "HEAD"), "changed_files": len(_git("status", "--porcelain").splitlines())},
+        "machine": {
+            "cores": os.cpu_count(),
+            "cpu": _cpu_model(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30),
+            "system": platform.platform(),
+            "load_before": os.getloadavg()[0],
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "java": _java_version(),
+            "kafka": _kafka_version(),
+            "caddy": _said(caddy(), "version").split()[0],
+            "packages": {name: version(name) for name in PACKAGES},
+        },
+    }
+
+
+def server_settings(kafka: Kafka, database_url: str) -> Figures:
+    """As the servers have them: what differs from their defaults."""
+    with psycopg.connect(database_url) as connection:
+        (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
+        query = "select name, current_setting(name) from pg_settings where name = any(%s) order by 1"
+        settings: dict[str, str] = dict(
+            connection.execute(query, [[*SETTINGS, "fsync", "synchronous_commit", "full_page_writes"]]).fetchall()
+        )
+    return {
+        "postgres_version": postgres,
+        "postgres": settings,
+        "kafka": {name: value for name, value in kafka.properties().items() if "listeners" not in name and name != "log.dirs"},
+        "jvm": " ".join(kafka.jvm_options),
+        "topics": {topic.name.value: topic.partitions_by(KafkaSettings().topic_partitions) for topic in TOPICS},
+    }
+
+
+def service_settings(variables: dict[str, str]) -> Figures:
+    """Every number and switch that the services run with: the defaults, but for `variables`."""
+    return {
+        name: {
+            field: variables.get(field, about.default)
+            for field, about in kind.model_fields.items()
+            if field in variables or isinstance(about.default, int | float)
+        }
+        for name, kind in SERVICES.items()
+    }
+
+
+def _git(*arguments: str) -> str:
+    return _said("git", "-C", str(CHECKOUT), *arguments)
+
+
+def _said(*command: str) -> str:
+    """What it says; nothing where it can't be run: a checkout without git is measured all the same."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _java_version() -> str:
+    return next((line.partition("=")[2].strip() for line in _java_properties() if line.strip().startswith("java.runtime.version")), "?")
+
+
+def _java_properties() -> list[str]:
+    done = subprocess.run([java(), "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60, check=False)
+    return done.stderr.splitlines()
+
+
+def _kafka_version() -> str:
+    locked = tomllib.loads(LOCK.read_text(encoding="utf-8"))["dependencies"]
+    return next((one["version"] for one in locked if one["artifactId"].startswith("kafka_")), "?")

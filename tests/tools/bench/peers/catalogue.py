@@ -1,0 +1,38 @@
+"""All peers, by name. Not in __init__.py: a peer's own processes, which have only what they need, import that too."""
+
+from collections.abc import Callable
+from functools import partial
+
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.peers.celery_peer import ROW_BY_ROW, WHOLE_IMPORTS
+from tests.tools.bench.peers.direct_peer import DirectPeer
+from tests.tools.bench.peers.faststream_peer import FastStreamPeer
+from tests.tools.bench.peers.peer import Peer, Servers
+from tests.tools.bench.peers.publisher_stage import measure_connect, measure_pinflow
+from tests.tools.bench.peers.run import measure, peer_servers
+
+STAGE_ROWS = 20_000
+"""That a stage is given for each second asked for: what Pinflow's takes about a second for."""
+
+Measure = Callable[[float, float], Figures]
+"""On servers of its own, for so many seconds after so many to warm up. Raises LocalError without the peers' software."""
+
+
+def _imports(peer: Peer, seconds: float, warm_up_seconds: float) -> Figures:
+    with peer_servers() as servers:
+        return measure(peer, servers, seconds, warm_up_seconds)
+
+
+def _stage(work: Callable[[Servers, int, int], Figures], seconds: float, warm_up_seconds: float) -> Figures:
+    with peer_servers() as servers:
+        return work(servers, round(seconds * STAGE_ROWS), round(warm_up_seconds * STAGE_ROWS))
+
+
+PEERS: dict[str, Measure] = {
+    "celery-rows": partial(_imports, ROW_BY_ROW),
+    "celery-imports": partial(_imports, WHOLE_IMPORTS),
+    "faststream": partial(_imports, FastStreamPeer()),
+    "fastapi": partial(_imports, DirectPeer()),
+    "publisher-stage": partial(_stage, measure_pinflow),
+    "kafka-connect": partial(_stage, measure_connect),
+}

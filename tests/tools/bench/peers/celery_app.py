@@ -1,0 +1,68 @@
+"""Celery as a team that knows it would set it up; only where its packages are (`make bench-peers`). Worker: celery_worker.py."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from celery import Celery
+from kombu.serialization import register
+
+from shared.postgres.arrays import Column, ColumnDumper, columns
+from tests.tools.bench.peers import rows
+from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
+
+SETTLE_IMPORT_TASK, SETTLE_ROW_TASK = "settle_import", "settle_row"
+PREFETCH = {SETTLE_IMPORT_TASK: 4, SETTLE_ROW_TASK: 64}
+"""Tasks that a worker's process has before it asks for more: short ones many, or each would wait for Redis."""
+
+RETRIES: dict[str, Any] = {"autoretry_for": (psycopg.OperationalError,), "retry_backoff": True, "max_retries": None}
+
+
+def create_celery(settings: PeerSettings, task: str) -> Any:
+    """Set for one of the two tasks. A task is acknowledged when it is done: whatever a killed worker had comes again."""
+    register("orjson", lambda value: orjson.dumps(value).decode(), orjson.loads, "application/x-orjson", "utf-8")
+    app = Celery("peer", broker=settings.redis_url)
+    app.conf.update(
+        task_serializer="orjson",
+        accept_content=["orjson"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=PREFETCH[task],
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+    )
+    # Redis gives a task that nobody acknowledged to another worker only after visibility_timeout: an hour, by default
+    connection = _Connection(settings.database_url.get_secret_value())
+
+    def settle_import(job_id: str, workspace_id: str, accepted_at: str, content: list[rows.Sent]) -> None:
+        job = UUID(job_id)
+        made = rows.values(UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.received(content))
+        connection.execute(SETTLE_IMPORT, (*columns(COLUMNS, made), job))
+
+    def settle_row(job_id: str, workspace_id: str, accepted_at: str, content: rows.Sent) -> None:
+        made = rows.values(UUID(workspace_id), UUID(job_id), datetime.fromisoformat(accepted_at), rows.received([content]))
+        connection.execute(SETTLE_ROW, columns(COLUMNS, made))
+
+    app.task(settle_import, name=SETTLE_IMPORT_TASK, **RETRIES)
+    app.task(settle_row, name=SETTLE_ROW_TASK, **RETRIES)
+    return app
+
+
+class _Connection:
+    """A process's own, made when it is first needed: that is after the fork."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def execute(self, statement: str, parameters: Sequence[Any]) -> None:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._url, autocommit=True, prepare_threshold=1, application_name="peer-worker")
+            self._connection.adapters.register_dumper(Column, ColumnDumper)
+        self._connection.execute(statement.encode(), parameters, binary=True)

@@ -1,0 +1,115 @@
+"""(e) Kafka Connect with Debezium's JDBC sink: the native engine that puts a topic into a table."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from deploy.local.ports import choose
+from deploy.local.programs import Program
+from deploy.local.software import java
+from tests.support.ports import SERVICES_FROM
+from tests.support.processes import RunningProgram
+from tests.tools.bench.peers import software
+from tests.tools.bench.peers.store import COLUMNS
+
+CONNECTOR = "pins"
+BATCH = 2000
+"""Records a statement, and a poll: as the publisher's. The default is 500."""
+LACKS = (
+    "Takes records whose ids have been computed, fields flattened and schema told by someone else; it decides nothing.",
+    "No outcomes: nobody learns which row was created, which stood there before.",
+    "The last of two rows under one key wins and overwrites the first; Pinflow's first one stands for ever.",
+    "A record that Postgres refuses stops the task, or, told to go on, loses the batch's order; a restart is by hand.",
+    "No events for others, no schedules, no accounts and boards checked.",
+)
+JVM_OPTIONS = ("-Xms256m", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
+"""Those of Kafka's own start script for Connect."""
+
+FIELDS = (*COLUMNS, ("state", "text"), ("published_at", "timestamptz"))
+_TYPES = {
+    "uuid": {"type": "string", "name": "io.debezium.data.Uuid"},
+    "timestamptz": {"type": "string", "name": "io.debezium.time.ZonedTimestamp"},
+    "int4": {"type": "int32"},
+    "text": {"type": "string"},
+}
+_JSON = {"type": "string", "name": "io.debezium.data.Json"}
+
+
+def schema() -> str:
+    """The records' own, told once to the converter (Kafka 4.2 on): with one in each record they would be six times as large."""
+    fields = [{"field": name, "optional": True, **(_JSON if name == "related_terms" else _TYPES[kind])} for name, kind in FIELDS]
+    return json.dumps({"type": "struct", "name": "pin", "optional": False, "fields": fields}, separators=(",", ":"))
+
+
+@contextmanager
+def connect(directory: Path, *, kafka: str, topic: str, database_url: str, table: str) -> Iterator[RunningProgram]:
+    """A worker with the connector, its tasks running. Raises LocalError without its software."""
+    port = choose({"connect": SERVICES_FROM})["connect"]
+    worker, sink = directory / "worker.properties", directory / "sink.properties"
+    worker.write_text(_properties(_worker(directory, kafka, port)), encoding="utf-8")
+    sink.write_text(_properties(_sink(topic, database_url, table)), encoding="utf-8")
+    class_path = software.connect_class_path()
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    command = (java(), *JVM_OPTIONS, quiet, "-cp", class_path, "org.apache.kafka.connect.cli.ConnectStandalone", str(worker), str(sink))
+    running = RunningProgram(Program("connect", command), directory)
+    running.start()
+    try:
+        running.wait_until(lambda: _works(port), seconds=120)
+        yield running
+    finally:
+        running.close()
+
+
+def _worker(directory: Path, kafka: str, port: int) -> dict[str, str]:
+    return {
+        "bootstrap.servers": kafka,
+        "listeners": f"http://127.0.0.1:{port}",
+        "offset.storage.file.filename": str(directory / "connect.offsets"),
+        "key.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "true",
+        "value.converter.schema.content": schema(),
+        "consumer.max.poll.records": str(BATCH),
+        "consumer.isolation.level": "read_committed",
+        "consumer.auto.offset.reset": "earliest",
+    }
+
+
+def _sink(topic: str, database_url: str, table: str) -> dict[str, str]:
+    url = urlsplit(database_url)
+    return {
+        "name": CONNECTOR,
+        "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector",
+        "tasks.max": "2",
+        "topics": topic,
+        "connection.url": f"jdbc:postgresql://{url.hostname}:{url.port}{url.path}?reWriteBatchedInserts=true",
+        "connection.username": url.username or "",
+        "connection.password": url.password or "",
+        "collection.name.format": table,
+        "insert.mode": "upsert",
+        "primary.key.mode": "record_value",
+        "primary.key.fields": "pin_id",
+        "schema.evolution": "none",
+        "batch.size": str(BATCH),
+        "use.reduction.buffer": "true",
+        "dialect.postgres.unnest.insert.enabled": "true",
+    }
+
+
+def _properties(values: dict[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _works(port: int) -> bool:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/connectors/{CONNECTOR}/status", timeout=2, trust_env=False)
+    except httpx.TransportError:
+        return False
+    tasks = answer.json().get("tasks", []) if answer.is_success else []
+    if failed := [task["trace"] for task in tasks if task["state"] == "FAILED"]:
+        raise AssertionError(f"Kafka Connect's task failed:\n{failed[0][:2000]}")
+    return bool(tasks) and all(task["state"] == "RUNNING" for task in tasks)

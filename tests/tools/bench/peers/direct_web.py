@@ -1,0 +1,30 @@
+"""python -m tests.tools.bench.peers.direct_web: the whole import is inserted while its client waits, and answered with 201."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from shared.postgres.arrays import columns
+from shared.postgres.database import Database
+from tests.tools.bench.peers import rows
+from tests.tools.bench.peers.process import PeerSettings, serve
+from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT
+from tests.tools.bench.peers.web import Intake, Job, create_app, insert_job
+
+
+@asynccontextmanager
+async def open_intake(_settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
+    async def settle(job: Job) -> None:
+        """Job and rows in one transaction and one round trip."""
+        made = rows.values(job.workspace_id, job.id, job.accepted_at, job.rows.sent())
+        async with database.pipeline() as driver:
+            await insert_job(driver, job)
+            if made:
+                await driver.execute(SETTLE_IMPORT, (*columns(COLUMNS, made), job.id), binary=True)
+
+    yield settle
+
+
+if __name__ == "__main__":
+    settings = PeerSettings()
+    serve(create_app(settings, open_intake, accepted=HTTPStatus.CREATED), settings)

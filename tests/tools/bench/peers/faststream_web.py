@@ -1,0 +1,46 @@
+"""python -m tests.tools.bench.peers.faststream_web: the job goes to Postgres, its rows to Kafka, a message each; then 202."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from faststream.kafka import KafkaBroker
+
+from shared.contract.events import PinContent, RowAccepted
+from shared.contract.topics import TopicName, TopicNames
+from shared.postgres.database import Database
+from tests.tools.bench.peers.process import PeerSettings, serve
+from tests.tools.bench.peers.web import Intake, Job, create_app, insert_job
+
+
+@asynccontextmanager
+async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    async with KafkaBroker(settings.kafka_bootstrap_servers, acks="all", enable_idempotence=True, max_batch_size=900 * 1024) as broker:
+
+        async def publish(job: Job) -> None:
+            async with database.pipeline() as driver:
+                await insert_job(driver, job)
+            await broker.publish_batch(*_messages(job), topic=topic)
+
+        yield publish
+
+
+def _messages(job: Job) -> list[RowAccepted]:
+    """What has been validated is not validated again. The job's id stands in for the content's fingerprint, which no peer computes."""
+    return [
+        RowAccepted.model_construct(
+            kind="r",
+            job_id=job.id,
+            workspace_id=job.workspace_id,
+            accepted_at=job.accepted_at,
+            fingerprint=job.id,
+            row_number=number,
+            row=PinContent.model_construct(**pin.__dict__),
+        )
+        for number, pin in job.rows.valid
+    ]
+
+
+if __name__ == "__main__":
+    settings = PeerSettings()
+    serve(create_app(settings, open_intake), settings)

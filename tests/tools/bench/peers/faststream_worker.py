@@ -1,0 +1,45 @@
+"""python -m tests.tools.bench.peers.faststream_worker: a message a row, as in FastStream's examples, and acknowledged when done."""
+
+import logging
+
+import uvloop
+from faststream import AckPolicy, FastStream
+from faststream.kafka import KafkaBroker
+
+from shared.contract.events import RowAccepted
+from shared.contract.topics import TopicName, TopicNames
+from shared.postgres.arrays import columns
+from shared.postgres.database import Database
+from shared.runtime.service import spare_the_collector
+from tests.tools.bench.peers import rows
+from tests.tools.bench.peers.process import PeerSettings
+from tests.tools.bench.peers.store import COLUMNS, SETTLE_ROW
+
+AT_ONCE = 6
+"""A partition's rows one after the other, the topic's six at once: FastStream's own way to have several without losing any."""
+
+
+def create_worker(settings: PeerSettings) -> FastStream:
+    database = Database.of(settings, application="peer-worker")
+    broker = KafkaBroker(settings.kafka_bootstrap_servers, logger=None)
+
+    @broker.subscriber(
+        TopicNames(settings.topic_prefix)[TopicName.IMPORTS],
+        group_id="peer",
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        max_workers=AT_ONCE,
+    )
+    async def settle(event: RowAccepted) -> None:
+        content = (event.row_number, *(getattr(event.row, name) for name in rows.CONTENT))
+        made = rows.values(event.workspace_id, event.job_id, event.accepted_at, [content])
+        async with database.pipeline() as driver:
+            await driver.execute(SETTLE_ROW, columns(COLUMNS, made), binary=True)
+
+    return FastStream(broker, on_shutdown=[database.dispose])
+
+
+if __name__ == "__main__":
+    worker = create_worker(PeerSettings())
+    spare_the_collector()
+    uvloop.run(worker.run(log_level=logging.WARNING))

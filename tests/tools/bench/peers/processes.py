@@ -1,0 +1,73 @@
+"""A peer's processes, from its programs to a peer that takes imports."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from deploy.local.layout import CHECKOUT
+from deploy.local.ports import choose
+from deploy.local.programs import Program
+from tests.support.ports import SERVICES_FROM
+from tests.support.processes import RunningProgram
+from tests.tools.bench.peers.exactness import faults_of
+from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
+from tests.tools.bench.peers.store import Store
+
+WEB = "web"
+
+
+@dataclass(frozen=True)
+class RunningProcesses:
+    base_url: str
+    pids: Mapping[str, int]
+    schema: str
+    store: Store
+
+    def settled_rows(self) -> int:
+        return self.store.settled_rows()
+
+    def faults(self, sent: Mapping[str, int]) -> list[str]:
+        return faults_of(sent, self.store.stored(), self.store.counted())
+
+
+@contextmanager
+def processes(
+    servers: Servers, directory: Path, *, schema: str, modules: Mapping[str, tuple[str, ...]], variables: Mapping[str, str] | None = None
+) -> Iterator[RunningProcesses]:
+    """`modules` are the commands of Python processes, by name; one of them is WEB. `variables` are further settings, with their prefix."""
+    port = choose({WEB: SERVICES_FROM})[WEB]
+    base_url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        store = Store(servers.database_url, schema)
+        stack.callback(store.close)
+        environment = {
+            "PYTHONPATH": str(CHECKOUT),
+            "PINFLOW_DATABASE_URL": store.url,
+            "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+            "PINFLOW_PORT": str(port),
+            "PINFLOW_API_KEY": servers.workspace.api_key,
+            "PINFLOW_WORKSPACE_ID": str(servers.workspace.id),
+            "PINFLOW_TOPIC_PREFIX": TOPIC_PREFIX,
+            **(variables or {}),
+        }
+        programs = {name: RunningProgram(Program(name, command, environment), directory) for name, command in modules.items()}
+        for program in programs.values():
+            stack.callback(program.close)
+            program.start()
+        programs[WEB].wait_until(lambda: _answers(base_url))
+        try:
+            yield RunningProcesses(base_url, {name: program.process.pid for name, program in programs.items()}, schema, store)
+        except Exception as error:
+            for name, program in programs.items():
+                error.add_note(f"{name}'s log ends:\n{program.tail()}")
+            raise
+
+
+def _answers(base_url: str) -> bool:
+    try:
+        return httpx.get(f"{base_url}/readyz", timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,80 @@
+"""An import's rows on a peer's way: validated by Pinflow's own model, as its users would write one, in one call."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Annotated, Any, TypeAlias
+from uuid import UUID
+
+import orjson
+from pydantic import FailFast, TypeAdapter, ValidationError
+
+from services.ingest.parsing.rows import require_rows
+from services.publisher.ids import pin_id_of
+from shared.contract.pins import PinSubmission
+from shared.http.bodies import parse_json
+from tests.tools.bench.peers.store import COLUMNS
+
+CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])
+"""The columns that are a row's own. The others come from its job, or are computed."""
+_content = attrgetter(*CONTENT)
+_OF_TEXT: dict[str, Callable[[str], Any]] = {"uuid": UUID, "timestamptz": datetime.fromisoformat}
+_PARSERS = {CONTENT.index(name): _OF_TEXT[kind] for name, kind in COLUMNS if name in CONTENT and kind in _OF_TEXT}
+
+Sent: TypeAlias = Sequence[Any]
+"""A row as JSON carries it: its number, then CONTENT."""
+
+
+_ROWS: TypeAdapter[list[PinSubmission]] = TypeAdapter(Annotated[list[PinSubmission], FailFast()])
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The valid rows, by their number from 1 on, and how many there were."""
+
+    valid: list[tuple[int, PinSubmission]]
+    total: int
+
+    @property
+    def failed(self) -> int:
+        return self.total - len(self.valid)
+
+    def sent(self) -> list[Sent]:
+        return [(number, *_content(pin)) for number, pin in self.valid]
+
+
+def parse(body: bytes) -> Parsed:
+    """Raises RequestRefused."""
+    raw = require_rows(parse_json(body))
+    try:
+        return Parsed(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
+    except ValidationError:
+        return Parsed([(number, pin) for number, row in enumerate(raw, 1) if (pin := _valid(row))], len(raw))
+
+
+def _valid(row: object) -> PinSubmission | None:
+    try:
+        return PinSubmission.model_validate(row)
+    except ValidationError:
+        return None
+
+
+def received(rows: Iterable[Sent]) -> list[Sent]:
+    """With ids and times again, which JSON knows only as text."""
+    return [
+        (number, *(_PARSERS[place](value) if value is not None and place in _PARSERS else value for place, value in enumerate(content)))
+        for number, *content in rows
+    ]
+
+
+def values(workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[Sent]) -> list[tuple[Any, ...]]:
+    """In the order of COLUMNS. The id stands where Pinflow has the content's fingerprint: peers don't tell whether a payload matches."""
+    key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
+    made = []
+    for number, *content in rows:
+        pin_id = pin_id_of(workspace_id, content[key])
+        if content[terms] is not None:
+            content[terms] = orjson.dumps(content[terms]).decode()
+        made.append((pin_id, workspace_id, pin_id, job_id, number, accepted_at, *content))
+    return made

@@ -1,0 +1,59 @@
+"""Equal rows for the publisher's stage, in the form that either engine needs."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+from aiokafka import AIOKafkaProducer
+
+from services.ingest.ids import new_job_id
+from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.records import Import, batch_of
+from shared.contract.events import SourceType
+from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.http.bodies import parse_json
+from shared.kafka.producer import MAX_BATCH_BYTES, Record, append_records, partition_count
+from shared.runtime.settings import KafkaSettings
+from tests.tools.bench.peers import connect_sink, rows
+
+Form = Callable[[UUID, bytes], Sequence[Record]]
+"""The records of an import, from its workspace and body."""
+
+
+def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
+    """As ingest writes them."""
+    now = datetime.now(UTC)
+    parsed = validate(require_rows(parse_json(body)))
+    batch = batch_of(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
+    return batch.records[-batch.rows :]
+
+
+def flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
+    """A row of the table each, its id computed, without what is null: Connect has no way to compute or to nest."""
+    return list(_flat_rows(workspace_id, body))
+
+
+def _flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
+    now = datetime.now(UTC)
+    names = [name for name, _ in connect_sink.FIELDS]
+    for values in rows.values(workspace_id, new_job_id(now), now, rows.parse(body).sent()):
+        document = zip(names, (*values, "published", now), strict=True)
+        yield Record(None, orjson.dumps({name: value for name, value in document if value is not None}))
+
+
+async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) -> None:
+    """An import's records to one partition, imports in turn to all; compressed as ingest does it."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        acks="all",
+        compression_type="snappy",
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=LARGEST_RECORD,
+    )
+    topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
+    async with producer:
+        partitions = await partition_count(producer, topic)
+        for number, records in enumerate(imports):
+            await asyncio.gather(*await append_records(producer, topic, number % partitions, records))

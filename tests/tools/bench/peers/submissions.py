@@ -1,0 +1,79 @@
+"""The same imports that Pinflow is measured with, sent to a peer: as fast as it takes them, while not too many wait to be settled."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from deploy.administration import NewWorkspace
+from shared.contract.events import MAX_ROWS
+from tests.support.waiting import eventually
+from tests.tools.bench.bodies import json_body, marked, new_mark, rows_like_a_shops
+from tests.tools.bench.saturation import submit_while
+from tests.tools.bench.sources import open_client
+
+CLIENTS = 4
+WATCH_SECONDS = 0.5
+"""Seldom: some peers count their rows' results for it."""
+SETTLE_SECONDS = 180.0
+
+
+@dataclass
+class Submissions:
+    """`sent` are the rows of each import that was accepted, by its mark; `accepted` how long each took, in seconds."""
+
+    base_url: str
+    workspace: NewWorkspace
+    settled_rows: Callable[[], int]
+    sent: dict[str, int] = field(default_factory=dict)
+    accepted: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._body = json_body(rows_like_a_shops(self.workspace))
+        self._settled = 0
+        self._some_settled: asyncio.Event
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sent.values())
+
+    async def saturate(self, seconds: float, most_unsettled: int) -> float:
+        """Returns how many seconds passed until all that was sent had settled."""
+        headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
+        self._some_settled = asyncio.Event()  # here: each call has an event loop of its own
+        async with open_client(self.base_url, headers=headers) as client:
+            started = time.perf_counter()
+            watching = asyncio.create_task(self._watch())
+            try:
+                await asyncio.gather(*(self._submit_until(client, started + seconds, most_unsettled * MAX_ROWS) for _ in range(CLIENTS)))
+                await eventually(lambda: self._settled >= self.rows, seconds=SETTLE_SECONDS, every=0.05)
+            except AssertionError:  # a peer that loses rows is to be said so, not to end the run
+                self.faults.append(f"{self.rows - self._settled} rows had not settled {SETTLE_SECONDS:.0f} s after the last was sent")
+            finally:
+                watching.cancel()
+            return time.perf_counter() - started
+
+    async def _submit_until(self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int) -> None:
+        await submit_while(
+            lambda: time.perf_counter() < end,
+            lambda: self.rows - self._settled < most_unsettled_rows,
+            lambda: self._submit(client),
+            self._some_settled,
+        )
+
+    async def _submit(self, client: httpx.AsyncClient) -> None:
+        mark = new_mark()
+        began = time.perf_counter()
+        answer = await client.post(self._body.path, content=marked(self._body.prepared, mark))
+        answer.raise_for_status()
+        self.accepted.append(time.perf_counter() - began)
+        self.sent[mark] = MAX_ROWS
+
+    async def _watch(self) -> None:
+        while True:
+            self._settled = await asyncio.to_thread(self.settled_rows)
+            self._some_settled.set()
+            await asyncio.sleep(WATCH_SECONDS)

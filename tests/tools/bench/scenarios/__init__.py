@@ -1,0 +1,28 @@
+"""Each scenario is a function of a Bench, under one name."""
+
+from collections.abc import Callable
+
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.scenarios.bench import Bench
+from tests.tools.bench.scenarios.imports import burst, half_load, idle, mixed, sustained
+from tests.tools.bench.scenarios.lists import catalogue
+from tests.tools.bench.scenarios.long import backlog, growth, soak
+from tests.tools.bench.scenarios.requests import topic
+from tests.tools.bench.scenarios.singles import pins, queries
+
+Scenario = Callable[[Bench], Figures]
+
+USUAL: dict[str, Scenario] = {
+    "idle": idle,
+    "sustained": sustained,
+    "half-load": half_load,
+    "mixed": mixed,
+    "topic": topic,
+    "pins": pins,
+    "queries": queries,
+    "burst": burst,
+}
+"""In this order: what comes later builds on the rate that was found before."""
+LONG: dict[str, Scenario] = {"growth": growth, "backlog": backlog, "soak": soak, "catalogue": catalogue}
+"""Only when asked for."""
+ALL = {"growth": growth} | USUAL | LONG  # growth begins with an empty store

@@ -1,0 +1,122 @@
+"""What every scenario works with: one installation, how long things take, and what this round has found so far."""
+
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from deploy.administration import NewWorkspace
+from shared.contract.events import MAX_ROWS
+from tests.tools.bench.batches import Batches, records_in_a_batch
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.installation import Installation
+from tests.tools.bench.load import Load
+from tests.tools.bench.measure import GENERATOR, Usage, cores_busy, cpu_per_row, latencies, megabytes
+from tests.tools.bench.sources import HttpSource
+from tests.tools.bench.space import Space, bytes_per_row
+
+CONCURRENCY = 4
+MOST_UNSETTLED = 150
+"""Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog. More clients only take CPU away."""
+PROBE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of one round."""
+
+    seconds: float = 60.0
+    """Of the loaded scenarios; those beside the pipeline take a third."""
+    warm_up_seconds: float = 30.0
+    """Before anything is measured. In a broker's first half minute under load its compiler takes 7 µs a row; it must have done by then."""
+    idle_imports: int = 100
+    burst_imports: int = 100
+    workspaces: int = 20
+    backlog_rows: int = 1_000_000
+    grow_rows: int = 5_000_000
+    soak_minutes: float = 30.0
+    catalogue_pins: int = 5_000_000
+
+    @property
+    def short(self) -> float:
+        return self.seconds / 3
+
+    @property
+    def limit_seconds(self) -> float:
+        """A limit has no backlog that must first build up."""
+        return self.seconds / 6
+
+
+@dataclass(frozen=True)
+class Seen:
+    """At one moment."""
+
+    usage: Usage
+    space: Space
+    batches: Batches
+
+
+@dataclass
+class Bench:
+    installation: Installation
+    lengths: Lengths
+    found: dict[str, Figures] = field(default_factory=dict)
+    """This round's figures, by scenario."""
+    probed_rate: float | None = None
+
+    def new_load(self, workspaces: Sequence[NewWorkspace] | None = None) -> Load:
+        """Of JSON imports."""
+        return Load(self.installation.base_url, [HttpSource(one) for one in workspaces or self.installation.new_workspaces(1)])
+
+    def warm_up(self) -> None:
+        uvloop.run(self.new_load().saturate(self.lengths.warm_up_seconds, CONCURRENCY, MOST_UNSETTLED))
+
+    def imports_per_second(self) -> float:
+        """At the most: this round's sustained rate, or what a short look says."""
+        if (sustained := self.found.get("sustained")) is not None:
+            return float(sustained["rows_per_second"]) / MAX_ROWS
+        if self.probed_rate is None:
+            load = self.new_load()
+            took = uvloop.run(load.saturate(min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MOST_UNSETTLED))
+            self.probed_rate = load.imports / took
+        return self.probed_rate
+
+    def look(self) -> Seen:
+        return Seen(self.installation.usage(), self.installation.space(), self.installation.batches())
+
+    def measured(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
+        """`work` drives the load and returns how long that took. Fails when a row did not become what it must."""
+        before = self.look()
+        took = uvloop.run(work)
+        return self.figures(load, before, took)
+
+    def figures(self, load: Load, before: Seen, took: float) -> Figures:
+        after = self.look()
+        load.require_exact()
+        return {
+            "imports": load.imports,
+            "refused": load.refused,
+            "outcomes": load.outcomes._asdict(),
+            "accepted_ms": latencies(load.accepted),
+            "settled_ms": latencies(load.settled),
+            **costs(before, after, load.rows, took),
+        }
+
+
+def costs(before: Seen, after: Seen, rows: int, took: float) -> Figures:
+    """What so many rows took of everything, the generator's part named apart."""
+    cpu = {name: round(value, 2) for name, value in cpu_per_row(before.usage, after.usage, rows).items()}
+    generator = cpu.pop(GENERATOR)
+    return {
+        "rows": rows,
+        "seconds": round(took, 2),
+        "rows_per_second": round(rows / took),
+        "cpu_us_per_row": cpu,
+        "cpu_us_per_row_in_all": round(sum(cpu.values()), 1),
+        "generator_us_per_row": generator,
+        "cores_busy": round(cores_busy(before.usage, after.usage, took), 2),
+        "bytes_per_row": bytes_per_row(before.space, after.space, rows),
+        "records_in_a_batch": records_in_a_batch(before.batches, after.batches),
+        "rss_mb": megabytes(after.usage.rss_bytes),
+    }

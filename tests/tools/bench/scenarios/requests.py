@@ -1,0 +1,28 @@
+"""Imports asked for by the topic, as upstream systems do."""
+
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import RecordProducer
+from shared.runtime.settings import KafkaSettings
+from tests.tools.bench.figures import Figures
+from tests.tools.bench.load import Load
+from tests.tools.bench.scenarios.bench import CONCURRENCY, MOST_UNSETTLED, Bench
+from tests.tools.bench.sources import TopicSource
+
+
+def topic(bench: Bench) -> Figures:
+    """As fast as they settle. There is no 202, only the broker's acknowledgement of the request."""
+    installation = bench.installation
+    settings = KafkaSettings(kafka_bootstrap_servers=installation.servers.bootstrap_servers)
+    producer = RecordProducer(settings, client_id="bench-upstream")
+    name = TopicNames(installation.topic_prefix)[TopicName.IMPORT_REQUESTS]
+    load = Load(installation.base_url, [TopicSource(one, producer, name) for one in installation.new_workspaces(CONCURRENCY)])
+
+    async def request() -> float:
+        await producer.start()
+        try:
+            return await load.saturate(bench.lengths.short, CONCURRENCY, MOST_UNSETTLED)
+        finally:
+            await producer.stop()
+
+    figures = bench.measured(load, request())
+    return {**figures, "acknowledged_ms": figures.pop("accepted_ms")}

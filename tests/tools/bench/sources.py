@@ -1,0 +1,87 @@
+"""Whose imports a load is made of, and the way they take: over HTTP, or by the topic."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import httpx
+import orjson
+
+from deploy.administration import NewWorkspace
+from shared.contract.cloudevents import EventType, headers
+from shared.kafka.producer import Record, RecordProducer
+from tests.tools.bench.bodies import TAG, Body, Outcomes, json_body, marked, new_mark, rows_like_a_shops
+
+DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+UPSTREAM = "/bench"
+
+
+class Source(Protocol):
+    workspace: NewWorkspace
+    outcomes: Outcomes
+    """What must become of each of its imports."""
+    named_by: str
+    """The field of a job that `submit` gave."""
+
+    async def submit(self, http: httpx.AsyncClient, /) -> str | None:
+        """One import. Returns what it is known by once it is accepted, or handed over; None when it was refused."""
+
+
+class HttpSource:
+    named_by = "id"
+
+    def __init__(self, workspace: NewWorkspace, body: Body | None = None) -> None:
+        self.workspace = workspace
+        self.body = body or json_body(rows_like_a_shops(workspace))
+        self.outcomes = self.body.outcomes
+        self._headers = {"X-API-Key": workspace.api_key, "Content-Type": self.body.content_type}
+
+    async def submit(self, http: httpx.AsyncClient) -> str | None:
+        answer = await http.post(self.body.path, content=self.body.fresh(), headers=self._headers)
+        return str(answer.json()["id"]) if answer.status_code == httpx.codes.ACCEPTED else None
+
+
+class TopicSource:
+    """As an upstream system asks for imports: CloudEvents, a request id each. Known by that, as there is no answer."""
+
+    named_by = "request_id"
+
+    def __init__(self, workspace: NewWorkspace, producer: RecordProducer, topic: str) -> None:
+        self.workspace = workspace
+        body = json_body(rows_like_a_shops(workspace))
+        self.outcomes = body.outcomes
+        self._producer = producer
+        self._topic = topic
+        self._key = str(workspace.id).encode()
+        document = {"request_id": TAG.decode(), "workspace_id": workspace.id, "source": "bench", "rows": orjson.Fragment(body.prepared)}
+        self._prepared = orjson.dumps(document)
+
+    async def submit(self, _http: httpx.AsyncClient) -> str:
+        request_id = new_mark()
+        about = headers(EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC))
+        value = marked(self._prepared, request_id)
+        await self._producer.send(self._topic, [Record(self._key, value, about)])
+        return request_id
+
+
+class Sender:
+    """One workspace at one gateway, for who sends by hand."""
+
+    def __init__(self, base_url: str, workspace: NewWorkspace) -> None:
+        self.workspace = workspace
+        self._base_url = base_url
+        self._body = json_body(rows_like_a_shops(workspace))
+
+    def fresh_body(self) -> bytes:
+        return self._body.fresh()
+
+    @asynccontextmanager
+    async def client(self, limits: httpx.Limits = DEFAULT_LIMITS) -> AsyncIterator[httpx.AsyncClient]:
+        headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
+        async with open_client(self._base_url, limits, headers) as client:
+            yield client
+
+
+def open_client(base_url: str, limits: httpx.Limits = DEFAULT_LIMITS, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60, trust_env=False, limits=limits)

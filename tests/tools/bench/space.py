@@ -1,0 +1,55 @@
+"""What rows leave behind: bytes in Kafka, in the write-ahead log, in tables with their indexes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from deploy.services import SERVICES
+from tests.tools.bench.figures import Figures
+
+SCHEMAS = SERVICES
+TABLES = """
+    select n.nspname, coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8
+    from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'm')
+    where n.nspname = any(%s) group by 1
+"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes: by topic, written to the log since the server's beginning, by schema."""
+
+    kafka: dict[str, int]
+    wal: int
+    tables: dict[str, int]
+
+
+def space(database_url: str, kafka_data: Path, topic_prefix: str, schemas: Sequence[str] = SCHEMAS) -> Space:
+    with psycopg.connect(database_url) as connection:
+        wal = connection.execute("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8").fetchone()
+        tables = connection.execute(TABLES, [list(schemas)]).fetchall()
+    assert wal is not None
+    return Space(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
+
+
+def bytes_per_row(before: Space, after: Space, rows: int) -> Figures:
+    kafka = {name: (size - before.kafka.get(name, 0)) / rows for name, size in after.kafka.items()}
+    tables = {name: (size - before.tables.get(name, 0)) / rows for name, size in after.tables.items()}
+    return {
+        "kafka": round(sum(kafka.values())),
+        "wal": round((after.wal - before.wal) / rows),
+        "tables": round(sum(tables.values())),
+        "topics": {name: round(size) for name, size in kafka.items()},
+        "schemas": {name: round(size) for name, size in tables.items()},
+    }
+
+
+def _topics(data: Path, prefix: str) -> dict[str, int]:
+    """The records' files alone: indexes have their full size from the start, and hardly any of it on disk."""
+    sizes: dict[str, int] = {}
+    for segment in data.glob(f"{prefix}*/*.log"):
+        topic = segment.parent.name.rpartition("-")[0].removeprefix(prefix)
+        sizes[topic] = sizes.get(topic, 0) + segment.stat().st_size
+    return sizes

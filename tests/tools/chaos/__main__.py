@@ -1,0 +1,101 @@
+"""python -m tests.tools.chaos [--minutes N] [--seed N] [--brokers 1|3] [--restores] [--only FAULT]
+
+Inflicts faults on a running Pinflow and checks what was lost and what doubled.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from deploy.local.layout import CHECKOUT
+from tests.tools.chaos.arena import Arena, arena
+from tests.tools.chaos.asking import asker
+from tests.tools.chaos.checker import Violation, check
+from tests.tools.chaos.diagnosis import diagnosis
+from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.nemesis import FAULTS, RESTORES, Nemesis
+from tests.tools.chaos.observer import Observer
+from tests.tools.chaos.probe import Probe
+from tests.tools.chaos.report import as_text, summary
+from tests.tools.chaos.workload import Clients
+
+RESULTS = CHECKOUT / ".pinflow" / "chaos"
+
+
+async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[str], *, at_least: int = 0) -> list[Violation]:
+    """Clients and nemesis together for so long, and so many faults; then, when all has settled, the verdict."""
+    base_url = arena.deployment.base_url
+    clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
+    supervising, working = asyncio.create_task(arena.supervise()), asyncio.create_task(clients.run())
+    async with asker(base_url, arena.workspaces[0], history) as asks:
+        probe = Probe(clients, asks, history)
+        await probe.seconds_until_recovered()  # the first imports, which warm everything up
+        await Nemesis(arena, probe, history, kinds).run(seconds, at_least)
+    clients.stop()
+    await working
+    stranded = {name for restore in history.restores for name in restore.stranded_requests}
+    observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded)
+    await observer.wait_until_settled(sum(submission.told is Told.DONE for submission in history.submissions))
+    violations = check(history, await observer.world())
+    if violations:
+        print(await diagnosis(arena))
+    supervising.cancel()
+    with suppress(asyncio.CancelledError):
+        await supervising
+    return violations
+
+
+def kinds_of(only: str, *, restores: bool) -> list[str]:
+    """Returns the faults whose name contains `only`. Restores must be asked for, or named there."""
+    everything = (*FAULTS, *RESTORES) if restores or "restore" in only else FAULTS
+    return [kind for kind in everything if only in kind]
+
+
+def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: str) -> int:
+    """Returns the exit code: 0 only if nothing was lost, doubled or otherwise wrong."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every attempt
+    history = History(seed)
+    directory = Path(tempfile.mkdtemp(prefix="pinflow-chaos-"))
+    started = time.monotonic()
+    print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
+    with arena(directory, brokers) as running:
+        violations = uvloop.run(run(running, history, minutes * 60, kinds))
+        died = running.died
+    report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"seed-{seed}-brokers-{brokers}.json"
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(as_text(report))
+    if violations:
+        print(f"logs: {directory}; all violations: {file.relative_to(CHECKOUT)}")
+        print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}{again}")
+        return 1
+    shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--only", default="", help="faults whose name contains this, for a closer look at one kind")
+    parser.add_argument("--restores", action="store_true", help="replaces Postgres by an older copy of itself now and then")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.randrange(10**6)
+    kinds = kinds_of(options.only, restores=options.restores)
+    if not kinds:
+        parser.error(f"--only {options.only!r} names no fault. Use a part of one of these names: {', '.join((*FAULTS, *RESTORES))}.")
+    again = (" RESTORES=1" if options.restores else "") + (f' ONLY="{options.only}"' if options.only else "")
+    sys.exit(main(options.minutes, seed, options.brokers, kinds, again))

@@ -1,0 +1,77 @@
+"""python -m tests.tools.chaos.kills --kind KIND --count N: kills brokers or producers, and checks that no
+import suffers.
+
+Goes on where a run with the same tally ended. Exit code 1 if an import was accepted in part, lost
+or doubled, or a partition stood still.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+
+from deploy.local.layout import CHECKOUT
+from tests.tools.chaos.kills.brokers import broker_on_small_disk, brokers_of
+from tests.tools.chaos.kills.killing import NODES, kill_repeatedly
+from tests.tools.chaos.kills.quiet import be_quiet
+from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
+
+TALLIES = CHECKOUT / ".pinflow" / "kills"
+KILLS_OF_AN_INSTALLATION = {Kind.LONE: 50, Kind.THREE: 50, Kind.PRODUCER: 200, Kind.DISK: 10}
+"""After so many, brokers without data begin: so neither the disk nor what a run remembers grows
+with its length."""
+
+
+def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
+    """Kills until the tally has so many kills."""
+
+    def note(kill: Kill) -> None:
+        tally.add(kill)
+        print(f"{kill.kind} {kill.number}: {'FAILED ' + '; '.join(kill.details) if kill.failed else 'ok'}", flush=True)
+
+    while (done := max((kill.number for kill in tally.kills), default=0)) < count:
+        numbers = range(done + 1, 1 + min(count, done + KILLS_OF_AN_INSTALLATION[kind]))
+        with ExitStack() as stack:
+            if kind is Kind.DISK:
+                brokers, disk = stack.enter_context(broker_on_small_disk())
+            else:
+                brokers, disk = stack.enter_context(brokers_of(NODES if kind is Kind.THREE else 1)), None
+            uvloop.run(kill_repeatedly(kind, brokers, disk, numbers, seed, note))
+
+
+def main(kind: Kind, count: int, file: Path, seed: int) -> int:
+    """Returns the exit code: 0 only if no kill of the tally failed."""
+    be_quiet()
+    sys.setswitchinterval(0.001)  # a kill waits in a thread for its moment
+    # Not SIGTERM's usual end: brokers would go on running
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    tally = Tally(file, kind)
+    print(f"{kind}: {len(tally.kills)} of {count} kills in {file}, seed {seed}", flush=True)
+    run(kind, count, tally, seed)
+    print(report(tally.kills))
+    return int(any(kill.failed for kill in tally.kills))
+
+
+def main_of(arguments: argparse.Namespace) -> int:
+    """Runs what the command line asks for."""
+    if arguments.report:
+        kills = load(arguments.report)
+        print(report(kills))
+        return int(any(kill.failed for kill in kills))
+    kind = Kind(arguments.kind)
+    file = arguments.tally or TALLIES / f"{kind}.jsonl"
+    return main(kind, arguments.count, file, arguments.seed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kind", choices=list(map(str, Kind)), default=str(Kind.LONE))
+    parser.add_argument("--count", type=int, default=10, help="kills that the tally has in the end")
+    parser.add_argument("--tally", type=Path, help="the file with one line for each kill; default: .pinflow/kills/KIND.jsonl")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the delays and the imports")
+    parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="only print the totals of these tallies")
+    sys.exit(main_of(parser.parse_args()))

@@ -1,0 +1,151 @@
+"""Starts the brokers that are killed, and starts them again."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+
+from deploy.local.kafka import Kafka, KafkaCluster
+from deploy.local.layout import CHECKOUT
+from deploy.local.software import java
+from services.ingest.config import IngestSettings
+from shared.kafka.connection import client_options, close_client
+from tests.support.infrastructure import QUICK_START, kafka_cluster
+from tests.support.processes import RunningProgram
+
+SHORT_SESSION = "\nbroker.session.timeout.ms=1200\nbroker.heartbeat.interval.ms=300\n"
+"""A lone broker that was killed waits until its own old session has ended: 9 s by default."""
+ARCHIVE = CHECKOUT / ".pinflow" / "kills" / "kafka.jsa"
+"""Kafka's classes as the JVM wants them: with it a start takes half the CPU (1.6 s instead of
+3)."""
+DISK_MEGABYTES = 64
+MORE_MEGABYTES = 24
+"""By which a full disk is enlarged."""
+
+
+class CommandFailed(Exception):
+    """A command of the system failed. Mounting needs root."""
+
+
+@dataclass(slots=True)
+class Brokers:
+    """One broker or three, under a run's control."""
+
+    kafka: KafkaCluster
+    programs: list[RunningProgram]
+
+    def is_alive(self, node_id: int) -> bool:
+        """Tells whether the broker's process runs."""
+        return self.programs[node_id - 1].is_alive
+
+    async def kill(self, node_id: int) -> None:
+        """Sends SIGKILL and waits for the end of the process."""
+        program = self.programs[node_id - 1]
+        program.process.kill()
+        await asyncio.to_thread(program.process.wait)
+
+    def start(self, node_id: int, *, short_session: bool = False) -> None:
+        """Starts a broker that was killed; with a short session if it is alone and need not wait
+        for the usual one.
+        """
+        node = self.kafka.nodes[node_id - 1]
+        properties = "".join(f"{name}={value}\n" for name, value in node.properties().items())
+        _properties_of(node).write_text(properties + (SHORT_SESSION if short_session else ""), encoding="utf-8")
+        self.programs[node_id - 1].start()
+
+
+def _properties_of(node: Kafka) -> Path:
+    return node.directory / "server.properties"
+
+
+@contextmanager
+def brokers_of(number: int) -> Iterator[Brokers]:
+    """Gives so many brokers, ready, whose data is gone afterwards."""
+    with _directory() as directory, kafka_cluster(directory, brokers=number, jvm_options=_jvm_options()) as (kafka, programs):
+        yield Brokers(kafka, programs)
+
+
+@contextmanager
+def broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
+    """Gives a lone broker whose data lies on a small file system of its own.
+
+    Raises CommandFailed.
+    """
+    with _directory() as directory:
+        disk = SmallDisk(directory / "kafka" / "data")
+        disk.mount()
+        try:
+            with kafka_cluster(directory, brokers=1, jvm_options=_jvm_options()) as (kafka, programs):
+                yield Brokers(kafka, programs), disk
+        finally:
+            disk.unmount()
+
+
+def _jvm_options() -> tuple[str, ...]:
+    """Returns the options of a quick start; the class archive is made the first time."""
+    base = ARCHIVE.with_name("java.jsa")
+    if not ARCHIVE.exists():
+        ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+        _run(java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
+        made = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may be making it
+        options = (*QUICK_START, f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={made}")
+        with _directory() as directory, kafka_cluster(directory, brokers=1, jvm_options=options) as (_, (program,)):
+            program.terminate()
+        made.replace(ARCHIVE)
+    return (*QUICK_START, f"-XX:SharedArchiveFile={base}:{ARCHIVE}")
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="pinflow-kills-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class SmallDisk:
+    """A tmpfs that can be enlarged."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._megabytes = DISK_MEGABYTES
+
+    def mount(self) -> None:
+        """Mounts the file system, empty."""
+        self._place.mkdir(parents=True)
+        _run("mount", "-t", "tmpfs", "-o", f"size={self._megabytes}m", "tmpfs", str(self._place))
+
+    def enlarge(self) -> None:
+        """Adds room while the files stay."""
+        self._megabytes += MORE_MEGABYTES
+        _run("mount", "-o", f"remount,size={self._megabytes}m", str(self._place))
+
+    def unmount(self) -> None:
+        """Removes the file system and all files on it."""
+        _run("umount", str(self._place))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+async def leader_of(settings: IngestSettings, topic: str, partition: int) -> int:
+    """Returns the node that leads the partition now."""
+    client = AIOKafkaClient(**client_options(settings, client_id="kills"))
+    try:
+        await client.bootstrap()
+        await client.add_topic(topic)
+        return int(client.cluster.leader_for_partition(TopicPartition(topic, partition)))
+    finally:
+        await close_client(client)

@@ -1,0 +1,113 @@
+"""Keeps a tally of kills in a file, one JSON line each, so that a run can go on where another
+ended.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from tests.tools.chaos.kills.ledger import Verdict
+
+
+class Kind(StrEnum):
+    """What is killed."""
+
+    LONE = "lone"
+    THREE = "three"
+    PRODUCER = "producer"
+    DISK = "disk"
+
+
+@dataclass(slots=True)
+class Kill:
+    """One kill and what the check after it found."""
+
+    kind: Kind
+    number: int
+    seed: int
+    ms_after_acknowledgement: float | None = None
+    """For producers: after the import was about to be sent."""
+    victim: str = ""
+    acknowledged: int = 0
+    unknown: int = 0
+    unknown_standing: int = 0
+    """Of the unknown ones those that stand whole."""
+    refused: int = 0
+    partial: int = 0
+    lost: int = 0
+    doubled: int = 0
+    unexpected: int = 0
+    standing_still: int = 0
+    seconds_until_accepting: float | None = None
+    """Until every partition has accepted an import again."""
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is wrong."""
+        return any((self.partial, self.lost, self.doubled, self.unexpected, self.standing_still))
+
+    def judge(self, verdict: Verdict, standing_still: set[int]) -> None:
+        """Adds what a check found."""
+        self.partial += len(verdict.partial)
+        self.lost += len(verdict.lost)
+        self.unknown_standing += verdict.unknown_standing
+        self.doubled += len(verdict.doubled)
+        self.unexpected += len(verdict.unexpected)
+        self.standing_still += len(standing_still)
+        self.details += verdict.details()
+        if standing_still:
+            self.details.append(f"partitions {sorted(standing_still)} stand still")
+
+
+class Tally:
+    """The kills of one kind in a file."""
+
+    def __init__(self, file: Path, kind: Kind) -> None:
+        self._file = file
+        self.kills = [kill for kill in load([file]) if kill.kind is kind] if file.exists() else []
+
+    def add(self, kill: Kill) -> None:
+        """Appends a kill to the file."""
+        self.kills.append(kill)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(kill)) + "\n")
+
+
+def load(files: Iterable[Path]) -> list[Kill]:
+    """Reads all kills of these files."""
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Kill(**(fields | {"kind": Kind(fields["kind"])})) for fields in map(json.loads, lines)]
+
+
+SUMMED = ("acknowledged", "unknown", "unknown_standing", "refused", "partial", "lost", "doubled", "unexpected", "standing_still")
+
+SOON_MS = 30
+"""A busy machine makes some kills later than they should be."""
+
+
+def report(kills: Iterable[Kill]) -> str:
+    """Writes the totals by kind as a table, and the details of every failure below it."""
+    by_kind: dict[Kind, list[Kill]] = defaultdict(list)
+    for kill in kills:
+        by_kind[kill.kind].append(kill)
+    lines = [
+        f"{'kind':10}{'kills':>7}"
+        + "".join(f"{name:>17}" for name in SUMMED)
+        + f"  within {SOON_MS} ms; s until accepting: median, longest"
+    ]
+    for kind, found in by_kind.items():
+        sums = [sum(getattr(kill, name) for kill in found) for name in SUMMED]
+        pauses = sorted(kill.seconds_until_accepting for kill in found if kill.seconds_until_accepting is not None)
+        soon = sum(kill.ms_after_acknowledgement is not None and kill.ms_after_acknowledgement <= SOON_MS for kill in found)
+        pause = f"; {pauses[len(pauses) // 2]:.1f}, {pauses[-1]:.1f}" if pauses else ""
+        lines.append(f"{kind:10}{len(found):>7}" + "".join(f"{count:>17}" for count in sums) + f"  {soon}{pause}")
+    for found in by_kind.values():
+        for kill in found:
+            if kill.failed:
+                lines += [f"{kill.kind} {kill.number} (seed {kill.seed}): {detail}" for detail in kill.details]
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""Reads what stands at the end: by the public API first, then in SQL, then on the topics."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
+from hashlib import blake2b
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import orjson
+import psycopg
+from aiokafka import ConsumerRecord
+
+from deploy.administration import NewWorkspace
+from shared.contract.cloudevents import EventType
+from shared.contract.topics import TopicName
+from tests.support.kafka import stream_of
+from tests.support.waiting import eventually
+from tests.tools.chaos.asking import counters_of, result_of
+from tests.tools.chaos.history import Counters, Key, Workspace
+from tests.tools.chaos.world import Announcement, Job, Pin, World
+
+PAGE = 200
+AT_ONCE = 8
+SETTLED_SECONDS = 120.0
+READ_SECONDS = 600.0
+PATIENCE_SECONDS = 120.0
+COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
+
+
+TIMES = ("published_at", "failed_at", "completed_at")
+"""Fields that say when the event happened. After a restore it happens again, later."""
+
+
+class Observer:
+    """`kafka` and `database_url` are the servers' own addresses, not the network's that is cut."""
+
+    def __init__(
+        self,
+        base_url: str,
+        kafka: str,
+        topic_prefix: str,
+        database_url: str,
+        workspaces: list[NewWorkspace],
+        stranded: Collection[str] = (),
+    ) -> None:
+        """`stranded`: request ids that a restore left half done."""
+        self._base_url = base_url
+        self._kafka = kafka
+        self._topic_prefix = topic_prefix
+        self._database_url = database_url
+        self._workspaces = workspaces
+        self._stranded = list(stranded)
+
+    async def wait_until_settled(self, promised: int, seconds: float = SETTLED_SECONDS) -> None:
+        """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing to announce.
+
+        Returns after `seconds` in any case: what is still missing then is for the checker.
+        """
+        with suppress(AssertionError):
+            await eventually(lambda: self._is_quiet(promised), seconds=seconds, every=0.5)
+
+    async def world(self) -> World:
+        world = World()
+        for number, workspace in enumerate(self._workspaces):
+            await self._read_jobs(world, number, workspace)
+        await self._read_database(world)
+        await self._read_topics(world)
+        return world
+
+    async def _is_quiet(self, promised: int) -> bool:
+        query = """
+            select (select count(*) from status.jobs where accepted_at is not null),
+                (select count(*) from status.jobs where completed_at is null or announced_at is null)
+                + (select count(*) from publisher.pins where state = 'scheduled') + (select count(*) from publisher.outbox)
+                + (select count(*) from ingest.requests where state <> 'committed' and request_id <> all(%s))
+        """
+        async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
+            row = await (await connection.execute(query, (self._stranded,))).fetchone()
+        assert row is not None
+        return int(row[0]) >= promised and int(row[1]) == 0
+
+    async def _read_jobs(self, world: World, number: Workspace, workspace: NewWorkspace) -> None:
+        async with httpx.AsyncClient(
+            base_url=self._base_url, headers={"X-API-Key": workspace.api_key}, timeout=60, trust_env=False
+        ) as client:
+            listed: list[str] = []
+            while page := await _patiently(client, "/v1/pins/imports", limit=PAGE, offset=len(listed)):
+                listed += [job["id"] for job in page]
+            turns = asyncio.Semaphore(AT_ONCE)
+
+            async def read(job_id: str) -> None:
+                async with turns:
+                    job = await _patiently(client, f"/v1/pins/imports/{job_id}")
+                results = [result_of(result) for result in job["results"]]
+                world.jobs[job_id] = Job(number, counters_of(job), job["completed_at"] is not None, results)
+
+            await asyncio.gather(*(read(job_id) for job_id in listed))
+
+    async def _read_database(self, world: World) -> None:
+        numbers = {workspace.id: number for number, workspace in enumerate(self._workspaces)}
+        async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
+            for job_id, *counters in await _all(connection, f"select job_id, {COUNTERS} from status.jobs"):
+                world.stored_jobs[str(job_id)] = Counters(*counters)
+            counts = "select job_id, r->>'status', count(*) from status.results, json_array_elements(results::json) r group by 1, 2"
+            for job_id, status, count in await _all(connection, counts):
+                world.stored_results.setdefault(str(job_id), Counter())[status] = count
+            pins = "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, run_at is not null from publisher.pins"
+            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(connection, pins):
+                world.pins[numbers[workspace_id], key].append(Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled))
+
+    async def _read_topics(self, world: World) -> None:
+        numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
+        async for record in self._records(TopicName.PIN_EVENTS):
+            about, event = dict(record.headers), orjson.loads(record.value or b"")
+            announced = world.published if about["ce_type"].decode() == EventType.PIN_PUBLISHED else world.scheduled
+            announced[event["pin_id"]] += 1
+            key = numbers[event["workspace_id"]], event["idempotency_key"]
+            world.announce(about["ce_id"].decode(), _announcement(event, key))
+        async for record in self._records(TopicName.JOB_EVENTS):
+            event = orjson.loads(record.value or b"")
+            world.job_events[event["job_id"]].append(counters_of(event))
+            world.announce(dict(record.headers)["ce_id"].decode(), _announcement(event))
+        async for record in self._records(TopicName.DEAD_LETTERS):
+            world.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
+
+    def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+        return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
+
+
+async def _patiently(client: httpx.AsyncClient, path: str, **query: int) -> Any:
+    """What it answers. As any client, it comes again after a 503: the machine may be busy still."""
+
+    async def answered() -> httpx.Response | None:
+        answer = await client.get(path, params=query)
+        return None if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else answer
+
+    answer = await eventually(answered, seconds=PATIENCE_SECONDS, every=1.0)
+    assert answer.status_code == HTTPStatus.OK, answer.text
+    return answer.json()
+
+
+async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode())).fetchall()
+
+
+def _announcement(event: dict[str, Any], key: Key | None = None) -> Announcement:
+    lasting = {name: value for name, value in event.items() if name not in TIMES}
+    content = blake2b(orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return Announcement(content, key, (event.get("job_id"), event.get("row_number")) if key else (None, None))

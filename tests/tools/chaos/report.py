@@ -1,0 +1,59 @@
+"""What a run came to."""
+
+from collections import Counter, defaultdict
+from statistics import median
+from typing import Any
+
+from tests.tools.chaos.checker import Effect, Violation
+from tests.tools.chaos.history import History, Told
+
+SHOWN = 20
+
+
+def summary(history: History, violations: list[Violation], *, brokers: int, seconds: float, died: list[str]) -> dict[str, Any]:
+    told = Counter(submission.told for submission in history.submissions)
+    recovered = defaultdict(list)
+    for fault in history.faults:
+        recovered[fault.kind if " + " not in fault.kind else "two at once"].append(fault.recovered)
+    return {
+        "seed": history.seed,
+        "brokers": brokers,
+        "seconds": round(seconds),
+        "imports": len(history.submissions),
+        "rows": history.rows,
+        "single_pins": len(history.pins),
+        "told": {kind.value: told[kind] for kind in Told},
+        "polls": sum(len(polls) for polls in history.polls.values()),
+        "faults": sum(1 + fault.kind.count(" + ") for fault in history.faults),
+        "restores": len(history.restores),
+        "forgotten_pins": sum(len(restore.forgotten_pins) for restore in history.restores),
+        "forgotten_requests": sum(len(restore.forgotten_requests) for restore in history.restores),
+        "rows_seen": sum(len(rows) for rows in history.results.values()),
+        "recovery_seconds": {
+            kind: {"times": len(found), "median": round(median(found), 1), "max": round(max(found), 1)}
+            for kind, found in sorted(recovered.items())
+        },
+        "ended_on_their_own": Counter(died),
+        "lost": sum(violation.effect is Effect.LOST for violation in violations),
+        "doubled": sum(violation.effect is Effect.DOUBLED for violation in violations),
+        "otherwise_wrong": sum(violation.effect is Effect.WRONG for violation in violations),
+        "violations": [str(violation) for violation in violations],
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    told = ", ".join(f"{count} told {kind}" for kind, count in report["told"].items())
+    lines = [
+        f"{report['imports']} imports of {report['rows']} rows ({told}), {report['single_pins']} single pins, {report['faults']} faults",
+        "  recovered after its end, in seconds          times  median   max",
+        *(f"  {kind:45} {found['times']:4}  {found['median']:6}  {found['max']:4}" for kind, found in report["recovery_seconds"].items()),
+    ]
+    if report["ended_on_their_own"]:
+        ended = ", ".join(f"{name} {count} times" for name, count in report["ended_on_their_own"].items())
+        lines.append(f"  ended on their own and were started again: {ended}")
+    if report["restores"]:
+        forgotten = f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"
+        lines.append(f"  {report['restores']} restores of Postgres, which forgot {forgotten}")
+    lines += [f"  {violation}" for violation in report["violations"][:SHOWN]]
+    lines.append(f"{report['lost']} lost, {report['doubled']} doubled, {report['otherwise_wrong']} otherwise wrong (seed {report['seed']})")
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""What clients do while the nemesis is at work."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from deploy.administration import NewWorkspace
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.import_limits import LARGEST_REQUEST
+from shared.contract.topics import TopicName, TopicNames
+from shared.kafka.producer import discard
+from tests.acceptance.rows import rows_for
+from tests.tools.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
+from tests.tools.chaos.history import Channel, Expected, History, Row, SinglePin, Submission, Told
+
+SIZES = (1, 2, 10, 60, 150, 300, 500)
+PAUSE_SECONDS = (0.5, 2.0)
+"""Several hundred rows a second: what starts again needs the processor, too, or all that is measured is how long Python imports."""
+IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
+"""The clients of each workspace, and what each sends; one more publishes single pins."""
+SHARED_KEYS = 40
+"""Keys that all clients of a workspace use for a while: they overlap on purpose, between imports and within them."""
+KEYS_CHANGE_EVERY = 10
+"""Submissions, so that there are races for a key at any time."""
+FOLLOWED = 0.7
+FOLLOWED_SECONDS = 8
+POLL_SECONDS = 0.4
+SENT_TWICE = 0.3
+REUSED = 0.1
+KINDS = {"good": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "board": 3}
+"""Of 100 rows."""
+
+
+class Clients:
+    """The clients of all workspaces. What they choose follows from the history's seed; when they come to it, from the run."""
+
+    def __init__(self, base_url: str, kafka: str, topic_prefix: str, workspaces: list[NewWorkspace], history: History) -> None:
+        self._base_url = base_url
+        self._kafka = kafka
+        self._topic = TopicNames(topic_prefix)[TopicName.IMPORT_REQUESTS]
+        self._workspaces = workspaces
+        self._history = history
+        self._stopping = asyncio.Event()
+        self._followers: set[asyncio.Task[None]] = set()
+        self.followed: set[str] = set()
+        """Jobs that are polled right now."""
+        self._numbers = iter(range(10**9))
+
+    async def run(self) -> None:
+        """Until stop(); then until each has been answered."""
+        async with AsyncExitStack() as stack:
+            clients: list[Coroutine[Any, Any, None]] = []
+            for number, workspace in enumerate(self._workspaces):
+                asks = await stack.enter_async_context(asker(self._base_url, workspace, self._history))
+                for place, channel in enumerate(IMPORTERS):
+                    rng = random.Random(f"{self._history.seed}/{number}/{place}")
+                    if channel is Channel.TOPIC:
+                        clients.append(self._ask_by_topic(number, rng))
+                    else:
+                        clients.append(self._ask_by_http(number, channel, asks, rng))
+                clients.append(self._publish(number, asks, random.Random(f"{self._history.seed}/{number}/pins")))
+            await asyncio.gather(*clients)
+            await asyncio.gather(*self._followers)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def probe(self, workspace: int) -> tuple[Submission, list[Document]]:
+        """An import of one good row."""
+        documents = rows_for(self._workspaces[workspace], 1, prefix=f"probe-{self._history.seed}-{next(self._numbers)}")
+        return Submission(workspace, Channel.JSON, [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]), documents
+
+    async def _ask_by_http(self, workspace: int, channel: Channel, asks: Asker, rng: random.Random) -> None:
+        while not self._stopping.is_set():
+            submission, documents = self._new_import(workspace, channel, rng)
+            await asks.import_rows(submission, documents)
+            if submission.told is Told.DONE and submission.job_id and rng.random() < FOLLOWED:
+                follower = asyncio.create_task(self._follow(asks, submission.job_id))
+                self._followers.add(follower)
+                follower.add_done_callback(self._followers.discard)
+            await self._pause(rng)
+
+    async def _follow(self, asks: Asker, job_id: str) -> None:
+        self.followed.add(job_id)
+        await asks.poll(job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS)
+        self.followed.discard(job_id)
+
+    async def _ask_by_topic(self, workspace: int, rng: random.Random) -> None:
+        while not self._stopping.is_set():
+            with suppress(KafkaError):  # a producer that has failed counts wrongly from then on: another takes its place
+                async with _producer(self._kafka) as producer:
+                    while not self._stopping.is_set():
+                        await self._request_by_topic(workspace, producer, rng)
+                        await self._pause(rng)
+
+    async def _request_by_topic(self, workspace: int, producer: AIOKafkaProducer, rng: random.Random) -> None:
+        """Sometimes twice; sometimes another body under the same request id, which becomes a dead letter. Raises KafkaError."""
+        key = str(self._workspaces[workspace].id)
+        submission, documents = self._new_import(workspace, Channel.TOPIC, rng)
+        self._history.submissions.append(submission)
+        request = {"request_id": submission.marker, "workspace_id": key, "source": submission.marker, "rows": documents}
+        await self._produce(producer, key, request)
+        submission.told = Told.DONE
+        if rng.random() < SENT_TWICE:
+            await self._produce(producer, key, request)
+        if rng.random() < REUSED:
+            submission.reused = Told.UNKNOWN
+            await self._produce(producer, key, {**request, "rows": documents[:1], "source": "another body"})
+            submission.reused = Told.DONE
+
+    async def _publish(self, workspace: int, asks: Asker, rng: random.Random) -> None:
+        while not self._stopping.is_set():
+            key = self._shared_key(rng) if rng.random() < 0.5 else f"single-{self._history.seed}-{next(self._numbers)}"
+            document = rows_for(self._workspaces[workspace], 1, prefix="", idempotency_key=key)[0]
+            await asks.publish(SinglePin(workspace, key), document)
+            await self._pause(rng)
+
+    def _new_import(self, workspace: int, channel: Channel, rng: random.Random) -> tuple[Submission, list[Document]]:
+        name = f"{self._history.seed}-{next(self._numbers)}"
+        documents = rows_for(self._workspaces[workspace], rng.choice(SIZES), prefix=f"row-{name}")
+        documents[0]["idempotency_key"] = f"first-{name}"
+        rows = [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]
+        rows += [self._spoiled(document, rng) for document in documents[1:]]
+        return Submission(workspace, channel, rows), documents
+
+    def _spoiled(self, document: Document, rng: random.Random) -> Row:
+        """Most rows stay as they are."""
+        expected, scheduled = Expected.PUBLISHED, False
+        match rng.choices(list(KINDS), list(KINDS.values()))[0]:
+            case "shared":
+                document["idempotency_key"] = self._shared_key(rng)
+            case "scheduled":
+                document["run_at"] = (datetime.now(UTC) + timedelta(seconds=rng.uniform(1, 10))).isoformat()
+                scheduled = True
+            case "invalid":
+                document["title"], expected = "x" * 101, Expected.INVALID
+            case "account":
+                document["account_id"], expected = str(uuid4()), Expected.NO_ACCOUNT
+            case "board":
+                document["board_id"], expected = "no-such-board", Expected.NO_BOARD
+        return Row(document["idempotency_key"], expected, scheduled)
+
+    def _shared_key(self, rng: random.Random) -> str:
+        epoch = len(self._history.submissions) // KEYS_CHANGE_EVERY
+        return f"shared-{self._history.seed}-{epoch}-{rng.randrange(SHARED_KEYS)}"
+
+    async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> None:
+        about = headers(EventType.IMPORT_REQUESTED, event_id=str(uuid4()), source="/chaos", time=datetime.now(UTC))
+        await producer.send_and_wait(self._topic, orjson.dumps(request), key=key.encode(), headers=about)
+
+    async def _pause(self, rng: random.Random) -> None:
+        try:
+            async with asyncio.timeout(rng.uniform(*PAUSE_SECONDS)):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+@asynccontextmanager
+async def _producer(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
+    options = {"bootstrap_servers": kafka, "acks": "all", "enable_idempotence": True, "request_timeout_ms": REQUEST_SECONDS * 1000}
+    producer = AIOKafkaProducer(**options, max_request_size=LARGEST_REQUEST)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await discard(producer)

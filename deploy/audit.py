@@ -1,7 +1,9 @@
-"""python -m deploy.audit TOOLS: known vulnerabilities of what the lock files name, and secrets in what git tracks.
+"""python -m deploy.audit TOOLS: known vulnerabilities of what the lock files name, and secrets in
+what git tracks.
 
-TOOLS is the folder of pip-audit's and detect-secrets' commands. Exit code 0: nothing was found; 1: something was; 2: no secret was found,
-and whether a dependency has a known vulnerability could not be found out for all of them.
+TOOLS is the folder of pip-audit's and detect-secrets' commands. Exit code 0: nothing was found; 1:
+something was; 2: no secret was found, and whether a dependency has a known vulnerability could not
+be found out for all of them.
 """
 
 import json
@@ -16,9 +18,17 @@ from typing import Any, NamedTuple
 from shared.access.keys import BEGINNING
 
 CHECKOUT = Path(__file__).parents[1]
-LOCKS = ("requirements-dev.lock", "requirements-uv.lock", "requirements-audit.lock", "requirements-peers.lock")
+LOCKS = (
+    "requirements-dev.lock",
+    "requirements-uv.lock",
+    "requirements-audit.lock",
+    "requirements-peers.lock",
+)
 """All of requirements.lock stands in requirements-dev.lock too."""
-SERVICES = {"pypi": "PyPI (https://pypi.org/pypi/NAME/VERSION/json)", "osv": "OSV (https://api.osv.dev)"}
+SERVICES = {
+    "pypi": "PyPI (https://pypi.org/pypi/NAME/VERSION/json)",
+    "osv": "OSV (https://api.osv.dev)",
+}
 HASHES = r"\.lock(\.toml)?$"
 """Files of checksums, which look as random as secrets do."""
 
@@ -46,7 +56,9 @@ def main(tools: Path) -> Verdict:
     for one in secrets:
         print(f"  secret? {one}")
     print(f"secrets: {len(secrets) or 'none'} in {len(tracked_files())} files")
-    verdict = advice(together([ask(tools, service, lock) for lock in LOCKS]) for service in SERVICES)
+    verdict = advice(
+        together([ask(tools, service, lock) for lock in LOCKS]) for service in SERVICES
+    )
     return Verdict.FOUND if secrets else verdict
 
 
@@ -64,17 +76,26 @@ def advice(answers: Iterable[Advisories]) -> Verdict:
         if answer.trouble:
             print(f"  {service} could not be asked: {answer.trouble}")
         elif answer.unknown:
-            print(f"  {service} answered, but does not know {len(answer.unknown)} of {len(answer.known | answer.unknown)} packages")
+            print(
+                f"  {service} answered, but does not know {len(answer.unknown)} of "
+                f"{len(answer.known | answer.unknown)} packages"
+            )
         if whole and not unknown:
             break
     for one in vulnerable:
         print(f"  vulnerable: {one}")
     if vulnerable:
-        print(f"advisories: {len(vulnerable)} found. Raise the version in pyproject.toml, then: make lock")
+        print(
+            f"advisories: {len(vulnerable)} found. Raise the version in pyproject.toml, then: make "
+            "lock"
+        )
         return Verdict.FOUND
     if unknown or not whole:
         whom = f"{len(unknown)} packages" if unknown else "all packages"
-        print(f"advisories: NOT CHECKED for {whom}: neither service told. This says nothing about them; run it where one can be reached.")
+        print(
+            f"advisories: NOT CHECKED for {whom}: neither service told. This says nothing about "
+            "them; run it where one can be reached."
+        )
         return Verdict.UNKNOWN
     print(f"advisories: none for {len(known)} packages")
     return Verdict.CLEAN
@@ -85,12 +106,25 @@ def together(answers: Sequence[Advisories]) -> Advisories:
     known = frozenset[str]().union(*(one.known for one in answers))
     unknown = frozenset[str]().union(*(one.unknown for one in answers)) - known
     vulnerable = dict.fromkeys(fault for one in answers for fault in one.vulnerable)
-    return Advisories(tuple(vulnerable), known, unknown, next((one.trouble for one in answers if one.trouble), None))
+    return Advisories(
+        tuple(vulnerable),
+        known,
+        unknown,
+        next((one.trouble for one in answers if one.trouble), None),
+    )
 
 
 def ask(tools: Path, service: str, lock: str) -> Advisories:
-    """pip-audit calls what it could not look up `skipped`, and all skipped a success: so its report is read, not its exit code."""
-    options = ["--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json", f"--vulnerability-service={service}"]
+    """pip-audit calls what it could not look up `skipped`, and all skipped a success: so its report
+    is read, not its exit code.
+    """
+    options = [
+        "--require-hashes",
+        "--disable-pip",
+        "--progress-spinner=off",
+        "--format=json",
+        f"--vulnerability-service={service}",
+    ]
     done = _run([str(tools / "pip-audit"), *options, "-r", lock])
     try:
         return advisories_of(json.loads(done.stdout))
@@ -102,7 +136,8 @@ def ask(tools: Path, service: str, lock: str) -> Advisories:
 def advisories_of(report: dict[str, Any]) -> Advisories:
     dependencies = report["dependencies"]
     vulnerable = tuple(
-        f"{one['name']} {one['version']}: {fault['id']}, fixed in {', '.join(fault['fix_versions']) or 'no version yet'}"
+        f"{one['name']} {one['version']}: {fault['id']}, fixed in "
+        f"{', '.join(fault['fix_versions']) or 'no version yet'}"
         for one in dependencies
         for fault in one.get("vulns", ())
     )
@@ -112,16 +147,24 @@ def advisories_of(report: dict[str, Any]) -> Advisories:
 
 def detected_secrets(tools: Path, files: Sequence[str]) -> list[str]:
     """By detect-secrets. A line that only looks like one says so: `pragma: allowlist secret`."""
-    done = _run([str(tools / "detect-secrets"), "scan", "--no-verify", "--exclude-files", HASHES, *files])
+    done = _run(
+        [str(tools / "detect-secrets"), "scan", "--no-verify", "--exclude-files", HASHES, *files]
+    )
     if done.returncode:
         raise SystemExit(f"detect-secrets failed:\n{done.stderr}")
     results = json.loads(done.stdout)["results"]
-    return [f"{file}:{one['line_number']}: {one['type']}" for file, found in results.items() for one in found]
+    return [
+        f"{file}:{one['line_number']}: {one['type']}"
+        for file, found in results.items()
+        for one in found
+    ]
 
 
 def leaked_keys(files: Sequence[str]) -> list[str]:
     """Pinflow's own API keys, which no other scanner knows."""
-    texts = {file: (CHECKOUT / file).read_text(encoding="utf-8", errors="replace") for file in files}
+    texts = {
+        file: (CHECKOUT / file).read_text(encoding="utf-8", errors="replace") for file in files
+    }
     return [
         f"{file}:{number}: Pinflow API key"
         for file, text in texts.items()

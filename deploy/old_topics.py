@@ -60,12 +60,19 @@ async def require_drained(settings: KafkaSettings) -> list[str]:
         is_upgraded = TopicNames(settings.topic_prefix)[TopicName.IMPORTS] in there
         found = sorted((old if is_upgraded else names).keys() & there)
         partitions = {
-            topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]]
+            topic["topic"]: [
+                TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]
+            ]
             for topic in await admin.describe_topics(found)
         }
         groups = {topic: TopicNames(settings.topic_prefix).group(names[topic]) for topic in found}
-        committed = {topic: await _committed(admin, groups[topic], partitions[topic]) for topic in found}
-    async with _consumer(settings, "read_committed") as consumer, _consumer(settings, "read_uncommitted") as everything:
+        committed = {
+            topic: await _committed(admin, groups[topic], partitions[topic]) for topic in found
+        }
+    async with (
+        _consumer(settings, "read_committed") as consumer,
+        _consumer(settings, "read_uncommitted") as everything,
+    ):
         results = []
         for topic in found:
             ends = await everything.end_offsets(partitions[topic])
@@ -79,7 +86,9 @@ def _full_names(readers: Mapping[str, str], settings: KafkaSettings) -> dict[str
     return {f"{settings.topic_prefix}.{name}": service for name, service in readers.items()}
 
 
-async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]
+) -> Mapping[TopicPartition, int]:
     """Reads the group's committed offsets; -1 for a partition without one.
 
     A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or
@@ -112,13 +121,19 @@ async def _look_at(
     records = 0
     for partition, end in ends.items():
         # Without a commit, or with one that this topic can't have had, all of it counts
-        start = committed[partition] if begins[partition] <= committed[partition] <= end else begins[partition]
+        start = (
+            committed[partition]
+            if begins[partition] <= committed[partition] <= end
+            else begins[partition]
+        )
         records += await _count(consumer, partition, start, stable_ends[partition])
     open_partitions = sum(stable_ends[partition] < end for partition, end in ends.items())
     return Undrained(topic, group, records, open_partitions)
 
 
-async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> int:
+async def _count(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int
+) -> int:
     """Counts the records of committed transactions.
 
     Between two offsets there may be others, and markers.
@@ -141,7 +156,9 @@ async def _count(consumer: AIOKafkaConsumer, partition: TopicPartition, start: i
 
 
 @asynccontextmanager
-async def _consumer(settings: KafkaSettings, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(
+    settings: KafkaSettings, isolation_level: str
+) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-upgrade"),
         isolation_level=isolation_level,
@@ -158,14 +175,23 @@ async def _consumer(settings: KafkaSettings, isolation_level: str) -> AsyncItera
 
 
 def _refusal(undrained: Collection[Undrained]) -> str:
-    lines = ["The topics of the version before are not drained. Nothing was created.", *map(_line, undrained)]
+    lines = [
+        "The topics of the version before are not drained. Nothing was created.",
+        *map(_line, undrained),
+    ]
     lines += [
-        "Start the version before, stop its ingest, and let publisher and status settle everything.",
+        (
+            "Start the version before, stop its ingest, and let publisher and status settle "
+            "everything."
+        ),
         "Then upgrade.",
     ]
     if any(topic.open_partitions for topic in undrained):
         lines += [
-            "Kafka ends an open transaction within a minute. If it does not, the transaction hangs:",
+            (
+                "Kafka ends an open transaction within a minute. If it does not, the transaction "
+                "hangs:"
+            ),
             "find and abort it with kafka-transactions.sh (find-hanging, abort).",
         ]
     return "\n".join(lines)

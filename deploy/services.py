@@ -1,4 +1,6 @@
-"""The services: each is `python -m services.NAME`, has the database role `pinflow_NAME`, and an upstream of the gateway's."""
+"""The services: each is `python -m services.NAME`, has the database role `pinflow_NAME`, and an
+upstream of the gateway's.
+"""
 
 SERVICES = ("ingest", "publisher", "status", "webhooks")
 ANSWERED_FOR = tuple(name for name in SERVICES if name != "status")

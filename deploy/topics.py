@@ -25,13 +25,17 @@ async def create_topics(settings: KafkaSettings) -> Created:
 
 def remarks(created: Created) -> list[str]:
     """Says which topics differ from the setting, and which old topics can go."""
-    old = [f"{name} is drained and nothing reads it any more: it can be deleted." for name in created.drained]
+    old = [
+        f"{name} is drained and nothing reads it any more: it can be deleted."
+        for name in created.drained
+    ]
     return [*differences(created.topics), *old]
 
 
 def differences(topics: Topics) -> list[str]:
     """Says which topics have another number of partitions than the setting asks for."""
     return [
-        f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is (see deploy/README.md, Partitions)."
+        f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is "
+        "(see deploy/README.md, Partitions)."
         for name, (has, asked) in sorted(topics.kept.items())
     ]

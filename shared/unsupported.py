@@ -1,6 +1,8 @@
-"""What PinBridge's API has and Pinflow leaves out: each answers 501 `not_supported` and says what to do instead.
+"""What PinBridge's API has and Pinflow leaves out: each answers 501 `not_supported` and says what
+to do instead.
 
-With a key or without, as nothing of any workspace is told. OpenAPI leaves them out; README.md and docs/compatibility.md list them.
+With a key or without, as nothing of any workspace is told. OpenAPI leaves them out; README.md and
+docs/compatibility.md list them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +16,9 @@ from shared.contract.errors import ErrorCode, RequestRefused
 from shared.http.bodies import discard
 
 DISCARD_SECONDS = 2.0
-"""How long a body is read, to be thrown away: enough for an upload from nearby, little for anyone to hold a place in the service with."""
+"""How long a body is read, to be thrown away: enough for an upload from nearby, little for anyone
+to hold a place in the service with.
+"""
 
 
 class Answering(StrEnum):
@@ -38,14 +42,19 @@ class Area:
     answering: Answering = Answering.STATUS
 
     def refusal(self) -> RequestRefused:
-        return RequestRefused(ErrorCode.NOT_SUPPORTED, f"Pinflow has no {self.what}. {self.instead}", HTTPStatus.NOT_IMPLEMENTED)
+        return RequestRefused(
+            ErrorCode.NOT_SUPPORTED,
+            f"Pinflow has no {self.what}. {self.instead}",
+            HTTPStatus.NOT_IMPLEMENTED,
+        )
 
 
 AREAS = (
     Area(
         "users who log in",
         "/v1/auth/*",
-        "The operator makes workspaces and their first keys with `pinflow`; further keys come from /v1/api-keys.",
+        "The operator makes workspaces and their first keys with `pinflow`; further keys come "
+        "from /v1/api-keys.",
         (
             "POST /v1/auth/register",
             "POST /v1/auth/login",
@@ -64,7 +73,8 @@ AREAS = (
     Area(
         "team members",
         "/v1/team/*",
-        "Give each person or program an API key of its own, with the scopes and accounts it needs: /v1/api-keys.",
+        "Give each person or program an API key of its own, with the scopes and accounts it "
+        "needs: /v1/api-keys.",
         (
             "GET /v1/team/members",
             "PATCH /v1/team/members/{member_id}",
@@ -91,7 +101,8 @@ AREAS = (
     Area(
         "billing",
         "/v1/billing/*, /v1/stripe/webhook",
-        "It is self-hosted, nothing is to be paid. What limits a workspace is told by /v1/rate-meter.",
+        "It is self-hosted, nothing is to be paid. What limits a workspace is told by "
+        "/v1/rate-meter.",
         (
             "GET /v1/billing/pricing",
             "POST /v1/billing/checkout",
@@ -103,7 +114,8 @@ AREAS = (
     Area(
         "store for images and videos",
         "/v1/assets, /v1/assets/*",
-        "Put the file where it can be fetched and name its address as image_url; an asset_id is handed on as it is.",
+        "Put the file where it can be fetched and name its address as image_url; an asset_id is "
+        "handed on as it is.",
         (
             "GET /v1/assets",
             "DELETE /v1/assets",
@@ -117,7 +129,8 @@ AREAS = (
     Area(
         "connecting of accounts through Pinterest's OAuth",
         "/v1/pinterest/oauth/*",
-        "The operator adds accounts with `pinflow accounts add`; /v1/pinterest/accounts lists them.",
+        "The operator adds accounts with `pinflow accounts add`; /v1/pinterest/accounts lists "
+        "them.",
         ("GET /v1/pinterest/oauth/start", "GET /v1/pinterest/oauth/callback"),
         Answering.PUBLISHER,
     ),
@@ -138,13 +151,15 @@ AREAS = (
     Area(
         "dashboard",
         "/v1/dashboard/summary",
-        "Count by the lists: X-Total-Count of /v1/pins and /v1/schedules, the counters of /v1/pins/imports.",
+        "Count by the lists: X-Total-Count of /v1/pins and /v1/schedules, the counters of "
+        "/v1/pins/imports.",
         ("GET /v1/dashboard/summary",),
     ),
     Area(
         "activity log",
         "/v1/activity-logs",
-        "What is published or fails is told by webhooks and on the topics pin-events and job-events.",
+        "What is published or fails is told by webhooks and on the topics pin-events and "
+        "job-events.",
         ("GET /v1/activity-logs",),
     ),
     Area(

@@ -1,8 +1,9 @@
 """The servers that tests run on, always real: one stack a session (each of make test's two workers
 has one), fresh topics and a fresh database for each module.
 
-The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_TEST_DATABASE_URL: an owner who may create databases and
-roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise the local stack's servers are started, without Docker.
+The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_TEST_DATABASE_URL:
+an owner who may create databases and roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise
+the local stack's servers are started, without Docker.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def kafka(stack: Servers) -> str:
-    """Bootstrap servers of the session's Kafka. A test that kills a broker starts one of its own."""
+    """Bootstrap servers of the session's Kafka.
+
+    A test that kills a broker starts one of its own.
+    """
     return stack.kafka_bootstrap_servers
 
 

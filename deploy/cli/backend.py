@@ -1,4 +1,6 @@
-"""What operators' commands reach: Postgres and Kafka. Imported by the command that needs it, and imports in turn what only one needs."""
+"""What operators' commands reach: Postgres and Kafka. Imported by the command that needs it, and
+imports in turn what only one needs.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,11 +24,17 @@ T = TypeVar("T")
 
 
 def migrate_database(environment: Mapping[str, str]) -> None:
-    """To the newest schema; the roles get the passwords that PINFLOW_INGEST_PASSWORD and so on have."""
+    """To the newest schema; the roles get the passwords that PINFLOW_INGEST_PASSWORD and so on
+    have.
+    """
     from deploy.migrations.runner import ROLES, migrate  # noqa: PLC0415 - Alembic: 0.2 s
 
     variables = {role: f"{role.upper()}_PASSWORD" for role in ROLES}
-    passwords = {role: environment[variable] for role, variable in variables.items() if environment.get(variable)}
+    passwords = {
+        role: environment[variable]
+        for role, variable in variables.items()
+        if environment.get(variable)
+    }
     explained(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
 
 
@@ -43,17 +51,27 @@ def create_topics() -> tuple[list[str], list[str]]:
 
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> administration.NewWorkspace:
-    return with_access(lambda access: administration.create_workspace(access, name, accounts=accounts, boards=boards))
+    return with_access(
+        lambda access: administration.create_workspace(
+            access, name, accounts=accounts, boards=boards
+        )
+    )
 
 
-def create_key(workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]) -> tuple[Row, str]:
+def create_key(
+    workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]
+) -> tuple[Row, str]:
     return with_database(
-        lambda database: administration.create_key(database, workspace_id, name=name, scopes=scopes, account_ids=account_ids)
+        lambda database: administration.create_key(
+            database, workspace_id, name=name, scopes=scopes, account_ids=account_ids
+        )
     )
 
 
 def restore_account(workspace_id: UUID, account_id: UUID) -> bool:
-    return with_database(lambda database: DestinationRepository(database).restore_account(workspace_id, account_id))
+    return with_database(
+        lambda database: DestinationRepository(database).restore_account(workspace_id, account_id)
+    )
 
 
 def with_access(work: Callable[[AccessRepository], Awaitable[T]]) -> T:
@@ -80,11 +98,23 @@ def explained(work: Callable[[], T]) -> T:
     except (NoSuchParent, AlreadyThere, UnknownAccounts) as error:
         fail(str(error))
     except DatabaseUnavailable as error:
-        fail(f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack is started with: make up", Exit.AWAY)
+        fail(
+            f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack "
+            "is started with: make up",
+            Exit.AWAY,
+        )
     except BrokerUnavailable as error:
-        fail(f"Kafka does not answer ({error}). Is PINFLOW_KAFKA_BOOTSTRAP_SERVERS right? The local stack: make up", Exit.AWAY)
+        fail(
+            f"Kafka does not answer ({error}). Is PINFLOW_KAFKA_BOOTSTRAP_SERVERS right? The "
+            "local stack: make up",
+            Exit.AWAY,
+        )
     except ValidationError as error:
-        wrong = "\n".join(f"  PINFLOW_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        wrong = "\n".join(
+            f"  PINFLOW_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()
+        )
         fail(f"The environment is wrong:\n{wrong}")
     except psycopg.Error as error:
-        fail(f"Postgres says: {str(error).strip()}", Exit.AWAY if is_passing(error) else Exit.REFUSED)
+        fail(
+            f"Postgres says: {str(error).strip()}", Exit.AWAY if is_passing(error) else Exit.REFUSED
+        )

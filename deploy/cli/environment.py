@@ -1,4 +1,6 @@
-"""Which Pinflow is meant: the variables PINFLOW_*, else the `.pinflow/env` of the checkout that the command is run in."""
+"""Which Pinflow is meant: the variables PINFLOW_*, else the `.pinflow/env` of the checkout that the
+command is run in.
+"""
 
 import os
 from pathlib import Path
@@ -27,4 +29,6 @@ def read_env(path: Path) -> dict[str, str]:
 
 def write_env(path: Path, values: dict[str, str]) -> None:
     path.touch(mode=0o600)  # it has a key and a password
-    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
+    path.write_text(
+        "".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8"
+    )

@@ -22,9 +22,16 @@ imports = typer.Typer(no_args_is_help=True, help="Imports that were submitted be
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BaseUrl = Annotated[str, typer.Option(envvar="PINFLOW_BASE_URL", help="The gateway's address.")]
-ApiKey = Annotated[str, typer.Option(envvar="PINFLOW_API_KEY", help="A key of the workspace.", show_default=False)]
+ApiKey = Annotated[
+    str, typer.Option(envvar="PINFLOW_API_KEY", help="A key of the workspace.", show_default=False)
+]
 Patience = Annotated[
-    float, typer.Option("--patience", min=0, help="Seconds to wait while Pinflow is busy (429), unavailable (503) or can't be reached.")
+    float,
+    typer.Option(
+        "--patience",
+        min=0,
+        help="Seconds to wait while Pinflow is busy (429), unavailable (503) or can't be reached.",
+    ),
 ]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -38,21 +45,36 @@ def import_file(
     file: Annotated[str, typer.Argument(help="A .json or .csv file; - reads standard input.")],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
-    file_format: Annotated[Format | None, typer.Option("--format", help="By default told from the file's name.")] = None,
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="By default told from the file's name.")
+    ] = None,
     patience: Patience = 60,
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail rows that have unknown fields.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return when the import is accepted.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail rows that have unknown fields.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Return when the import is accepted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a file and wait until it has finished. Exit code 0: all rows created or existing; 1: rows failed; 2: refused; 3: try again."""
+    """Import a file and wait until it has finished.
+
+    Exit code 0: all rows created or existing; 1: rows failed; 2: refused; 3: try again.
+    """
     body = _read(file)
     kind = file_format or _format_of(file)
     client = PinflowClient(base_url, api_key, patience)
     name = "stdin.csv" if file == STDIN else Path(file).name
-    job = client.submit_csv(body, name, strict=strict) if kind is Format.CSV else client.submit_json(body, strict=strict)
+    job = (
+        client.submit_csv(body, name, strict=strict)
+        if kind is Format.CSV
+        else client.submit_json(body, strict=strict)
+    )
     if no_wait:
-        print_json(job) if as_json else typer.echo(f"Accepted as {job['id']}. Follow it with: pinflow imports show {job['id']}")
+        print_json(job) if as_json else typer.echo(
+            f"Accepted as {job['id']}. Follow it with: pinflow imports show {job['id']}"
+        )
         return
     raise typer.Exit(report(watch(client, job), as_json=as_json))
 
@@ -79,7 +101,9 @@ def show_import(
     api_key: ApiKey = "",
     patience: Patience = 10,
     *,
-    every_row: Annotated[bool, typer.Option("--all", help="Show every row with what became of it.")] = False,
+    every_row: Annotated[
+        bool, typer.Option("--all", help="Show every row with what became of it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """One import: its counters and what failed, or what became of every row."""
@@ -89,16 +113,27 @@ def show_import(
 
 def watch(client: PinflowClient, job: Job) -> Job:
     """Show the progress of an accepted job until it ends; return it with its results."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"import {job['id']}", total=job["total_rows"], completed=job["processed_rows"])
+        task = progress.add_task(
+            f"import {job['id']}", total=job["total_rows"], completed=job["processed_rows"]
+        )
         try:
             while job["completed_at"] is None:
                 time.sleep(POLL_SECONDS)
                 job = client.job(job["id"])
                 progress.update(task, completed=job["processed_rows"])
         except KeyboardInterrupt:
-            fail(f"\nStopped watching; the import goes on. See: pinflow imports show {job['id']}", Exit.AWAY)
+            fail(
+                f"\nStopped watching; the import goes on. See: pinflow imports show {job['id']}",
+                Exit.AWAY,
+            )
     return job
 
 
@@ -110,7 +145,10 @@ def report(job: dict[str, Any], *, as_json: bool = False) -> Exit:
 def _format_of(file: str) -> Format:
     suffix = Path(file).suffix.lower().removeprefix(".")
     if suffix not in set(Format):
-        fail(f"Can't tell from its name whether {file} is JSON or CSV: use --format json or --format csv. (Save a spreadsheet as CSV.)")
+        fail(
+            f"Can't tell from its name whether {file} is JSON or CSV: use --format json or "
+            "--format csv. (Save a spreadsheet as CSV.)"
+        )
     return Format(suffix)
 
 

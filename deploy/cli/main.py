@@ -12,7 +12,10 @@ from deploy.cli.recovery import commands as recovery
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Operate Pinflow. In a checkout with a running local stack (make up) its address and key are known; else set PINFLOW_*.",
+    help=(
+        "Operate Pinflow. In a checkout with a running local stack (make up) its address and key "
+        "are known; else set PINFLOW_*."
+    ),
 )
 app.command("import")(imports.import_file)
 app.add_typer(imports.imports, name="imports")

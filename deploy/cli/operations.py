@@ -18,13 +18,18 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of a workspace.")
 accounts = typer.Typer(no_args_is_help=True, help="Pinterest accounts of a workspace.")
 boards = typer.Typer(no_args_is_help=True, help="Boards of an account.")
 
-Workspace = Annotated[UUID, typer.Option("--workspace", envvar="PINFLOW_WORKSPACE_ID", help="The workspace's id.")]
+Workspace = Annotated[
+    UUID, typer.Option("--workspace", envvar="PINFLOW_WORKSPACE_ID", help="The workspace's id.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Many = Annotated[int, typer.Option(min=0, max=1000)]
 
 
 def migrate() -> None:
-    """Bring the database to the newest schema. PINFLOW_INGEST_PASSWORD and so on give the services' roles theirs."""
+    """Bring the database to the newest schema.
+
+    PINFLOW_INGEST_PASSWORD and so on give the services' roles theirs.
+    """
     _backend().migrate_database(os.environ)
     typer.echo("The database is at the newest schema.")
 
@@ -55,7 +60,9 @@ def new_workspace(
     document = {
         "workspace_id": str(made.id),
         "api_key": made.api_key,
-        "accounts": [{"id": str(account.id), "boards": account.boards} for account in made.accounts],
+        "accounts": [
+            {"id": str(account.id), "boards": account.boards} for account in made.accounts
+        ],
     }
     if as_json:
         typer.echo(json.dumps(document))
@@ -75,8 +82,13 @@ def list_workspaces(*, as_json: AsJson = False) -> None:
 def new_key(
     name: str,
     workspace: Workspace,
-    scope: Annotated[list[Scope] | None, typer.Option(help="Repeat for several; default: all.")] = None,
-    account: Annotated[list[UUID] | None, typer.Option(help="An account that it may see and publish to; repeat. Default: all.")] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="Repeat for several; default: all.")
+    ] = None,
+    account: Annotated[
+        list[UUID] | None,
+        typer.Option(help="An account that it may see and publish to; repeat. Default: all."),
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -85,7 +97,11 @@ def new_key(
     made, plain = _backend().create_key(workspace, name, scopes, account or ())
     if as_json:
         accounts = None if account is None else [str(one) for one in account]
-        typer.echo(json.dumps({"id": str(made["id"]), "api_key": plain, "scopes": scopes, "account_ids": accounts}))
+        typer.echo(
+            json.dumps(
+                {"id": str(made["id"]), "api_key": plain, "scopes": scopes, "account_ids": accounts}
+            )
+        )
     else:
         typer.echo(f"key {made['id']} ({', '.join(scopes)})\n{plain}   (shown this once)")
 
@@ -93,8 +109,19 @@ def new_key(
 @keys.command("list")
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's keys, whenever they were revoked (the keys themselves are not shown)."""
-    columns = ("id", "name", "prefix", "scopes", "account_ids", "last_used_at", "created_at", "revoked_at")
-    print_rows(_backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json)
+    columns = (
+        "id",
+        "name",
+        "prefix",
+        "scopes",
+        "account_ids",
+        "last_used_at",
+        "created_at",
+        "revoked_at",
+    )
+    print_rows(
+        _backend().with_access(lambda access: access.list_keys(workspace)), columns, as_json=as_json
+    )
 
 
 @keys.command("revoke")
@@ -115,7 +142,11 @@ def add_account(name: str, workspace: Workspace) -> None:
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's accounts."""
     columns = ("id", "display_name", "username", "created_at", "revoked_at")
-    print_rows(_backend().with_access(lambda access: access.list_accounts(workspace)), columns, as_json=as_json)
+    print_rows(
+        _backend().with_access(lambda access: access.list_accounts(workspace)),
+        columns,
+        as_json=as_json,
+    )
 
 
 @accounts.command("restore")
@@ -127,9 +158,16 @@ def restore_account(account: UUID, workspace: Workspace) -> None:
 
 
 @boards.command("add")
-def add_board(account: UUID, board_id: str, workspace: Workspace, name: Annotated[str | None, typer.Option()] = None) -> None:
+def add_board(
+    account: UUID,
+    board_id: str,
+    workspace: Workspace,
+    name: Annotated[str | None, typer.Option()] = None,
+) -> None:
     """A board of an account, under the id that rows name as board_id."""
-    _backend().with_access(lambda access: access.add_board(workspace, account, board_id, name=name or board_id))
+    _backend().with_access(
+        lambda access: access.add_board(workspace, account, board_id, name=name or board_id)
+    )
     typer.echo(f"Board {board_id} belongs to account {account}.")
 
 

@@ -1,6 +1,7 @@
 """python -m deploy.demo.make_campaign: write campaign.csv.
 
-Its account ids read ACCOUNT_1 and ACCOUNT_2, as each workspace has ids of its own: `make demo` writes these in before it sends the file.
+Its account ids read ACCOUNT_1 and ACCOUNT_2, as each workspace has ids of its own: `make demo`
+writes these in before it sends the file.
 """
 
 import csv
@@ -27,8 +28,27 @@ COLUMNS = (
 )
 Row = dict[str, str]
 
-ROOMS = ("living room", "hallway", "kitchen", "reading corner", "balcony", "study", "bedroom", "workshop")
-THINGS = ("floor lamp", "oak shelf", "wool throw", "stoneware vase", "linen curtain", "side table", "wall mirror", "jute rug", "desk clock")
+ROOMS = (
+    "living room",
+    "hallway",
+    "kitchen",
+    "reading corner",
+    "balcony",
+    "study",
+    "bedroom",
+    "workshop",
+)
+THINGS = (
+    "floor lamp",
+    "oak shelf",
+    "wool throw",
+    "stoneware vase",
+    "linen curtain",
+    "side table",
+    "wall mirror",
+    "jute rug",
+    "desk clock",
+)
 COLORS = ("#C2410C", "#365314", "#1E3A8A", "#78350F", "#0F766E")
 
 MISTAKES: dict[int, Row] = {
@@ -38,7 +58,12 @@ MISTAKES: dict[int, Row] = {
     178: {"dominant_color": "terracotta"},
     222: {"account_id": "7d5bd1f0-3f7e-4c9e-8a57-0d1f5d6f9a10"},
     267: {"image_url": "cdn.shop.example/without-scheme.jpg"},
-    311: {"title": "A title that someone pasted from the product page, with all of its selling points, far past what Pinterest shows"},
+    311: {
+        "title": (
+            "A title that someone pasted from the product page, with all of its selling points, "
+            "far past what Pinterest shows"
+        )
+    },
     356: {"image_url": ""},
     402: {"account_id": "second account"},
     447: {"idempotency_key": ""},
@@ -68,7 +93,10 @@ def _row(number: int) -> Row:
         "account_id": f"ACCOUNT_{number % ACCOUNTS + 1}",
         "board_id": f"board-{number % BOARDS + 1}",
         "title": f"{thing.capitalize()} for the {room}, no. {number}",
-        "description": f'Autumn collection: {a_thing} that makes the {room} a place to stay. "Made to last," says the workshop.',
+        "description": (
+            f'Autumn collection: {a_thing} that makes the {room} a place to stay. "Made to last," '
+            "says the workshop."
+        ),
         "alt_text": f"{a_thing.capitalize()} in a {room}",
         "link_url": f"https://shop.example/autumn/{slug}?utm_source=pinterest&utm_campaign=autumn",
         "image_url": f"https://cdn.shop.example/autumn/{slug}.jpg",
@@ -81,7 +109,9 @@ def _row(number: int) -> Row:
 
 
 def _run_at(number: int) -> str:
-    """Every 50th row is for a later day, every 70th for one that has passed: that one is published at once."""
+    """Every 50th row is for a later day, every 70th for one that has passed: that one is published
+    at once.
+    """
     schedules: tuple[tuple[int, Callable[[int], str]], ...] = (
         (50, lambda n: f"2031-03-{n // 50 + 1:02}T08:30:00+01:00"),
         (70, lambda _: "2026-09-01T08:30:00+02:00"),

@@ -33,8 +33,14 @@ class Group(NamedTuple):
 
 
 GROUPS = (
-    Group("Kafka", KafkaSettings, "All services, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`."),
-    Group("Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."),
+    Group(
+        "Kafka",
+        KafkaSettings,
+        "All services, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`.",
+    ),
+    Group(
+        "Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."
+    ),
     Group("Every service", ServiceSettings, "All services."),
     Group("Lists", ListSettings, "publisher, status."),
     Group("Uploads", UploadSettings, "ingest, status: the same value."),
@@ -96,21 +102,35 @@ def own_fields(settings: type[BaseSettings]) -> list[str]:
 
 
 def docstrings_of(settings: type[BaseSettings]) -> dict[str, str]:
-    """What stands below each field that the class declares. pydantic could read it, too: at every start of a service, for 30 ms."""
+    """What stands below each field that the class declares. pydantic could read it, too: at every
+    start of a service, for 30 ms.
+    """
     (declared,) = ast.parse(inspect.getsource(settings)).body
     assert isinstance(declared, ast.ClassDef)  # noqa: S101 - to mypy
     return {
         field.target.id: below.value.value
         for field, below in pairwise(declared.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+        if isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
     }
 
 
 def _section(group: Group) -> str:
-    properties, told = group.settings.model_json_schema()["properties"], docstrings_of(group.settings)
-    lines = [_line(name, properties[name], told.get(name, "")) for name in own_fields(group.settings)]
-    head = [f"## {group.title}\n", f"Read by: {group.readers}\n", "| variable | value | default | |", "|---|---|---|---|"]
+    properties, told = (
+        group.settings.model_json_schema()["properties"],
+        docstrings_of(group.settings),
+    )
+    lines = [
+        _line(name, properties[name], told.get(name, "")) for name in own_fields(group.settings)
+    ]
+    head = [
+        f"## {group.title}\n",
+        f"Read by: {group.readers}\n",
+        "| variable | value | default | |",
+        "|---|---|---|---|",
+    ]
     return "\n".join([*head, *lines]) + "\n"
 
 
@@ -124,10 +144,17 @@ def _value(schema: dict[str, Any]) -> str:
     (kind,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     if "enum" in kind:
         return ", ".join(f"`{one}`" for one in kind["enum"])
-    name = {"integer": "integer", "number": "number", "boolean": "`true`, `false`"}.get(kind["type"], "text")
+    name = {"integer": "integer", "number": "number", "boolean": "`true`, `false`"}.get(
+        kind["type"], "text"
+    )
     bounds = [
         f"{sign} {_figure(kind[keyword])}"
-        for keyword, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        for keyword, sign in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("exclusiveMaximum", "<"),
+        )
         if keyword in kind
     ]
     if "pattern" in kind:

@@ -1,4 +1,6 @@
-"""Write what is generated from the code: `make schemas`. A test compares; run this after a change of an event or an endpoint."""
+"""Write what is generated from the code: `make schemas`. A test compares; run this after a change
+of an event or an endpoint.
+"""
 
 import json
 import re
@@ -18,7 +20,9 @@ CONFIGURATION = Path("docs/configuration.md")
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the checkout, with its text."""
     return {OPENAPI: _text(document()), CONFIGURATION: configuration.text()} | {
-        Path("docs/events") / f"{_kebab(model.__name__)}.v1.json": _text(model.model_json_schema(mode="validation"))
+        Path("docs/events") / f"{_kebab(model.__name__)}.v1.json": _text(
+            model.model_json_schema(mode="validation")
+        )
         for model in PUBLISHED_SCHEMAS
     }
 

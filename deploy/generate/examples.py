@@ -1,7 +1,8 @@
-"""Examples for the OpenAPI document: what each operation is asked and answers when all goes well, and what each error looks like.
+"""Examples for the OpenAPI document: what each operation is asked and answers when all goes well,
+and what each error looks like.
 
-Here and not at the endpoints: the same few things go through all of them, and who reads one sees how they belong together. A test
-holds each against the schema that the code declares.
+Here and not at the endpoints: the same few things go through all of them, and who reads one sees
+how they belong together. A test holds each against the schema that the code declares.
 """
 
 from http import HTTPStatus
@@ -68,8 +69,13 @@ _PIN = {
     "failed_at": None,
     "removed_from_pinterest_at": None,
 }
-_NO_BOARD = {"error_code": "board_not_found", "error_message": f"Board {BOARD} not found on account {ACCOUNT}"}
-_FAILED_PIN = _but(_PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD)
+_NO_BOARD = {
+    "error_code": "board_not_found",
+    "error_message": f"Board {BOARD} not found on account {ACCOUNT}",
+}
+_FAILED_PIN = _but(
+    _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD
+)
 _JOB = {
     "job_id": PIN,
     "pin_id": PIN,
@@ -96,7 +102,14 @@ _VALIDATION = {
     "valid": False,
     "dry_run": True,
     "checks": [
-        {"name": "fields", "status": "passed", "code": None, "message": "All fields are valid.", "remediation": None, "details": None},
+        {
+            "name": "fields",
+            "status": "passed",
+            "code": None,
+            "message": "All fields are valid.",
+            "remediation": None,
+            "details": None,
+        },
         {
             "name": "board",
             "status": "failed",
@@ -166,7 +179,10 @@ _ENDED = _but(
 )
 _SECOND_ROW = _but(_PIN_ASKED, title="Desk lamp", idempotency_key="lamp-desk-2026")
 del _SECOND_ROW["board_id"]
-_CSV = f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
+_CSV = (
+    f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor "
+    "lamp,https://cdn.shop.example/a.jpg,lamp-floor-2026\n"
+)
 
 _ACCOUNT: dict[str, Any] = {
     "id": ACCOUNT,
@@ -186,7 +202,12 @@ _ACCOUNT: dict[str, Any] = {
     "missing_scopes": [],
 }
 _BOARD = {"id": BOARD, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
-_BOARD_ASKED = {"account_id": ACCOUNT, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
+_BOARD_ASKED = {
+    "account_id": ACCOUNT,
+    "name": "Lamps",
+    "description": "Light for every room",
+    "privacy": "PUBLIC",
+}
 _BOARD_ACCESS = {
     "account_id": ACCOUNT,
     "board_id": BOARD,
@@ -198,11 +219,21 @@ _BOARD_ACCESS = {
     "checked_at": NOW,
     "source": "store",
     "board": _BOARD,
-    "account_health": {"health_status": "healthy", "health_message": None, "reconnect_required": False, "missing_scopes": []},
+    "account_health": {
+        "health_status": "healthy",
+        "health_message": None,
+        "reconnect_required": False,
+        "missing_scopes": [],
+    },
     "retry_after_seconds": None,
 }
 _METER = {
-    "account": {"account_id": ACCOUNT, "tokens_available": 99500, "capacity": 100000, "refill_rate": 2150.5},
+    "account": {
+        "account_id": ACCOUNT,
+        "tokens_available": 99500,
+        "capacity": 100000,
+        "refill_rate": 2150.5,
+    },
     "global": {"tokens_available": 987300, "capacity": 1000000, "refill_rate": 2150.5},
 }
 
@@ -245,7 +276,13 @@ _DELIVERY = {
     "id": DELIVERY,
     "webhook_id": WEBHOOK,
     "event_type": "pin.failed",
-    "payload": {"id": EVENT, "type": "pin.failed", "created_at": NOW, "workspace_id": WORKSPACE, "data": {"pin_id": PIN, **_NO_BOARD}},
+    "payload": {
+        "id": EVENT,
+        "type": "pin.failed",
+        "created_at": NOW,
+        "workspace_id": WORKSPACE,
+        "data": {"pin_id": PIN, **_NO_BOARD},
+    },
     "attempt_count": 1,
     "last_status_code": 503,
     "last_error": "503 Service Unavailable",
@@ -269,18 +306,28 @@ def _bulk(one: str) -> Example:
 
 EXAMPLES: dict[str, Example] = {
     "GET /": Example({"service": "pinflow", "version": "0.1.0", "docs": "/docs"}),
-    "GET /healthz": Example({"status": "ok", "version": "0.1.0", "environment": "local", "checks": None}),
+    "GET /healthz": Example(
+        {"status": "ok", "version": "0.1.0", "environment": "local", "checks": None}
+    ),
     "GET /readyz": Example(
         {
             "status": "ok",
             "version": "0.1.0",
             "environment": "local",
             "database": "ok",
-            "checks": {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"},
+            "checks": {
+                "machinery": "ok",
+                "database": "ok",
+                "ingest": "ok",
+                "publisher": "ok",
+                "webhooks": "ok",
+            },
         }
     ),
     "POST /v1/pins/imports/json": Example(_IMPORT, [_PIN_ASKED, _SECOND_ROW]),
-    "POST /v1/pins/imports/csv": Example(_but(_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1), {"file": _CSV}),
+    "POST /v1/pins/imports/csv": Example(
+        _but(_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1), {"file": _CSV}
+    ),
     "GET /v1/pins/imports": Example([_ENDED]),
     "GET /v1/pins/imports/{job_id}": Example(_but(_ENDED, results=[_ROW, _FAILED_ROW])),
     "GET /v1/pins": Example([_PIN]),
@@ -306,14 +353,18 @@ EXAMPLES: dict[str, Example] = {
     ),
     "POST /v1/pins/validate": Example(_VALIDATION, _PIN_ASKED),
     "GET /v1/pins/{pin_id}": Example(_PIN),
-    "PATCH /v1/pins/{pin_id}": Example(_but(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}),
+    "PATCH /v1/pins/{pin_id}": Example(
+        _but(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}
+    ),
     "DELETE /v1/pins/{pin_id}": Example(
         {
             "id": PIN,
             "deleted": True,
             "removed_from_pinterest": False,
             "pinterest_pin_id": None,
-            "reason": "Pinflow has not put this pin on Pinterest: there was nothing to remove there.",
+            "reason": (
+                "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+            ),
         }
     ),
     "POST /v1/pins/{pin_id}/retry": Example(_PIN, {"board_id": BOARD}),
@@ -322,7 +373,9 @@ EXAMPLES: dict[str, Example] = {
     "GET /v1/jobs/{job_id}": Example(_JOB),
     "GET /v1/schedules": Example([_SCHEDULE]),
     "POST /v1/schedules": Example(_SCHEDULE, _SCHEDULE_ASKED),
-    "POST /v1/schedules/validate": Example(_but(_VALIDATION, resolved=_SCHEDULE_ASKED), _SCHEDULE_ASKED),
+    "POST /v1/schedules/validate": Example(
+        _but(_VALIDATION, resolved=_SCHEDULE_ASKED), _SCHEDULE_ASKED
+    ),
     "GET /v1/schedules/{schedule_id}": Example(_SCHEDULE),
     "PATCH /v1/schedules/{schedule_id}": Example(_SCHEDULE, {"run_at": RUN_AT}),
     "DELETE /v1/schedules/{schedule_id}": Example(),
@@ -335,18 +388,27 @@ EXAMPLES: dict[str, Example] = {
     "DELETE /v1/pinterest/accounts/{account_id}": Example(),
     "GET /v1/pinterest/boards": Example([_BOARD]),
     "POST /v1/pinterest/boards": Example(_BOARD, _BOARD_ASKED),
-    "PATCH /v1/pinterest/boards/{board_id}": Example(_BOARD, {"account_id": ACCOUNT, "name": "Lamps"}),
+    "PATCH /v1/pinterest/boards/{board_id}": Example(
+        _BOARD, {"account_id": ACCOUNT, "name": "Lamps"}
+    ),
     "DELETE /v1/pinterest/boards/{board_id}": Example(),
     "GET /v1/pinterest/boards/{board_id}/access": Example(_BOARD_ACCESS),
     "GET /v1/rate-meter": Example(_METER),
     "GET /v1/api-keys": Example([_KEY]),
-    "POST /v1/api-keys": Example(_KEY_MADE, {"name": "campaign tool", "scopes": ["read", "write"], "pinterest_account_ids": [ACCOUNT]}),
+    "POST /v1/api-keys": Example(
+        _KEY_MADE,
+        {"name": "campaign tool", "scopes": ["read", "write"], "pinterest_account_ids": [ACCOUNT]},
+    ),
     "PATCH /v1/api-keys/{key_id}": Example(_KEY, {"name": "campaign tool"}),
     "DELETE /v1/api-keys/{key_id}": Example(),
     "GET /v1/webhooks": Example([_WEBHOOK]),
     "POST /v1/webhooks": Example(
         _WEBHOOK,
-        {"url": _WEBHOOK["url"], "secret": "at-least-sixteen-characters", "events": _WEBHOOK["events"]},  # pragma: allowlist secret
+        {
+            "url": _WEBHOOK["url"],
+            "secret": "at-least-sixteen-characters",
+            "events": _WEBHOOK["events"],
+        },  # pragma: allowlist secret
     ),
     "GET /v1/webhooks/{webhook_id}": Example(_WEBHOOK),
     "PATCH /v1/webhooks/{webhook_id}": Example(_WEBHOOK, {"is_enabled": True}),
@@ -363,23 +425,45 @@ def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
 
 
 ERRORS: dict[int, dict[str, Any]] = {
-    HTTPStatus.BAD_REQUEST: _error("invalid_request", "What follows the header is not the body that the header promises."),
+    HTTPStatus.BAD_REQUEST: _error(
+        "invalid_request", "What follows the header is not the body that the header promises."
+    ),
     HTTPStatus.UNAUTHORIZED: _error("unauthorized", "Unknown or revoked API key."),
-    HTTPStatus.FORBIDDEN: _error("insufficient_scope", "This API key lacks the scope write.", required_scope="write"),
+    HTTPStatus.FORBIDDEN: _error(
+        "insufficient_scope", "This API key lacks the scope write.", required_scope="write"
+    ),
     HTTPStatus.NOT_FOUND: _error("not_found", "Pin not found"),
-    HTTPStatus.REQUEST_TIMEOUT: _error("request_timeout", "The body did not arrive within 20 seconds."),
-    HTTPStatus.CONFLICT: _error("pin_deleted", "The pin under this key has been deleted; its key stays taken.", pin_id=PIN),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error("payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _error("unsupported_media_type", "Send application/json, not text/plain."),
+    HTTPStatus.REQUEST_TIMEOUT: _error(
+        "request_timeout", "The body did not arrive within 20 seconds."
+    ),
+    HTTPStatus.CONFLICT: _error(
+        "pin_deleted", "The pin under this key has been deleted; its key stays taken.", pin_id=PIN
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error(
+        "payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536
+    ),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _error(
+        "unsupported_media_type", "Send application/json, not text/plain."
+    ),
     HTTPStatus.UNPROCESSABLE_ENTITY: _error(
         "invalid_parameter",
         "limit: Input should be less than or equal to 200",
-        errors=[{"field": "limit", "code": "less_than_equal", "message": "Input should be less than or equal to 200"}],
+        errors=[
+            {
+                "field": "limit",
+                "code": "less_than_equal",
+                "message": "Input should be less than or equal to 200",
+            }
+        ],
     ),
     HTTPStatus.TOO_MANY_REQUESTS: _error(
-        "too_many_attempts", "Too many tries with a wrong key from your address: try this one again in 12 s. Good keys go on working."
+        "too_many_attempts",
+        "Too many tries with a wrong key from your address: try this one again in 12 s. Good keys "
+        "go on working.",
     ),
-    HTTPStatus.SERVICE_UNAVAILABLE: _error("database_unavailable", "The database is not available right now; try again."),
+    HTTPStatus.SERVICE_UNAVAILABLE: _error(
+        "database_unavailable", "The database is not available right now; try again."
+    ),
 }
 """One for each status, of many that there are: codes say more than statuses."""
 
@@ -391,13 +475,22 @@ def add_examples(document: dict[str, Any]) -> None:
             if example.request is not None:
                 _put(operation["requestBody"], example.request)
             for status, response in operation["responses"].items():
-                _put(response, example.answer if int(status) < HTTPStatus.BAD_REQUEST else _error_example(response, int(status)))
+                _put(
+                    response,
+                    example.answer
+                    if int(status) < HTTPStatus.BAD_REQUEST
+                    else _error_example(response, int(status)),
+                )
 
 
 def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
     """None where an error has a body of its own, as of /readyz."""
     content = response.get("content", {}).get("application/json", {})
-    return ERRORS[status] if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"} else None
+    return (
+        ERRORS[status]
+        if content.get("schema") == {"$ref": "#/components/schemas/ErrorResponse"}
+        else None
+    )
 
 
 def _put(described: dict[str, Any], example: Any) -> None:

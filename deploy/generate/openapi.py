@@ -49,7 +49,10 @@ def applications() -> tuple[FastAPI, ...]:
 
 
 def document() -> dict[str, Any]:
-    """The merged document. Raises ValueError when two services mean different things by one name."""
+    """The merged document.
+
+    Raises ValueError when two services mean different things by one name.
+    """
     merged: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Pinflow", "version": VERSION, "description": DESCRIPTION},

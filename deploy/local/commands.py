@@ -11,14 +11,21 @@ from deploy.local.demo import run_demo
 from deploy.local.layout import Layout, LocalError
 from deploy.local.stack import Stack
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The local stack. make help has the commands for everyday use.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="The local stack. make help has the commands for everyday use.",
+)
 
 
 def _say(text: str) -> None:
     typer.echo(f"  {text}")
 
 
-Brokers = Annotated[int | None, typer.Option(help="1 or 3, for new data. Without it: as many as the data was made with, or 1.")]
+Brokers = Annotated[
+    int | None,
+    typer.Option(help="1 or 3, for new data. Without it: as many as the data was made with, or 1."),
+]
 
 
 @contextmanager
@@ -41,15 +48,25 @@ def up(brokers: Brokers = None) -> None:
     """Start what isn't running; wait until everything works."""
     with _stack(brokers) as stack:
         started = stack.up()
-        typer.echo(f"Pinflow {'is' if started else 'was already'} up: {stack.base_url} (API documentation: {stack.base_url}/docs)")
-        typer.echo("Its addresses and an API key are in .pinflow/env, its logs in .pinflow/log. Stop it with: make down")
+        typer.echo(
+            f"Pinflow {'is' if started else 'was already'} up: {stack.base_url} (API "
+            f"documentation: {stack.base_url}/docs)"
+        )
+        typer.echo(
+            "Its addresses and an API key are in .pinflow/env, its logs in .pinflow/log. Stop it "
+            "with: make down"
+        )
 
 
 @app.command()
 def down() -> None:
     """Stop everything; the data stays."""
     with _stack() as stack:
-        typer.echo("Pinflow is down; its data is kept in .pinflow (make clean removes it)." if stack.down() else "Pinflow was not running.")
+        typer.echo(
+            "Pinflow is down; its data is kept in .pinflow (make clean removes it)."
+            if stack.down()
+            else "Pinflow was not running."
+        )
 
 
 @app.command()
@@ -75,7 +92,9 @@ def clean() -> None:
 
 @app.command()
 def demo(brokers: Brokers = None) -> None:
-    """Start the stack, import a campaign of 500 rows, show what became of it; stop what was started."""
+    """Start the stack, import a campaign of 500 rows, show what became of it; stop what was
+    started.
+    """
     with _stack(brokers) as stack:
         was_up = bool(stack.states())
         try:

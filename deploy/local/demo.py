@@ -16,7 +16,10 @@ PATIENCE_SECONDS = 30
 
 
 def run_demo(stack: Stack, *, stays_up: bool) -> int:
-    """Import the campaign, show the outcome and how to go on. Returns the exit code: 0 when every row has settled. Raises LocalError."""
+    """Import the campaign, show the outcome and how to go on.
+
+    Returns the exit code: 0 when every row has settled. Raises LocalError.
+    """
     env = stack.env()
     base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
     file = stack.directory / "campaign.csv"
@@ -33,9 +36,16 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
 
 def _campaign_for(base_url: str, api_key: str) -> str:
     """The campaign with this workspace's accounts."""
-    answer = httpx.get(f"{base_url}/v1/pinterest/accounts", headers={"X-API-Key": api_key}, timeout=10, trust_env=False)
+    answer = httpx.get(
+        f"{base_url}/v1/pinterest/accounts",
+        headers={"X-API-Key": api_key},
+        timeout=10,
+        trust_env=False,
+    )
     if not answer.is_success:
-        raise LocalError(f"The accounts could not be read: {answer.text}\nRun make clean, then make demo.")
+        raise LocalError(
+            f"The accounts could not be read: {answer.text}\nRun make clean, then make demo."
+        )
     text = CAMPAIGN.read_text(encoding="utf-8")
     for number, account in enumerate(answer.json(), 1):
         text = text.replace(f"ACCOUNT_{number},", f"{account['id']},")
@@ -44,7 +54,8 @@ def _campaign_for(base_url: str, api_key: str) -> str:
 
 def _what_it_shows(file: Path, *, again: bool) -> str:
     first = (
-        "All published rows were there before: importing the same file again publishes nothing twice."
+        "All published rows were there before: importing the same file again publishes nothing "
+        "twice."
         if again
         else "The file has ten faulty rows and one repeated key on purpose.\nRun make demo again: the same rows are then existing."
     )
@@ -52,7 +63,9 @@ def _what_it_shows(file: Path, *, again: bool) -> str:
 
 
 def _where_to_look(job_id: str, base_url: str, *, stays_up: bool) -> str:
-    start = f"Pinflow was running before and goes on, until make down. Look around:\n  {base_url}/docs"
+    start = (
+        f"Pinflow was running before and goes on, until make down. Look around:\n  {base_url}/docs"
+    )
     if not stays_up:
         start = "To look around, keep it running:\n  make up (it prints where the API reference is)"
     return f"""{start}

@@ -14,7 +14,12 @@ from deploy.services import SERVICES
 CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
 
 
-def gateway(port: int, upstreams: dict[str, int], home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Program:
+def gateway(
+    port: int,
+    upstreams: dict[str, int],
+    home: Path,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Program:
     """`upstreams`: the services' ports on this machine, by name. `variables`: others of the
     Caddyfile's, as gateway_read_header="10s"."""
     environment = {

@@ -22,10 +22,15 @@ QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
 STOP_SECONDS, LAST_STOP_SECONDS = 30, 5
-"""A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of controllers that have gone."""
+"""A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of
+controllers that have gone.
+"""
 
 SIZES = (1, 3)
-"""How many brokers there may be. Two survive no loss of one; more than three would show nothing more on one machine."""
+"""How many brokers there may be.
+
+Two survive no loss of one; more than three would show nothing more on one machine.
+"""
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -52,7 +57,8 @@ num.network.threads=2
 num.io.threads=4
 """
 FOR_SEVERAL = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
-"""A broker that is killed leads its partitions until its session ends: with 9 s, the default, an import waited up to 14 s for that.
+"""A broker that is killed leads its partitions until its session ends: with 9 s, the default, an
+import waited up to 14 s for that.
 
 Not for a lone node: it would fence itself after a pause of 4 s.
 """
@@ -64,10 +70,12 @@ FOR_PROXIED = {
 
 
 class NodePorts(NamedTuple):
-    """Where a node listens. `proxied` and `proxy`, both or none, are for clients that come through a proxy of a test's.
+    """Where a node listens. `proxied` and `proxy`, both or none, are for clients that come through
+    a proxy of a test's.
 
-    Whoever asks at `proxied` is told that this broker is at `proxy`: so all that a client sends passes the proxy, which listens there
-    and forwards to `proxied`, while the brokers talk to each other without it.
+    Whoever asks at `proxied` is told that this broker is at `proxy`: so all that a client sends
+    passes the proxy, which listens there and forwards to `proxied`, while the brokers talk to each
+    other without it.
     """
 
     clients: int
@@ -78,14 +86,19 @@ class NodePorts(NamedTuple):
 
 @dataclass(frozen=True)
 class Kafka:
-    """One node whose data lies in `directory`. Ports may change between two starts; who the other nodes are may not."""
+    """One node whose data lies in `directory`.
+
+    Ports may change between two starts; who the other nodes are may not.
+    """
 
     directory: Path
     ports: NodePorts
     jvm_options: tuple[str, ...] = JVM_OPTIONS
     node_id: int = 1
     controllers: tuple[int, ...] = ()
-    """The controllers' ports of all nodes, this one's too, in the order of their ids; none is a node alone."""
+    """The controllers' ports of all nodes, this one's too, in the order of their ids; none is a
+    node alone.
+    """
 
     @property
     def name(self) -> str:
@@ -104,12 +117,16 @@ class Kafka:
         return self.controllers or (self.ports.controller,)
 
     def properties(self) -> dict[str, str]:
-        """Internal topics are as well replicated as Pinflow's own: on three brokers thrice, and written when two have it."""
+        """Internal topics are as well replicated as Pinflow's own: on three brokers thrice, and
+        written when two have it.
+        """
         replicas = len(self._voters)
         values = {
             "node_id": self.node_id,
             "ports": self.ports,
-            "voters": ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(self._voters, 1)),
+            "voters": ",".join(
+                f"{number}@127.0.0.1:{port}" for number, port in enumerate(self._voters, 1)
+            ),
             "data": self.directory / "data",
             "replicas": replicas,
             "in_sync": max(1, replicas - 1),
@@ -127,12 +144,25 @@ class Kafka:
         class_path = kafka_class_path()
         file = self.directory / "server.properties"
         self.directory.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{name}={value}\n" for name, value in self.properties().items()), encoding="utf-8")
+        file.write_text(
+            "".join(f"{name}={value}\n" for name, value in self.properties().items()),
+            encoding="utf-8",
+        )
         if not (self.directory / "data" / "meta.properties").exists():
-            tool = [java(), QUIET, "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
+            tool = [
+                java(),
+                QUIET,
+                "-Xshare:auto",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                class_path,
+                "kafka.tools.StorageTool",
+            ]
             _format([*tool, "format", "-t", CLUSTER_ID, "-c", str(file), "--ignore-formatted"])
         command = (java(), *self.jvm_options, QUIET, "-cp", class_path, "kafka.Kafka", str(file))
-        return Program(self.name, command, stop_seconds=STOP_SECONDS if self._is_alone else LAST_STOP_SECONDS)
+        return Program(
+            self.name, command, stop_seconds=STOP_SECONDS if self._is_alone else LAST_STOP_SECONDS
+        )
 
 
 @dataclass(frozen=True)
@@ -142,11 +172,16 @@ class KafkaCluster:
     nodes: tuple[Kafka, ...]
 
     @classmethod
-    def at(cls, directory: Path, ports: Sequence[NodePorts], jvm_options: tuple[str, ...] = JVM_OPTIONS) -> "KafkaCluster":
+    def at(
+        cls, directory: Path, ports: Sequence[NodePorts], jvm_options: tuple[str, ...] = JVM_OPTIONS
+    ) -> "KafkaCluster":
         """A node for each of `ports`, with a folder of its own in `directory`."""
         controllers = tuple(one.controller for one in ports)
         named = zip(node_names(len(ports)), ports, strict=True)
-        nodes = [Kafka(directory / name, its, jvm_options, number, controllers) for number, (name, its) in enumerate(named, 1)]
+        nodes = [
+            Kafka(directory / name, its, jvm_options, number, controllers)
+            for number, (name, its) in enumerate(named, 1)
+        ]
         return cls(tuple(nodes))
 
     @property
@@ -161,9 +196,13 @@ class KafkaCluster:
 
     async def is_ready(self) -> bool:
         """All brokers are registered: topics made earlier would have fewer replicas."""
-        if any(is_free(node.ports.clients) for node in self.nodes):  # asked first: aiokafka logs every attempt
+        if any(
+            is_free(node.ports.clients) for node in self.nodes
+        ):  # asked first: aiokafka logs every attempt
             return False
-        settings = KafkaSettings(kafka_bootstrap_servers=self.bootstrap_servers, kafka_security_protocol="PLAINTEXT")
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=self.bootstrap_servers, kafka_security_protocol="PLAINTEXT"
+        )
         try:
             async with asyncio.timeout(5), admin_client(settings) as admin:
                 return len((await admin.describe_cluster())["brokers"]) == len(self.nodes)
@@ -178,7 +217,10 @@ def node_names(brokers: int) -> list[str]:
 def preferred_ports(brokers: int) -> dict[str, int]:
     """By the name of each node, and of each node's controller."""
     return {
-        name: 9092 + number for number, name in enumerate(name for node in node_names(brokers) for name in (node, f"{node}_controller"))
+        name: 9092 + number
+        for number, name in enumerate(
+            name for node in node_names(brokers) for name in (node, f"{node}_controller")
+        )
     }
 
 
@@ -189,8 +231,15 @@ def chosen_ports(brokers: int, chosen: Mapping[str, int]) -> list[NodePorts]:
 
 def _format(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise LocalError(f"Kafka's storage could not be formatted within {FORMAT_SECONDS} s: {' '.join(command)}") from None
+        raise LocalError(
+            f"Kafka's storage could not be formatted within {FORMAT_SECONDS} s: {' '.join(command)}"
+        ) from None
     if done.returncode:
-        raise LocalError(f"Kafka's storage could not be formatted:\n{(done.stdout + done.stderr).strip()}\nRun make clean, then make up.")
+        raise LocalError(
+            f"Kafka's storage could not be formatted:\n{(done.stdout + done.stderr).strip()}\nRun "
+            "make clean, then make up."
+        )

@@ -1,4 +1,6 @@
-"""launch.py PIDFILE USER COMMAND…: write the pid that the command will have, become USER (unless `-`), become the command."""
+"""launch.py PIDFILE USER COMMAND…: write the pid that the command will have, become USER (unless
+`-`), become the command.
+"""
 
 import os
 import pwd

@@ -1,4 +1,6 @@
-"""Where things lie: all of the stack's own under `.pinflow/` in the checkout, what it runs in the virtual environment."""
+"""Where things lie: all of the stack's own under `.pinflow/` in the checkout, what it runs in the
+virtual environment.
+"""
 
 import hashlib
 import os
@@ -12,7 +14,10 @@ SOFTWARE = Path(sys.prefix) / "share" / "pinflow"
 """Downloaded servers. They belong to the virtual environment: `make clean` keeps them."""
 
 HOME_VARIABLE = "PINFLOW_HOME"
-"""Names another directory than the checkout's `.pinflow`. Every process of a stack has it, and is known again by it."""
+"""Names another directory than the checkout's `.pinflow`.
+
+Every process of a stack has it, and is known again by it.
+"""
 
 
 class LocalError(Exception):
@@ -36,7 +41,9 @@ class Layout:
 
     @property
     def settings_file(self) -> Path:
-        """What a person wants the services to be told: NAME=value lines (docs/configuration.md), read when the stack is started."""
+        """What a person wants the services to be told: NAME=value lines (docs/configuration.md),
+        read when the stack is started.
+        """
         return self.directory / "settings"
 
     @property

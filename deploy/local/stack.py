@@ -36,7 +36,8 @@ POLL_SECONDS = 0.1
 RECOVER = "pinflow recover"
 """Readiness names this command if a service waits for an operator."""
 POSITIONS_REFUSED = (
-    "Everything runs, but Kafka does not fit the data in Postgres: one of them is an older copy, or "
+    "Everything runs, but Kafka does not fit the data in Postgres: one of them is an older copy, "
+    "or "
     "another one. Services wait until you accept the loss. See it with: .venv/bin/pinflow recover "
     "(docs/how-to/backup.md)"
 )
@@ -49,7 +50,8 @@ Say = Callable[[str], None]
 
 
 class Stack:
-    """The stack of one directory. Every method may raise LocalError, whose message says what to do next.
+    """The stack of one directory. Every method may raise LocalError, whose message says what to do
+    next.
 
     `brokers`: how many are asked for; None for as many as there are.
     """
@@ -61,7 +63,10 @@ class Stack:
         self._supervisor = Supervisor(layout)
 
     def up(self) -> bool:
-        """Start what isn't running, and wait until all of it works. Returns whether anything had to be started."""
+        """Start what isn't running, and wait until all of it works.
+
+        Returns whether anything had to be started.
+        """
         with self._alone():
             was_running = self._supervisor.is_running()
             if not was_running:
@@ -127,16 +132,26 @@ class Stack:
         self._state.save(self._layout.state_file)
         self._say("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
-            brokers, postgres = pool.submit(self._kafka.prepare), pool.submit(self._postgres.prepare)
-        self._supervisor.launch([*brokers.result(), postgres.result(), *self._services(), self._gateway()])
+            brokers, postgres = (
+                pool.submit(self._kafka.prepare),
+                pool.submit(self._postgres.prepare),
+            )
+        self._supervisor.launch(
+            [*brokers.result(), postgres.result(), *self._services(), self._gateway()]
+        )
 
     def _start_servers(self) -> None:
         brokers = [node.name for node in self._kafka.nodes]
         self._say("starting Kafka and Postgres")
         for name in (*brokers, "postgres"):
             self._supervisor.start(name)
-        self._wait_for("postgres", lambda: None if self._postgres.is_ready() else "it does not answer")
-        self._wait_for(brokers[-1], lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer")
+        self._wait_for(
+            "postgres", lambda: None if self._postgres.is_ready() else "it does not answer"
+        )
+        self._wait_for(
+            brokers[-1],
+            lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer",
+        )
 
     def _prepare_servers(self) -> None:
         # Topics first: if the old ones are not drained, the version before needs the old schema
@@ -166,11 +181,22 @@ class Stack:
 
     def _not_ready(self, name: str, what: str) -> str:
         log = self._layout.log_file(name)
-        last = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
+        last = (
+            log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
+        )
         states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
-        advice = f"Look into {log.parent}, then: make down && make up. With make clean the data goes, too."
+        advice = (
+            f"Look into {log.parent}, then: make down && make up. With make clean the data goes, "
+            "too."
+        )
         return "\n".join(
-            [f"{name} was not ready within {READY_SECONDS:.0f} s: {what}", f"processes: {states}", f"{log} ends:", *last, advice]
+            [
+                f"{name} was not ready within {READY_SECONDS:.0f} s: {what}",
+                f"processes: {states}",
+                f"{log} ends:",
+                *last,
+                advice,
+            ]
         )
 
     async def _workspace(self) -> dict[str, str]:
@@ -180,7 +206,9 @@ class Stack:
         database = Database.of(settings, application="pinflow-local")
         try:
             access = AccessRepository(database)
-            if "PINFLOW_API_KEY" in known and await access.workspace_exists(UUID(known["PINFLOW_WORKSPACE_ID"])):
+            if "PINFLOW_API_KEY" in known and await access.workspace_exists(
+                UUID(known["PINFLOW_WORKSPACE_ID"])
+            ):
                 return {name: known[name] for name in ("PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID")}
             made = await create_workspace(access, WORKSPACE, accounts=ACCOUNTS, boards=BOARDS)
         finally:
@@ -193,14 +221,22 @@ class Stack:
 
     @property
     def _kafka(self) -> KafkaCluster:
-        return KafkaCluster.at(self._layout.directory, chosen_ports(self._state.brokers, self._state.ports))
+        return KafkaCluster.at(
+            self._layout.directory, chosen_ports(self._state.brokers, self._state.ports)
+        )
 
     @property
     def _postgres(self) -> Postgres:
-        return Postgres(self._layout.directory / "postgres", self._state.ports["postgres"], self._state.passwords[OWNER])
+        return Postgres(
+            self._layout.directory / "postgres",
+            self._state.ports["postgres"],
+            self._state.passwords[OWNER],
+        )
 
     def _gateway(self) -> Program:
-        return gateway.gateway(self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway")
+        return gateway.gateway(
+            self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway"
+        )
 
     def _services(self) -> list[Program]:
         return [service(name, self._service_environment(name)) for name in SERVICES]
@@ -216,8 +252,16 @@ class Stack:
         }
 
     def _service_environment(self, name: str) -> dict[str, str]:
-        local = {f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}" for other in ANSWERED_FOR}
+        local = {
+            f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}"
+            for other in ANSWERED_FOR
+        }
         role = f"pinflow_{name}"
         url = self._postgres.url_of(role, self._state.passwords[role])
-        own = {**self._environment(), **local, "PINFLOW_DATABASE_URL": url, "PINFLOW_PORT": str(self._state.ports[name])}
+        own = {
+            **self._environment(),
+            **local,
+            "PINFLOW_DATABASE_URL": url,
+            "PINFLOW_PORT": str(self._state.ports[name]),
+        }
         return {**read_env(self._layout.settings_file), **own}

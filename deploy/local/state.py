@@ -1,4 +1,6 @@
-"""What the stack remembers from one start to the next: its ports and passwords, and how many brokers its data is spread over."""
+"""What the stack remembers from one start to the next: its ports and passwords, and how many
+brokers its data is spread over.
+"""
 
 import json
 import secrets
@@ -29,16 +31,23 @@ class State:
 
     @classmethod
     def load(cls, path: Path, brokers: int | None = None) -> "State":
-        """`brokers` as asked for, None for those that there are, or one. Raises LocalError: their number never changes."""
+        """`brokers` as asked for, None for those that there are, or one.
+
+        Raises LocalError: their number never changes.
+        """
         if brokers not in (None, *SIZES):
-            raise LocalError(f"BROKERS={brokers} can't be had: it must be {' or '.join(map(str, SIZES))}.")
+            raise LocalError(
+                f"BROKERS={brokers} can't be had: it must be {' or '.join(map(str, SIZES))}."
+            )
         if not path.exists():
             return cls(brokers or 1)
         known = cls(**json.loads(path.read_text(encoding="utf-8")))
         if brokers not in (None, known.brokers):
             raise LocalError(
-                f"The data here was made with BROKERS={known.brokers}, which can't become {brokers}.\n"
-                f"Keep it with: make up BROKERS={known.brokers}. Or delete it with make clean, then: make up BROKERS={brokers}"
+                f"The data here was made with BROKERS={known.brokers}, which can't become "
+                f"{brokers}.\n"
+                f"Keep it with: make up BROKERS={known.brokers}. Or delete it with make clean, "
+                f"then: make up BROKERS={brokers}"
             )
         return known
 

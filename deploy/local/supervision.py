@@ -76,13 +76,24 @@ class Supervisor:
         self._layout.supervisor_config.touch(mode=0o600)  # it holds passwords
         self._layout.supervisor_config.write_text(self._configuration(programs), encoding="utf-8")
         self._layout.supervisor_socket.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._layout.supervisor_config)]
+        command = [
+            sys.executable,
+            "-m",
+            "supervisor.supervisord",
+            "-c",
+            str(self._layout.supervisor_config),
+        ]
         environment = {**os.environ, HOME_VARIABLE: str(self._layout.directory)}
-        done = subprocess.run(command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False
+        )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_running():
             if done.returncode or time.monotonic() > deadline:
-                raise LocalError(f"supervisor did not start. Its log: {self._layout.log_file(SUPERVISOR)}\n{done.stdout}{done.stderr}")
+                raise LocalError(
+                    "supervisor did not start. Its log: "
+                    f"{self._layout.log_file(SUPERVISOR)}\n{done.stdout}{done.stderr}"
+                )
             time.sleep(POLL_SECONDS)
 
     def start(self, name: str) -> None:
@@ -91,24 +102,39 @@ class Supervisor:
             self._rpc.startProcess(name, False)  # noqa: FBT003 - XML-RPC knows no names: don't wait
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
-                raise LocalError(f"{name} did not start: {fault.faultString}. Its log: {self._layout.log_file(name)}") from None
+                raise LocalError(
+                    f"{name} did not start: {fault.faultString}. Its log: "
+                    f"{self._layout.log_file(name)}"
+                ) from None
 
     def states(self) -> dict[str, str]:
         """RUNNING, STARTING, BACKOFF, STOPPED …, by program."""
-        return {one["name"]: one["statename"] for one in cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())}
+        return {
+            one["name"]: one["statename"]
+            for one in cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
+        }
 
     def shut_down(self) -> None:
-        """Stop all programs, the last started first, and the supervisor. Raises LocalError when it takes too long."""
+        """Stop all programs, the last started first, and the supervisor.
+
+        Raises LocalError when it takes too long.
+        """
         pid = int(self._rpc.getPID())
         supervisor = psutil.Process(pid)
         self._rpc.shutdown()
         try:
             supervisor.wait(STOP_SECONDS)
         except psutil.TimeoutExpired:
-            raise LocalError(f"The stack did not stop within {STOP_SECONDS:.0f} s; its supervisor is process {pid}.") from None
+            raise LocalError(
+                f"The stack did not stop within {STOP_SECONDS:.0f} s; its supervisor is process "
+                f"{pid}."
+            ) from None
 
     def end_strays(self) -> list[str]:
-        """End processes of this stack that have lost their supervisor (it was killed). Returns their names."""
+        """End processes of this stack that have lost their supervisor (it was killed).
+
+        Returns their names.
+        """
         strays = self._strays()
         for process in strays.values():
             process.terminate()
@@ -123,7 +149,8 @@ class Supervisor:
         for file in sorted((self._layout.directory / "run").glob("*.pid")):
             try:
                 process = psutil.Process(int(file.read_text()))
-                # The pid may have gone to someone else: only a process that carries this stack's name is ours
+                # The pid may have gone to someone else: only a process that carries this stack's
+                # name is ours
                 if process.environ().get(HOME_VARIABLE) == str(self._layout.directory):
                     found[file.stem] = process
             except (psutil.Error, ValueError):
@@ -152,7 +179,9 @@ class Supervisor:
             name=program.name,
             command=_escaped(shlex.join(program.launched(self._layout.pid_file(program.name)))),
             checkout=_escaped(CHECKOUT),
-            environment=",".join(f'{name}="{_escaped(value)}"' for name, value in environment.items()),
+            environment=",".join(
+                f'{name}="{_escaped(value)}"' for name, value in environment.items()
+            ),
             priority=program.start_order,
             stop_signal=program.stop_signal,
             stop_seconds=program.stop_seconds,

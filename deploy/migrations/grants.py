@@ -11,18 +11,27 @@ def create_schema(name: str) -> None:
 
 
 def grant(schema: str, role: str, privileges: str) -> None:
-    """Give `role` these privileges on every table and sequence of `schema`, those to come included. Of the first revisions: 0006 took it
-    back, and `grant_on` says for each table what its service does with it."""
+    """Give `role` these privileges on every table and sequence of `schema`, those to come included.
+    Of the first revisions: 0006 took it back, and `grant_on` says for each table what its service
+    does with it.
+    """
     op.execute(f"grant usage on schema {schema} to {role}")
     op.execute(f"grant {privileges} on all tables in schema {schema} to {role}")
-    op.execute(f"alter default privileges in schema {schema} grant {privileges} on tables to {role}")
+    op.execute(
+        f"alter default privileges in schema {schema} grant {privileges} on tables to {role}"
+    )
     if privileges == WRITE:
         op.execute(f"grant usage on all sequences in schema {schema} to {role}")
-        op.execute(f"alter default privileges in schema {schema} grant usage on sequences to {role}")
+        op.execute(
+            f"alter default privileges in schema {schema} grant usage on sequences to {role}"
+        )
 
 
 def grant_on(table: str, role: str, privileges: str) -> None:
-    """Give `role` just these privileges on one table. A new table is nobody's until its revision says whose."""
+    """Give `role` just these privileges on one table.
+
+    A new table is nobody's until its revision says whose.
+    """
     op.execute(f"grant {privileges} on {table} to {role}")
 
 

@@ -18,11 +18,15 @@ MIGRATION_LOCK = 7_103_548_221
 """An advisory lock of this number is held meanwhile: two runners at once would collide."""
 
 
-def migrate(database_url: str, passwords: Mapping[str, str] | None = None, *, revision: str = "head") -> None:
-    """Bring the database at `database_url`, an owner's URL, to the newest revision, or up to `revision`. Idempotent.
+def migrate(
+    database_url: str, passwords: Mapping[str, str] | None = None, *, revision: str = "head"
+) -> None:
+    """Bring the database at `database_url`, an owner's URL, to the newest revision, or up to
+    `revision`. Idempotent.
 
-    `passwords` gives roles theirs, by role; a role without one keeps what it has (none, when new: then only trusted or
-    certificate connections can use it). Raises psycopg.OperationalError when Postgres is away.
+    `passwords` gives roles theirs, by role; a role without one keeps what it has (none, when new:
+    then only trusted or certificate connections can use it). Raises psycopg.OperationalError when
+    Postgres is away.
     """
     with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
         connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
@@ -31,7 +35,9 @@ def migrate(database_url: str, passwords: Mapping[str, str] | None = None, *, re
         _upgrade(database_url, revision)
 
 
-def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]) -> None:
+def _ensure_roles(
+    connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]
+) -> None:
     there = {name for (name,) in connection.execute("select rolname from pg_roles")}
     for role in ROLES:
         name = sql.Identifier(role)
@@ -41,13 +47,19 @@ def _ensure_roles(connection: psycopg.Connection[tuple[object, ...]], passwords:
                 connection.execute(sql.SQL("create role {} login").format(name))
         if role in passwords:
             # Hashed here, as psql's \password does: the statement may end up in the server's log
-            verifier = connection.pgconn.encrypt_password(passwords[role].encode(), role.encode(), b"scram-sha-256")
-            connection.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(verifier.decode())))
+            verifier = connection.pgconn.encrypt_password(
+                passwords[role].encode(), role.encode(), b"scram-sha-256"
+            )
+            connection.execute(
+                sql.SQL("alter role {} password {}").format(name, sql.Literal(verifier.decode()))
+            )
 
 
 def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Nobody but the owner and the services' roles may connect, and these may make nothing, not even a temporary table. Here and not in a
-    revision: a copy of a database has its tables' rights, but not its own."""
+    """Nobody but the owner and the services' roles may connect, and these may make nothing, not
+    even a temporary table. Here and not in a revision: a copy of a database has its tables' rights,
+    but not its own.
+    """
     row = connection.execute("select current_database()").fetchone()
     database = sql.Identifier(str(row[0] if row else ""))
     roles = sql.SQL(", ").join(map(sql.Identifier, ROLES))

@@ -2,7 +2,9 @@
 
 import gc
 
-gc.disable()  # until serve() has set it up: it would walk what is imported again and again, a seventh of the CPU of a start
+# Until serve() has set it up: it would walk what is imported again and again, a seventh of the CPU
+# of a start
+gc.disable()
 
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings

@@ -87,10 +87,14 @@ class Acceptance:
             if not (delivery.in_doubt or isinstance(error, KafkaError)):
                 raise  # a bug, before anything was sent
             log.warning("import_not_acknowledged", in_doubt=delivery.in_doubt, exc_info=error)
-            raise (AcceptanceUnknown if delivery.in_doubt else BrokerUnavailable)(repr(error)) from error
+            raise (AcceptanceUnknown if delivery.in_doubt else BrokerUnavailable)(
+                repr(error)
+            ) from error
         return Position(partition, end) if end is not None and batch.rows else None
 
-    async def _send(self, appender: PartitionAppender, batch: ImportBatch, delivery: Delivery, started: float) -> int | None:
+    async def _send(
+        self, appender: PartitionAppender, batch: ImportBatch, delivery: Delivery, started: float
+    ) -> int | None:
         """Waits for the append within the deadlines.
 
         Raises BrokerUnavailable, AcceptanceUnknown, and what the append raises.
@@ -113,7 +117,10 @@ class Acceptance:
     def _partition_of(self, batch: ImportBatch) -> int:
         if self._stopped or not self._appenders:
             raise BrokerUnavailable("this process is starting or stopping")
-        known = max(filter(None, (appender.partition_count() for appender in self._appenders.values())), default=0)
+        known = max(
+            filter(None, (appender.partition_count() for appender in self._appenders.values())),
+            default=0,
+        )
         for partition in range(len(self._appenders), known):  # an operator has added some
             self._appender(partition)
         return partition_of(batch.key, len(self._appenders))

@@ -34,10 +34,25 @@ def create_app(settings: IngestSettings) -> FastAPI:
     watch = BacklogWatch(settings, admission)
     acceptance = Acceptance(settings)
     producer = RecordProducer(settings, client_id=f"pinflow-ingest-{settings.replica}")
-    handler = ImportRequestsHandler(Ledger(database), WorkspaceDirectory(access), acceptance, admission, settings)
-    requests = BatchConsumer("ingest", settings, [TopicName.IMPORT_REQUESTS], handler, producer, max_records=settings.import_request_batch)
+    handler = ImportRequestsHandler(
+        Ledger(database), WorkspaceDirectory(access), acceptance, admission, settings
+    )
+    requests = BatchConsumer(
+        "ingest",
+        settings,
+        [TopicName.IMPORT_REQUESTS],
+        handler,
+        producer,
+        max_records=settings.import_request_batch,
+    )
     usage = KeyUsage(access)
-    machinery = Machinery("ingest", settings, parts=[producer, watch, acceptance], consumers=[requests], sweepers=[usage.sweeper()])
+    machinery = Machinery(
+        "ingest",
+        settings,
+        parts=[producer, watch, acceptance],
+        consumers=[requests],
+        sweepers=[usage.sweeper()],
+    )
 
     health = Health()
     machinery.watch_over(health)
@@ -50,10 +65,14 @@ def create_app(settings: IngestSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.imports = Imports(acceptance, admission, Turns.of(settings), keep_uploads=settings.upload_retention_days > 0)
+    app.state.imports = Imports(
+        acceptance, admission, Turns.of(settings), keep_uploads=settings.upload_retention_days > 0
+    )
     app.state.rates = Rates(admission, access)
     app.state.bodies = Bodies(
-        limit_bytes=settings.import_body_limit, seconds=settings.body_seconds, at_once_bytes=settings.import_bodies_at_once
+        limit_bytes=settings.import_body_limit,
+        seconds=settings.body_seconds,
+        at_once_bytes=settings.import_bodies_at_once,
     )
     app.include_router(router)
     app.include_router(meter_router)

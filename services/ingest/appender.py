@@ -71,11 +71,21 @@ SNAPPY = 2
 """The number of this codec in Kafka's record batches."""
 LATEST = -1
 
-REFUSALS = (NotEnoughReplicasError, MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+REFUSALS = (
+    NotEnoughReplicasError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 """Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is
 none of them: a leader that is deposed before its followers acknowledge a batch answers so although
 it has appended it."""
-SEQUENCE_REFUSALS = (OutOfOrderSequenceNumber, DuplicateSequenceNumber, UnknownProducerId, InvalidProducerEpoch)
+SEQUENCE_REFUSALS = (
+    OutOfOrderSequenceNumber,
+    DuplicateSequenceNumber,
+    UnknownProducerId,
+    InvalidProducerEpoch,
+)
 """The broker knows another past of this producer, and appended nothing now. A new producer id mends
 it. If an earlier attempt is in doubt, a duplicate is that attempt, which stands."""
 
@@ -142,14 +152,18 @@ def encode(
     )
     for offset, record in enumerate(records):
         if builder.append(offset, None, record.key, record.value, record.headers) is None:
-            raise MessageSizeTooLargeError(f"{len(records)} records are larger than {max_bytes} bytes")
+            raise MessageSizeTooLargeError(
+                f"{len(records)} records are larger than {max_bytes} bytes"
+            )
     return bytes(builder.build())
 
 
 class PartitionAppender:
     """Appends batches to one partition, one after the other."""
 
-    def __init__(self, settings: KafkaSettings, *, topic: str, partition: int, client_id: str, max_bytes: int) -> None:
+    def __init__(
+        self, settings: KafkaSettings, *, topic: str, partition: int, client_id: str, max_bytes: int
+    ) -> None:
         self._settings = settings
         self._place = TopicPartition(topic, partition)
         self._client_id = f"{client_id}-{partition}"
@@ -164,7 +178,8 @@ class PartitionAppender:
     def connect(self) -> None:
         """Begins to connect in the background, for as long as it takes."""
         if self._connecting is None or self._connecting.done():
-            # In a context of its own, or its log lines would carry the id of the request that saw the fault
+            # In a context of its own, or its log lines would carry the id of the request that saw
+            # the fault
             self._connecting = asyncio.create_task(self._connect(), context=contextvars.Context())
 
     async def wait_until_connected(self) -> None:
@@ -184,7 +199,11 @@ class PartitionAppender:
 
     def partition_count(self) -> int | None:
         """Returns how many partitions the topic has, as far as this connection knows."""
-        found = self._session.client.cluster.partitions_for_topic(self._place.topic) if self._session else None
+        found = (
+            self._session.client.cluster.partitions_for_topic(self._place.topic)
+            if self._session
+            else None
+        )
         return len(found) if found else None
 
     async def append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
@@ -234,13 +253,20 @@ class PartitionAppender:
             except SEQUENCE_REFUSALS as error:
                 if delivery.in_doubt:
                     raise
-                log.warning("producer_id_forgotten", partition=self._place.partition, error=repr(error))
+                log.warning(
+                    "producer_id_forgotten", partition=self._place.partition, error=repr(error)
+                )
                 self._replace_session()
                 session, batch = await self._ready_session(), b""
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                log.warning("append_repeated", partition=self._place.partition, attempt=attempt, error=repr(error))
+                log.warning(
+                    "append_repeated",
+                    partition=self._place.partition,
+                    attempt=attempt,
+                    error=repr(error),
+                )
                 session.client.force_metadata_update()
             else:
                 session.next_sequence += len(records)
@@ -262,7 +288,9 @@ class PartitionAppender:
         Raises KafkaError.
         """
         leader = await self._leader(session)
-        request = ProduceRequest(None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])])
+        request = ProduceRequest(
+            None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])]
+        )
         delivery.hand_over()
         try:
             answer = await session.client.send(leader, request)
@@ -330,7 +358,9 @@ class PartitionAppender:
         self._connected.set()
 
     async def _new_session(self) -> _Session:
-        options = client_options(self._settings, client_id=self._client_id) | {"request_timeout_ms": ATTEMPT_MS}
+        options = client_options(self._settings, client_id=self._client_id) | {
+            "request_timeout_ms": ATTEMPT_MS
+        }
         client = AIOKafkaClient(**options)
         try:
             await client.bootstrap()

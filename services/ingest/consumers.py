@@ -1,4 +1,6 @@
-"""Imports asked for by topic: the same as over HTTP from the parsed rows on, and once for each request id."""
+"""Imports asked for by topic: the same as over HTTP from the parsed rows on, and once for each
+request id.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -35,8 +37,9 @@ log = structlog.get_logger()
 
 MAX_SOURCE = 255
 ROOM_PATIENCE_SECONDS = 1.0
-"""How long a batch waits for room in one go: through some readings of the backlog, after each of which it is the first. Then the consumer
-looks whether it is to stop, and begins anew."""
+"""How long a batch waits for room in one go: through some readings of the backlog, after each of
+which it is the first. Then the consumer looks whether it is to stop, and begins anew.
+"""
 
 
 Delivery: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -68,7 +71,12 @@ class ImportRequestsHandler:
     """
 
     def __init__(
-        self, ledger: Claims, workspaces: WorkspaceDirectory, acceptance: ImportLog, admission: Admission, settings: IngestSettings
+        self,
+        ledger: Claims,
+        workspaces: WorkspaceDirectory,
+        acceptance: ImportLog,
+        admission: Admission,
+        settings: IngestSettings,
     ) -> None:
         self._ledger = ledger
         self._workspaces = workspaces
@@ -89,7 +97,9 @@ class ImportRequestsHandler:
                 poison.append(DeadLetter(record, reason))
         return delivered, poison
 
-    async def process(self, decoded: list[Delivery], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[Delivery], _poison: list[DeadLetter], _advance: Advance
+    ) -> list[DeadLetter]:
         named, letters = await self._name(decoded)
         wanted = [delivered for delivered in named if await self._has_workspace(delivered, letters)]
         if wanted:
@@ -109,20 +119,30 @@ class ImportRequestsHandler:
     async def _has_workspace(self, delivered: Delivered, letters: list[DeadLetter]) -> bool:
         if await self._workspaces.exists(delivered.key.workspace_id):
             return True
-        reason = Poison(ErrorCode.WORKSPACE_NOT_FOUND, f"there is no workspace {delivered.key.workspace_id}")
+        reason = Poison(
+            ErrorCode.WORKSPACE_NOT_FOUND, f"there is no workspace {delivered.key.workspace_id}"
+        )
         letters.append(DeadLetter(delivered.record, reason))
         return False
 
-    async def _append_all(self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]) -> None:
+    async def _append_all(
+        self, due: dict[RequestKey, Delivered], standing: dict[RequestKey, Standing]
+    ) -> None:
         """Appends all of them, a few at a time: more would wait with their deadline running.
 
-        One that fails stops none of the others, nor makes them be sent again. Raises the first failure once all have ended.
+        One that fails stops none of the others, nor makes them be sent again. Raises the first
+        failure once all have ended.
         """
         turns = AppendTurns(self._imports_at_once)
         results = await asyncio.gather(
-            *(self._append(delivered, standing[key], turns) for key, delivered in due.items()), return_exceptions=True
+            *(self._append(delivered, standing[key], turns) for key, delivered in due.items()),
+            return_exceptions=True,
         )
-        ended = {key: result for key, result in zip(due, results, strict=True) if isinstance(result, Decision)}
+        ended = {
+            key: result
+            for key, result in zip(due, results, strict=True)
+            if isinstance(result, Decision)
+        }
         if ended:
             await self._ledger.mark_committed(list(ended))
         for decision in ended.values():
@@ -131,7 +151,9 @@ class ImportRequestsHandler:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _append(self, delivered: Delivered, standing: Standing, turns: "AppendTurns") -> Decision | None:
+    async def _append(
+        self, delivered: Delivered, standing: Standing, turns: "AppendTurns"
+    ) -> Decision | None:
         """Returns what was appended; None if another replica was faster."""
         async with turns:
             try:
@@ -153,7 +175,9 @@ class ImportRequestsHandler:
         """
         if (stored := standing.decision) is None:
             async with self._thread:
-                packed = await asyncio.to_thread(_packed, delivered, standing, keep_upload=self._keep_uploads)
+                packed = await asyncio.to_thread(
+                    _packed, delivered, standing, keep_upload=self._keep_uploads
+                )
             stored = await self._ledger.decide(delivered.key, standing.job_id, packed)
         return None if stored is None else await asyncio.to_thread(unpack, stored)
 
@@ -172,7 +196,10 @@ class AppendTurns(asyncio.Semaphore):
 def _require_type(record: Delivery) -> None:
     kind = dict(record.headers).get("ce_type", b"")
     if kind != EventType.IMPORT_REQUESTED.encode():
-        raise Poison(ErrorCode.INVALID_RECORD, f"ce_type must be {EventType.IMPORT_REQUESTED}, not {printable(repr(kind))}")
+        raise Poison(
+            ErrorCode.INVALID_RECORD,
+            f"ce_type must be {EventType.IMPORT_REQUESTED}, not {printable(repr(kind))}",
+        )
 
 
 def _named(record: Delivery) -> Delivered:
@@ -198,14 +225,18 @@ def _claim(delivered: Delivered) -> Claim:
     return Claim(delivered.key, delivered.body_hash, new_job_id(now), now)
 
 
-def _due(wanted: Sequence[Delivered], standing: dict[RequestKey, Standing], letters: list[DeadLetter]) -> dict[RequestKey, Delivered]:
+def _due(
+    wanted: Sequence[Delivered], standing: dict[RequestKey, Standing], letters: list[DeadLetter]
+) -> dict[RequestKey, Delivered]:
     """Those not committed yet, once each; a letter for those whose name had another body."""
     due: dict[RequestKey, Delivered] = {}
     for delivered in wanted:
         known = standing[delivered.key]
         if known.body_hash != delivered.body_hash:
             message = f"request_id {delivered.key.request_id} was used before for another body"
-            letters.append(DeadLetter(delivered.record, Poison(ErrorCode.REQUEST_ID_REUSED, message)))
+            letters.append(
+                DeadLetter(delivered.record, Poison(ErrorCode.REQUEST_ID_REUSED, message))
+            )
         elif not known.committed:
             due[delivered.key] = delivered
     return due
@@ -246,15 +277,21 @@ def _count(decision: Decision) -> None:
 
 def _source(source: object) -> str | None:
     if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters.")
+        raise RequestRefused(
+            ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
+        )
     return printable(source, MAX_SOURCE) if source else None
 
 
-def _rejected(request: ImportRequested, standing: Standing, refusal: RequestRefused) -> ImportRejected:
+def _rejected(
+    request: ImportRequested, standing: Standing, refusal: RequestRefused
+) -> ImportRejected:
     return ImportRejected(
         job_id=standing.job_id,
         workspace_id=request.workspace_id,
-        source_filename=printable(request.source, MAX_SOURCE) if isinstance(request.source, str) else None,
+        source_filename=printable(request.source, MAX_SOURCE)
+        if isinstance(request.source, str)
+        else None,
         accepted_at=standing.accepted_at,
         request_id=request.request_id,
         error_code=refusal.code,

@@ -51,50 +51,107 @@ async def _rates(request: Request) -> Rates:
 
 
 Accepting = Annotated[Imports, Depends(_with_room)]
-Strict = Annotated[bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")]
+Strict = Annotated[
+    bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")
+]
 
 
 def _body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}}
+    return {
+        "requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}
+    }
 
 
-_ANY_ROW = {"type": "object", "title": "What is wrong", "description": "Fails its row, with every fault named; never the import."}
-_ROWS = {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": {"anyOf": [PinSubmission.model_json_schema(), _ANY_ROW]}}
-_FILE = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_ANY_ROW = {
+    "type": "object",
+    "title": "What is wrong",
+    "description": "Fails its row, with every fault named; never the import.",
+}
+_ROWS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_ROWS,
+    "items": {"anyOf": [PinSubmission.model_json_schema(), _ANY_ROW]},
+}
+_FILE = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary"}},
+}
 _CSV = {"file": {"contentType": "text/csv"}}
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.ACCEPTED: {
-        "headers": {"Location": {"description": "The job.", "required": True, "schema": {"type": "string"}}},
-        "links": {"job": {"operationId": "get_import_v1_pins_imports__job_id__get", "parameters": {"job_id": "$response.body#/id"}}},
+        "headers": {
+            "Location": {"description": "The job.", "required": True, "schema": {"type": "string"}}
+        },
+        "links": {
+            "job": {
+                "operationId": "get_import_v1_pins_imports__job_id__get",
+                "parameters": {"job_id": "$response.body#/id"},
+            }
+        },
     }
 }
 
 
-@router.post("/json", status_code=HTTPStatus.ACCEPTED, responses=_ACCEPTED, openapi_extra=_body("application/json", _ROWS))
+@router.post(
+    "/json",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=_ACCEPTED,
+    openapi_extra=_body("application/json", _ROWS),
+)
 async def import_json(
-    request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
+    request: Request,
+    response: Response,
+    who: WriteAccess,
+    imports: Accepting,
+    bodies: ImportBodies,
+    *,
+    strict: Strict = False,
 ) -> ImportAcceptedResponse:
     """Accept a JSON array of rows; durable once this answers. Follow the job at `Location`.
 
-    Rows for an account that is not on the key's list of accounts fail, each for itself, with `account_not_permitted`.
+    Rows for an account that is not on the key's list of accounts fail, each for itself, with
+    `account_not_permitted`.
     """
     require_content_type(request, "application/json")
     async with bodies.reading(request) as body:
-        accepted = await imports.accept_json(who.workspace_id, body, strict=strict, account_ids=who.account_ids)
+        accepted = await imports.accept_json(
+            who.workspace_id, body, strict=strict, account_ids=who.account_ids
+        )
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 
 
-@router.post("/csv", status_code=HTTPStatus.ACCEPTED, responses=_ACCEPTED, openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV))
+@router.post(
+    "/csv",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=_ACCEPTED,
+    openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV),
+)
 async def import_csv(
-    request: Request, response: Response, who: WriteAccess, imports: Accepting, bodies: ImportBodies, *, strict: Strict = False
+    request: Request,
+    response: Response,
+    who: WriteAccess,
+    imports: Accepting,
+    bodies: ImportBodies,
+    *,
+    strict: Strict = False,
 ) -> ImportAcceptedResponse:
-    """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at `Location`.
+    """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at
+    `Location`.
 
-    Rows for an account that is not on the key's list of accounts fail, each for itself, with `account_not_permitted`.
+    Rows for an account that is not on the key's list of accounts fail, each for itself, with
+    `account_not_permitted`.
     """
     async with reading_upload(request, bodies) as upload:
-        accepted = await imports.accept_csv(who.workspace_id, upload.data, upload.filename, strict=strict, account_ids=who.account_ids)
+        accepted = await imports.accept_csv(
+            who.workspace_id,
+            upload.data,
+            upload.filename,
+            strict=strict,
+            account_ids=who.account_ids,
+        )
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 
@@ -107,11 +164,15 @@ async def get_sent_import(job_id: UUID, request: Request) -> dict[str, bool]:
 
 
 @meter_router.get("/v1/rate-meter")
-async def get_rate_meter(account_id: str, who: ReadAccess, rates: Annotated[Rates, Depends(_rates)]) -> RateMeterResponse:
-    """How many rows may still be accepted before imports are answered 429: `tokens_available`, as the replica that answers has it.
+async def get_rate_meter(
+    account_id: str, who: ReadAccess, rates: Annotated[Rates, Depends(_rates)]
+) -> RateMeterResponse:
+    """How many rows may still be accepted before imports are answered 429: `tokens_available`, as
+    the replica that answers has it.
 
-    Pinflow limits workspaces, not accounts: `account` is the same for all of a workspace's accounts. `global` is the whole installation's.
-    A token is a row that may wait to be settled, not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
+    Pinflow limits workspaces, not accounts: `account` is the same for all of a workspace's
+    accounts. `global` is the whole installation's. A token is a row that may wait to be settled,
+    not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
     """
     account = uuid_or_404(account_id, "Account")
     return RateMeterResponse.of(account, *await rates.of_account(who, account))

@@ -1,4 +1,6 @@
-"""Job ids: UUIDv7, so that an id tells its age (the status service waits for a young one) and jobs sort by time."""
+"""Job ids: UUIDv7, so that an id tells its age (the status service waits for a young one) and jobs
+sort by time.
+"""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -10,5 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def new_job_id(now: datetime) -> UUID:
     """RFC 9562, section 5.7: 48 bits of milliseconds, then random bits. Python has it from 3.14."""
     milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
-    number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    number = (
+        milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    )
     return UUID(int=number)

@@ -96,22 +96,45 @@ def batch_of_rejection(rejected: ImportRejected) -> ImportBatch:
 
 
 def _row_events(accepted: Import) -> Iterator[bytes]:
-    """RowAccepted, spliced: the envelope once, each row as it was written when it was validated. A model would cost as much again."""
-    before = b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b","accepted_at":"%b","row_number":' % (
-        str(accepted.job_id).encode(),
-        str(accepted.workspace_id).encode(),
-        accepted.accepted_at.astimezone(UTC).isoformat().encode(),
+    """RowAccepted, spliced: the envelope once, each row as it was written when it was validated.
+
+    A model would cost as much again.
+    """
+    before = (
+        b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b","accepted_at":"%b","row_number":'
+        % (
+            str(accepted.job_id).encode(),
+            str(accepted.workspace_id).encode(),
+            accepted.accepted_at.astimezone(UTC).isoformat().encode(),
+        )
     )
     for row in accepted.rows.valid:
-        yield b'%b%d,"fingerprint":"%b","row":%b}' % (before, row.row_number, row.fingerprint, row.content)
+        yield b'%b%d,"fingerprint":"%b","row":%b}' % (
+            before,
+            row.row_number,
+            row.fingerprint,
+            row.content,
+        )
 
 
 def _results(accepted: Import) -> list[bytes]:
     """Builds RowsSettled of the rows that failed validation, if there are any: one record."""
     if not accepted.rows.failed:
         return []
-    about = {"kind": "s", "version": 1, "job_id": accepted.job_id, "workspace_id": accepted.workspace_id}
-    return [orjson.dumps({**about, "results": [orjson.Fragment(result) for result in _fitting(accepted.rows.failed)]})]
+    about = {
+        "kind": "s",
+        "version": 1,
+        "job_id": accepted.job_id,
+        "workspace_id": accepted.workspace_id,
+    }
+    return [
+        orjson.dumps(
+            {
+                **about,
+                "results": [orjson.Fragment(result) for result in _fitting(accepted.rows.failed)],
+            }
+        )
+    ]
 
 
 def _fitting(failed: Sequence[RowResult]) -> list[bytes]:
@@ -120,7 +143,10 @@ def _fitting(failed: Sequence[RowResult]) -> list[bytes]:
     if sum(map(len, written)) <= MAX_RESULTS:
         return written
     share = MAX_RESULTS // len(failed)
-    return [value if len(value) <= share else _cut(result, share) for value, result in zip(written, failed, strict=True)]
+    return [
+        value if len(value) <= share else _cut(result, share)
+        for value, result in zip(written, failed, strict=True)
+    ]
 
 
 def _cut(result: RowResult, size: int) -> bytes:
@@ -145,5 +171,16 @@ def _upload(accepted: Import) -> list[bytes]:
     upload = accepted.upload
     if upload is None:
         return []
-    about = FileUploaded(job_id=accepted.job_id, workspace_id=accepted.workspace_id, format=upload.format, size=len(upload.data))
-    return [b"%b\n%b" % (about.model_dump_json().encode(), bytes(cramjam.zstd.compress(upload.data, UPLOAD_LEVEL)))]
+    about = FileUploaded(
+        job_id=accepted.job_id,
+        workspace_id=accepted.workspace_id,
+        format=upload.format,
+        size=len(upload.data),
+    )
+    return [
+        b"%b\n%b"
+        % (
+            about.model_dump_json().encode(),
+            bytes(cramjam.zstd.compress(upload.data, UPLOAD_LEVEL)),
+        )
+    ]

@@ -11,8 +11,8 @@ from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
 
-# The primary key closes the race of two claims; a second statement reads what stands, as the first one can't see what another
-# transaction has just committed. Sorted, or two claims deadlock.
+# The primary key closes the race of two claims; a second statement reads what stands, as the first
+# one can't see what another transaction has just committed. Sorted, or two claims deadlock.
 CLAIM = """
     insert into ingest.requests (workspace_id, request_id, body_hash, job_id, accepted_at)
     select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[]) order by 1, 2
@@ -64,17 +64,25 @@ class Ledger:
         self._database = database
 
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]:
-        """Enter what is new and read what stands, for all, in one round trip. Of two claims of one key, the first counts."""
+        """Enter what is new and read what stands, for all, in one round trip.
+
+        Of two claims of one key, the first counts.
+        """
         first: dict[RequestKey, Claim] = {}
         for claim in claims:
             first.setdefault(claim.key, claim)
         workspaces, names = [key.workspace_id for key in first], [key.request_id for key in first]
-        rest = [[claim[column] for claim in first.values()] for column in range(1, len(Claim._fields))]
+        rest = [
+            [claim[column] for claim in first.values()] for column in range(1, len(Claim._fields))
+        ]
         async with self._database.pipeline() as driver:
             await driver.execute(CLAIM, [workspaces, names, *rest])
             cursor = await driver.execute(STANDING, [workspaces, names], binary=True)
             await driver.commit()
-            return {RequestKey(workspace, name): Standing(*values) for workspace, name, *values in await cursor.fetchall()}
+            return {
+                RequestKey(workspace, name): Standing(*values)
+                for workspace, name, *values in await cursor.fetchall()
+            }
 
     async def decide(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
         """Stores the decision of a claim.
@@ -84,7 +92,9 @@ class Ledger:
         another job: Postgres was replaced by an older copy, and the request must be claimed again.
         """
         async with self._database.pipeline() as driver:
-            cursor = await driver.execute(DECIDE, [decision, key.workspace_id, key.request_id, job_id], binary=True)
+            cursor = await driver.execute(
+                DECIDE, [decision, key.workspace_id, key.request_id, job_id], binary=True
+            )
             await driver.commit()
             rows = await cursor.fetchall()
         if rows:
@@ -93,11 +103,14 @@ class Ledger:
         request = await self._database.first(select(requests.c.state).where(is_request))
         if request is None or request["state"] == "pending":
             raise DatabaseUnavailable(
-                f"the claim of request {key.request_id} is gone from Postgres; the batch claims it again",
+                f"the claim of request {key.request_id} is gone from Postgres; the batch claims "
+                "it again",
             )
         return None
 
     async def mark_committed(self, keys: Collection[RequestKey]) -> None:
-        statement = update(requests).where(tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys)))
+        statement = update(requests).where(
+            tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys))
+        )
         async with self._database.transaction() as connection:
             await connection.execute(statement.values(state="committed", decision=None))

@@ -48,7 +48,9 @@ class ImportAcceptedResponse(BaseModel):
 
 
 class RateMeterNode(BaseModel):
-    """In rows: `tokens_available` of `capacity` may still be accepted, and `refill_rate` are settled a second, as last seen."""
+    """In rows: `tokens_available` of `capacity` may still be accepted, and `refill_rate` are
+    settled a second, as last seen.
+    """
 
     tokens_available: float
     capacity: float
@@ -56,7 +58,9 @@ class RateMeterNode(BaseModel):
 
     @classmethod
     def of(cls, meter: Meter) -> "RateMeterNode":
-        return cls(tokens_available=meter.available, capacity=meter.capacity, refill_rate=meter.rate)
+        return cls(
+            tokens_available=meter.available, capacity=meter.capacity, refill_rate=meter.rate
+        )
 
 
 class RateMeterAccount(RateMeterNode):

@@ -17,7 +17,13 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import ParsedRows, keep_permitted, require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
-from shared.contract.errors import AcceptanceUnknown, ErrorCode, Overloaded, RequestRefused, Unavailable
+from shared.contract.errors import (
+    AcceptanceUnknown,
+    ErrorCode,
+    Overloaded,
+    RequestRefused,
+    Unavailable,
+)
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.pins import printable
 from shared.http.bodies import parse_json
@@ -25,13 +31,19 @@ from shared.runtime import metrics
 
 MAX_FILENAME = 255
 LONGEST_ON_THE_LOOP = 1024 * 1024
-"""Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms for this much; 5 MiB take 45 ms.
-A thread costs 0.1 ms for one alone, and with eight at once a fifth of the latency (p50 55 → 67 ms), as they wrestle for the interpreter."""
+"""Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms
+for this much; 5 MiB take 45 ms. A thread costs 0.1 ms for one alone, and with eight at once a fifth
+of the latency (p50 55 → 67 ms), as they wrestle for the interpreter.
+"""
 TURN_SECONDS = 0.1
-"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader it
-takes the whole deadline, and would keep imports of other partitions waiting."""
+"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader
+it takes the whole deadline, and would keep imports of other partitions waiting.
+"""
 THREADS = 2
-"""Imports parsed in threads at once. Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop."""
+"""Imports parsed in threads at once.
+
+Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop.
+"""
 
 
 AllowList: TypeAlias = frozenset[UUID] | None
@@ -56,16 +68,25 @@ class ImportLog(Protocol):
 
 
 class Imports:
-    """What HTTP asks for. Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was accepted."""
+    """What HTTP asks for.
 
-    def __init__(self, acceptance: ImportLog, admission: Admission, turns: Turns, *, keep_uploads: bool) -> None:
+    Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was
+    accepted.
+    """
+
+    def __init__(
+        self, acceptance: ImportLog, admission: Admission, turns: Turns, *, keep_uploads: bool
+    ) -> None:
         self.recent = RecentImports()
         self._acceptance = acceptance
         self._keep_uploads = keep_uploads
         self._admission = admission
         self._turns = turns
         self._threads = asyncio.Semaphore(THREADS)
-        for source in ("http", "topic"):  # from the start: of a counter that has just appeared Prometheus sees no rise
+        for source in (
+            "http",
+            "topic",
+        ):  # from the start: of a counter that has just appeared Prometheus sees no rise
             for reason in ("workspace", "system", "waiting"):
                 metrics.IMPORTS_REFUSED.labels(source, reason)
 
@@ -75,9 +96,18 @@ class Imports:
             self._admission.require_room(workspace_id)
             self._turns.require_place(workspace_id)
 
-    async def accept_json(self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None) -> Import:
+    async def accept_json(
+        self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None
+    ) -> Import:
         """Accepts the body of a JSON import."""
-        parse = partial(_from_json, workspace_id, body, strict=strict, account_ids=account_ids, keep_upload=self._keep_uploads)
+        parse = partial(
+            _from_json,
+            workspace_id,
+            body,
+            strict=strict,
+            account_ids=account_ids,
+            keep_upload=self._keep_uploads,
+        )
         async with self._turn(workspace_id) as start:
             if len(body) <= LONGEST_ON_THE_LOOP:
                 return await self._accept(*parse(), start)
@@ -86,11 +116,25 @@ class Imports:
             return await self._accept(accepted, batch, start)
 
     async def accept_csv(
-        self, workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList = None
+        self,
+        workspace_id: UUID,
+        data: bytes,
+        filename: str | None,
+        *,
+        strict: bool,
+        account_ids: AllowList = None,
     ) -> Import:
         """Accepts a CSV file."""
         keep = self._keep_uploads
-        parse = partial(_from_csv, workspace_id, data, filename, strict=strict, account_ids=account_ids, keep_upload=keep)
+        parse = partial(
+            _from_csv,
+            workspace_id,
+            data,
+            filename,
+            strict=strict,
+            account_ids=account_ids,
+            keep_upload=keep,
+        )
         async with self._turn(workspace_id) as start:
             # Always in a thread: 5 MiB of blank lines are half a second's work
             async with self._threads:
@@ -103,7 +147,9 @@ class Imports:
         started = asyncio.get_running_loop().time()
         with _refusals_counted():
             async with self._turns.turn(workspace_id) as turn:
-                self._admission.require_room(workspace_id)  # again: those before it in its line may have filled it. Parsing is dear
+                self._admission.require_room(
+                    workspace_id
+                )  # again: those before it in its line may have filled it. Parsing is dear
                 yield Start(started, turn)
 
     async def _accept(self, accepted: Import, batch: ImportBatch, start: Start) -> Import:
@@ -137,23 +183,42 @@ class Imports:
             raise
 
 
-def _from_json(workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool) -> tuple[Import, ImportBatch]:
+def _from_json(
+    workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool
+) -> tuple[Import, ImportBatch]:
     rows = _permitted(validate(require_rows(parse_json(body)), strict=strict), account_ids)
     now = datetime.now(UTC)
     upload = Upload(UploadFormat.JSON, body) if keep_upload else None
-    accepted = Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload)
+    accepted = Import(
+        new_job_id(now), workspace_id, now, SourceType.JSON, None, rows, upload=upload
+    )
     return accepted, batch_of(accepted)
 
 
 def _from_csv(
-    workspace_id: UUID, data: bytes, filename: str | None, *, strict: bool, account_ids: AllowList, keep_upload: bool
+    workspace_id: UUID,
+    data: bytes,
+    filename: str | None,
+    *,
+    strict: bool,
+    account_ids: AllowList,
+    keep_upload: bool,
 ) -> tuple[Import, ImportBatch]:
     table = parse_csv(data)
     rows = _permitted(validate(table.rows, strict=strict), account_ids)
     now = datetime.now(UTC)
     name = printable(filename, MAX_FILENAME) if filename else None
     upload = Upload(UploadFormat.CSV, data) if keep_upload else None
-    accepted = Import(new_job_id(now), workspace_id, now, SourceType.CSV, name, rows, table.warnings, upload=upload)
+    accepted = Import(
+        new_job_id(now),
+        workspace_id,
+        now,
+        SourceType.CSV,
+        name,
+        rows,
+        table.warnings,
+        upload=upload,
+    )
     return accepted, batch_of(accepted)
 
 
@@ -192,4 +257,11 @@ def _unknown(job_id: UUID) -> RequestRefused:
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    return RequestRefused(ErrorCode.ACCEPTANCE_UNKNOWN, message, status, headers=headers, job_id=str(job_id), location=location)
+    return RequestRefused(
+        ErrorCode.ACCEPTANCE_UNKNOWN,
+        message,
+        status,
+        headers=headers,
+        job_id=str(job_id),
+        location=location,
+    )

@@ -43,8 +43,11 @@ from shared.unsupported import Answering, add_unsupported_endpoints
 def create_app(settings: PublisherSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
     names = TopicNames(settings.topic_prefix)
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep rows from being settled
-    database = Database.of(settings, application="pinflow-publisher", connections=settings.background_connections)
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
+    # rows from being settled
+    database = Database.of(
+        settings, application="pinflow-publisher", connections=settings.background_connections
+    )
     access = AccessRepository(database)
     store = PinStore(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
@@ -66,7 +69,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         for member in range(settings.row_consumers)
     ]
     http_connections = settings.database_pool_size - settings.background_connections
-    http_database = Database.of(settings, application="pinflow-publisher-http", connections=http_connections)
+    http_database = Database.of(
+        settings, application="pinflow-publisher-http", connections=http_connections
+    )
     http_access, queries = AccessRepository(http_database), PinQueries(http_database)
     usage = KeyUsage(http_access)
     scheduler = Scheduler(store, access, settings.sweep_limit)
@@ -77,15 +82,21 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         parts=[producer],
         consumers=consumers,
         sweepers=[
-            Sweeper("scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds),
+            Sweeper(
+                "scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds
+            ),
             Sweeper("outbox", outbox.sweep, interval_seconds=settings.schedule_interval_seconds),
             usage.sweeper(),
         ],
     )
 
-    commands = _commands(PinCommands(http_database, history.confirm), http_access, queries, settings)
+    commands = _commands(
+        PinCommands(http_database, history.confirm), http_access, queries, settings
+    )
     keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
-    destinations = Destinations(DestinationRepository(http_database), settings.max_boards_per_account)
+    destinations = Destinations(
+        DestinationRepository(http_database), settings.max_boards_per_account
+    )
     health = Health()
     machinery.watch_over(health)
     app = create_api(
@@ -106,7 +117,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     return app
 
 
-def _commands(store: PinCommands, access: AccessRepository, queries: PinQueries, settings: PublisherSettings) -> Commands:
+def _commands(
+    store: PinCommands, access: AccessRepository, queries: PinQueries, settings: PublisherSettings
+) -> Commands:
     boards = BoardDirectory(access)
     changes = Changes(store, access)
     return Commands(

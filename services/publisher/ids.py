@@ -21,7 +21,9 @@ def pin_id_of(workspace_id: UUID, idempotency_key: str) -> UUID:
 
 
 def _uuid(number: int) -> UUID:
-    """UUID(int=number) at a third of its price: the constructor looks for six ways to be called, and goes round its own ban on setting."""
+    """UUID(int=number) at a third of its price: the constructor looks for six ways to be called,
+    and goes round its own ban on setting.
+    """
     made = UUID.__new__(UUID)
     _set_number(made, number)
     _set_is_safe(made, SafeUUID.unknown)

@@ -1,4 +1,6 @@
-"""HTTP of the publisher: single pins, what is published, what is scheduled, where to publish, and the keys."""
+"""HTTP of the publisher: single pins, what is published, what is scheduled, where to publish, and
+the keys.
+"""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,6 @@
-"""What the publisher finds rather than is told: schedules that are due, events that wait in the outbox."""
+"""What the publisher finds rather than is told: schedules that are due, events that wait in the
+outbox.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,9 @@ from shared.postgres.database import Row
 
 
 class Scheduler:
-    """Publishes what is due; an account or board that has gone since fails the pin, not the row (its outcome stands)."""
+    """Publishes what is due; an account or board that has gone since fails the pin, not the row
+    (its outcome stands).
+    """
 
     def __init__(self, store: PinStore, access: AccessRepository, limit: int) -> None:
         self._store = store
@@ -26,7 +30,9 @@ class Scheduler:
     async def _check(self, due: Sequence[Row]) -> Mapping[UUID, Failure]:
         by_destination: dict[Destination, list[UUID]] = defaultdict(list)
         for pin in due:
-            by_destination[Destination(pin["workspace_id"], pin["account_id"], pin["board_id"])].append(pin["pin_id"])
+            by_destination[
+                Destination(pin["workspace_id"], pin["account_id"], pin["board_id"])
+            ].append(pin["pin_id"])
         checks = await self._access.check_boards(by_destination.keys())
         return {
             pin_id: failure_of(check, destination)

@@ -1,6 +1,20 @@
-"""The publisher's tables, for queries. Their definition, with every constraint, is the migration's."""
+"""The publisher's tables, for queries.
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text, Uuid
+Their definition, with every constraint, is the migration's.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
 
 metadata = MetaData(schema="publisher")
 

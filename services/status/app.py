@@ -35,14 +35,21 @@ from shared.unsupported import Answering, add_unsupported_endpoints
 def create_app(settings: StatusSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
     names = TopicNames(settings.topic_prefix)
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep outcomes from being folded
-    database = Database.of(settings, application="pinflow-status", connections=BACKGROUND_CONNECTIONS)
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
+    # outcomes from being folded
+    database = Database.of(
+        settings, application="pinflow-status", connections=BACKGROUND_CONNECTIONS
+    )
     http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
-    http_database = Database.of(settings, application="pinflow-status-http", connections=http_connections)
+    http_database = Database.of(
+        settings, application="pinflow-status-http", connections=http_connections
+    )
     store, http_store = JobStore(database), JobStore(http_database)
     producer = RecordProducer(settings, client_id=f"pinflow-status-{settings.replica}")
     announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
-    sweeper = Sweeper("announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds)
+    sweeper = Sweeper(
+        "announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds
+    )
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
@@ -62,7 +69,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
     cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)
     access = AccessRepository(http_database)
     usage = KeyUsage(access)
-    machinery = Machinery("status", settings, parts=[producer], consumers=[consumer], sweepers=[sweeper, cleaning, usage.sweeper()])
+    machinery = Machinery(
+        "status",
+        settings,
+        parts=[producer],
+        consumers=[consumer],
+        sweepers=[sweeper, cleaning, usage.sweeper()],
+    )
 
     health = Health()
     machinery.watch_over(health)
@@ -79,7 +92,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.machinery = machinery
     app.state.own_check = machinery.trouble
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.lists = ImportLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
+    app.state.lists = ImportLists(
+        Lists(http_database, settings, at_once=max(1, http_connections - 1))
+    )
     app.state.queries = JobQueries(http_store, SentImports(http, settings.ingest_url))
     app.include_router(router)
     add_system_endpoints(app)

@@ -14,7 +14,9 @@ readiness."""
 
 
 def _require_urls(text: str) -> str:
-    return ",".join(str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(","))  # raises ValueError
+    return ",".join(
+        str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(",")
+    )  # raises ValueError
 
 
 Urls = Annotated[str, AfterValidator(_require_urls)]
@@ -23,13 +25,18 @@ Urls = Annotated[str, AfterValidator(_require_urls)]
 
 class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
-    """Records in a batch, each with up to 200 results and more. What they are folded by is bounded apart (FOLDED_AT_ONCE)."""
+    """Records in a batch, each with up to 200 results and more.
+
+    What they are folded by is bounded apart (FOLDED_AT_ONCE).
+    """
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
-    """Batches a second in the long run, but for those that are full: fewer and larger ones cost less, and let results wait. The first few
-    after a rest (FOLDS_AT_ONCE) come at once."""
+    """Batches a second in the long run, but for those that are full: fewer and larger ones cost
+    less, and let results wait. The first few after a rest (FOLDS_AT_ONCE) come at once.
+    """
     ingest_url: Urls = "http://127.0.0.1:8001"
-    """Where ingest answers /readyz; asked by this service's own, which is the gateway's. Several replicas with commas: one that does its
-    work is enough."""
+    """Where ingest answers /readyz; asked by this service's own, which is the gateway's. Several
+    replicas with commas: one that does its work is enough.
+    """
     publisher_url: Urls = "http://127.0.0.1:8002"
     """The same of the publisher."""
     webhooks_url: Urls = "http://127.0.0.1:8004"

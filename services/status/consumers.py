@@ -25,7 +25,9 @@ from shared.runtime.portions import portions
 log = structlog.get_logger()
 
 FOLDED_AT_ONCE = 20_000
-"""Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10 s, and were tried again unchanged."""
+"""Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10
+s, and were tried again unchanged.
+"""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame. The rest is not checked."""
 
@@ -48,7 +50,9 @@ class FoldHandler:
     uploads are dropped.
     """
 
-    def __init__(self, store: Folds, names: TopicNames, announcer: Sweeper, *, keep_uploads: bool = True) -> None:
+    def __init__(
+        self, store: Folds, names: TopicNames, announcer: Sweeper, *, keep_uploads: bool = True
+    ) -> None:
         self._store = store
         self._imports = names[TopicName.IMPORTS]
         self._announcer = announcer
@@ -77,23 +81,31 @@ class FoldHandler:
                 return _parse_upload(value)
         return _parse_outcomes(value)
 
-    async def process(self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance
+    ) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
         folds = list(portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
         for portion in folds:
             letters += await self._fold(portion, advance, moves=len(folds) == 1)
         return letters
 
-    async def _fold(self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool) -> list[DeadLetter]:
+    async def _fold(
+        self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool
+    ) -> list[DeadLetter]:
         batch = fold(one.event for one in delivered)
         try:
             ended = await self._store.fold(batch, advance, moves=moves)
         except Refused as refusal:
             if len(delivered) == 1:
-                return [DeadLetter(delivered[0].record, Poison(ErrorCode.RECORD_REFUSED, str(refusal)))]
+                return [
+                    DeadLetter(delivered[0].record, Poison(ErrorCode.RECORD_REFUSED, str(refusal)))
+                ]
             middle = len(delivered) // 2
             halves = (delivered[:middle], delivered[middle:])
-            return [letter for half in halves for letter in await self._fold(half, advance, moves=False)]
+            return [
+                letter for half in halves for letter in await self._fold(half, advance, moves=False)
+            ]
         metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
         if ended:
             self._announcer.wake()

@@ -22,7 +22,10 @@ _PREFER = {
             "name": "Prefer",
             "in": "header",
             "required": False,
-            "description": "`wait=N` (RFC 7240): answer when the import has ended, or after N seconds, at most 30.",
+            "description": (
+                "`wait=N` (RFC 7240): answer when the import has ended, or after N seconds, at "
+                "most 30."
+            ),
             "schema": {"type": "string", "examples": ["wait=10"]},
         }
     ]
@@ -45,12 +48,16 @@ def _json(document: object, headers: dict[str, str] | None = None) -> Response:
 
 @router.get("", response_model=list[ImportJobResponse], responses=PAGED)
 async def list_imports(
-    request: Request, who: ReadAccess, lists: Annotated[ImportLists, Depends(_lists)], asked: Annotated[ImportFilters, Query()]
+    request: Request,
+    who: ReadAccess,
+    lists: Annotated[ImportLists, Depends(_lists)],
+    asked: Annotated[ImportFilters, Query()],
 ) -> Response:
     """The workspace's imports, newest first, without their results.
 
-    A page looks at no more than so many imports (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is refused (422 `search_too_wide`),
-    with a `since` or `until` in `reached` by which it is answered.
+    A page looks at no more than so many imports (`PINFLOW_LIST_SCAN_LIMIT`): what would need more
+    is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
+    answered.
     """
     page = await lists.imports(who, asked)
     response = _json([job_document(job) for job in page.rows])
@@ -58,9 +65,22 @@ async def list_imports(
     return response
 
 
-@router.get("/{job_id}", response_model=ImportJobResponse, responses=refusals(HTTPStatus.NOT_FOUND), openapi_extra=_PREFER)
-async def get_import(job_id: str, request: Request, who: ReadAccess, queries: Annotated[JobQueries, Depends(_queries)]) -> Response:
-    """One import with what became of each row, in row order. `Prefer: wait=N` (at most 30) waits N seconds for its end."""
+@router.get(
+    "/{job_id}",
+    response_model=ImportJobResponse,
+    responses=refusals(HTTPStatus.NOT_FOUND),
+    openapi_extra=_PREFER,
+)
+async def get_import(
+    job_id: str,
+    request: Request,
+    who: ReadAccess,
+    queries: Annotated[JobQueries, Depends(_queries)],
+) -> Response:
+    """One import with what became of each row, in row order.
+
+    `Prefer: wait=N` (at most 30) waits N seconds for its end.
+    """
     wait = parse_prefer_wait(request.headers.getlist("prefer"))
     job = await queries.get(who.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait)
     return _json(job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -1,4 +1,6 @@
-"""From events to what is new of their jobs: one batch of imports and outcomes, as the fold's statements take it."""
+"""From events to what is new of their jobs: one batch of imports and outcomes, as the fold's
+statements take it.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +12,14 @@ from uuid import UUID
 import orjson
 
 from services.status.results import written
-from shared.contract.events import FileUploaded, ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
+from shared.contract.events import (
+    FileUploaded,
+    ImportAccepted,
+    ImportRejected,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+)
 
 BYTES_PER_ROW = 800
 """Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE)
@@ -64,9 +73,11 @@ class Tally(NamedTuple):
 
 
 def fold(events: Iterable[Foldable]) -> Fold:
-    """Order and repetition don't matter: the first result of a row that the table takes is the one that counts.
+    """Order and repetition don't matter: the first result of a row that the table takes is the one
+    that counts.
 
-    Of two imports of one job, too: ingest may have appended it twice, the second time after a crash.
+    Of two imports of one job, too: ingest may have appended it twice, the second time after a
+    crash.
     """
     batch = Fold()
     imported: set[UUID] = set()
@@ -86,7 +97,9 @@ def fold(events: Iterable[Foldable]) -> Fold:
 
 
 def tally(settled: str, results: Iterable[RowResult]) -> Tally:
-    """Of several results of a row the first counts, and none if it is among those that `settled` has a 1 for."""
+    """Of several results of a row the first counts, and none if it is among those that `settled`
+    has a 1 for.
+    """
     bits = int(settled[::-1], 2)
     fresh = []
     for result in results:
@@ -95,7 +108,11 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
             bits |= bit
             fresh.append(result)
     statuses = [result.status for result in fresh]
-    added = (statuses.count(RowStatus.CREATED), statuses.count(RowStatus.EXISTING), statuses.count(RowStatus.FAILED))
+    added = (
+        statuses.count(RowStatus.CREATED),
+        statuses.count(RowStatus.EXISTING),
+        statuses.count(RowStatus.FAILED),
+    )
     if not fresh:
         return Tally(*added, settled, None, None)
     fresh.sort(key=attrgetter("row_number"))
@@ -120,7 +137,9 @@ def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:
 def _known_by_import(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
     particulars: tuple[str | None, str | None, str | None]
     if isinstance(event, ImportAccepted):
-        warnings = _json([notice.model_dump() for notice in event.warnings]) if event.warnings else None
+        warnings = (
+            _json([notice.model_dump() for notice in event.warnings]) if event.warnings else None
+        )
         total, particulars = event.total_rows, (warnings, None, None)
     else:
         total, particulars = 0, (None, event.error_code, event.error_message)

@@ -22,7 +22,9 @@ class ImportFilters(Paging):
     status: JobStatus | None = None
     source_type: SourceType | None = None
     since: Annotated[Instant | None, Field(description="The first moment of created_at.")] = None
-    until: Annotated[Instant | None, Field(description="The first moment of created_at that is left out.")] = None
+    until: Annotated[
+        Instant | None, Field(description="The first moment of created_at that is left out.")
+    ] = None
 
 
 class ImportLists:
@@ -46,4 +48,6 @@ class ImportLists:
             conditions=[f"{name} = %({name})s" for name in filters],
             values={"workspace_id": who.workspace_id, **filters},
         )
-        return await self._lists.page(search, limit=asked.limit, offset=asked.offset, after=asked.after(_NEWEST_FIRST))
+        return await self._lists.page(
+            search, limit=asked.limit, offset=asked.offset, after=asked.after(_NEWEST_FIRST)
+        )

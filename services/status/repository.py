@@ -37,7 +37,16 @@ NEWS_COLUMNS = (
     ("first_row", "int4"),
     ("results", "text"),
 )
-_ONCE = ("workspace_id", "accepted_at", "source_type", "source_filename", "request_id", "warnings", "error_code", "error_message")
+_ONCE = (
+    "workspace_id",
+    "accepted_at",
+    "source_type",
+    "source_filename",
+    "request_id",
+    "warnings",
+    "error_code",
+    "error_message",
+)
 _SHOWN = [column.name for column in jobs.c]
 _COUNTERS = ("created_rows", "existing_rows", "failed_rows")
 
@@ -50,16 +59,21 @@ _NEW_TOTAL = "coalesce(j.total_rows, k.total_rows)"
 _NEW_COUNTERS = ", ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 _NEW_PROCESSED = " + ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 
-# Makes the jobs that are not known yet, then locks them all and tells which of their rows have settled: whatever a concurrent fold adds
-# is committed before, or waits. Both in the order of the ids, or two folds that overlap deadlock.
+# Makes the jobs that are not known yet, then locks them all and tells which of their rows have
+# settled: whatever a concurrent fold adds is committed before, or waits. Both in the order of the
+# ids, or two folds that overlap deadlock.
 MAKE = f"""
     insert into status.jobs (job_id, workspace_id) select * from {unnest(JOB_COLUMNS[:2])} order by 1 on conflict (job_id) do nothing
 """
-LOCK = "select job_id, settled from status.jobs where job_id = any(%b::uuid[]) order by job_id for update"
+LOCK = (
+    "select job_id, settled from status.jobs where job_id = any(%b::uuid[]) order by job_id for "
+    "update"
+)
 
-# All that is new, at once: counters move by the rows that had not settled, so repetition moves nothing and the order of import and
-# outcomes does not matter. A job that nothing new is known of is left alone.
-# Whose job it is, its import says: an outcome that names another workspace must neither hide the job from its owner nor show it.
+# All that is new, at once: counters move by the rows that had not settled, so repetition moves
+# nothing and the order of import and outcomes does not matter. A job that nothing new is known of
+# is left alone. Whose job it is, its import says: an outcome that names another workspace must
+# neither hide the job from its owner nor show it.
 ADD = f"""
     with k as (
         select * from {unnest(NEWS_COLUMNS)} as k({names(NEWS_COLUMNS)})
@@ -84,7 +98,13 @@ ADD = f"""
 MORE_THAN_ALL = "jobs_counters"
 """The constraint by which no job has more results than rows."""
 
-UPLOAD_COLUMNS = (("job_id", "uuid"), ("workspace_id", "uuid"), ("format", "text"), ("size", "int4"), ("content", "bytea"))
+UPLOAD_COLUMNS = (
+    ("job_id", "uuid"),
+    ("workspace_id", "uuid"),
+    ("format", "text"),
+    ("size", "int4"),
+    ("content", "bytea"),
+)
 # Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's
 # place: uploads are read by job and workspace (invariant 10)
 KEEP_UPLOADS = f"""
@@ -112,7 +132,9 @@ JOB = text(_JOB)
 
 
 class JobStore:
-    """Raises DatabaseUnavailable when Postgres is away, Refused when it would not take a value of a fold."""
+    """Raises DatabaseUnavailable when Postgres is away, Refused when it would not take a value of a
+    fold.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -129,23 +151,36 @@ class JobStore:
                 if batch.uploads:
                     # In the order of their ids, or two folds that overlap deadlock; not by SQL,
                     # which would sort the contents too
-                    await driver.execute(KEEP_UPLOADS, columns(UPLOAD_COLUMNS, (batch.uploads[key] for key in sorted(batch.uploads))))
-                await driver.execute(MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values())))
+                    await driver.execute(
+                        KEEP_UPLOADS,
+                        columns(
+                            UPLOAD_COLUMNS, (batch.uploads[key] for key in sorted(batch.uploads))
+                        ),
+                    )
+                await driver.execute(
+                    MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values()))
+                )
                 locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
-                news = [(*batch.jobs[job_id], *tally(settled, batch.results[job_id])) for job_id, settled in await locked.fetchall()]
+                news = [
+                    (*batch.jobs[job_id], *tally(settled, batch.results[job_id]))
+                    for job_id, settled in await locked.fetchall()
+                ]
                 added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
                 await driver.commit()
                 ended = sum(bool(has_ended) for (has_ended,) in await added.fetchall())
         except psycopg.errors.CheckViolation as error:
             if error.diag.constraint_name != MORE_THAN_ALL:
                 raise
-            # Somebody made up a row that its job has not: given up, or it would stop its partition for ever
+            # Somebody made up a row that its job has not: given up, or it would stop its partition
+            # for ever
             raise Refused("more results than the job has rows") from error
         if moves:
             self.positions.note_stored(advance)
         return ended
 
-    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
+    async def job(
+        self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
+    ) -> Row | Missing:
         """Reads a workspace's job once its import is folded.
 
         `results` is JSON text, in row order.
@@ -165,10 +200,19 @@ class JobStore:
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
         """Deletes at most `limit` uploads older than `retention`. Returns their number."""
         async with self._database.transaction() as connection:
-            return (await connection.execute(DELETE_UPLOADS, {"retention": retention, "limit": limit})).rowcount
+            return (
+                await connection.execute(DELETE_UPLOADS, {"retention": retention, "limit": limit})
+            ).rowcount
 
-    async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
-        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found again when it raises.
+    async def announce(
+        self,
+        limit: int,
+        deliver: Callable[[Sequence[Row]], Awaitable[None]],
+        *,
+        patience_seconds: float = 0,
+    ) -> int:
+        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found
+        again when it raises.
 
         They are locked while it works, for which it has `patience_seconds`.
         """
@@ -184,5 +228,7 @@ class JobStore:
             if rows:
                 await deliver(rows)
                 ids = [row["job_id"] for row in rows]
-                await connection.execute(update(jobs).where(jobs.c.job_id.in_(ids)).values(announced_at=func.now()))
+                await connection.execute(
+                    update(jobs).where(jobs.c.job_id.in_(ids)).values(announced_at=func.now())
+                )
         return len(rows)

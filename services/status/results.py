@@ -1,4 +1,6 @@
-"""Row results as they are kept, several in one JSON text without what is null, and as they are answered."""
+"""Row results as they are kept, several in one JSON text without what is null, and as they are
+answered.
+"""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -45,7 +47,9 @@ def written(results: Sequence[RowResult]) -> str:
 
 
 def document(kept: Sequence[str] | None) -> bytes:
-    """All of a job's results, as JSON in row order: each text is one fold's, and what is folded late may lie between others."""
+    """All of a job's results, as JSON in row order: each text is one fold's, and what is folded
+    late may lie between others.
+    """
     results = list(chain.from_iterable(map(_read, kept or ())))
     results.sort(key=attrgetter("row_number"))
     return _write(results)

@@ -1,4 +1,6 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of each."""
+"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of
+each.
+"""
 
 from datetime import datetime
 from typing import Any

@@ -20,13 +20,19 @@ class SentImports:
         self._urls = urls.split(",")
 
     async def may_stand(self, job_id: UUID) -> bool:
-        """Tells whether an import with this id may stand in Kafka. True if a replica does not answer."""
+        """Tells whether an import with this id may stand in Kafka.
+
+        True if a replica does not answer.
+        """
         return any(await asyncio.gather(*(self._ask(url, job_id) for url in self._urls)))
 
     async def _ask(self, url: str, job_id: UUID) -> bool:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 answer = await self._http.request("GET", f"{url}/internal/imports/{job_id}")
-            return answer.status != HTTPStatus.OK or orjson.loads(answer.content)["may_stand"] is not False
+            return (
+                answer.status != HTTPStatus.OK
+                or orjson.loads(answer.content)["may_stand"] is not False
+            )
         except (TimeoutError, *NO_ANSWER, ValueError, KeyError, TypeError):
             return True

@@ -36,7 +36,9 @@ class Missing(Enum):
 class Jobs(Protocol):
     """Where jobs are read; the real one is JobStore."""
 
-    async def job(self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True) -> Row | Missing:
+    async def job(
+        self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
+    ) -> Row | Missing:
         """Reads the job if it is this workspace's."""
 
     async def is_replaying(self) -> bool:
@@ -51,7 +53,11 @@ class Imports(Protocol):
 
 
 class JobQueries:
-    """Reads of one job. Polls Postgres, so that any replica can answer for what any other folded; holds no connection meanwhile."""
+    """Reads of one job.
+
+    Polls Postgres, so that any replica can answer for what any other folded; holds no connection
+    meanwhile.
+    """
 
     def __init__(self, jobs: Jobs, imports: Imports) -> None:
         self._jobs = jobs
@@ -73,7 +79,8 @@ class JobQueries:
             if job is Missing.UNKNOWN:
                 raise _behind(
                     job_id,
-                    "Postgres was restored from a backup, and imports are being read again. Ask again in some minutes.",
+                    "Postgres was restored from a backup, and imports are being read again. Ask "
+                    "again in some minutes.",
                 )
         if isinstance(job, Missing):
             raise not_found("Import job")
@@ -106,7 +113,8 @@ class JobQueries:
         if job is None:
             raise _behind(
                 job_id,
-                "Its import may still be on its way. Ask again: the answer is final 5 minutes after the import.",
+                "Its import may still be on its way. Ask again: the answer is final 5 minutes "
+                "after the import.",
             )
         return job
 
@@ -114,7 +122,13 @@ class JobQueries:
 def _behind(job_id: UUID, reason: str) -> RequestRefused:
     message = f"This job is not known yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return RequestRefused(ErrorCode.STATUS_BEHIND, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, job_id=str(job_id))
+    return RequestRefused(
+        ErrorCode.STATUS_BEHIND,
+        message,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        headers=headers,
+        job_id=str(job_id),
+    )
 
 
 def is_young(job_id: UUID, now: datetime) -> bool:
@@ -130,7 +144,9 @@ def is_young(job_id: UUID, now: datetime) -> bool:
 
 
 def parse_prefer_wait(values: list[str], *, most: int = 30) -> int:
-    """The seconds of `Prefer: wait=N` (RFC 7240), at most `most`; 0 without one or for nonsense: a preference never refuses."""
+    """The seconds of `Prefer: wait=N` (RFC 7240), at most `most`; 0 without one or for nonsense: a
+    preference never refuses.
+    """
     for value in values:
         for preference in value.split(","):
             name, _, argument = preference.split(";")[0].partition("=")

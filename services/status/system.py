@@ -20,7 +20,12 @@ router = APIRouter(tags=["system"])
 
 CHECK_SECONDS = 1.5
 IDLE_SECONDS = 5
-NO_ANSWER = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+NO_ANSWER = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 @router.get("/")
@@ -31,14 +36,17 @@ async def root() -> RootResponse:
 @router.get("/healthz")
 async def health(request: Request) -> HealthResponse:
     """This process is up. Whether everything works is /readyz."""
-    return HealthResponse(status="ok", version=VERSION, environment=_settings(request).environment, checks=None)
+    return HealthResponse(
+        status="ok", version=VERSION, environment=_settings(request).environment, checks=None
+    )
 
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
 async def readiness(request: Request, response: Response) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
-    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events wait.
+    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
+    wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:
@@ -54,7 +62,10 @@ async def readiness(request: Request, response: Response) -> ReadinessResponse:
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi() -> Response:
-    return Response(files("services.status").joinpath("openapi.json").read_bytes(), media_type="application/json")
+    return Response(
+        files("services.status").joinpath("openapi.json").read_bytes(),
+        media_type="application/json",
+    )
 
 
 @router.get("/docs", include_in_schema=False)
@@ -66,7 +77,10 @@ async def docs() -> HTMLResponse:
 async def own_readiness(request: Request) -> JSONResponse:
     """This process alone, for its supervisor: restarting it would not mend another."""
     trouble = await request.app.state.own_check()
-    return JSONResponse({"status": trouble or OK}, HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE)
+    return JSONResponse(
+        {"status": trouble or OK},
+        HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
 
 
 def add_system_endpoints(api: FastAPI) -> None:
@@ -75,11 +89,15 @@ def add_system_endpoints(api: FastAPI) -> None:
 
 
 def http_pool() -> httpcore.AsyncConnectionPool:
-    """What httpx is made of. httpx reads all certificate authorities at once and imports its command line: 0.1 s of CPU, 4 MB."""
+    """What httpx is made of. httpx reads all certificate authorities at once and imports its
+    command line: 0.1 s of CPU, 4 MB.
+    """
     return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)
 
 
-def watch_everything(health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool) -> None:
+def watch_everything(
+    health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool
+) -> None:
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
@@ -99,11 +117,18 @@ def database_check(database: Database) -> Check:
 
 
 def service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
-    """Of one replica or, with commas, several: one that does its work is enough. Else what is wrong with each."""
+    """Of one replica or, with commas, several: one that does its work is enough.
+
+    Else what is wrong with each.
+    """
 
     async def check() -> str | None:
         troubles = await asyncio.gather(*(_trouble_of(http, url) for url in urls.split(",")))
-        return None if None in troubles else " | ".join(dict.fromkeys(str(trouble) for trouble in troubles))
+        return (
+            None
+            if None in troubles
+            else " | ".join(dict.fromkeys(str(trouble) for trouble in troubles))
+        )
 
     return check
 

@@ -1,4 +1,7 @@
-"""The status service's tables, for queries. Their definition, with every constraint, is the migration's."""
+"""The status service's tables, for queries.
+
+Their definition, with every constraint, is the migration's.
+"""
 
 from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, Table, Text, Uuid
 

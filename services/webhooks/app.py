@@ -28,23 +28,33 @@ from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
 
 EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
-"""Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one workspace that imports alone has
-16 MB a second, 28 000 events."""
+"""Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one
+workspace that imports alone has 16 MB a second, 28 000 events.
+"""
 
 DORMANCY_SECONDS = 1.0
-"""How often it is looked whether there is any webhook: what the first one's first delivery may wait longer."""
+"""How often it is looked whether there is any webhook: what the first one's first delivery may wait
+longer.
+"""
 
 
 def create_app(settings: WebhooksSettings) -> FastAPI:
     """Makes everything and starts nothing: that is the lifespan's."""
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep events from being delivered
-    database = Database.of(settings, application="pinflow-webhooks", connections=BACKGROUND_CONNECTIONS)
+    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
+    # events from being delivered
+    database = Database.of(
+        settings, application="pinflow-webhooks", connections=BACKGROUND_CONNECTIONS
+    )
     http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
-    http_database = Database.of(settings, application="pinflow-webhooks-http", connections=http_connections)
+    http_database = Database.of(
+        settings, application="pinflow-webhooks-http", connections=http_connections
+    )
     access = AccessRepository(http_database)
     usage = KeyUsage(access)
     store = DeliveryStore(database)
-    resolver = Resolver(2 * settings.webhook_deliveries_at_once)  # an attempt that is over may leave a look-up behind
+    resolver = Resolver(
+        2 * settings.webhook_deliveries_at_once
+    )  # an attempt that is over may leave a look-up behind
     courier = _courier(settings, store, resolver)
     producer = RecordProducer(settings, client_id=f"pinflow-webhooks-{settings.replica}")
     consumer = BatchConsumer(
@@ -88,7 +98,9 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     )
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.ports = Ports(settings, WebhookRegistry(http_database, settings.webhooks_per_workspace), courier)
+    app.state.ports = Ports(
+        settings, WebhookRegistry(http_database, settings.webhooks_per_workspace), courier
+    )
     app.include_router(router)
     add_process_endpoints(app)
     return app
@@ -97,7 +109,12 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
 def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolver) -> Courier:
     at_once = settings.webhook_deliveries_at_once
     backend = CheckedBackend(settings.address_rules, resolver)
-    sender = Sender(backend, seconds=settings.webhook_timeout_seconds, at_once=at_once, ca_file=settings.webhook_ca_file)
+    sender = Sender(
+        backend,
+        seconds=settings.webhook_timeout_seconds,
+        at_once=at_once,
+        ca_file=settings.webhook_ca_file,
+    )
     return Courier(
         store,
         sender,

@@ -9,7 +9,9 @@ from services.webhooks.delivery.ssrf import AddressRules, parse_ports
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
-"""Of the pool, for what is not HTTP: the consumer, the courier, and what looks after old deliveries."""
+"""Of the pool, for what is not HTTP: the consumer, the courier, and what looks after old
+deliveries.
+"""
 LEASE_MARGIN_SECONDS = 5.0
 
 
@@ -29,14 +31,22 @@ class WebhooksSettings(ServiceSettings):
     """Bytes of what is sent to POST /v1/webhooks."""
 
     event_records: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    """Records in a batch. Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one question."""
+    """Records in a batch.
+
+    Most are nobody's, and cost next to nothing: what a batch costs is its fetch, its commit and one
+    question.
+    """
     event_wait_ms: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How long Kafka holds events back at most, so that more come together. Four megabytes of them are enough."""
+    """How long Kafka holds events back at most, so that more come together.
+
+    Four megabytes of them are enough.
+    """
 
     webhook_attempts: Annotated[int, Field(ge=1, le=50)] = 8
     """Of one delivery; then it has failed."""
     webhook_first_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
-    """How long the first retry is put off at most: each pause is a random part of what it could be."""
+    """How long the first retry is put off at most: each pause is a random part of what it could be.
+    """
     webhook_retry_factor: Annotated[float, Field(ge=1, le=10)] = 3
     """By which each further pause may be longer than the one before."""
     webhook_longest_retry_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
@@ -52,21 +62,29 @@ class WebhooksSettings(ServiceSettings):
     webhook_deliveries_at_once_failing: Annotated[int, Field(ge=1, le=1000)] = 16
     """Of those, to all webhooks whose latest attempt has failed. The others go first."""
     webhook_failures_until_disabled: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Deliveries in a row that were given up; then the webhook is disabled. So it is when as many attempts as those may have failed in a
-    row, over as long as one delivery's attempts may take."""
+    """Deliveries in a row that were given up; then the webhook is disabled. So it is when as many
+    attempts as those may have failed in a row, over as long as one delivery's attempts may take.
+    """
     webhook_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
     """How often it is looked for what is due; what has just been written is seen at once."""
     webhook_retention_days: Annotated[float, Field(gt=0, le=365)] = 7
     """How long a delivery is kept, counted from its event, whatever became of it."""
 
     webhook_allow_private_addresses: bool = False
-    """Whether receivers may be anywhere: loopback, private networks, link-local. For development."""
+    """Whether receivers may be anywhere: loopback, private networks, link-local.
+
+    For development.
+    """
     webhook_allowed_networks: Addresses = ""
-    """Networks that receivers may be in although they are not public, with commas: one's own, as 10.1.0.0/16."""
+    """Networks that receivers may be in although they are not public, with commas: one's own, as
+    10.1.0.0/16.
+    """
     webhook_ports: PortRanges = "80,443,1024-65535"
     """Below 1024 speak other protocols, mail for one, that could take a body for commands."""
     webhook_ca_file: str | None = None
-    """Certificate authorities that receivers' certificates are checked by, a PEM file; None: the system's."""
+    """Certificate authorities that receivers' certificates are checked by, a PEM file; None: the
+    system's.
+    """
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:
@@ -76,7 +94,10 @@ class WebhooksSettings(ServiceSettings):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a claimed delivery is its worker's: longer than an attempt. After that whoever looks tries again."""
+        """How long a claimed delivery is its worker's: longer than an attempt.
+
+        After that whoever looks tries again.
+        """
         return self.webhook_timeout_seconds + LEASE_MARGIN_SECONDS
 
     @property
@@ -95,5 +116,7 @@ class WebhooksSettings(ServiceSettings):
     @property
     def address_rules(self) -> AddressRules:
         return AddressRules.of(
-            allow_private=self.webhook_allow_private_addresses, allowed=self.webhook_allowed_networks, ports=self.webhook_ports
+            allow_private=self.webhook_allow_private_addresses,
+            allowed=self.webhook_allowed_networks,
+            ports=self.webhook_ports,
         )

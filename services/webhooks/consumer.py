@@ -1,4 +1,7 @@
-"""Events come in; for each webhook that wants one a delivery is written down. Most events are nobody's, and are not looked at."""
+"""Events come in; for each webhook that wants one a delivery is written down.
+
+Most events are nobody's, and are not looked at.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -26,8 +29,9 @@ WRITTEN_AT_ONCE = 5000
 """Deliveries of one transaction."""
 NO_WORKSPACE = Poison(ErrorCode.INVALID_RECORD, "its key is no workspace's id")
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""A webhook is told of nothing older than itself, as far as clocks agree: one that is made while the service is behind, or reads the topics
-for the first time, would be told of a week."""
+"""A webhook is told of nothing older than itself, as far as clocks agree: one that is made while
+the service is behind, or reads the topics for the first time, would be told of a week.
+"""
 
 
 class Outgoing(Protocol):
@@ -40,8 +44,10 @@ class Wakes(Protocol):
 
 
 class EventHandler:
-    """Asks the database, for each batch, which of its workspaces have webhooks: after the batch has come, so that a webhook that was there
-    when an event was produced is seen, whatever the clocks say, and nobody has to remember any."""
+    """Asks the database, for each batch, which of its workspaces have webhooks: after the batch has
+    come, so that a webhook that was there when an event was produced is seen, whatever the clocks
+    say, and nobody has to remember any.
+    """
 
     def __init__(self, store: Outgoing, courier: Wakes) -> None:
         self._store = store
@@ -50,9 +56,15 @@ class EventHandler:
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
         return list(records), []  # nothing is decoded before it is known that somebody wants it
 
-    async def process(self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance
+    ) -> list[DeadLetter]:
         workspaces, unreadable = _workspaces_of({record.key for record in decoded})
-        letters = [DeadLetter(one, NO_WORKSPACE) for one in decoded if one.key in unreadable] if unreadable else []
+        letters = (
+            [DeadLetter(one, NO_WORKSPACE) for one in decoded if one.key in unreadable]
+            if unreadable
+            else []
+        )
         listening = await self._store.listening(workspaces.values())
         wanted = {key: (one, listening[one]) for key, one in workspaces.items() if one in listening}
         if wanted:
@@ -60,7 +72,9 @@ class EventHandler:
                 letters += await self._write_down(portion, wanted, advance)
         return letters
 
-    async def _write_down(self, records: Sequence[Record], wanted: Wanted, advance: Advance) -> list[DeadLetter]:
+    async def _write_down(
+        self, records: Sequence[Record], wanted: Wanted, advance: Advance
+    ) -> list[DeadLetter]:
         # A replay may find two announcements of an event in one batch: the first one's id counts
         deliveries: dict[tuple[UUID, str], NewDelivery] = {}
         letters = []
@@ -79,14 +93,21 @@ class EventHandler:
             self._courier.wake()
         return letters
 
-    def _deliveries(self, record: Record, workspace_id: UUID, listeners: Sequence[Listener]) -> Iterator[NewDelivery]:
+    def _deliveries(
+        self, record: Record, workspace_id: UUID, listeners: Sequence[Listener]
+    ) -> Iterator[NewDelivery]:
         told = announcement(workspace_id, record.headers, record.value or b"")
         if told is None:
             return
         for listener in listeners:
-            if told.name in listener.events and record.timestamp / 1000 >= (listener.created_at - CLOCKS_DIFFER).timestamp():
+            if (
+                told.name in listener.events
+                and record.timestamp / 1000 >= (listener.created_at - CLOCKS_DIFFER).timestamp()
+            ):
                 known_by = delivery_id(listener.webhook_id, told.event_id, record.timestamp)
-                yield NewDelivery(listener.webhook_id, known_by, told.event_id, told.name, told.body)
+                yield NewDelivery(
+                    listener.webhook_id, known_by, told.event_id, told.name, told.body
+                )
 
 
 def _workspaces_of(keys: Collection[bytes | None]) -> tuple[dict[bytes, UUID], set[bytes | None]]:

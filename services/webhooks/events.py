@@ -1,4 +1,6 @@
-"""What Kafka's events become for receivers: the body, which is the same at every attempt, and what it is known by."""
+"""What Kafka's events become for receivers: the body, which is the same at every attempt, and what
+it is known by.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -51,8 +53,15 @@ _OF_JOBS = {
 }
 
 
-def _kind(model: type[BaseModel], at: str, names: Mapping[JobStatus, EventName] | EventName) -> _Kind:
-    return _Kind(decoder(model), at, tuple(name for name in model.model_fields if name not in _NOT_DATA), names)
+def _kind(
+    model: type[BaseModel], at: str, names: Mapping[JobStatus, EventName] | EventName
+) -> _Kind:
+    return _Kind(
+        decoder(model),
+        at,
+        tuple(name for name in model.model_fields if name not in _NOT_DATA),
+        names,
+    )
 
 
 _KINDS = {
@@ -62,8 +71,13 @@ _KINDS = {
 }
 
 
-def announcement(workspace_id: UUID, headers: Sequence[tuple[str, bytes | None]], value: bytes) -> Announcement | None:
-    """None for what receivers are not told of. Raises Poison for a record that is not what its headers say."""
+def announcement(
+    workspace_id: UUID, headers: Sequence[tuple[str, bytes | None]], value: bytes
+) -> Announcement | None:
+    """None for what receivers are not told of.
+
+    Raises Poison for a record that is not what its headers say.
+    """
     about = dict(headers)
     kind = _KINDS.get(about.get("ce_type") or b"")
     if kind is None:
@@ -79,7 +93,9 @@ def announcement(workspace_id: UUID, headers: Sequence[tuple[str, bytes | None]]
         raise Poison(ErrorCode.INVALID_RECORD, "the event is not of the workspace that is its key")
     name = kind.name_of(event)
     if name is None:
-        raise Poison(ErrorCode.INVALID_RECORD, f"status: a job that is {event.status} has not ended")
+        raise Poison(
+            ErrorCode.INVALID_RECORD, f"status: a job that is {event.status} has not ended"
+        )
     event_id = event_id_of(workspace_id, ce_id)
     document = {
         "id": event_id,
@@ -95,7 +111,7 @@ def announcement(workspace_id: UUID, headers: Sequence[tuple[str, bytes | None]]
 def event_id_of(workspace_id: UUID, ce_id: bytes) -> str:
     """The same fact has the same id, however often it is announced and whatever it is told to.
 
-    Not Kafka's own: that of a failed pin has a dot, which separates what Standard Webhooks signs, and whoever may produce could
-    write a line break into it.
+    Not Kafka's own: that of a failed pin has a dot, which separates what Standard Webhooks signs,
+    and whoever may produce could write a line break into it.
     """
     return f"evt_{blake2b(workspace_id.bytes + ce_id, digest_size=16).hexdigest()}"

@@ -1,4 +1,7 @@
-"""The tables of webhooks, for queries. Their definition, with every constraint, is the migration's."""
+"""The tables of webhooks, for queries.
+
+Their definition, with every constraint, is the migration's.
+"""
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Table, Text, Uuid
 

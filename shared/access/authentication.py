@@ -22,7 +22,9 @@ log = structlog.get_logger()
 
 MOST_KEYS = 10_000
 PATIENCE_SECONDS = 0.5
-"""How long a key that was good before waits for a database that does not answer, and any other for its turn after too many failures."""
+"""How long a key that was good before waits for a database that does not answer, and any other for
+its turn after too many failures.
+"""
 
 
 class PrincipalSource(Protocol):
@@ -64,12 +66,14 @@ class _Recent:
 class Authenticator:
     """Checks keys against the database, at most once in `access_cache_seconds` for each.
 
-    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is believed for `access_stale_seconds`
-    after its last check: imports go on. So a revocation holds everywhere within `access_cache_seconds` while the database answers;
-    a service that saw it never believes the key again; one that did not see it before an outage does, for no longer than that.
+    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is
+    believed for `access_stale_seconds` after its last check: imports go on. So a revocation holds
+    everywhere within `access_cache_seconds` while the database answers; a service that saw it never
+    believes the key again; one that did not see it before an outage does, for no longer than that.
 
-    Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out. Only what is not known to be good
-    is counted by its sender's address, and there is always a way in for a good key: behind one address may be a whole office.
+    Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out.
+    Only what is not known to be good is counted by its sender's address, and there is always a way
+    in for a good key: behind one address may be a whole office.
     """
 
     def __init__(
@@ -89,11 +93,15 @@ class Authenticator:
         self._known = _Recent()
         self._unknown = _Recent()
         self._asking: dict[bytes, _Asking] = {}
-        self._tries = FailedTries(settings.access_failed_tries, settings.access_failed_seconds, clock)
+        self._tries = FailedTries(
+            settings.access_failed_tries, settings.access_failed_seconds, clock
+        )
         self._turn = asyncio.Lock()
 
     async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
-        """Raises RequestRefused (401, or 429 after too many failures from `address`), DatabaseUnavailable when it can't be known."""
+        """Raises RequestRefused (401, or 429 after too many failures from `address`),
+        DatabaseUnavailable when it can't be known.
+        """
         if not plain_key:
             raise unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
         key_hash = hash_api_key(plain_key)
@@ -113,14 +121,17 @@ class Authenticator:
     async def _try(self, key_hash: bytes, address: str) -> _Checked:
         """What a key is that was not good before. It costs a try unless it turns out to be good."""
         if (asking := self._asking.get(key_hash)) is not None:
-            # Of a hundred requests at once with a key that is good but new here, those after the first would use up the tries
+            # Of a hundred requests at once with a key that is good but new here, those after the
+            # first would use up the tries
             told = await asyncio.shield(asking.task)
             if told.principal is not None:
                 return told
         wait = self._tries.take(address)
         answer = self._unknown.get(key_hash)
         if answer is None or not self._is_fresh(answer):
-            answer = await (self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, address))
+            answer = await (
+                self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, address)
+            )
         if answer is not None and answer.principal is not None:
             return answer
         if wait:
@@ -140,22 +151,29 @@ class Authenticator:
         return answer
 
     async def _ask_in_turn(self, key_hash: bytes) -> _Checked | None:
-        """For addresses with too many failures: one question at a time among all of them. A good key gets in, a flood takes no more than
-        one of the pool's connections. None when its turn, or the answer, did not come soon enough."""
+        """For addresses with too many failures: one question at a time among all of them. A good
+        key gets in, a flood takes no more than one of the pool's connections. None when its turn,
+        or the answer, did not come soon enough.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._turn.acquire()
-                if (known := self._known.get(key_hash)) is not None and self._is_fresh(known):  # asked meanwhile
+                if (known := self._known.get(key_hash)) is not None and self._is_fresh(
+                    known
+                ):  # asked meanwhile
                     self._turn.release()
                     return known
                 asking = asyncio.create_task(self._ask(key_hash))
-                asking.add_done_callback(lambda _: self._turn.release())  # not before: nobody may wait for it any more
+                asking.add_done_callback(
+                    lambda _: self._turn.release()
+                )  # not before: nobody may wait for it any more
                 return await asyncio.shield(asking)
         except TimeoutError:
             return None
 
     async def _ask(self, key_hash: bytes) -> _Checked:
-        # Many requests with one key that is no longer fresh ask once; a task of its own, as the first of them may be cancelled
+        # Many requests with one key that is no longer fresh ask once; a task of its own, as the
+        # first of them may be cancelled
         asking = self._asking.get(key_hash)
         if asking is None:
             task = asyncio.create_task(self._look_up(key_hash))
@@ -164,15 +182,23 @@ class Authenticator:
         before = self._believed(key_hash)
         if before is None:
             return await asyncio.shield(asking.task)
-        done, _ = await asyncio.wait({asking.task}, timeout=max(0.0, asking.since + PATIENCE_SECONDS - self._clock()))
+        done, _ = await asyncio.wait(
+            {asking.task}, timeout=max(0.0, asking.since + PATIENCE_SECONDS - self._clock())
+        )
         return asking.task.result() if done else before
 
     def _believed(self, key_hash: bytes) -> _Checked | None:
         before = self._known.get(key_hash)
-        return before if before is not None and self._clock() - before.at <= self._stale_seconds else None
+        return (
+            before
+            if before is not None and self._clock() - before.at <= self._stale_seconds
+            else None
+        )
 
     async def _look_up(self, key_hash: bytes) -> _Checked:
-        asked = self._clock()  # the answer is as old as the question: a revocation may have come in between
+        asked = (
+            self._clock()
+        )  # the answer is as old as the question: a revocation may have come in between
         try:
             principal = await self._source.find_principal(key_hash)
         except DatabaseUnavailable:
@@ -190,10 +216,23 @@ class Authenticator:
 
 
 def unauthorized(message: str) -> RequestRefused:
-    return RequestRefused(ErrorCode.UNAUTHORIZED, message, HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="pinflow"'})
+    return RequestRefused(
+        ErrorCode.UNAUTHORIZED,
+        message,
+        HTTPStatus.UNAUTHORIZED,
+        headers={"WWW-Authenticate": 'Bearer realm="pinflow"'},
+    )
 
 
 def _too_many(wait: float) -> RequestRefused:
     seconds = math.ceil(wait)
-    message = f"Too many tries with a wrong key from your address: try this one again in {seconds} s. Good keys go on working."
-    return RequestRefused(ErrorCode.TOO_MANY_ATTEMPTS, message, HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(seconds)})
+    message = (
+        f"Too many tries with a wrong key from your address: try this one again in {seconds} s. "
+        "Good keys go on working."
+    )
+    return RequestRefused(
+        ErrorCode.TOO_MANY_ATTEMPTS,
+        message,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        headers={"Retry-After": str(seconds)},
+    )

@@ -1,4 +1,7 @@
-"""What is known to exist, remembered for a while. Only what exists: the unknown is asked for anew each time, as it may appear."""
+"""What is known to exist, remembered for a while.
+
+Only what exists: the unknown is asked for anew each time, as it may appear.
+"""
 
 import time
 from collections.abc import Callable, Collection, Hashable
@@ -15,9 +18,17 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Remembered(Generic[K]):
-    """A bounded set whose members are forgotten after a while. Full, it is emptied: simple, and rare."""
+    """A bounded set whose members are forgotten after a while.
 
-    def __init__(self, seconds: float = REMEMBER_SECONDS, most: int = MOST_REMEMBERED, clock: Clock = time.monotonic) -> None:
+    Full, it is emptied: simple, and rare.
+    """
+
+    def __init__(
+        self,
+        seconds: float = REMEMBER_SECONDS,
+        most: int = MOST_REMEMBERED,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._seconds = seconds
         self._most = most
         self._clock = clock
@@ -33,7 +44,9 @@ class Remembered(Generic[K]):
 
 
 class BoardDirectory:
-    """Accounts and boards, for the publisher's hot path: one look in a set for each distinct destination."""
+    """Accounts and boards, for the publisher's hot path: one look in a set for each distinct
+    destination.
+    """
 
     def __init__(self, repository: AccessRepository) -> None:
         self._repository = repository
@@ -48,7 +61,11 @@ class BoardDirectory:
         for destination, check in checks.items():
             if check is BoardCheck.KNOWN:
                 self._known.add(destination)
-        return {destination: check for destination, check in checks.items() if check is not BoardCheck.KNOWN}
+        return {
+            destination: check
+            for destination, check in checks.items()
+            if check is not BoardCheck.KNOWN
+        }
 
 
 class WorkspaceDirectory:

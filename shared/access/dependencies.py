@@ -11,7 +11,9 @@ from shared.access.keys import Scope
 from shared.access.repository import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
 
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key; wins over Authorization.")
+_header = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="An API key; wins over Authorization."
+)
 _bearer = HTTPBearer(auto_error=False, description="The same API key as a bearer token.")
 
 
@@ -23,7 +25,9 @@ async def _principal(
     authenticator: Authenticator = request.app.state.authenticator
     # Of who connects, or of whom a trusted proxy names (`trusted_proxies`)
     address, _port = request.scope.get("client") or ("", 0)
-    return await authenticator.authenticate(header or (bearer.credentials if bearer else None), address)
+    return await authenticator.authenticate(
+        header or (bearer.credentials if bearer else None), address
+    )
 
 
 _Principal = Annotated[Principal, Depends(_principal)]
@@ -33,7 +37,9 @@ def require_scope(principal: Principal, scope: Scope) -> Principal:
     """Raises RequestRefused (403)."""
     if scope not in principal.scopes:
         message = f"This API key lacks the scope {scope}."
-        raise RequestRefused(ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope)
+        raise RequestRefused(
+            ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
+        )
     return principal
 
 

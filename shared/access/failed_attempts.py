@@ -13,11 +13,11 @@ SLACK_SECONDS = 1e-6
 
 
 class FailedTries:
-    """Lets an address fail `most` times at once, then once in every `window_seconds` / `most` (GCRA: one number an address, the moment
-    at which all its failures are forgotten).
+    """Lets an address fail `most` times at once, then once in every `window_seconds` / `most`
+    (GCRA: one number an address, the moment at which all its failures are forgotten).
 
-    In this process's memory: four services with R replicas each allow 4 R times as many. MOST_ADDRESSES are remembered, the one that
-    failed longest ago makes room.
+    In this process's memory: four services with R replicas each allow 4 R times as many.
+    MOST_ADDRESSES are remembered, the one that failed longest ago makes room.
     """
 
     def __init__(self, most: int, window_seconds: float, clock: Clock = time.monotonic) -> None:
@@ -27,7 +27,10 @@ class FailedTries:
         self._until: OrderedDict[str, float] = OrderedDict()
 
     def take(self, address: str) -> float:
-        """0 when `address` may try; the try counts until it is given back. Else the seconds to wait, and nothing is counted."""
+        """0 when `address` may try; the try counts until it is given back.
+
+        Else the seconds to wait, and nothing is counted.
+        """
         if wait := self.wait(address):
             return wait
         name = network_of(address)
@@ -50,7 +53,9 @@ class FailedTries:
 
 
 def network_of(address: str) -> str:
-    """Who is counted as one: an IPv4 address; of IPv6 the 64 bits that one customer has, or every try could come from another address."""
+    """Who is counted as one: an IPv4 address; of IPv6 the 64 bits that one customer has, or every
+    try could come from another address.
+    """
     try:
         ip = ip_address(address)
     except ValueError:  # a proxy may write what it likes

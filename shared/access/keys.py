@@ -1,9 +1,11 @@
 """API keys: random, shown once, stored as a hash.
 
-A key is checked by looking its whole SHA-256 up, in memory or in a unique index. Neither compares in constant time, and neither needs to:
-what a comparison's time could tell is how far the hash of what was sent agrees with a stored hash, and who wants to steer a
-hash must already know what is hashed. No key, no part of one, is ever compared. An unknown and a revoked key take the same way to the same
-answer; that a key was tried within the last seconds may show, as it is then answered from memory.
+A key is checked by looking its whole SHA-256 up, in memory or in a unique index. Neither compares
+in constant time, and neither needs to: what a comparison's time could tell is how far the hash of
+what was sent agrees with a stored hash, and who wants to steer a hash must already know what is
+hashed. No key, no part of one, is ever compared. An unknown and a revoked key take the same way to
+the same answer; that a key was tried within the last seconds may show, as it is then answered from
+memory.
 """
 
 import secrets
@@ -38,5 +40,7 @@ def new_api_key() -> NewKey:
 
 
 def hash_api_key(plain: str) -> bytes:
-    """SHA-256 is enough: 256 random bits can't be guessed, so a slow hash would protect nothing and cost each request."""
+    """SHA-256 is enough: 256 random bits can't be guessed, so a slow hash would protect nothing and
+    cost each request.
+    """
     return sha256(plain.encode()).digest()

@@ -1,4 +1,7 @@
-"""SQL on the schema `access` that every service and the operator need. Managing over HTTP: key_repository.py, destination_repository.py."""
+"""SQL on the schema `access` that every service and the operator need.
+
+Managing over HTTP: key_repository.py, destination_repository.py.
+"""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,7 +25,9 @@ class Principal(NamedTuple):
     key_id: UUID
     scopes: frozenset[str]
     account_ids: frozenset[UUID] | None = None
-    """The key's allow-list: the accounts it may read and publish to; None for all of the workspace's."""
+    """The key's allow-list: the accounts it may read and publish to; None for all of the
+    workspace's.
+    """
 
     def permits(self, account_id: UUID) -> bool:
         return self.account_ids is None or account_id in self.account_ids
@@ -58,7 +63,8 @@ _CHECK = text("""
     left join access.boards b on b.account_id = a.id and b.board_id = d.board_id
 """)
 
-# In order of ids, as every process writes the same keys. What another has just written stands: one write a minute is meant
+# In order of ids, as every process writes the same keys. What another has just written stands: one
+# write a minute is meant
 _MARK_USED = text("""
     with used as materialized (
         select id from access.api_keys
@@ -86,25 +92,39 @@ class AccessRepository:
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
         """Whose key it is, unless revoked."""
-        query = select(api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids)
-        row = await self._database.first(query.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None)))
+        query = select(
+            api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids
+        )
+        row = await self._database.first(
+            query.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+        )
         return None if row is None else principal_of(row)
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
-        return await self._database.first(select(workspaces.c.id).where(workspaces.c.id == workspace_id)) is not None
+        return (
+            await self._database.first(
+                select(workspaces.c.id).where(workspaces.c.id == workspace_id)
+            )
+            is not None
+        )
 
     async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Whether the workspace has it, revoked or not."""
-        query = select(accounts.c.id).where(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)
+        query = select(accounts.c.id).where(
+            accounts.c.workspace_id == workspace_id, accounts.c.id == account_id
+        )
         return await self._database.first(query) is not None
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(_MARK_USED, {"ids": list(key_ids)})
 
-    async def check_boards(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
+    async def check_boards(
+        self, destinations: Collection[Destination]
+    ) -> dict[Destination, BoardCheck]:
         """What each destination is, in one statement."""
-        # Postgres' text holds no NUL: such a board is on no account, and must not fail the question about the others
+        # Postgres' text holds no NUL: such a board is on no account, and must not fail the question
+        # about the others
         asked = [one for one in destinations if "\0" not in one.board_id]
         impossible = {one: BoardCheck.NO_BOARD for one in destinations if "\0" in one.board_id}
         values = {
@@ -115,7 +135,9 @@ class AccessRepository:
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_CHECK, values)).all()
         return impossible | {
-            Destination(row.workspace_id, row.account_id, row.board_id): _board_check(has_account=row.has_account, has_board=row.has_board)
+            Destination(row.workspace_id, row.account_id, row.board_id): _board_check(
+                has_account=row.has_account, has_board=row.has_board
+            )
             for row in rows
         }
 
@@ -124,11 +146,21 @@ class AccessRepository:
         await self._write(insert(workspaces).values(id=workspace_id, name=name))
         return workspace_id
 
-    async def create_key(self, workspace_id: UUID, key: NewKey, *, name: str, scopes: Collection[Scope]) -> UUID:
+    async def create_key(
+        self, workspace_id: UUID, key: NewKey, *, name: str, scopes: Collection[Scope]
+    ) -> UUID:
         """Raises NoSuchParent for an unknown workspace."""
         key_id = uuid4()
-        values = {"id": key_id, "workspace_id": workspace_id, "name": name, "key_hash": key.hashed, "prefix": key.prefix}
-        await self._write(insert(api_keys).values(**values, scopes=[scope.value for scope in scopes]))
+        values = {
+            "id": key_id,
+            "workspace_id": workspace_id,
+            "name": name,
+            "key_hash": key.hashed,
+            "prefix": key.prefix,
+        }
+        await self._write(
+            insert(api_keys).values(**values, scopes=[scope.value for scope in scopes])
+        )
         return key_id
 
     async def revoke_key(self, key_id: UUID) -> bool:
@@ -145,12 +177,25 @@ class AccessRepository:
         """Raises NoSuchParent for an unknown workspace."""
         account_id = uuid4()
         username = "-".join(name.lower().split())
-        await self._write(insert(accounts).values(id=account_id, workspace_id=workspace_id, display_name=name, username=username))
+        await self._write(
+            insert(accounts).values(
+                id=account_id, workspace_id=workspace_id, display_name=name, username=username
+            )
+        )
         return account_id
 
-    async def add_board(self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str) -> None:
-        """Raises NoSuchParent for an account that the workspace does not have, AlreadyThere for a board that it has."""
-        values = {"workspace_id": workspace_id, "account_id": account_id, "board_id": board_id, "name": name}
+    async def add_board(
+        self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str
+    ) -> None:
+        """Raises NoSuchParent for an account that the workspace does not have, AlreadyThere for a
+        board that it has.
+        """
+        values = {
+            "workspace_id": workspace_id,
+            "account_id": account_id,
+            "board_id": board_id,
+            "name": name,
+        }
         await self._write(insert(boards).values(**values))
 
     async def list_workspaces(self) -> list[Row]:
@@ -161,13 +206,19 @@ class AccessRepository:
         return await self._database.all(query.order_by(api_keys.c.created_at, api_keys.c.id))
 
     async def list_accounts(self, workspace_id: UUID) -> list[Row]:
-        return await self._database.all(select(accounts).where(accounts.c.workspace_id == workspace_id).order_by(accounts.c.created_at))
+        return await self._database.all(
+            select(accounts)
+            .where(accounts.c.workspace_id == workspace_id)
+            .order_by(accounts.c.created_at)
+        )
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """None for an account that the workspace does not have."""
         if not await self.account_exists(workspace_id, account_id):
             return None
-        return await self._database.all(select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id))
+        return await self._database.all(
+            select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id)
+        )
 
     async def _write(self, statement: Insert) -> None:
         with told_apart():

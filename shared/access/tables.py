@@ -1,4 +1,7 @@
-"""The tables of schema `access`. All services read them; the publisher, which serves them over HTTP, may write."""
+"""The tables of schema `access`.
+
+All services read them; the publisher, which serves them over HTTP, may write.
+"""
 
 from sqlalchemy import (
     ARRAY,
@@ -69,5 +72,7 @@ boards = Table(
     Column("description", Text),
     Column("privacy", Text, nullable=False, server_default="PUBLIC"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    ForeignKeyConstraint(["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]),
+    ForeignKeyConstraint(
+        ["workspace_id", "account_id"], ["access.accounts.workspace_id", "access.accounts.id"]
+    ),
 )

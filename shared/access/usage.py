@@ -1,4 +1,6 @@
-"""When each key was last used, to the minute: noted on the way of a request, written in the background."""
+"""When each key was last used, to the minute: noted on the way of a request, written in the
+background.
+"""
 
 import time
 from collections.abc import Collection
@@ -24,7 +26,10 @@ class UsedKeys(Protocol):
 
 
 class KeyUsage:
-    """A request pays one look into a set. What can't be written is logged and let go: a use of the key a minute later is noted again."""
+    """A request pays one look into a set.
+
+    What can't be written is logged and let go: a use of the key a minute later is noted again.
+    """
 
     def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
         self._keys = keys

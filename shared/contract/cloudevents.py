@@ -1,4 +1,6 @@
-"""CloudEvents 1.0 over Kafka, binary mode: the attributes are headers `ce_*`, the data is the record's value."""
+"""CloudEvents 1.0 over Kafka, binary mode: the attributes are headers `ce_*`, the data is the
+record's value.
+"""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +17,10 @@ class EventType(StrEnum):
 
 
 def headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
-    """The headers of one event. The same fact must carry the same `event_id` however often it is announced."""
+    """The headers of one event.
+
+    The same fact must carry the same `event_id` however often it is announced.
+    """
     return [("ce_id", event_id.encode()), *common_headers(event_type, source=source, time=time)]
 
 

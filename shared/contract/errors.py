@@ -10,7 +10,8 @@
     └── RequestRefused         a request that is answered with a code, a message and a status
         └── Overloaded         there is no room for it now: 429; a consumer waits, which is no fault
 
-Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a consumer.
+Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a
+consumer.
 """
 
 from collections.abc import Mapping
@@ -116,7 +117,10 @@ class PinflowError(Exception):
 
 
 class Unavailable(PinflowError):
-    """A server is away, slow or restarting. Nothing is wrong with what was asked: wait and ask again."""
+    """A server is away, slow or restarting.
+
+    Nothing is wrong with what was asked: wait and ask again.
+    """
 
 
 class DatabaseUnavailable(Unavailable):
@@ -171,11 +175,15 @@ class RequestRefused(PinflowError):
 
 
 class Overloaded(RequestRefused):
-    """Too much is waiting already: 429, nothing was done, and there is room in about `retry_after` seconds."""
+    """Too much is waiting already: 429, nothing was done, and there is room in about `retry_after`
+    seconds.
+    """
 
     def __init__(self, code: ErrorCode, message: str, *, retry_after: int, **details: Any) -> None:
         status = HTTPStatus.TOO_MANY_REQUESTS
-        super().__init__(code, message, status, headers={"Retry-After": str(retry_after)}, **details)
+        super().__init__(
+            code, message, status, headers={"Retry-After": str(retry_after)}, **details
+        )
         self.retry_after = retry_after
 
 

@@ -1,7 +1,9 @@
-"""The contract between the services: what travels on the topics. Frozen, versioned, in the past tense; changes are additive.
+"""The contract between the services: what travels on the topics. Frozen, versioned, in the past
+tense; changes are additive.
 
-Records are JSON. The JSON Schemas are committed in docs/events and compared by a test. Events that leave Pinflow (`job-events`,
-`pin-events`) and requests that come in (`import-requests`) are CloudEvents 1.0 in binary mode: the models below are their data.
+Records are JSON. The JSON Schemas are committed in docs/events and compared by a test. Events that
+leave Pinflow (`job-events`, `pin-events`) and requests that come in (`import-requests`) are
+CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
 from datetime import UTC, datetime
@@ -55,7 +57,9 @@ class ImportsRecord(Frozen):
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a job or pin would stop there."""
+"""Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a
+job or pin would stop there.
+"""
 Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 
 
@@ -79,7 +83,10 @@ class JobStatus(StrEnum):
 
 
 class Fault(Frozen):
-    """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is cut at 200 characters."""
+    """One thing that is wrong with a row.
+
+    `field` is null when it is the row as a whole; `value` is cut at 200 characters.
+    """
 
     code: str
     field: str | None = None
@@ -95,7 +102,8 @@ class Notice(Frozen):
 
 
 class PinContent(Frozen):
-    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding white space, times in UTC.
+    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding
+    white space, times in UTC.
 
     What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`:
     those records must fit into their topics.
@@ -120,8 +128,9 @@ class PinContent(Frozen):
 class RowAccepted(ImportsRecord):
     """One row of an accepted import, on its way to the publisher. Topic `imports`.
 
-    `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never against a clock that moves.
-    `fingerprint` is the content's (shared.contract.pins.fingerprint), 32 hexadecimal digits.
+    `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never
+    against a clock that moves. `fingerprint` is the content's (shared.contract.pins.fingerprint),
+    32 hexadecimal digits.
     """
 
     kind: Literal["r"]
@@ -134,7 +143,10 @@ class RowAccepted(ImportsRecord):
 
 
 class RowResult(Frozen):
-    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what the store has."""
+    """What became of one row.
+
+    Created: either pin_id or schedule_id, the first choice; existing: what the store has.
+    """
 
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
     status: RowStatus
@@ -180,7 +192,10 @@ class ImportAccepted(ImportsRecord):
 
 
 class ImportRejected(ImportsRecord):
-    """A request that came by topic and that HTTP would have refused: a failed job without rows. Topic `imports`."""
+    """A request that came by topic and that HTTP would have refused: a failed job without rows.
+
+    Topic `imports`.
+    """
 
     kind: Literal["i"] = "i"
     type: Literal["import_rejected"] = "import_rejected"
@@ -223,9 +238,11 @@ ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="ty
 
 
 class ImportRequested(Frozen):
-    """Asked for by an upstream system. Topic `import-requests`, type `pinflow.import.requested.v1`, key = workspace id.
+    """Asked for by an upstream system. Topic `import-requests`, type `pinflow.import.requested.v1`,
+    key = workspace id.
 
-    Only the ids are checked here; `source` and `rows` are whatever came, refused by the same rules as over HTTP.
+    Only the ids are checked here; `source` and `rows` are whatever came, refused by the same rules
+    as over HTTP.
     """
 
     request_id: Annotated[str, Field(min_length=1, max_length=255)]
@@ -251,7 +268,10 @@ class ImportCompleted(Event):
 
 
 class PinEvent(Event):
-    """What the events of one pin share. Topic `pin-events`; job_id and row_number name the import it came from, if any."""
+    """What the events of one pin share.
+
+    Topic `pin-events`; job_id and row_number name the import it came from, if any.
+    """
 
     pin_id: UUID
     workspace_id: UUID

@@ -1,6 +1,7 @@
 """What a client may ask for in one row, or as one pin: the rules of docs/api.md, in one model.
 
-Services hand on `PinContent` (shared.contract.events); this model is for the edge, where the text comes from people.
+Services hand on `PinContent` (shared.contract.events); this model is for the edge, where the text
+comes from people.
 """
 
 import hashlib
@@ -24,7 +25,13 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError, Url
+from pydantic_core import (
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    PydanticKnownError,
+    Url,
+)
 
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
@@ -33,14 +40,25 @@ MAX_RELATED_TERMS = 50
 MAX_URL = 2048
 HEX_DIGITS = 6
 
-TEXTS = ("board_id", "title", "idempotency_key", "description", "alt_text", "link_url", "image_url", "cover_image_url")
+TEXTS = (
+    "board_id",
+    "title",
+    "idempotency_key",
+    "description",
+    "alt_text",
+    "link_url",
+    "image_url",
+    "cover_image_url",
+)
 STORED_TEXTS = (*TEXTS, "related_terms")
 """Fields that could carry a control character. One look at all is cheaper than a pattern on
 each."""
 _TEXTS = itemgetter(*TEXTS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
 """Control characters other than tab and line breaks. Postgres can't store NUL, and JSON writes each
-in six bytes: an import's size would not be bounded by its body's (shared/contract/import_limits.py)."""
+in six bytes: an import's size would not be bounded by its body's
+(shared/contract/import_limits.py).
+"""
 _WEB = re.compile("https?://", re.IGNORECASE).match
 
 
@@ -57,7 +75,10 @@ def _http_url(value: str) -> str:
 
 
 def normalised_url(url: str) -> str:
-    """As browsers would write it: what URLs are compared by. Raises ValueError for one that is no http(s) URL."""
+    """As browsers would write it: what URLs are compared by.
+
+    Raises ValueError for one that is no http(s) URL.
+    """
     if not _WEB(url):
         raise PydanticCustomError("url_scheme", "URL must begin with http:// or https://")
     return str(Url(url))
@@ -66,7 +87,8 @@ def normalised_url(url: str) -> str:
 def _split(value: object) -> object:
     """A list, or comma-separated text. Anything else is left for the list's own check to refuse."""
     terms = value.split(",") if isinstance(value, str) else value
-    # Here, not after each has been checked: a hostile list has a fault for every one of a million terms
+    # Here, not after each has been checked: a hostile list has a fault for every one of a million
+    # terms
     if isinstance(terms, list) and len(terms) > MAX_RELATED_TERMS:
         _refuse_too_many(terms)
     return terms
@@ -75,7 +97,10 @@ def _split(value: object) -> object:
 def _refuse_too_many(terms: list[Any]) -> None:
     count = sum(not (isinstance(term, str) and (not term or term.isspace())) for term in terms)
     if count > MAX_RELATED_TERMS:
-        raise PydanticKnownError("too_long", {"field_type": "List", "max_length": MAX_RELATED_TERMS, "actual_length": count})
+        raise PydanticKnownError(
+            "too_long",
+            {"field_type": "List", "max_length": MAX_RELATED_TERMS, "actual_length": count},
+        )
 
 
 def _without_blanks(terms: list[str]) -> list[str] | None:
@@ -94,13 +119,18 @@ def _iso_instant(value: object) -> object:
     text = value.strip() if isinstance(value, str) else ""
     # pydantic would also take a number, as seconds since 1970: nothing a person means by a date
     if text[4:5] != "-":
-        raise PydanticCustomError("iso_datetime", "must be an ISO 8601 date and time with an offset (for example 2026-03-06T10:00:00Z)")
+        raise PydanticCustomError(
+            "iso_datetime",
+            "must be an ISO 8601 date and time with an offset (for example 2026-03-06T10:00:00Z)",
+        )
     return text
 
 
 def _utc(value: datetime) -> datetime:
     if value.utcoffset() is None:
-        raise PydanticCustomError("timezone_aware", "must include a timezone offset (for example 2026-03-06T10:00:00Z)")
+        raise PydanticCustomError(
+            "timezone_aware", "must include a timezone offset (for example 2026-03-06T10:00:00Z)"
+        )
     try:
         return value.astimezone(UTC)
     except OverflowError:
@@ -128,7 +158,10 @@ _SHORT = _short_repr()
 # What validators check beyond pydantic's own constraints, as far as a schema can say it
 _ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
 _NOT_BLANK = Field(
-    json_schema_extra={"minLength": 1, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*[^\s\x00-\x1f][^\x00-\x08\x0b\x0c\x0e-\x1f]*$"}
+    json_schema_extra={
+        "minLength": 1,
+        "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*[^\s\x00-\x1f][^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
+    }
 )
 _URL = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
 _COLOR = Field(json_schema_extra={"pattern": r"^\s*#?[0-9A-Fa-f]{6}\s*$"})
@@ -136,20 +169,35 @@ _LIST_OR_TEXT: dict[str, Any] = {
     "anyOf": [
         {
             "type": "array",
-            "items": {"type": "string", "maxLength": 100, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"},
+            "items": {
+                "type": "string",
+                "maxLength": 100,
+                "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
+            },
             "maxItems": MAX_RELATED_TERMS,
         },
-        {"type": "string", "description": "The same, separated by commas.", "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"},
+        {
+            "type": "string",
+            "description": "The same, separated by commas.",
+            "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$",
+        },
         {"type": "null"},
     ]
 }
 
 _EXACTLY_ONE_IMAGE: dict[str, Any] = {"oneOf": [_present("image_url"), _present("asset_id")]}
-_AT_MOST_ONE_COVER: dict[str, Any] = {"not": {"allOf": [_present("cover_image_url"), _present("cover_image_asset_id")]}}
+_AT_MOST_ONE_COVER: dict[str, Any] = {
+    "not": {"allOf": [_present("cover_image_url"), _present("cover_image_asset_id")]}
+}
 
 Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)]
 """In UTC; sent as ISO 8601 with an offset."""
-Key = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_KEY), AfterValidator(_refuse_blank), _NOT_BLANK]
+Key = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=MAX_KEY),
+    AfterValidator(_refuse_blank),
+    _NOT_BLANK,
+]
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
 WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url), _URL]
 Terms = Annotated[
@@ -160,16 +208,22 @@ Terms = Annotated[
 
 
 class PinSubmission(BaseModel):
-    """One row of an import, or one pin. Unknown fields are ignored; `StrictPinSubmission` refuses them.
+    """One row of an import, or one pin. Unknown fields are ignored; `StrictPinSubmission` refuses
+    them.
 
-    Lengths are characters. Strings are kept as sent, but for surrounding white space in keys and ids; `run_at` becomes UTC.
+    Lengths are characters. Strings are kept as sent, but for surrounding white space in keys and
+    ids; `run_at` becomes UTC.
     """
 
-    model_config = ConfigDict(extra="ignore", json_schema_extra={"allOf": [_EXACTLY_ONE_IMAGE, _AT_MOST_ONE_COVER]})
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"allOf": [_EXACTLY_ONE_IMAGE, _AT_MOST_ONE_COVER]}
+    )
 
     account_id: Identifier
     board_id: Key
-    title: Annotated[str, StringConstraints(max_length=100), AfterValidator(_refuse_blank), _NOT_BLANK]
+    title: Annotated[
+        str, StringConstraints(max_length=100), AfterValidator(_refuse_blank), _NOT_BLANK
+    ]
     idempotency_key: Key
     description: Annotated[str, StringConstraints(max_length=800), _ANY_TEXT] | None = None
     alt_text: Annotated[str, StringConstraints(max_length=500), _ANY_TEXT] | None = None
@@ -179,28 +233,34 @@ class PinSubmission(BaseModel):
     cover_image_url: WebUrl | None = None
     cover_image_asset_id: Identifier | None = None
     related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
-    dominant_color: Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color), _COLOR] | None = None
+    dominant_color: (
+        Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color), _COLOR]
+        | None
+    ) = None
     run_at: Instant | None = None
 
     @model_validator(mode="wrap")
     @classmethod
     def _check_as_a_whole(cls, sent: Any, check_fields: ModelWrapValidatorHandler[Self]) -> Self:
-        # Around the fields, not after them: pydantic skips what comes after when one field is wrong, and the row's other faults
-        # would be told only once that is mended
+        # Around the fields, not after them: pydantic skips what comes after when one field is
+        # wrong, and the row's other faults would be told only once that is mended
         try:
             pin = check_fields(sent)
         except ValidationError as error:
             if isinstance(sent, dict) and (faults := _faults_of_the_whole(sent)):
                 raise _merged(error, faults) from None
             raise
-        # Every valid row pays for this: whether there are such faults is asked in place, which they are only then
+        # Every valid row pays for this: whether there are such faults is asked in place, which they
+        # are only then
         if (
             (pin.image_url is None) is (pin.asset_id is None)
             or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None)
             or _CONTROL("".join(filter(None, _TEXTS(pin.__dict__))))
             or (pin.related_terms is not None and _CONTROL("".join(pin.related_terms)))
         ):
-            raise ValidationError.from_exception_data(cls.__name__, _faults_of_the_whole(pin.__dict__))
+            raise ValidationError.from_exception_data(
+                cls.__name__, _faults_of_the_whole(pin.__dict__)
+            )
         return pin
 
 
@@ -215,13 +275,26 @@ def _faults_of_the_whole(values: dict[str, Any]) -> list[InitErrorDetails]:
     faults = []
     image = values.get("image_url") is not None
     if image is (values.get("asset_id") is not None):
-        wrong = "Provide either image_url or asset_id, not both" if image else "Either image_url or asset_id must be provided"
+        wrong = (
+            "Provide either image_url or asset_id, not both"
+            if image
+            else "Either image_url or asset_id must be provided"
+        )
         faults.append(_whole("media_source", wrong))
     if values.get("cover_image_url") is not None and values.get("cover_image_asset_id") is not None:
-        faults.append(_whole("cover_source", "Provide either cover_image_url or cover_image_asset_id, not both"))
-    control = PydanticCustomError("control_character", "must not contain control characters other than tab and line break")
+        faults.append(
+            _whole(
+                "cover_source", "Provide either cover_image_url or cover_image_asset_id, not both"
+            )
+        )
+    control = PydanticCustomError(
+        "control_character", "must not contain control characters other than tab and line break"
+    )
     named = [name for name in STORED_TEXTS if _has_control(values.get(name))]
-    return [*faults, *(InitErrorDetails(type=control, loc=(name,), input=values[name]) for name in named)]
+    return [
+        *faults,
+        *(InitErrorDetails(type=control, loc=(name,), input=values[name]) for name in named),
+    ]
 
 
 def _has_control(value: object) -> bool:
@@ -235,14 +308,20 @@ def _whole(code: LiteralString, message: LiteralString) -> InitErrorDetails:
 
 def _merged(error: ValidationError, faults: list[InitErrorDetails]) -> ValidationError:
     told = [
-        InitErrorDetails(type=PydanticCustomError(details["type"], details["msg"]), loc=details["loc"], input=details["input"])
+        InitErrorDetails(
+            type=PydanticCustomError(details["type"], details["msg"]),
+            loc=details["loc"],
+            input=details["input"],
+        )
         for details in error.errors(include_url=False, include_context=False)[:MAX_ROW_FAULTS]
     ]
     return ValidationError.from_exception_data(error.title, told + faults)
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
-    """Every fault of one row, in the order of the model's fields, then of the whole; at most MAX_ROW_FAULTS."""
+    """Every fault of one row, in the order of the model's fields, then of the whole; at most
+    MAX_ROW_FAULTS.
+    """
     return [_fault(details) for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]]
 
 
@@ -255,18 +334,24 @@ def _fault(details: ErrorDetails) -> Fault:
 
 def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:
     """What a client sent, to be repeated to it: cut, and without what can't be encoded or stored."""
-    text = value if isinstance(value, str) else _SHORT.repr(value)  # bounded: a hostile value may be deep or endless
+    text = (
+        value if isinstance(value, str) else _SHORT.repr(value)
+    )  # bounded: a hostile value may be deep or endless
     return text[:most].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
     """The code and message of a row that failed validation: the first fault, named by its field."""
     fault = faults[0]
-    return ErrorCode.VALIDATION_ERROR, f"{fault.field}: {fault.message}" if fault.field else fault.message
+    return (
+        ErrorCode.VALIDATION_ERROR,
+        f"{fault.field}: {fault.message}" if fault.field else fault.message,
+    )
 
 
 def fingerprint(content: Any) -> UUID:
-    """What tells the same content from another: 128 bits over all fields but the key, URLs compared as browsers would.
+    """What tells the same content from another: 128 bits over all fields but the key, URLs compared
+    as browsers would.
 
     `content` is a PinSubmission or a PinContent, already validated.
     """
@@ -274,10 +359,14 @@ def fingerprint(content: Any) -> UUID:
     return UUID(fingerprint_digits(content, *(url and normalised_url(url) for url in urls)))
 
 
-def fingerprint_digits(content: Any, link_url: str | None, image_url: str | None, cover_image_url: str | None) -> str:
-    """The same as 32 hexadecimal digits, as events carry it: making a UUID and writing it costs as much as the digest.
+def fingerprint_digits(
+    content: Any, link_url: str | None, image_url: str | None, cover_image_url: str | None
+) -> str:
+    """The same as 32 hexadecimal digits, as events carry it: making a UUID and writing it costs as
+    much as the digest.
 
-    The URLs are `content`'s, normalised: 0.5 µs each, that whoever has validated them has spent already.
+    The URLs are `content`'s, normalised: 0.5 µs each, that whoever has validated them has spent
+    already.
     """
     values = (
         content.account_id,

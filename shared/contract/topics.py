@@ -9,7 +9,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 LARGEST_RECORD = 7 * MEBIBYTE
 """What producers and consumers must be able to carry: the dead letter of the largest request."""
 PARTITIONS = 6
-"""Of a new topic, unless PINFLOW_TOPIC_PARTITIONS says otherwise: so many members of a group can share it. Speed is alike with 4, 6, 12."""
+"""Of a new topic, unless PINFLOW_TOPIC_PARTITIONS says otherwise: so many members of a group can
+share it. Speed is alike with 4, 6, 12.
+"""
 
 
 class TopicName(StrEnum):
@@ -23,7 +25,10 @@ class TopicName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Retention is generous: a record must outlive any backlog. An alert on the oldest record's age comes long before."""
+    """Retention is generous: a record must outlive any backlog.
+
+    An alert on the oldest record's age comes long before.
+    """
 
     name: TopicName
     version: int = 1
@@ -46,23 +51,33 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_record_bytes),
             "cleanup.policy": "delete",
-            # The broker unpacks what others compressed: so its limit is on the real size, and whoever listens needs no codec.
-            # (Our consumers can read every codec all the same: a topic may have been made by others, or its configuration changed.)
+            # The broker unpacks what others compressed: so its limit is on the real size, and
+            # whoever listens needs no codec. (Our consumers can read every codec all the same: a
+            # topic may have been made by others, or its configuration changed.)
             "compression.type": "uncompressed",
             **self.config,
         }
 
 
 _AS_PRODUCED = {"compression.type": "producer"}
-"""Only services produce there and only services listen: ingest compresses, the broker leaves it so (docs/decisions/0011)."""
+"""Only services produce there and only services listen: ingest compresses, the broker leaves it so
+(docs/decisions/0011).
+"""
 
 TOPICS: tuple[Topic, ...] = (
     Topic(TopicName.IMPORT_REQUESTS, max_record_bytes=LARGEST_REQUEST, fetch_bytes=LARGEST_REQUEST),
-    Topic(TopicName.IMPORTS, version=2, max_record_bytes=LARGEST_PACKED_IMPORT, config=_AS_PRODUCED),
+    Topic(
+        TopicName.IMPORTS, version=2, max_record_bytes=LARGEST_PACKED_IMPORT, config=_AS_PRODUCED
+    ),
     Topic(TopicName.OUTCOMES, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS),
     Topic(TopicName.PIN_EVENTS),
-    Topic(TopicName.DEAD_LETTERS, partitions=3, retention_ms=30 * DAY_MS, max_record_bytes=LARGEST_RECORD),
+    Topic(
+        TopicName.DEAD_LETTERS,
+        partitions=3,
+        retention_ms=30 * DAY_MS,
+        max_record_bytes=LARGEST_RECORD,
+    ),
 )
 
 

@@ -1,4 +1,6 @@
-"""What a ValidationError says, without what was sent: fit for logs and dead letters, which must not carry a payload."""
+"""What a ValidationError says, without what was sent: fit for logs and dead letters, which must not
+carry a payload.
+"""
 
 from pydantic import ValidationError
 
@@ -12,8 +14,14 @@ MAX_DESCRIPTION = 500
 def describe(error: ValidationError) -> str:
     """'field: message; field: message', at most 500 characters, of the first faults.
 
-    `str(error)` would repeat the input. A field is named by its location, joined by dots; a fault of the whole has none.
+    `str(error)` would repeat the input. A field is named by its location, joined by dots; a fault
+    of the whole has none.
     """
-    faults = error.errors(include_input=False, include_url=False, include_context=False)[:MOST_FAULTS]
-    told = [": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"][:MAX_MESSAGE]))) for fault in faults]
+    faults = error.errors(include_input=False, include_url=False, include_context=False)[
+        :MOST_FAULTS
+    ]
+    told = [
+        ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"][:MAX_MESSAGE])))
+        for fault in faults
+    ]
     return printable("; ".join(told), MAX_DESCRIPTION)

@@ -1,4 +1,6 @@
-"""What every HTTP answer of Pinflow has in common: its errors, its request id, its log line and its metrics."""
+"""What every HTTP answer of Pinflow has in common: its errors, its request id, its log line and its
+metrics.
+"""
 
 import re
 import time
@@ -20,7 +22,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.contract.errors import RETRY_AFTER, BrokerUnavailable, DatabaseUnavailable, ErrorCode, RequestRefused, not_found
+from shared.contract.errors import (
+    RETRY_AFTER,
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    ErrorCode,
+    RequestRefused,
+    not_found,
+)
 from shared.http.health import Health
 from shared.runtime import metrics
 
@@ -30,7 +39,9 @@ VERSION = version("pinflow")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499
-"""Not sent to anyone: what nginx made the habit of logging for a client that went away before its answer."""
+"""Not sent to anyone: what nginx made the habit of logging for a client that went away before its
+answer.
+"""
 QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 UNLIMITED_PATHS = {*QUIET_ROUTES, "/internal/readyz"}
 
@@ -55,24 +66,37 @@ NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.T
 """Of every endpoint that wants a key."""
 
 UNREADABLE = refusals(
-    HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
 """Of every endpoint that reads a body."""
 
-_PAUSE = {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
+_PAUSE = {
+    "description": "Seconds after which to try again.",
+    "schema": {"type": "integer", "minimum": 1},
+}
 OVERLOADED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.TOO_MANY_REQUESTS: {
         "model": ErrorResponse,
-        "description": "Too much is waiting: of this workspace (`too_many_unsettled_rows`; its lists: `overloaded`), or of "
-        "all (`overloaded`); `limit` and `current` have the figures. Or too many wrong keys (`too_many_attempts`). Nothing was done.",
+        "description": (
+            "Too much is waiting: of this workspace (`too_many_unsettled_rows`; its lists: "
+            "`overloaded`), or of "
+            "all (`overloaded`); `limit` and `current` have the figures. Or too many wrong keys "
+            "(`too_many_attempts`). Nothing was done."
+        ),
         "headers": {"Retry-After": _PAUSE},
     }
 }
 """Of every endpoint that refuses what it has no room for."""
 
 
-def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health, concurrency: int) -> FastAPI:
-    """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints; routers are the caller's.
+def create_api(
+    service: str, *, summary: str, lifespan: Lifespan, health: Health, concurrency: int
+) -> FastAPI:
+    """A FastAPI application with Pinflow's errors, request ids, metrics and health endpoints;
+    routers are the caller's.
 
     `concurrency`: requests in work at once; more are answered 503.
     """
@@ -84,7 +108,8 @@ def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # the address it redirects to is made of whatever the client sent as Host
+        # The address it redirects to is made of whatever the client sent as Host
+        redirect_slashes=False,
         responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     api.state.health = health
@@ -99,7 +124,9 @@ def create_api(service: str, *, summary: str, lifespan: Lifespan, health: Health
 
 
 def add_process_endpoints(api: FastAPI) -> None:
-    """/healthz, /readyz and /metrics of one process, for its supervisor and its monitoring; not for the gateway."""
+    """/healthz, /readyz and /metrics of one process, for its supervisor and its monitoring; not for
+    the gateway.
+    """
 
     @api.get("/healthz", include_in_schema=False)
     async def health() -> dict[str, str]:
@@ -109,7 +136,9 @@ def add_process_endpoints(api: FastAPI) -> None:
     async def readiness(request: Request) -> JSONResponse:
         report = await request.app.state.health.report()
         status = HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"status": report.status, "version": VERSION, "checks": report.checks}, status)
+        return JSONResponse(
+            {"status": report.status, "version": VERSION, "checks": report.checks}, status
+        )
 
     add_metrics_endpoint(api)
 
@@ -129,9 +158,11 @@ def uuid_or_404(text: str, what: str) -> UUID:
 
 
 class RequestContext:
-    """Gives each request its id, its log line, its metric, and a 500 without a trace when something broke.
+    """Gives each request its id, its log line, its metric, and a 500 without a trace when something
+    broke.
 
-    Plain ASGI: Starlette's BaseHTTPMiddleware runs the application in a task of its own, and hides its cancellation.
+    Plain ASGI: Starlette's BaseHTTPMiddleware runs the application in a task of its own, and hides
+    its cancellation.
     """
 
     def __init__(self, app: ASGIApp, *, service: str) -> None:
@@ -151,7 +182,10 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -160,7 +194,9 @@ class RequestContext:
             except ClientDisconnect:
                 status = status or CLIENT_GONE
             except Exception:
-                log.exception("request_failed", method=scope["method"], route=_route_of(scope))  # a path may hold what is not for logs
+                log.exception(
+                    "request_failed", method=scope["method"], route=_route_of(scope)
+                )  # a path may hold what is not for logs
                 if status is None:
                     await _internal_error(request_id)(scope, receive, send_with_id)
             finally:
@@ -168,9 +204,17 @@ class RequestContext:
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
         route = _route_of(scope)
-        metrics.HTTP_SECONDS.labels(self._service, scope["method"], route, str(status)).observe(seconds)
+        metrics.HTTP_SECONDS.labels(self._service, scope["method"], route, str(status)).observe(
+            seconds
+        )
         if route not in QUIET_ROUTES:
-            log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+            log.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=round(seconds * 1000, 1),
+            )
 
 
 def _route_of(scope: Scope) -> str:
@@ -178,7 +222,8 @@ def _route_of(scope: Scope) -> str:
 
 
 class ConcurrencyLimit:
-    """Answers 503 when `most` requests are in work, so that no flood takes a process's memory; its supervisor is always answered.
+    """Answers 503 when `most` requests are in work, so that no flood takes a process's memory; its
+    supervisor is always answered.
 
     uvicorn's own limit counts idle connections too, and answers without a code.
     """
@@ -192,9 +237,12 @@ class ConcurrencyLimit:
         if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self._app(scope, receive, send)
         elif self._in_work >= self._most:
-            await _answer(_unavailable(ErrorCode.TOO_BUSY, "Too many requests are in work; nothing was accepted, try again."))(
-                scope, receive, send
-            )
+            await _answer(
+                _unavailable(
+                    ErrorCode.TOO_BUSY,
+                    "Too many requests are in work; nothing was accepted, try again.",
+                )
+            )(scope, receive, send)
         else:
             self._in_work += 1
             try:
@@ -205,13 +253,25 @@ class ConcurrencyLimit:
 
 def _given_request_id(scope: Scope) -> str | None:
     """The caller's X-Request-ID, if it is fit for a log and a header."""
-    value = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+    value = next(
+        (value for name, value in scope["headers"] if name == b"x-request-id"), b""
+    ).decode("latin-1")
     return value if REQUEST_ID.fullmatch(value) else None
 
 
 def _internal_error(request_id: str) -> JSONResponse:
-    message = "Something broke on our side. Nothing of it is your request's fault; the request_id finds it in the log."
-    return _answer(RequestRefused(ErrorCode.INTERNAL_ERROR, message, HTTPStatus.INTERNAL_SERVER_ERROR, request_id=request_id))
+    message = (
+        "Something broke on our side. Nothing of it is your request's fault; the request_id finds "
+        "it in the log."
+    )
+    return _answer(
+        RequestRefused(
+            ErrorCode.INTERNAL_ERROR,
+            message,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            request_id=request_id,
+        )
+    )
 
 
 def _answer(refusal: RequestRefused) -> JSONResponse:
@@ -224,12 +284,21 @@ async def _refused(_request: Request, error: Any) -> JSONResponse:
 
 async def _database_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("database_unavailable", error=str(error))
-    return _answer(_unavailable(ErrorCode.DATABASE_UNAVAILABLE, "The database is not available right now; try again."))
+    return _answer(
+        _unavailable(
+            ErrorCode.DATABASE_UNAVAILABLE, "The database is not available right now; try again."
+        )
+    )
 
 
 async def _broker_unavailable(_request: Request, error: Any) -> JSONResponse:
     log.warning("broker_unavailable", error=str(error))
-    return _answer(_unavailable(ErrorCode.BROKER_UNAVAILABLE, "Kafka is not available right now; nothing was accepted, try again."))
+    return _answer(
+        _unavailable(
+            ErrorCode.BROKER_UNAVAILABLE,
+            "Kafka is not available right now; nothing was accepted, try again.",
+        )
+    )
 
 
 def _unavailable(code: ErrorCode, message: str) -> RequestRefused:
@@ -259,7 +328,10 @@ async def _invalid(_request: Request, error: Any) -> JSONResponse:
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     codes = {
         HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "There is nothing at this address."),
-        HTTPStatus.METHOD_NOT_ALLOWED: (ErrorCode.METHOD_NOT_ALLOWED, "This address does not take that method."),
+        HTTPStatus.METHOD_NOT_ALLOWED: (
+            ErrorCode.METHOD_NOT_ALLOWED,
+            "This address does not take that method.",
+        ),
     }
     code, message = codes.get(error.status_code, (ErrorCode.INVALID_PAYLOAD, str(error.detail)))
     headers = error.headers
@@ -269,7 +341,8 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
 
 
 def _methods(request: Request) -> Iterator[str]:
-    """All that this address takes. Starlette names those of the first route that fits, and FastAPI makes each method a route.
+    """All that this address takes. Starlette names those of the first route that fits, and FastAPI
+    makes each method a route.
 
     /v1/pins/batch is an address of its own, though /v1/pins/{pin_id} would fit, too.
     """

@@ -14,7 +14,10 @@ from shared.contract.errors import RETRY_AFTER, ErrorCode, RequestRefused
 from shared.runtime.room import NoRoom, Room
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-"""What is read, and thrown away, of a body that is too large. As much as the gateway lets through."""
+"""What is read, and thrown away, of a body that is too large.
+
+As much as the gateway lets through.
+"""
 SMALL = 256 * 1024
 """Bytes of a body that is charged for as it comes. 500 usual rows are 160 kB."""
 PATIENCE_SECONDS = 2.0
@@ -22,7 +25,11 @@ PATIENCE_SECONDS = 2.0
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
-    """Raises RequestRefused (415). A request without one is taken at its word: it is parsed, and refused if it isn't what it should be."""
+    """Raises RequestRefused (415).
+
+    A request without one is taken at its word: it is parsed, and refused if it isn't what it should
+    be.
+    """
     given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
     if given not in accepted:
         raise _unsupported(f"Send {' or '.join(accepted)}, not {given or 'nothing'}.")
@@ -33,14 +40,18 @@ def require_content_type(request: Request, *accepted: str) -> None:
 
 
 class Bodies:
-    """How a service reads bodies: up to a size, in a time, and no more of them at once than its memory allows.
+    """How a service reads bodies: up to a size, in a time, and no more of them at once than its
+    memory allows.
 
-    A body is charged for as it comes, up to SMALL, which is more than 500 usual rows. What is larger waits for room for all the rest of
-    it before it is read on. So a client that sends slowly holds only what it has sent, and one that is let go on always can.
+    A body is charged for as it comes, up to SMALL, which is more than 500 usual rows. What is
+    larger waits for room for all the rest of it before it is read on. So a client that sends slowly
+    holds only what it has sent, and one that is let go on always can.
     """
 
     def __init__(self, *, limit_bytes: int, seconds: float, at_once_bytes: int) -> None:
-        """`at_once_bytes`: of all bodies together, half of it for first parts; at least twice `limit_bytes`."""
+        """`at_once_bytes`: of all bodies together, half of it for first parts; at least twice
+        `limit_bytes`.
+        """
         self._limit_bytes = limit_bytes
         self._seconds = seconds
         self._first_parts = Room(at_once_bytes // 2, PATIENCE_SECONDS)
@@ -48,9 +59,11 @@ class Bodies:
 
     @asynccontextmanager
     async def reading(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, never more than the limit in memory; its room is held until the block ends.
+        """The whole body, never more than the limit in memory; its room is held until the block
+        ends.
 
-        Raises RequestRefused: 413 for a larger one, 408 for a slow one, 503 when too much is being read.
+        Raises RequestRefused: 413 for a larger one, 408 for a slow one, 503 when too much is being
+        read.
         """
         held: list[tuple[Room, int]] = []
         try:
@@ -60,7 +73,9 @@ class Bodies:
                 room.give_back(size)
 
     async def discard(self, request: Request) -> None:
-        """Of a request that is refused before its body is read: nothing of it is kept, and it takes no longer than a body may."""
+        """Of a request that is refused before its body is read: nothing of it is kept, and it takes
+        no longer than a body may.
+        """
         await discard(request, self._seconds)
 
     async def _read(self, request: Request, held: list[tuple[Room, int]]) -> bytes:
@@ -70,7 +85,10 @@ class Bodies:
         too_large = expected > self._limit_bytes
         try:
             async with asyncio.timeout(self._seconds):
-                if not too_large and (body := await self._collect(chunks, expected, held)) is not None:
+                if (
+                    not too_large
+                    and (body := await self._collect(chunks, expected, held)) is not None
+                ):
                     return bytes(body)
                 too_large = True
                 await _discard(chunks)
@@ -81,7 +99,9 @@ class Bodies:
             raise _too_busy() from None
         raise _too_large(self._limit_bytes)
 
-    async def _collect(self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[tuple[Room, int]]) -> bytearray | None:
+    async def _collect(
+        self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[tuple[Room, int]]
+    ) -> bytearray | None:
         """None when it is more than the limit."""
         body = bytearray()
         paid = 0
@@ -91,7 +111,11 @@ class Bodies:
                 return None
             if size > paid:
                 small = size <= SMALL
-                room, more = (self._first_parts, len(chunk)) if small else (self._rests, max(expected, size) - paid)
+                room, more = (
+                    (self._first_parts, len(chunk))
+                    if small
+                    else (self._rests, max(expected, size) - paid)
+                )
                 await room.take(more)
                 held.append((room, more))
                 paid += more
@@ -100,14 +124,17 @@ class Bodies:
 
 
 async def discard(request: Request, seconds: float) -> None:
-    """Read the body and keep nothing of it, for so long at most: a client that is still sending would not get its answer."""
+    """Read the body and keep nothing of it, for so long at most: a client that is still sending
+    would not get its answer.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await _discard(request.stream())
 
 
 async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
-    # Answered while the client still sends, the refusal would be lost: TCP resets a connection that is closed with unread data
+    # Answered while the client still sends, the refusal would be lost: TCP resets a connection that
+    # is closed with unread data
     seen = 0
     async for chunk in chunks:
         seen += len(chunk)
@@ -116,33 +143,44 @@ async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
 
 
 def _unsupported(message: str) -> RequestRefused:
-    return RequestRefused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    return RequestRefused(
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    )
 
 
 def _too_slow(seconds: float) -> RequestRefused:
-    # The connection stays open, and what still comes is thrown away: closed, the answer would be lost to a gateway that is sending
+    # The connection stays open, and what still comes is thrown away: closed, the answer would be
+    # lost to a gateway that is sending
     message = f"The body did not arrive within {seconds:g} seconds."
     return RequestRefused(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 
 def _too_busy() -> RequestRefused:
     message = "Too many large requests are being read right now; nothing was accepted, try again."
-    return RequestRefused(ErrorCode.TOO_BUSY, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER)
+    return RequestRefused(
+        ErrorCode.TOO_BUSY, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER
+    )
 
 
 def _too_large(limit_bytes: int) -> RequestRefused:
     message = f"The body is larger than {limit_bytes} bytes."
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     # Of what is far too large the rest is not read: the connection can't be used again
-    return RequestRefused(ErrorCode.PAYLOAD_TOO_LARGE, message, status, headers={"Connection": "close"}, limit_bytes=limit_bytes)
+    return RequestRefused(
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        message,
+        status,
+        headers={"Connection": "close"},
+        limit_bytes=limit_bytes,
+    )
 
 
 def parse_json(body: bytes) -> Any:
     """Raises RequestRefused (`invalid_json`) with line, column and offset.
 
-    orjson refuses a document with a lone surrogate in any string; the contract fails only its row. So what orjson refuses is
-    given to the standard library, whose verdict counts; NaN and Infinity, which it would take, are no JSON.
-    Of equal names in one object the last counts, to both.
+    orjson refuses a document with a lone surrogate in any string; the contract fails only its row.
+    So what orjson refuses is given to the standard library, whose verdict counts; NaN and Infinity,
+    which it would take, are no JSON. Of equal names in one object the last counts, to both.
     """
     try:
         return orjson.loads(body)
@@ -165,7 +203,9 @@ def _parse_slowly(body: bytes) -> Any:
     except _NoJsonValue as error:
         raise RequestRefused(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
     except ValueError:  # Python's own words for it tell the reader to change a setting of Python's
-        raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits.") from None
+        raise RequestRefused(
+            ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits."
+        ) from None
 
 
 class _NoJsonValue(ValueError):

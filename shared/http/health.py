@@ -1,11 +1,16 @@
-"""Whether a process does its work: its parts say what troubles them, the endpoints tell whoever asks."""
+"""Whether a process does its work: its parts say what troubles them, the endpoints tell whoever
+asks.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None when all is well, else a few words on what is not. Must answer quickly and never raise."""
+"""Returns None when all is well, else a few words on what is not.
+
+Must answer quickly and never raise.
+"""
 
 OK = "ok"
 
@@ -30,7 +35,10 @@ class Health:
         self._needed: set[str] = set()
 
     def add(self, name: str, check: Check, *, needed: bool = True) -> None:
-        """`needed`: without it the process can't do its work. The trouble of what is not needed is told, and that is all."""
+        """`needed`: without it the process can't do its work.
+
+        The trouble of what is not needed is told, and that is all.
+        """
         self._checks[name] = check
         if needed:
             self._needed.add(name)

@@ -18,6 +18,7 @@ def _utf8(value: str) -> str:
 
 
 IdempotencyKey = Annotated[
-    Annotated[Key, BeforeValidator(_utf8)] | None, Header(description="What makes the request safe to send again. UTF-8.")
+    Annotated[Key, BeforeValidator(_utf8)] | None,
+    Header(description="What makes the request safe to send again. UTF-8."),
 ]
 """As the same key would be read in a body."""

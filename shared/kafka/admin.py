@@ -42,7 +42,9 @@ async def require_topics(settings: KafkaSettings) -> None:
     async with admin_client(settings) as admin:
         missing = {names[topic.name] for topic in TOPICS} - set(await admin.list_topics())
     if missing:
-        raise BrokerUnavailable(f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create")
+        raise BrokerUnavailable(
+            f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create"
+        )
 
 
 async def cluster_id(settings: KafkaSettings) -> str:
@@ -52,7 +54,9 @@ async def cluster_id(settings: KafkaSettings) -> str:
 
 
 class Topics(NamedTuple):
-    """By name: what was made, and what was there already with another number of partitions than the setting's."""
+    """By name: what was made, and what was there already with another number of partitions than the
+    setting's.
+    """
 
     made: list[str]
     kept: dict[str, tuple[int, int]]
@@ -60,20 +64,34 @@ class Topics(NamedTuple):
 
 
 async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> Topics:
-    """Create what is missing, idempotently: three replicas, two of them in sync, where there are three brokers, else one.
+    """Create what is missing, idempotently: three replicas, two of them in sync, where there are
+    three brokers, else one.
 
-    What is there is left as it is: with more partitions its keys would move. Raises BrokerUnavailable.
+    What is there is left as it is: with more partitions its keys would move. Raises
+    BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
     asked = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
     async with admin_client(settings) as admin:
         there = asked.keys() & set(await admin.list_topics())
-        found = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(sorted(there))} if there else {}
+        found = (
+            {
+                one["topic"]: len(one["partitions"])
+                for one in await admin.describe_topics(sorted(there))
+            }
+            if there
+            else {}
+        )
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = REPLICAS if brokers >= REPLICAS else 1
         in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
         new = [
-            NewTopic(names[topic.name], asked[names[topic.name]], replicas, topic_configs=topic.configuration() | in_sync)
+            NewTopic(
+                names[topic.name],
+                asked[names[topic.name]],
+                replicas,
+                topic_configs=topic.configuration() | in_sync,
+            )
             for topic in topics
             if names[topic.name] not in there
         ]
@@ -103,7 +121,14 @@ class _LeaveGroupResponse(Response):  # type: ignore[misc]
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
         ("error_code", Int16),
-        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")), ("error_code", Int16))),
+        (
+            "members",
+            Array(
+                ("member_id", String("utf-8")),
+                ("group_instance_id", String("utf-8")),
+                ("error_code", Int16),
+            ),
+        ),
     )
 
 
@@ -129,10 +154,11 @@ class _LeaveGroupRequest(Request[_LeaveGroupRequestV3]):  # type: ignore[misc]
 
 
 async def leave_group(settings: KafkaSettings, group: str, group_instance_id: str) -> None:
-    """Remove a static member, so that others have its partitions now and not after its session has timed out.
+    """Remove a static member, so that others have its partitions now and not after its session has
+    timed out.
 
-    aiokafka never sends this for a static member, and knows the request only up to version 1, which can't name one. A failure
-    costs no more than the session timeout: it is logged, not raised.
+    aiokafka never sends this for a static member, and knows the request only up to version 1, which
+    can't name one. A failure costs no more than the session timeout: it is logged, not raised.
     """
     client = AIOKafkaClient(**client_options(settings, client_id="pinflow-leave"))
     try:

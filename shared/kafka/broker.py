@@ -1,4 +1,8 @@
-"""How FastStream reaches Kafka. Apart from connection.py, as the command line needs no broker, whose import takes a tenth of a second."""
+"""How FastStream reaches Kafka.
+
+Apart from connection.py, as the command line needs no broker, whose import takes a tenth of a
+second.
+"""
 
 import logging
 
@@ -12,8 +16,9 @@ from shared.runtime.settings import KafkaSettings, ServiceSettings
 def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
     """A FastStream broker that only consumes.
 
-    Its own producer stays unmade (its defaults lose records: acks=1), topics are never created by accident, and the handler
-    gets the raw batch: FastDepends would parse record by record, at 20 times the cost.
+    Its own producer stays unmade (its defaults lose records: acks=1), topics are never created by
+    accident, and the handler gets the raw batch: FastDepends would parse record by record, at 20
+    times the cost.
     """
     return KafkaBroker(
         settings.kafka_bootstrap_servers.split(","),
@@ -23,7 +28,8 @@ def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
         consumer_only=True,
         allow_auto_create_topics=False,
         apply_types=False,
-        graceful_timeout=settings.stop_timeout_seconds,  # None or 0 would cancel the batch in flight
+        # None or 0 would cancel the batch in flight
+        graceful_timeout=settings.stop_timeout_seconds,
         logger=logging.getLogger("pinflow.kafka"),
         log_level=logging.DEBUG,
     )

@@ -21,8 +21,9 @@ DISCARD_SECONDS = 2.0
 class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
     """Says that it is broken in words that aiokafka foresees.
 
-    uvloop raises RuntimeError for a write to a connection just closed, asyncio does not; aiokafka 0.14 knows OSError, and anything else
-    ends the task that sends for good: metadata, fetches, heartbeats, a producer (found by make chaos).
+    uvloop raises RuntimeError for a write to a connection just closed, asyncio does not; aiokafka
+    0.14 knows OSError, and anything else ends the task that sends for good: metadata, fetches,
+    heartbeats, a producer (found by make chaos).
     """
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
@@ -32,7 +33,9 @@ class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
             raise
         except RuntimeError as error:
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
-            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+            raise KafkaConnectionError(
+                f"Connection at {self.host}:{self.port} broken: {error}"
+            ) from error
 
 
 conn.AIOKafkaConnection = _Connection  # every client's: aiokafka takes no class of connections
@@ -54,22 +57,31 @@ def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]
 
 
 def unavailable(error: KafkaError) -> BrokerUnavailable | None:
-    """What a Kafka error means for the caller: the broker is away, or (None) something is wrong that waiting won't mend."""
-    # A batch that found no place in aiokafka's queue in time, as the one before it was not taken: not retriable, says aiokafka
-    return BrokerUnavailable(repr(error)) if error.retriable or isinstance(error, KafkaTimeoutError) else None
+    """What a Kafka error means for the caller: the broker is away, or (None) something is wrong
+    that waiting won't mend.
+    """
+    # A batch that found no place in aiokafka's queue in time, as the one before it was not taken:
+    # not retriable, says aiokafka
+    return (
+        BrokerUnavailable(repr(error))
+        if error.retriable or isinstance(error, KafkaTimeoutError)
+        else None
+    )
 
 
 def is_dead(client: AIOKafkaClient | None) -> bool:
     """Whether this client will never again learn where a partition or a coordinator is.
 
-    aiokafka 0.14 looks for metadata in a task that any error it does not foresee ends for good, and silently. Whoever waits for
-    metadata then waits for ever (found by make chaos).
+    aiokafka 0.14 looks for metadata in a task that any error it does not foresee ends for good, and
+    silently. Whoever waits for metadata then waits for ever (found by make chaos).
     """
     return _has_ended(client, "_sync_task")
 
 
 def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
-    """Whether this consumer, not stopped by anyone, will never again fetch, or never again join its group."""
+    """Whether this consumer, not stopped by anyone, will never again fetch, or never again join its
+    group.
+    """
     return (
         is_dead(getattr(consumer, "_client", None))
         or _has_ended(getattr(consumer, "_fetcher", None), "_fetch_task")
@@ -79,7 +91,9 @@ def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
 
 def is_producer_dead(producer: AIOKafkaProducer | None) -> bool:
     """Whether this producer will never again send, or never again learn where to."""
-    return is_dead(getattr(producer, "client", None)) or _has_ended(getattr(producer, "_sender", None), "sender_task")
+    return is_dead(getattr(producer, "client", None)) or _has_ended(
+        getattr(producer, "_sender", None), "sender_task"
+    )
 
 
 def _has_ended(part: object, name: str) -> bool:

@@ -1,8 +1,8 @@
 """The safe batch consumer: the only place that decides what a failure means for a batch.
 
-FastStream takes the batches; everything that could lose one is decided here. Under any policy but this a handler that raises
-loses its batch or spins (docs: kafka.md): so the handler never raises, acknowledges by hand after the work is durable, and
-rewinds by hand when it is not.
+FastStream takes the batches; everything that could lose one is decided here. Under any policy but
+this a handler that raises loses its batch or spins (docs: kafka.md): so the handler never raises,
+acknowledges by hand after the work is durable, and rewinds by hand when it is not.
 """
 
 import asyncio
@@ -54,7 +54,10 @@ Fetch = Callable[[AIOKafkaConsumer], Awaitable[tuple["ConsumerRecord[bytes, byte
 
 SESSION_TIMEOUT_MS = 30_000
 REVOCATION_TIMEOUT_SECONDS = 25.0
-"""How long a rebalance waits for the batch in flight. Below the rebalance timeout, or the member is thrown out."""
+"""How long a rebalance waits for the batch in flight.
+
+Below the rebalance timeout, or the member is thrown out.
+"""
 STALLED_AFTER_SECONDS = 30.0
 COMMIT_SECONDS = 20.0
 WATCH_SECONDS = 10.0
@@ -67,17 +70,21 @@ partitions without batches."""
 MOST_SILENCES = 3
 """A consumer that stands still so many looks in a row, Kafka answering each time, is lost."""
 DECODED_AT_ONCE = 1024 * 1024
-"""Bytes of values after which others get a turn: 4 ms of outcomes (15 ms by pydantic). A batch can be 50 times that."""
+"""Bytes of values after which others get a turn: 4 ms of outcomes (15 ms by pydantic). A batch can
+be 50 times that.
+"""
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 10.0
 LONGEST_WAIT_FOR_ROOM_SECONDS = 5.0
 
 
 class Gathering(NamedTuple):
-    """How long Kafka holds a fetch back, so that more comes together: until there are so many bytes, for a while at most.
+    """How long Kafka holds a fetch back, so that more comes together: until there are so many
+    bytes, for a while at most.
 
-    `partition_bytes`: of one partition at once; None for its largest record. One with much to come waits while those that have nothing are
-    held back: aiokafka asks a broker for one thing at a time. So it gets no more than this in each `wait_ms`.
+    `partition_bytes`: of one partition at once; None for its largest record. One with much to come
+    waits while those that have nothing are held back: aiokafka asks a broker for one thing at a
+    time. So it gets no more than this in each `wait_ms`.
     """
 
     min_bytes: int = 1
@@ -89,12 +96,19 @@ AT_ONCE = Gathering()
 
 
 class BatchHandler(Protocol[Decoded]):
-    """What a service does with a batch, in two steps so that a flood of poison is seen before anything is settled."""
+    """What a service does with a batch, in two steps so that a flood of poison is seen before
+    anything is settled.
+    """
 
     def decode(self, records: Batch) -> tuple[list[Decoded], list[DeadLetter]]:
-        """Parse all; what can't be parsed is poison. Neither waits nor writes. A large batch comes in portions, one call each."""
+        """Parse all; what can't be parsed is poison.
 
-    async def process(self, decoded: list[Decoded], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+        Neither waits nor writes. A large batch comes in portions, one call each.
+        """
+
+    async def process(
+        self, decoded: list[Decoded], poison: list[DeadLetter], advance: Advance
+    ) -> list[DeadLetter]:
         """Makes the whole batch durable, idempotently. Returns the poison found on the way.
 
         Every transaction holds the advance. A single transaction may also move the positions, and
@@ -103,15 +117,22 @@ class BatchHandler(Protocol[Decoded]):
 
 
 class Halted(Exception):
-    """Everything is poison: a bad deployment is likelier than a thousand bad records. Nothing is settled or given up."""
+    """Everything is poison: a bad deployment is likelier than a thousand bad records.
+
+    Nothing is settled or given up.
+    """
 
 
 class ConsumerLost(Exception):
-    """This consumer can't go on: only a new process, which begins at the committed offsets, is sure to skip nothing."""
+    """This consumer can't go on: only a new process, which begins at the committed offsets, is sure
+    to skip nothing.
+    """
 
 
 class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One subscriber of one service: batches, backoff, dead letters, revocation that waits, and its health."""
+    """One subscriber of one service: batches, backoff, dead letters, revocation that waits, and its
+    health.
+    """
 
     def __init__(
         self,
@@ -131,21 +152,23 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         preparation: Preparation | None = None,
         stalled_after: float = STALLED_AFTER,
     ) -> None:
-        """`member` tells consumers of one group in one process apart. `pace`: how often batches begin; without, whenever they can.
-        `record_filter` says which records of one topic this consumer gets to see.
+        """`member` tells consumers of one group in one process apart. `pace`: how often batches
+        begin; without, whenever they can. `record_filter` says which records of one topic this
+        consumer gets to see.
 
         `positions` stores this consumer's positions; without it, they are only in Kafka.
-        `preparation` is the service's own work before partitions start.
-        `is_wanted`: whether anybody wants records, for `dormancy`, which somebody has to let look.
-        `stalled_after`: seconds from which a partition that stands still is trouble.
-        Raises ValueError for a filter on topics read committed: it would pass aborted records on.
+        `preparation` is the service's own work before partitions start. `is_wanted`: whether
+        anybody wants records, for `dormancy`, which somebody has to let look. `stalled_after`:
+        seconds from which a partition that stands still is trouble. Raises ValueError for a filter
+        on topics read committed: it would pass aborted records on.
         """
         self.name = name
         self.names = TopicNames(settings.topic_prefix)
         self.group = self.names.group(name)
         suffix = f".{member}" if member else ""
-        # The assignor deals partitions out in the order of these ids: to each process' first member, then to each one's second
-        # (docs/decisions/0019). The dot is in no replica's name: no two members can have one id
+        # The assignor deals partitions out in the order of these ids: to each process' first
+        # member, then to each one's second (docs/decisions/0019). The dot is in no replica's name:
+        # no two members can have one id
         self.group_instance_id = f"{self.group}{suffix}-{settings.replica}"
         self.title = f"{name}{suffix}"
         self._settings = settings
@@ -179,7 +202,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._subscriber: Any = None
         self.progress = Progress(self._consumer)
         self._tracker = (
-            PositionTracker(positions, settings, service=name, consumer=self._consumer, preparation=preparation)
+            PositionTracker(
+                positions, settings, service=name, consumer=self._consumer, preparation=preparation
+            )
             if positions is not None
             else None
         )
@@ -188,9 +213,15 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed_idle: dict[TopicPartition, int] = {}
         self._stalls = Stalls(after=stalled_after)
         self._gauged: set[TopicPartition] = set()
-        metrics.BATCH_RETRIES.labels(name)  # from the start: the first increase of a counter that was not there is none to Prometheus
+        metrics.BATCH_RETRIES.labels(
+            name
+            # From the start: the first increase of a counter that was not there is none to
+            # Prometheus
+        )
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
-        metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(self.oldest_unprocessed_seconds)
+        metrics.OLDEST_UNPROCESSED_SECONDS.labels(name, member).set_function(
+            self.oldest_unprocessed_seconds
+        )
 
     def _consumer(self) -> AIOKafkaConsumer | None:
         return self._subscriber.consumer if self._subscriber else None
@@ -212,7 +243,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest" if self._tracker is None else "none",
             isolation_level=self._isolation,
             max_records=self._max_records,
-            # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35 ms
+            # No linger but a sleep after an empty poll: with the default p99 is 207 instead of 35
+            # ms
             batch_timeout_ms=10**10,
             max_partition_fetch_bytes=self._gathering.partition_bytes or self._fetch_bytes,
             fetch_min_bytes=self._gathering.min_bytes,
@@ -231,9 +263,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _fetching(self, fetch: Fetch) -> Fetch:
         was_full = False
 
-        async def fetch_or_stop(consumer: AIOKafkaConsumer) -> tuple["ConsumerRecord[bytes, bytes]", ...]:
+        async def fetch_or_stop(
+            consumer: AIOKafkaConsumer,
+        ) -> tuple["ConsumerRecord[bytes, bytes]", ...]:
             nonlocal was_full
-            if self._pace is not None and not was_full:  # behind a full one the next is there, and no larger for waiting
+            if (
+                self._pace is not None and not was_full
+            ):  # behind a full one the next is there, and no larger for waiting
                 await self._pace.turn()
             try:
                 records = await fetch(consumer)
@@ -246,9 +282,10 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._tracker.restart(repr(error))
                 return ()
             except Exception as error:
-                # A record that can't be unpacked, a topic that may not be read. What was taken from other partitions before it was
-                # raised has been dropped, and FastStream would go on: the next commit would skip it. Not only Kafka's errors: a
-                # decompressor has its own
+                # A record that can't be unpacked, a topic that may not be read. What was taken from
+                # other partitions before it was raised has been dropped, and FastStream would go
+                # on: the next commit would skip it. Not only Kafka's errors: a decompressor has its
+                # own
                 log.critical("fetch_failed", consumer=self.title, exc_info=error)
                 self._give_up_this_process(repr(error))
                 raise ConsumerStoppedError from error
@@ -259,9 +296,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
         return fetch_or_stop
 
-    async def _parse(self, records: tuple["ConsumerRecord[bytes, bytes]", ...]) -> KafkaAckableMessage:
-        # FastStream's own parser decodes every header as UTF-8: one bad byte there would stop the partition for ever
-        return KafkaAckableMessage(body=b"", raw_message=records, consumer=self._subscriber.consumer)
+    async def _parse(
+        self, records: tuple["ConsumerRecord[bytes, bytes]", ...]
+    ) -> KafkaAckableMessage:
+        # FastStream's own parser decodes every header as UTF-8: one bad byte there would stop the
+        # partition for ever
+        return KafkaAckableMessage(
+            body=b"", raw_message=records, consumer=self._subscriber.consumer
+        )
 
     async def _on_batch(self, records: Batch) -> None:
         started = time.monotonic()
@@ -332,7 +374,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return decoded, poison
 
     def _halt_when_all_is_poison(self, records: int, poison: int) -> int:
-        """How many in a row there are with this batch; it counts when it is through, however often it is tried. Raises Halted."""
+        """How many in a row there are with this batch; it counts when it is through, however often
+        it is tried. Raises Halted.
+        """
         if poison < records:
             return 0
         in_a_row = self._poison_in_a_row + poison
@@ -344,8 +388,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         records = [to_record(letter, service=self.name) for letter in letters]
         await self._producer.send(self.names[TopicName.DEAD_LETTERS], records)
         for letter in letters:
-            where = {"topic": letter.record.topic, "partition": letter.record.partition, "offset": letter.record.offset}
-            log.error("dead_letter", **where, code=letter.reason.code, message=letter.reason.message)
+            where = {
+                "topic": letter.record.topic,
+                "partition": letter.record.partition,
+                "offset": letter.record.offset,
+            }
+            log.error(
+                "dead_letter", **where, code=letter.reason.code, message=letter.reason.message
+            )
             metrics.DEAD_LETTERS.labels(self.name, letter.record.topic, letter.reason.code).inc()
 
     async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
@@ -355,9 +405,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._subscriber.consumer.commit(offsets)
         except TimeoutError as error:
             self._commits_unanswered += 1
-            raise BrokerUnavailable(f"no answer to the commit within {COMMIT_SECONDS:g} s") from error
+            raise BrokerUnavailable(
+                f"no answer to the commit within {COMMIT_SECONDS:g} s"
+            ) from error
         except (CommitFailedError, IllegalStateError) as error:
-            # The partitions have gone to another member, which gets the batch again: it is idempotent
+            # The partitions have gone to another member, which gets the batch again: it is
+            # idempotent
             log.warning("commit_refused", consumer=self.title, error=repr(error))
         except KafkaError as error:
             raise unavailable(error) or error from error
@@ -377,7 +430,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("batch_waits", consumer=self.title, attempt=self._attempt, error=str(error))
         elif isinstance(error, Halted):
             self._set_halted(halted=True)
-            log.critical("consumer_halted", consumer=self.title, error=str(error), next="mend, or raise the limit; nothing is lost")
+            log.critical(
+                "consumer_halted",
+                consumer=self.title,
+                error=str(error),
+                next="mend, or raise the limit; nothing is lost",
+            )
         else:
             log.error("batch_failed", consumer=self.title, attempt=self._attempt, exc_info=error)
         seconds = min(FIRST_BACKOFF_SECONDS * 2**self._attempt, LONGEST_BACKOFF_SECONDS)
@@ -385,7 +443,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._back_off(seconds)
 
     async def _wait_for_room(self, overloaded: Overloaded) -> None:
-        # No fault, and it may last: said once, counted by whoever has no room, nothing for readiness
+        # No fault, and it may last: said once, counted by whoever has no room, nothing for
+        # readiness
         if not self._is_full:
             log.info("batch_waits_for_room", consumer=self.title, **overloaded.details)
         self._stalls.excuse()
@@ -394,7 +453,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._back_off(min(overloaded.retry_after, LONGEST_WAIT_FOR_ROOM_SECONDS))
 
     def _forget_troubles(self) -> None:
-        # No batch comes while records are skipped, and so none that would say that all is well again
+        # No batch comes while records are skipped, and so none that would say that all is well
+        # again
         self._attempt = self._commits_unanswered = 0
         self._set_halted(halted=False)
 
@@ -410,7 +470,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return
 
     def _rewind(self, records: Batch) -> None:
-        # message.nack() stops at the first partition that a rebalance took, and would skip the records of the others
+        # message.nack() stops at the first partition that a rebalance took, and would skip the
+        # records of the others
         self.progress.puts_down()
         first = first_offsets(records)
         if self._tracker is not None:
@@ -425,7 +486,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 consumer.seek(partition, offset)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """aiokafka does not wait for the handler; a batch that ends after another member began it would be work done twice."""
+        """aiokafka does not wait for the handler; a batch that ends after another member began it
+        would be work done twice.
+        """
         self._ready_since = None
         self._unready_since = time.time()
         self._interrupted.set()
@@ -443,10 +506,17 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._tracker.assign(assigned)  # before the first await, or aiokafka fetches
         self._interrupted.clear()
         self._ready_since = time.time()
-        log.info("partitions_assigned", consumer=self.title, partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned))
+        log.info(
+            "partitions_assigned",
+            consumer=self.title,
+            partitions=sorted(f"{p.topic}/{p.partition}" for p in assigned),
+        )
 
     async def watch(self) -> None:
-        """Runs as long as the consumer can. Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers."""
+        """Runs as long as the consumer can.
+
+        Raises ConsumerLost: a fetch failed for good, or nothing comes although Kafka answers.
+        """
         self._unready_since = time.time()
         silent = 0
         looking = asyncio.create_task(self._look_for_ever(), name=f"{self.title} positions")
@@ -506,7 +576,9 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _commit_processed(self, processed: dict[TopicPartition, int]) -> None:
         if not processed or processed == self._committed_idle:
-            return  # nothing is its own, when others have taken all partitions: aiokafka refuses a commit of nothing
+            # Nothing is its own, when others have taken all partitions: aiokafka refuses a commit
+            # of nothing
+            return
         async with asyncio.timeout(COMMIT_SECONDS):
             await self._subscriber.consumer.commit(processed)
         if self._idle.is_set():  # or a batch may have committed more in between
@@ -534,8 +606,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return False  # all partitions are paused: for a server, or for an operator
         # Without partitions there is nothing to poll: only how long that has been so counts
         polled_at = max(self.progress.last_poll(), self.dormancy.asleep_until())
-        moved_at = self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
-        return self._commits_unanswered > 0 or (self._idle.is_set() and time.time() - moved_at > STALLED_AFTER_SECONDS)
+        moved_at = (
+            self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
+        )
+        return self._commits_unanswered > 0 or (
+            self._idle.is_set() and time.time() - moved_at > STALLED_AFTER_SECONDS
+        )
 
     async def _kafka_answers(self) -> bool:
         try:
@@ -574,7 +650,8 @@ def _size(record: "ConsumerRecord[bytes, bytes]") -> int:
 
 
 async def _records_of(message: KafkaAckableMessage) -> Batch:
-    # Not the message itself, though acknowledging would be at hand then: FastStream keeps in it what this returns, and in a cycle a batch's
-    # megabytes wait for the collector (measured: 80 MB of them)
+    # Not the message itself, though acknowledging would be at hand then: FastStream keeps in it
+    # what this returns, and in a cycle a batch's megabytes wait for the collector (measured: 80 MB
+    # of them)
     records: Batch = message.raw_message
     return records

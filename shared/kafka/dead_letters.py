@@ -1,4 +1,6 @@
-"""What becomes of a record that can never be processed: kept, as it was, with the reason beside it (invariant 8)."""
+"""What becomes of a record that can never be processed: kept, as it was, with the reason beside it
+(invariant 8).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +16,14 @@ MAX_MESSAGE = 1000
 MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
 """Bytes that are kept of a value. Only what a producer had compressed could be larger."""
 MAX_AROUND = 256 * 1024
-"""Bytes that are kept of key and headers beside the largest value; beside a smaller one there is room for more."""
+"""Bytes that are kept of key and headers beside the largest value; beside a smaller one there is
+room for more.
+"""
 MAX_HISTORY = 64
-"""Bytes of a header that tells of replays. Whoever produces can send one, and ingest hands it on to each of 500 rows."""
+"""Bytes of a header that tells of replays.
+
+Whoever produces can send one, and ingest hands it on to each of 500 rows.
+"""
 PREFIX = "pinflow-"
 TOPIC = "pinflow-topic"
 PARTITION = "pinflow-partition"
@@ -40,13 +47,21 @@ class DeadLetter:
 
 
 def history_of(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
-    """What a record that was replayed tells of its replays: to be handed on to whatever it becomes, so that none is replayed for ever."""
-    told = {name: value for name, value in headers if name in {REPLAYS, FIRST_SEEN} and value is not None and len(value) <= MAX_HISTORY}
+    """What a record that was replayed tells of its replays: to be handed on to whatever it becomes,
+    so that none is replayed for ever.
+    """
+    told = {
+        name: value
+        for name, value in headers
+        if name in {REPLAYS, FIRST_SEEN} and value is not None and len(value) <= MAX_HISTORY
+    }
     return list(told.items())  # once each, however often they came
 
 
 def to_record(letter: DeadLetter, *, service: str) -> Record:
-    """The original key, bytes and headers, and Pinflow's headers, all text: where it lay, who gave up, why, since when."""
+    """The original key, bytes and headers, and Pinflow's headers, all text: where it lay, who gave
+    up, why, since when.
+    """
     record, reason = letter.record, letter.reason
     known = dict(history_of(record.headers))
     about = {
@@ -58,7 +73,11 @@ def to_record(letter: DeadLetter, *, service: str) -> Record:
         ERROR_CODE: reason.code.value,
         ERROR_MESSAGE: reason.message[:MAX_MESSAGE],
     }
-    original = [(name, value) for name, value in record.headers if value is not None and not name.startswith(PREFIX)]
+    original = [
+        (name, value)
+        for name, value in record.headers
+        if value is not None and not name.startswith(PREFIX)
+    ]
     value = record.value or b""
     room = max(MAX_AROUND, MAX_VALUE - len(value))
     key = record.key[:room] if record.key else record.key
@@ -72,7 +91,9 @@ def to_record(letter: DeadLetter, *, service: str) -> Record:
 
 
 def _that_fit(headers: list[Header], room: int) -> list[Header]:
-    """All of them, unless they are megabytes that had been compressed: then those before the one that is too much."""
+    """All of them, unless they are megabytes that had been compressed: then those before the one
+    that is too much.
+    """
     for count, (name, value) in enumerate(headers):
         room -= len(name.encode(errors="replace")) + len(value)
         if room < 0:

@@ -22,8 +22,9 @@ async def always() -> bool:
 class Dormancy:
     """Skips, without a clock, only what was produced before somebody wanted anything.
 
-    The partitions' ends are read first, and then it is asked whether anybody wants records: if nobody does, whoever begins to want them
-    after that answer begins after these ends. Reading all to throw it away costs 6 us a record, a fifteenth of the whole pipeline.
+    The partitions' ends are read first, and then it is asked whether anybody wants records: if
+    nobody does, whoever begins to want them after that answer begins after these ends. Reading all
+    to throw it away costs 6 us a record, a fifteenth of the whole pipeline.
     """
 
     def __init__(
@@ -45,11 +46,16 @@ class Dormancy:
         self._woken_at = 0.0
 
     def asleep_until(self) -> float:
-        """Up to when no fetch could be expected, in epoch seconds: now while it sleeps, 0 if it never did."""
+        """Up to when no fetch could be expected, in epoch seconds: now while it sleeps, 0 if it
+        never did.
+        """
         return time.time() if self._is_asleep else self._woken_at
 
     async def look(self) -> int:
-        """Sleep or wake: a sweep that never finds more. Raises Unavailable while a server does not answer; all stays as it was then."""
+        """Sleep or wake: a sweep that never finds more.
+
+        Raises Unavailable while a server does not answer; all stays as it was then.
+        """
         consumer = self._consumer()
         if consumer is None or not (consumed := self._consumed(consumer)):
             return 0

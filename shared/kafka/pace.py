@@ -1,13 +1,17 @@
-"""How often batches begin: the more often, the smaller they are, and each costs the same whatever it holds."""
+"""How often batches begin: the more often, the smaller they are, and each costs the same whatever
+it holds.
+"""
 
 import asyncio
 import time
 
 
 class Pace:
-    """A token bucket: `per_second` turns in the long run, up to `at_once` of them without a wait after a rest.
+    """A token bucket: `per_second` turns in the long run, up to `at_once` of them without a wait
+    after a rest.
 
-    So a few records that come alone are not kept waiting, and a stream of them comes together in fewer, larger batches.
+    So a few records that come alone are not kept waiting, and a stream of them comes together in
+    fewer, larger batches.
     """
 
     def __init__(self, per_second: float, at_once: int) -> None:

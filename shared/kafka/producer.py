@@ -1,7 +1,7 @@
 """Producing many records at the price of few: one batch a partition, appended by hand.
 
-send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each; a batch made by hand costs 1.1–1.4 µs
-(docs/performance.md).
+send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each; a batch made
+by hand costs 1.1–1.4 µs (docs/performance.md).
 """
 
 import asyncio
@@ -31,7 +31,10 @@ from shared.runtime.settings import KafkaSettings
 log = structlog.get_logger()
 
 MAX_BATCH_BYTES = 900 * 1024
-"""Below the topics' limit of 1 MiB a batch. Much less, and an import goes out in twenty round trips."""
+"""Below the topics' limit of 1 MiB a batch.
+
+Much less, and an import goes out in twenty round trips.
+"""
 SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
 
 
@@ -47,7 +50,10 @@ class RecordSender(Protocol):
     """What services produce through; the real one is RecordProducer."""
 
     async def send(self, topic: str, records: Sequence[Record], *, seconds: float = ...) -> None:
-        """Return when every record is acknowledged. Raises BrokerUnavailable, after `seconds` at the latest; some may then stand."""
+        """Return when every record is acknowledged.
+
+        Raises BrokerUnavailable, after `seconds` at the latest; some may then stand.
+        """
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -62,14 +68,19 @@ async def partition_count(producer: AIOKafkaProducer, topic: str) -> int:
 async def append_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[asyncio.Future[RecordMetadata]]:
-    """Hand records of one partition to the producer, in order; the futures tell when the broker has them, or refuses them.
+    """Hand records of one partition to the producer, in order; the futures tell when the broker has
+    them, or refuses them.
 
-    A batch takes its first record whatever its size: what is larger than its topic's limit is refused by the broker.
+    A batch takes its first record whatever its size: what is larger than its topic's limit is
+    refused by the broker.
     """
     futures: list[asyncio.Future[RecordMetadata]] = []
     batch = producer.create_batch()
     for record in records:
-        if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is not None:
+        if (
+            batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+            is not None
+        ):
             continue
         futures.append(await producer.send_batch(batch, topic, partition=partition))
         batch = producer.create_batch()
@@ -81,7 +92,8 @@ async def append_records(
 
 async def discard(producer: AIOKafkaProducer) -> None:
     """Throw a producer away without waiting for anything it still wants to send."""
-    # stop() would first wait for the broker to take what was given up; so its sender is stopped before
+    # stop() would first wait for the broker to take what was given up; so its sender is stopped
+    # before
     if producer._sender is not None and (sending := producer._sender.sender_task) is not None:  # noqa: SLF001
         await _end(sending)
     await close_client(producer.client)
@@ -89,9 +101,11 @@ async def discard(producer: AIOKafkaProducer) -> None:
 
 
 async def _end(sending: "asyncio.Task[None]") -> None:
-    """Cancelled once, aiokafka's sender waits for what it has begun: for ever, if that waits for metadata of a client that has died.
+    """Cancelled once, aiokafka's sender waits for what it has begun: for ever, if that waits for
+    metadata of a client that has died.
 
-    A second cancellation ends that, and the sender with it. Never awaited: it would raise what it died of, or take our own cancellation.
+    A second cancellation ends that, and the sender with it. Never awaited: it would raise what it
+    died of, or take our own cancellation.
     """
     for _ in range(2):
         if sending.done():
@@ -114,8 +128,9 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._making = asyncio.Lock()
-        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first take it: of three that send to one,
-        # the third found it taken each time, and was told within a second that ten had passed (measured: 62 of 62). A lock is fair
+        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first
+        # take it: of three that send to one, the third found it taken each time, and was told
+        # within a second that ten had passed (measured: 62 of 62). A lock is fair
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
@@ -140,8 +155,13 @@ class RecordProducer:
     def trouble(self) -> str | None:
         return "producer: not connected" if self._producer is None else None
 
-    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = SEND_TIMEOUT_SECONDS) -> None:
-        """Records with one key keep their order, unless a retry repeats some. Raises BrokerUnavailable."""
+    async def send(
+        self, topic: str, records: Sequence[Record], *, seconds: float = SEND_TIMEOUT_SECONDS
+    ) -> None:
+        """Records with one key keep their order, unless a retry repeats some.
+
+        Raises BrokerUnavailable.
+        """
         producer = None
         try:
             async with asyncio.timeout(seconds):

@@ -10,7 +10,8 @@ from aiokafka.errors import IllegalStateError
 from shared.kafka.stalls import Reading
 
 POSITION_SECONDS = 0.5
-"""A position is known at once, but in a rebalance, when it may be for as long as Kafka is silent."""
+"""A position is known at once, but in a rebalance, when it may be for as long as Kafka is silent.
+"""
 
 
 class Progress:
@@ -29,7 +30,10 @@ class Progress:
         self._in_hand = {}
 
     def last_poll(self) -> float:
-        """When Kafka last answered a fetch, in epoch seconds. Fetches go on while nothing comes, so silence means trouble."""
+        """When Kafka last answered a fetch, in epoch seconds.
+
+        Fetches go on while nothing comes, so silence means trouble.
+        """
         consumer = self._consumer()
         if consumer is None:
             return 0.0
@@ -53,7 +57,10 @@ class Progress:
         if consumer is None:
             return {}
         partitions = consumer.assignment() - consumer.paused()
-        return {partition: _reading_of(consumer, partition, processed.get(partition)) for partition in partitions}
+        return {
+            partition: _reading_of(consumer, partition, processed.get(partition))
+            for partition in partitions
+        }
 
     async def _processed_of(self, partition: TopicPartition) -> int | None:
         consumer = self._consumer()
@@ -67,12 +74,20 @@ class Progress:
         return self._in_hand.get(partition, position)
 
 
-def _reading_of(consumer: AIOKafkaConsumer, partition: TopicPartition, processed: int | None) -> Reading:
+def _reading_of(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, processed: int | None
+) -> Reading:
     end = consumer.highwater(partition)
     stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
     is_held = end is not None and stable is not None and processed == stable < end
     fetched = getattr(consumer._fetcher, "_records", {})  # noqa: SLF001 - aiokafka tells it in no other way
-    return Reading(processed, end, consumer.last_poll_timestamp(partition), is_held=is_held, is_fetched=partition in fetched)
+    return Reading(
+        processed,
+        end,
+        consumer.last_poll_timestamp(partition),
+        is_held=is_held,
+        is_fetched=partition in fetched,
+    )
 
 
 def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
@@ -80,8 +95,14 @@ def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[Top
     first: dict[TopicPartition, int] = {}
     previous = None
     for record in records:
-        # A batch has its records partition by partition, offsets rising: only the first of each run can be the lowest
-        if previous is None or record.partition != previous.partition or record.topic != previous.topic or record.offset < previous.offset:
+        # A batch has its records partition by partition, offsets rising: only the first of each run
+        # can be the lowest
+        if (
+            previous is None
+            or record.partition != previous.partition
+            or record.topic != previous.topic
+            or record.offset < previous.offset
+        ):
             partition = TopicPartition(record.topic, record.partition)
             first[partition] = min(record.offset, first.get(partition, record.offset))
         previous = record
@@ -94,7 +115,11 @@ def ends_of(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPart
     # Records come in runs of one partition with rising offsets: the last of a run counts
     following = None
     for record in reversed(records):
-        if following is None or record.partition != following.partition or record.topic != following.topic:
+        if (
+            following is None
+            or record.partition != following.partition
+            or record.topic != following.topic
+        ):
             partition = TopicPartition(record.topic, record.partition)
             ends[partition] = max(record.offset + 1, ends.get(partition, 0))
         following = record

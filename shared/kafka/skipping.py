@@ -50,7 +50,9 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             return self._unpack_wanted(record_filter)
         return super()._unpack_records()  # type: ignore[no-any-return]
 
-    def _unpack_wanted(self, record_filter: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
+    def _unpack_wanted(
+        self, record_filter: RecordFilter
+    ) -> Iterator["ConsumerRecord[bytes, bytes]"]:
         # Not for topics read committed, which BatchConsumer refuses: aborted records would pass
         while self._records.has_next():
             batch = self._records.next_batch()
@@ -60,11 +62,15 @@ class _SkippingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                 yield from self._wanted_of(batch, record_filter)
             self.next_fetch_offset = batch.next_offset
 
-    def _wanted_of(self, batch: Any, record_filter: RecordFilter) -> Iterator["ConsumerRecord[bytes, bytes]"]:
+    def _wanted_of(
+        self, batch: Any, record_filter: RecordFilter
+    ) -> Iterator["ConsumerRecord[bytes, bytes]"]:
         ends_early: bool | None = None
         for record in batch:
             if ends_early is None:
-                ends_early = record_filter.ends_early(record.value, batch.next_offset - batch.base_offset)
+                ends_early = record_filter.ends_early(
+                    record.value, batch.next_offset - batch.base_offset
+                )
             if not record_filter.wants(record.value):
                 if ends_early:
                     return

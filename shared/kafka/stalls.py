@@ -30,7 +30,10 @@ class Reading(NamedTuple):
     is_held: bool = False
     """Whether a transaction that an upstream system has left open hides all that waits."""
     is_fetched: bool = False
-    """Whether records of it are fetched and wait for their turn. Until then it is not fetched again."""
+    """Whether records of it are fetched and wait for their turn.
+
+    Until then it is not fetched again.
+    """
 
     @property
     def is_at_end(self) -> bool:
@@ -70,8 +73,9 @@ class _Watched:
     def update(self, reading: Reading, now: float, *, others_move: bool) -> None:
         """Compares a new reading with the last one.
 
-        A consumer processes what it has fetched of one partition before it goes on with the next: while others
-        move, a partition whose records are fetched waits for its turn and does not stand still.
+        A consumer processes what it has fetched of one partition before it goes on with the next:
+        while others move, a partition whose records are fetched waits for its turn and does not
+        stand still.
         """
         if reading.processed is None:  # as in a rebalance, which moves nothing
             reading = reading._replace(processed=self.reading.processed)
@@ -89,7 +93,10 @@ class _Watched:
         waits = self.reading.end is not None and not self.reading.is_at_end
         stood = now - self.moved_at if waits else 0.0
         return Stall(
-            self.partition, max(stood, silent), is_silent=silent > stood, is_held=self.reading.is_held and silent < SILENCE_SECONDS
+            self.partition,
+            max(stood, silent),
+            is_silent=silent > stood,
+            is_held=self.reading.is_held and silent < SILENCE_SECONDS,
         )
 
 
@@ -116,7 +123,9 @@ class Stalls:
         now = self._clock()
         for partition in self._watched.keys() - readings.keys():
             del self._watched[partition]
-        moves = {partition for partition, reading in readings.items() if self._moves(partition, reading)}
+        moves = {
+            partition for partition, reading in readings.items() if self._moves(partition, reading)
+        }
         for partition, reading in readings.items():
             if partition in self._watched:
                 self._watched[partition].update(reading, now, others_move=bool(moves - {partition}))
@@ -130,7 +139,11 @@ class Stalls:
 
     def _moves(self, partition: TopicPartition, reading: Reading) -> bool:
         watched = self._watched.get(partition)
-        return watched is not None and reading.processed is not None and reading.processed != watched.reading.processed
+        return (
+            watched is not None
+            and reading.processed is not None
+            and reading.processed != watched.reading.processed
+        )
 
     def excuse(self) -> None:
         """Begins anew with every partition: the consumer itself chose to wait."""

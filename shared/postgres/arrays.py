@@ -1,8 +1,10 @@
-"""A batch's columns as Postgres' binary arrays, for `unnest`: written for the kinds that the hot statements use.
+"""A batch's columns as Postgres' binary arrays, for `unnest`: written for the kinds that the hot
+statements use.
 
-psycopg's own lists look for their type in every value and ask a dumper for each: 3.6 instead of 1.8 µs for a row of the keyed store.
-And the type that they find changes with the values (int2[] or int4[], text for nothing but nulls), so that one statement would be
-prepared again and again; here it is as the statement says.
+psycopg's own lists look for their type in every value and ask a dumper for each: 3.6 instead of 1.8
+µs for a row of the keyed store. And the type that they find changes with the values (int2[] or
+int4[], text for nothing but nulls), so that one statement would be prepared again and again; here
+it is as the statement says.
 """
 
 import struct
@@ -36,7 +38,10 @@ def _uuids(values: Sequence[Any]) -> list[bytes]:
 
 
 def _texts(values: Sequence[Any]) -> list[bytes]:
-    return [_NULL if value is None else len(data := value.encode()).to_bytes(4) + data for value in values]
+    return [
+        _NULL if value is None else len(data := value.encode()).to_bytes(4) + data
+        for value in values
+    ]
 
 
 def _bytes(values: Sequence[Any]) -> list[bytes]:
@@ -50,16 +55,25 @@ def _booleans(values: Sequence[Any]) -> list[bytes]:
 
 def _times(values: Sequence[Any]) -> list[bytes]:
     head = _SIZES[8]
-    return [_NULL if value is None else head + ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True) for value in values]
+    return [
+        _NULL
+        if value is None
+        else head + ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+        for value in values
+    ]
 
 
 def _integers(size: int) -> Callable[[Sequence[Any]], list[bytes]]:
     head = _SIZES[size]
-    return lambda values: [_NULL if value is None else head + value.to_bytes(size, signed=True) for value in values]
+    return lambda values: [
+        _NULL if value is None else head + value.to_bytes(size, signed=True) for value in values
+    ]
 
 
 class _Kind(NamedTuple):
-    """A type's number and that of its arrays, as in Postgres' pg_type.dat, and how values are written, each behind its length."""
+    """A type's number and that of its arrays, as in Postgres' pg_type.dat, and how values are
+    written, each behind its length.
+    """
 
     oid: int
     array_oid: int
@@ -79,14 +93,20 @@ _KINDS = {
 
 
 class Column(NamedTuple):
-    """Values of one kind; any may be None. One of nothing but nulls is sent empty: `unnest` makes up what a shorter array lacks."""
+    """Values of one kind; any may be None.
+
+    One of nothing but nulls is sent empty: `unnest` makes up what a shorter array lacks.
+    """
 
     kind: str
     values: Sequence[Any]
 
 
 def columns(table: Table, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
-    """Rows, turned into the columns of `table`. Each of its rows has a value in at least one of them."""
+    """Rows, turned into the columns of `table`.
+
+    Each of its rows has a value in at least one of them.
+    """
     turned = list(zip(*rows, strict=True)) or [()] * len(table)
     return [Column(kind, values) for (_, kind), values in zip(table, turned, strict=True)]
 
@@ -101,13 +121,18 @@ def unnest(table: Table) -> str:
 
 
 class ColumnDumper(Dumper):
-    """What psycopg writes a Column with. A value that its kind can't hold is a DataError, as it would be from Postgres."""
+    """What psycopg writes a Column with.
+
+    A value that its kind can't hold is a DataError, as it would be from Postgres.
+    """
 
     format = Format.BINARY
     _kind: _Kind
 
     def get_key(self, obj: Column, format: PyFormat) -> DumperKey:  # noqa: A002, ARG002 - psycopg's names
-        return cast("DumperKey", (self.cls, obj.kind))  # it asks for types only to find dumpers by; any hashable does
+        return cast(
+            "DumperKey", (self.cls, obj.kind)
+        )  # it asks for types only to find dumpers by; any hashable does
 
     def upgrade(self, obj: Column, format: PyFormat) -> "ColumnDumper":  # noqa: A002, ARG002
         dumper = ColumnDumper(self.cls)
@@ -117,11 +142,15 @@ class ColumnDumper(Dumper):
 
     def dump(self, obj: Column) -> bytes:
         kind = self._kind
-        if tuple(obj.values) == (None,) * len(obj.values):  # many are; one that holds anything else differs at once
+        if tuple(obj.values) == (None,) * len(
+            obj.values
+        ):  # many are; one that holds anything else differs at once
             return _empty_array(0, 0, kind.oid)
         try:
             elements = kind.write(obj.values)
         except (OverflowError, UnicodeEncodeError) as error:
             raise psycopg.DataError(str(error)) from error
-        has_nulls = _NULL in elements  # of these, not of the values: UUIDs compare themselves in Python
+        has_nulls = (
+            _NULL in elements
+        )  # of these, not of the values: UUIDs compare themselves in Python
         return _array_head(1, has_nulls, kind.oid, len(elements), 1) + b"".join(elements)

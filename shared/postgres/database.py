@@ -23,12 +23,29 @@ DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
 Row: TypeAlias = Mapping[str, Any]
 """A row of a query, by column."""
 
-PASSING_STATES = ("08", "53", "57P", "57014", "58", "40001", "40P01", "25006", "25P03", "25P04", "55P03")
-"""SQLSTATE prefixes of faults that pass: connection, resources, shutdown, a cancelled statement, input and output, serialization,
-deadlock, a read-only standby, a session ended as it was idle in a transaction, or as that took too long, a lock not had in time."""
+PASSING_STATES = (
+    "08",
+    "53",
+    "57P",
+    "57014",
+    "58",
+    "40001",
+    "40P01",
+    "25006",
+    "25P03",
+    "25P04",
+    "55P03",
+)
+"""SQLSTATE prefixes of faults that pass: connection, resources, shutdown, a cancelled statement,
+input and output, serialization, deadlock, a read-only standby, a session ended as it was idle in a
+transaction, or as that took too long, a lock not had in time.
+"""
 
 REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
-"""What is about a value. A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits."""
+"""What is about a value.
+
+A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits.
+"""
 
 POSITION_BEHIND = "PF001"
 """The SQLSTATE that the function hold_positions raises (revision 0012)."""
@@ -40,30 +57,49 @@ SESSION_OPTIONS = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks for a minute, not for ever; one whose
-machine is lost too, and not for the two hours of the server's own keep-alive."""
+"""Times are UTC whatever the server's zone. A process that freezes in a transaction holds its locks
+for a minute, not for ever; one whose machine is lost too, and not for the two hours of the server's
+own keep-alive.
+"""
 
 FROZEN_SECONDS = 60
-"""A transaction may take so much longer than anyone here waits for it. In the middle of a pipeline it is not idle to Postgres: the
-session's other limit never begins."""
+"""A transaction may take so much longer than anyone here waits for it. In the middle of a pipeline
+it is not idle to Postgres: the session's other limit never begins.
+"""
 
-ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-"""libpq's: what waits for a server whose machine is gone, a rollback without a deadline too, waits 20 s and not a quarter of an hour."""
+ALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's: what waits for a server whose machine is gone, a rollback without a deadline too, waits
+20 s and not a quarter of an hour.
+"""
 
 
 class Refused(PinflowError):
-    """Postgres would not take a value: no retry mends it. Somewhere in the batch is a record that must be given up."""
+    """Postgres would not take a value: no retry mends it.
+
+    Somewhere in the batch is a record that must be given up.
+    """
 
 
-def create_engine(settings: DatabaseSettings, *, application: str, connections: int | None = None) -> AsyncEngine:
-    """An engine for one service; `application` is what pg_stat_activity shows. `connections`: not all of the pool's, but so many."""
+def create_engine(
+    settings: DatabaseSettings, *, application: str, connections: int | None = None
+) -> AsyncEngine:
+    """An engine for one service; `application` is what pg_stat_activity shows.
+
+    `connections`: not all of the pool's, but so many.
+    """
     url = make_url(sqlalchemy_url(settings.database_url.get_secret_value()))
     engine = create_async_engine(
         url,
         pool_size=connections or settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout_seconds,
-        pool_pre_ping=True,  # a pooled connection that did not survive a restart is replaced, not handed out
+        # A pooled connection that did not survive a restart is replaced, not handed out
+        pool_pre_ping=True,
         hide_parameters=True,  # they are payload: not for logs
         connect_args={
             **connection_options(settings),
@@ -76,12 +112,20 @@ def create_engine(settings: DatabaseSettings, *, application: str, connections: 
 
 
 def connection_options(settings: DatabaseSettings) -> dict[str, Any]:
-    """libpq's parameters of every connection, beside those that an operator has written into the URL."""
+    """libpq's parameters of every connection, beside those that an operator has written into the
+    URL.
+    """
     given = conninfo_to_dict(settings.database_url.get_secret_value())
     longest = settings.database_timeout_seconds + FROZEN_SECONDS
     session = SESSION_OPTIONS | {"transaction_timeout": f"{longest:.0f}s"}
-    options = " ".join([str(given.get("options", "")), *(f"-c {name}={value}" for name, value in session.items())])
-    return {"connect_timeout": 5, "options": options.strip(), **{name: value for name, value in ALIVE.items() if name not in given}}
+    options = " ".join(
+        [str(given.get("options", "")), *(f"-c {name}={value}" for name, value in session.items())]
+    )
+    return {
+        "connect_timeout": 5,
+        "options": options.strip(),
+        **{name: value for name, value in ALIVE.items() if name not in given},
+    }
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -93,7 +137,7 @@ def sqlalchemy_url(url: str) -> str:
 def _adapt(dbapi_connection: Any, _record: object) -> None:
     adapters = dbapi_connection.driver_connection.adapters
     adapters.register_dumper(Column, ColumnDumper)
-    # psycopg sends a list as text by default: 4 times slower, 10 times the CPU (docs/performance.md)
+    # psycopg sends a list as text by default: 4 times slower, 10 times the CPU (performance.md)
     adapters.register_dumper(list, ListBinaryDumper)
 
 
@@ -122,12 +166,18 @@ class Database:
                 await held.enter_async_context(self.transaction())
 
     @classmethod
-    def of(cls, settings: DatabaseSettings, *, application: str, connections: int | None = None) -> "Database":
-        return cls(create_engine(settings, application=application, connections=connections), settings.database_timeout_seconds)
+    def of(
+        cls, settings: DatabaseSettings, *, application: str, connections: int | None = None
+    ) -> "Database":
+        return cls(
+            create_engine(settings, application=application, connections=connections),
+            settings.database_timeout_seconds,
+        )
 
     @asynccontextmanager
     async def transaction(self, *, patience_seconds: float = 0) -> AsyncIterator[AsyncConnection]:
-        """One transaction under READ COMMITTED: committed at the end, rolled back when anything is raised.
+        """One transaction under READ COMMITTED: committed at the end, rolled back when anything is
+        raised.
 
         `patience_seconds`: how long something else than the database may take in between.
         """
@@ -146,8 +196,8 @@ class Database:
     async def pipeline(self) -> AsyncIterator[DriverConnection]:
         """A transaction whose statements travel together: psycopg's connection in pipeline mode.
 
-        For the hot path: SQLAlchemy's own execution costs more than the statement. `fetchall()` waits for the answers so far.
-        Raises Refused when Postgres would not take a value.
+        For the hot path: SQLAlchemy's own execution costs more than the statement. `fetchall()`
+        waits for the answers so far. Raises Refused when Postgres would not take a value.
         """
         async with self.transaction() as connection:
             driver = await driver_connection(connection)

@@ -18,7 +18,8 @@ from shared.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 TAKEOVER_SECONDS = 10.0
-"""How long to wait for the name: a predecessor that was just killed may still be known to Postgres."""
+"""How long to wait for the name: a predecessor that was just killed may still be known to Postgres.
+"""
 RETRY_SECONDS = 0.2
 CHECK_SECONDS = 2.0
 ATTEMPT_SECONDS = 10.0
@@ -30,7 +31,10 @@ class ReplicaNameTaken(PinflowError):
 
 
 class ReplicaLease:
-    """Held from acquire() to release(). While Postgres is away it can neither be kept nor taken by anyone else."""
+    """Held from acquire() to release().
+
+    While Postgres is away it can neither be kept nor taken by anyone else.
+    """
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
         self.name = f"{settings.topic_prefix}/{service}/{settings.replica}"
@@ -39,7 +43,10 @@ class ReplicaLease:
         self._connection: psycopg.AsyncConnection[tuple[bool]] | None = None
 
     async def acquire(self) -> None:
-        """Wait for Postgres as long as it takes. Raises ReplicaNameTaken if the name is not free within TAKEOVER_SECONDS of its answers."""
+        """Wait for Postgres as long as it takes.
+
+        Raises ReplicaNameTaken if the name is not free within TAKEOVER_SECONDS of its answers.
+        """
         loop = asyncio.get_running_loop()
         deadline: float | None = None
         while True:
@@ -52,15 +59,24 @@ class ReplicaLease:
                 await self._drop()
                 if isinstance(error, psycopg.Error) and not is_passing(error):
                     raise
-                log.warning("lease_waits_for_postgres", name=self.name, error=str(error).strip() or repr(error))
+                log.warning(
+                    "lease_waits_for_postgres",
+                    name=self.name,
+                    error=str(error).strip() or repr(error),
+                )
                 deadline = None
             if deadline is not None and loop.time() > deadline:
                 await self._drop()
-                raise ReplicaNameTaken(f"another process runs as {self.name}: set PINFLOW_REPLICA to a name of its own")
+                raise ReplicaNameTaken(
+                    f"another process runs as {self.name}: set PINFLOW_REPLICA to a name of its own"
+                )
             await asyncio.sleep(RETRY_SECONDS)
 
     async def keep(self) -> None:
-        """Watch over the lease for ever, taking it anew after an outage. Raises ReplicaNameTaken when it was lost to another."""
+        """Watch over the lease for ever, taking it anew after an outage.
+
+        Raises ReplicaNameTaken when it was lost to another.
+        """
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
@@ -78,9 +94,14 @@ class ReplicaLease:
     async def _try(self) -> bool:
         if self._connection is None:
             self._connection = await psycopg.AsyncConnection.connect(
-                self._url, **self._options, autocommit=True, application_name=f"pinflow-lease {self.name}"
+                self._url,
+                **self._options,
+                autocommit=True,
+                application_name=f"pinflow-lease {self.name}",
             )
-        cursor = await self._connection.execute("select pg_try_advisory_lock(%b)", (_lock_key(self.name),))
+        cursor = await self._connection.execute(
+            "select pg_try_advisory_lock(%b)", (_lock_key(self.name),)
+        )
         row = await cursor.fetchone()
         return bool(row and row[0])
 

@@ -19,7 +19,9 @@ PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
 def configure_logging(settings: ServiceSettings, *, service: str) -> None:
-    """One line a record on standard output, JSON or for a terminal; the libraries' own records take the same way."""
+    """One line a record on standard output, JSON or for a terminal; the libraries' own records take
+    the same way.
+    """
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -30,7 +32,9 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
     renderer = without_secrets(
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)  # rich's would show every local variable
+        else structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback
+        )  # rich's would show every local variable
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -51,7 +55,9 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
 
 
 def without_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
-    """What `renderer` makes, but for API keys and for passwords in URLs, whoever let them in: a library, a trace."""
+    """What `renderer` makes, but for API keys and for passwords in URLs, whoever let them in: a
+    library, a trace.
+    """
 
     def render(logger: object, method: str, event: structlog.typing.EventDict) -> str:
         line = str(renderer(logger, method, event))
@@ -63,7 +69,9 @@ def without_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pr
 
 
 class Seldom(logging.Filter):
-    """Lets a library say one thing once in PAUSE_SECONDS: with Kafka away, aiokafka would say it hundreds of times a second."""
+    """Lets a library say one thing once in PAUSE_SECONDS: with Kafka away, aiokafka would say it
+    hundreds of times a second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,5 +89,7 @@ class Seldom(logging.Filter):
         return True
 
 
-def _keep(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _keep(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
     return event

@@ -11,19 +11,25 @@ log = structlog.get_logger()
 
 LONGEST_BACKOFF_SECONDS = 10.0
 GATHERING_SECONDS = 0.2
-"""Woken, a sweeper lets some more work come together: a sweep costs the same for one thing and for fifty."""
+"""Woken, a sweeper lets some more work come together: a sweep costs the same for one thing and for
+fifty.
+"""
 MOST_FAILURES = 3
 """In a row; more, and readiness tells."""
 
 
 class Sweeper:
-    """Calls `sweep` again and again: at once while it finds work, else when woken or after `interval_seconds`.
+    """Calls `sweep` again and again: at once while it finds work, else when woken or after
+    `interval_seconds`.
 
-    `sweep` takes a bounded amount with `for update skip locked`, so several replicas share the work; it returns how much it did.
-    Raising Unavailable, or anything else, puts the next try off; nothing is lost, as the work stands in the table.
+    `sweep` takes a bounded amount with `for update skip locked`, so several replicas share the
+    work; it returns how much it did. Raising Unavailable, or anything else, puts the next try off;
+    nothing is lost, as the work stands in the table.
     """
 
-    def __init__(self, name: str, sweep: Callable[[], Awaitable[int]], *, interval_seconds: float) -> None:
+    def __init__(
+        self, name: str, sweep: Callable[[], Awaitable[int]], *, interval_seconds: float
+    ) -> None:
         self.name = name
         self._sweep = sweep
         self._interval_seconds = interval_seconds
@@ -32,7 +38,11 @@ class Sweeper:
 
     def trouble(self) -> str | None:
         """Why the work isn't done, or None."""
-        return f"{self.name}: failed {self._failures} times in a row" if self._failures > MOST_FAILURES else None
+        return (
+            f"{self.name}: failed {self._failures} times in a row"
+            if self._failures > MOST_FAILURES
+            else None
+        )
 
     def wake(self) -> None:
         """There is work: don't wait for the interval."""

@@ -7,7 +7,10 @@ T = TypeVar("T")
 
 
 def portions(items: Sequence[T], most: int, weight: Callable[[T], int]) -> Iterator[Sequence[T]]:
-    """`items` in order, cut where a portion would weigh more than `most`. An item that alone weighs more is a portion of its own."""
+    """`items` in order, cut where a portion would weigh more than `most`.
+
+    An item that alone weighs more is a portion of its own.
+    """
     begin = weighed = 0
     for index, item in enumerate(items):
         weighed += weight(item)

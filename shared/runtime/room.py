@@ -1,4 +1,6 @@
-"""Memory that many share: bytes are taken before they are used, in the order in which they were asked for."""
+"""Memory that many share: bytes are taken before they are used, in the order in which they were
+asked for.
+"""
 
 import asyncio
 from collections import deque
@@ -45,10 +47,14 @@ class Room:
         self._serve()
 
     def _leave(self, waiting: _Waiting) -> None:
-        if waiting.turn.done() and not waiting.turn.cancelled():  # its turn came in the moment in which it gave up
+        if (
+            waiting.turn.done() and not waiting.turn.cancelled()
+        ):  # its turn came in the moment in which it gave up
             self.give_back(waiting.size)
         else:
-            with suppress(ValueError):  # passed over when its turn would have come, in that same moment
+            with suppress(
+                ValueError
+            ):  # passed over when its turn would have come, in that same moment
                 self._line.remove(waiting)
             self._serve()
 

@@ -1,4 +1,6 @@
-"""How a service runs: one process of an HTTP server, consumers and sweepers, that ends when any part of it is lost."""
+"""How a service runs: one process of an HTTP server, consumers and sweepers, that ends when any
+part of it is lost.
+"""
 
 import asyncio
 import gc
@@ -25,7 +27,9 @@ log = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
 LOST_SECONDS = 60.0
-"""A process that has lost a part is gone after so long, whether it could stop or not. (A stop from outside has its supervisor's limit.)"""
+"""A process that has lost a part is gone after so long, whether it could stop or not. (A stop from
+outside has its supervisor's limit.)
+"""
 
 
 class Part(Protocol):
@@ -41,8 +45,9 @@ class Part(Protocol):
 class Machinery:
     """What a service does besides answering requests: its lease, producers, consumers and sweepers.
 
-    It starts in the background, in this order, each step waiting for its server as long as it takes, so that HTTP can answer
-    503 meanwhile. A part that ends on its own calls `on_lost`: the process stops, and its supervisor starts another.
+    It starts in the background, in this order, each step waiting for its server as long as it
+    takes, so that HTTP can answer 503 meanwhile. A part that ends on its own calls `on_lost`: the
+    process stops, and its supervisor starts another.
     """
 
     def __init__(
@@ -65,9 +70,13 @@ class Machinery:
         self._stopping = False
         self.started = False
         self.on_lost: Callable[[], None] = lambda: None
-        # One each: a broker starts its subscribers one after the other, each when the one before has its partitions. Members of one
-        # group must join together, or it is rebalanced for every one of them
-        self._brokers = [create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}") for _ in consumers]
+        # One each: a broker starts its subscribers one after the other, each when the one before
+        # has its partitions. Members of one group must join together, or it is rebalanced for every
+        # one of them
+        self._brokers = [
+            create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}")
+            for _ in consumers
+        ]
         for broker, consumer in zip(self._brokers, consumers, strict=True):
             consumer.subscribe(broker)
 
@@ -78,7 +87,11 @@ class Machinery:
     async def trouble(self) -> str | None:
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
-        troubles = [f"{consumer.title}: {trouble}" for consumer in self._consumers if (trouble := consumer.trouble())]
+        troubles = [
+            f"{consumer.title}: {trouble}"
+            for consumer in self._consumers
+            if (trouble := consumer.trouble())
+        ]
         troubles += [trouble for part in self._parts if (trouble := part.trouble())]
         troubles += [trouble for sweeper in self._sweepers if (trouble := sweeper.trouble())]
         return "; ".join(troubles) or None
@@ -92,7 +105,9 @@ class Machinery:
         for part in self._parts:
             self._running_parts.append(part)
             await part.start()
-        for consumer in self._consumers:  # before the brokers' start, which waits for partitions and could do so for ever
+        for consumer in (
+            self._consumers
+        ):  # before the brokers' start, which waits for partitions and could do so for ever
             self._spawn(consumer.title, consumer.watch())
         self._joining = True
         await asyncio.gather(*(broker.start() for broker in self._brokers))
@@ -110,11 +125,17 @@ class Machinery:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not self._stopping:  # cancelled by nobody here: a library lets that out, too
-            log.critical("part_lost", part=task.get_name(), exc_info=None if task.cancelled() else task.exception())
+            log.critical(
+                "part_lost",
+                part=task.get_name(),
+                exc_info=None if task.cancelled() else task.exception(),
+            )
             self.on_lost()
 
     async def stop(self) -> None:
-        """Finish the batches in flight within the brokers' grace; give back the partitions, the producers and the name."""
+        """Finish the batches in flight within the brokers' grace; give back the partitions, the
+        producers and the name.
+        """
         self._stopping = True
         for consumer in self._consumers:
             consumer.interrupt()
@@ -122,18 +143,31 @@ class Machinery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for failed in await asyncio.gather(*(broker.stop() for broker in self._brokers), return_exceptions=True):
-            if failed is not None:  # a client that has died raises what it died of; the rest is stopped all the same
+        for failed in await asyncio.gather(
+            *(broker.stop() for broker in self._brokers), return_exceptions=True
+        ):
+            if (
+                failed is not None
+            ):  # a client that has died raises what it died of; the rest is stopped all the same
                 log.warning("stop_failed", error=repr(failed))
         if self._joining:
-            await asyncio.gather(*(leave_group(self._settings, one.group, one.group_instance_id) for one in self._consumers))
+            await asyncio.gather(
+                *(
+                    leave_group(self._settings, one.group, one.group_instance_id)
+                    for one in self._consumers
+                )
+            )
         for part in reversed(self._running_parts):
             await part.stop()
         await self._lease.release()
 
 
-def lifespan_of(machinery: Machinery, *closing: Callable[[], Awaitable[None]]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The lifespan of a service's application: its machinery; after that has stopped, what it used is closed."""
+def lifespan_of(
+    machinery: Machinery, *closing: Callable[[], Awaitable[None]]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan of a service's application: its machinery; after that has stopped, what it used
+    is closed.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -147,7 +181,8 @@ def lifespan_of(machinery: Machinery, *closing: Callable[[], Awaitable[None]]) -
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
-    """Run until SIGTERM: stop accepting, finish what is in flight, end the lifespan. Exits with 1 when a part was lost.
+    """Run until SIGTERM: stop accepting, finish what is in flight, end the lifespan. Exits with 1
+    when a part was lost.
 
     `app.state.machinery` is the service's Machinery.
     """
@@ -163,7 +198,8 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
             log_config=None,
             server_header=False,
             forwarded_allow_ips=settings.trusted_proxies,
-            timeout_keep_alive=75,  # longer than the gateway keeps idle connections, or it would send into a closed one
+            # Longer than the gateway keeps idle connections, or it would send into a closed one
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=int(settings.stop_timeout_seconds),
         )
     )
@@ -195,8 +231,9 @@ def _end() -> None:
 
 def spare_the_collector() -> None:
     """Of Python's cycles: once, after everything is imported."""
-    # A batch keeps thousands of rows alive for a moment: with Python's thresholds the collector walks them, and all that was
-    # imported, again and again (measured: two thirds of a settlement's CPU). Nothing here makes cycles by the thousand.
+    # A batch keeps thousands of rows alive for a moment: with Python's thresholds the collector
+    # walks them, and all that was imported, again and again (measured: two thirds of a settlement's
+    # CPU). Nothing here makes cycles by the thousand.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -204,7 +241,9 @@ def spare_the_collector() -> None:
 
 
 async def until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-    """Repeat `attempt` while it raises Unavailable: a service that starts before its servers waits for them."""
+    """Repeat `attempt` while it raises Unavailable: a service that starts before its servers waits
+    for them.
+    """
     while True:
         try:
             return await attempt()

@@ -30,7 +30,9 @@ async def imported(sdk: Any, rows: list[dict[str, Any]]) -> Any:
     return await ended(sdk, accepted.id)
 
 
-async def failed_pins(sdk: Any, workspace: NewWorkspace, count: int, *, prefix: str = "failed") -> list[Any]:
+async def failed_pins(
+    sdk: Any, workspace: NewWorkspace, count: int, *, prefix: str = "failed"
+) -> list[Any]:
     """Pins whose board was gone when they were due."""
     account = workspace.accounts[0]
     board = await sdk.pinterest.create_board({"account_id": str(account.id), "name": "Passing"})
@@ -38,7 +40,9 @@ async def failed_pins(sdk: Any, workspace: NewWorkspace, count: int, *, prefix: 
     job = await imported(sdk, rows_for(workspace, count, prefix=prefix, **there))
     await sdk.pinterest.delete_board(board.id, account_id=account.id)
     for row in job.results:
-        await sdk.schedules.update(row.schedule_id, {"run_at": (datetime.now(UTC) + SOON).isoformat()})
+        await sdk.schedules.update(
+            row.schedule_id, {"run_at": (datetime.now(UTC) + SOON).isoformat()}
+        )
 
     async def failed() -> Any:
         pins = await sdk.pins.list(status="failed", board_id=board.id, sort="title_asc")

@@ -25,7 +25,9 @@ def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T
     """Do `work` as an operator does it, in SQL."""
 
     async def connected() -> T:
-        database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="tests")
+        database = Database.of(
+            DatabaseSettings(database_url=SecretStr(database_url)), application="tests"
+        )
         try:
             return await work(AccessRepository(database))
         finally:
@@ -35,13 +37,19 @@ def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T
 
 
 def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
-    return administer(database_url, lambda access: create_workspace(access, name, accounts=2, boards=3))
+    return administer(
+        database_url, lambda access: create_workspace(access, name, accounts=2, boards=3)
+    )
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
+) -> Iterator[Deployment]:
     directory: Path = tmp_path_factory.mktemp("pinflow")
-    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix) as deployment:
+    with deployed(
+        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix
+    ) as deployment:
         yield deployment
 
 
@@ -53,13 +61,23 @@ def workspace(pinflow: Deployment, database_url: str) -> NewWorkspace:
 @pytest.fixture
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
     """Speaks to the gateway as `workspace`."""
-    with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
+    with httpx.Client(
+        base_url=pinflow.base_url,
+        headers={"X-API-Key": workspace.api_key},
+        timeout=40,
+        trust_env=False,
+    ) as client:
         yield client
 
 
 @pytest.fixture(params=[PinbridgeClient, AsyncPinbridgeClient], ids=["synchronous", "asynchronous"])
-async def connect(request: pytest.FixtureRequest, pinflow: Deployment) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """PinBridge's clients, unmodified, one after the other: made with a key. Typed Any: they add their resources at run time."""
+async def connect(
+    request: pytest.FixtureRequest, pinflow: Deployment
+) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """PinBridge's clients, unmodified, one after the other: made with a key.
+
+    Typed Any: they add their resources at run time.
+    """
     async with AsyncExitStack() as clients:
 
         async def client(api_key: str | None = None, **options: Any) -> Any:

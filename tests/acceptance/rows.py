@@ -12,10 +12,21 @@ from tests.support.factories import submitted
 PATIENCE_SECONDS = 60
 
 
-def rows_for(workspace: NewWorkspace, count: int, *, prefix: str, **fields: Any) -> list[dict[str, Any]]:
-    """`count` rows under the keys prefix-1, prefix-2 …, spread over the workspace's accounts and boards."""
+def rows_for(
+    workspace: NewWorkspace, count: int, *, prefix: str, **fields: Any
+) -> list[dict[str, Any]]:
+    """`count` rows under the keys prefix-1, prefix-2 …, spread over the workspace's accounts and
+    boards.
+    """
     return [
-        submitted(**{**_destination(workspace, number), "idempotency_key": f"{prefix}-{number}", "title": f"Lamp {number}", **fields})
+        submitted(
+            **{
+                **_destination(workspace, number),
+                "idempotency_key": f"{prefix}-{number}",
+                "title": f"Lamp {number}",
+                **fields,
+            }
+        )
         for number in range(1, count + 1)
     ]
 
@@ -26,7 +37,10 @@ def _destination(workspace: NewWorkspace, number: int) -> dict[str, str]:
 
 
 def submit_until_accepted(client: httpx.Client, rows: list[dict[str, Any]]) -> str:
-    """What a careful client does: again after a 503 or a lost connection. Returns the job that it was told of."""
+    """What a careful client does: again after a 503 or a lost connection.
+
+    Returns the job that it was told of.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,6 @@
-"""The rights that deploy/README.md tells operators to give in Kafka are enough for the services, on a broker that gives no others."""
+"""The rights that deploy/README.md tells operators to give in Kafka are enough for the services, on
+a broker that gives no others.
+"""
 
 import asyncio
 import re
@@ -46,7 +48,12 @@ from tests.support.waiting import eventually
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
 NAMES = TopicNames()
-TABLE = (CHECKOUT / "deploy/README.md").read_text(encoding="utf-8").partition("## Who may do what in Kafka")[2].partition("\n## ")[0]
+TABLE = (
+    (CHECKOUT / "deploy/README.md")
+    .read_text(encoding="utf-8")
+    .partition("## Who may do what in Kafka")[2]
+    .partition("\n## ")[0]
+)
 
 ALLOW, LITERAL = 3, 3
 TOPIC, GROUP = 2, 3
@@ -63,7 +70,10 @@ class Rights(NamedTuple):
 
 def rights_of(service: str) -> Rights:
     (row,) = re.findall(rf"^\| {service} \| (.*) \| (.*) \|$", TABLE, re.MULTILINE)
-    topics = {part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)] for part in row[0].split("; ")}
+    topics = {
+        part.split()[0]: [TopicName(name) for name in re.findall(r"`(.+?)`", part)]
+        for part in row[0].split("; ")
+    }
     (group,) = re.findall(r"^group `(.+?)`", row[1])
     described = re.findall(r"describe group `(.+?)`", row[1])
     assert "Services also describe all six topics" in TABLE
@@ -72,7 +82,9 @@ def rights_of(service: str) -> Rights:
 
 @dataclass(frozen=True)
 class GuardedKafka(Kafka):
-    """A broker with a second listener, on which each service logs in under its own name and may do nothing that is not granted."""
+    """A broker with a second listener, on which each service logs in under its own name and may do
+    nothing that is not granted.
+    """
 
     guarded: int = 0
 
@@ -94,8 +106,15 @@ class GuardedKafka(Kafka):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
     directory: Path = tmp_path_factory.mktemp("acls")
-    chosen = choose({"kafka": ports.KAFKA, "controller": ports.KAFKA + 20, "guarded": ports.KAFKA + 40})
-    kafka = GuardedKafka(directory, NodePorts(chosen["kafka"], chosen["controller"]), QUICK_START, guarded=chosen["guarded"])
+    chosen = choose(
+        {"kafka": ports.KAFKA, "controller": ports.KAFKA + 20, "guarded": ports.KAFKA + 40}
+    )
+    kafka = GuardedKafka(
+        directory,
+        NodePorts(chosen["kafka"], chosen["controller"]),
+        QUICK_START,
+        guarded=chosen["guarded"],
+    )
     program = RunningProgram(kafka.prepare(), directory)
     program.start()
     try:
@@ -107,12 +126,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
 
 async def grant(settings: KafkaSettings, service: str) -> None:
     rights = rights_of(service)
-    wanted = [(TOPIC, NAMES[topic], OPERATIONS[operation]) for operation, topics in rights.topics.items() for topic in topics]
+    wanted = [
+        (TOPIC, NAMES[topic], OPERATIONS[operation])
+        for operation, topics in rights.topics.items()
+        for topic in topics
+    ]
     wanted.append((GROUP, rights.group, OPERATIONS["read"]))
     wanted += [(GROUP, group, OPERATIONS["describe"]) for group in rights.described_groups]
     async with admin_client(settings) as admin:
         for kind, name, operation in wanted:
-            request = CreateAclsRequest(kind, name, LITERAL, f"User:{service}", "*", operation, ALLOW)
+            request = CreateAclsRequest(
+                kind, name, LITERAL, f"User:{service}", "*", operation, ALLOW
+            )
             answer = await admin._send_request(request)
             assert [code for code, *_ in answer.creation_responses] == [0]
 
@@ -146,19 +171,25 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
         "webhooks": create_webhooks(WebhooksSettings(**settings["webhooks"])),
     }
     async with AsyncExitStack() as stack:
-        clients = {name: await stack.enter_async_context(running(app)) for name, app in apps.items()}
+        clients = {
+            name: await stack.enter_async_context(running(app)) for name, app in apps.items()
+        }
         yield Guarded(await asyncio.to_thread(new_workspace, database_url), clients, settings)
 
 
 def kafka_settings_of(pinflow: Guarded, service: str) -> KafkaSettings:
     settings = pinflow.settings[service]
-    return KafkaSettings(**{name: value for name, value in settings.items() if name != "database_url"})
+    return KafkaSettings(
+        **{name: value for name, value in settings.items() if name != "database_url"}
+    )
 
 
 async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: GuardedKafka) -> None:
     headers = {"X-API-Key": pinflow.workspace.api_key}
     rows = rows_for(pinflow.workspace, 3, prefix="guarded")
-    accepted = await pinflow.clients["ingest"].post("/v1/pins/imports/json", json=[*rows, {"title": "no more"}], headers=headers)
+    accepted = await pinflow.clients["ingest"].post(
+        "/v1/pins/imports/json", json=[*rows, {"title": "no more"}], headers=headers
+    )
     assert accepted.status_code == 202, accepted.text
     address = f"/v1/pins/imports/{accepted.json()['id']}"
 
@@ -167,9 +198,17 @@ async def test_the_documented_rights_are_enough(pinflow: Guarded, guarded: Guard
         return job if job.get("completed_at") else None
 
     job = await eventually(ended, seconds=40)
-    assert (job["status"], job["created_rows"], job["failed_rows"]) == ("completed_with_errors", 3, 1)
-    await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40)
-    await eventually(lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40)
+    assert (job["status"], job["created_rows"], job["failed_rows"]) == (
+        "completed_with_errors",
+        3,
+        1,
+    )
+    await eventually(
+        lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.PIN_EVENTS), seconds=40
+    )
+    await eventually(
+        lambda: records_of(guarded.bootstrap_servers, "pinflow", TopicName.JOB_EVENTS), seconds=40
+    )
 
 
 async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) -> None:
@@ -182,7 +221,9 @@ async def test_the_right_to_write_is_enough_for_a_producer_id(pinflow: Guarded) 
     assert rights.topics["read"] == [TopicName.IMPORT_REQUESTS]
     settings = kafka_settings_of(pinflow, "ingest")
     topic = NAMES[TopicName.IMPORTS]
-    appender = PartitionAppender(settings, topic=topic, partition=0, client_id="second", max_bytes=MEBIBYTE)
+    appender = PartitionAppender(
+        settings, topic=topic, partition=0, client_id="second", max_bytes=MEBIBYTE
+    )
     appender.connect()
     try:
         async with asyncio.timeout(20):
@@ -197,7 +238,10 @@ async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
 
     async def known() -> bool:
         lines = (await pinflow.clients["ingest"].get("/metrics")).text.splitlines()
-        return any(line.startswith("pinflow_unsettled_rows ") and not line.endswith("NaN") for line in lines)
+        return any(
+            line.startswith("pinflow_unsettled_rows ") and not line.endswith("NaN")
+            for line in lines
+        )
 
     await eventually(known)
 

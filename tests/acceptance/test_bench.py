@@ -1,4 +1,6 @@
-"""The benchmark, so short that its figures say nothing: it runs, loses no row, and its report has all its parts."""
+"""The benchmark, so short that its figures say nothing: it runs, loses no row, and its report has
+all its parts.
+"""
 
 import json
 from pathlib import Path
@@ -30,8 +32,13 @@ def report() -> Figures:
     peer = Measurable("a peer", lambda: {"rows_per_second": 1})
     run = Run(SHORT, list(USUAL), list(LIMITS), [peer], LIKE_TESTS)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("broker", "database"):  # a new interpreter for each takes longer than what it measures
-            patch.setattr(f"tests.tools.bench.limits.{name}.apart", lambda work, given: [work(given)])
+        for name in (
+            "broker",
+            "database",
+        ):  # a new interpreter for each takes longer than what it measures
+            patch.setattr(
+                f"tests.tools.bench.limits.{name}.apart", lambda work, given: [work(given)]
+            )
         run.go(rounds=1)
     assert run.faults == []
     return report_of(run, environment())
@@ -52,12 +59,18 @@ def test_it_tells_what_was_measured_on_what(report: Figures) -> None:
     assert environment["versions"]["packages"]["aiokafka"]
     assert settings["postgres"]["fsync"] == "off"  # as these servers are
     assert settings["services"]["publisher"]["row_consumers"] > 0
-    assert (settings["replicas"], settings["topics"]["imports"], settings["topics"]["dead-letters"]) == (1, 6, 3)
+    assert (
+        settings["replicas"],
+        settings["topics"]["imports"],
+        settings["topics"]["dead-letters"],
+    ) == (1, 6, 3)
     assert report["lengths"]["seconds"] == SHORT.seconds
 
 
 @pytest.mark.parametrize("name", sorted(IMPORTS | {"topic"}))
-def test_a_scenario_has_every_figure_and_every_row_settled(found: dict[str, Figures], name: str) -> None:
+def test_a_scenario_has_every_figure_and_every_row_settled(
+    found: dict[str, Figures], name: str
+) -> None:
     figures = found[name]
     imports = figures["imports"]
     assert imports > 0
@@ -80,20 +93,35 @@ def test_the_mixed_load_has_rows_of_every_kind(found: dict[str, Figures]) -> Non
 @pytest.mark.parametrize("name", ["queries", "pins"])
 def test_questions_and_single_pins_are_answered(found: dict[str, Figures], name: str) -> None:
     figures = found[name]
-    answers = figures["answered_ms"].values() if name == "queries" else [figures["answered_ms"], figures["answered_at_half_load_ms"]]
+    answers = (
+        figures["answered_ms"].values()
+        if name == "queries"
+        else [figures["answered_ms"], figures["answered_at_half_load_ms"]]
+    )
     assert all(answer["n"] > 0 for answer in answers)
     assert figures["cpu_us_per_row"].keys() == PARTS
 
 
 def test_the_floor_is_the_sum_of_the_limits(found: dict[str, Figures]) -> None:
-    parts = {"database": {"postgres", "client"}, "broker": {"kafka", "client"}, "computing": {"ingest", "publisher", "status"}}
-    assert all(found[name]["cpu_us_per_row"].keys() == names and found[name]["rows"] > 0 for name, names in parts.items())
+    parts = {
+        "database": {"postgres", "client"},
+        "broker": {"kafka", "client"},
+        "computing": {"ingest", "publisher", "status"},
+    }
+    assert all(
+        found[name]["cpu_us_per_row"].keys() == names and found[name]["rows"] > 0
+        for name, names in parts.items()
+    )
     total = sum(sum(found[name]["cpu_us_per_row"].values()) for name in parts)
     assert found["floor"]["cpu_us_per_row_in_all"] == pytest.approx(total, abs=0.1)
-    assert found["floor"]["pipeline_over_floor"] == pytest.approx(found["sustained"]["cpu_us_per_row_in_all"] / total, abs=0.01)
+    assert found["floor"]["pipeline_over_floor"] == pytest.approx(
+        found["sustained"]["cpu_us_per_row_in_all"] / total, abs=0.01
+    )
 
 
-def test_it_is_written_shown_and_drawn(report: Figures, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_written_shown_and_drawn(
+    report: Figures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = new_file(tmp_path)
     write(report, file)
     assert json.loads(file.read_text()) == json.loads((tmp_path / LATEST).read_text())

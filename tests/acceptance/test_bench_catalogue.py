@@ -1,4 +1,6 @@
-"""The benchmark of the lists, on so few pins and so short that its figures say nothing: every question is answered."""
+"""The benchmark of the lists, on so few pins and so short that its figures say nothing: every
+question is answered.
+"""
 
 from tests.tools.bench.installation import LIKE_TESTS
 from tests.tools.bench.rounds import Run

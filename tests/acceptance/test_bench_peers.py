@@ -1,4 +1,6 @@
-"""The one peer of the benchmark that needs nothing but what Pinflow needs: measured for a moment, and caught when it loses a row."""
+"""The one peer of the benchmark that needs nothing but what Pinflow needs: measured for a moment,
+and caught when it loses a row.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +18,13 @@ from tests.tools.bench.peers.run import measure
 
 @pytest.fixture(scope="module")
 def servers(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    return Servers(kafka, tmp_path_factory.mktemp("kafka"), database_url, new_workspace(database_url, "Peers"), {})
+    return Servers(
+        kafka,
+        tmp_path_factory.mktemp("kafka"),
+        database_url,
+        new_workspace(database_url, "Peers"),
+        {},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,9 @@ def peer(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def client(peer: RunningProcesses, servers: Servers) -> Iterator[httpx.Client]:
     headers = {"X-API-Key": servers.workspace.api_key}
-    with httpx.Client(base_url=peer.base_url, headers=headers, timeout=40, trust_env=False) as client:
+    with httpx.Client(
+        base_url=peer.base_url, headers=headers, timeout=40, trust_env=False
+    ) as client:
         yield client
 
 
@@ -46,7 +56,10 @@ def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
     client: httpx.Client, peer: RunningProcesses, servers: Servers
 ) -> None:
     rows = rows_for(servers.workspace, 20, prefix="mark")
-    first, again = (client.post("/v1/pins/imports/json", json=rows).raise_for_status().json()["id"] for _ in range(2))
+    first, again = (
+        client.post("/v1/pins/imports/json", json=rows).raise_for_status().json()["id"]
+        for _ in range(2)
+    )
     told = [client.get(f"/v1/pins/imports/{job}").json() for job in (first, again)]
     assert [(job["created_rows"], job["existing_rows"]) for job in told] == [(20, 0), (0, 20)]
     assert peer.settled_rows() == 40
@@ -57,4 +70,7 @@ def test_created_and_existing_are_told_apart_and_a_lost_row_is_found(
 
 
 def test_it_has_a_key(client: httpx.Client) -> None:
-    assert client.post("/v1/pins/imports/json", json=[], headers={"X-API-Key": "wrong"}).status_code == httpx.codes.UNAUTHORIZED
+    assert (
+        client.post("/v1/pins/imports/json", json=[], headers={"X-API-Key": "wrong"}).status_code
+        == httpx.codes.UNAUTHORIZED
+    )

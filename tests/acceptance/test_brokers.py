@@ -1,4 +1,6 @@
-"""Three brokers, one of which is killed, again and again: nothing acknowledged is lost, nothing doubled, and work goes on without it."""
+"""Three brokers, one of which is killed, again and again: nothing acknowledged is lost, nothing
+doubled, and work goes on without it.
+"""
 
 import asyncio
 import os
@@ -37,7 +39,8 @@ from tests.support.waiting import eventually, until
 KILLS = int(os.environ.get("PINFLOW_TEST_KILLS", "1"))
 """More of them show more, and take 10 s each."""
 IN_TURN = (1, 2, 3)[:KILLS]
-"""Brokers whose loss a whole Pinflow goes through: one, or with three kills and more each of them."""
+"""Brokers whose loss a whole Pinflow goes through: one, or with three kills and more each of them.
+"""
 LATEST_KILL_SECONDS = 0.03
 """After an acknowledgement."""
 INSTANCES = 4
@@ -66,12 +69,17 @@ class Brokers:
 
     def wait_until_whole(self) -> None:
         """All are there, and have caught up: another one may go."""
-        until(lambda: asyncio.run(self._kafka.is_ready()) and asyncio.run(all_in_sync(self.address)), seconds=DEADLINE_SECONDS)
+        until(
+            lambda: asyncio.run(self._kafka.is_ready()) and asyncio.run(all_in_sync(self.address)),
+            seconds=DEADLINE_SECONDS,
+        )
 
 
 @pytest.fixture(scope="module")
 def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    """After the session's servers, which could take the ports of a broker that is down while they start."""
+    """After the session's servers, which could take the ports of a broker that is down while they
+    start.
+    """
     with kafka_cluster(tmp_path_factory.mktemp("brokers")) as (kafka, programs):
         yield Brokers(kafka, programs)
 
@@ -79,12 +87,16 @@ def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @asynccontextmanager
 async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[Acceptance]]:
     async with AsyncExitStack() as stack:
-        replicas = [settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)]
+        replicas = [
+            settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)
+        ]
         yield [await stack.enter_async_context(acceptance_of(one)) for one in replicas]
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
-async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker_that_has_just_done_so(brokers: Brokers) -> None:
+async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker_that_has_just_done_so(
+    brokers: Brokers,
+) -> None:
     """`make kills KIND=three` does it hundreds of times, and looks closer."""
     settings = settings_on(brokers)
     await asyncio.to_thread(brokers.wait_until_whole)
@@ -95,7 +107,9 @@ async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker
             await asyncio.to_thread(brokers.wait_until_whole)
             acknowledged += await asyncio.gather(*map(accepts, acceptances))  # all work again
             delay = LATEST_KILL_SECONDS * number / max(1, KILLS - 1)
-            victim = await kill_after_an_acknowledgement(brokers, settings, acceptances, acknowledged, delay)
+            victim = await kill_after_an_acknowledgement(
+                brokers, settings, acceptances, acknowledged, delay
+            )
             brokers.start(victim)
             await every_partition_is_read_to_its_end(settings)
     found = await all_seen(settings)
@@ -104,7 +118,11 @@ async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker
 
 
 def settings_on(brokers: Brokers) -> IngestSettings:
-    return IngestSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}", log_level="WARNING")
+    return IngestSettings(
+        kafka_bootstrap_servers=brokers.address,
+        topic_prefix=f"t-{uuid4().hex[:8]}",
+        log_level="WARNING",
+    )
 
 
 async def kill_after_an_acknowledgement(
@@ -119,23 +137,41 @@ async def kill_after_an_acknowledgement(
     Returns its id.
     """
     jobs = [uuid4() for _ in acceptances]
-    leaders = [await leader_of(settings, partition_of(str(job).encode(), settings.topic_partitions)) for job in jobs]
-    appends = [asyncio.create_task(one.append(an_import(job))) for one, job in zip(acceptances, jobs, strict=True)]
+    leaders = [
+        await leader_of(settings, partition_of(str(job).encode(), settings.topic_partitions))
+        for job in jobs
+    ]
+    appends = [
+        asyncio.create_task(one.append(an_import(job)))
+        for one, job in zip(acceptances, jobs, strict=True)
+    ]
     await asyncio.wait(appends, return_when=asyncio.FIRST_COMPLETED)
     victim = next(leader for leader, append in zip(leaders, appends, strict=True) if append.done())
     await asyncio.sleep(delay)
     brokers.kill(victim)
     answers = await asyncio.gather(*appends, return_exceptions=True)
-    acknowledged += [job for job, answer in zip(jobs, answers, strict=True) if not isinstance(answer, BaseException)]
-    unexpected = [answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable)]
+    acknowledged += [
+        job
+        for job, answer in zip(jobs, answers, strict=True)
+        if not isinstance(answer, BaseException)
+    ]
+    unexpected = [
+        answer
+        for answer in answers
+        if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable)
+    ]
     assert unexpected == []
     return victim
 
 
 async def leader_of(settings: IngestSettings, partition: int) -> int:
     async with admin_client(settings) as admin:
-        (topic,) = await admin.describe_topics([TopicNames(settings.topic_prefix)[TopicName.IMPORTS]])
-    return next(int(found["leader"]) for found in topic["partitions"] if found["partition"] == partition)
+        (topic,) = await admin.describe_topics(
+            [TopicNames(settings.topic_prefix)[TopicName.IMPORTS]]
+        )
+    return next(
+        int(found["leader"]) for found in topic["partitions"] if found["partition"] == partition
+    )
 
 
 async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
@@ -151,12 +187,19 @@ async def every_partition_is_read_to_its_end(settings: IngestSettings) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(brokers: Brokers) -> None:
+async def test_invariant_1_one_partition_without_a_leader_fails_no_other_import(
+    brokers: Brokers,
+) -> None:
     settings = settings_on(brokers)
     await asyncio.to_thread(brokers.wait_until_whole)
     await create_topic_of_single_replicas(settings)
     async with acceptance_of(settings) as acceptance:
-        await asyncio.gather(*(eventually(partial(stands, acceptance, partition), seconds=DEADLINE_SECONDS) for partition in (0, *OTHERS)))
+        await asyncio.gather(
+            *(
+                eventually(partial(stands, acceptance, partition), seconds=DEADLINE_SECONDS)
+                for partition in (0, *OTHERS)
+            )
+        )
         brokers.kill(VICTIM)
         try:
             await eventually(partial(is_leaderless, settings), seconds=DEADLINE_SECONDS)
@@ -185,7 +228,13 @@ async def create_topic_of_single_replicas(settings: IngestSettings) -> None:
     (topic,) = (topic for topic in TOPICS if topic.name is TopicName.IMPORTS)
     name = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     assignments = {0: [VICTIM], **{partition: [SURVIVORS[partition % 2]] for partition in OTHERS}}
-    new = NewTopic(name, -1, -1, replica_assignments=assignments, topic_configs=topic.configuration() | {"min.insync.replicas": "1"})
+    new = NewTopic(
+        name,
+        -1,
+        -1,
+        replica_assignments=assignments,
+        topic_configs=topic.configuration() | {"min.insync.replicas": "1"},
+    )
     async with admin_client(settings) as admin:
         answer = await admin.create_topics([new])
     assert [error[1] for error in answer.topic_errors] == [0], answer
@@ -199,7 +248,11 @@ async def is_leaderless(settings: IngestSettings) -> bool:
 
 
 def job_for(partition: int) -> UUID:
-    return next(job for job in iter(uuid4, None) if partition_of(str(job).encode(), 1 + len(OTHERS)) == partition)
+    return next(
+        job
+        for job in iter(uuid4, None)
+        if partition_of(str(job).encode(), 1 + len(OTHERS)) == partition
+    )
 
 
 async def stands(acceptance: Acceptance, partition: int) -> bool:
@@ -210,13 +263,22 @@ async def stands(acceptance: Acceptance, partition: int) -> bool:
     return True
 
 
-async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_believed(brokers: Brokers) -> None:
-    """One that was frozen or cut off, and lives on. It says so with an answer that is empty: as if nothing had ever been settled."""
-    settings = KafkaSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}")
+async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_believed(
+    brokers: Brokers,
+) -> None:
+    """One that was frozen or cut off, and lives on.
+
+    It says so with an answer that is empty: as if nothing had ever been settled.
+    """
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}"
+    )
     await asyncio.to_thread(brokers.wait_until_whole)
     await create_topics(settings)
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
-    backlog = BacklogReader(settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test")
+    backlog = BacklogReader(
+        settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test"
+    )
     try:
         first = await eventually(lambda: told(backlog), seconds=DEADLINE_SECONDS)
         coordinator = backlog._coordinator
@@ -241,10 +303,17 @@ def installation(
     tmp_path_factory: pytest.TempPathFactory, brokers: Brokers, database_url: str
 ) -> Iterator[tuple[Deployment, NewWorkspace]]:
     directory: Path = tmp_path_factory.mktemp("pinflow")
-    settings = KafkaSettings(kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}")
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=brokers.address, topic_prefix=f"t-{uuid4().hex[:8]}"
+    )
     brokers.wait_until_whole()  # of topics made while one is away there would be but one copy
     asyncio.run(create_topics(settings))
-    with deployed(directory, kafka=brokers.address, database_url=database_url, topic_prefix=settings.topic_prefix) as deployment:
+    with deployed(
+        directory,
+        kafka=brokers.address,
+        database_url=database_url,
+        topic_prefix=settings.topic_prefix,
+    ) as deployment:
         yield deployment, new_workspace(database_url)
 
 
@@ -253,12 +322,22 @@ def test_invariant_2_and_invariant_3_the_loss_of_a_broker_loses_and_doubles_noth
     installation: tuple[Deployment, NewWorkspace], brokers: Brokers
 ) -> None:
     pinflow, workspace = installation
-    with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
+    with httpx.Client(
+        base_url=pinflow.base_url,
+        headers={"X-API-Key": workspace.api_key},
+        timeout=40,
+        trust_env=False,
+    ) as client:
         with importing(client, workspace) as jobs:
             for node_id in IN_TURN:
                 brokers.wait_until_whole()
                 brokers.kill(node_id)
-                while_away = [submit_until_accepted(client, rows_for(workspace, IMPORT_ROWS, prefix=f"{node_id}-{n}")) for n in range(AWAY)]
+                while_away = [
+                    submit_until_accepted(
+                        client, rows_for(workspace, IMPORT_ROWS, prefix=f"{node_id}-{n}")
+                    )
+                    for n in range(AWAY)
+                ]
                 for job_id in while_away:
                     assert job_of(client, job_id)["completed_at"] is not None, pinflow.logs()
                 jobs.extend(while_away)
@@ -266,8 +345,14 @@ def test_invariant_2_and_invariant_3_the_loss_of_a_broker_loses_and_doubles_noth
         for job_id in jobs:
             job = job_of(client, job_id)
             assert job["completed_at"] is not None, pinflow.logs()
-            assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (IMPORT_ROWS, 0, IMPORT_ROWS)
-        assert client.get("/v1/pins?limit=1").headers["x-total-count"] == str(len(jobs) * IMPORT_ROWS)
+            assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (
+                IMPORT_ROWS,
+                0,
+                IMPORT_ROWS,
+            )
+        assert client.get("/v1/pins?limit=1").headers["x-total-count"] == str(
+            len(jobs) * IMPORT_ROWS
+        )
 
 
 @contextmanager
@@ -280,7 +365,11 @@ def importing(client: httpx.Client, workspace: NewWorkspace) -> Iterator[list[st
         number = 0
         while not done.is_set():
             number += 1
-            jobs.append(submit_until_accepted(client, rows_for(workspace, IMPORT_ROWS, prefix=f"{name}-{number}")))
+            jobs.append(
+                submit_until_accepted(
+                    client, rows_for(workspace, IMPORT_ROWS, prefix=f"{name}-{number}")
+                )
+            )
 
     with ThreadPoolExecutor() as pool:
         working = [pool.submit(work, f"client{number}") for number in range(CLIENTS)]

@@ -1,4 +1,6 @@
-"""A short fault run; `make chaos` has longer ones. tests/unit/chaos shows that the checker would object."""
+"""A short fault run; `make chaos` has longer ones. tests/unit/chaos shows that the checker would
+object.
+"""
 
 from pathlib import Path
 
@@ -12,7 +14,15 @@ from tests.tools.chaos.report import SHOWN
 SEED = 4
 SECONDS = 20
 FAULTS = 2
-DECK = ("kill ingest", "kill publisher", "kill status", "kill postgres", "drop database connections", "cut kafka off", "freeze publisher")
+DECK = (
+    "kill ingest",
+    "kill publisher",
+    "kill status",
+    "kill postgres",
+    "drop database connections",
+    "cut kafka off",
+    "freeze publisher",
+)
 
 
 def test_nothing_is_lost_or_doubled_while_things_break(tmp_path: Path) -> None:

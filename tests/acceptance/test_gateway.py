@@ -33,20 +33,31 @@ def test_what_is_internal_is_not_found(client: httpx.Client, path: str) -> None:
         ("GET", "/v1/schedules/not-a-uuid", 404, "not_found"),
     ],
 )
-def test_errors_have_a_code_whichever_service_answers(client: httpx.Client, method: str, path: str, status: int, code: str) -> None:
+def test_errors_have_a_code_whichever_service_answers(
+    client: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (status, code)
     assert answer.headers["x-request-id"]
 
 
 def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
-    assert client.get("/v1/pins", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
+    assert (
+        client.get("/v1/pins", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"]
+        == "mine-1"
+    )
 
 
 def test_readiness_asks_everyone(client: httpx.Client) -> None:
     report = client.get("/readyz").json()
     assert report["status"] == "ok"
-    assert report["checks"] == {"machinery": "ok", "database": "ok", "ingest": "ok", "publisher": "ok", "webhooks": "ok"}
+    assert report["checks"] == {
+        "machinery": "ok",
+        "database": "ok",
+        "ingest": "ok",
+        "publisher": "ok",
+        "webhooks": "ok",
+    }
 
 
 def test_the_documentation_is_the_committed_one(client: httpx.Client) -> None:
@@ -65,12 +76,16 @@ def test_it_answers_under_whatever_name_it_is_asked_for(client: httpx.Client, ho
 
 def test_a_body_over_the_limit_is_refused(client: httpx.Client) -> None:
     answer = client.post(
-        "/v1/pins/imports/json", content=b"[" + b" " * 6 * 1024 * 1024 + b"]", headers={"Content-Type": "application/json"}
+        "/v1/pins/imports/json",
+        content=b"[" + b" " * 6 * 1024 * 1024 + b"]",
+        headers={"Content-Type": "application/json"},
     )
     assert (answer.status_code, answer.json()["detail"]["code"]) == (413, "payload_too_large")
 
 
-def test_a_service_that_is_away_is_a_503_with_retry_after(pinflow: Deployment, client: httpx.Client) -> None:
+def test_a_service_that_is_away_is_a_503_with_retry_after(
+    pinflow: Deployment, client: httpx.Client
+) -> None:
     pinflow.programs["publisher"].kill()
     try:
         answer = client.get("/v1/pins")
@@ -84,24 +99,51 @@ def test_a_service_that_is_away_is_a_503_with_retry_after(pinflow: Deployment, c
 
 
 def wrong_keys(office: httpx.Client, most: int) -> list[httpx.Response]:
-    """The answers to tries that each say they are someone else's, up to the first that is neither believed nor looked up."""
+    """The answers to tries that each say they are someone else's, up to the first that is neither
+    believed nor looked up.
+    """
     answers: list[httpx.Response] = []
     while len(answers) < most and (not answers or answers[-1].status_code == 401):
-        headers = {"X-API-Key": f"wrong-{len(answers)}", "X-Forwarded-For": f"198.51.100.{len(answers) % 256}"}
+        headers = {
+            "X-API-Key": f"wrong-{len(answers)}",
+            "X-Forwarded-For": f"198.51.100.{len(answers) % 256}",
+        }
         answers.append(office.get("/v1/pins/imports", headers=headers))
     return answers
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is the loopback's there")
-def test_wrong_keys_are_counted_by_the_clients_own_address_whatever_it_says(pinflow: Deployment, workspace: NewWorkspace) -> None:
-    """By the gateway, which tells its client's address and drops what that one says; past it, where nobody but a trusted proxy is heard."""
+def test_wrong_keys_are_counted_by_the_clients_own_address_whatever_it_says(
+    pinflow: Deployment, workspace: NewWorkspace
+) -> None:
+    """By the gateway, which tells its client's address and drops what that one says; past it, where
+    nobody but a trusted proxy is heard.
+    """
     most = StatusSettings.model_fields["access_failed_tries"].default
-    for url, address in ((pinflow.base_url, "127.0.0.2"), (pinflow.service_url("status"), "127.0.0.3")):
-        with httpx.Client(base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=40) as office:
-            *unknown, refused = wrong_keys(office, 20 * most)  # a slow machine earns new tries meanwhile
+    for url, address in (
+        (pinflow.base_url, "127.0.0.2"),
+        (pinflow.service_url("status"), "127.0.0.3"),
+    ):
+        with httpx.Client(
+            base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=40
+        ) as office:
+            *unknown, refused = wrong_keys(
+                office, 20 * most
+            )  # a slow machine earns new tries meanwhile
             assert len(unknown) >= most
-            assert (refused.status_code, refused.json()["detail"]["code"]) == (429, "too_many_attempts")
+            assert (refused.status_code, refused.json()["detail"]["code"]) == (
+                429,
+                "too_many_attempts",
+            )
             assert 1 <= int(refused.headers["retry-after"]) <= 60
             good = office.get("/v1/pins/imports", headers={"X-API-Key": workspace.api_key})
-            assert (good.status_code, good.json()) == (200, [])  # though this process has not seen the key before, or not from here
-    assert httpx.get(f"{pinflow.base_url}/v1/pins/imports", headers={"X-API-Key": "wrong"}, trust_env=False).status_code == 401
+            assert (good.status_code, good.json()) == (
+                200,
+                [],
+            )  # though this process has not seen the key before, or not from here
+    assert (
+        httpx.get(
+            f"{pinflow.base_url}/v1/pins/imports", headers={"X-API-Key": "wrong"}, trust_env=False
+        ).status_code
+        == 401
+    )

@@ -35,7 +35,9 @@ def counters(job: dict[str, Any]) -> tuple[int, int, int, int]:
     return job["total_rows"], job["created_rows"], job["existing_rows"], job["failed_rows"]
 
 
-def test_500_rows_with_mixed_faults_give_exact_counters_and_results_in_order(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_500_rows_with_mixed_faults_give_exact_counters_and_results_in_order(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     rows = rows_for(workspace, 500, prefix="mixed")
     for number, mistake in MISTAKES_IN_JSON.items():
         rows[number - 1] = {**rows[number - 1], **mistake}
@@ -53,7 +55,9 @@ def test_500_rows_with_mixed_faults_give_exact_counters_and_results_in_order(cli
     assert job["results"][9]["payload_matches"] is False
 
 
-def test_invariant_3_the_same_import_again_publishes_nothing(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_invariant_3_the_same_import_again_publishes_nothing(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     rows = rows_for(workspace, 500, prefix="again")
     first, second = submit(client, rows), submit(client, rows)
     assert counters(first) == (500, 500, 0, 0)
@@ -62,16 +66,22 @@ def test_invariant_3_the_same_import_again_publishes_nothing(client: httpx.Clien
     assert client.get("/v1/pins?limit=1").headers["x-total-count"] == "500"
 
 
-def test_invariant_6_a_failed_row_can_be_sent_again_corrected(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_invariant_6_a_failed_row_can_be_sent_again_corrected(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     (row,) = rows_for(workspace, 1, prefix="corrected")
     assert counters(submit(client, [{**row, "board_id": "nowhere"}])) == (1, 0, 0, 1)
     assert counters(submit(client, [row])) == (1, 1, 0, 0)
 
 
-def test_invariant_7_a_jobs_pins_are_listed_in_row_order(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_invariant_7_a_jobs_pins_are_listed_in_row_order(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     submit(client, rows_for(workspace, 40, prefix="ordered"))
     pins = client.get("/v1/pins?limit=200").json()
-    assert [pin["idempotency_key"] for pin in pins] == [f"ordered-{number}" for number in range(40, 0, -1)]
+    assert [pin["idempotency_key"] for pin in pins] == [
+        f"ordered-{number}" for number in range(40, 0, -1)
+    ]
 
 
 def test_invariant_10_another_workspaces_job_and_pin_do_not_exist(
@@ -87,22 +97,32 @@ def test_invariant_10_another_workspaces_job_and_pin_do_not_exist(
     assert client.get("/v1/pins", headers=other).json() == []
 
 
-def test_a_read_right_after_the_202_never_sees_404(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_a_read_right_after_the_202_never_sees_404(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     for number in range(30):
-        accepted = client.post("/v1/pins/imports/json", json=rows_for(workspace, 2, prefix=f"raw-{number}")).json()
+        accepted = client.post(
+            "/v1/pins/imports/json", json=rows_for(workspace, 2, prefix=f"raw-{number}")
+        ).json()
         assert client.get(f"/v1/pins/imports/{accepted['id']}").status_code == 200
 
 
-def test_the_demos_campaign_has_the_mistakes_it_says(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_the_demos_campaign_has_the_mistakes_it_says(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     assert CAMPAIGN.read_text(encoding="utf-8") == campaign()
     text = campaign()
     for number, account in enumerate(workspace.accounts, 1):
         text = text.replace(f"ACCOUNT_{number},", f"{account.id},")
     boards = {row["board_id"] for row in csv.DictReader(io.StringIO(text))}
     assert boards == {"board-1", "board-2", "board-3", "board-4", "board-5", "board-99"}
-    accepted = client.post("/v1/pins/imports/csv", files={"file": ("campaign.csv", text.encode(), "text/csv")}).json()
+    accepted = client.post(
+        "/v1/pins/imports/csv", files={"file": ("campaign.csv", text.encode(), "text/csv")}
+    ).json()
     job = job_of(client, accepted["id"])
     assert job["source_filename"] == "campaign.csv"
     failed = {r["row_number"]: r["error_code"] for r in job["results"] if r["status"] == "failed"}
     # This workspace has three boards an account, the demo's five
-    assert {number for number, code in failed.items() if code != "board_not_found"} == set(MISTAKES) - {87}
+    assert {number for number, code in failed.items() if code != "board_not_found"} == set(
+        MISTAKES
+    ) - {87}

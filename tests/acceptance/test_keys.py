@@ -1,4 +1,6 @@
-"""What becomes of a key: revoked it stops working everywhere, outage or not; and it stands nowhere but with who has it."""
+"""What becomes of a key: revoked it stops working everywhere, outage or not; and it stands nowhere
+but with who has it.
+"""
 
 import os
 import socket
@@ -33,13 +35,20 @@ STALE_SECONDS = 2.5
 MARGIN_SECONDS = 3.0
 """For a machine with other things to do."""
 
-READS = {"ingest": None, "publisher": "/v1/pins", "status": "/v1/pins/imports", "webhooks": "/v1/webhooks"}
+READS = {
+    "ingest": None,
+    "publisher": "/v1/pins",
+    "status": "/v1/pins/imports",
+    "webhooks": "/v1/webhooks",
+}
 
 
 class Installation:
     """A Pinflow that logs all it can, with a Postgres of its own, so that it can be taken away."""
 
-    def __init__(self, deployment: Deployment, postgres: RunningProgram, url: str, directory: Path) -> None:
+    def __init__(
+        self, deployment: Deployment, postgres: RunningProgram, url: str, directory: Path
+    ) -> None:
         self.deployment = deployment
         self.postgres = postgres
         self.url = url
@@ -52,31 +61,58 @@ class Installation:
 
     def ask_all(self, key: str) -> dict[str, int]:
         with ThreadPoolExecutor(len(SERVICES)) as pool:
-            return dict(zip(SERVICES, pool.map(lambda name: self.ask(name, key), SERVICES), strict=True))
+            return dict(
+                zip(SERVICES, pool.map(lambda name: self.ask(name, key), SERVICES), strict=True)
+            )
 
     def new_key(self) -> tuple[UUID, str]:
         key = new_api_key()
-        return administer(self.url, lambda access: access.create_key(self.workspace.id, key, name="test", scopes=list(Scope))), key.plain
+        return administer(
+            self.url,
+            lambda access: access.create_key(
+                self.workspace.id, key, name="test", scopes=list(Scope)
+            ),
+        ), key.plain
 
     def revoke(self, key_id: UUID) -> None:
         assert administer(self.url, lambda access: access.revoke_key(key_id))
 
     def ask(self, name: str, key: str) -> int:
-        """The status of a request with `key` to one service, past the gateway. ingest has nothing that could be read: an empty import."""
-        with httpx.Client(base_url=self.deployment.service_url(name), headers={"X-API-Key": key}, timeout=40, trust_env=False) as client:
+        """The status of a request with `key` to one service, past the gateway. ingest has nothing
+        that could be read: an empty import.
+        """
+        with httpx.Client(
+            base_url=self.deployment.service_url(name),
+            headers={"X-API-Key": key},
+            timeout=40,
+            trust_env=False,
+        ) as client:
             path = READS[name]
-            return (client.get(path) if path else client.post("/v1/pins/imports/json", json=[])).status_code
+            return (
+                client.get(path) if path else client.post("/v1/pins/imports/json", json=[])
+            ).status_code
 
     def logs(self) -> dict[str, str]:
-        return {file.name: file.read_text(errors="replace") for file in self.directory.glob("*.log")}
+        return {
+            file.name: file.read_text(errors="replace") for file in self.directory.glob("*.log")
+        }
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str) -> Iterator[Installation]:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str
+) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("keys")
     noisy = directory / "Caddyfile"
-    noisy.write_text(gateway.CADDYFILE.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch, postgres_server(directory) as (postgres, process), fresh_database(postgres.url) as url:
+    noisy.write_text(
+        gateway.CADDYFILE.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
+        encoding="utf-8",
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        postgres_server(directory) as (postgres, process),
+        fresh_database(postgres.url) as url,
+    ):
         patch.setattr(gateway, "CADDYFILE", noisy)
         variables = {
             "access_cache_seconds": str(CACHE_SECONDS),
@@ -85,7 +121,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_pre
             "database_timeout_seconds": "2",
             "log_level": "DEBUG",
         }
-        with deployed(directory, kafka=kafka, database_url=url, topic_prefix=topic_prefix, **variables) as deployment:
+        with deployed(
+            directory, kafka=kafka, database_url=url, topic_prefix=topic_prefix, **variables
+        ) as deployment:
             yield Installation(deployment, process, url, directory)
 
 
@@ -93,7 +131,9 @@ GOOD = {"ingest": 422, "publisher": 200, "status": 200, "webhooks": 200}
 """422: the key is good, the import empty."""
 
 
-def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(installation: Installation) -> None:
+def test_a_revoked_key_stops_working_everywhere_within_the_caches_seconds(
+    installation: Installation,
+) -> None:
     key_id, key = installation.new_key()
     assert installation.ask_all(key) == GOOD
     installation.revoke(key_id)
@@ -113,7 +153,9 @@ def outage(installation: Installation) -> Iterator[None]:
         installation.deployment.wait_until_ready()
 
 
-def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(installation: Installation) -> None:
+def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(
+    installation: Installation,
+) -> None:
     (key_id, key), (_, other) = installation.new_key(), installation.new_key()
     assert installation.ask_all(key) == GOOD
     installation.revoke(key_id)
@@ -128,7 +170,9 @@ def test_an_outage_does_not_bring_back_a_key_that_was_seen_revoked(installation:
     assert installation.answers(key, 401)
 
 
-def test_a_key_revoked_just_before_an_outage_is_believed_for_the_stale_seconds_at_most(installation: Installation) -> None:
+def test_a_key_revoked_just_before_an_outage_is_believed_for_the_stale_seconds_at_most(
+    installation: Installation,
+) -> None:
     key_id, key = installation.new_key()
     assert installation.ask("ingest", key) == GOOD["ingest"]
     checked = time.monotonic()
@@ -158,7 +202,12 @@ def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
         {"Authorization": key},
         {"Authorization": f"Bearer {key} {key}"},
         {"X-API-Key": f"{key}x", "Authorization": f"Bearer {key}"},
-        {"Cookie": f"key={key}", "Referer": f"https://shop.example/?key={key}", "Prefer": key, "X-Request-ID": f"x{key}"},
+        {
+            "Cookie": f"key={key}",
+            "Referer": f"https://shop.example/?key={key}",
+            "Prefer": key,
+            "X-Request-ID": f"x{key}",
+        },
         {"X-API-Key": key, "X-Forwarded-For": key},
     ]
     paths = [
@@ -175,12 +224,29 @@ def requests_with(key: str, workspace: NewWorkspace) -> list[httpx.Request]:
     bodies = [b"{" + key.encode(), key.encode(), f'["{key}"]'.encode(), b"[]"]
     return [
         *(httpx.Request("GET", url + path, headers=one) for path in reads for one in headers),
-        *(httpx.Request("GET", url + path, headers=one) for path in paths for one in ({}, {"X-API-Key": key})),
-        *(httpx.Request("POST", f"{url}{path}", headers=json, content=body) for body in bodies for path in IMPORTS),
-        httpx.Request("POST", f"{url}/v1/pins/imports/json", headers=json, content=b"x" * 6_000_000),
+        *(
+            httpx.Request("GET", url + path, headers=one)
+            for path in paths
+            for one in ({}, {"X-API-Key": key})
+        ),
+        *(
+            httpx.Request("POST", f"{url}{path}", headers=json, content=body)
+            for body in bodies
+            for path in IMPORTS
+        ),
+        httpx.Request(
+            "POST", f"{url}/v1/pins/imports/json", headers=json, content=b"x" * 6_000_000
+        ),
         httpx.Request("POST", f"{url}/v1/pins/imports/json", headers=json, json=[row]),
-        httpx.Request("POST", f"{url}/v1/pins", headers=json, json={**row, "account_id": str(uuid4())}),
-        httpx.Request("POST", f"{url}/v1/pins/imports/csv", headers={"X-API-Key": key}, files={"file": ("a.csv", b"account_id\n1")}),
+        httpx.Request(
+            "POST", f"{url}/v1/pins", headers=json, json={**row, "account_id": str(uuid4())}
+        ),
+        httpx.Request(
+            "POST",
+            f"{url}/v1/pins/imports/csv",
+            headers={"X-API-Key": key},
+            files={"file": ("a.csv", b"account_id\n1")},
+        ),
     ]
 
 
@@ -191,7 +257,9 @@ def send(base_url: str, requests: list[httpx.Request]) -> list[httpx.Response]:
     answers = []
     with httpx.Client(base_url=base_url, timeout=40, trust_env=False) as client:
         for one in requests:
-            again = client.build_request(one.method, one.url.raw_path.decode(), headers=one.headers.raw, content=one.read())
+            again = client.build_request(
+                one.method, one.url.raw_path.decode(), headers=one.headers.raw, content=one.read()
+            )
             again.headers["Host"] = "pinflow"
             answers.append(client.send(again))
     return answers
@@ -205,8 +273,14 @@ def send_nonsense(port: int, key: str) -> bytes:
         b"GET /v1/pins?key=" + secret + b" HTTP/9.9\r\n\r\n",
         b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key " + secret + b"\r\n\r\n",
         b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret + b"\x00\r\n\r\n",
-        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret + b"\xe9\r\nConnection: close\r\n\r\n",
-        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key:\t " + secret + b" \r\n\t" + secret + b"\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: "
+        + secret
+        + b"\xe9\r\nConnection: close\r\n\r\n",
+        b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key:\t "
+        + secret
+        + b" \r\n\t"
+        + secret
+        + b"\r\n\r\n",
         secret + b"\r\n\r\n",
         b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-API-Key: " + secret * 2000 + b"\r\n\r\n",
     ):
@@ -233,7 +307,11 @@ def without(url: str, *tables: str) -> Iterator[None]:
         finally:
             for table in tables:
                 schema, _, plain = table.partition(".")
-                connection.execute(sql.SQL("alter table {} rename to {}").format(sql.Identifier(schema, "gone"), sql.Identifier(plain)))
+                connection.execute(
+                    sql.SQL("alter table {} rename to {}").format(
+                        sql.Identifier(schema, "gone"), sql.Identifier(plain)
+                    )
+                )
 
 
 def test_no_key_stands_in_a_log_or_an_answer(installation: Installation) -> None:
@@ -243,27 +321,44 @@ def test_no_key_stands_in_a_log_or_an_answer(installation: Installation) -> None
     for key in keys:
         for url in (deployment.base_url, *map(deployment.service_url, SERVICES)):
             answers += send(url, requests_with(key, installation.workspace))
-    nonsense = b"".join(send_nonsense(port, key) for key in keys for port in deployment.ports.values())
+    nonsense = b"".join(
+        send_nonsense(port, key) for key in keys for port in deployment.ports.values()
+    )
     for tables in (("publisher.pins", "status.jobs"), ("access.api_keys",)):
         with without(installation.url, *tables):
-            answers += [answer for key in keys for answer in send(deployment.base_url, requests_with(key, installation.workspace))]
+            answers += [
+                answer
+                for key in keys
+                for answer in send(deployment.base_url, requests_with(key, installation.workspace))
+            ]
     deployment.programs["publisher"].kill()
     try:
         answers += send(
-            deployment.base_url, [httpx.Request("GET", f"http://x/v1/pins/{keys[0]}?a={keys[1]}", headers={"X-API-Key": keys[0]})]
+            deployment.base_url,
+            [
+                httpx.Request(
+                    "GET", f"http://x/v1/pins/{keys[0]}?a={keys[1]}", headers={"X-API-Key": keys[0]}
+                )
+            ],
         )
     finally:
         deployment.restart("publisher")
         deployment.wait_until_ready()
 
-    assert {200, 202, 401, 404, 413, 415, 422, 500, 503} <= {answer.status_code for answer in answers}
+    assert {200, 202, 401, 404, 413, 415, 422, 500, 503} <= {
+        answer.status_code for answer in answers
+    }
     logs = installation.logs()
     assert "request_failed" in logs["status.log"]
     assert "request_failed" in logs["publisher.log"]
     assert logs["gateway.log"].count("upstream roundtrip") > len(answers) / 4
     for secret in (key[SHOWN_CHARACTERS:] for key in keys):
         assert [name for name, log in logs.items() if secret in log] == []
-        told = [answer for answer in answers if secret in answer.text or secret in str({**answer.headers, "x-request-id": ""})]
+        told = [
+            answer
+            for answer in answers
+            if secret in answer.text or secret in str({**answer.headers, "x-request-id": ""})
+        ]
         assert [(answer.status_code, answer.text[:300]) for answer in told] == []
         assert secret.encode() not in nonsense
     assert [name for name, log in logs.items() if ROLE_PASSWORD in log] == []
@@ -275,30 +370,46 @@ def test_no_key_stands_in_the_database(installation: Installation) -> None:
         installation.ask(name, key)
     with psycopg.connect(installation.url) as connection:
         tables = connection.execute(
-            "select schemaname, tablename from pg_tables where schemaname !~ '^pg_|^information_schema$'"
+            "select schemaname, tablename from pg_tables where schemaname !~ "
+            "'^pg_|^information_schema$'"
         ).fetchall()
         assert ("access", "api_keys") in tables
         for schema, table in tables:
-            rows = connection.execute(sql.SQL("select t::text from {} t").format(sql.Identifier(schema, table))).fetchall()
+            rows = connection.execute(
+                sql.SQL("select t::text from {} t").format(sql.Identifier(schema, table))
+            ).fetchall()
             text = "\n".join(row for (row,) in rows)
             assert key not in text
             assert key[SHOWN_CHARACTERS:] not in text
             assert key.encode().hex() not in text
-        hashed = connection.execute("select key_hash from access.api_keys where prefix = %s", (key[:SHOWN_CHARACTERS],)).fetchall()
+        hashed = connection.execute(
+            "select key_hash from access.api_keys where prefix = %s", (key[:SHOWN_CHARACTERS],)
+        ).fetchall()
     assert hashed == [(hash_api_key(key),)]
 
 
 COMMANDS: list[tuple[list[str], dict[str, str]]] = [
     (["imports", "list"], {"PINFLOW_API_KEY": "{secret}\n"}),
-    (["imports", "list", "--patience", "0"], {"PINFLOW_API_KEY": "{secret}", "PINFLOW_BASE_URL": "http://127.0.0.1:1"}),
-    (["workspaces", "list"], {"PINFLOW_DATABASE_URL": "postgres//pinflow:{secret}@127.0.0.1:1/pinflow"}),
-    (["migrate"], {"PINFLOW_DATABASE_URL": "postgresql://pinflow:{secret}@{secret}@127.0.0.1:1/pinflow"}),
+    (
+        ["imports", "list", "--patience", "0"],
+        {"PINFLOW_API_KEY": "{secret}", "PINFLOW_BASE_URL": "http://127.0.0.1:1"},
+    ),
+    (
+        ["workspaces", "list"],
+        {"PINFLOW_DATABASE_URL": "postgres//pinflow:{secret}@127.0.0.1:1/pinflow"},
+    ),
+    (
+        ["migrate"],
+        {"PINFLOW_DATABASE_URL": "postgresql://pinflow:{secret}@{secret}@127.0.0.1:1/pinflow"},
+    ),
 ]
 
 
 def test_the_command_line_says_no_secret(installation: Installation) -> None:
     secret = new_api_key().plain
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
+    }
     inherited["PINFLOW_BASE_URL"] = installation.deployment.base_url
 
     def run(command: tuple[list[str], dict[str, str]]) -> "subprocess.CompletedProcess[str]":
@@ -306,7 +417,13 @@ def test_the_command_line_says_no_secret(installation: Installation) -> None:
         given = {name: value.replace("{secret}", secret) for name, value in variables.items()}
         program = [str(Path(sys.executable).with_name("pinflow")), *arguments]
         return subprocess.run(
-            program, env=inherited | given, cwd=installation.directory, capture_output=True, text=True, timeout=120, check=False
+            program,
+            env=inherited | given,
+            cwd=installation.directory,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     with ThreadPoolExecutor(2) as pool:

@@ -20,7 +20,9 @@ IMPORTS, ROWS = 24, 100
 
 @contextmanager
 def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
-    """Kill the service and start it again, `times` times, while the body runs; ready again afterwards."""
+    """Kill the service and start it again, `times` times, while the body runs; ready again
+    afterwards.
+    """
     done = threading.Event()
 
     def work() -> None:
@@ -47,7 +49,10 @@ def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothi
     pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, database_url: str, name: str
 ) -> None:
     with killing(pinflow, name, times=3):
-        jobs = [submit_until_accepted(client, rows_for(workspace, ROWS, prefix=f"{name}-{number}")) for number in range(IMPORTS)]
+        jobs = [
+            submit_until_accepted(client, rows_for(workspace, ROWS, prefix=f"{name}-{number}"))
+            for number in range(IMPORTS)
+        ]
     for job_id in jobs:
         job = job_of(client, job_id)
         assert job["completed_at"] is not None, pinflow.logs()
@@ -58,7 +63,9 @@ def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothi
 
 def published_keys(database_url: str, workspace: NewWorkspace) -> int:
     engine = create_engine(sqlalchemy_url(database_url))
-    query = text("select count(distinct idempotency_key) from publisher.pins where workspace_id = :id")
+    query = text(
+        "select count(distinct idempotency_key) from publisher.pins where workspace_id = :id"
+    )
     with engine.connect() as connection:
         found = int(connection.execute(query, {"id": workspace.id}).scalar_one())
     engine.dispose()

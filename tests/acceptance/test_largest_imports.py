@@ -16,7 +16,16 @@ ROWS = 500
 MOST_MEMORY = 1024 * MEBIBYTE
 """Resident bytes of one service. docs/performance.md has what was seen: this only catches what
 grows without bound."""
-COLUMNS = ("account_id", "board_id", "title", "idempotency_key", "image_url", "description", "alt_text", "related_terms")
+COLUMNS = (
+    "account_id",
+    "board_id",
+    "title",
+    "idempotency_key",
+    "image_url",
+    "description",
+    "alt_text",
+    "related_terms",
+)
 TEXT = "€ŠšŽžŒœŸ‰™†‡•“”„…‹›"
 """Characters of one byte in Windows-1252 and of three in UTF-8, but for a few."""
 
@@ -31,7 +40,16 @@ def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
     def line(number: int) -> str:
         terms = ",".join(text(100) for _ in range(50))
         url = f"https://cdn.example/{number}.png"
-        cells = (str(account.id), account.boards[0], text(100), f"{name}-{number}", url, text(800), text(500), f'"{terms}"')
+        cells = (
+            str(account.id),
+            account.boards[0],
+            text(100),
+            f"{name}-{number}",
+            url,
+            text(800),
+            text(500),
+            f'"{terms}"',
+        )
         return ",".join(cells)
 
     size = (MAX_IMPORT_BODY - 2000) // ROWS
@@ -40,20 +58,31 @@ def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
     return "\n".join([",".join([*COLUMNS, "notes"]), *padded]).encode("cp1252")
 
 
-async def test_ten_of_the_largest_imports_at_once_settle_and_memory_stays(pinflow: Deployment, workspace: NewWorkspace) -> None:
+async def test_ten_of_the_largest_imports_at_once_settle_and_memory_stays(
+    pinflow: Deployment, workspace: NewWorkspace
+) -> None:
     headers = {"X-API-Key": workspace.api_key}
     files = [largest_csv(workspace, f"large{number}") for number in range(AT_ONCE)]
-    async with httpx.AsyncClient(base_url=pinflow.base_url, headers=headers, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=pinflow.base_url, headers=headers, timeout=60, trust_env=False
+    ) as client:
 
         async def settle(data: bytes) -> tuple[int, int]:
             answer = await submitted(client, data)
-            job = (await client.get(answer.headers["location"], headers={"Prefer": "wait=30"})).json()
+            job = (
+                await client.get(answer.headers["location"], headers={"Prefer": "wait=30"})
+            ).json()
             while job["completed_at"] is None:
-                job = (await client.get(answer.headers["location"], headers={"Prefer": "wait=30"})).json()
+                job = (
+                    await client.get(answer.headers["location"], headers={"Prefer": "wait=30"})
+                ).json()
             return job["created_rows"], job["failed_rows"]
 
         assert await asyncio.gather(*map(settle, files)) == [(ROWS, 0)] * AT_ONCE
-    memory = {name: psutil.Process(program.process.pid).memory_info().rss for name, program in pinflow.programs.items()}
+    memory = {
+        name: psutil.Process(program.process.pid).memory_info().rss
+        for name, program in pinflow.programs.items()
+    }
     print({name: f"{size / MEBIBYTE:.0f} MB" for name, size in memory.items()})
     assert max(memory.values()) < MOST_MEMORY, memory
 
@@ -61,8 +90,13 @@ async def test_ten_of_the_largest_imports_at_once_settle_and_memory_stays(pinflo
 async def submitted(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
     """Sends the file until it is accepted: so many bodies at once may have to wait for room."""
     while True:
-        answer = await client.post("/v1/pins/imports/csv", files={"file": ("large.csv", data, "text/csv")})
+        answer = await client.post(
+            "/v1/pins/imports/csv", files={"file": ("large.csv", data, "text/csv")}
+        )
         if answer.status_code == HTTPStatus.ACCEPTED:
             return answer
-        assert answer.status_code in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}, answer.text
+        assert answer.status_code in {
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            HTTPStatus.TOO_MANY_REQUESTS,
+        }, answer.text
         await asyncio.sleep(float(answer.headers["retry-after"]))

@@ -1,4 +1,6 @@
-"""The local stack and the `pinflow` command, as a person uses them, in a directory of the test's own."""
+"""The local stack and the `pinflow` command, as a person uses them, in a directory of the test's
+own.
+"""
 
 import asyncio
 import json
@@ -44,12 +46,21 @@ class Shell:
     def local(self, *command: str) -> "subprocess.CompletedProcess[str]":
         return self._run([sys.executable, "-m", "deploy.local", *command], CHECKOUT)
 
-    def pinflow(self, *arguments: str, stdin: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    def pinflow(
+        self, *arguments: str, stdin: str | None = None, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
         """`pinflow` as it runs in the folder whose `.pinflow/env` it finds."""
-        return self._run([str(Path(sys.executable).with_name("pinflow")), *arguments], self._home, stdin, variables)
+        return self._run(
+            [str(Path(sys.executable).with_name("pinflow")), *arguments],
+            self._home,
+            stdin,
+            variables,
+        )
 
     def as_in_a_checkout(self, *command: str, stdin: str) -> str:
-        """What the README's examples print: they run in a checkout's folder, with the stack's variables exported."""
+        """What the README's examples print: they run in a checkout's folder, with the stack's
+        variables exported.
+        """
         venv = self._home / ".venv"
         if not venv.exists():
             venv.symlink_to(sys.prefix)
@@ -58,12 +69,25 @@ class Shell:
         return done.stdout
 
     def _run(
-        self, command: list[str], directory: Path, stdin: str | None = None, variables: dict[str, str] | None = None
+        self,
+        command: list[str],
+        directory: Path,
+        stdin: str | None = None,
+        variables: dict[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
+        }
         environment = {**inherited, HOME_VARIABLE: str(self.layout.directory), **(variables or {})}
         return subprocess.run(
-            command, cwd=directory, env=environment, input=stdin, capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=directory,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
 
     @property
@@ -78,7 +102,9 @@ class Shell:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("home"))
     shell.layout.make()
-    shell.layout.settings_file.write_text("PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES=true\n", encoding="utf-8")
+    shell.layout.settings_file.write_text(
+        "PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES=true\n", encoding="utf-8"
+    )
     up = shell.local("up")
     assert up.returncode == 0, up.stdout + up.stderr
     yield shell
@@ -108,7 +134,13 @@ def write(shell: Shell, name: str, rows: list[dict[str, Any]]) -> str:
 def test_up_runs_every_process_under_its_pid_and_writes_the_env(shell: Shell) -> None:
     assert {name for name in PROCESSES if psutil.pid_exists(shell.pid(name))} == PROCESSES
     assert all(shell.layout.log_file(name).exists() for name in PROCESSES)
-    names = {"PINFLOW_BASE_URL", "PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID", "PINFLOW_KAFKA_BOOTSTRAP_SERVERS", "PINFLOW_DATABASE_URL"}
+    names = {
+        "PINFLOW_BASE_URL",
+        "PINFLOW_API_KEY",
+        "PINFLOW_WORKSPACE_ID",
+        "PINFLOW_KAFKA_BOOTSTRAP_SERVERS",
+        "PINFLOW_DATABASE_URL",
+    }
     assert names <= set(shell.env)
     assert shell.layout.env_file.stat().st_mode & 0o077 == 0
     assert gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None
@@ -124,18 +156,30 @@ def test_up_again_does_no_harm(shell: Shell) -> None:
 def test_services_are_told_what_the_settings_file_says(shell: Shell) -> None:
     webhook = {"url": "http://127.0.0.1:8787/", "secret": "sixteen characters", "is_enabled": False}
     headers = {"X-API-Key": shell.env["PINFLOW_API_KEY"]}
-    made = httpx.post(f"{shell.env['PINFLOW_BASE_URL']}/v1/webhooks", json=webhook, headers=headers, trust_env=False)
+    made = httpx.post(
+        f"{shell.env['PINFLOW_BASE_URL']}/v1/webhooks",
+        json=webhook,
+        headers=headers,
+        trust_env=False,
+    )
     assert made.status_code == 201, made.text  # by default an address of this machine is refused
 
 
 def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     before = shell.pid("publisher")
     os.kill(before, signal.SIGKILL)
-    until(lambda: shell.pid("publisher") != before and gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None)
+    until(
+        lambda: (
+            shell.pid("publisher") != before
+            and gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None
+        )
+    )
 
 
 @pytest.mark.timeout(400)
-def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(shell: Shell, tmp_path: Path) -> None:
+def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
+    shell: Shell, tmp_path: Path
+) -> None:
     """While one stack runs, another starts beside it."""
     other = Shell(tmp_path)
     try:
@@ -186,10 +230,15 @@ def test_import_tells_the_outcome_by_table_and_exit_code(shell: Shell, account: 
     assert mixed.returncode == 1
     assert "0 created, 1 existing, 1 failed" in mixed.stdout
     assert "title: must not be blank" in mixed.stdout
-    changed = shell.pinflow("import", write(shell, "changed.json", [{**good, "title": "Another title"}]))
+    changed = shell.pinflow(
+        "import", write(shell, "changed.json", [{**good, "title": "Another title"}])
+    )
     assert "1 existing row(s) differ" in changed.stdout
     empty = shell.pinflow("import", write(shell, "empty-row.json", [{}]))
-    assert all(f"{name}: Field required" in empty.stdout for name in ("account_id", "board_id", "title", "idempotency_key"))
+    assert all(
+        f"{name}: Field required" in empty.stdout
+        for name in ("account_id", "board_id", "title", "idempotency_key")
+    )
 
 
 def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
@@ -203,7 +252,9 @@ def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Portal) as portal:
         threading.Thread(target=portal.serve_forever, daemon=True).start()
-        listed = shell.pinflow("imports", "list", "--base-url", f"http://127.0.0.1:{portal.server_port}")
+        listed = shell.pinflow(
+            "imports", "list", "--base-url", f"http://127.0.0.1:{portal.server_port}"
+        )
         portal.shutdown()
     assert (listed.returncode, "does not answer as Pinflow does" in listed.stderr) == (2, True)
 
@@ -223,7 +274,9 @@ def test_import_reads_standard_input_and_csv(shell: Shell, account: str) -> None
         ("[]", ("--api-key", "pf_wrong"), "PINFLOW_API_KEY"),
     ],
 )
-def test_a_refused_import_is_exit_code_2_with_the_reason(shell: Shell, content: str, arguments: tuple[str, ...], message: str) -> None:
+def test_a_refused_import_is_exit_code_2_with_the_reason(
+    shell: Shell, content: str, arguments: tuple[str, ...], message: str
+) -> None:
     file = shell.layout.directory / "refused.json"
     file.write_text(content, encoding="utf-8")
     refused = shell.pinflow("import", str(file), *arguments)
@@ -245,14 +298,20 @@ def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
     file = write(shell, "away.json", [submitted()])
     away = shell.pinflow("import", file, "--base-url", "http://127.0.0.1:9", "--patience", "1")
     assert (away.returncode, "Nothing answers" in away.stderr) == (3, True)
-    no_database = shell.pinflow("workspaces", "list", PINFLOW_DATABASE_URL="postgresql://pinflow@127.0.0.1:9/pinflow")
+    no_database = shell.pinflow(
+        "workspaces", "list", PINFLOW_DATABASE_URL="postgresql://pinflow@127.0.0.1:9/pinflow"
+    )
     assert (no_database.returncode, "Postgres does not answer" in no_database.stderr) == (3, True)
     no_kafka = shell.pinflow("topics", "create", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert (no_kafka.returncode, "Kafka does not answer" in no_kafka.stderr) == (3, True)
 
 
 def test_imports_are_listed_and_shown(shell: Shell, account: str) -> None:
-    file = write(shell, "shown.json", [submitted(account_id=account, idempotency_key="shown", board_id="nowhere")])
+    file = write(
+        shell,
+        "shown.json",
+        [submitted(account_id=account, idempotency_key="shown", board_id="nowhere")],
+    )
     job = json.loads(shell.pinflow("import", file, "--json").stdout)
     assert job["id"] in shell.pinflow("imports", "list").stdout
     shown = shell.pinflow("imports", "show", job["id"])
@@ -264,7 +323,11 @@ def test_the_readmes_curl_creates_two_pins_then_finds_them(shell: Shell) -> None
     example = examples("sh")[0]
     for created, existing in ((2, 0), (0, 2)):
         job = json.loads(shell.as_in_a_checkout("sh", "-s", stdin=example))
-        assert (job["status"], job["created_rows"], job["existing_rows"]) == ("completed", created, existing)
+        assert (job["status"], job["created_rows"], job["existing_rows"]) == (
+            "completed",
+            created,
+            existing,
+        )
         assert all(result["pin_id"] and result["schedule_id"] is None for result in job["results"])
 
 
@@ -291,15 +354,23 @@ def examples(language: str) -> list[str]:
 
 
 def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
-    made = json.loads(shell.pinflow("workspaces", "create", "Agency", "--accounts", "2", "--boards", "3", "--json").stdout)
+    made = json.loads(
+        shell.pinflow(
+            "workspaces", "create", "Agency", "--accounts", "2", "--boards", "3", "--json"
+        ).stdout
+    )
     assert [len(account["boards"]) for account in made["accounts"]] == [3, 3]
     assert made["workspace_id"] in shell.pinflow("workspaces", "list").stdout
     own = {"PINFLOW_WORKSPACE_ID": made["workspace_id"]}
-    key = json.loads(shell.pinflow("keys", "create", "ci", "--scope", "read", "--json", **own).stdout)
+    key = json.loads(
+        shell.pinflow("keys", "create", "ci", "--scope", "read", "--json", **own).stdout
+    )
     url = shell.env["PINFLOW_BASE_URL"]
 
     def status_with(plain: str) -> int:
-        return httpx.get(f"{url}/v1/pins", headers={"X-API-Key": plain}, timeout=10, trust_env=False).status_code
+        return httpx.get(
+            f"{url}/v1/pins", headers={"X-API-Key": plain}, timeout=10, trust_env=False
+        ).status_code
 
     assert (status_with(made["api_key"]), status_with(key["api_key"])) == (200, 200)
     assert key["api_key"] not in shell.pinflow("keys", "list", "--json", **own).stdout
@@ -314,10 +385,14 @@ def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:
 
 
 def test_an_operators_key_may_be_for_some_accounts_only(shell: Shell) -> None:
-    made = json.loads(shell.pinflow("workspaces", "create", "Contractor", "--accounts", "2", "--json").stdout)
+    made = json.loads(
+        shell.pinflow("workspaces", "create", "Contractor", "--accounts", "2", "--json").stdout
+    )
     own = {"PINFLOW_WORKSPACE_ID": made["workspace_id"]}
     account = made["accounts"][0]["id"]
-    key = json.loads(shell.pinflow("keys", "create", "one", "--account", account, "--json", **own).stdout)
+    key = json.loads(
+        shell.pinflow("keys", "create", "one", "--account", account, "--json", **own).stdout
+    )
     url = f"{shell.env['PINFLOW_BASE_URL']}/v1/pinterest/accounts"
     with httpx.Client(headers={"X-API-Key": key["api_key"]}, timeout=10, trust_env=False) as client:
         assert [one["id"] for one in client.get(url).json()] == key["account_ids"] == [account]
@@ -359,7 +434,9 @@ def test_up_refuses_while_an_import_waits_on_a_topic_of_the_version_before(shell
     assert up.returncode == 0, up.stdout + up.stderr
 
 
-def test_the_stacks_key_and_passwords_stand_in_no_log_and_only_in_files_of_its_owner(shell: Shell) -> None:
+def test_the_stacks_key_and_passwords_stand_in_no_log_and_only_in_files_of_its_owner(
+    shell: Shell,
+) -> None:
     passwords = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]
     secrets = [shell.env["PINFLOW_API_KEY"], *passwords.values()]
     folder = shell.layout.directory

@@ -1,4 +1,6 @@
-"""Kafka and Postgres away under a running Pinflow: clear answers meanwhile, and everything settles when they are back."""
+"""Kafka and Postgres away under a running Pinflow: clear answers meanwhile, and everything settles
+when they are back.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +23,13 @@ from tests.support.processes import RunningProgram
 class Installation:
     """A Pinflow with servers of its own, so that they can be taken away."""
 
-    def __init__(self, deployment: Deployment, kafka: RunningProgram, postgres: RunningProgram, workspace: NewWorkspace) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        kafka: RunningProgram,
+        postgres: RunningProgram,
+        workspace: NewWorkspace,
+    ) -> None:
         self.deployment = deployment
         self.kafka = kafka
         self.postgres = postgres
@@ -29,7 +37,9 @@ class Installation:
 
     def client(self, key: str | None = None) -> httpx.Client:
         headers = {"X-API-Key": key or self.workspace.api_key}
-        return httpx.Client(base_url=self.deployment.base_url, headers=headers, timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.deployment.base_url, headers=headers, timeout=40, trust_env=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +50,18 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         postgres_server(directory) as (postgres, database),
         fresh_database(postgres.url) as url,
     ):
-        settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=f"t-{uuid4().hex[:8]}")
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=f"t-{uuid4().hex[:8]}"
+        )
         asyncio.run(create_topics(settings))
-        names = {"kafka": kafka.bootstrap_servers, "database_url": url, "topic_prefix": settings.topic_prefix}
-        with deployed(directory, **names, access_cache_seconds="0.5", database_timeout_seconds="3") as deployment:
+        names = {
+            "kafka": kafka.bootstrap_servers,
+            "database_url": url,
+            "topic_prefix": settings.topic_prefix,
+        }
+        with deployed(
+            directory, **names, access_cache_seconds="0.5", database_timeout_seconds="3"
+        ) as deployment:
             yield Installation(deployment, broker, database, new_workspace(url))
 
 
@@ -51,41 +69,70 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-def test_invariant_9_with_postgres_frozen_imports_are_accepted_and_settle_later(installation: Installation) -> None:
+def test_invariant_9_with_postgres_frozen_imports_are_accepted_and_settle_later(
+    installation: Installation,
+) -> None:
     with installation.client() as client, installation.client("pf_unknown") as stranger:
         assert client.get("/v1/pins").status_code == 200
-        client.post("/v1/pins/imports/json", json=rows_for(installation.workspace, 1, prefix="before")).raise_for_status()
+        client.post(
+            "/v1/pins/imports/json", json=rows_for(installation.workspace, 1, prefix="before")
+        ).raise_for_status()
         installation.postgres.pause()
         try:
-            accepted = client.post("/v1/pins/imports/json", json=rows_for(installation.workspace, 50, prefix="frozen"))
+            accepted = client.post(
+                "/v1/pins/imports/json", json=rows_for(installation.workspace, 50, prefix="frozen")
+            )
             assert accepted.status_code == 202, accepted.text
             listing = client.get("/v1/pins")
             assert code_of(listing) == (503, "database_unavailable")
             assert "retry-after" in listing.headers
-            assert code_of(client.get(f"/v1/pins/imports/{accepted.json()['id']}")) == (503, "database_unavailable")
-            assert code_of(stranger.get("/v1/pins")) == (503, "database_unavailable")  # not 401: it can't be known
+            assert code_of(client.get(f"/v1/pins/imports/{accepted.json()['id']}")) == (
+                503,
+                "database_unavailable",
+            )
+            assert code_of(stranger.get("/v1/pins")) == (
+                503,
+                "database_unavailable",
+            )  # not 401: it can't be known
         finally:
             installation.postgres.resume()
         installation.deployment.wait_until_ready()
         job = job_of(client, accepted.json()["id"])
-        assert (job["status"], job["created_rows"]) == ("completed", 50), installation.deployment.logs()
+        assert (job["status"], job["created_rows"]) == ("completed", 50), (
+            installation.deployment.logs()
+        )
 
 
-def test_invariant_9_with_postgres_killed_everything_settles_when_it_is_back(installation: Installation) -> None:
+def test_invariant_9_with_postgres_killed_everything_settles_when_it_is_back(
+    installation: Installation,
+) -> None:
     with installation.client() as client:
         accepted = [
-            client.post("/v1/pins/imports/json", json=rows_for(installation.workspace, 100, prefix=f"killed-{n}")) for n in range(5)
+            client.post(
+                "/v1/pins/imports/json",
+                json=rows_for(installation.workspace, 100, prefix=f"killed-{n}"),
+            )
+            for n in range(5)
         ]
         installation.postgres.kill()
-        accepted.append(client.post("/v1/pins/imports/json", json=rows_for(installation.workspace, 100, prefix="killed-while-away")))
+        accepted.append(
+            client.post(
+                "/v1/pins/imports/json",
+                json=rows_for(installation.workspace, 100, prefix="killed-while-away"),
+            )
+        )
         installation.postgres.start()
         installation.deployment.wait_until_ready()
         assert {answer.status_code for answer in accepted} == {202}
         jobs = [job_of(client, answer.json()["id"]) for answer in accepted]
-        assert [(job["status"], job["created_rows"]) for job in jobs] == [("completed", 100)] * 6, installation.deployment.logs()
+        assert [(job["status"], job["created_rows"]) for job in jobs] == [("completed", 100)] * 6, (
+            installation.deployment.logs()
+        )
 
 
-def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_on(installation: Installation) -> None:
+def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_on(
+    installation: Installation,
+) -> None:
     with installation.client() as client:
         rows = rows_for(installation.workspace, 20, prefix="kafka-frozen")
         installation.kafka.pause()
@@ -97,7 +144,10 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_
             assert refused.elapsed.total_seconds() < 6
             assert "retry-after" in refused.headers
             assert client.get("/v1/pins/imports").status_code == 200
-            single = client.post("/v1/pins", json=rows_for(installation.workspace, 1, prefix="single-while-kafka-frozen")[0])
+            single = client.post(
+                "/v1/pins",
+                json=rows_for(installation.workspace, 1, prefix="single-while-kafka-frozen")[0],
+            )
             assert single.status_code == 201  # its event waits in the outbox
         finally:
             installation.kafka.resume()
@@ -108,14 +158,24 @@ def test_invariant_9_with_kafka_frozen_no_import_is_acknowledged_and_queries_go_
         assert job["created_rows"] + job["existing_rows"] == 20  # existing, if the first one stands
 
 
-def test_invariant_9_with_kafka_killed_everything_settles_when_it_is_back(installation: Installation) -> None:
+def test_invariant_9_with_kafka_killed_everything_settles_when_it_is_back(
+    installation: Installation,
+) -> None:
     with installation.client() as client:
-        before = client.post("/v1/pins/imports/json", json=rows_for(installation.workspace, 100, prefix="kafka-killed"))
+        before = client.post(
+            "/v1/pins/imports/json",
+            json=rows_for(installation.workspace, 100, prefix="kafka-killed"),
+        )
         job_of(client, before.json()["id"])
         installation.kafka.kill()
         rows = rows_for(installation.workspace, 100, prefix="kafka-away")
-        assert code_of(client.post("/v1/pins/imports/json", json=rows)) == (503, "broker_unavailable")
+        assert code_of(client.post("/v1/pins/imports/json", json=rows)) == (
+            503,
+            "broker_unavailable",
+        )
         installation.kafka.start()
         installation.deployment.wait_until_ready()
         job = job_of(client, submit_until_accepted(client, rows))
-        assert (job["status"], job["created_rows"]) == ("completed", 100), installation.deployment.logs()
+        assert (job["status"], job["created_rows"]) == ("completed", 100), (
+            installation.deployment.logs()
+        )

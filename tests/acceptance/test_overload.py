@@ -1,4 +1,6 @@
-"""More than can be settled: whoever sends too much is told when to come again, nobody else notices much, and nothing is lost."""
+"""More than can be settled: whoever sends too much is told when to come again, nobody else notices
+much, and nothing is lost.
+"""
 
 import asyncio
 import json
@@ -40,7 +42,9 @@ MOST_GROWTH = 150 * 2**20
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
+) -> Iterator[Deployment]:
     limits = {
         "max_unsettled_rows_per_workspace": str(PER_WORKSPACE),
         "max_unsettled_rows": str(OF_ALL),
@@ -48,7 +52,9 @@ def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: 
         "database_timeout_seconds": "45",  # so that what hangs hangs until it is let go
     }
     directory: Path = tmp_path_factory.mktemp("overload")
-    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **limits) as deployment:
+    with deployed(
+        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **limits
+    ) as deployment:
         yield deployment
 
 
@@ -57,11 +63,18 @@ class Sender:
 
     def __init__(self, pinflow: Deployment, workspace: NewWorkspace) -> None:
         self.workspace = workspace
-        self.client = httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False)
+        self.client = httpx.Client(
+            base_url=pinflow.base_url,
+            headers={"X-API-Key": workspace.api_key},
+            timeout=40,
+            trust_env=False,
+        )
         self.jobs: list[str] = []
 
     def submit(self, url: str = "") -> httpx.Response:
-        answer = self.client.post(f"{url}/v1/pins/imports/json", json=rows_for(self.workspace, ROWS, prefix=uuid4().hex))
+        answer = self.client.post(
+            f"{url}/v1/pins/imports/json", json=rows_for(self.workspace, ROWS, prefix=uuid4().hex)
+        )
         if answer.status_code == HTTPStatus.ACCEPTED:
             self.jobs.append(answer.json()["id"])
         return answer
@@ -78,7 +91,11 @@ class Sender:
     def require_all_exact(self) -> None:
         for job_id in self.jobs:
             job = job_of(self.client, job_id, wait=30)
-            assert (job["status"], job["created_rows"], len(job["results"])) == ("completed", ROWS, ROWS), job["status"]
+            assert (job["status"], job["created_rows"], len(job["results"])) == (
+                "completed",
+                ROWS,
+                ROWS,
+            ), job["status"]
 
 
 @contextmanager
@@ -109,7 +126,11 @@ def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
     with senders(pinflow, database_url, 2) as (flooding, other):
         with publisher_paused(pinflow):
             detail = flooding.submit_until_refused().json()["detail"]
-            assert (detail["code"], detail["limit"], detail["reason"]) == ("too_many_unsettled_rows", PER_WORKSPACE, "workspace")
+            assert (detail["code"], detail["limit"], detail["reason"]) == (
+                "too_many_unsettled_rows",
+                PER_WORKSPACE,
+                "workspace",
+            )
             assert detail["current"] == len(flooding.jobs) * ROWS == PER_WORKSPACE
             assert flooding.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
             assert other.submit().status_code == HTTPStatus.ACCEPTED
@@ -124,24 +145,46 @@ def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
         flooding.require_all_exact()
 
 
-def import_by_command(pinflow: Deployment, workspace: NewWorkspace, directory: Path) -> "subprocess.Popen[str]":
+def import_by_command(
+    pinflow: Deployment, workspace: NewWorkspace, directory: Path
+) -> "subprocess.Popen[str]":
     file = directory / "rows.json"
     file.write_text(json.dumps(rows_for(workspace, 3, prefix="by-command")))
-    environment = {**os.environ, "PINFLOW_BASE_URL": pinflow.base_url, "PINFLOW_API_KEY": workspace.api_key}
-    command = [str(Path(sys.executable).with_name("pinflow")), "import", str(file), "--patience", "120"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {
+        **os.environ,
+        "PINFLOW_BASE_URL": pinflow.base_url,
+        "PINFLOW_API_KEY": workspace.api_key,
+    }
+    command = [
+        str(Path(sys.executable).with_name("pinflow")),
+        "import",
+        str(file),
+        "--patience",
+        "120",
+    ]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kill(
     pinflow: Deployment, database_url: str, tmp_path: Path
 ) -> None:
-    with second_ingest(pinflow, tmp_path) as second, senders(pinflow, database_url, 4) as (*flooding, newcomer):
+    with (
+        second_ingest(pinflow, tmp_path) as second,
+        senders(pinflow, database_url, 4) as (*flooding, newcomer),
+    ):
         with publisher_paused(pinflow):
             answers = [sender.submit_until_refused().json()["detail"] for sender in flooding]
-            assert [answer["code"] for answer in answers] == ["too_many_unsettled_rows", "too_many_unsettled_rows", "overloaded"]
+            assert [answer["code"] for answer in answers] == [
+                "too_many_unsettled_rows",
+                "too_many_unsettled_rows",
+                "overloaded",
+            ]
             assert OF_ALL <= answers[-1]["current"] < OF_ALL + ROWS
             assert newcomer.submit().status_code == HTTPStatus.ACCEPTED  # of the reserve
-            # What the other replica did not accept it knows from Kafka: it has only the reserve to give
+            # What the other replica did not accept it knows from Kafka: it has only the reserve to
+            # give
             until(lambda: unsettled_rows(second) >= OF_ALL)
             detail = flooding[0].submit_until_refused(second).json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
@@ -150,7 +193,10 @@ def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kil
             start_again(pinflow)
             detail = flooding[1].submit_until_refused().json()["detail"]
             assert (detail["code"], detail["reason"]) == ("overloaded", "system")
-            assert sum(len(sender.jobs) for sender in [*flooding, newcomer]) * ROWS <= OF_ALL + RESERVE + 4 * ROWS
+            assert (
+                sum(len(sender.jobs) for sender in [*flooding, newcomer]) * ROWS
+                <= OF_ALL + RESERVE + 4 * ROWS
+            )
         for sender in [*flooding, newcomer]:
             sender.require_all_exact()
 
@@ -194,11 +240,15 @@ def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_onc
             assert "batch_failed" not in said
             start_again(pinflow)
         until(lambda: len(completed(sender)) == count)
-        assert {(job["created_rows"], job["total_rows"]) for job in completed(sender)} == {(ROWS, ROWS)}
+        assert {(job["created_rows"], job["total_rows"]) for job in completed(sender)} == {
+            (ROWS, ROWS)
+        }
 
 
 def completed(sender: Sender) -> list[dict[str, int]]:
-    jobs: list[dict[str, int]] = sender.client.get("/v1/pins/imports?limit=200&status=completed").json()
+    jobs: list[dict[str, int]] = sender.client.get(
+        "/v1/pins/imports?limit=200&status=completed"
+    ).json()
     return jobs
 
 
@@ -206,7 +256,12 @@ async def request_imports(kafka: str, prefix: str, workspace: NewWorkspace, coun
     settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix)
     producer = RecordProducer(settings, client_id="upstream")
     await producer.start()
-    about = {"ce_specversion": "1.0", "ce_id": "e", "ce_source": "/test", "ce_type": EventType.IMPORT_REQUESTED}
+    about = {
+        "ce_specversion": "1.0",
+        "ce_id": "e",
+        "ce_source": "/test",
+        "ce_type": EventType.IMPORT_REQUESTED,
+    }
     headers = [(name, value.encode()) for name, value in about.items()]
     for number in range(count):
         rows = rows_for(workspace, ROWS, prefix=f"topic-{number}")
@@ -216,45 +271,80 @@ async def request_imports(kafka: str, prefix: str, workspace: NewWorkspace, coun
     await producer.stop()
 
 
-def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(pinflow: Deployment, database_url: str) -> None:
-    """Their database connections are not those of the consumers. Here they hang at the lock of an unfinished change to their pin."""
+def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(
+    pinflow: Deployment, database_url: str
+) -> None:
+    """Their database connections are not those of the consumers.
+
+    Here they hang at the lock of an unfinished change to their pin.
+    """
     with senders(pinflow, database_url, 1) as (sender,):
         (pin,) = rows_for(sender.workspace, 1, prefix="single")
         made = sender.client.post("/v1/pins", json=pin).json()
         with psycopg.connect(database_url) as connection:
             connection.execute("delete from publisher.pins where pin_id = %s", [made["id"]])
-            answers = asyncio.run(post_pins_while_rows_settle(pinflow, sender, pin, connection.rollback))
-        refused = [answer for answer in answers if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS]
+            answers = asyncio.run(
+                post_pins_while_rows_settle(pinflow, sender, pin, connection.rollback)
+            )
+        refused = [
+            answer for answer in answers if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        ]
         assert len(refused) == HANGING_PINS - MOST_PINS
-        assert {(answer.json()["detail"]["code"], answer.headers["retry-after"]) for answer in refused} == {("overloaded", "1")}
+        assert {
+            (answer.json()["detail"]["code"], answer.headers["retry-after"]) for answer in refused
+        } == {("overloaded", "1")}
         assert {answer.json()["id"] for answer in answers if answer not in refused} == {made["id"]}
 
 
 async def post_pins_while_rows_settle(
     pinflow: Deployment, sender: Sender, pin: dict[str, object], let_go: Callable[[], None]
 ) -> list[httpx.Response]:
-    headers, limits = {"X-API-Key": sender.workspace.api_key}, httpx.Limits(max_connections=HANGING_PINS)
-    async with httpx.AsyncClient(base_url=pinflow.base_url, headers=headers, timeout=60, trust_env=False, limits=limits) as client:
-        posting = [asyncio.create_task(client.post("/v1/pins", json=pin)) for _ in range(HANGING_PINS)]
+    headers, limits = (
+        {"X-API-Key": sender.workspace.api_key},
+        httpx.Limits(max_connections=HANGING_PINS),
+    )
+    async with httpx.AsyncClient(
+        base_url=pinflow.base_url, headers=headers, timeout=60, trust_env=False, limits=limits
+    ) as client:
+        posting = [
+            asyncio.create_task(client.post("/v1/pins", json=pin)) for _ in range(HANGING_PINS)
+        ]
         await eventually(lambda: sum(task.done() for task in posting) == HANGING_PINS - MOST_PINS)
         assert (await asyncio.to_thread(sender.submit)).status_code == HTTPStatus.ACCEPTED
         await asyncio.to_thread(sender.require_all_exact)
-        assert sum(task.done() for task in posting) == HANGING_PINS - MOST_PINS, "they no longer hung: this shows nothing"
+        assert sum(task.done() for task in posting) == HANGING_PINS - MOST_PINS, (
+            "they no longer hung: this shows nothing"
+        )
         let_go()
         return await asyncio.gather(*posting)
 
 
-def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(pinflow: Deployment, database_url: str) -> None:
+def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
+    pinflow: Deployment, database_url: str
+) -> None:
     flooding, other = (BenchSender(pinflow.base_url, new_workspace(database_url)) for _ in range(2))
     flood = Flood(flooding, other)
     pids = {name: program.process.pid for name, program in pinflow.programs.items()}
     seconds = 5.0
-    asyncio.run(flood.run(seconds, 32, lambda: usage(pids).rss_bytes, lambda: unsettled_rows(pinflow.service_url("ingest"))), debug=False)
+    asyncio.run(
+        flood.run(
+            seconds,
+            32,
+            lambda: usage(pids).rss_bytes,
+            lambda: unsettled_rows(pinflow.service_url("ingest")),
+        ),
+        debug=False,
+    )
     assert flood.answers[HTTPStatus.TOO_MANY_REQUESTS] > 0
     assert flood.answers[HTTPStatus.ACCEPTED] > 0
-    assert set(flood.answers) <= {HTTPStatus.ACCEPTED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    assert set(flood.answers) <= {
+        HTTPStatus.ACCEPTED,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
     rate = flood.accepted_rows / (seconds + flood.drained_seconds)
-    # What may stand before it, at the rate of this very run; thrice, and a constant, for a machine that others use too
+    # What may stand before it, at the rate of this very run; thrice, and a constant, for a machine
+    # that others use too
     bound = 5 + 3 * (PER_WORKSPACE + ROWS + OTHER_ROWS) / rate
     assert max(flood.other_settled) < bound, (flood.other_settled, rate)
     for name in pids:

@@ -1,4 +1,6 @@
-"""Poison in a running Pinflow: no job hangs, no partition stands still, nothing vanishes; and what an operator makes of it."""
+"""Poison in a running Pinflow: no job hangs, no partition stands still, nothing vanishes; and what
+an operator makes of it.
+"""
 
 import asyncio
 import json
@@ -44,12 +46,20 @@ class Job:
         self._operator = operator
         self._workspace = workspace
         accepted_at = row_accepted().accepted_at
-        self.accepted: ImportAccepted = import_accepted(job_id=new_job_id(accepted_at), workspace_id=workspace.id, total_rows=total)
+        self.accepted: ImportAccepted = import_accepted(
+            job_id=new_job_id(accepted_at), workspace_id=workspace.id, total_rows=total
+        )
 
     def row(self, number: int, **fields: Any) -> dict[str, Any]:
         account = self._workspace.accounts[0]
-        about: dict[str, Any] = {"account_id": str(account.id), "board_id": account.boards[0], "idempotency_key": f"{self.id}-{number}"}
-        row = row_accepted(job_id=self.accepted.job_id, workspace_id=self._workspace.id, row_number=number, **about)
+        about: dict[str, Any] = {
+            "account_id": str(account.id),
+            "board_id": account.boards[0],
+            "idempotency_key": f"{self.id}-{number}",
+        }
+        row = row_accepted(
+            job_id=self.accepted.job_id, workspace_id=self._workspace.id, row_number=number, **about
+        )
         return {**row.model_dump(mode="json"), **fields}
 
     @property
@@ -58,7 +68,9 @@ class Job:
 
     def write(self, *rows: Mapping[str, Any]) -> None:
         values = [self.accepted.model_dump_json().encode(), *map(compact, rows)]
-        self._operator.write(TopicName.IMPORTS, *(Record(self.id.encode(), value) for value in values))
+        self._operator.write(
+            TopicName.IMPORTS, *(Record(self.id.encode(), value) for value in values)
+        )
 
 
 def ended_job(client: httpx.Client, job: Job) -> dict[str, Any]:
@@ -68,7 +80,9 @@ def ended_job(client: httpx.Client, job: Job) -> dict[str, Any]:
 
 
 def told(job: Mapping[str, Any]) -> list[tuple[int, str, str | None]]:
-    return [(result["row_number"], result["status"], result["error_code"]) for result in job["results"]]
+    return [
+        (result["row_number"], result["status"], result["error_code"]) for result in job["results"]
+    ]
 
 
 def letters(operator: Operator, *filters: str) -> list[dict[str, Any]]:
@@ -89,7 +103,11 @@ def test_invariant_8_a_row_that_postgres_refuses_fails_alone_and_its_job_ends(
     assert told(ended) == sorted([*created, (3, "failed", "internal_error")])
     until(lambda: letters(operator, "--job", job.id))
     (letter,) = letters(operator, "--job", job.id)
-    assert (letter["topic"], letter["code"], letter["row_number"]) == ("imports", "record_refused", 3)
+    assert (letter["topic"], letter["code"], letter["row_number"]) == (
+        "imports",
+        "record_refused",
+        3,
+    )
 
 
 def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
@@ -153,7 +171,13 @@ def strange_imports(job: Job) -> list[bytes]:
 def strange_results(job: Job) -> list[dict[str, Any]]:
     result = {"row_number": 1, "status": "created"}
     workspace_id = str(job.accepted.workspace_id)
-    settled = {"kind": "s", "version": 1, "job_id": job.id, "workspace_id": workspace_id, "results": [result]}
+    settled = {
+        "kind": "s",
+        "version": 1,
+        "job_id": job.id,
+        "workspace_id": workspace_id,
+        "results": [result],
+    }
     return [
         {**settled, "version": 2},
         {**settled, "results": [{**result, "row_number": FAR}]},
@@ -167,7 +191,12 @@ def strange(operator: Operator, workspace: NewWorkspace) -> dict[TopicName, list
     """Makes values for each topic, none of which may hold up those behind it."""
     job = Job(operator, workspace, total=1)
     request = {"request_id": "r", "workspace_id": str(workspace.id), "rows": []}
-    requests = [{**request, "workspace_id": str(UUID(int=1))}, {**request, "request_id": ""}, [request], None]
+    requests = [
+        {**request, "workspace_id": str(UUID(int=1))},
+        {**request, "request_id": ""},
+        [request],
+        None,
+    ]
     values: dict[TopicName, list[bytes]] = {
         TopicName.IMPORTS: strange_imports(job),
         TopicName.OUTCOMES: [compact(one) for one in strange_results(job)],
@@ -183,22 +212,36 @@ def test_invariant_8_nothing_strange_on_any_topic_holds_up_an_import(
 ) -> None:
     values = strange(operator, workspace)
     request_headers = [("ce_type", b"pinflow.import.requested.v1")]
-    written = {topic: [record_of(value, request_headers) for value in of_topic] for topic, of_topic in values.items()}
-    written[TopicName.IMPORT_REQUESTS].append(Record(b"strange", b"{}", [("ce_type", b"pinflow.import.requested.v2")]))
+    written = {
+        topic: [record_of(value, request_headers) for value in of_topic]
+        for topic, of_topic in values.items()
+    }
+    written[TopicName.IMPORT_REQUESTS].append(
+        Record(b"strange", b"{}", [("ce_type", b"pinflow.import.requested.v2")])
+    )
     before = {topic: len(letters(operator, "--topic", topic)) for topic in written}
     # Without any webhook nobody would read what the webhooks service reads
-    webhook = {"url": "https://receiver.example/hooks", "secret": "s" * 32, "events": ["import.failed"]}
+    webhook = {
+        "url": "https://receiver.example/hooks",
+        "secret": "s" * 32,
+        "events": ["import.failed"],
+    }
     assert client.post("/v1/webhooks", json=webhook).status_code == 201
     for topic, records in written.items():
         operator.write(topic, *records)
 
     def given_up_since() -> dict[TopicName, int]:
-        return {topic: len(letters(operator, "--topic", topic)) - before[topic] for topic in written}
+        return {
+            topic: len(letters(operator, "--topic", topic)) - before[topic] for topic in written
+        }
 
     wanted = {topic: len(records) for topic, records in written.items()}
     until(lambda: given_up_since() == wanted)
     for number in range(6):
-        job = job_of(client, submit_until_accepted(client, rows_for(workspace, 20, prefix=f"beside-{number}")))
+        job = job_of(
+            client,
+            submit_until_accepted(client, rows_for(workspace, 20, prefix=f"beside-{number}")),
+        )
         assert (job["status"], job["created_rows"]) == ("completed", 20)
     assert given_up_since() == wanted  # one dead letter each, not one of each reader
 
@@ -220,7 +263,11 @@ def record_of(value: bytes | None, headers: list[tuple[str, bytes]]) -> Record:
     ],
 )
 def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
-    client: httpx.Client, workspace: NewWorkspace, operator: Operator, value: bytes | None, service: str
+    client: httpx.Client,
+    workspace: NewWorkspace,
+    operator: Operator,
+    value: bytes | None,
+    service: str,
 ) -> None:
     job = Job(operator, workspace, total=1)
     operator.write(TopicName.IMPORTS, Record(job.id.encode(), cast("bytes", value)))
@@ -230,7 +277,11 @@ def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
     assert told(ended_job(client, job)) == [(1, "created", None)]
     until(lambda: letters(operator, "--job", job.id))
     (letter,) = letters(operator, "--job", job.id)
-    assert (letter["service"], letter["topic"], letter["code"]) == (service, "imports", "invalid_record")
+    assert (letter["service"], letter["topic"], letter["code"]) == (
+        service,
+        "imports",
+        "invalid_record",
+    )
 
 
 def test_invariant_8_an_outcome_of_a_row_that_its_job_has_not_holds_up_nobody(
@@ -248,18 +299,32 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
     client: httpx.Client, workspace: NewWorkspace, operator: Operator
 ) -> None:
     """A topic that only services write to takes what was small while it was compressed."""
-    publishers, of_status = (TopicName.IMPORTS, b""), (TopicName.IMPORTS, opening(RecordKind.IMPORT))
+    publishers, of_status = (
+        (TopicName.IMPORTS, b""),
+        (TopicName.IMPORTS, opening(RecordKind.IMPORT)),
+    )
     large = [publishers, of_status, (TopicName.OUTCOMES, b"")]
 
     async def send() -> None:
         servers, headers = operator.settings.kafka_bootstrap_servers, [("h", bytes(16 * MEBIBYTE))]
-        async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type="lz4") as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type="lz4"
+        ) as producer:
             for topic, beginning in large:
-                await producer.send_and_wait(operator.names[topic], beginning + bytes(16 * MEBIBYTE), key=b"large")
-                await producer.send_and_wait(operator.names[topic], beginning + b"large headers", key=b"large", headers=headers)
+                await producer.send_and_wait(
+                    operator.names[topic], beginning + bytes(16 * MEBIBYTE), key=b"large"
+                )
+                await producer.send_and_wait(
+                    operator.names[topic],
+                    beginning + b"large headers",
+                    key=b"large",
+                    headers=headers,
+                )
 
     asyncio.run(send())
-    job = job_of(client, submit_until_accepted(client, rows_for(workspace, 60, prefix="beside-large")))
+    job = job_of(
+        client, submit_until_accepted(client, rows_for(workspace, 60, prefix="beside-large"))
+    )
     assert job["status"] == "completed"
 
     def kept_in_part() -> bool:
@@ -269,7 +334,9 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
     until(kept_in_part)
 
 
-def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(client: httpx.Client, workspace: NewWorkspace) -> None:
+def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
+    client: httpx.Client, workspace: NewWorkspace
+) -> None:
     """Four bytes a character: together, the outcomes of so many unknown boards are more than their
     topic takes.
     """
@@ -277,16 +344,26 @@ def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(clie
     for number, row in enumerate(rows):
         row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY}}"
     job = job_of(client, submit_until_accepted(client, rows))
-    assert sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in job["results"]) > MEBIBYTE
+    assert (
+        sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in job["results"]) > MEBIBYTE
+    )
     assert told(job) == [(number, "failed", "board_not_found") for number in range(1, MAX_ROWS + 1)]
 
 
-def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(operator: Operator, pinflow: Deployment) -> None:
-    operator.write(TopicName.IMPORT_REQUESTS, Record(b"again", b"{}", [("ce_type", b"poison-again")]))
+def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(
+    operator: Operator, pinflow: Deployment
+) -> None:
+    operator.write(
+        TopicName.IMPORT_REQUESTS, Record(b"again", b"{}", [("ce_type", b"poison-again")])
+    )
 
     def come_back(replays: int) -> list[str]:
         waiting = letters(operator, "--topic", "import-requests")
-        return [letter["name"] for letter in waiting if "poison-again" in letter["message"] and letter["replays"] == replays]
+        return [
+            letter["name"]
+            for letter in waiting
+            if "poison-again" in letter["message"] and letter["replays"] == replays
+        ]
 
     for replays in range(MAX_REPLAYS + 1):
         until(partial(come_back, replays))
@@ -300,27 +377,49 @@ DEFINED = {
     for one in vars(metrics).values()
     if isinstance(one, Counter | Gauge)
 }
-"""The labels of each counter and gauge: of what has labels and never happened there is no sample."""
+"""The labels of each counter and gauge: of what has labels and never happened there is no sample.
+"""
 
 
 def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
-    exposed = [httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES]
-    rules = [rule for group in yaml.safe_load((CHECKOUT / "deploy/monitoring/alerts.yml").read_text())["groups"] for rule in group["rules"]]
-    assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowPositionRefused"} <= {rule["alert"] for rule in rules}
+    exposed = [
+        httpx.get(f"{pinflow.service_url(name)}/metrics", trust_env=False).text for name in SERVICES
+    ]
+    rules = [
+        rule
+        for group in yaml.safe_load((CHECKOUT / "deploy/monitoring/alerts.yml").read_text())[
+            "groups"
+        ]
+        for rule in group["rules"]
+    ]
+    assert {"PinflowConsumerHalted", "PinflowDeadLetters", "PinflowPositionRefused"} <= {
+        rule["alert"] for rule in rules
+    }
     for rule in rules:
         labels = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"instance"}
         for metric in re.findall(r"\b(?:pinflow|process)_\w+", rule["expr"]):
-            assert any(re.search(rf"^(# TYPE )?{metric}[{{ ]", text, re.MULTILINE) for text in exposed), metric
+            assert any(
+                re.search(rf"^(# TYPE )?{metric}[{{ ]", text, re.MULTILINE) for text in exposed
+            ), metric
             assert labels <= DEFINED.get(metric, labels), rule["alert"]
         samples = [
-            line for text in exposed for line in text.splitlines() if line.startswith(tuple(re.findall(r"pinflow_\w+", rule["expr"])))
+            line
+            for text in exposed
+            for line in text.splitlines()
+            if line.startswith(tuple(re.findall(r"pinflow_\w+", rule["expr"])))
         ]
         assert all(f'{label}="' in sample for label in labels for sample in samples), rule["alert"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_dead_letters_are_counted_where_they_were_given_up(pinflow: Deployment, service: str) -> None:
+def test_dead_letters_are_counted_where_they_were_given_up(
+    pinflow: Deployment, service: str
+) -> None:
     text = httpx.get(f"{pinflow.service_url(service)}/metrics", trust_env=False).text
-    found = re.findall(r'^pinflow_dead_letters_total{code="invalid_record",service="(\w+)",topic="[^"]+"} (\S+)$', text, re.MULTILINE)
+    found = re.findall(
+        r'^pinflow_dead_letters_total{code="invalid_record",service="(\w+)",topic="[^"]+"} (\S+)$',
+        text,
+        re.MULTILINE,
+    )
     assert {name for name, _ in found} == {service}
     assert all(float(count) > 0 for _, count in found)

@@ -1,4 +1,6 @@
-"""Several replicas of each service: partitions are shared evenly, whoever comes and goes, and everything stays exact."""
+"""Several replicas of each service: partitions are shared evenly, whoever comes and goes, and
+everything stays exact.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,7 +30,9 @@ from tests.tools.chaos.workload import Clients
 
 MOST = 4
 PARTITIONS = 10
-"""Not the default, which nothing may count on; and a number that four, three and two publishers share unevenly if it is done wrongly."""
+"""Not the default, which nothing may count on; and a number that four, three and two publishers
+share unevenly if it is done wrongly.
+"""
 IMPORTS = 8
 """Accepted by each number of replicas, at least."""
 READ = {
@@ -48,9 +52,13 @@ def topic_prefix(kafka: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
+) -> Iterator[Deployment]:
     directory: Path = tmp_path_factory.mktemp("replicas")
-    with deployed(directory, MOST, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix) as deployment:
+    with deployed(
+        directory, MOST, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix
+    ) as deployment:
         yield deployment
 
 
@@ -86,10 +94,18 @@ def accepted(history: History) -> int:
 
 
 def become(pinflow: Deployment, replicas: int) -> None:
-    """So many of each service: others are asked to go, of all services at once; those that are missing are started."""
-    there = {named(service, replica): replica < replicas for service in SERVICES for replica in range(MOST)}
+    """So many of each service: others are asked to go, of all services at once; those that are
+    missing are started.
+    """
+    there = {
+        named(service, replica): replica < replicas
+        for service in SERVICES
+        for replica in range(MOST)
+    }
     programs = {name: pinflow.programs[name] for name in there}
-    going = [programs[name] for name, stays in there.items() if not stays and programs[name].is_alive]
+    going = [
+        programs[name] for name, stays in there.items() if not stays and programs[name].is_alive
+    ]
     for program in going:
         program.process.terminate()
     for program in going:
@@ -109,7 +125,9 @@ class Groups:
         self._names = TopicNames(topic_prefix)
 
     async def require_even(self, replicas: int) -> None:
-        """Once so many have joined, no member and no process has more of a topic than another, but for one partition."""
+        """Once so many have joined, no member and no process has more of a topic than another, but
+        for one partition.
+        """
         for service in SERVICES:
             members = await self._complete(service, replicas * MEMBERS[service])
             for topic in READ[service]:
@@ -141,10 +159,20 @@ class Shares:
 
     def of_processes(self) -> list[int]:
         clients = {member.client for member in self._members}
-        return [sum(member.partitions[self._topic] for member in self._members if member.client == client) for client in clients]
+        return [
+            sum(
+                member.partitions[self._topic]
+                for member in self._members
+                if member.client == client
+            )
+            for client in clients
+        ]
 
     def __repr__(self) -> str:
-        return f"{self._topic}: {sorted((member.client, member.partitions[self._topic]) for member in self._members)}"
+        return (
+            f"{self._topic}: "
+            f"{sorted((member.client, member.partitions[self._topic]) for member in self._members)}"
+        )
 
 
 def is_even(shares: list[int]) -> bool:
@@ -157,10 +185,14 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
     become(pinflow, 2)
     before = [imports_of(pinflow, named("ingest", number)) for number in range(2)]
     for number in range(4):
-        answer = client.post("/v1/pins/imports/json", json=rows_for(workspace, 3, prefix=str(number)))
+        answer = client.post(
+            "/v1/pins/imports/json", json=rows_for(workspace, 3, prefix=str(number))
+        )
         assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
         assert job_of(client, answer.json()["id"])["created_rows"] == 3
-    assert [imports_of(pinflow, named("ingest", number)) for number in range(2)] == [count + 2 for count in before]
+    assert [imports_of(pinflow, named("ingest", number)) for number in range(2)] == [
+        count + 2 for count in before
+    ]
     assert client.get("/readyz").json()["checks"] == {
         "machinery": "ok",
         "database": "ok",
@@ -172,5 +204,11 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
 
 def imports_of(pinflow: Deployment, name: str) -> float:
     """How many it has accepted by HTTP."""
-    lines = httpx.get(f"{pinflow.service_url(name)}/metrics", timeout=10, trust_env=False).text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith('pinflow_imports_total{outcome="accepted",source="json"}'))
+    lines = httpx.get(
+        f"{pinflow.service_url(name)}/metrics", timeout=10, trust_env=False
+    ).text.splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith('pinflow_imports_total{outcome="accepted",source="json"}')
+    )

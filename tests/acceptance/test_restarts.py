@@ -1,4 +1,6 @@
-"""SIGTERM: what is in flight is finished and committed; a rolling restart under load costs clients no more than a retry."""
+"""SIGTERM: what is in flight is finished and committed; a rolling restart under load costs clients
+no more than a retry.
+"""
 
 import asyncio
 import signal
@@ -28,11 +30,17 @@ DEFAULTS = ServiceSettings()
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 40
 STOPPED = -signal.SIGTERM
-"""uvicorn ends well and then hands the signal on: so whoever sent it sees that it was heeded. After a lost part it would be 1."""
+"""uvicorn ends well and then hands the signal on: so whoever sent it sees that it was heeded.
+
+After a lost part it would be 1.
+"""
 
 
 class Client:
-    """Sends import after import, in a thread. Honours Retry-After; whatever else is no 202 it remembers as failed."""
+    """Sends import after import, in a thread.
+
+    Honours Retry-After; whatever else is no 202 it remembers as failed.
+    """
 
     def __init__(self, url: str, workspace: NewWorkspace, name: str) -> None:
         self._url = url
@@ -53,7 +61,9 @@ class Client:
 
     def _run(self) -> None:
         headers = {"X-API-Key": self._workspace.api_key}
-        with httpx.Client(base_url=self._url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
+        with httpx.Client(
+            base_url=self._url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+        ) as http:
             number = 0
             while not self._stopping.is_set():
                 number += 1
@@ -71,7 +81,10 @@ class Client:
             if answer.status_code == HTTPStatus.ACCEPTED:
                 self.jobs.append(answer.json()["id"])
                 return
-            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or "retry-after" not in answer.headers:
+            if (
+                answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE
+                or "retry-after" not in answer.headers
+            ):
                 self.failed.append(answer.text)
                 return
             self.retried.append(answer.json()["detail"]["code"])
@@ -92,7 +105,9 @@ def load(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[list[Client]]
 
 
 def restart(pinflow: Deployment, name: str) -> None:
-    """As a deployment does: asked to go, gone within its deadline, the next one started and waited for."""
+    """As a deployment does: asked to go, gone within its deadline, the next one started and waited
+    for.
+    """
     started = time.monotonic()
     assert pinflow.programs[name].terminate() == STOPPED, pinflow.programs[name].tail()
     assert time.monotonic() - started < DEFAULTS.stop_timeout_seconds + 10
@@ -113,7 +128,12 @@ def announced_pins(kafka: str, topic_prefix: str) -> int:
 
 
 def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
-    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, kafka: str, topic_prefix: str, announced_before: int
+    pinflow: Deployment,
+    client: httpx.Client,
+    workspace: NewWorkspace,
+    kafka: str,
+    topic_prefix: str,
+    announced_before: int,
 ) -> None:
     with load(pinflow, workspace) as clients:
         for name in SERVICES:
@@ -126,7 +146,10 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
         assert (job["status"], job["created_rows"]) == ("completed", ROWS), pinflow.logs()
     # A batch that was processed again would have announced its pins again
     repeated = announced_pins(kafka, topic_prefix) - announced_before - len(jobs) * ROWS
-    print(f"{len(jobs)} imports, {sum(len(each.retried) for each in clients)} requests sent again, {repeated} rows processed again")
+    print(
+        f"{len(jobs)} imports, {sum(len(each.retried) for each in clients)} requests sent again, "
+        f"{repeated} rows processed again"
+    )
     assert repeated <= DEFAULTS.consumer_max_records
 
 
@@ -139,27 +162,41 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
     topic_prefix: str,
     announced_before: int,
 ) -> None:
-    """The batch is held in the middle by a lock on the store; asked to go, the publisher ends it before it goes."""
+    """The batch is held in the middle by a lock on the store; asked to go, the publisher ends it
+    before it goes.
+    """
     publisher = pinflow.programs["publisher"]
     with psycopg.connect(database_url) as holding:
         holding.execute("lock table publisher.pins in share mode")  # readers pass, inserts wait
-        accepted = client.post("/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight"))
+        accepted = client.post(
+            "/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight")
+        )
         until(lambda: insert_waits(database_url))
         publisher.process.terminate()
-        until(lambda: not answers(pinflow.service_url("publisher")))  # it has heard, and takes no requests any more
+        until(
+            lambda: not answers(pinflow.service_url("publisher"))
+        )  # it has heard, and takes no requests any more
         assert publisher.is_alive
         holding.rollback()
     assert publisher.process.wait(DEFAULTS.stop_timeout_seconds + 10) == STOPPED, publisher.tail()
     job = job_of(client, accepted.json()["id"])
-    assert (job["status"], job["created_rows"]) == ("completed", ROWS)  # status folded it: the publisher is still away
+    assert (job["status"], job["created_rows"]) == (
+        "completed",
+        ROWS,
+    )  # status folded it: the publisher is still away
     pinflow.restart("publisher")
     pinflow.wait_until_ready()
     after = client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after"))
     assert job_of(client, after.json()["id"])["status"] == "completed"
-    assert announced_pins(kafka, topic_prefix) - announced_before == ROWS + 1  # nothing was taken up again
+    assert (
+        announced_pins(kafka, topic_prefix) - announced_before == ROWS + 1
+    )  # nothing was taken up again
 
 
 def insert_waits(database_url: str) -> bool:
-    query = "select from pg_stat_activity where wait_event_type = 'Lock' and usename = 'pinflow_publisher'"
+    query = (
+        "select from pg_stat_activity where wait_event_type = 'Lock' and usename = "
+        "'pinflow_publisher'"
+    )
     with psycopg.connect(database_url) as connection:
         return connection.execute(query).rowcount > 0

@@ -112,7 +112,9 @@ def test_records_that_kafka_deleted_too_early_are_refused_until_an_operator_acce
     before = installation.record(workspace, work.jobs)
     for name in READERS:
         installation.deployment.programs[name].terminate()
-    submit_at_once(client, [rows_for(workspace, 5, prefix=f"lost-{number}") for number in range(IMPORTS)])
+    submit_at_once(
+        client, [rows_for(workspace, 5, prefix=f"lost-{number}") for number in range(IMPORTS)]
+    )
     asyncio.run(
         delete_records(
             installation.settings.kafka_bootstrap_servers,
@@ -223,8 +225,12 @@ def wait_for_refusals(
         until(are_refused, seconds=60)
     assert refused == dict.fromkeys(partitions, refusal)
     for service in {service for service, _ in partitions}:
-        require_not_ready(installation, service, [one for name, one in partitions if name == service])
-    assert httpx.get(f"{installation.deployment.base_url}/readyz", trust_env=False).status_code == 503
+        require_not_ready(
+            installation, service, [one for name, one in partitions if name == service]
+        )
+    assert (
+        httpx.get(f"{installation.deployment.base_url}/readyz", trust_env=False).status_code == 503
+    )
     return refused
 
 
@@ -238,7 +244,9 @@ def require_not_ready(
     def says_so() -> bool:
         answer = installation.readiness(service)
         names = [f"{one.topic}/{one.partition}" for one in partitions]
-        return answer.status_code == 503 and all(name in answer.text for name in [*names, "pinflow recover"])
+        return answer.status_code == 503 and all(
+            name in answer.text for name in [*names, "pinflow recover"]
+        )
 
     until(says_so)
 

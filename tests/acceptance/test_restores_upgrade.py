@@ -90,4 +90,8 @@ def forget_positions(installation: Installation, *, seeds: tuple[str, ...]) -> N
 
 def seeds_of(installation: Installation) -> list[str]:
     with psycopg.connect(installation.database_url) as connection:
-        return [schema for schema in KEEPERS if connection.execute(f"select from {schema}.position_seed".encode()).rowcount]
+        return [
+            schema
+            for schema in KEEPERS
+            if connection.execute(f"select from {schema}.position_seed".encode()).rowcount
+        ]

@@ -30,7 +30,11 @@ SCHEDULE_ORDERS: dict[str, Callable[[Any], Any]] = {
 
 async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace) -> None:
     await imported(sdk, rows_for(workspace, 4, prefix="early"))
-    special = {"title": "100% Wool_Throw", "description": "Scratchy", "link_url": "https://shop.example/throws"}
+    special = {
+        "title": "100% Wool_Throw",
+        "description": "Scratchy",
+        "link_url": "https://shop.example/throws",
+    }
     await imported(sdk, rows_for(workspace, 1, prefix="late", **special))
     failed = await failed_pins(sdk, workspace, 1)
 
@@ -46,15 +50,25 @@ async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace)
     for account in workspace.accounts:
         wanted = {pin.idempotency_key for pin in pins if pin.pinterest_account_id == account.id}
         assert await found(account_id=account.id) == wanted
-    assert await found(board_id="board-3") == {pin.idempotency_key for pin in pins if pin.board_id == "board-3"}
-    assert await found(status="failed") == await found(error_code="board_not_found") == {failed[0].idempotency_key}
-    assert await found(status=PinStatus.PUBLISHED) == {pin.idempotency_key for pin in pins} - {failed[0].idempotency_key}
+    assert await found(board_id="board-3") == {
+        pin.idempotency_key for pin in pins if pin.board_id == "board-3"
+    }
+    assert (
+        await found(status="failed")
+        == await found(error_code="board_not_found")
+        == {failed[0].idempotency_key}
+    )
+    assert await found(status=PinStatus.PUBLISHED) == {pin.idempotency_key for pin in pins} - {
+        failed[0].idempotency_key
+    }
     for status in (PinStatus.QUEUED, PinStatus.DEFERRED, PinStatus.PUBLISHING):
         assert await found(status=status) == set()
     assert await found(error_code="account_not_found") == set()
     assert await found(since=late.created_at) >= {"late-1"}
     assert await found(until=late.created_at) == {f"early-{number}" for number in range(1, 5)}
-    assert await found(since=late.created_at, until=late.created_at + timedelta(microseconds=1)) == {"late-1"}
+    assert await found(
+        since=late.created_at, until=late.created_at + timedelta(microseconds=1)
+    ) == {"late-1"}
     for text in ("100% wool_", "scratchy", "/throws"):
         assert await found(q=text) == {"late-1"}
     assert await found(q="100_") == set()
@@ -88,9 +102,15 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
     rows = rows_for(workspace, 4, prefix="later")
     for days, row in enumerate(rows, start=10):
         row["run_at"] = in_days(days).isoformat()
-    rows[3] |= {"title": "100% Wool_Throw", "description": "Scratchy", "link_url": "https://shop.example/throws"}
+    rows[3] |= {
+        "title": "100% Wool_Throw",
+        "description": "Scratchy",
+        "link_url": "https://shop.example/throws",
+    }
     job = await imported(sdk, rows)
-    first, second, third, special = [await sdk.schedules.get(row.schedule_id) for row in job.results]
+    first, second, third, special = [
+        await sdk.schedules.get(row.schedule_id) for row in job.results
+    ]
     await sdk.schedules.cancel(first.id)
 
     async def found(**filters: Any) -> set[Any]:
@@ -102,12 +122,24 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
     everything = {first.id, second.id, third.id, special.id}
     assert await found() == everything
     for account in workspace.accounts:
-        wanted = {one.id for one in (first, second, third, special) if one.pinterest_account_id == account.id}
+        wanted = {
+            one.id
+            for one in (first, second, third, special)
+            if one.pinterest_account_id == account.id
+        }
         assert await found(account_id=account.id) == wanted
-    assert await found(board_id="board-3") == {one.id for one in (first, second, third, special) if one.payload["board_id"] == "board-3"}
+    assert await found(board_id="board-3") == {
+        one.id for one in (first, second, third, special) if one.payload["board_id"] == "board-3"
+    }
     assert await found(status="canceled") == {first.id}
     assert await found(status=ScheduleStatus.SCHEDULED) == everything - {first.id}
-    for status in (ScheduleStatus.QUEUED, ScheduleStatus.DEFERRED, ScheduleStatus.RUNNING, ScheduleStatus.DONE, ScheduleStatus.FAILED):
+    for status in (
+        ScheduleStatus.QUEUED,
+        ScheduleStatus.DEFERRED,
+        ScheduleStatus.RUNNING,
+        ScheduleStatus.DONE,
+        ScheduleStatus.FAILED,
+    ):
         assert await found(status=status) == set()
     assert await found(since=third.run_at) == {third.id, special.id}
     assert await found(until=third.run_at) == {first.id, second.id}
@@ -117,7 +149,9 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
 
 
 @pytest.mark.parametrize("sort", get_args(ScheduleSort))
-async def test_schedules_are_listed_in_every_order(sdk: Any, workspace: NewWorkspace, sort: str) -> None:
+async def test_schedules_are_listed_in_every_order(
+    sdk: Any, workspace: NewWorkspace, sort: str
+) -> None:
     for prefix in ("one", "two"):
         rows = rows_for(workspace, 3, prefix=prefix)
         for days, row in enumerate(rows, start=10):
@@ -128,12 +162,23 @@ async def test_schedules_are_listed_in_every_order(sdk: Any, workspace: NewWorks
     schedules = await sdk.schedules.list(sort=sort)
     values = [SCHEDULE_ORDERS[order](schedule) for schedule in schedules]
     assert (len(values), values) == (6, sorted(values, reverse=direction == "desc"))
-    assert await in_pages(sdk.schedules.list_page, sort=sort) == [schedule.id for schedule in schedules]
+    assert await in_pages(sdk.schedules.list_page, sort=sort) == [
+        schedule.id for schedule in schedules
+    ]
 
 
 async def test_what_is_no_filter_value_is_refused_by_its_name(sdk: Any) -> None:
-    for wrong in ({"status": "lost"}, {"sort": "title"}, {"since": "yesterday"}, {"limit": 0}, {"offset": -1}):
+    for wrong in (
+        {"status": "lost"},
+        {"sort": "title"},
+        {"since": "yesterday"},
+        {"limit": 0},
+        {"offset": -1},
+    ):
         for lists in (sdk.pins, sdk.schedules):
             with pytest.raises(ValidationError) as refused:
                 await lists.list(**wrong)
-            assert (refused.value.code, next(iter(wrong)) in refused.value.message) == ("invalid_parameter", True)
+            assert (refused.value.code, next(iter(wrong)) in refused.value.message) == (
+                "invalid_parameter",
+                True,
+            )

@@ -1,4 +1,6 @@
-"""PinBridge's clients on pins: published one by one, in batches and by imports; edited, tried again, deleted."""
+"""PinBridge's clients on pins: published one by one, in batches and by imports; edited, tried
+again, deleted.
+"""
 
 from io import BytesIO
 from typing import Any
@@ -20,7 +22,9 @@ account_id,board_id,title,image_url,idempotency_key
 """
 
 
-async def test_rows_are_imported_and_followed_to_their_pins(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_rows_are_imported_and_followed_to_their_pins(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     now, later = rows_for(workspace, 2, prefix="json")
     at = in_days(30)
     accepted = await sdk.pins.import_json([now, PinImportCreate(**later, run_at=at)])
@@ -29,12 +33,18 @@ async def test_rows_are_imported_and_followed_to_their_pins(sdk: Any, workspace:
     job = await sdk.pins.get_import(accepted.id)
     assert (job.status, job.created_rows, job.failed_rows) == (ImportJobStatus.COMPLETED, 2, 0)
     pin = await sdk.pins.get(job.results[0].pin_id)
-    assert (pin.idempotency_key, pin.status, pin.pinterest_pin_id) == ("json-1", PinStatus.PUBLISHED, None)
+    assert (pin.idempotency_key, pin.status, pin.pinterest_pin_id) == (
+        "json-1",
+        PinStatus.PUBLISHED,
+        None,
+    )
     schedule = await sdk.schedules.get(job.results[1].schedule_id)
     assert (schedule.run_at, schedule.pin_id) == (at, None)
 
 
-async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     text = CSV.format(account=workspace.accounts[0].id)
     accepted = await sdk.pins.import_csv(BytesIO(text.encode()), filename="autumn.csv")
     job = await ended(sdk, accepted.id)
@@ -50,11 +60,18 @@ async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(sdk: Any, workspa
 async def test_imports_are_listed_by_status_and_source(sdk: Any, workspace: NewWorkspace) -> None:
     good = await imported(sdk, rows_for(workspace, 1, prefix="good"))
     bad = await imported(sdk, rows_for(workspace, 1, prefix="bad", board_id="nowhere"))
-    upload = await sdk.pins.import_csv(CSV.format(account=workspace.accounts[0].id).encode(), filename="a.csv")
+    upload = await sdk.pins.import_csv(
+        CSV.format(account=workspace.accounts[0].id).encode(), filename="a.csv"
+    )
     await ended(sdk, upload.id)
     assert [job.id for job in await sdk.pins.list_imports()] == [upload.id, bad.id, good.id]
-    assert [job.id for job in await sdk.pins.list_imports(source_type=ImportSourceType.CSV)] == [upload.id]
-    by_status = {status: [job.id for job in await sdk.pins.list_imports(status=status)] for status in ImportJobStatus}
+    assert [job.id for job in await sdk.pins.list_imports(source_type=ImportSourceType.CSV)] == [
+        upload.id
+    ]
+    by_status = {
+        status: [job.id for job in await sdk.pins.list_imports(status=status)]
+        for status in ImportJobStatus
+    }
     assert by_status == {
         ImportJobStatus.QUEUED: [],
         ImportJobStatus.PROCESSING: [],
@@ -67,7 +84,14 @@ async def test_imports_are_listed_by_status_and_source(sdk: Any, workspace: NewW
 
 
 async def test_a_pin_is_published_once_under_its_key(sdk: Any, workspace: NewWorkspace) -> None:
-    (row,) = rows_for(workspace, 1, prefix="single", related_terms=["lamp", "light"], dominant_color="6e7874", alt_text="A lamp")
+    (row,) = rows_for(
+        workspace,
+        1,
+        prefix="single",
+        related_terms=["lamp", "light"],
+        dominant_color="6e7874",
+        alt_text="A lamp",
+    )
     made = await sdk.pins.create(PinCreate(**row))
     again = await sdk.pins.create(row)
     assert again == made
@@ -84,7 +108,12 @@ async def test_a_pin_is_published_once_under_its_key(sdk: Any, workspace: NewWor
 async def test_the_publishing_of_a_pin_is_a_job(sdk: Any, workspace: NewWorkspace) -> None:
     pin = await sdk.pins.create(rows_for(workspace, 1, prefix="job")[0])
     job = await sdk.jobs.get(pin.id)
-    assert (job.job_id, job.pin_id, job.status, job.completed_at) == (pin.id, pin.id, PinStatus.PUBLISHED, pin.published_at)
+    assert (job.job_id, job.pin_id, job.status, job.completed_at) == (
+        pin.id,
+        pin.id,
+        PinStatus.PUBLISHED,
+        pin.published_at,
+    )
     with pytest.raises(NotFoundError):
         await sdk.jobs.get(uuid4())
 
@@ -96,7 +125,10 @@ async def test_a_pin_is_checked_without_being_stored(sdk: Any, workspace: NewWor
     assert {check.status.value for check in good.checks} <= {"passed", "skipped"}
     assert good.resolved["title"] == row["title"]
     bad = await sdk.pins.validate({**row, "board_id": "nowhere"})
-    assert (bad.valid, [check.name for check in bad.checks if check.status.value == "failed"]) == (False, ["board"])
+    assert (bad.valid, [check.name for check in bad.checks if check.status.value == "failed"]) == (
+        False,
+        ["board"],
+    )
     assert await sdk.pins.list() == []
     pin = await sdk.pins.create(row)
     taken = await sdk.pins.validate(row)
@@ -122,8 +154,15 @@ async def test_a_failed_pin_is_edited_and_published(sdk: Any, workspace: NewWork
     (failed,) = await failed_pins(sdk, workspace, 1)
     assert (failed.error_code, failed.published_at) == ("board_not_found", None)
     assert failed.failed_at is not None
-    edited = await sdk.pins.update(failed.id, PinUpdate(title="Another title", description=None, board_id="board-1"))
-    assert (edited.title, edited.description, edited.board_id, edited.status) == ("Another title", None, "board-1", PinStatus.FAILED)
+    edited = await sdk.pins.update(
+        failed.id, PinUpdate(title="Another title", description=None, board_id="board-1")
+    )
+    assert (edited.title, edited.description, edited.board_id, edited.status) == (
+        "Another title",
+        None,
+        "board-1",
+        PinStatus.FAILED,
+    )
     published = await sdk.pins.retry(failed.id)
     assert (published.id, published.title, published.status, published.error_code) == (
         failed.id,
@@ -136,11 +175,19 @@ async def test_a_failed_pin_is_edited_and_published(sdk: Any, workspace: NewWork
     assert (refused.value.status_code, refused.value.code) == (409, "pin_already_published")
 
 
-async def test_failed_pins_are_tried_again_elsewhere_and_many_at_once(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_failed_pins_are_tried_again_elsewhere_and_many_at_once(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     first, second, third = await failed_pins(sdk, workspace, 3)
     account = workspace.accounts[1]
-    moved = await sdk.pins.retry(first.id, PinRetryRequest(board_id="board-2", account_id=account.id))
-    assert (moved.status, moved.board_id, moved.pinterest_account_id) == (PinStatus.PUBLISHED, "board-2", account.id)
+    moved = await sdk.pins.retry(
+        first.id, PinRetryRequest(board_id="board-2", account_id=account.id)
+    )
+    assert (moved.status, moved.board_id, moved.pinterest_account_id) == (
+        PinStatus.PUBLISHED,
+        "board-2",
+        account.id,
+    )
     await sdk.pins.update(second.id, {"board_id": "board-1"})
     retried = await sdk.pins.bulk_retry([second.id, third.id, first.id, uuid4()])
     outcomes = {one.id: one.status for one in retried.results}
@@ -173,5 +220,7 @@ async def test_a_refused_import_is_told_by_its_code(sdk: Any, workspace: NewWork
         await sdk.pins.import_csv(b"title\nLamp\n", filename="a.csv")
     assert columns.value.code == "missing_columns"
     with pytest.raises(ValidationError) as invalid:
-        await sdk.pins.create({**rows_for(workspace, 1, prefix="invalid")[0], "board_id": "nowhere"})
+        await sdk.pins.create(
+            {**rows_for(workspace, 1, prefix="invalid")[0], "board_id": "nowhere"}
+        )
     assert invalid.value.code == "board_not_found"

@@ -25,19 +25,31 @@ def wanted(workspace: NewWorkspace, **fields: Any) -> dict[str, Any]:
 async def test_a_schedule_is_made_and_read(sdk: Any, workspace: NewWorkspace) -> None:
     asked = wanted(workspace)
     made = await sdk.schedules.create(ScheduleCreate(**asked))
-    assert (made.status, made.run_at.isoformat(), made.pin_id) == (ScheduleStatus.SCHEDULED, asked["run_at"], None)
-    assert (made.payload["title"], str(made.pinterest_account_id)) == (asked["title"], asked["account_id"])
+    assert (made.status, made.run_at.isoformat(), made.pin_id) == (
+        ScheduleStatus.SCHEDULED,
+        asked["run_at"],
+        None,
+    )
+    assert (made.payload["title"], str(made.pinterest_account_id)) == (
+        asked["title"],
+        asked["account_id"],
+    )
     found = await sdk.schedules.get(made.id)
     assert found == made
     assert [one.id for one in await sdk.schedules.list()] == [made.id]
     assert await sdk.pins.list() == []
 
 
-async def test_a_schedule_is_checked_without_being_stored(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_a_schedule_is_checked_without_being_stored(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     good = await sdk.schedules.validate(ScheduleCreate(**wanted(workspace)))
     assert (good.valid, good.dry_run) == (True, True)
     bad = await sdk.schedules.validate(wanted(workspace, board_id="nowhere"))
-    assert (bad.valid, [check.name for check in bad.checks if check.status.value == "failed"]) == (False, ["board"])
+    assert (bad.valid, [check.name for check in bad.checks if check.status.value == "failed"]) == (
+        False,
+        ["board"],
+    )
     past = await sdk.schedules.validate(wanted(workspace, run_at=in_days(-1).isoformat()))
     assert not past.valid
     assert await sdk.schedules.list() == []
@@ -46,7 +58,9 @@ async def test_a_schedule_is_checked_without_being_stored(sdk: Any, workspace: N
 async def test_a_schedule_is_edited_until_it_is_due(sdk: Any, workspace: NewWorkspace) -> None:
     made = await sdk.schedules.create(wanted(workspace))
     at = in_days(60)
-    edited = await sdk.schedules.update(made.id, ScheduleUpdate(run_at=at, title="Another title", description=None))
+    edited = await sdk.schedules.update(
+        made.id, ScheduleUpdate(run_at=at, title="Another title", description=None)
+    )
     assert (edited.id, edited.run_at, edited.payload["title"]) == (made.id, at, "Another title")
     assert "description" not in edited.payload
     assert edited.payload["link_url"] == made.payload["link_url"]
@@ -64,11 +78,17 @@ async def test_a_cancelled_schedule_is_revived(sdk: Any, workspace: NewWorkspace
         await sdk.schedules.update(made.id, {"title": "Too late"})
     assert (refused.value.status_code, refused.value.code) == (409, "schedule_not_pending")
     revived = await sdk.schedules.retry(made.id)
-    assert (revived.id, revived.status, revived.run_at) == (made.id, ScheduleStatus.SCHEDULED, made.run_at)
+    assert (revived.id, revived.status, revived.run_at) == (
+        made.id,
+        ScheduleStatus.SCHEDULED,
+        made.run_at,
+    )
 
 
 async def test_a_schedule_that_is_due_becomes_a_pin(sdk: Any, workspace: NewWorkspace) -> None:
-    made = await sdk.schedules.create(wanted(workspace, run_at=(datetime.now(UTC) + SOON).isoformat()))
+    made = await sdk.schedules.create(
+        wanted(workspace, run_at=(datetime.now(UTC) + SOON).isoformat())
+    )
 
     async def done() -> Any:
         found = await sdk.schedules.get(made.id)
@@ -91,7 +111,9 @@ async def test_a_schedule_is_deleted(sdk: Any, workspace: NewWorkspace) -> None:
     assert await sdk.schedules.list() == []
 
 
-async def test_many_schedules_are_cancelled_revived_and_deleted_at_once(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_many_schedules_are_cancelled_revived_and_deleted_at_once(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     ids = [(await sdk.schedules.create(wanted(workspace))).id for _ in range(3)]
 
     async def statuses() -> list[ScheduleStatus]:
@@ -101,7 +123,9 @@ async def test_many_schedules_are_cancelled_revived_and_deleted_at_once(sdk: Any
     assert (cancelled.succeeded_count, len(cancelled.results)) == (3, 4)
     assert await statuses() == [ScheduleStatus.CANCELED] * 3
     revived = await sdk.schedules.bulk_retry(ids[:2])
-    assert [(one.id, one.status) for one in revived.results] == [(one, "succeeded") for one in ids[:2]]
+    assert [(one.id, one.status) for one in revived.results] == [
+        (one, "succeeded") for one in ids[:2]
+    ]
     assert await statuses() == [ScheduleStatus.SCHEDULED] * 2 + [ScheduleStatus.CANCELED]
     deleted = await sdk.schedules.bulk_delete(ids)
     assert (deleted.succeeded_count, deleted.skipped_count, deleted.failed_count) == (3, 0, 0)

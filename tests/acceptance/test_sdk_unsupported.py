@@ -1,4 +1,6 @@
-"""What Pinflow leaves out answers PinBridge's clients 501 and what to do instead, with a key and without."""
+"""What Pinflow leaves out answers PinBridge's clients 501 and what to do instead, with a key and
+without.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +17,9 @@ from tests.support.sdk import placeholders_for
 LARGE = 20 * 1024 * 1024
 
 
-async def test_what_is_left_out_says_so_to_the_client(sdk: Any, connect: Callable[..., Awaitable[Any]]) -> None:
+async def test_what_is_left_out_says_so_to_the_client(
+    sdk: Any, connect: Callable[..., Awaitable[Any]]
+) -> None:
     sentences = {area.instead for area in AREAS}
     nobody = await connect()
     methods = [name for name, operation in SDK.items() if operation in LEFT_OUT]
@@ -26,7 +30,11 @@ async def test_what_is_left_out_says_so_to_the_client(sdk: Any, connect: Callabl
             call = getattr(getattr(client, group), name)
             with pytest.raises(APIError) as refused:
                 await call(**placeholders_for(call))
-            assert (method, refused.value.status_code, refused.value.code) == (method, 501, "not_supported")
+            assert (method, refused.value.status_code, refused.value.code) == (
+                method,
+                501,
+                "not_supported",
+            )
             assert any(refused.value.message.endswith(sentence) for sentence in sentences)
 
 

@@ -1,4 +1,6 @@
-"""PinBridge's clients on what a workspace has: accounts, boards, keys, webhooks, its limits; and on the system."""
+"""PinBridge's clients on what a workspace has: accounts, boards, keys, webhooks, its limits; and on
+the system.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,31 +27,54 @@ async def test_accounts_are_listed_and_revoked(sdk: Any, workspace: NewWorkspace
     assert {account.reconnect_required for account in accounts} == {False}
     revoked = workspace.accounts[1].id
     assert await sdk.pinterest.revoke_account(revoked) is None
-    states = {account.id: account.revoked_at is not None for account in await sdk.pinterest.list_accounts()}
+    states = {
+        account.id: account.revoked_at is not None
+        for account in await sdk.pinterest.list_accounts()
+    }
     assert states.get(revoked, True)
     assert states[workspace.accounts[0].id] is False
 
 
-async def test_a_board_is_made_changed_asked_about_and_deleted(sdk: Any, workspace: NewWorkspace) -> None:
+async def test_a_board_is_made_changed_asked_about_and_deleted(
+    sdk: Any, workspace: NewWorkspace
+) -> None:
     account = workspace.accounts[0]
-    asked = BoardCreateRequest(account_id=account.id, name="Autumn", description="Lamps", privacy="PUBLIC")
+    asked = BoardCreateRequest(
+        account_id=account.id, name="Autumn", description="Lamps", privacy="PUBLIC"
+    )
     made = await sdk.pinterest.create_board(asked)
     assert (made.name, made.description, made.privacy) == ("Autumn", "Lamps", "PUBLIC")
-    assert {board.id for board in await sdk.pinterest.list_boards(account.id)} == {*account.boards, made.id}
-    renamed = await sdk.pinterest.update_board(made.id, BoardUpdateRequest(account_id=account.id, name="Winter"))
+    assert {board.id for board in await sdk.pinterest.list_boards(account.id)} == {
+        *account.boards,
+        made.id,
+    }
+    renamed = await sdk.pinterest.update_board(
+        made.id, BoardUpdateRequest(account_id=account.id, name="Winter")
+    )
     assert (renamed.id, renamed.name, renamed.description) == (made.id, "Winter", "Lamps")
     access = await sdk.pinterest.check_board_access(made.id, account_id=account.id, fresh=True)
-    assert (access.publishable, access.status, access.code, access.board_id) == (True, "ok", None, made.id)
-    pin = await sdk.pins.create(rows_for(workspace, 1, prefix="board", account_id=str(account.id), board_id=made.id)[0])
+    assert (access.publishable, access.status, access.code, access.board_id) == (
+        True,
+        "ok",
+        None,
+        made.id,
+    )
+    pin = await sdk.pins.create(
+        rows_for(workspace, 1, prefix="board", account_id=str(account.id), board_id=made.id)[0]
+    )
     assert await sdk.pinterest.delete_board(made.id, account_id=account.id) is None
     gone = await sdk.pinterest.check_board_access(made.id, account_id=account.id, fresh=True)
     assert (gone.publishable, gone.code) == (False, "board_not_found")
     assert (await sdk.pins.get(pin.id)).board_id == made.id
 
 
-async def test_a_key_is_made_limited_changed_and_revoked(sdk: Any, connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace) -> None:
+async def test_a_key_is_made_limited_changed_and_revoked(
+    sdk: Any, connect: Callable[..., Awaitable[Any]], workspace: NewWorkspace
+) -> None:
     first, second = workspace.accounts
-    made = await sdk.api_keys.create(APIKeyCreate(name="reader", scopes=[APIKeyScope.READ], pinterest_account_ids=[first.id]))
+    made = await sdk.api_keys.create(
+        APIKeyCreate(name="reader", scopes=[APIKeyScope.READ], pinterest_account_ids=[first.id])
+    )
     assert (made.scopes, made.pinterest_account_ids) == ([APIKeyScope.READ], [first.id])
     listed = {key.id: key for key in await sdk.api_keys.list()}
     assert (listed[made.id].name, listed[made.id].revoked_at) == ("reader", None)
@@ -61,7 +86,12 @@ async def test_a_key_is_made_limited_changed_and_revoked(sdk: Any, connect: Call
     assert (scope.value.status_code, scope.value.code) == (403, "insufficient_scope")
 
     changed = await sdk.api_keys.update(
-        made.id, APIKeyUpdate(name="writer", scopes=[APIKeyScope.READ, APIKeyScope.WRITE], pinterest_account_ids=[second.id])
+        made.id,
+        APIKeyUpdate(
+            name="writer",
+            scopes=[APIKeyScope.READ, APIKeyScope.WRITE],
+            pinterest_account_ids=[second.id],
+        ),
     )
     assert (changed.name, set(changed.scopes), changed.pinterest_account_ids) == (
         "writer",
@@ -93,20 +123,29 @@ async def test_a_key_is_made_limited_changed_and_revoked(sdk: Any, connect: Call
 
 
 async def test_a_webhook_is_made_changed_and_deleted(sdk: Any) -> None:
-    made = await sdk.webhooks.create(WebhookCreate(url="https://hooks.shop.example/pinflow", secret=SECRET))
+    made = await sdk.webhooks.create(
+        WebhookCreate(url="https://hooks.shop.example/pinflow", secret=SECRET)
+    )
     assert (made.events, made.is_enabled) == (["pin.published", "pin.failed"], True)
     assert [one.id for one in await sdk.webhooks.list()] == [made.id]
     found = await sdk.webhooks.get(made.id)
     assert found == made
-    changed = await sdk.webhooks.update(made.id, WebhookUpdate(events=["pin.failed"], is_enabled=False))
+    changed = await sdk.webhooks.update(
+        made.id, WebhookUpdate(events=["pin.failed"], is_enabled=False)
+    )
     assert (changed.url, changed.events, changed.is_enabled) == (made.url, ["pin.failed"], False)
     assert await sdk.webhooks.delete(made.id) is None
     assert await sdk.webhooks.list() == []
     with pytest.raises(NotFoundError):
         await sdk.webhooks.get(made.id)
     with pytest.raises(ValidationError) as unknown:
-        await sdk.webhooks.create({"url": "https://hooks.shop.example/", "secret": SECRET, "events": ["pin.lost"]})
-    assert (unknown.value.code, unknown.value.message.partition(":")[0]) == ("validation_error", "events.0")
+        await sdk.webhooks.create(
+            {"url": "https://hooks.shop.example/", "secret": SECRET, "events": ["pin.lost"]}
+        )
+    assert (unknown.value.code, unknown.value.message.partition(":")[0]) == (
+        "validation_error",
+        "events.0",
+    )
 
 
 async def test_the_rate_meter_tells_what_room_there_is(sdk: Any, workspace: NewWorkspace) -> None:
@@ -125,17 +164,29 @@ async def test_the_system_tells_its_name_and_health(sdk: Any) -> None:
     assert (readiness.status, readiness.database) == ("ok", "ok")
 
 
-async def test_without_a_good_key_the_client_is_told(connect: Callable[..., Awaitable[Any]]) -> None:
+async def test_without_a_good_key_the_client_is_told(
+    connect: Callable[..., Awaitable[Any]],
+) -> None:
     stranger = await connect("pf_wrong")
-    for attempt in (stranger.pins.list, stranger.schedules.list, stranger.webhooks.list, stranger.api_keys.list):
+    for attempt in (
+        stranger.pins.list,
+        stranger.schedules.list,
+        stranger.webhooks.list,
+        stranger.api_keys.list,
+    ):
         with pytest.raises(AuthenticationError) as refused:
             await attempt()
         assert (refused.value.status_code, refused.value.code) == (401, "unauthorized")
 
 
-async def test_too_many_wrong_keys_are_a_rate_limit(connect: Callable[..., Awaitable[Any]], pinflow: Deployment) -> None:
+async def test_too_many_wrong_keys_are_a_rate_limit(
+    connect: Callable[..., Awaitable[Any]], pinflow: Deployment
+) -> None:
     """Directly at a service, as another address, so that the others' are not spent."""
-    elsewhere = {"base_url": pinflow.service_url("publisher"), "headers": {"X-Forwarded-For": "203.0.113.9"}}
+    elsewhere = {
+        "base_url": pinflow.service_url("publisher"),
+        "headers": {"X-Forwarded-For": "203.0.113.9"},
+    }
     guessing = await connect("pf_guess", **elsewhere)
     refusals = set()
     for _ in range(TRIES):

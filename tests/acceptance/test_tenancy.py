@@ -1,4 +1,6 @@
-"""Invariant 10, keys and their limits, for every endpoint there is: one without a scenario fails the test that walks the routes."""
+"""Invariant 10, keys and their limits, for every endpoint there is: one without a scenario fails
+the test that walks the routes.
+"""
 
 import re
 from collections.abc import Iterator
@@ -22,24 +24,49 @@ from tests.support.deployment import Deployment, deployed
 
 DOCUMENT = document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
-    (method.upper(), path): operation for path, operations in DOCUMENT["paths"].items() for method, operation in operations.items()
+    (method.upper(), path): operation
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
 }
 PUBLIC: set[Operation] = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz")}
 """What answers without a key, as it tells nothing of any workspace."""
-LEFT_OUT = {(method, path) for area in AREAS for method, path in (operation.split(" ") for operation in area.operations)}
+LEFT_OUT = {
+    (method, path)
+    for area in AREAS
+    for method, path in (operation.split(" ") for operation in area.operations)
+}
 """Answers 501, whoever asks."""
 UNDOCUMENTED = (
-    PUBLIC | LEFT_OUT | {("GET", path) for path in ("/metrics", "/internal/readyz", "/internal/imports/{job_id}", "/openapi.json", "/docs")}
+    PUBLIC
+    | LEFT_OUT
+    | {
+        ("GET", path)
+        for path in (
+            "/metrics",
+            "/internal/readyz",
+            "/internal/imports/{job_id}",
+            "/openapi.json",
+            "/docs",
+        )
+    }
 )
 """What a route may be that OpenAPI does not name."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
+) -> Iterator[Deployment]:
     """One that bears with all the wrong keys that are tried here."""
     directory = tmp_path_factory.mktemp("tenancy")
-    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, access_failed_tries="10000") as deployment:
+    with deployed(
+        directory,
+        kafka=kafka,
+        database_url=database_url,
+        topic_prefix=topic_prefix,
+        access_failed_tries="10000",
+    ) as deployment:
         yield deployment
 
 
@@ -70,11 +97,15 @@ def test_every_route_is_documented_or_known_to_tell_nothing() -> None:
 
 
 def test_every_operation_that_is_not_public_wants_a_key() -> None:
-    assert {operation for operation, described in OPERATIONS.items() if "security" not in described} == PUBLIC
+    assert {
+        operation for operation, described in OPERATIONS.items() if "security" not in described
+    } == PUBLIC
 
 
 @pytest.mark.parametrize("operation", SCENARIOS, ids=" ".join)
-def test_invariant_10_what_is_anothers_is_what_does_not_exist(tenants: Tenants, operation: Operation) -> None:
+def test_invariant_10_what_is_anothers_is_what_does_not_exist(
+    tenants: Tenants, operation: Operation
+) -> None:
     SCENARIOS[operation](tenants)
 
 
@@ -84,16 +115,25 @@ def test_a_key_for_one_account_gets_at_no_other(tenants: Tenants, operation: Ope
 
 
 def ask(client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
-    """A request of the right form with nothing good in it: whoever may ask gets past the key to another error, or a page."""
+    """A request of the right form with nothing good in it: whoever may ask gets past the key to
+    another error, or a page.
+    """
     method, path = operation
     return client.request(method, re.sub(r"\{\w+\}", str(uuid4()), path), headers=headers)
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=" ".join)
-def test_without_a_good_key_every_endpoint_is_401(pinflow: Deployment, operation: Operation) -> None:
+def test_without_a_good_key_every_endpoint_is_401(
+    pinflow: Deployment, operation: Operation
+) -> None:
     wrong = new_api_key().plain
     with client_of(pinflow, None) as nobody:
-        for headers in ({}, {"X-API-Key": wrong}, {"Authorization": f"Bearer {wrong}"}, {"Authorization": "Basic YTpi"}):
+        for headers in (
+            {},
+            {"X-API-Key": wrong},
+            {"Authorization": f"Bearer {wrong}"},
+            {"Authorization": "Basic YTpi"},
+        ):
             answer = ask(nobody, operation, **headers)
             assert (answer.status_code, answer.json()["detail"]["code"]) == (401, "unauthorized")
             assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -121,7 +161,9 @@ def scope_of(operation: Operation) -> Scope:
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=" ".join)
-def test_a_key_without_the_scope_is_403(pinflow: Deployment, narrow_keys: dict[Scope, str], operation: Operation) -> None:
+def test_a_key_without_the_scope_is_403(
+    pinflow: Deployment, narrow_keys: dict[Scope, str], operation: Operation
+) -> None:
     needed = scope_of(operation)
     for scope, key in narrow_keys.items():
         with client_of(pinflow, key) as client:
@@ -130,4 +172,8 @@ def test_a_key_without_the_scope_is_403(pinflow: Deployment, narrow_keys: dict[S
             assert answer.status_code not in {401, 403}
         else:
             detail = answer.json()["detail"]
-            assert (answer.status_code, detail["code"], detail["required_scope"]) == (403, "insufficient_scope", needed)
+            assert (answer.status_code, detail["code"], detail["required_scope"]) == (
+                403,
+                "insufficient_scope",
+                needed,
+            )

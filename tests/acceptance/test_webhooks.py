@@ -1,4 +1,6 @@
-"""Webhooks in a running Pinflow: PinBridge's public client makes them, imports are told, and nothing is lost that was accepted."""
+"""Webhooks in a running Pinflow: PinBridge's public client makes them, imports are told, and
+nothing is lost that was accepted.
+"""
 
 import asyncio
 import hashlib
@@ -25,11 +27,19 @@ EVENTS = ["pin.published", "import.completed"]
 
 
 @pytest.fixture(scope="module")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str) -> Iterator[Deployment]:
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
+) -> Iterator[Deployment]:
     """Whose receivers may be on this machine, and retries come soon."""
     directory: Path = tmp_path_factory.mktemp("webhooks")
-    variables = {"webhook_allow_private_addresses": "true", "webhook_first_retry_seconds": "0.2", "webhook_timeout_seconds": "2"}
-    with deployed(directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **variables) as deployment:
+    variables = {
+        "webhook_allow_private_addresses": "true",
+        "webhook_first_retry_seconds": "0.2",
+        "webhook_timeout_seconds": "2",
+    }
+    with deployed(
+        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **variables
+    ) as deployment:
         yield deployment
 
 
@@ -47,7 +57,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 def is_genuine(received: Received) -> bool:
-    """As PinBridge documents it for receivers: createHmac('sha256', secret).update(rawBody).digest('hex')."""
+    """As PinBridge documents it for receivers: createHmac('sha256',
+    secret).update(rawBody).digest('hex').
+    """
     expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, received.headers["x-pinbridge-signature"])
 
@@ -56,9 +68,16 @@ def keys_of(receiver: Receiver) -> list[str]:
     return [one.document["data"]["idempotency_key"] for one in receiver.seen("pin.published")]
 
 
-def test_the_sdk_makes_a_webhook_and_an_import_is_told(sdk: Any, workspace: NewWorkspace, receiver: Receiver) -> None:
+def test_the_sdk_makes_a_webhook_and_an_import_is_told(
+    sdk: Any, workspace: NewWorkspace, receiver: Receiver
+) -> None:
     made = sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET, events=EVENTS))
-    assert (made.workspace_id, made.url, made.events, made.is_enabled) == (workspace.id, receiver.url, EVENTS, True)
+    assert (made.workspace_id, made.url, made.events, made.is_enabled) == (
+        workspace.id,
+        receiver.url,
+        EVENTS,
+        True,
+    )
     job = sdk.pins.import_json(rows_for(workspace, 20, prefix="told"))
     until(lambda: len(receiver.seen()) == 21)
     assert all(map(is_genuine, receiver.requests))
@@ -83,7 +102,9 @@ def test_the_sdk_reads_changes_and_deletes_webhooks(sdk: Any, receiver: Receiver
     assert refused.value.code == "validation_error"
 
 
-async def test_the_asynchronous_sdk_does_the_same(pinflow: Deployment, workspace: NewWorkspace, receiver: Receiver) -> None:
+async def test_the_asynchronous_sdk_does_the_same(
+    pinflow: Deployment, workspace: NewWorkspace, receiver: Receiver
+) -> None:
     sdk: Any = AsyncPinbridgeClient(base_url=pinflow.base_url, api_key=workspace.api_key)
     async with sdk:
         made = await sdk.webhooks.create(WebhookCreate(url=receiver.url, secret=SECRET))
@@ -97,7 +118,9 @@ async def test_the_asynchronous_sdk_does_the_same(pinflow: Deployment, workspace
 def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
     pinflow: Deployment, sdk: Any, workspace: NewWorkspace, receiver: Receiver
 ) -> None:
-    """Killed with requests under way and many to come, three times; each delivery arrives at least once."""
+    """Killed with requests under way and many to come, three times; each delivery arrives at least
+    once.
+    """
     rows, held = 120, threading.Event()
 
     def slowly(_: Received) -> Reply:
@@ -111,7 +134,10 @@ def test_kill_9_of_the_worker_in_the_middle_of_deliveries_loses_none(
         until(lambda: len(receiver.seen()) >= 20 * kills)  # noqa: B023 - in this turn
         pinflow.programs["webhooks"].kill()
         pinflow.restart("webhooks")
-    until(lambda: set(keys_of(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)}, seconds=60)
+    until(
+        lambda: set(keys_of(receiver)) == {f"killed-{number}" for number in range(1, rows + 1)},
+        seconds=60,
+    )
     until(lambda: receiver.seen("import.completed"))
     print(f"{len(receiver.seen())} requests for {rows + 1} deliveries")
     pinflow.wait_until_ready()
@@ -126,7 +152,10 @@ def test_imports_go_on_while_nobody_delivers_and_are_told_later(
         job = sdk.pins.import_json(rows_for(workspace, 5, prefix="later"))
         until(lambda: asyncio.run(_ended(pinflow, workspace, str(job.id))))
         readiness = httpx.get(f"{pinflow.base_url}/readyz", trust_env=False)
-        assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")  # a load balancer goes on
+        assert (readiness.status_code, readiness.json()["status"]) == (
+            200,
+            "degraded",
+        )  # a load balancer goes on
         assert readiness.json()["checks"]["webhooks"] == "no answer"
     finally:
         pinflow.restart("webhooks")

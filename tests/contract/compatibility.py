@@ -1,4 +1,6 @@
-"""docs/compatibility.md, made from the client, the OpenAPI document and the tests: python -m tests.contract.compatibility"""
+"""docs/compatibility.md, made from the client, the OpenAPI document and the tests: python -m
+tests.contract.compatibility
+"""
 
 import ast
 from collections.abc import Iterator
@@ -27,7 +29,11 @@ test compares. What answers 501 says in its message what to do instead.
 """
 
 SDK = operations_of(PinbridgeClient)
-SUPPORTED = {Operation.of(method, path) for path, operations in document()["paths"].items() for method in operations}
+SUPPORTED = {
+    Operation.of(method, path)
+    for path, operations in document()["paths"].items()
+    for method in operations
+}
 LEFT_OUT = {Operation.of(*operation.split(" ")) for area in AREAS for operation in area.operations}
 
 
@@ -36,7 +42,17 @@ def text() -> str:
     parts = [INTRODUCTION.format(version=version("pinbridge-sdk"))]
     for resource, methods in groupby(SDK, key=lambda name: name.partition(".")[0]):
         lines = [_line(name, shown.get(name)) for name in methods]
-        parts.append("\n".join([f"## {resource}\n", "| method | asks for | | shown by |", "|---|---|---|---|", *lines]) + "\n")
+        parts.append(
+            "\n".join(
+                [
+                    f"## {resource}\n",
+                    "| method | asks for | | shown by |",
+                    "|---|---|---|---|",
+                    *lines,
+                ]
+            )
+            + "\n"
+        )
     return "\n".join(parts)
 
 
@@ -47,7 +63,9 @@ def _line(name: str, test: str | None) -> str:
 
 
 def shown_by_method() -> dict[str, str]:
-    """Of the tests that call a method of the client and get an answer, the one that calls the fewest others: it is about this one."""
+    """Of the tests that call a method of the client and get an answer, the one that calls the
+    fewest others: it is about this one.
+    """
     methods_of = {
         f"{file.name}::{function.name}": set(_answered(function))
         for file in sorted(ACCEPTANCE.glob("test_sdk_*.py"))
@@ -55,7 +73,10 @@ def shown_by_method() -> dict[str, str]:
         if isinstance(function, ast.AsyncFunctionDef) and function.name.startswith("test_")
     }
     return {
-        method: min((test for test in methods_of if method in methods_of[test]), key=lambda test: len(methods_of[test]))
+        method: min(
+            (test for test in methods_of if method in methods_of[test]),
+            key=lambda test: len(methods_of[test]),
+        )
         for method in set().union(*methods_of.values())
     }
 
@@ -64,7 +85,9 @@ def _answered(node: ast.AST) -> Iterator[str]:
     """resource.method of each call client.resource.method(…) that is not expected to raise."""
     for child in ast.iter_child_nodes(node):
         match child:
-            case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Attribute(attr="raises")))]):
+            case ast.With(
+                items=[ast.withitem(context_expr=ast.Call(func=ast.Attribute(attr="raises")))]
+            ):
                 continue
             case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=resource), attr=method)):
                 yield f"{resource}.{method}"

@@ -4,12 +4,22 @@ from pinbridge_sdk import AsyncPinbridgeClient
 
 from deploy.generate.events import ROOT
 from shared.unsupported import AREAS
-from tests.contract.compatibility import DOCUMENT, LEFT_OUT, SDK, SUPPORTED, named_tests, shown_by_method, text
+from tests.contract.compatibility import (
+    DOCUMENT,
+    LEFT_OUT,
+    SDK,
+    SUPPORTED,
+    named_tests,
+    shown_by_method,
+    text,
+)
 from tests.support.sdk import operations_of
 
 
 def test_every_method_of_the_client_is_supported_or_answers_501() -> None:
-    assert {name for name, operation in SDK.items() if operation not in SUPPORTED | LEFT_OUT} == set()
+    assert {
+        name for name, operation in SDK.items() if operation not in SUPPORTED | LEFT_OUT
+    } == set()
 
 
 def test_nothing_is_supported_and_left_out_at_once() -> None:
@@ -26,7 +36,9 @@ def test_the_asynchronous_client_asks_for_the_same() -> None:
 
 def test_every_supported_method_is_called_by_a_test() -> None:
     shown = shown_by_method()
-    assert {name for name, operation in SDK.items() if operation in SUPPORTED and name not in shown} == set()
+    assert {
+        name for name, operation in SDK.items() if operation in SUPPORTED and name not in shown
+    } == set()
 
 
 def test_the_document_is_up_to_date_and_names_tests_that_there_are() -> None:

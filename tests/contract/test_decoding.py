@@ -13,7 +13,11 @@ from tests.support.factories import row_accepted
 
 ROW: dict[str, Any] = json.loads(
     row_accepted(
-        run_at="2031-01-01T00:00:00+02:00", related_terms=["a", "b"], dominant_color="#FFFFFF", asset_id=str(uuid4()), image_url=None
+        run_at="2031-01-01T00:00:00+02:00",
+        related_terms=["a", "b"],
+        dominant_color="#FFFFFF",
+        asset_id=str(uuid4()),
+        image_url=None,
     ).model_dump_json()
 )
 FAULT = Fault(code="missing", field="title", message="Field required", value=None)
@@ -23,7 +27,13 @@ SETTLED: dict[str, Any] = json.loads(
         workspace_id=uuid4(),
         results=[
             RowResult(row_number=1, status=RowStatus.CREATED, pin_id=uuid4(), idempotency_key="k"),
-            RowResult(row_number=2, status=RowStatus.FAILED, error_code="e", error_message="m", errors=[FAULT]),
+            RowResult(
+                row_number=2,
+                status=RowStatus.FAILED,
+                error_code="e",
+                error_message="m",
+                errors=[FAULT],
+            ),
         ],
     ).model_dump_json()
 )
@@ -66,7 +76,9 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("model", "document"), [(RowAccepted, ROW), (RowsSettled, SETTLED)])
-def test_a_full_event_is_decoded_to_the_same_values(model: type[BaseModel], document: dict[str, Any]) -> None:
+def test_a_full_event_is_decoded_to_the_same_values(
+    model: type[BaseModel], document: dict[str, Any]
+) -> None:
     value = json.dumps(document).encode()
     assert plain(quick_decoder(model)(value)) == plain(model.model_validate_json(value))
 
@@ -81,7 +93,9 @@ def test_what_the_quick_decoder_takes_the_model_takes(field: str, value: object)
     assert plain(taken) == plain(RowAccepted.model_validate_json(document))
 
 
-@pytest.mark.parametrize("field", ["job_id", "workspace_id", "row_number", "accepted_at", "fingerprint", "row"])
+@pytest.mark.parametrize(
+    "field", ["job_id", "workspace_id", "row_number", "accepted_at", "fingerprint", "row"]
+)
 def test_what_is_required_is_required(field: str) -> None:
     document = json.dumps({name: value for name, value in ROW.items() if name != field}).encode()
     with pytest.raises(ValueError, match=field):

@@ -1,8 +1,14 @@
-"""Keys, boards and the rate meter as the SDK has them: no field left out, nothing null that it requires."""
+"""Keys, boards and the rate meter as the SDK has them: no field left out, nothing null that it
+requires.
+"""
 
 import pytest
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
-from pinbridge_sdk.models.pinterest import BoardAccessResponse, BoardResponse, PinterestAccountResponse
+from pinbridge_sdk.models.pinterest import (
+    BoardAccessResponse,
+    BoardResponse,
+    PinterestAccountResponse,
+)
 from pinbridge_sdk.models.system import RateMeterAccount, RateMeterNode, RateMeterResponse
 from pydantic import BaseModel
 
@@ -26,7 +32,15 @@ def may_be_null(model: type[BaseModel], name: str) -> bool:
     return type(None) in getattr(annotation, "__args__", ())
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
-def test_every_field_of_the_sdk_is_there_and_null_only_where_it_may_be(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}"
+)
+def test_every_field_of_the_sdk_is_there_and_null_only_where_it_may_be(
+    ours: type[BaseModel], theirs: type[BaseModel]
+) -> None:
     assert set(theirs.model_fields) <= set(ours.model_fields)
-    assert [name for name in theirs.model_fields if may_be_null(ours, name) and not may_be_null(theirs, name)] == []
+    assert [
+        name
+        for name in theirs.model_fields
+        if may_be_null(ours, name) and not may_be_null(theirs, name)
+    ] == []

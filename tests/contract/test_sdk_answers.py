@@ -1,6 +1,8 @@
-"""What the document says of each answer is what PinBridge's client reads there: field by field, down to the last.
+"""What the document says of each answer is what PinBridge's client reads there: field by field,
+down to the last.
 
-Both are asked, not a list kept by hand: the client's methods for the models that they return, the document for its schemas.
+Both are asked, not a list kept by hand: the client's methods for the models that they return, the
+document for its schemas.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +24,20 @@ OPERATIONS = {
     for path, operations in DOCUMENT["paths"].items()
     for method, described in operations.items()
 }
-METHODS = sorted(name for name, operation in SDK.items() if operation in SUPPORTED and not name.endswith(".list_page"))
+METHODS = sorted(
+    name
+    for name, operation in SDK.items()
+    if operation in SUPPORTED and not name.endswith(".list_page")
+)
 """list_page reads what list does, and headers."""
 
 
 def returned(method: str) -> Any:
     """The type of what the client makes of the answer."""
     resource, _, name = method.partition(".")
-    function: Callable[..., Any] = getattr(PinbridgeClient._builtin_resource_classes[resource], name)
+    function: Callable[..., Any] = getattr(
+        PinbridgeClient._builtin_resource_classes[resource], name
+    )
     return get_type_hints(function)["return"]
 
 
@@ -46,7 +54,11 @@ def differences(wanted: Any, schema: dict[str, Any], where: str) -> Iterator[str
     schema = _resolved(schema)
     options = [_resolved(one) for one in schema.get("anyOf", [schema])]
     types = get_args(wanted) if get_origin(wanted) in {Union, UnionType} else (wanted,)
-    if any(option.get("type") == "null" for option in options) and NoneType not in types and wanted is not Any:
+    if (
+        any(option.get("type") == "null" for option in options)
+        and NoneType not in types
+        and wanted is not Any
+    ):
         yield f"{where} may be null"
     for part in types:
         if get_origin(part) is list:
@@ -58,15 +70,21 @@ def differences(wanted: Any, schema: dict[str, Any], where: str) -> Iterator[str
             yield from _differences_of_fields(part, fields, where)
 
 
-def _differences_of_fields(model: type[BaseModel], schema: dict[str, Any], where: str) -> Iterator[str]:
+def _differences_of_fields(
+    model: type[BaseModel], schema: dict[str, Any], where: str
+) -> Iterator[str]:
     for name, field in model.model_fields.items():
         shown = field.alias or name
         if shown not in schema["properties"]:
             yield f"{where}.{shown} is left out"
-        elif shown not in schema.get("required", ()) and not _is_always_written(schema["properties"][shown]):
+        elif shown not in schema.get("required", ()) and not _is_always_written(
+            schema["properties"][shown]
+        ):
             yield f"{where}.{shown} may be left out"
         else:
-            yield from differences(field.annotation, schema["properties"][shown], f"{where}.{shown}")
+            yield from differences(
+                field.annotation, schema["properties"][shown], f"{where}.{shown}"
+            )
 
 
 def _is_always_written(schema: dict[str, Any]) -> bool:

@@ -1,4 +1,6 @@
-"""Every answer has all fields of the SDK's model, and the SDK reads it: field by field, not by luck of one example."""
+"""Every answer has all fields of the SDK's model, and the SDK reads it: field by field, not by luck
+of one example.
+"""
 
 import pytest
 from pinbridge_sdk.models.bulk import BulkOperationItemResult, BulkOperationResponse
@@ -46,16 +48,26 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
 ]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
+@pytest.mark.parametrize(
+    ("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}"
+)
 def test_no_field_of_the_sdk_is_left_out(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
     assert set(theirs.model_fields) <= set(ours.model_fields)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}")
-def test_nothing_is_null_that_the_sdk_requires(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"), PAIRS, ids=lambda model: f"{model.__module__}.{model.__name__}"
+)
+def test_nothing_is_null_that_the_sdk_requires(
+    ours: type[BaseModel], theirs: type[BaseModel]
+) -> None:
     def may_be_null(model: type[BaseModel], name: str) -> bool:
         annotation = model.model_fields[name].annotation
         return type(None) in getattr(annotation, "__args__", ())
 
-    wrong = [name for name in theirs.model_fields if may_be_null(ours, name) and not may_be_null(theirs, name)]
+    wrong = [
+        name
+        for name in theirs.model_fields
+        if may_be_null(ours, name) and not may_be_null(theirs, name)
+    ]
     assert wrong == []

@@ -1,4 +1,6 @@
-"""The same scenarios on the real producer and on its stand-in: what tests learn from the one holds for the other."""
+"""The same scenarios on the real producer and on its stand-in: what tests learn from the one holds
+for the other.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -15,7 +17,9 @@ Kept = Callable[[], Awaitable[list[Record]]]
 
 
 @pytest_asyncio.fixture(params=["memory", "kafka"], loop_scope="module")
-async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) -> AsyncIterator[tuple[RecordSender, Kept]]:
+async def sender(
+    request: pytest.FixtureRequest, kafka: str, topic_prefix: str
+) -> AsyncIterator[tuple[RecordSender, Kept]]:
     topic = TopicNames(topic_prefix)[TopicName.OUTCOMES]
     if request.param == "memory":
         memory = MemorySender()
@@ -36,22 +40,31 @@ async def sender(request: pytest.FixtureRequest, kafka: str, topic_prefix: str) 
     await producer.stop()
 
 
-async def test_records_of_one_key_keep_their_order_and_stay_together(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
+async def test_records_of_one_key_keep_their_order_and_stay_together(
+    sender: tuple[RecordSender, Kept], topic_prefix: str
+) -> None:
     send, kept = sender
-    records = [Record(f"key-{number % 7}".encode(), str(number).encode(), [("h", b"\xff")]) for number in range(2000)]
+    records = [
+        Record(f"key-{number % 7}".encode(), str(number).encode(), [("h", b"\xff")])
+        for number in range(2000)
+    ]
     await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], records)
     found = await kept()
     assert sorted(found, key=_content) == sorted(records, key=_content)
     for number in range(7):
         key = f"key-{number}".encode()
-        assert [record for record in found if record.key == key] == [record for record in records if record.key == key]
+        assert [record for record in found if record.key == key] == [
+            record for record in records if record.key == key
+        ]
 
 
 def _content(record: Record) -> bytes:
     return record.value
 
 
-async def test_nothing_to_send_is_fine(sender: tuple[RecordSender, Kept], topic_prefix: str) -> None:
+async def test_nothing_to_send_is_fine(
+    sender: tuple[RecordSender, Kept], topic_prefix: str
+) -> None:
     send, kept = sender
     before = await kept()
     await send.send(TopicNames(topic_prefix)[TopicName.OUTCOMES], [])

@@ -1,4 +1,6 @@
-"""Structs that are written or read in a model's place: what they are called and in which order is the model's."""
+"""Structs that are written or read in a model's place: what they are called and in which order is
+the model's.
+"""
 
 import pytest
 from msgspec import Struct

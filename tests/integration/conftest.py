@@ -1,4 +1,6 @@
-"""What integration tests of one service share: a database of the module's own, a workspace to publish in, and settings."""
+"""What integration tests of one service share: a database of the module's own, a workspace to
+publish in, and settings.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -34,7 +36,9 @@ class Workspace:
         return account_id
 
 
-async def make_workspace(database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)) -> Workspace:
+async def make_workspace(
+    database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)
+) -> Workspace:
     """A workspace with a key, one account, and one board on it."""
     access = AccessRepository(database)
     workspace_id = await access.create_workspace("Test")
@@ -47,7 +51,9 @@ async def make_workspace(database: Database, *, scopes: tuple[Scope, ...] = tupl
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="tests")
+    database = Database.of(
+        DatabaseSettings(database_url=SecretStr(database_url)), application="tests"
+    )
     yield database
     await database.dispose()
 

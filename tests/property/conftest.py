@@ -1,4 +1,6 @@
-"""What property tests work on: they are not asynchronous, as hypothesis calls them, but the product is."""
+"""What property tests work on: they are not asynchronous, as hypothesis calls them, but the product
+is.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +25,8 @@ def run() -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def pool(database_url: str, run: Run) -> Iterator[Database]:
     """The owner's connections to the module's own database, on the loop of `run`."""
-    database = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="test-properties")
+    database = Database.of(
+        DatabaseSettings(database_url=SecretStr(database_url)), application="test-properties"
+    )
     yield database
     run(database.dispose())

@@ -1,4 +1,6 @@
-"""What clients send, good and hostile: rows, the documents they are written as, and what becomes of these on a bad day."""
+"""What clients send, good and hostile: rows, the documents they are written as, and what becomes of
+these on a bad day.
+"""
 
 import json
 from datetime import timedelta, timezone
@@ -21,15 +23,34 @@ cells = st.text(encodable | awkward, min_size=1, max_size=12)
 
 ids = st.uuids().map(str)
 keys = st.text(storable, min_size=1, max_size=255).filter(lambda key: bool(key.strip()))
-_hosts = st.sampled_from(["cdn.example", "CDN.Example:443", "bücher.example", "127.0.0.1", "[::1]:80", "a_b.example", "user:pw@x.example"])
+_hosts = st.sampled_from(
+    [
+        "cdn.example",
+        "CDN.Example:443",
+        "bücher.example",
+        "127.0.0.1",
+        "[::1]:80",
+        "a_b.example",
+        "user:pw@x.example",
+    ]
+)
 _paths = st.text(storable, max_size=30)
-urls = st.builds(lambda scheme, host, path: f"{scheme}://{host}/{path}", st.sampled_from(["http", "https", "HTTPS"]), _hosts, _paths)
+urls = st.builds(
+    lambda scheme, host, path: f"{scheme}://{host}/{path}",
+    st.sampled_from(["http", "https", "HTTPS"]),
+    _hosts,
+    _paths,
+)
 texts = st.text(storable, min_size=1, max_size=40)
 terms = st.lists(st.text(storable.filter(lambda one: one != ","), max_size=20), max_size=50)
 colors = st.from_regex(r"#?[0-9a-fA-F]{6}", fullmatch=True)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-"""Not the zones of places: when clocks are put back, a time there is equal to none, not even to itself in UTC."""
-instants = st.datetimes(timezones=offsets | st.none()).map(lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z"))
+"""Not the zones of places: when clocks are put back, a time there is equal to none, not even to
+itself in UTC.
+"""
+instants = st.datetimes(timezones=offsets | st.none()).map(
+    lambda moment: moment.isoformat() + ("" if moment.tzinfo else "Z")
+)
 
 
 @st.composite
@@ -42,9 +63,22 @@ def good_rows(draw: st.DrawFn) -> dict[str, Any]:
         "idempotency_key": draw(keys),
         draw(st.sampled_from(["image_url", "asset_id"])): None,
     }
-    row = {name: draw(ids if name == "asset_id" else urls) if value is None else value for name, value in row.items()}
-    optional = {"description": texts, "alt_text": texts, "link_url": urls, "cover_image_url": urls, "dominant_color": colors}
-    for name, values in {**optional, "related_terms": terms.map(",".join), "run_at": instants}.items():
+    row = {
+        name: draw(ids if name == "asset_id" else urls) if value is None else value
+        for name, value in row.items()
+    }
+    optional = {
+        "description": texts,
+        "alt_text": texts,
+        "link_url": urls,
+        "cover_image_url": urls,
+        "dominant_color": colors,
+    }
+    for name, values in {
+        **optional,
+        "related_terms": terms.map(",".join),
+        "run_at": instants,
+    }.items():
         if draw(st.booleans()):
             row[name] = draw(values)
     return row
@@ -59,10 +93,16 @@ scalars = (
     | st.text(st.characters(), max_size=12)  # lone surrogates too: JSON can spell them
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
 )
 wrong_rows = st.dictionaries(
-    st.sampled_from(FIELDS) | st.text(st.characters(), max_size=8), values | urls | keys | texts | instants, max_size=16
+    st.sampled_from(FIELDS) | st.text(st.characters(), max_size=8),
+    values | urls | keys | texts | instants,
+    max_size=16,
 )
 """Rows in which fields have values of any kind."""
 
@@ -80,9 +120,13 @@ def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
         end = draw(st.integers(begin, min(len(data), begin + 40)))
-        match draw(st.sampled_from(["flip", "cut", "double", "insert", "replace", "truncate", "splice"])):
+        match draw(
+            st.sampled_from(["flip", "cut", "double", "insert", "replace", "truncate", "splice"])
+        ):
             case "flip":
-                data[begin:end] = bytes(byte ^ draw(st.integers(1, 255)) for byte in data[begin : begin + 1])
+                data[begin:end] = bytes(
+                    byte ^ draw(st.integers(1, 255)) for byte in data[begin : begin + 1]
+                )
             case "cut":
                 del data[begin:end]
             case "double":
@@ -101,5 +145,9 @@ def mutated(draw: st.DrawFn, documents: st.SearchStrategy[bytes]) -> bytes:
 json_imports = st.lists(good_rows() | wrong_rows, max_size=4).map(
     lambda rows: json.dumps(rows, ensure_ascii=False).encode(errors="replace")
 )
-"""With repeated names in an object too, once mutated; escapes for what can't be encoded come from the mutations."""
-json_documents = st.tuples(values, st.booleans()).map(lambda made: json.dumps(made[0], ensure_ascii=made[1]).encode(errors="replace"))
+"""With repeated names in an object too, once mutated; escapes for what can't be encoded come from
+the mutations.
+"""
+json_documents = st.tuples(values, st.booleans()).map(
+    lambda made: json.dumps(made[0], ensure_ascii=made[1]).encode(errors="replace")
+)

@@ -1,4 +1,6 @@
-"""Ids for one example on a database that all examples share: never used before, and in an order that is the same when it is run again."""
+"""Ids for one example on a database that all examples share: never used before, and in an order
+that is the same when it is run again.
+"""
 
 import secrets
 from uuid import UUID

@@ -11,10 +11,19 @@ NAMES = TopicNames()
 
 
 def received(
-    topic: TopicName, value: bytes | None, *, partition: int = 0, headers: Sequence[tuple[str, bytes]] = ()
+    topic: TopicName,
+    value: bytes | None,
+    *,
+    partition: int = 0,
+    headers: Sequence[tuple[str, bytes]] = (),
 ) -> "ConsumerRecord[bytes, bytes]":
     return ConsumerRecord(NAMES[topic], partition, 0, 0, 0, b"k", value, None, 0, 0, tuple(headers))
 
 
-def received_all(topic: TopicName, records: Sequence[Record], *, partition: int = 0) -> list["ConsumerRecord[bytes, bytes]"]:
-    return [received(topic, record.value, partition=partition, headers=record.headers) for record in records]
+def received_all(
+    topic: TopicName, records: Sequence[Record], *, partition: int = 0
+) -> list["ConsumerRecord[bytes, bytes]"]:
+    return [
+        received(topic, record.value, partition=partition, headers=record.headers)
+        for record in records
+    ]

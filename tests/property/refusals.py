@@ -1,4 +1,6 @@
-"""What a refusal must be, whoever provoked it: one that the contract has a code for, and that can be sent."""
+"""What a refusal must be, whoever provoked it: one that the contract has a code for, and that can
+be sent.
+"""
 
 from collections.abc import Collection
 

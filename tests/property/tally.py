@@ -1,4 +1,6 @@
-"""A plugin of pytest for `make fuzz`: how many examples each test ran, and how long that took, in a file."""
+"""A plugin of pytest for `make fuzz`: how many examples each test ran, and how long that took, in a
+file.
+"""
 
 import json
 import os
@@ -26,6 +28,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
             return (yield)
         finally:
             told.append(getattr(item, "hypothesis_statistics", ""))
-            count = sum(int(number) for match in EXAMPLES.findall("\n".join(told)) for number in match)
+            count = sum(
+                int(number) for match in EXAMPLES.findall("\n".join(told)) for number in match
+            )
             with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps([item.name, count, time.monotonic() - started]) + "\n")

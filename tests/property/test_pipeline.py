@@ -1,4 +1,6 @@
-"""All three services without Kafka: whatever a client sends, once it is accepted every row of it settles, and nothing is given up."""
+"""All three services without Kafka: whatever a client sends, once it is accepted every row of it
+settles, and nothing is given up.
+"""
 
 import json
 from collections.abc import Sequence
@@ -37,14 +39,21 @@ from tests.support.fakes import MemorySender
 
 
 class Pipeline:
-    """Each topic is read once, in the order in which it was written. What became a dead letter is an error here."""
+    """Each topic is read once, in the order in which it was written.
+
+    What became a dead letter is an error here.
+    """
 
     def __init__(self, pool: Database) -> None:
         self._access = AccessRepository(pool)
         self._outcomes = MemorySender()
-        self._publisher = RowsHandler(Settler(PinStore(pool), BoardDirectory(self._access)), self._outcomes, NAMES)
+        self._publisher = RowsHandler(
+            Settler(PinStore(pool), BoardDirectory(self._access)), self._outcomes, NAMES
+        )
         self._jobs = JobStore(pool)
-        self._status = FoldHandler(self._jobs, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+        self._status = FoldHandler(
+            self._jobs, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
+        )
 
     async def workspace(self) -> tuple[UUID, UUID]:
         """A new one, and its account."""
@@ -70,8 +79,16 @@ class Pipeline:
         """What follows the append, all of it before the 202 is sent."""
         rows = [record for record in batch.records if is_for_publisher(record.value)]
         await self._consume(self._publisher, TopicName.IMPORTS, rows)
-        told = [record for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], []) for record in partition]
-        await self._consume(self._status, TopicName.IMPORTS, [record for record in batch.records if is_for_status(record.value)])
+        told = [
+            record
+            for partition in self._outcomes.topics.get(NAMES[TopicName.OUTCOMES], [])
+            for record in partition
+        ]
+        await self._consume(
+            self._status,
+            TopicName.IMPORTS,
+            [record for record in batch.records if is_for_status(record.value)],
+        )
         await self._consume(self._status, TopicName.OUTCOMES, told)
 
     async def _consume(self, handler: Any, topic: TopicName, records: Sequence[Record]) -> None:
@@ -108,7 +125,9 @@ def test_invariants_2_and_5_every_row_of_an_accepted_import_settles(
 
 @examples(25)
 @given(mutated(imports.map(lambda rows: json.dumps(rows).encode())))
-def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(pool: Database, run: Run, document: bytes) -> None:
+def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(
+    pool: Database, run: Run, document: bytes
+) -> None:
     pipeline = Pipeline(pool)
     workspace_id, _ = run(pipeline.workspace())
     job = run(pipeline.run(workspace_id, document))
@@ -119,7 +138,11 @@ def test_invariants_2_and_5_a_damaged_import_is_refused_or_settles(pool: Databas
 def check(job: Row, *, total: int) -> None:
     results = orjson.loads(job["results"])
     assert [result["row_number"] for result in results] == list(range(1, total + 1))
-    assert job["total_rows"] == job["created_rows"] + job["existing_rows"] + job["failed_rows"] == total
+    assert (
+        job["total_rows"]
+        == job["created_rows"] + job["existing_rows"] + job["failed_rows"]
+        == total
+    )
     assert job["completed_at"] is not None
     for result in results:
         assert (result["status"] == "failed") is (result["error_message"] is not None)

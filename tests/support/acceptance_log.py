@@ -43,7 +43,9 @@ def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> 
     """Builds an import of so many rows as ingest does; nobody could publish them, and they hardly
     compress.
     """
-    parsed = ParsedRows([ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)])
+    parsed = ParsedRows(
+        [ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)]
+    )
     return batch_of(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
 
 
@@ -59,9 +61,16 @@ def job_on(partition: int, partitions: int = PARTITIONS) -> UUID:
     return job_id
 
 
-async def all_seen(settings: IngestSettings, isolation_level: str = "read_uncommitted") -> Counter[UUID]:
+async def all_seen(
+    settings: IngestSettings, isolation_level: str = "read_uncommitted"
+) -> Counter[UUID]:
     """Counts the records of each job that a consumer sees."""
-    records = await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.IMPORTS, isolation_level=isolation_level)
+    records = await records_of(
+        settings.kafka_bootstrap_servers,
+        settings.topic_prefix,
+        TopicName.IMPORTS,
+        isolation_level=isolation_level,
+    )
     return Counter(UUID((record.key or b"").decode()) for record in records)
 
 

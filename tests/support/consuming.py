@@ -27,7 +27,10 @@ TOPIC = TopicName.OUTCOMES
 
 
 class Handler:
-    """Remembers what it was given; does to a batch what the test wants. A value that begins with `poison` can't be read."""
+    """Remembers what it was given; does to a batch what the test wants.
+
+    A value that begins with `poison` can't be read.
+    """
 
     def __init__(self, before: Callable[[list[bytes]], Any] | None = None) -> None:
         self.done: list[bytes] = []
@@ -35,10 +38,16 @@ class Handler:
         self._before = before
 
     def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
-        poison = [DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable")) for one in records if _is_poison(one)]
+        poison = [
+            DeadLetter(one, Poison(ErrorCode.INVALID_RECORD, "unreadable"))
+            for one in records
+            if _is_poison(one)
+        ]
         return [one.value or b"" for one in records if not _is_poison(one)], poison
 
-    async def process(self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance
+    ) -> list[DeadLetter]:
         self.batches.append(decoded)
         if self._before is not None:
             await self._before(decoded)
@@ -114,4 +123,6 @@ def of(prefix: str, values: Sequence[bytes]) -> list[bytes]:
 
 
 async def letters_of(settings: ServiceSettings) -> list["ConsumerRecord[bytes, bytes]"]:
-    return await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.DEAD_LETTERS)
+    return await records_of(
+        settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.DEAD_LETTERS
+    )

@@ -1,4 +1,6 @@
-"""Pinflow as it is deployed: the gateway and a real process for each service, on a module's own topics and database."""
+"""Pinflow as it is deployed: the gateway and a real process for each service, on a module's own
+topics and database.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +21,13 @@ from tests.support.processes import RunningProgram
 
 
 class Deployment:
-    """`programs` are killed, frozen and started again by the tests: ingest, and with several replicas ingest-1, ingest-2 and so on."""
+    """`programs` are killed, frozen and started again by the tests: ingest, and with several
+    replicas ingest-1, ingest-2 and so on.
+    """
 
-    def __init__(self, base_url: str, programs: Mapping[str, RunningProgram], ports: Mapping[str, int]) -> None:
+    def __init__(
+        self, base_url: str, programs: Mapping[str, RunningProgram], ports: Mapping[str, int]
+    ) -> None:
         self.base_url = base_url
         self.programs = programs
         self.ports = ports
@@ -50,7 +56,9 @@ class Deployment:
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def logs(self) -> str:
-        return "\n\n".join(f"== {name}\n{program.tail()}" for name, program in self.programs.items())
+        return "\n\n".join(
+            f"== {name}\n{program.tail()}" for name, program in self.programs.items()
+        )
 
     def close(self) -> None:
         for program in self.programs.values():
@@ -59,31 +67,59 @@ class Deployment:
 
 @contextmanager
 def deployed(
-    directory: Path, replicas: int = 1, /, *, kafka: str, database_url: str, topic_prefix: str, **variables: str
+    directory: Path,
+    replicas: int = 1,
+    /,
+    *,
+    kafka: str,
+    database_url: str,
+    topic_prefix: str,
+    **variables: str,
 ) -> Iterator[Deployment]:
     """All of it running and ready, with so many of each service.
 
     `variables` are further settings of the services and the gateway, without the prefix PINFLOW_.
     """
-    wanted = {named(name, replica): _first_port(name) + replica for name in SERVICES for replica in range(replicas)}
+    wanted = {
+        named(name, replica): _first_port(name) + replica
+        for name in SERVICES
+        for replica in range(replicas)
+    }
     ports = choose({**wanted, "gateway": _first_port("gateway")})
-    addresses = {name: [f"127.0.0.1:{ports[named(name, replica)]}" for replica in range(replicas)] for name in SERVICES}
+    addresses = {
+        name: [f"127.0.0.1:{ports[named(name, replica)]}" for replica in range(replicas)]
+        for name in SERVICES
+    }
     base_url = f"http://127.0.0.1:{ports['gateway']}"
     shared = {
         "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "PINFLOW_TOPIC_PREFIX": topic_prefix,
         "PINFLOW_BASE_URL": base_url,
-        **{f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name]) for name in ANSWERED_FOR},
+        **{
+            f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name])
+            for name in ANSWERED_FOR
+        },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
     }
     programs: list[Program] = []
     for name in SERVICES:
-        own = {"PINFLOW_DATABASE_URL": with_role(database_url, f"pinflow_{name}"), "PINFLOW_PORT": str(ports[name])}
+        own = {
+            "PINFLOW_DATABASE_URL": with_role(database_url, f"pinflow_{name}"),
+            "PINFLOW_PORT": str(ports[name]),
+        }
         first = service(name, {**shared, **own})
-        programs += [first, *(another(first, replica, ports[named(name, replica)]) for replica in range(1, replicas))]
+        programs += [
+            first,
+            *(
+                another(first, replica, ports[named(name, replica)])
+                for replica in range(1, replicas)
+            ),
+        ]
     upstreams = {f"{name}_upstream": " ".join(addresses[name]) for name in SERVICES}
     programs.append(gateway.gateway(ports["gateway"], ports, directory, {**variables, **upstreams}))
-    deployment = Deployment(base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports)
+    deployment = Deployment(
+        base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports
+    )
     try:
         deployment.start()
         yield deployment

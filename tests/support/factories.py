@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared.contract.events import ImportAccepted, PinContent, RowAccepted, RowResult, RowsSettled, RowStatus, SourceType
+from shared.contract.events import (
+    ImportAccepted,
+    PinContent,
+    RowAccepted,
+    RowResult,
+    RowsSettled,
+    RowStatus,
+    SourceType,
+)
 from shared.contract.pins import PinSubmission, fingerprint
 
 ACCOUNT = UUID("7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01")
@@ -47,7 +55,13 @@ def row_accepted(
     )
 
 
-def import_accepted(*, job_id: UUID | None = None, workspace_id: UUID | None = None, total_rows: int = 3, **fields: Any) -> ImportAccepted:
+def import_accepted(
+    *,
+    job_id: UUID | None = None,
+    workspace_id: UUID | None = None,
+    total_rows: int = 3,
+    **fields: Any,
+) -> ImportAccepted:
     return ImportAccepted(
         job_id=job_id or uuid4(),
         workspace_id=workspace_id or uuid4(),
@@ -59,7 +73,9 @@ def import_accepted(*, job_id: UUID | None = None, workspace_id: UUID | None = N
 
 
 def created(row_number: int = 1, **fields: Any) -> RowResult:
-    return RowResult(row_number=row_number, status=RowStatus.CREATED, **{"pin_id": uuid4(), **fields})
+    return RowResult(
+        row_number=row_number, status=RowStatus.CREATED, **{"pin_id": uuid4(), **fields}
+    )
 
 
 def failed(row_number: int = 1, **fields: Any) -> RowResult:

@@ -1,4 +1,6 @@
-"""Stand-ins for what reaches the network, held to the same scenarios as the real things (tests/contract)."""
+"""Stand-ins for what reaches the network, held to the same scenarios as the real things
+(tests/contract).
+"""
 
 from collections.abc import Sequence
 
@@ -16,4 +18,6 @@ class MemorySender:
     async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002 - it never waits
         partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
         for record in records:
-            partitions[partition_of(record.key, PARTITIONS) if record.key is not None else 0].append(record)
+            partitions[
+                partition_of(record.key, PARTITIONS) if record.key is not None else 0
+            ].append(record)

@@ -3,7 +3,14 @@
 from collections.abc import Iterable
 
 from services.ingest.records import ImportBatch
-from shared.contract.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind, RowAccepted, RowsSettled
+from shared.contract.events import (
+    IMPORT_EVENT,
+    ImportAccepted,
+    ImportRejected,
+    RecordKind,
+    RowAccepted,
+    RowsSettled,
+)
 from shared.contract.import_records import opening
 
 

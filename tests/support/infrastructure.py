@@ -40,20 +40,33 @@ class Servers:
 
 @contextmanager
 def servers(directory: Path) -> Iterator[Servers]:
-    """Those that the environment names; else containers, if PINFLOW_TEST_INFRA is `docker`; else the local stack's."""
+    """Those that the environment names; else containers, if PINFLOW_TEST_INFRA is `docker`; else
+    the local stack's.
+    """
     docker = os.environ.get("PINFLOW_TEST_INFRA") == "docker"
     with ExitStack() as stack:
         kafka = os.environ.get("PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS")
         database = os.environ.get("PINFLOW_TEST_DATABASE_URL")
         yield Servers(
             kafka
-            or (stack.enter_context(_kafka_container()) if docker else stack.enter_context(kafka_server(directory))[0].bootstrap_servers),
-            database or (stack.enter_context(_postgres_container()) if docker else stack.enter_context(postgres_server(directory))[0].url),
+            or (
+                stack.enter_context(_kafka_container())
+                if docker
+                else stack.enter_context(kafka_server(directory))[0].bootstrap_servers
+            ),
+            database
+            or (
+                stack.enter_context(_postgres_container())
+                if docker
+                else stack.enter_context(postgres_server(directory))[0].url
+            ),
         )
 
 
 @contextmanager
-def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) -> Iterator[tuple[KafkaCluster, RunningProgram]]:
+def kafka_server(
+    directory: Path, jvm_options: tuple[str, ...] = QUICK_START
+) -> Iterator[tuple[KafkaCluster, RunningProgram]]:
     """A broker of the caller's own, ready."""
     with kafka_cluster(directory, brokers=1, jvm_options=jvm_options) as (kafka, (broker,)):
         yield kafka, broker
@@ -61,17 +74,27 @@ def kafka_server(directory: Path, jvm_options: tuple[str, ...] = QUICK_START) ->
 
 @contextmanager
 def kafka_cluster(
-    directory: Path, *, brokers: int = 3, jvm_options: tuple[str, ...] = QUICK_START, proxy_ports: Sequence[int] = ()
+    directory: Path,
+    *,
+    brokers: int = 3,
+    jvm_options: tuple[str, ...] = QUICK_START,
+    proxy_ports: Sequence[int] = (),
 ) -> Iterator[tuple[KafkaCluster, list[RunningProgram]]]:
     """Brokers of the caller's own, ready; a program for each, in the order of the nodes.
 
-    With `proxy_ports`, one for each broker, there is a second way in for clients: what is at node.ports.proxied says to be at the
-    proxy port. A proxy that forwards from there sees everything its clients send, and nothing of what brokers say to each other.
+    With `proxy_ports`, one for each broker, there is a second way in for clients: what is at
+    node.ports.proxied says to be at the proxy port. A proxy that forwards from there sees
+    everything its clients send, and nothing of what brokers say to each other.
     """
     listeners = ("clients", "controller", *(("proxied",) if proxy_ports else ()))
-    chosen = choose({f"{number} {listener}": ports.KAFKA for number in range(brokers) for listener in listeners})
+    chosen = choose(
+        {f"{number} {listener}": ports.KAFKA for number in range(brokers) for listener in listeners}
+    )
     found = [
-        NodePorts(**{name: chosen[f"{number} {name}"] for name in listeners}, proxy=proxy_ports[number] if proxy_ports else None)
+        NodePorts(
+            **{name: chosen[f"{number} {name}"] for name in listeners},
+            proxy=proxy_ports[number] if proxy_ports else None,
+        )
         for number in range(brokers)
     ]
     kafka = KafkaCluster.at(directory, found, jvm_options)
@@ -88,7 +111,9 @@ def kafka_cluster(
 
 
 @contextmanager
-def postgres_server(directory: Path, settings: Mapping[str, str] = FAST) -> Iterator[tuple[Postgres, RunningProgram]]:
+def postgres_server(
+    directory: Path, settings: Mapping[str, str] = FAST
+) -> Iterator[tuple[Postgres, RunningProgram]]:
     """A Postgres of the caller's own, ready."""
     port = choose({"postgres": ports.POSTGRES})["postgres"]
     postgres = Postgres(directory / "postgres", port, uuid4().hex, dict(settings))
@@ -107,7 +132,10 @@ def _kafka_container() -> Iterator[str]:
     from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - needs a Docker engine
 
     # Without these two transactional producers hang in start() on a single broker
-    single = {"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1", "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1"}
+    single = {
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    }
     container = KafkaContainer().with_kraft()
     for name, value in single.items():
         container = container.with_env(name, value)
@@ -126,7 +154,9 @@ def _postgres_container() -> Iterator[str]:
 @contextmanager
 def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
     """A prefix under which all topics have been made, empty."""
-    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", **variables)
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", **variables
+    )
     asyncio.run(create_topics(settings))
     yield settings.topic_prefix
     asyncio.run(delete_topics(settings))
@@ -134,7 +164,9 @@ def fresh_topics(kafka: str, **variables: Any) -> Iterator[str]:
 
 @contextmanager
 def fresh_database(owner_url: str) -> Iterator[str]:
-    """A copy of a migrated template, which is made once: far quicker than migrating for each module."""
+    """A copy of a migrated template, which is made once: far quicker than migrating for each
+    module.
+    """
     _ensure_template(owner_url)
     with copied_database(owner_url, TEMPLATE) as url:
         yield url
@@ -144,11 +176,18 @@ def fresh_database(owner_url: str) -> Iterator[str]:
 def copied_database(owner_url: str, template: str = "template1") -> Iterator[str]:
     """Without a template an empty one, with no revision applied."""
     name = f"pinflow_test_{uuid4().hex[:12]}"
-    _administer(owner_url, sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
+    _administer(
+        owner_url,
+        sql.SQL("create database {} template {}").format(
+            sql.Identifier(name), sql.Identifier(template)
+        ),
+    )
     try:
         yield with_database(owner_url, name)
     finally:
-        _administer(owner_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        _administer(
+            owner_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
+        )
 
 
 def with_database(url: str, name: str) -> str:
@@ -158,7 +197,9 @@ def with_database(url: str, name: str) -> str:
 def with_role(url: str, role: str) -> str:
     """The same database as one of the services' roles."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{role}:{ROLE_PASSWORD}@{parts.hostname}:{parts.port}"))
+    return urlunsplit(
+        parts._replace(netloc=f"{role}:{ROLE_PASSWORD}@{parts.hostname}:{parts.port}")
+    )
 
 
 _templates: set[str] = set()
@@ -167,7 +208,9 @@ _templates: set[str] = set()
 def _ensure_template(url: str) -> None:
     if url in _templates:
         return
-    _administer(url, sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(TEMPLATE)))
+    _administer(
+        url, sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(TEMPLATE))
+    )
     _administer(url, sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
     migrate(with_database(url, TEMPLATE), dict.fromkeys(ROLES, ROLE_PASSWORD))
     _templates.add(url)

@@ -20,7 +20,9 @@ DEADLINE_SECONDS = 30
 
 
 @asynccontextmanager
-async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committed") -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(
+    kafka: str, topic: str, *, isolation_level: str = "read_committed"
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of a whole topic from its beginning, in no group."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka,
@@ -32,7 +34,12 @@ async def reader(kafka: str, topic: str, *, isolation_level: str = "read_committ
     try:
         await consumer.start()  # which may fail, or be cancelled: it is to be stopped then, too
         await consumer._client._wait_on_metadata(topic)
-        consumer.assign([TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()])
+        consumer.assign(
+            [
+                TopicPartition(topic, partition)
+                for partition in consumer.partitions_for_topic(topic) or ()
+            ]
+        )
         await consumer.seek_to_beginning()
         yield consumer
     finally:
@@ -43,20 +50,32 @@ async def records_of(
     kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed"
 ) -> list["ConsumerRecord[bytes, bytes]"]:
     """Every record that stands on the topic now, partition by partition in order."""
-    return [record async for record in stream_of(kafka, topic_prefix, name, isolation_level=isolation_level)]
+    return [
+        record
+        async for record in stream_of(kafka, topic_prefix, name, isolation_level=isolation_level)
+    ]
 
 
 async def stream_of(
-    kafka: str, topic_prefix: str, name: TopicName, *, isolation_level: str = "read_committed", seconds: float = DEADLINE_SECONDS
+    kafka: str,
+    topic_prefix: str,
+    name: TopicName,
+    *,
+    isolation_level: str = "read_committed",
+    seconds: float = DEADLINE_SECONDS,
 ) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
     """The same, one after the other: a long run's would fill the memory.
 
-    A commit is answered before its markers are written, partition by partition: transactions that are ending are waited for.
+    A commit is answered before its markers are written, partition by partition: transactions that
+    are ending are waited for.
     """
     topic = TopicNames(topic_prefix)[name]
     async with reader(kafka, topic, isolation_level="read_uncommitted") as everything:
         ends = await everything.end_offsets(everything.assignment())
-    async with asyncio.timeout(seconds), reader(kafka, topic, isolation_level=isolation_level) as consumer:
+    async with (
+        asyncio.timeout(seconds),
+        reader(kafka, topic, isolation_level=isolation_level) as consumer,
+    ):
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             batches = await consumer.getmany(timeout_ms=200)
             for partition in sorted(batches):
@@ -65,13 +84,23 @@ async def stream_of(
 
 
 async def all_in_sync(kafka: str) -> bool:
-    """Every replica of every partition is: another broker may go now. One that is registered again still has to catch up."""
+    """Every replica of every partition is: another broker may go now.
+
+    One that is registered again still has to catch up.
+    """
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS), admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
+        async with (
+            asyncio.timeout(DEADLINE_SECONDS),
+            admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin,
+        ):
             topics = await admin.describe_topics(await admin.list_topics())
     except (BrokerUnavailable, TimeoutError):
         return False
-    return all(len(partition["isr"]) == len(partition["replicas"]) for topic in topics for partition in topic["partitions"])
+    return all(
+        len(partition["isr"]) == len(partition["replicas"])
+        for topic in topics
+        for partition in topic["partitions"]
+    )
 
 
 async def cluster_id_of(kafka: str) -> str:
@@ -117,7 +146,10 @@ async def add_partitions(kafka: str, topic: str, total: int) -> None:
 
 
 class Member(NamedTuple):
-    """Of a consumer group, with how many partitions of each topic it has. Those of one process have the same `client`."""
+    """Of a consumer group, with how many partitions of each topic it has.
+
+    Those of one process have the same `client`.
+    """
 
     client: str
     partitions: Counter[str]
@@ -130,7 +162,9 @@ async def members_of(kafka: str, group: str) -> list[Member]:
     ((_, _, state, _, _, members, *_),) = answer.groups
     if state != "Stable":
         return []
-    assignments = [ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members]
+    assignments = [
+        ConsumerProtocolMemberAssignment.decode(assignment) for *_, assignment in members
+    ]
     shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
     return [Member(client, share) for (_, client, *_), share in zip(members, shares, strict=True)]
 
@@ -139,7 +173,9 @@ async def kill_metadata_task(client: AIOKafkaClient) -> None:
     """As uvloop does it to aiokafka 0.14, when it writes to a connection that was just closed."""
 
     async def closed(*_: Any) -> bool:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise RuntimeError(
+            "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        )
 
     client._metadata_update = closed
     client.force_metadata_update()

@@ -36,7 +36,9 @@ def consumed(
     headers: Sequence[tuple[str, bytes | None]] = (),
     timestamp: int = 0,
 ) -> "ConsumerRecord[bytes, bytes]":
-    return ConsumerRecord(topic, partition, offset, timestamp, 0, key, value, None, 0, 0, tuple(headers))
+    return ConsumerRecord(
+        topic, partition, offset, timestamp, 0, key, value, None, 0, 0, tuple(headers)
+    )
 
 
 def given_up(
@@ -62,7 +64,9 @@ class Operator:
         }
 
     def run(self, *arguments: str, **variables: str) -> Result:
-        return CliRunner().invoke(app, ["dead-letters", *arguments], env={**self.environment, **variables})
+        return CliRunner().invoke(
+            app, ["dead-letters", *arguments], env={**self.environment, **variables}
+        )
 
     def told(self, *arguments: str) -> Any:
         """The JSON that it prints."""
@@ -79,10 +83,15 @@ class Operator:
 
         asyncio.run(send())
 
-    def give_up(self, topic: TopicName, *values: bytes, key: bytes = b"k", headers: Any = (), **reason: Any) -> None:
+    def give_up(
+        self, topic: TopicName, *values: bytes, key: bytes = b"k", headers: Any = (), **reason: Any
+    ) -> None:
         """Letters of these values, as a consumer of `topic` writes them."""
         records = [
-            given_up(consumed(value, topic=self.names[topic], key=key, offset=offset, headers=headers), **reason)
+            given_up(
+                consumed(value, topic=self.names[topic], key=key, offset=offset, headers=headers),
+                **reason,
+            )
             for offset, value in enumerate(values)
         ]
         self.write(TopicName.DEAD_LETTERS, *records)

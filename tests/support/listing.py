@@ -37,7 +37,9 @@ def query_of(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query))
 
 
-async def pages(http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> AsyncIterator[list[Any]]:
+async def pages(
+    http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
+) -> AsyncIterator[list[Any]]:
     """Each page's rows, as Link leads from one to the next. Fails when one of them is refused."""
     answer = await http.get(path, params=dict(query), headers=dict(headers))
     while True:

@@ -1,4 +1,7 @@
-"""Where this run's servers listen. Runs that go on side by side on one machine look for their ports in different places."""
+"""Where this run's servers listen.
+
+Runs that go on side by side on one machine look for their ports in different places.
+"""
 
 import fcntl
 import os
@@ -10,11 +13,17 @@ FROM, BLOCKS, BLOCK_SIZE = 10_000, 40, 550
 
 
 def _claim() -> int:
-    """The first port of a block that no other run has; ours until this process ends, so that a killed server finds its port free again."""
+    """The first port of a block that no other run has; ours until this process ends, so that a
+    killed server finds its port free again.
+    """
     for block in range(BLOCKS):
-        lock = os.open(Path(tempfile.gettempdir(), f"pinflow-tests-{block}.lock"), os.O_CREAT | os.O_RDWR)
+        lock = os.open(
+            Path(tempfile.gettempdir(), f"pinflow-tests-{block}.lock"), os.O_CREAT | os.O_RDWR
+        )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the open file: it is never closed
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # held by the open file: it is never closed
         except OSError:
             os.close(lock)
         else:

@@ -1,4 +1,6 @@
-"""Real processes under a test's control: started, killed, frozen, started again; their log kept for when a test fails."""
+"""Real processes under a test's control: started, killed, frozen, started again; their log kept for
+when a test fails.
+"""
 
 import os
 import signal
@@ -16,7 +18,10 @@ STOP_SECONDS = 30.0
 
 
 class RunningProgram:
-    """One program, started as supervisor would. Not started again when it dies: that is the test's to do."""
+    """One program, started as supervisor would.
+
+    Not started again when it dies: that is the test's to do.
+    """
 
     def __init__(self, program: Program, directory: Path) -> None:
         self.program = program
@@ -25,7 +30,9 @@ class RunningProgram:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
+        }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.program.launched(self._pid_file),
@@ -105,8 +112,14 @@ class RunningProgram:
         deadline = time.monotonic() + seconds
         while not is_ready():
             if not self.is_alive or time.monotonic() > deadline:
-                raise AssertionError(f"{self.program.name} is not ready; its log ends:\n{self.tail()}")
+                raise AssertionError(
+                    f"{self.program.name} is not ready; its log ends:\n{self.tail()}"
+                )
             time.sleep(0.05)
 
     def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else "(no log)"
+        return (
+            "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            if self.log.exists()
+            else "(no log)"
+        )

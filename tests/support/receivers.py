@@ -1,4 +1,6 @@
-"""A receiver of webhooks: a real HTTP server that notes what it is sent, and answers as the test wants."""
+"""A receiver of webhooks: a real HTTP server that notes what it is sent, and answers as the test
+wants.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +38,9 @@ class Receiver:
         """Called in a thread of the request's own: it may wait."""
         self.requests: list[Received] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
         self._thread.start()
 
     @property
@@ -48,7 +52,11 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hooks"
 
     def seen(self, event: str | None = None) -> list[Received]:
-        return [one for one in list(self.requests) if event is None or one.headers["x-pinbridge-event"] == event]
+        return [
+            one
+            for one in list(self.requests)
+            if event is None or one.headers["x-pinbridge-event"] == event
+        ]
 
     def close(self) -> None:
         self._server.shutdown()
@@ -63,11 +71,16 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                received = Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                received = Received(
+                    self.path, {name.lower(): value for name, value in self.headers.items()}, body
+                )
                 receiver.requests.append(received)
                 reply = receiver.answer(received)
                 self.send_response(reply.status)
-                for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
+                for name, value in {
+                    **reply.headers,
+                    "Content-Length": str(len(reply.body)),
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body)

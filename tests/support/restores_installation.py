@@ -210,21 +210,30 @@ class Installation:
         return done.stdout
 
     def readiness(self, service: str) -> httpx.Response:
-        return httpx.get(f"{self.deployment.service_url(service)}/readyz", timeout=10, trust_env=False)
+        return httpx.get(
+            f"{self.deployment.service_url(service)}/readyz", timeout=10, trust_env=False
+        )
 
     def add_board(self, workspace: NewWorkspace, board_id: str) -> None:
         """Adds a board to the first account, as an operator may do after a failure."""
         statement = (
-            "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, %s, %s, 'Late') on conflict do nothing"
+            "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, %s, "
+            "%s, 'Late') on conflict do nothing"
         )
         account = workspace.accounts[0].id
         self._execute(statement, (account, board_id, workspace.id))
 
     def add_account(self, workspace: NewWorkspace, account_id: UUID) -> None:
         """Adds an account with one board, board-1."""
-        account = "insert into access.accounts (id, workspace_id, display_name, username) values (%s, %s, 'Late', %s)"
+        account = (
+            "insert into access.accounts (id, workspace_id, display_name, username) values (%s, "
+            "%s, 'Late', %s)"
+        )
         self._execute(account, (account_id, workspace.id, f"late-{account_id.hex[:8]}"))
-        board = "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, 'board-1', %s, 'Late')"
+        board = (
+            "insert into access.boards (account_id, board_id, workspace_id, name) values (%s, "
+            "'board-1', %s, 'Late')"
+        )
         self._execute(board, (account_id, workspace.id))
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> None:

@@ -93,7 +93,9 @@ def doubled(announced: Announced, record: Record) -> list[str]:
     found = []
     for pin_id, origins in announced.origins.items():
         if len(origins) > 1:
-            found.append(f"pin {pin_id} was announced for several rows: {sorted(map(str, origins))}")
+            found.append(
+                f"pin {pin_id} was announced for several rows: {sorted(map(str, origins))}"
+            )
         if pin_id not in record.pins:
             found.append(f"pin {pin_id} was announced and is not in the store")
     for event_id, pins in announced.events.items():

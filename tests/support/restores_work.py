@@ -62,7 +62,10 @@ class Work:
 
     def wait_until_published(self) -> None:
         """Waits for what is due soon."""
-        query = "select from publisher.pins where workspace_id = %s and state = 'scheduled' and run_at < now() + interval '1 day'"
+        query = (
+            "select from publisher.pins where workspace_id = %s and state = 'scheduled' and run_at "
+            "< now() + interval '1 day'"
+        )
 
         def is_published() -> bool:
             with psycopg.connect(self.installation.database_url) as connection:

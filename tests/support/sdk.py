@@ -1,4 +1,6 @@
-"""PinBridge's clients: what each of their methods asks for, read off the clients themselves, and one way to drive both."""
+"""PinBridge's clients: what each of their methods asks for, read off the clients themselves, and
+one way to drive both.
+"""
 
 import asyncio
 import inspect
@@ -9,7 +11,15 @@ from typing import Any, NamedTuple, NoReturn
 
 from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
 
-PLACEHOLDERS: dict[str, Any] = {"data": {}, "rows": [], "pins": [], "ids": [], "asset_ids": [], "file": b"", "body": b""}
+PLACEHOLDERS: dict[str, Any] = {
+    "data": {},
+    "rows": [],
+    "pins": [],
+    "ids": [],
+    "asset_ids": [],
+    "file": b"",
+    "body": b"",
+}
 """What a method is called with that needs more than a text, to see what it asks for."""
 
 
@@ -50,7 +60,9 @@ def operations_of(client: type[PinbridgeClient | AsyncPinbridgeClient]) -> dict[
 def placeholders_for(method: Callable[..., Any]) -> dict[str, Any]:
     """The least that the method can be called with."""
     parameters = inspect.signature(method).parameters.values()
-    return {one.name: PLACEHOLDERS.get(one.name, "x") for one in parameters if one.default is one.empty}
+    return {
+        one.name: PLACEHOLDERS.get(one.name, "x") for one in parameters if one.default is one.empty
+    }
 
 
 def _operation_of(method: Callable[..., Any]) -> Operation:

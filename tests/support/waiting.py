@@ -10,11 +10,20 @@ T = TypeVar("T")
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 20, every: float = 0.02) -> T: ...
+async def eventually(
+    condition: Callable[[], Awaitable[T | None]], *, seconds: float = 20, every: float = 0.02
+) -> T: ...
 @overload
-async def eventually(condition: Callable[[], T | None], *, seconds: float = 20, every: float = 0.02) -> T: ...
-async def eventually(condition: Callable[[], Any], *, seconds: float = 20, every: float = 0.02) -> Any:
-    """The first true value of `condition`. Fails with its last value when there was none in time."""
+async def eventually(
+    condition: Callable[[], T | None], *, seconds: float = 20, every: float = 0.02
+) -> T: ...
+async def eventually(
+    condition: Callable[[], Any], *, seconds: float = 20, every: float = 0.02
+) -> Any:
+    """The first true value of `condition`.
+
+    Fails with its last value when there was none in time.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:

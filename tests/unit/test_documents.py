@@ -9,12 +9,19 @@ from deploy.local.layout import CHECKOUT
 
 SHOWN = ("::test_", "make chaos", "make kills", "the tests named there", "the same")
 FOLDERS = {"A": "acceptance", "I": "integration", "U": "unit"}
-NAMED = re.findall(r"`([AIU])/([\w/]+\.py)::(test_\w+)`", (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8"))
+NAMED = re.findall(
+    r"`([AIU])/([\w/]+\.py)::(test_\w+)`",
+    (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8"),
+)
 
 
 @pytest.mark.parametrize(("folder", "file", "test"), NAMED)
-def test_every_test_that_the_failure_document_names_is_there(folder: str, file: str, test: str) -> None:
-    assert f"def {test}(" in (CHECKOUT / "tests" / FOLDERS[folder] / file).read_text(encoding="utf-8")
+def test_every_test_that_the_failure_document_names_is_there(
+    folder: str, file: str, test: str
+) -> None:
+    assert f"def {test}(" in (CHECKOUT / "tests" / FOLDERS[folder] / file).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
@@ -26,7 +33,11 @@ def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
         assert any(shown in shown_by for shown in SHOWN), row
 
 
-@pytest.mark.parametrize("document", [*(CHECKOUT / "docs").rglob("*.md"), *CHECKOUT.glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [*(CHECKOUT / "docs").rglob("*.md"), *CHECKOUT.glob("*.md")],
+    ids=lambda path: path.name,
+)
 def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []

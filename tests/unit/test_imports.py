@@ -1,4 +1,6 @@
-"""What a process does not import it need not wait for, nor keep in memory: services start in a second, most of it imports."""
+"""What a process does not import it need not wait for, nor keep in memory: services start in a
+second, most of it imports.
+"""
 
 import json
 import subprocess
@@ -22,13 +24,22 @@ print(json.dumps({"modules": list(sys.modules), "collects": gc.isenabled()}))
 
 def imported(module: str) -> tuple[set[str], bool]:
     """The packages that come with a module, and whether the garbage collector runs then."""
-    ended = subprocess.run([sys.executable, "-c", IMPORTS, module], cwd=CHECKOUT, timeout=60, check=True, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTS, module],
+        cwd=CHECKOUT,
+        timeout=60,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     found = json.loads(ended.stdout)
     return {name.partition(".")[0] for name in found["modules"]}, found["collects"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(service: str) -> None:
+def test_a_service_imports_no_tool_and_keeps_the_collector_off_until_it_serves(
+    service: str,
+) -> None:
     packages, collects = imported(f"services.{service}.__main__")
     assert packages >= SERVERS | CLIENTS
     assert not packages & TOOLS

@@ -1,4 +1,7 @@
-"""What the commands on dead letters reach. Imported by the command that needs it: it takes a second."""
+"""What the commands on dead letters reach.
+
+Imported by the command that needs it: it takes a second.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine

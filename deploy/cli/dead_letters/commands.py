@@ -22,15 +22,32 @@ if TYPE_CHECKING:
     from deploy.cli.dead_letters.operations import Found
 
 letters = typer.Typer(
-    no_args_is_help=True, help="Records that no service could process: see them, and replay them once the cause is mended."
+    no_args_is_help=True,
+    help=(
+        "Records that no service could process: see them, and replay them once the cause is mended."
+    ),
 )
 
 Topic = Annotated[Source | None, typer.Option("--topic", help="Only those from this topic.")]
-ByService = Annotated[Service | None, typer.Option("--service", help="Only those that this service gave up.")]
+ByService = Annotated[
+    Service | None, typer.Option("--service", help="Only those that this service gave up.")
+]
 Code = Annotated[Reason | None, typer.Option("--code", help="Only those with this error code.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="WHEN", help="Only those given up since: a time, or 90s, 30m, 12h, 7d ago.")]
-Workspace = Annotated[UUID | None, typer.Option("--workspace", help="Only those that can be told to be of this workspace.")]
-Job = Annotated[UUID | None, typer.Option("--job", help="Only those that can be told to be of this job.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="Only those given up since: a time, or 90s, 30m, 12h, 7d ago.",
+    ),
+]
+Workspace = Annotated[
+    UUID | None,
+    typer.Option("--workspace", help="Only those that can be told to be of this workspace."),
+]
+Job = Annotated[
+    UUID | None, typer.Option("--job", help="Only those that can be told to be of this job.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -45,8 +62,12 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     *,
     oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first; else newest.")] = False,
-    replayed: Annotated[bool, typer.Option("--replayed", help="Also those that have been replayed.")] = False,
-    as_histogram: Annotated[bool, typer.Option("--histogram", help="How many for each reason, instead of each.")] = False,
+    replayed: Annotated[
+        bool, typer.Option("--replayed", help="Also those that have been replayed.")
+    ] = False,
+    as_histogram: Annotated[
+        bool, typer.Option("--histogram", help="How many for each reason, instead of each.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Dead letters that wait for a decision; each is named by where it lies, partition:offset."""
@@ -66,9 +87,13 @@ def list_letters(
 def show_letter(
     name: Annotated[str, typer.Argument(help="partition:offset, as list shows it.")],
     *,
-    raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes, all of them.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only the original bytes, all of them.")
+    ] = False,
 ) -> None:
-    """One dead letter: where it was, why it was given up, what came with it, and its original bytes."""
+    """One dead letter: where it was, why it was given up, what came with it, and its original
+    bytes.
+    """
     wanted = _name(name)
     content = _backend().fetch(wanted)
     if content is None:
@@ -82,7 +107,10 @@ def show_letter(
 @letters.command("replay")
 def replay_letters(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="partition:offset; default: all that the filters take.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="partition:offset; default: all that the filters take."
+        ),
     ] = None,
     topic: Topic = None,
     service: ByService = None,
@@ -90,17 +118,25 @@ def replay_letters(
     when: Since = None,
     workspace: Workspace = None,
     job: Job = None,
-    most: Annotated[int | None, typer.Option("--max", min=1, help="At most so many, oldest first.")] = None,
+    most: Annotated[
+        int | None, typer.Option("--max", min=1, help="At most so many, oldest first.")
+    ] = None,
     max_replays: Annotated[
-        int, typer.Option("--max-replays", min=1, help="Leave those that were replayed so often: quarantine.")
+        int,
+        typer.Option(
+            "--max-replays", min=1, help="Leave those that were replayed so often: quarantine."
+        ),
     ] = MAX_REPLAYS,
     *,
     force: Annotated[bool, typer.Option("--force", help="Replay those in quarantine too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why they are here.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and why they are here.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead letters again: to the topic they came from, or, if the row has settled, as a new import.
+    """Send dead letters again: to the topic they came from, or, if the row has settled, as a new
+    import.
 
     A replay can be stopped and repeated: it loses nothing. A letter is replayed twice if the replay
     was stopped before it was marked, or if two replays run at the same time. That is harmless:
@@ -121,27 +157,45 @@ def _confirm(plan: "Plan", *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        fail(f"This would replay {plan.replayable} dead letter(s). Look with --dry-run, then add --yes.")
+        fail(
+            f"This would replay {plan.replayable} dead letter(s). Look with --dry-run, then add "
+            "--yes."
+        )
     letter_tables.print_plan(plan.counts(), [one.letter for one in plan.planned], done=False)
     if not typer.confirm(f"Replay {plan.replayable}?"):
         fail("Nothing was replayed.")
 
 
 def _replay(plan: "Plan") -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("letters"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("letters"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("replay", total=plan.replayable)
         try:
             _backend().replay(plan, lambda count: progress.advance(task, count))
         except KeyboardInterrupt:
-            fail("\nStopped; no letter is lost. Run the same command again for the rest.", Exit.AWAY)
+            fail(
+                "\nStopped; no letter is lost. Run the same command again for the rest.", Exit.AWAY
+            )
 
 
 def _report(plan: "Plan", *, done: bool, as_json: bool) -> None:
     letters_of_plan = [one.letter for one in plan.planned]
     if as_json:
         told = [one.document() for one in plan.planned]
-        print_json({"done": done, "counts": plan.counts(), "reasons": histogram(letters_of_plan), "letters": told})
+        print_json(
+            {
+                "done": done,
+                "counts": plan.counts(),
+                "reasons": histogram(letters_of_plan),
+                "letters": told,
+            }
+        )
         return
     letter_tables.print_plan(plan.counts(), letters_of_plan, done=done)
     if before := len(plan.found.letters) - len(plan.found.waiting()):
@@ -182,12 +236,19 @@ def _name(text: str) -> Name:
 
 def _fail_without(names: Sequence[Name]) -> NoReturn:
     wanted = ", ".join(map(str, names))
-    fail(f"There is no dead letter {wanted}, or the filters don't take it. All there are: pinflow dead-letters list --replayed")
+    fail(
+        f"There is no dead letter {wanted}, or the filters don't take it. All there are: pinflow "
+        "dead-letters list --replayed"
+    )
 
 
 def _document(letter: Letter, marks: "Mapping[Name, Mark]") -> dict[str, Any]:
     mark = marks.get(letter.name)
-    return {**letter.document(), "replayed_at": mark.replayed_at if mark else None, "replayed_as": mark.replayed_as if mark else None}
+    return {
+        **letter.document(),
+        "replayed_at": mark.replayed_at if mark else None,
+        "replayed_as": mark.replayed_as if mark else None,
+    }
 
 
 def _backend() -> ModuleType:

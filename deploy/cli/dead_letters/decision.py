@@ -1,4 +1,6 @@
-"""What a replay makes of a letter: decided here, from what the letter says and whether its row has settled."""
+"""What a replay makes of a letter: decided here, from what the letter says and whether its row has
+settled.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -39,10 +41,18 @@ class Stay(StrEnum):
 
 
 _EXPLANATIONS = {
-    Stay.QUARANTINED: "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: --force",
+    Stay.QUARANTINED: (
+        "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: "
+        "--force"
+    ),
     Stay.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
-    Stay.TOO_LARGE: "larger than its target topic accepts. Ask who produced it to send it again, in parts",
-    Stay.NO_CONTENT: "its row has settled as failed, and what the row asked for can't be read. Import the row again",
+    Stay.TOO_LARGE: (
+        "larger than its target topic accepts. Ask who produced it to send it again, in parts"
+    ),
+    Stay.NO_CONTENT: (
+        "its row has settled as failed, and what the row asked for can't be read. Import the row "
+        "again"
+    ),
     Stay.UNKNOWN_TOPIC: "it names no topic that a service reads",
 }
 
@@ -77,15 +87,31 @@ class Planned(NamedTuple):
             told = {"replay_as": None, "stays": str(self.decision.why)}
         else:
             told = {"replay_as": replayed_as(self.decision), "stays": None}
-        return {"name": str(self.letter.name), **told, "replays": self.letter.replays, "code": self.letter.code}
+        return {
+            "name": str(self.letter.name),
+            **told,
+            "replays": self.letter.replays,
+            "code": self.letter.code,
+        }
 
 
-def plan(letters: Iterable[Letter], settled: Collection[RowName], *, max_replays: int, force: bool, most: int | None) -> list[Planned]:
-    """In the order in which they were given up; at most `most` of them are replayed, and the rest is not in the plan."""
+def plan(
+    letters: Iterable[Letter],
+    settled: Collection[RowName],
+    *,
+    max_replays: int,
+    force: bool,
+    most: int | None,
+) -> list[Planned]:
+    """In the order in which they were given up; at most `most` of them are replayed, and the rest
+    is not in the plan.
+    """
     planned: list[Planned] = []
     replayed = 0
     for letter in sorted(letters, key=lambda letter: (letter.given_up_at, letter.name)):
-        decision = decide(letter, settled=letter.row in settled, max_replays=max_replays, force=force)
+        decision = decide(
+            letter, settled=letter.row in settled, max_replays=max_replays, force=force
+        )
         replayed += not isinstance(decision, Stays)
         if most is not None and replayed > most:
             break
@@ -93,7 +119,9 @@ def plan(letters: Iterable[Letter], settled: Collection[RowName], *, max_replays
     return planned
 
 
-def decide(letter: Letter, *, settled: bool, max_replays: int = MAX_REPLAYS, force: bool = False) -> Decision:
+def decide(
+    letter: Letter, *, settled: bool, max_replays: int = MAX_REPLAYS, force: bool = False
+) -> Decision:
     if letter.topic is None:
         return Stays(Stay.UNKNOWN_TOPIC)
     if letter.cut:
@@ -136,12 +164,23 @@ def history(letter: Letter) -> list[tuple[str, bytes]]:
 
 
 def request_of(letter: Letter, workspace_id: UUID, row: Any, now: datetime) -> Record:
-    """A request for an import of this row alone. Its id is the same whenever, and for every letter of the same record, this is done."""
+    """A request for an import of this row alone.
+
+    Its id is the same whenever, and for every letter of the same record, this is done.
+    """
     content = orjson.dumps(row)
-    # With a digest: offsets begin anew when a topic is made anew, and the id would stand for another row
+    # With a digest: offsets begin anew when a topic is made anew, and the id would stand for
+    # another row
     digest = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
     request_id = f"dead-letter:{letter.topic}:{letter.partition}:{letter.offset}:{digest}"
-    source = f"dead letter of job {letter.job_id}, row {letter.row.row_number if letter.row else '?'}"
-    data = {"request_id": request_id, "workspace_id": workspace_id, "source": source, "rows": [orjson.Fragment(content)]}
+    source = (
+        f"dead letter of job {letter.job_id}, row {letter.row.row_number if letter.row else '?'}"
+    )
+    data = {
+        "request_id": request_id,
+        "workspace_id": workspace_id,
+        "source": source,
+        "rows": [orjson.Fragment(content)],
+    }
     about = headers(EventType.IMPORT_REQUESTED, event_id=request_id, source=EVENT_SOURCE, time=now)
     return Record(str(workspace_id).encode(), orjson.dumps(data), [*about, *history(letter)])

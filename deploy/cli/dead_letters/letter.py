@@ -26,7 +26,10 @@ class Name(NamedTuple):
         """Raises ValueError."""
         found = _NAME.fullmatch(text)
         if found is None:
-            raise ValueError(f"{text} is no dead letter's name: partition:offset is, for example 0:17. See: pinflow dead-letters list")
+            raise ValueError(
+                f"{text} is no dead letter's name: partition:offset is, for example 0:17. See: "
+                "pinflow dead-letters list"
+            )
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:

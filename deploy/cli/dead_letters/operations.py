@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 import orjson
 from aiokafka import ConsumerRecord
 
-from deploy.cli.dead_letters.decision import BecomesImport, GoesBack, Planned, Stays, history, replayed_as, request_of
+from deploy.cli.dead_letters.decision import (
+    BecomesImport,
+    GoesBack,
+    Planned,
+    Stays,
+    history,
+    replayed_as,
+    request_of,
+)
 from deploy.cli.dead_letters.letter import Letter, Mark, Name, RowName
 from deploy.cli.dead_letters.parsing import letter_of, mark_of, original_headers
 from deploy.cli.dead_letters.replaying import Replay, Replayer
@@ -28,7 +36,9 @@ BYTES_AT_ONCE = 8 * MEBIBYTE
 
 @dataclass(slots=True)
 class Found:
-    """Letters that were selected, oldest of a partition first, and which of them have been replayed."""
+    """Letters that were selected, oldest of a partition first, and which of them have been
+    replayed.
+    """
 
     letters: list[Letter] = field(default_factory=list)
     marks: dict[Name, Mark] = field(default_factory=dict)
@@ -57,7 +67,9 @@ async def fetch(settings: KafkaSettings, name: Name) -> "ConsumerRecord[bytes, b
     async with LettersTopic.opened(settings) as topic:
         first, end = (await topic.bounds()).get(name.partition, (0, 0))
         if first <= name.offset < end:
-            async for record in topic.read({name.partition: name.offset}, {name.partition: name.offset + 1}):
+            async for record in topic.read(
+                {name.partition: name.offset}, {name.partition: name.offset + 1}
+            ):
                 return None if mark_of(record) else record
     return None
 
@@ -74,7 +86,12 @@ async def settled(letters: Collection[Letter]) -> set[RowName]:
         await database.dispose()
 
 
-async def replay(settings: KafkaSettings, planned: Sequence[Planned], found: Found, on_progress: Callable[[int], None]) -> int:
+async def replay(
+    settings: KafkaSettings,
+    planned: Sequence[Planned],
+    found: Found,
+    on_progress: Callable[[int], None],
+) -> int:
     """Replays what is planned, except what another replay has marked by now. Returns how many.
 
     Two replays at the same time may both replay a letter: consumers are idempotent. `on_progress`
@@ -94,13 +111,19 @@ async def replay(settings: KafkaSettings, planned: Sequence[Planned], found: Fou
     return done
 
 
-async def _range(topic: LettersTopic, selection: Selection) -> tuple[dict[int, int], dict[int, int]]:
+async def _range(
+    topic: LettersTopic, selection: Selection
+) -> tuple[dict[int, int], dict[int, int]]:
     bounds = await topic.bounds()
     starts = {partition: first for partition, (first, _) in bounds.items()}
     if selection.since is not None:
         starts = await topic.offsets_at(selection.since)
     if selection.names:
-        starts = {name.partition: name.offset for name in sorted(selection.names, reverse=True) if name.partition in bounds}
+        starts = {
+            name.partition: name.offset
+            for name in sorted(selection.names, reverse=True)
+            if name.partition in bounds
+        }
     return starts, {partition: end for partition, (_, end) in bounds.items()}
 
 
@@ -129,7 +152,9 @@ async def _portions(replays: AsyncIterator[Replay]) -> AsyncIterator[list[Replay
     portion: list[Replay] = []
     size = 0
     async for replay in replays:
-        if portion and (len(portion) == LETTERS_AT_ONCE or size + len(replay.record.value) > BYTES_AT_ONCE):
+        if portion and (
+            len(portion) == LETTERS_AT_ONCE or size + len(replay.record.value) > BYTES_AT_ONCE
+        ):
             yield portion
             portion, size = [], 0
         portion.append(replay)

@@ -22,11 +22,16 @@ MOST_REPLAYS = 1_000_000
 
 
 def mark_of(record: "ConsumerRecord[bytes, bytes]") -> Mark | None:
-    """None for a letter. A letter can't be taken for a mark: what a record brings under our prefix is not kept."""
+    """None for a letter.
+
+    A letter can't be taken for a mark: what a record brings under our prefix is not kept.
+    """
     headers = _texts(record)
     if not headers.get(REPLAYED, "").isdecimal():
         return None
-    return Mark(Name(record.partition, int(headers[REPLAYED])), _time(record), headers.get(REPLAYED_AS, ""))
+    return Mark(
+        Name(record.partition, int(headers[REPLAYED])), _time(record), headers.get(REPLAYED_AS, "")
+    )
 
 
 def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Letter:
@@ -47,17 +52,23 @@ def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Lett
         message=headers.get(dead_letters.ERROR_MESSAGE, ""),
         first_seen=headers.get(dead_letters.FIRST_SEEN, ""),
         replays=_count(headers.get(dead_letters.REPLAYS, "")),
-        size=len(record.key or b"") + len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in record.headers),
+        size=len(record.key or b"")
+        + len(record.value or b"")
+        + sum(len(name) + len(value or b"") for name, value in record.headers),
         cut=dead_letters.TRUNCATED in headers,
-        workspace_id=_uuid(document.get("workspace_id")) or (None if topic in KEYED_BY_JOB else _uuid(record.key)),
-        job_id=_uuid(document.get("job_id")) or (_uuid(record.key) if topic in KEYED_BY_JOB else None),
+        workspace_id=_uuid(document.get("workspace_id"))
+        or (None if topic in KEYED_BY_JOB else _uuid(record.key)),
+        job_id=_uuid(document.get("job_id"))
+        or (_uuid(record.key) if topic in KEYED_BY_JOB else None),
         row=row,
         has_content=row is not None and _is_content(document.get("row")),
     )
 
 
 def original_headers(record: "ConsumerRecord[bytes, bytes]") -> list[tuple[str, bytes]]:
-    return [(name, value) for name, value in record.headers if not name.startswith(dead_letters.PREFIX)]
+    return [
+        (name, value) for name, value in record.headers if not name.startswith(dead_letters.PREFIX)
+    ]
 
 
 def _texts(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:

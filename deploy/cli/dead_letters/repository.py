@@ -5,7 +5,8 @@ from collections.abc import Collection
 from deploy.cli.dead_letters.letter import RowName
 from shared.postgres.database import Database
 
-# Both: the publisher records a failure before its letter is written, but not what it created; status hears of either, later
+# Both: the publisher records a failure before its letter is written, but not what it created;
+# status hears of either, later
 SETTLED = """
     select job_id, row_number from unnest(%b::uuid[], %b::int4[]) as asked(job_id, row_number)
     where exists (select from publisher.row_outcomes f where f.job_id = asked.job_id and f.row_number = asked.row_number)

@@ -70,27 +70,41 @@ class Selection:
 
 
 def since(text: str, now: datetime) -> datetime:
-    """An ISO 8601 date or time (UTC, if it has no zone), or how long ago: 90s, 30m, 12h, 7d. Raises ValueError."""
+    """An ISO 8601 date or time (UTC, if it has no zone), or how long ago: 90s, 30m, 12h, 7d. Raises
+    ValueError.
+    """
     if ago := _AGO.fullmatch(text):
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text} is neither a time (2026-03-06T10:00Z) nor how long ago (90s, 30m, 12h, 7d)") from None
+        raise ValueError(
+            f"{text} is neither a time (2026-03-06T10:00Z) nor how long ago (90s, 30m, 12h, 7d)"
+        ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def histogram(letters: Iterable[Letter]) -> list[dict[str, Any]]:
-    """How many there are for each topic, service and code, most first; with the latest of their messages."""
+    """How many there are for each topic, service and code, most first; with the latest of their
+    messages.
+    """
     groups: dict[tuple[str, str, str], list[Letter]] = {}
     for letter in letters:
-        groups.setdefault((letter.topic or letter.topic_name, letter.service, letter.code), []).append(letter)
+        groups.setdefault(
+            (letter.topic or letter.topic_name, letter.service, letter.code), []
+        ).append(letter)
     return [
         {"letters": len(group), "topic": topic, "service": service, "code": code, **_span(group)}
-        for (topic, service, code), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+        for (topic, service, code), group in sorted(
+            groups.items(), key=lambda item: (-len(item[1]), item[0])
+        )
     ]
 
 
 def _span(group: Sequence[Letter]) -> dict[str, Any]:
     latest = max(group, key=lambda letter: letter.given_up_at)
-    return {"first": min(letter.given_up_at for letter in group), "last": latest.given_up_at, "message": latest.message}
+    return {
+        "first": min(letter.given_up_at for letter in group),
+        "last": latest.given_up_at,
+        "message": latest.message,
+    }

@@ -13,23 +13,42 @@ from deploy.cli.tables import console, print_rows, print_table, printable
 MOST_SHOWN = 4000
 """Bytes of a value."""
 HEX_LINE = 32
-LIST_COLUMNS = ("name", "given_up_at", "topic", "service", "code", "replays", "job_id", "row_number", "message")
+LIST_COLUMNS = (
+    "name",
+    "given_up_at",
+    "topic",
+    "service",
+    "code",
+    "replays",
+    "job_id",
+    "row_number",
+    "message",
+)
 
 
 def print_letters(letters: Sequence[Letter], *, shown: int, replayed: int) -> None:
     """`shown` of them are listed; `replayed` are not among them."""
     if letters:
-        print_rows([{name: letter.document()[name] for name in LIST_COLUMNS} for letter in letters[:shown]])
-    typer.echo(f"{summary(letters)}{f' {replayed} more were replayed before: --replayed shows them.' if replayed else ''}")
+        print_rows(
+            [{name: letter.document()[name] for name in LIST_COLUMNS} for letter in letters[:shown]]
+        )
+    typer.echo(
+        f"{summary(letters)}{f' {replayed} more were replayed before: --replayed shows them.' if replayed else ''}"
+    )
     if len(letters) > shown:
-        typer.echo(f"The first {shown} are shown; more with --limit, all in short with --histogram.")
+        typer.echo(
+            f"The first {shown} are shown; more with --limit, all in short with --histogram."
+        )
 
 
 def summary(letters: Sequence[Letter]) -> str:
     if not letters:
         return "No dead letters."
     reasons = Counter(letter.code or "no code" for letter in letters).most_common()
-    return f"{_counted(len(letters))}: {', '.join(f'{count} {printable(code)}' for code, count in reasons)}."
+    return (
+        f"{_counted(len(letters))}: "
+        f"{', '.join(f'{count} {printable(code)}' for code, count in reasons)}."
+    )
 
 
 def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
@@ -39,8 +58,12 @@ def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
         typer.echo("No dead letters.")
 
 
-def print_letter(letter: Letter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes) -> None:
-    """What is known of it, what came with it, and its bytes: as text when they are text, else in hexadecimal."""
+def print_letter(
+    letter: Letter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes
+) -> None:
+    """What is known of it, what came with it, and its bytes: as text when they are text, else in
+    hexadecimal.
+    """
     about = {name: told for name, told in letter.document().items() if told not in {None, ""}}
     came_with = {f"header {name}": text_of(header) for name, header in headers}
     rows = {**about, "key": text_of(key or b""), **came_with}
@@ -48,7 +71,11 @@ def print_letter(letter: Letter, headers: Sequence[tuple[str, bytes]], key: byte
     typer.echo()
     typer.echo(shown_value(value))
     if len(value) > MOST_SHOWN:
-        console().print(f"… {len(value) - MOST_SHOWN} bytes more. All: pinflow dead-letters show {letter.name} --raw > FILE", markup=False)
+        console().print(
+            f"… {len(value) - MOST_SHOWN} bytes more. All: pinflow dead-letters show "
+            f"{letter.name} --raw > FILE",
+            markup=False,
+        )
 
 
 def shown_value(value: bytes) -> str:
@@ -58,7 +85,9 @@ def shown_value(value: bytes) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         part = value[:MOST_SHOWN]
-        return "\n".join(part[start : start + HEX_LINE].hex(" ", 2) for start in range(0, len(part), HEX_LINE))
+        return "\n".join(
+            part[start : start + HEX_LINE].hex(" ", 2) for start in range(0, len(part), HEX_LINE)
+        )
     return "\n".join(printable(line) for line in text[:MOST_SHOWN].split("\n"))
 
 

@@ -49,15 +49,24 @@ class LettersTopic:
         partitions = self._all()
         first = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
-        return {partition.partition: (first[partition], ends[partition]) for partition in partitions}
+        return {
+            partition.partition: (first[partition], ends[partition]) for partition in partitions
+        }
 
     async def offsets_at(self, time: datetime) -> dict[int, int]:
         """The first record of each partition that is not older; of those without one, the end."""
-        found = await self._consumer.offsets_for_times(dict.fromkeys(self._all(), int(time.timestamp() * 1000)))
+        found = await self._consumer.offsets_for_times(
+            dict.fromkeys(self._all(), int(time.timestamp() * 1000))
+        )
         ends = await self._consumer.end_offsets(self._all())
-        return {partition.partition: at.offset if at else ends[partition] for partition, at in found.items()}
+        return {
+            partition.partition: at.offset if at else ends[partition]
+            for partition, at in found.items()
+        }
 
-    async def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
+    async def read(
+        self, starts: Mapping[int, int], ends: Mapping[int, int]
+    ) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
         """What stands between, partition by partition, in order."""
         for number in sorted(starts):
             partition = TopicPartition(self._topic, number)
@@ -73,7 +82,9 @@ class LettersTopic:
                 if batches or await self._consumer.position(partition) > position:
                     moved_at = now
                 elif now - moved_at > SILENCE_SECONDS:
-                    raise BrokerUnavailable(f"nothing came of {self._topic} for {SILENCE_SECONDS:g} s")
+                    raise BrokerUnavailable(
+                        f"nothing came of {self._topic} for {SILENCE_SECONDS:g} s"
+                    )
 
     def _all(self) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition) for partition in sorted(self.partitions)]

@@ -69,7 +69,8 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
         fail("The database has no positions. Bring it to the newest schema: pinflow migrate")
     except MissingTopics as error:
         fail(
-            f"Kafka has no topic {error}. Is PINFLOW_TOPIC_PREFIX right? On a new cluster create them: pinflow topics create",
+            f"Kafka has no topic {error}. Is PINFLOW_TOPIC_PREFIX right? On a new cluster create "
+            "them: pinflow topics create",
         )
     except operations.NotReady as error:
         fail(str(error), Exit.AWAY)

@@ -187,7 +187,8 @@ def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -
             f"{changed} partition(s) changed meanwhile and were left. Look again: pinflow recover",
         )
     typer.echo(
-        "Services go on within seconds, without a restart. Watch: pinflow recover. When nothing is behind: pinflow recover --fail-lost",
+        "Services go on within seconds, without a restart. Watch: pinflow recover. When nothing "
+        "is behind: pinflow recover --fail-lost",
     )
 
 

@@ -187,7 +187,11 @@ class Acceptance:
 
 def selected(comparisons: Iterable[Comparison], selection: Selection) -> list[Comparison]:
     """Returns the comparisons that a selection takes."""
-    return [found for found in comparisons if selection.takes(found.service, found.topic, found.partition)]
+    return [
+        found
+        for found in comparisons
+        if selection.takes(found.service, found.topic, found.partition)
+    ]
 
 
 def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:

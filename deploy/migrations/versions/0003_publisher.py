@@ -49,7 +49,10 @@ def upgrade() -> None:
     op.execute("create index pins_of_workspace on publisher.pins (workspace_id, created_at)")
     op.execute("create index pins_due on publisher.pins (run_at) where state = 'scheduled'")
     # Rows are inserted and all but never changed: freeze early, in small portions
-    op.execute("alter table publisher.pins set (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)")
+    op.execute(
+        "alter table publisher.pins set (autovacuum_vacuum_insert_scale_factor = 0.05, "
+        "autovacuum_analyze_scale_factor = 0.05)"
+    )
     op.execute("""
         create table publisher.row_failures (
             job_id uuid,

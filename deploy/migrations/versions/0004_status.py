@@ -37,7 +37,8 @@ def upgrade() -> None:
                 ((completed_at is not null) = (total_rows is not null and created_rows + existing_rows + failed_rows = total_rows))
         ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)
     """)
-    # The one place that knows what counters mean; the fold's upsert calls it for what is new and for what was there
+    # The one place that knows what counters mean; the fold's upsert calls it for what is new and
+    # for what was there
     op.execute("""
         create function status.job_status(total integer, created integer, existing integer, failed integer) returns text
         language sql immutable return case
@@ -49,7 +50,10 @@ def upgrade() -> None:
         end
     """)
     op.execute("create index jobs_of_workspace on status.jobs (workspace_id, accepted_at, job_id)")
-    op.execute("create index jobs_unannounced on status.jobs (job_id) where completed_at is not null and announced_at is null")
+    op.execute(
+        "create index jobs_unannounced on status.jobs (job_id) where completed_at is not null and "
+        "announced_at is null"
+    )
     op.execute("""
         create table status.row_results (
             job_id uuid,

@@ -1,4 +1,6 @@
-"""How far the imports of each partition are folded, so that any replica can tell a job that does not exist from one that is late."""
+"""How far the imports of each partition are folded, so that any replica can tell a job that does
+not exist from one that is late.
+"""
 
 from alembic import op
 

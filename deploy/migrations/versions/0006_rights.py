@@ -24,7 +24,8 @@ def upgrade() -> None:
     revoke_all("publisher", "pinflow_publisher")
     grant_on("publisher.pins", "pinflow_publisher", "select, insert, update")
     grant_on("publisher.row_failures", "pinflow_publisher", "select, insert")
-    # An event that was announced is deleted; `for update` wants the right to update. The identity's sequence needs no right of its own
+    # An event that was announced is deleted; `for update` wants the right to update. The identity's
+    # sequence needs no right of its own
     grant_on("publisher.outbox", "pinflow_publisher", "select, insert, update, delete")
 
     revoke_all("status", "pinflow_status")

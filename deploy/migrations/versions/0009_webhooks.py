@@ -30,9 +30,13 @@ def upgrade() -> None:
             constraint endpoints_disabled check (not is_enabled or disabled_reason is null)
         )
     """)
-    op.execute("create index endpoints_of_workspace on webhooks.endpoints (workspace_id, created_at, webhook_id)")
-    # No foreign key: it would lock the webhook's row for every delivery, and deleting a webhook would delete all of its deliveries at
-    # once. Those that are left behind are nobody's, and are taken away in portions
+    op.execute(
+        "create index endpoints_of_workspace on webhooks.endpoints (workspace_id, created_at, "
+        "webhook_id)"
+    )
+    # No foreign key: it would lock the webhook's row for every delivery, and deleting a webhook
+    # would delete all of its deliveries at once. Those that are left behind are nobody's, and are
+    # taken away in portions
     op.execute("""
         create table webhooks.deliveries (
             webhook_id uuid,
@@ -53,8 +57,14 @@ def upgrade() -> None:
             constraint deliveries_pending check ((status = 'pending') = (next_attempt_at is not null))
         ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)
     """)
-    op.execute("create index deliveries_due on webhooks.deliveries (webhook_id, next_attempt_at) where status = 'pending'")
-    op.execute("create index deliveries_failed on webhooks.deliveries (webhook_id, delivery_id) where status = 'failed'")
+    op.execute(
+        "create index deliveries_due on webhooks.deliveries (webhook_id, next_attempt_at) where "
+        "status = 'pending'"
+    )
+    op.execute(
+        "create index deliveries_failed on webhooks.deliveries (webhook_id, delivery_id) where "
+        "status = 'failed'"
+    )
     op.execute(f"grant usage on schema webhooks, access to {ROLE}")
     grant_on("access.api_keys", ROLE, "select, update (last_used_at)")
     grant_on("webhooks.endpoints", ROLE, "select, insert, update, delete")

@@ -1,4 +1,6 @@
-"""Row results several at a time, as JSON; which rows have settled stands in the job's row (docs/decisions/0024)."""
+"""Row results several at a time, as JSON; which rows have settled stands in the job's row
+(docs/decisions/0024).
+"""
 
 from alembic import op
 
@@ -10,7 +12,9 @@ down_revision = "0009"
 
 def upgrade() -> None:
     # Bit n is row n's
-    op.execute("alter table status.jobs add column settled bit(501) not null default B'0'::bit(501)")
+    op.execute(
+        "alter table status.jobs add column settled bit(501) not null default B'0'::bit(501)"
+    )
     op.execute("""
         update status.jobs j set settled = r.bits
         from (
@@ -24,7 +28,8 @@ def upgrade() -> None:
         update status.jobs set settled = (B'0' || repeat('1', total_rows)::varbit || repeat('0', 500 - total_rows)::varbit)::bit(501)
         where completed_at is not null and total_rows <= 500
     """)
-    # An earlier version took an outcome of row 501 and more, if somebody made one up: it counts no longer
+    # An earlier version took an outcome of row 501 and more, if somebody made one up: it counts no
+    # longer
     op.execute("""
         update status.jobs j set
             created_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 1),

@@ -66,15 +66,23 @@ def _add_positions(schema: str, worked: str) -> None:
     # A service that has worked before finds no positions at its first start: it takes over the
     # offsets that its group has committed, once, and deletes this row
     op.execute(f"create table {schema}.position_seed (since timestamptz not null default now())")
-    op.execute(f"insert into {schema}.position_seed select now() where exists (select from {worked})")
+    op.execute(
+        f"insert into {schema}.position_seed select now() where exists (select from {worked})"
+    )
     grant_on(f"{schema}.positions", role, "select, insert, update")
     grant_on(f"{schema}.position_seed", role, "select, delete")
-    op.execute(f"grant execute on function {schema}.hold_positions(text[], integer[], bigint[], bigint[]) to {role}")
+    op.execute(
+        f"grant execute on function {schema}.hold_positions(text[], integer[], bigint[], bigint[]) "
+        f"to {role}"
+    )
 
 
 def _record_all_outcomes() -> None:
     op.execute("alter table publisher.row_failures rename to row_outcomes")
-    op.execute("alter table publisher.row_outcomes rename constraint row_failures_pkey to row_outcomes_pkey")
+    op.execute(
+        "alter table publisher.row_outcomes rename constraint row_failures_pkey to "
+        "row_outcomes_pkey"
+    )
     # What stands there already failed. promised_pin_id: the pin of a row that was created
     op.execute("""
         alter table publisher.row_outcomes

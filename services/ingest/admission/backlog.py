@@ -81,16 +81,26 @@ class Unsettled:
     def place(self, workspace_id: UUID, rows: int, position: Position) -> None:
         """Gives rows that were taken their position: their import has been appended."""
         self._underway -= rows
-        heapq.heappush(self._standing[position.partition], _Standing(position.end, workspace_id, rows))
-        if not self._reading or position.end > self._reading.ends.get(position.partition, 0):  # a reading may have come in between
+        heapq.heappush(
+            self._standing[position.partition], _Standing(position.end, workspace_id, rows)
+        )
+        if not self._reading or position.end > self._reading.ends.get(
+            position.partition, 0
+        ):  # a reading may have come in between
             self._unread.append((position, rows))
 
     def observe(self, reading: Reading) -> None:
-        """What the publisher's group is past is settled; what ends within the reading is counted by it."""
+        """What the publisher's group is past is settled; what ends within the reading is counted by
+        it.
+        """
         if self._reading is not None:
             self._measure(self._reading, reading)
         self._reading = reading
-        self._unread = [(position, rows) for position, rows in self._unread if position.end > reading.ends.get(position.partition, 0)]
+        self._unread = [
+            (position, rows)
+            for position, rows in self._unread
+            if position.end > reading.ends.get(position.partition, 0)
+        ]
         for partition, standing in self._standing.items():
             while standing and standing[0].end <= reading.settled.get(partition, 0):
                 gone = heapq.heappop(standing)
@@ -100,9 +110,16 @@ class Unsettled:
         seconds = now.at - before.at
         if seconds <= 0 or min(before.backlog, now.backlog) < BUSY_ROWS:
             return
-        settled = sum(max(0, offset - before.settled.get(partition, 0)) for partition, offset in now.settled.items())
+        settled = sum(
+            max(0, offset - before.settled.get(partition, 0))
+            for partition, offset in now.settled.items()
+        )
         weight = 1 - math.exp(-seconds / RATE_SECONDS)
-        self.rate = settled / seconds if self.rate is None else self.rate + weight * (settled / seconds - self.rate)
+        self.rate = (
+            settled / seconds
+            if self.rate is None
+            else self.rate + weight * (settled / seconds - self.rate)
+        )
 
     def _drop(self, workspace_id: UUID, rows: int) -> None:
         self._of_workspace[workspace_id] -= rows

@@ -22,7 +22,9 @@ from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCo
 from shared.runtime import metrics
 
 RESERVE = 0.1
-"""Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't shut a new one out."""
+"""Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't
+shut a new one out.
+"""
 BLIND_AFTER_SECONDS = 20.0
 """Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
 decides. It takes several failed readings."""
@@ -62,7 +64,9 @@ class Admission:
         self._news = asyncio.Event()
         self.asked = asyncio.Event()
         """Set by every import: figures are wanted now."""
-        metrics.UNSETTLED_ROWS.set_function(lambda: math.nan if self._is_blind() else float(self._unsettled.total))
+        metrics.UNSETTLED_ROWS.set_function(
+            lambda: math.nan if self._is_blind() else float(self._unsettled.total)
+        )
 
     def observe(self, reading: Reading) -> None:
         self._unsettled.observe(reading)
@@ -71,7 +75,9 @@ class Admission:
         self._news = asyncio.Event()
 
     def require_room(self, workspace_id: UUID) -> None:
-        """Raises Overloaded when the workspace, or the whole system, has its fill of unsettled rows."""
+        """Raises Overloaded when the workspace, or the whole system, has its fill of unsettled
+        rows.
+        """
         self.asked.set()
         if self._is_blind():
             return
@@ -79,25 +85,50 @@ class Admission:
         if own >= self._per_workspace:
             # Its own rows are settled at their share of the rate
             pause = self._pause((own - self._per_workspace + 1) * max(everything, own) / own)
-            message = f"This workspace has {own} rows that are not settled yet; the limit is {self._per_workspace}. Nothing was accepted."
+            message = (
+                f"This workspace has {own} rows that are not settled yet; the limit is "
+                f"{self._per_workspace}. Nothing was accepted."
+            )
             details = {"limit": self._per_workspace, "current": own, "reason": "workspace"}
-            raise Overloaded(ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=pause, **details)
+            raise Overloaded(
+                ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=pause, **details
+            )
         limit = self._of_all if own else int(self._of_all * (1 + RESERVE))
         if everything >= limit:
-            message = f"Pinflow has {everything} rows that are not settled yet; the limit is {limit}. Nothing was accepted."
+            message = (
+                f"Pinflow has {everything} rows that are not settled yet; the limit is {limit}. "
+                "Nothing was accepted."
+            )
             details = {"limit": limit, "current": everything, "reason": "system"}
-            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=self._pause(everything - limit + 1), **details)
+            raise Overloaded(
+                ErrorCode.OVERLOADED,
+                message,
+                retry_after=self._pause(everything - limit + 1),
+                **details,
+            )
 
     def meters(self, workspace_id: UUID) -> tuple[Meter, Meter]:
-        """The workspace's room, and the system's. Blind, both are empty of rows, as nobody is refused then."""
+        """The workspace's room, and the system's.
+
+        Blind, both are empty of rows, as nobody is refused then.
+        """
         self.asked.set()
-        own, everything = (0, 0) if self._is_blind() else (self._unsettled.of(workspace_id), self._unsettled.total)
+        own, everything = (
+            (0, 0)
+            if self._is_blind()
+            else (self._unsettled.of(workspace_id), self._unsettled.total)
+        )
         rate = self._unsettled.rate or 0.0
         share = own / max(everything, own) if own else 1.0
-        return _meter(self._per_workspace, own, rate * share), _meter(self._of_all, everything, rate)
+        return _meter(self._per_workspace, own, rate * share), _meter(
+            self._of_all, everything, rate
+        )
 
     async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
-        """`deadline` is in the event loop's time. Raises Overloaded when there was none until then."""
+        """`deadline` is in the event loop's time.
+
+        Raises Overloaded when there was none until then.
+        """
         while True:
             try:
                 return self.require_room(workspace_id)
@@ -128,13 +159,17 @@ class Admission:
         except BaseException:  # a client that went away: its import goes on
             self._doubt(workspace_id, rows)
             raise
-        if place.position is None or self._is_blind():  # blind, what is remembered would never be forgotten
+        if (
+            place.position is None or self._is_blind()
+        ):  # blind, what is remembered would never be forgotten
             self._unsettled.give_back(workspace_id, rows)
         else:
             self._unsettled.place(workspace_id, rows, place.position)
 
     def _doubt(self, workspace_id: UUID, rows: int) -> None:
-        asyncio.get_running_loop().call_later(IN_DOUBT_SECONDS, self._unsettled.give_back, workspace_id, rows)
+        asyncio.get_running_loop().call_later(
+            IN_DOUBT_SECONDS, self._unsettled.give_back, workspace_id, rows
+        )
 
     def _is_blind(self) -> bool:
         return self._clock() - self._seen_at > BLIND_AFTER_SECONDS

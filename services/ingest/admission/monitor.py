@@ -1,4 +1,6 @@
-"""Keeps admission told of the backlog: often while imports come or rows are settled, else now and then."""
+"""Keeps admission told of the backlog: often while imports come or rows are settled, else now and
+then.
+"""
 
 import asyncio
 import contextlib
@@ -24,12 +26,19 @@ RETRY_SECONDS = 1.0
 
 
 class BacklogWatch:
-    """A part of the process that never holds up another: without news imports are let in, and the log says so once."""
+    """A part of the process that never holds up another: without news imports are let in, and the
+    log says so once.
+    """
 
     def __init__(self, settings: ServiceSettings, admission: Admission) -> None:
         names = TopicNames(settings.topic_prefix)
         client_id = f"pinflow-ingest-{settings.replica}-backlog"
-        self._reader = BacklogReader(settings, topic=names[TopicName.IMPORTS], group=names.group(PUBLISHER), client_id=client_id)
+        self._reader = BacklogReader(
+            settings,
+            topic=names[TopicName.IMPORTS],
+            group=names.group(PUBLISHER),
+            client_id=client_id,
+        )
         self._admission = admission
         self._fails = False
         self._last: Offsets | None = None
@@ -37,7 +46,9 @@ class BacklogWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns after the first reading, or failure: a process that starts anew knows of the backlog before it accepts anything."""
+        """Returns after the first reading, or failure: a process that starts anew knows of the
+        backlog before it accepts anything.
+        """
         await self._look()
         self._task = asyncio.create_task(self._run())
 
@@ -71,7 +82,11 @@ class BacklogWatch:
             offsets = await self._reader.read()
         except BrokerUnavailable as error:
             if not self._fails:
-                log.warning("backlog_unknown", error=str(error), next="imports are let in unlimited until Kafka tells again")
+                log.warning(
+                    "backlog_unknown",
+                    error=str(error),
+                    next="imports are let in unlimited until Kafka tells again",
+                )
             self._fails = True
         except Exception:
             log.exception("backlog_failed")

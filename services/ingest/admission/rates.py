@@ -1,4 +1,6 @@
-"""What PinBridge's rate meter asks for, answered with what limits imports here: rows that are not settled yet."""
+"""What PinBridge's rate meter asks for, answered with what limits imports here: rows that are not
+settled yet.
+"""
 
 from uuid import UUID
 
@@ -13,7 +15,13 @@ class Rates:
         self._access = access
 
     async def of_account(self, who: Principal, account_id: UUID) -> tuple[Meter, Meter]:
-        """The workspace's and the system's. Raises RequestRefused (404) for an account that the key does not see, DatabaseUnavailable."""
-        if not (who.permits(account_id) and await self._access.account_exists(who.workspace_id, account_id)):
+        """The workspace's and the system's.
+
+        Raises RequestRefused (404) for an account that the key does not see, DatabaseUnavailable.
+        """
+        if not (
+            who.permits(account_id)
+            and await self._access.account_exists(who.workspace_id, account_id)
+        ):
             raise not_found("Account")
         return self._admission.meters(who.workspace_id)

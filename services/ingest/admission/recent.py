@@ -1,4 +1,6 @@
-"""Remembers which imports this process has sent lately, so that status can tell what is still to come."""
+"""Remembers which imports this process has sent lately, so that status can tell what is still to
+come.
+"""
 
 import time
 from collections import OrderedDict

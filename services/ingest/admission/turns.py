@@ -1,8 +1,9 @@
 """Decides whose import is parsed and written next: some run at once, and those that wait go round
 by workspace.
 
-Waiting in one line, a workspace that floods would put a hundred imports before another's one (measured: 3.7 s to its 202). What waits
-is a body, not its parsed rows, which take several times as much.
+Waiting in one line, a workspace that floods would put a hundred imports before another's one
+(measured: 3.7 s to its 202). What waits is a body, not its parsed rows, which take several times as
+much.
 """
 
 import asyncio
@@ -59,9 +60,15 @@ class Turns:
     def require_place(self, workspace_id: UUID) -> None:
         """Raises Overloaded when one more could not wait."""
         waiting = sum(len(line) for line in self._lines.values())
-        limit = self._most_waiting if workspace_id in self._lines else int(self._most_waiting * (1 + RESERVE))
+        limit = (
+            self._most_waiting
+            if workspace_id in self._lines
+            else int(self._most_waiting * (1 + RESERVE))
+        )
         if waiting >= limit and not self._free:
-            raise _too_many(f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting)
+            raise _too_many(
+                f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting
+            )
 
     @asynccontextmanager
     async def turn(self, workspace_id: UUID) -> AsyncIterator[Turn]:
@@ -107,10 +114,14 @@ class Turns:
             if self._done == done_before:
                 raise BrokerUnavailable(f"no import could be written for {seconds} s") from None
             limit, waiting = self._most_waiting, sum(len(line) for line in self._lines.values())
-            raise _too_many(f"This import's turn did not come within {seconds} s.", limit, waiting) from None
+            raise _too_many(
+                f"This import's turn did not come within {seconds} s.", limit, waiting
+            ) from None
 
     def _leave(self, workspace_id: UUID, called: "asyncio.Future[None]") -> None:
-        if called.done() and not called.cancelled():  # called in the same moment: the turn goes on to the next
+        if (
+            called.done() and not called.cancelled()
+        ):  # called in the same moment: the turn goes on to the next
             self._pass_on()
             return
         line = self._lines.get(workspace_id)
@@ -135,4 +146,6 @@ class Turns:
 
 def _too_many(message: str, limit: int, waiting: int) -> Overloaded:
     details = {"limit": limit, "current": waiting, "reason": "waiting"}
-    return Overloaded(ErrorCode.OVERLOADED, f"{message} Nothing was accepted.", retry_after=1, **details)
+    return Overloaded(
+        ErrorCode.OVERLOADED, f"{message} Nothing was accepted.", retry_after=1, **details
+    )

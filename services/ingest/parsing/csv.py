@@ -1,4 +1,6 @@
-"""CSV as spreadsheets write it: several encodings, three delimiters, quoted line breaks, blank lines."""
+"""CSV as spreadsheets write it: several encodings, three delimiters, quoted line breaks, blank
+lines.
+"""
 
 import codecs
 import csv
@@ -23,12 +25,18 @@ MOST_NAMES_SHOWN = 50
 LONGEST_GUESS = 20_000
 """Characters of the header that the delimiter is guessed from."""
 COUNTED_EXACTLY = 10_000
-"""Rows of a file that is refused for having too many. Of the rest the lines are counted: that takes a quarter of the time."""
+"""Rows of a file that is refused for having too many.
+
+Of the rest the lines are counted: that takes a quarter of the time.
+"""
 BLANK = re.compile(r"[\s,;]*")
 
 GUESSED_ENCODING = Notice(
     code="guessed_encoding",
-    message="The file is not UTF-8; it was read as Windows-1252. Check letters with accents, or save it as UTF-8.",
+    message=(
+        "The file is not UTF-8; it was read as Windows-1252. Check letters with accents, or save "
+        "it as UTF-8."
+    ),
 )
 
 
@@ -38,9 +46,14 @@ class Table(NamedTuple):
 
 
 def parse_csv(data: bytes) -> Table:
-    """The data rows below the header, by its names; empty cells are absent. Raises RequestRefused."""
+    """The data rows below the header, by its names; empty cells are absent.
+
+    Raises RequestRefused.
+    """
     text, warnings = _decode(data)
-    csv.field_size_limit(MAX_CELL)  # the body's limit is the cell's; Python's own, 128 KiB, would refuse the whole file
+    csv.field_size_limit(
+        MAX_CELL
+    )  # the body's limit is the cell's; Python's own, 128 KiB, would refuse the whole file
     source = io.StringIO(text, newline="")
     lines_before = _seek_header(source, text)
     records = _records(source, _detect_delimiter(source), lines_before)
@@ -60,7 +73,10 @@ def _unknown_columns(names: Sequence[str]) -> list[Notice]:
     if not unknown:
         return []
     shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
-    message = f"Unknown columns: {shown}. What stands there is ignored or, with strict=true, fails its row."
+    message = (
+        f"Unknown columns: {shown}. What stands there is ignored or, with strict=true, fails its "
+        "row."
+    )
     return [Notice(code="unknown_columns", message=message)]
 
 
@@ -70,12 +86,16 @@ def _decode(data: bytes) -> tuple[str, list[Notice]]:
         try:
             return data.decode("utf-16"), []
         except UnicodeDecodeError as error:
-            raise _undecodable("UTF-16", data[: error.start].decode("utf-16", errors="replace")) from None
+            raise _undecodable(
+                "UTF-16", data[: error.start].decode("utf-16", errors="replace")
+            ) from None
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError as utf8_error:
         if data.startswith(codecs.BOM_UTF8):
-            raise _undecodable("UTF-8", data[: utf8_error.start].decode("utf-8", errors="replace")) from None
+            raise _undecodable(
+                "UTF-8", data[: utf8_error.start].decode("utf-8", errors="replace")
+            ) from None
     try:
         return data.decode("cp1252"), [GUESSED_ENCODING]
     except UnicodeDecodeError as error:
@@ -84,7 +104,11 @@ def _decode(data: bytes) -> tuple[str, list[Notice]]:
 
 def _undecodable(encoding: str, before: str) -> RequestRefused:
     line = before.count("\n") + 1
-    return RequestRefused(ErrorCode.INVALID_ENCODING, f"Line {line} can't be read as {encoding}. Save the file as UTF-8.", line=line)
+    return RequestRefused(
+        ErrorCode.INVALID_ENCODING,
+        f"Line {line} can't be read as {encoding}. Save the file as UTF-8.",
+        line=line,
+    )
 
 
 def _seek_header(source: io.StringIO, text: str) -> int:
@@ -110,7 +134,10 @@ def _detect_delimiter(source: io.StringIO) -> str:
 
 
 def _records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
-    """Records that are not blank. A line of nothing but delimiters, which spreadsheets leave behind, is blank."""
+    """Records that are not blank.
+
+    A line of nothing but delimiters, which spreadsheets leave behind, is blank.
+    """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first_line = lines_before + 1
     try:
@@ -124,7 +151,9 @@ def _records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterato
 
 def _count_rest(records: Iterator[list[str]], lines: Iterable[str]) -> int:
     counted = sum(1 for _ in islice(records, COUNTED_EXACTLY))
-    return counted + (sum(not line.isspace() for line in lines) if counted == COUNTED_EXACTLY else 0)
+    return counted + (
+        sum(not line.isspace() for line in lines) if counted == COUNTED_EXACTLY else 0
+    )
 
 
 def _invalid(error: str, line: int) -> RequestRefused:
@@ -145,14 +174,20 @@ def _check_header(header: Sequence[str]) -> list[str]:
     named = Counter(filter(None, names))
     doubled = sorted(name for name, count in named.items() if count > 1)
     if doubled:
-        message = f"Columns that appear more than once: {', '.join(printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
+        message = (
+            "Columns that appear more than once: "
+            f"{', '.join(printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
+        )
         raise RequestRefused(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
     if len(named) > MAX_COLUMNS:
         message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(named)}."
         raise RequestRefused(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
     missing = [name for name in REQUIRED if name not in named]
     if missing:
-        message = f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: {', '.join(found)}."
+        message = (
+            f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: "
+            f"{', '.join(found)}."
+        )
         raise RequestRefused(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
     return names
 

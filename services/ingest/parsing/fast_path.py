@@ -1,7 +1,9 @@
-"""Rows that are plainly right: nearly all. Validated and written for their events at a third of the model's price (5 instead of 14 µs).
+"""Rows that are plainly right: nearly all. Validated and written for their events at a third of the
+model's price (5 instead of 14 µs).
 
-`PinSubmission` stays the contract. A row that is taken here it takes too, as the same content (a property test holds the two side by
-side); what is refused here is for it to judge and to explain, so this may refuse whatever is not worth a look.
+`PinSubmission` stays the contract. A row that is taken here it takes too, as the same content (a
+property test holds the two side by side); what is refused here is for it to judge and to explain,
+so this may refuse whatever is not worth a look.
 """
 
 from typing import Annotated, Any
@@ -11,17 +13,28 @@ import msgspec
 from pydantic import TypeAdapter
 
 from shared.contract.events import MAX_KEY
-from shared.contract.pins import MAX_RELATED_TERMS, MAX_URL, PinSubmission, fingerprint_digits, normalised_url
+from shared.contract.pins import (
+    MAX_RELATED_TERMS,
+    MAX_URL,
+    PinSubmission,
+    fingerprint_digits,
+    normalised_url,
+)
 
 NOT_PLAIN = (ValueError,)
-"""What `plain` refuses with: msgspec's and pydantic's errors, and that of a lone surrogate, are ValueErrors."""
+"""What `plain` refuses with: msgspec's and pydantic's errors, and that of a lone surrogate, are
+ValueErrors.
+"""
 
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
 _Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
 
 
 class _PlainRow(msgspec.Struct, gc=False, omit_defaults=True):
-    """The fields of PinSubmission, in its order, by which they are written. What it does not know it ignores."""
+    """The fields of PinSubmission, in its order, by which they are written.
+
+    What it does not know it ignores.
+    """
 
     account_id: UUID
     board_id: _Key
@@ -55,13 +68,18 @@ such a letter looks the same; then the model decides."""
 
 
 def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
-    """The row's content as JSON without what is null, and its fingerprint's digits. Raises NOT_PLAIN: then nothing is said of it."""
+    """The row's content as JSON without what is null, and its fingerprint's digits.
+
+    Raises NOT_PLAIN: then nothing is said of it.
+    """
     pin = msgspec.convert(row, _StrictRow if strict else _PlainRow)
     key, board = pin.idempotency_key, pin.board_id
     # strip() gives the very same string where there is nothing to strip
     if key.strip() is not key or board.strip() is not board or pin.title.isspace():
         raise ValueError("white space")
-    if (pin.image_url is None) is (pin.asset_id is None) or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None):
+    if (pin.image_url is None) is (pin.asset_id is None) or (
+        pin.cover_image_url is not None and pin.cover_image_asset_id is not None
+    ):
         raise ValueError("images")
     if pin.related_terms is not None:
         if len(pin.related_terms) > MAX_RELATED_TERMS and not isinstance(pin.related_terms, str):

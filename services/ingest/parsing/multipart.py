@@ -23,7 +23,11 @@ class Upload(NamedTuple):
 
 @asynccontextmanager
 async def reading_upload(request: Request, bodies: Bodies) -> AsyncIterator[Upload]:
-    """The field `file`. Raises RequestRefused: what `bodies` does, 400 for a broken multipart, 415, or 422 without the field."""
+    """The field `file`.
+
+    Raises RequestRefused: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
+    field.
+    """
     require_content_type(request, "multipart/form-data")
     boundary = _boundary(request.headers.get("content-type", ""))
     async with bodies.reading(request) as body:
@@ -31,19 +35,25 @@ async def reading_upload(request: Request, bodies: Bodies) -> AsyncIterator[Uplo
 
 
 async def _upload_in(request: Request, body: bytes, boundary: str) -> Upload:
-    # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was cut off for the whole
+    # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was
+    # cut off for the whole
     if f"--{boundary}--".encode() not in body:
         raise _broken("it does not end with its boundary")
     try:
-        form = await MultiPartParser(request.headers, _once(body), max_files=10, max_fields=50).parse()
+        form = await MultiPartParser(
+            request.headers, _once(body), max_files=10, max_fields=50
+        ).parse()
     except MultiPartException as error:
         raise _broken(error.message) from None
-    except ValueError:  # a charset that decodes nothing (`undefined` is one to Python), or a name that none can have
+    # A charset that decodes nothing (`undefined` is one to Python), or a name that none can have
+    except ValueError:
         raise _broken("its names can't be read in the charset of its content type") from None
     try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
-            raise RequestRefused(ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`.")
+            raise RequestRefused(
+                ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`."
+            )
         return Upload(await file.read(), file.filename)
     finally:
         await form.close()
@@ -62,7 +72,9 @@ def _boundary(content_type: str) -> str:
 
 
 def _broken(why: str) -> RequestRefused:
-    return RequestRefused(ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST)
+    return RequestRefused(
+        ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST
+    )
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes, None]:

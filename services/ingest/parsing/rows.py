@@ -1,4 +1,7 @@
-"""From a parsed document to rows: each valid, or failed with every fault. Only what is wrong with the whole is refused."""
+"""From a parsed document to rows: each valid, or failed with every fault.
+
+Only what is wrong with the whole is refused.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +17,14 @@ from pydantic import ValidationError
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import MAX_KEY, MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
-from shared.contract.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault, printable
+from shared.contract.pins import (
+    PinSubmission,
+    StrictPinSubmission,
+    faults_of,
+    fingerprint,
+    first_fault,
+    printable,
+)
 
 MOST_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
 
@@ -29,7 +39,10 @@ RawRow = dict[str, Any] | Misshapen
 
 
 class ValidRow(msgspec.Struct, frozen=True, gc=False):
-    """A struct, as NamedTuples are for the collector to walk. Kept as events carry it, or each row would be written twice."""
+    """A struct, as NamedTuples are for the collector to walk.
+
+    Kept as events carry it, or each row would be written twice.
+    """
 
     row_number: int
     content: bytes
@@ -51,13 +64,22 @@ class ParsedRows:
 
 
 def require_rows(document: object) -> list[RawRow]:
-    """An import's document: an array of 1 to 500 objects. Raises RequestRefused for anything else."""
+    """An import's document: an array of 1 to 500 objects.
+
+    Raises RequestRefused for anything else.
+    """
     if not isinstance(document, list):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}.")
+        raise RequestRefused(
+            ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}."
+        )
     require_row_count(len(document))
     for index, row in enumerate(document):
         if not isinstance(row, dict):
-            raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"Row {index + 1} is {_kind(row)}, not an object.", index=index)
+            raise RequestRefused(
+                ErrorCode.INVALID_PAYLOAD,
+                f"Row {index + 1} is {_kind(row)}, not an object.",
+                index=index,
+            )
     return document
 
 
@@ -70,7 +92,9 @@ def require_row_count(count: int) -> None:
 
 
 def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
-    """Each row as it is: plainly right, nearly always and quickly, or whatever the model says of it."""
+    """Each row as it is: plainly right, nearly always and quickly, or whatever the model says of
+    it.
+    """
     parsed = ParsedRows()
     for number, row in enumerate(rows, 1):
         try:
@@ -81,8 +105,10 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
 
 
 def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
-    """Fails the good rows of other accounts. After validation, which knows all the ways to write an id; and apart from it, as nearly every
-    key may publish to all accounts: rows must not pay for the others (0.7 µs each)."""
+    """Fails the good rows of other accounts. After validation, which knows all the ways to write an
+    id; and apart from it, as nearly every key may publish to all accounts: rows must not pay for
+    the others (0.7 µs each).
+    """
     permitted = {str(account_id) for account_id in account_ids}
     kept = ParsedRows(failed=list(parsed.failed))
     for row in parsed.valid:
@@ -90,35 +116,52 @@ def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedR
         if pin["account_id"] in permitted:
             kept.valid.append(row)
         else:
-            kept.failed.append(_not_permitted(row.row_number, pin["account_id"], pin["idempotency_key"]))
+            kept.failed.append(
+                _not_permitted(row.row_number, pin["account_id"], pin["idempotency_key"])
+            )
     kept.failed.sort(key=attrgetter("row_number"))
     return kept
 
 
 def _judge(number: int, row: RawRow, parsed: ParsedRows, *, strict: bool) -> None:
     if isinstance(row, Misshapen):
-        parsed.failed.append(_failed(number, None, [Fault(code="cell_count", field=None, message=row.message)]))
+        parsed.failed.append(
+            _failed(number, None, [Fault(code="cell_count", field=None, message=row.message)])
+        )
         return
     try:
-        pin = StrictPinSubmission.model_validate(_with_few_unknown(row)) if strict else PinSubmission.model_validate(row)
+        pin = (
+            StrictPinSubmission.model_validate(_with_few_unknown(row))
+            if strict
+            else PinSubmission.model_validate(row)
+        )
     except ValidationError as error:
         parsed.failed.append(_failed(number, row.get("idempotency_key"), faults_of(error)))
     else:
-        content = orjson.dumps({name: value for name, value in pin.__dict__.items() if value is not None})
+        content = orjson.dumps(
+            {name: value for name, value in pin.__dict__.items() if value is not None}
+        )
         parsed.valid.append(ValidRow(number, content, fingerprint(pin).hex.encode()))
 
 
 def _with_few_unknown(row: dict[str, Any]) -> dict[str, Any]:
-    """As many unknown fields as are told of. Of half a million each would be a fault, at 1 kB and 5 µs (measured)."""
+    """As many unknown fields as are told of.
+
+    Of half a million each would be a fault, at 1 kB and 5 µs (measured).
+    """
     if len(row) <= MOST_FIELDS:
         return row
     known = {name: value for name, value in row.items() if name in PinSubmission.model_fields}
-    return known | dict(islice(((name, value) for name, value in row.items() if name not in known), MAX_ROW_FAULTS))
+    return known | dict(
+        islice(((name, value) for name, value in row.items() if name not in known), MAX_ROW_FAULTS)
+    )
 
 
 def _not_permitted(number: int, account_id: str, key: str) -> RowResult:
     message = f"this API key may not publish to account {account_id}"
-    fault = Fault(code=ErrorCode.ACCOUNT_NOT_PERMITTED, field="account_id", message=message, value=account_id)
+    fault = Fault(
+        code=ErrorCode.ACCOUNT_NOT_PERMITTED, field="account_id", message=message, value=account_id
+    )
     return RowResult(
         row_number=number,
         status=RowStatus.FAILED,
@@ -145,5 +188,10 @@ def _kind(value: object) -> str:
     """What a JSON value is, in JSON's words."""
     if value is None:
         return "null"
-    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+    }
     return names.get(type(value), "a number")

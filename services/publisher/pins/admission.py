@@ -1,4 +1,6 @@
-"""How many writing requests are let in at once: each holds one of few connections to Postgres, or waits for one."""
+"""How many writing requests are let in at once: each holds one of few connections to Postgres, or
+waits for one.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +17,17 @@ class Admission:
     def one(self) -> Iterator[None]:
         """Raises Overloaded at once when there is no room."""
         if self._current >= self._most:
-            message = f"{self._current} pins are being published or changed, as many as may be at once. Nothing was done."
-            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=1, limit=self._most, current=self._current)
+            message = (
+                f"{self._current} pins are being published or changed, as many as may be at once. "
+                "Nothing was done."
+            )
+            raise Overloaded(
+                ErrorCode.OVERLOADED,
+                message,
+                retry_after=1,
+                limit=self._most,
+                current=self._current,
+            )
         self._current += 1
         try:
             yield

@@ -32,7 +32,10 @@ class Batches:
         self._most = most
 
     async def publish(self, who: Principal, document: object) -> list[Item]:
-        """One transaction for all that are valid; a fault fails its item alone. Raises RequestRefused for the whole."""
+        """One transaction for all that are valid; a fault fails its item alone.
+
+        Raises RequestRefused for the whole.
+        """
         documents = pins_of(document, self._most)
         asked = [_asked(who, one) for one in documents]
         pins = [one for one in asked if isinstance(one, Direct)]
@@ -41,16 +44,24 @@ class Batches:
         for pin in pins:
             if _destination(pin) not in failing:
                 firsts.setdefault(pin.pin_id, pin)
-        stands, new = await self._commands.publish_all(list(firsts.values()), {pin.pin_id for pin in pins})
+        stands, new = await self._commands.publish_all(
+            list(firsts.values()), {pin.pin_id for pin in pins}
+        )
         settling = _Settling(who, failing, stands, {pin_id: firsts[pin_id] for pin_id in new})
-        return [settling.item(one, document) for one, document in zip(asked, documents, strict=True)]
+        return [
+            settling.item(one, document) for one, document in zip(asked, documents, strict=True)
+        ]
 
 
 class _Settling:
     """What each item is told, one after the other."""
 
     def __init__(
-        self, who: Principal, failing: Mapping[Destination, BoardCheck], stands: Mapping[UUID, Row], winners: Mapping[UUID, Direct]
+        self,
+        who: Principal,
+        failing: Mapping[Destination, BoardCheck],
+        stands: Mapping[UUID, Row],
+        winners: Mapping[UUID, Direct],
     ) -> None:
         self._who = who
         self._failing = failing
@@ -78,7 +89,12 @@ class _Settling:
             raise AssertionError("a pin that could be published was not")
         if winner is pin:
             return Item(key, RowStatus.CREATED, row)
-        return Item(key, RowStatus.EXISTING, usable(self._who, key, row), row["fingerprint"] == pin.fingerprint)
+        return Item(
+            key,
+            RowStatus.EXISTING,
+            usable(self._who, key, row),
+            row["fingerprint"] == pin.fingerprint,
+        )
 
 
 def _asked(who: Principal, document: object) -> Direct | RequestRefused:

@@ -11,8 +11,9 @@ from shared.postgres.database import Row
 
 
 class Changes:
-    """Boards are looked up before the lock is taken, and never remembered. In the same transaction each would hold one of few connections
-    and wait for a second."""
+    """Boards are looked up before the lock is taken, and never remembered. In the same transaction
+    each would hold one of few connections and wait for a second.
+    """
 
     def __init__(self, commands: PinCommands, access: AccessRepository) -> None:
         self._commands = commands
@@ -25,7 +26,9 @@ class Changes:
             raise verdict
         return verdict.row
 
-    async def each(self, workspace_id: UUID, pin_ids: Collection[UUID], decide: Decide) -> dict[UUID, Verdict]:
+    async def each(
+        self, workspace_id: UUID, pin_ids: Collection[UUID], decide: Decide
+    ) -> dict[UUID, Verdict]:
         return await self._commands.change(workspace_id, pin_ids, decide)
 
     async def edit(self, workspace_id: UUID, pin_id: UUID, decide: Decide) -> Row:

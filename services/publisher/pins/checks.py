@@ -1,4 +1,6 @@
-"""The checks of a dry run that need no one: what was sent, read field by field, and how a check says what it found."""
+"""The checks of a dry run that need no one: what was sent, read field by field, and how a check
+says what it found.
+"""
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -77,9 +79,13 @@ _ANOTHER_KEY = "Take another idempotency_key."
 
 
 class Attempt:
-    """What was sent, read as far as it can be: one wrong field does not keep the others from being checked."""
+    """What was sent, read as far as it can be: one wrong field does not keep the others from being
+    checked.
+    """
 
-    def __init__(self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]) -> None:
+    def __init__(
+        self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]
+    ) -> None:
         """`known`: names of fields; others are ignored, as they would be in earnest."""
         self._model = model
         self._fields = {name: value for name, value in fields.items() if name in known}
@@ -87,7 +93,9 @@ class Attempt:
         self.content: PinContent | None = None
         self._faults: list[Fault] = []
         try:
-            self.content = PinContent.model_validate(model.model_validate(self._fields).model_dump())
+            self.content = PinContent.model_validate(
+                model.model_validate(self._fields).model_dump()
+            )
         except ValidationError as error:
             self._faults = faults_of(error)
 
@@ -104,13 +112,19 @@ class Attempt:
         if self.content is not None:
             return getattr(self.content, name)
         try:
-            return TypeAdapter(self._model.model_fields[name].rebuild_annotation()).validate_python(self._fields.get(name))
+            return TypeAdapter(self._model.model_fields[name].rebuild_annotation()).validate_python(
+                self._fields.get(name)
+            )
         except ValidationError:
             return None
 
     def resolved(self, *hidden: str) -> dict[str, Any] | None:
         """The content as it would be stored; None when something is wrong with its form."""
-        return None if self.content is None else self.content.model_dump(mode="json", exclude_none=True, exclude=set(hidden))
+        return (
+            None
+            if self.content is None
+            else self.content.model_dump(mode="json", exclude_none=True, exclude=set(hidden))
+        )
 
 
 def _check_of(fault: Fault) -> CheckName:
@@ -131,7 +145,9 @@ def check_media(attempt: Attempt) -> Check:
     if (wrong := attempt.wrong(CheckName.MEDIA)) is not None:
         return wrong
     if attempt.value("asset_id") is not None:
-        return warned(CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, "asset_id is handed on, not looked up.")
+        return warned(
+            CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, "asset_id is handed on, not looked up."
+        )
     return passed(CheckName.MEDIA, "image_url is well-formed; it is not fetched.")
 
 
@@ -152,8 +168,13 @@ def check_board(known: BoardCheck, destination: Destination) -> Check:
 
 
 def key_taken(row: Row, content: PinContent | None) -> Check:
-    details = {} if content is None else {"payload_matches": fingerprint(content) == row["fingerprint"]}
-    message = "The key is taken: the request would be answered what stands under it, and make nothing new."
+    details = (
+        {} if content is None else {"payload_matches": fingerprint(content) == row["fingerprint"]}
+    )
+    message = (
+        "The key is taken: the request would be answered what stands under it, and make nothing "
+        "new."
+    )
     return warned(CheckName.KEY, ErrorCode.IDEMPOTENCY_KEY_TAKEN, message, **details)
 
 
@@ -174,7 +195,9 @@ def warned(name: CheckName, code: ErrorCode, message: str, **details: Any) -> Ch
 
 
 def failed(name: CheckName, code: str, message: str, **details: Any) -> Check:
-    return Check(name, CheckStatus.FAILED, message, code, _remedy(name, ErrorCode(code)), details or None)
+    return Check(
+        name, CheckStatus.FAILED, message, code, _remedy(name, ErrorCode(code)), details or None
+    )
 
 
 def _remedy(name: CheckName, code: ErrorCode) -> str | None:

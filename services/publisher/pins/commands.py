@@ -1,4 +1,6 @@
-"""All SQL with which HTTP changes pins and schedules: each a transaction, its events in the outbox with it."""
+"""All SQL with which HTTP changes pins and schedules: each a transaction, its events in the outbox
+with it.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from http import HTTPStatus
@@ -35,7 +37,12 @@ class Direct(NamedTuple):
 
     @classmethod
     def of(cls, workspace_id: UUID, content: PinContent) -> "Direct":
-        return cls(pin_id_of(workspace_id, content.idempotency_key), workspace_id, content, fingerprint(content))
+        return cls(
+            pin_id_of(workspace_id, content.idempotency_key),
+            workspace_id,
+            content,
+            fingerprint(content),
+        )
 
 
 class Changed(NamedTuple):
@@ -54,10 +61,16 @@ Verdict = Changed | Kept | RequestRefused
 Confirm: TypeAlias = Callable[[float], Awaitable[None]]
 """Checks a connection by the time when it was made (OutcomeHistory.confirm). Raises Unavailable."""
 
-_VALUES = {"created_at": "now() + r.created_at * interval '1 microsecond'", "related_terms": "r.related_terms::json"}
-"""A microsecond a pin gives each its place in lists, as an imported row's does; here just before now, when they are published."""
+_VALUES = {
+    "created_at": "now() + r.created_at * interval '1 microsecond'",
+    "related_terms": "r.related_terms::json",
+}
+"""A microsecond a pin gives each its place in lists, as an imported row's does; here just before
+now, when they are published.
+"""
 
-# Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys deadlock
+# Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
+# deadlock
 _INSERT = f"""
     insert into publisher.pins ({names(COLUMNS)}, state, published_at)
     select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)}, '{PinState.PUBLISHED}', now()
@@ -75,7 +88,13 @@ _PROMISED = """
 # A statement of its own sees the rows that the conflicts were with
 _SELECT = f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 
-_OUTBOX = (("event_type", "text"), ("event_id", "text"), ("key", "text"), ("payload", "text"), ("occurred_at", "timestamptz"))
+_OUTBOX = (
+    ("event_type", "text"),
+    ("event_id", "text"),
+    ("key", "text"),
+    ("payload", "text"),
+    ("occurred_at", "timestamptz"),
+)
 _ANNOUNCE = f"""
     insert into publisher.outbox ({names(_OUTBOX)})
     select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
@@ -93,17 +112,23 @@ class PinCommands:
         self._confirm = confirm
 
     async def publish_directly(self, pin: Direct) -> tuple[Row, bool]:
-        """Publish one pin that no import brought. Returns what stands under its key, and whether this call made it.
+        """Publish one pin that no import brought. Returns what stands under its key, and whether
+        this call made it.
 
-        The event stands in the outbox with it. A call that loses the race for the key finds the winner.
+        The event stands in the outbox with it. A call that loses the race for the key finds the
+        winner.
         """
-        return await self._enter(pin, {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()})
+        return await self._enter(
+            pin, {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
+        )
 
     async def schedule_directly(self, schedule: Direct) -> tuple[Row, bool]:
         """The same for a later time."""
         return await self._enter(schedule, {"state": PinState.SCHEDULED})
 
-    async def publish_all(self, made: Sequence[Direct], pin_ids: Collection[UUID]) -> tuple[dict[UUID, Row], set[UUID]]:
+    async def publish_all(
+        self, made: Sequence[Direct], pin_ids: Collection[UUID]
+    ) -> tuple[dict[UUID, Row], set[UUID]]:
         """Publishes those of `made` whose keys are free. No two may have the same key.
 
         Returns what stands under `pin_ids` then, and the new ids. Raises RequestRefused (503) while
@@ -111,35 +136,58 @@ class PinCommands:
         """
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in made])
-            inserted = await driver.execute(_INSERT, columns(COLUMNS, _values_of(made)), binary=True)
-            selected = await driver.cursor(binary=True, row_factory=dict_row).execute(_SELECT, (Column("uuid", list(pin_ids)),))
+            inserted = await driver.execute(
+                _INSERT, columns(COLUMNS, _values_of(made)), binary=True
+            )
+            selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
+                _SELECT, (Column("uuid", list(pin_ids)),)
+            )
             new = {pin_id for (pin_id,) in await inserted.fetchall()}
             stands: dict[UUID, Row] = {row["pin_id"]: row for row in await selected.fetchall()}
             if new:
-                await _announce(driver, [pin_published(stands[one.pin_id]) for one in made if one.pin_id in new])
+                await _announce(
+                    driver, [pin_published(stands[one.pin_id]) for one in made if one.pin_id in new]
+                )
         return stands, new
 
     async def find(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
-        """Whatever of the workspace's stands under the ids, for a first look: it may be another thing under lock."""
-        return {row["pin_id"]: row for row in await self._database.all(_standing(workspace_id, pin_ids))}
+        """Whatever of the workspace's stands under the ids, for a first look: it may be another
+        thing under lock.
+        """
+        return {
+            row["pin_id"]: row for row in await self._database.all(_standing(workspace_id, pin_ids))
+        }
 
-    async def change(self, workspace_id: UUID, pin_ids: Collection[UUID], decide: Decide) -> dict[UUID, Verdict]:
+    async def change(
+        self, workspace_id: UUID, pin_ids: Collection[UUID], decide: Decide
+    ) -> dict[UUID, Verdict]:
         """Decide on each row under its lock, and write what comes of it: all in one transaction.
 
-        What the scheduler is about to publish is waited for, and what is locked here it passes over until its next look: of two that
-        want a row, the second decides on what the first has made of it.
+        What the scheduler is about to publish is waited for, and what is locked here it passes over
+        until its next look: of two that want a row, the second decides on what the first has made
+        of it.
         """
         locked = _standing(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
-            rows: dict[UUID, Row] = {row["pin_id"]: dict(row) for row in (await connection.execute(locked)).mappings()}
+            rows: dict[UUID, Row] = {
+                row["pin_id"]: dict(row) for row in (await connection.execute(locked)).mappings()
+            }
             decided = {pin_id: _decided(decide, rows.get(pin_id)) for pin_id in pin_ids}
             changes = {pin_id: one for pin_id, one in decided.items() if isinstance(one, Change)}
             for values, ids in alike({pin_id: change.values for pin_id, change in changes.items()}):
                 ours = (pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(ids))
-                await connection.execute(update(pins).where(*ours).values(**values, updated_at=func.now()))
+                await connection.execute(
+                    update(pins).where(*ours).values(**values, updated_at=func.now())
+                )
             after = {pin_id: _after(rows[pin_id], change) for pin_id, change in changes.items()}
-            await _wait_in_outbox(connection, [change.event(after[pin_id]) for pin_id, change in changes.items() if change.event])
-        return {pin_id: _verdict(one, after.get(pin_id, rows.get(pin_id))) for pin_id, one in decided.items()}
+            await _wait_in_outbox(
+                connection,
+                [change.event(after[pin_id]) for pin_id, change in changes.items() if change.event],
+            )
+        return {
+            pin_id: _verdict(one, after.get(pin_id, rows.get(pin_id)))
+            for pin_id, one in decided.items()
+        }
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
         """Raises RequestRefused (503) while a key may belong to a row that is read again."""
@@ -158,7 +206,12 @@ class PinCommands:
             raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
     async def _enter(self, pin: Direct, state: dict[str, Any]) -> tuple[Row, bool]:
-        about = {"pin_id": pin.pin_id, "workspace_id": pin.workspace_id, "fingerprint": pin.fingerprint, "created_at": func.now()}
+        about = {
+            "pin_id": pin.pin_id,
+            "workspace_id": pin.workspace_id,
+            "fingerprint": pin.fingerprint,
+            "created_at": func.now(),
+        }
         statement = (
             insert(pins)
             .values(**{**pin.content.model_dump(), **about, **state})
@@ -179,7 +232,9 @@ class PinCommands:
 
 def _standing(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
     about = (IS_DUE.label("is_due"), func.now().label("now"))
-    return select(pins, *about).where(pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(pin_ids))
+    return select(pins, *about).where(
+        pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(pin_ids)
+    )
 
 
 def _decided(decide: Decide, row: Row | None) -> Change | AsAsked | RequestRefused:
@@ -191,7 +246,10 @@ def _decided(decide: Decide, row: Row | None) -> Change | AsAsked | RequestRefus
 
 def _after(row: Row, change: Change) -> Row:
     after = {**row, **change.values, "updated_at": row["now"]}
-    return {**after, "is_due": after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"]}
+    return {
+        **after,
+        "is_due": after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"],
+    }
 
 
 def _verdict(decided: Change | AsAsked | RequestRefused, row: Row | None) -> Verdict:
@@ -208,7 +266,10 @@ async def _wait_in_outbox(connection: AsyncConnection, events: Sequence[OutboxEv
 
 
 async def _announce(driver: DriverConnection, events: Sequence[OutboxEvent]) -> None:
-    rows = [(one.event_type, one.event_id, one.key, one.payload.decode(), one.occurred_at) for one in events]
+    rows = [
+        (one.event_type, one.event_id, one.key, one.payload.decode(), one.occurred_at)
+        for one in events
+    ]
     await driver.execute(_ANNOUNCE, columns(_OUTBOX, rows))
 
 

@@ -65,7 +65,10 @@ class Ports:
 
     @asynccontextmanager
     async def document(self, request: Request) -> AsyncIterator[Any]:
-        """The JSON that was sent, and admission for what is done with it. Raises RequestRefused; Overloaded at once."""
+        """The JSON that was sent, and admission for what is done with it.
+
+        Raises RequestRefused; Overloaded at once.
+        """
         async with self._reading(request, self.bodies) as body:
             yield parse_json(body)
 
@@ -90,7 +93,9 @@ class Ports:
 
 
 def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
-    return Bodies(limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(at_once, 2 * limit))
+    return Bodies(
+        limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(at_once, 2 * limit)
+    )
 
 
 async def _ports(request: Request) -> Ports:

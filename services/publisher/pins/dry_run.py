@@ -43,7 +43,14 @@ class Validation:
         account, board = await self._check_destination(who, attempt)
         key, existing = await self._check_key(who, attempt)
         late = attempt.wrong(CheckName.RUN_AT)
-        checks = [check_fields(attempt), account, board, check_media(attempt), key, *([late] if late else [])]
+        checks = [
+            check_fields(attempt),
+            account,
+            board,
+            check_media(attempt),
+            key,
+            *([late] if late else []),
+        ]
         return Report(checks, attempt.resolved(), existing)
 
     async def schedule(self, who: Principal, document: object, header: str | None) -> Report:
@@ -51,9 +58,19 @@ class Validation:
         keyed = {**object_of(document), "idempotency_key": made_key() if given is None else given}
         attempt = Attempt(ScheduleSubmission, keyed, ScheduleSubmission.model_fields.keys())
         account, board = await self._check_destination(who, attempt)
-        checks = [check_fields(attempt), account, board, check_media(attempt), check_run_at(attempt)]
+        checks = [
+            check_fields(attempt),
+            account,
+            board,
+            check_media(attempt),
+            check_run_at(attempt),
+        ]
         if given is None:
-            made = skipped(CheckName.KEY, "None was given: the server makes one, and the same request again makes a second schedule.")
+            made = skipped(
+                CheckName.KEY,
+                "None was given: the server makes one, and the same request again makes a second "
+                "schedule.",
+            )
             return Report([*checks, made], attempt.resolved("idempotency_key"))
         key, existing = await self._check_key_of_schedule(who, attempt)
         return Report([*checks, key], attempt.resolved(), existing)
@@ -62,7 +79,11 @@ class Validation:
         account_id, board_id = attempt.value("account_id"), attempt.value("board_id")
         wrong, wrong_board = attempt.wrong(CheckName.ACCOUNT), attempt.wrong(CheckName.BOARD)
         if wrong is None and not who.permits(account_id):
-            wrong = failed(CheckName.ACCOUNT, ErrorCode.ACCOUNT_NOT_PERMITTED, "This API key may not publish to this account.")
+            wrong = failed(
+                CheckName.ACCOUNT,
+                ErrorCode.ACCOUNT_NOT_PERMITTED,
+                "This API key may not publish to this account.",
+            )
         if wrong is not None:
             return wrong, wrong_board or skipped(CheckName.BOARD, _ACCOUNT_FIRST)
         destination = Destination(who.workspace_id, account_id, board_id or "")
@@ -70,7 +91,9 @@ class Validation:
         if known is BoardCheck.NO_ACCOUNT:
             account = failed(CheckName.ACCOUNT, *failure_of(known, destination))
             return account, wrong_board or skipped(CheckName.BOARD, _ACCOUNT_FIRST)
-        return passed(CheckName.ACCOUNT, "The workspace has this account."), wrong_board or check_board(known, destination)
+        return passed(
+            CheckName.ACCOUNT, "The workspace has this account."
+        ), wrong_board or check_board(known, destination)
 
     async def _check_key(self, who: Principal, attempt: Attempt) -> tuple[Check, UUID | None]:
         """And the pin that has the key."""
@@ -83,12 +106,16 @@ class Validation:
             return key_refused(refusal), _shown(who, row)
         return key_taken(row, attempt.content), row["pin_id"]
 
-    async def _check_key_of_schedule(self, who: Principal, attempt: Attempt) -> tuple[Check, UUID | None]:
+    async def _check_key_of_schedule(
+        self, who: Principal, attempt: Attempt
+    ) -> tuple[Check, UUID | None]:
         row = await self._standing(who, attempt)
         if isinstance(row, Check):
             return row, None
         if attempt.content is None:
-            return skipped(CheckName.KEY, "The key is taken: by the same content or not, can't be told yet."), _shown(who, row)
+            return skipped(
+                CheckName.KEY, "The key is taken: by the same content or not, can't be told yet."
+            ), _shown(who, row)
         try:
             same_schedule(who, attempt.content.idempotency_key, fingerprint(attempt.content), row)
         except RequestRefused as refusal:
@@ -102,7 +129,9 @@ class Validation:
         # What stands there says whether a guess at another account's content was right
         if not who.permits(attempt.value("account_id")):
             return skipped(CheckName.KEY, _ACCOUNT_FIRST)
-        row = await self._queries.any(who.workspace_id, pin_id_of(who.workspace_id, attempt.value("idempotency_key")))
+        row = await self._queries.any(
+            who.workspace_id, pin_id_of(who.workspace_id, attempt.value("idempotency_key"))
+        )
         return passed(CheckName.KEY, "The key is free.") if row is None else row
 
 

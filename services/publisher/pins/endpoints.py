@@ -21,9 +21,21 @@ from shared.http.pagination.paging import PAGED, describe_page
 router = APIRouter(tags=["pins"])
 
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
-    HTTPStatus.CREATED: {"links": {"pin": {"operationId": "get_pin_v1_pins__pin_id__get", "parameters": {"pin_id": "$response.body#/id"}}}}
+    HTTPStatus.CREATED: {
+        "links": {
+            "pin": {
+                "operationId": "get_pin_v1_pins__pin_id__get",
+                "parameters": {"pin_id": "$response.body#/id"},
+            }
+        }
+    }
 }
-_PINS = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH_PINS, "items": {"anyOf": [PIN, ANYTHING]}}
+_PINS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_BATCH_PINS,
+    "items": {"anyOf": [PIN, ANYTHING]},
+}
 _BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
 _EDIT = json_body(fields_of(PIN, PIN_FIELDS))
 _RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
@@ -36,8 +48,13 @@ _REMOVAL = Query(description="Answer 200 and say what has become of it on Pinter
     openapi_extra=json_body(PIN),
     responses=OVERLOADED | UNREADABLE | CONFLICT | _PIN_LINK,
 )
-async def create_pin(request: Request, response: Response, who: WriteAccess, publisher: Publisher) -> PinResponse:
-    """Publish one pin now. The same key again answers the pin that stands, with `Idempotent-Replayed: true`."""
+async def create_pin(
+    request: Request, response: Response, who: WriteAccess, publisher: Publisher
+) -> PinResponse:
+    """Publish one pin now.
+
+    The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
+    """
     async with publisher.document(request) as document:
         row, made = await publisher.pins.publish(who, document)
     if not made:
@@ -47,26 +64,42 @@ async def create_pin(request: Request, response: Response, who: WriteAccess, pub
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
 async def create_pins(request: Request, who: WriteAccess, publisher: Publisher) -> PinBatchResponse:
-    """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails it alone, and the answer is 200.
+    """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails
+    it alone, and the answer is 200.
 
-    Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the pin.
+    Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
+    pin.
     """
     async with publisher.batch(request) as document:
         items = await publisher.batches.publish(who, document)
     return PinBatchResponse.of(items, publisher.base_url)
 
 
-@router.post("/v1/pins/validate", openapi_extra=json_body({"anyOf": [PIN, ANY_OBJECT]}), responses=OVERLOADED | UNREADABLE)
-async def validate_pin(request: Request, who: WriteAccess, publisher: Publisher) -> PinValidationResponse:
-    """A dry run of `POST /v1/pins`: what it would find, check by check. Nothing is stored; 200 also for what is not valid."""
+@router.post(
+    "/v1/pins/validate",
+    openapi_extra=json_body({"anyOf": [PIN, ANY_OBJECT]}),
+    responses=OVERLOADED | UNREADABLE,
+)
+async def validate_pin(
+    request: Request, who: WriteAccess, publisher: Publisher
+) -> PinValidationResponse:
+    """A dry run of `POST /v1/pins`: what it would find, check by check.
+
+    Nothing is stored; 200 also for what is not valid.
+    """
     async with publisher.document(request) as document:
         report = await publisher.validation.pin(who, document)
     return PinValidationResponse.of(report)
 
 
 @router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
-async def delete_pins(request: Request, who: DestructiveAccess, publisher: Publisher) -> BulkResponse:
-    """Delete up to 100 pins in one transaction; their keys stay taken. Sent again, those that are gone fail with `not_found`."""
+async def delete_pins(
+    request: Request, who: DestructiveAccess, publisher: Publisher
+) -> BulkResponse:
+    """Delete up to 100 pins in one transaction; their keys stay taken.
+
+    Sent again, those that are gone fail with `not_found`.
+    """
     async with publisher.document(request) as document:
         ids = ids_of(document, publisher.max_bulk_ids)
         return BulkResponse.of(ids, await publisher.pins.delete_all(who, ids))
@@ -74,7 +107,8 @@ async def delete_pins(request: Request, who: DestructiveAccess, publisher: Publi
 
 @router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def retry_pins(request: Request, who: WriteAccess, publisher: Publisher) -> BulkResponse:
-    """Publish up to 100 failed pins in one transaction. Those that are published, or about to be, are skipped: it is safe to send again.
+    """Publish up to 100 failed pins in one transaction. Those that are published, or about to be,
+    are skipped: it is safe to send again.
 
     One whose account or board is not there fails, and stays as it is.
     """
@@ -85,12 +119,17 @@ async def retry_pins(request: Request, who: WriteAccess, publisher: Publisher) -
 
 @router.get("/v1/pins", responses=PAGED)
 async def list_pins(
-    request: Request, response: Response, who: ReadAccess, publisher: Publisher, asked: Annotated[PinFilters, Query()]
+    request: Request,
+    response: Response,
+    who: ReadAccess,
+    publisher: Publisher,
+    asked: Annotated[PinFilters, Query()],
 ) -> list[PinResponse]:
-    """What is published, failed or due, newest first unless asked otherwise; nothing that was deleted.
+    """What is published, failed or due, newest first unless asked otherwise; nothing that was
+    deleted.
 
-    A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is refused (422 `search_too_wide`),
-    with a `since` or `until` in `reached` by which it is answered.
+    A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is
+    refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
     """
     page = await publisher.lists.pins(who, asked)
     describe_page(request, response, asked, page)
@@ -106,12 +145,19 @@ async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResp
     return PinResponse.of(row, publisher.base_url)
 
 
-@router.patch("/v1/pins/{pin_id}", openapi_extra=_EDIT, responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT)
-async def edit_pin(pin_id: str, request: Request, who: WriteAccess, publisher: Publisher) -> PinResponse:
-    """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published` after that.
+@router.patch(
+    "/v1/pins/{pin_id}",
+    openapi_extra=_EDIT,
+    responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
+)
+async def edit_pin(
+    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+) -> PinResponse:
+    """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published`
+    after that.
 
-    A field that is left out stays, null clears it (not title and board_id). Safe to send again. Whether later rows under the key have
-    `payload_matches` goes by the content that came first.
+    A field that is left out stays, null clears it (not title and board_id). Safe to send again.
+    Whether later rows under the key have `payload_matches` goes by the content that came first.
     """
     async with publisher.document(request) as document:
         row = await publisher.pins.edit(who, uuid_or_404(pin_id, "Pin"), document)
@@ -121,12 +167,21 @@ async def edit_pin(pin_id: str, request: Request, who: WriteAccess, publisher: P
 @router.delete(
     "/v1/pins/{pin_id}",
     status_code=HTTPStatus.NO_CONTENT,
-    responses={HTTPStatus.OK: {"model": PinDeleteResponse, "description": "With `delete_from_pinterest`"}, **OVERLOADED, **NOT_FOUND},
+    responses={
+        HTTPStatus.OK: {"model": PinDeleteResponse, "description": "With `delete_from_pinterest`"},
+        **OVERLOADED,
+        **NOT_FOUND,
+    },
 )
 async def delete_pin(
-    pin_id: str, who: DestructiveAccess, publisher: Publisher, *, delete_from_pinterest: Annotated[bool, _REMOVAL] = False
+    pin_id: str,
+    who: DestructiveAccess,
+    publisher: Publisher,
+    *,
+    delete_from_pinterest: Annotated[bool, _REMOVAL] = False,
 ) -> Response:
-    """Delete a pin, published or not; of a schedule's, the schedule goes with it. Its key stays taken, so nothing is published twice.
+    """Delete a pin, published or not; of a schedule's, the schedule goes with it. Its key stays
+    taken, so nothing is published twice.
 
     Sent again it is 404, as for a pin that never was: nothing more happens.
     """
@@ -134,15 +189,23 @@ async def delete_pin(
         row = await publisher.pins.delete(who, uuid_or_404(pin_id, "Pin"))
     if not delete_from_pinterest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    return Response(PinDeleteResponse(id=row["pin_id"]).model_dump_json(), media_type="application/json")
+    return Response(
+        PinDeleteResponse(id=row["pin_id"]).model_dump_json(), media_type="application/json"
+    )
 
 
-@router.post("/v1/pins/{pin_id}/retry", openapi_extra=_RETRY, responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT)
-async def retry_pin(pin_id: str, request: Request, who: WriteAccess, publisher: Publisher) -> PinResponse:
+@router.post(
+    "/v1/pins/{pin_id}/retry",
+    openapi_extra=_RETRY,
+    responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
+)
+async def retry_pin(
+    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+) -> PinResponse:
     """Publish a failed pin at once, to another account or board if the body names one.
 
-    422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe to send again: 409
-    `pin_already_published` then.
+    422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
+    to send again: 409 `pin_already_published` then.
     """
     async with publisher.document_if_any(request) as document:
         row = await publisher.pins.retry(who, uuid_or_404(pin_id, "Pin"), document)

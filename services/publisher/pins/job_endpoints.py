@@ -13,7 +13,8 @@ router = APIRouter(tags=["jobs"])
 
 @router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
 async def get_job(job_id: str, who: ReadAccess, publisher: Publisher) -> JobStatusResponse:
-    """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin that `GET /v1/pins/{pin_id}` shows.
+    """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin
+    that `GET /v1/pins/{pin_id}` shows.
 
     Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
     """

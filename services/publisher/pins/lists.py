@@ -1,4 +1,6 @@
-"""The lists of pins and schedules: by which indexes their rows are found, and what is then looked at in each."""
+"""The lists of pins and schedules: by which indexes their rows are found, and what is then looked
+at in each.
+"""
 
 from typing import Any
 
@@ -10,7 +12,8 @@ from shared.access.repository import Principal
 from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
 
-# Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due for it, which is everybody's
+# Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due
+# for it, which is everybody's
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
 SHOWN = Walk("deleted_at is null and state in ('published', 'failed')", "created_at")
 FAILED = Walk("deleted_at is null and state = 'failed'", "created_at")
@@ -35,15 +38,24 @@ _SCHEDULES: dict[ScheduleStatus | None, tuple[Walk, ...]] = {
     ScheduleStatus.FAILED: (PAST,),
     ScheduleStatus.CANCELED: (SCHEDULED,),
 }
-_STATES = {"published": "published", "failed": "failed", "done": "published", "canceled": "cancelled"}
+_STATES = {
+    "published": "published",
+    "failed": "failed",
+    "done": "published",
+    "canceled": "cancelled",
+}
 """Of statuses that a walk's rows have among others."""
 _FOUND = " or ".join(
-    f"strpos(lower({column} {FOLDED}), lower(cast(%(q)s as text) {FOLDED})) > 0" for column in ("title", "description", "link_url")
+    f"strpos(lower({column} {FOLDED}), lower(cast(%(q)s as text) {FOLDED})) > 0"
+    for column in ("title", "description", "link_url")
 )
 
 
 class PinLists:
-    """Of what the key may see. Raises RequestRefused (422) for a cursor that fits not, and for a search that is too wide."""
+    """Of what the key may see.
+
+    Raises RequestRefused (422) for a cursor that fits not, and for a search that is too wide.
+    """
 
     def __init__(self, lists: Lists) -> None:
         self._lists = lists
@@ -63,10 +75,18 @@ class PinLists:
         return await self._page(who, asked, walks, order_of_schedules(asked.sort), window="run_at")
 
     async def _page(
-        self, who: Principal, asked: PinFilters | ScheduleFilters, walks: tuple[Walk, ...], order: Order, *, window: str
+        self,
+        who: Principal,
+        asked: PinFilters | ScheduleFilters,
+        walks: tuple[Walk, ...],
+        order: Order,
+        *,
+        window: str,
     ) -> Page:
         after = asked.after(order)
-        is_permitted = who.account_ids != frozenset() and (asked.account_id is None or who.permits(asked.account_id))
+        is_permitted = who.account_ids != frozenset() and (
+            asked.account_id is None or who.permits(asked.account_id)
+        )
         if not walks or not is_permitted:
             return NOTHING
         conditions, values = _narrowed(who, asked)
@@ -85,8 +105,12 @@ class PinLists:
         return await self._lists.page(search, limit=asked.limit, offset=asked.offset, after=after)
 
 
-def _narrowed(who: Principal, asked: PinFilters | ScheduleFilters) -> tuple[list[str], dict[str, Any]]:
-    """The conditions on each row that is looked at, cheap ones first, and the values that they name."""
+def _narrowed(
+    who: Principal, asked: PinFilters | ScheduleFilters
+) -> tuple[list[str], dict[str, Any]]:
+    """The conditions on each row that is looked at, cheap ones first, and the values that they
+    name.
+    """
     values = {
         "workspace_id": who.workspace_id,
         "account_id": asked.account_id,

@@ -6,21 +6,31 @@ from typing import Any
 from services.publisher.config import MAX_BULK_IDS
 from services.publisher.pins.requests import PinForNow, ScheduleSubmission
 
-ANY_OBJECT = {"type": "object", "title": "What is wrong", "description": "The answer names every fault."}
+ANY_OBJECT = {
+    "type": "object",
+    "title": "What is wrong",
+    "description": "The answer names every fault.",
+}
 ANYTHING = {"title": "What is wrong", "description": "Fails alone, with every fault named."}
 
 PIN = PinForNow.model_json_schema()
 
 SCHEDULE = ScheduleSubmission.model_json_schema()
 SCHEDULE["required"].remove("idempotency_key")
-SCHEDULE["properties"]["idempotency_key"] = {"anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]}
+SCHEDULE["properties"]["idempotency_key"] = {
+    "anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]
+}
 
 
 def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }
 
 
-def fields_of(schema: dict[str, Any], names: Iterable[str], *never: dict[str, Any]) -> dict[str, Any]:
+def fields_of(
+    schema: dict[str, Any], names: Iterable[str], *never: dict[str, Any]
+) -> dict[str, Any]:
     """At least one of these fields of what it describes, and none of `never`."""
     properties = {name: schema["properties"][name] for name in names}
     return {

@@ -9,7 +9,10 @@ from services.publisher.tables import pins
 from shared.postgres.database import Database, Row
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
-IS_PIN = and_(pins.c.deleted_at.is_(None), or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE))
+IS_PIN = and_(
+    pins.c.deleted_at.is_(None),
+    or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE),
+)
 IS_SCHEDULE = and_(pins.c.deleted_at.is_(None), pins.c.run_at.is_not(None))
 
 
@@ -21,14 +24,18 @@ class PinQueries:
 
     async def pin(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
         """A pin that is published, due or failed; a schedule that is not due is none yet."""
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_PIN))
+        return await self._first(
+            and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_PIN)
+        )
 
     async def any(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
         """Whatever stands under the id, deleted and scheduled ones too."""
         return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
 
     async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_SCHEDULE))
+        return await self._first(
+            and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_SCHEDULE)
+        )
 
     async def _first(self, where: ColumnElement[bool]) -> Row | None:
         return await self._database.first(select(pins, IS_DUE.label("is_due")).where(where))

@@ -9,7 +9,15 @@ from pydantic_core import PydanticCustomError
 
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, Fault, PinContent
-from shared.contract.pins import Identifier, Instant, Key, PinSubmission, faults_of, first_fault, printable
+from shared.contract.pins import (
+    Identifier,
+    Instant,
+    Key,
+    PinSubmission,
+    faults_of,
+    first_fault,
+    printable,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -32,7 +40,10 @@ _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_
 def _refuse_time(value: object) -> object:
     # Ignored, it would publish at once what was meant for later; and what is published stays so
     if value is not None:
-        raise PydanticCustomError("not_at_once", "a pin for later is a schedule: send it to /v1/schedules, or in an import")
+        raise PydanticCustomError(
+            "not_at_once",
+            "a pin for later is a schedule: send it to /v1/schedules, or in an import",
+        )
     return value
 
 
@@ -99,7 +110,12 @@ def ids_of(document: object, most: int) -> list[UUID]:
     listed = _listed(document, "ids", most, ErrorCode.TOO_MANY_IDS)
     ids = [_uuid_or_none(one) for one in listed]
     faults = [
-        Fault(code="uuid_parsing", field=f"ids.{position}", message="Must be a UUID", value=printable(listed[position]))
+        Fault(
+            code="uuid_parsing",
+            field=f"ids.{position}",
+            message="Must be a UUID",
+            value=printable(listed[position]),
+        )
         for position, one in enumerate(ids)
         if one is None
     ]
@@ -112,15 +128,26 @@ def given_of(document: object, names: Collection[str]) -> dict[str, Any]:
     """The fields that are to change, as they were sent; an explicit null is one of them."""
     given = {name: value for name, value in object_of(document).items() if name in names}
     if not given:
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f"Nothing to change: give at least one of {', '.join(names)}.")
+        raise RequestRefused(
+            ErrorCode.INVALID_PAYLOAD,
+            f"Nothing to change: give at least one of {', '.join(names)}.",
+        )
     return given
 
 
-def edited(model: type[PinSubmission], row: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What changes in the row. What comes out is checked as a whole: it must be what could have been sent at first."""
+def edited(
+    model: type[PinSubmission], row: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What changes in the row.
+
+    What comes out is checked as a whole: it must be what could have been sent at first.
+    """
     # One source of an image takes the other's place: both at once are never valid
     replaced = {
-        other: None for pair in _EXCLUSIVE for one, other in (pair, pair[::-1]) if given.get(one) is not None and other not in given
+        other: None
+        for pair in _EXCLUSIVE
+        for one, other in (pair, pair[::-1])
+        if given.get(one) is not None and other not in given
     }
     stands = {name: row[name] for name in PinContent.model_fields}
     if row["run_at"] is not None:
@@ -132,11 +159,15 @@ def edited(model: type[PinSubmission], row: Mapping[str, Any], given: Mapping[st
 def _listed(document: object, name: str, most: int, too_many: ErrorCode) -> list[Any]:
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list: {{"{name}": […]}}.')
+        raise RequestRefused(
+            ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list: {{"{name}": […]}}.'
+        )
     if not items:
         raise RequestRefused(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
     if len(items) > most:
-        raise RequestRefused(too_many, f"{len(items)} {name}: send {most} at most.", limit=most, count=len(items))
+        raise RequestRefused(
+            too_many, f"{len(items)} {name}: send {most} at most.", limit=most, count=len(items)
+        )
     return items
 
 

@@ -30,7 +30,9 @@ from shared.postgres.database import Row
 class Schedules:
     """By their pins' ids. Raises RequestRefused."""
 
-    def __init__(self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes) -> None:
+    def __init__(
+        self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes
+    ) -> None:
         self._queries = queries
         self._commands = commands
         self._boards = boards
@@ -38,14 +40,17 @@ class Schedules:
 
     async def create(self, who: Principal, document: object, key: str | None) -> tuple[Row, bool]:
         """Returns what stands under the key, and whether this call made it."""
-        content = schedule_of(document, made_key() if (given := given_key(document, key)) is None else given)
+        content = schedule_of(
+            document, made_key() if (given := given_key(document, key)) is None else given
+        )
         require_permitted(who, content.account_id)
         schedule = Direct.of(who.workspace_id, content)
         refusal = await self._refusal(who, content)
         if refusal is None:
             row, made = await self._commands.schedule_directly(schedule)
         elif (stands := await self._queries.any(who.workspace_id, schedule.pin_id)) is not None:
-            # A request that is repeated is answered the same, whatever its account and the time have become since
+            # A request that is repeated is answered the same, whatever its account and the time
+            # have become since
             row, made = stands, False
         else:
             raise refusal
@@ -62,7 +67,9 @@ class Schedules:
 
     async def edit(self, who: Principal, pin_id: UUID, document: object) -> Row:
         given = given_of(document, SCHEDULE_FIELDS)
-        return await self._changes.edit(who.workspace_id, pin_id, partial(edit_schedule, who, given))
+        return await self._changes.edit(
+            who.workspace_id, pin_id, partial(edit_schedule, who, given)
+        )
 
     async def cancel(self, who: Principal, pin_id: UUID) -> Row:
         return await self._changes.one(who.workspace_id, pin_id, partial(cancel_schedule, who))
@@ -84,12 +91,17 @@ class Schedules:
 
 
 def given_key(document: object, header: str | None) -> Any:
-    """The key of the header `Idempotency-Key`, or of the body, not checked yet; None when it is the server's to make."""
+    """The key of the header `Idempotency-Key`, or of the body, not checked yet; None when it is the
+    server's to make.
+    """
     key = object_of(document).get("idempotency_key")
     if header is None or key is None:
         return key if header is None else header
     if header != (key.strip() if isinstance(key, str) else key):
-        raise RequestRefused(ErrorCode.INVALID_PARAMETER, "Idempotency-Key: is not the idempotency_key of the body. Send one of them.")
+        raise RequestRefused(
+            ErrorCode.INVALID_PARAMETER,
+            "Idempotency-Key: is not the idempotency_key of the body. Send one of them.",
+        )
     return header
 
 

@@ -1,4 +1,6 @@
-"""Single pins: published at once, under the same rules and the same keys as the rows of an import; edited, deleted, tried again."""
+"""Single pins: published at once, under the same rules and the same keys as the rows of an import;
+edited, deleted, tried again.
+"""
 
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -27,7 +29,9 @@ from shared.postgres.database import Row
 class Pins:
     """Raises RequestRefused."""
 
-    def __init__(self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes) -> None:
+    def __init__(
+        self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes
+    ) -> None:
         self._queries = queries
         self._commands = commands
         self._boards = boards
@@ -40,8 +44,12 @@ class Pins:
         pin = Direct.of(who.workspace_id, content)
         destination = Destination(who.workspace_id, content.account_id, content.board_id)
         failing = await self._boards.failing([destination])
-        if failing and (stands := await self._queries.any(who.workspace_id, pin.pin_id)) is not None:
-            # A key that is taken answers what stands under it, whatever its account has become since
+        if (
+            failing
+            and (stands := await self._queries.any(who.workspace_id, pin.pin_id)) is not None
+        ):
+            # A key that is taken answers what stands under it, whatever its account has become
+            # since
             return usable(who, content.idempotency_key, stands), False
         require_destination(failing, destination)
         row, made = await self._commands.publish_directly(pin)
@@ -62,13 +70,20 @@ class Pins:
         instead = retry_of(document)
         if "account_id" in instead:
             require_permitted(who, instead["account_id"])
-        return await self._changes.one(who.workspace_id, pin_id, await self._retry(who, [pin_id], instead))
+        return await self._changes.one(
+            who.workspace_id, pin_id, await self._retry(who, [pin_id], instead)
+        )
 
     async def retry_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(who.workspace_id, pin_ids, await self._retry(who, pin_ids, {}))
+        return await self._changes.each(
+            who.workspace_id, pin_ids, await self._retry(who, pin_ids, {})
+        )
 
-    async def _retry(self, who: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]) -> Decide:
-        # Of all, whatever their state: one that is due may have failed by the time that it is locked
+    async def _retry(
+        self, who: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]
+    ) -> Decide:
+        # Of all, whatever their state: one that is due may have failed by the time that it is
+        # locked
         found = await self._changes.found(who.workspace_id, pin_ids)
         checks = await self._changes.check({destination_of(pin, instead) for pin in found})
         return partial(retry_pin, who, instead, checks)

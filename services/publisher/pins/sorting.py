@@ -6,7 +6,9 @@ from enum import StrEnum
 from shared.http.pagination.search import Key, Order
 
 FOLDED = 'collate "pg_c_utf8"'
-"""Upper and lower case of every alphabet, and an order by code points, whatever the database's own locale."""
+"""Upper and lower case of every alphabet, and an order by code points, whatever the database's own
+locale.
+"""
 
 
 class PinSort(StrEnum):
@@ -48,7 +50,12 @@ _PIN_KEYS = {
     "title": _TITLE,
     "status": _PIN_STATUS,
 }
-_SCHEDULE_KEYS = {"run_at": Key("run_at", is_time=True), "created_at": _CREATED_AT, "title": _TITLE, "status": _SCHEDULE_STATUS}
+_SCHEDULE_KEYS = {
+    "run_at": Key("run_at", is_time=True),
+    "created_at": _CREATED_AT,
+    "title": _TITLE,
+    "status": _SCHEDULE_STATUS,
+}
 
 
 def order_of_pins(sort: PinSort) -> Order:

@@ -1,4 +1,7 @@
-"""What a request makes of the row that stands under its id: decided here, without any I/O. Rows are PinCommands', under lock."""
+"""What a request makes of the row that stands under its id: decided here, without any I/O.
+
+Rows are PinCommands', under lock.
+"""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -46,7 +49,12 @@ def require_pin(who: Principal, row: Row | None) -> Row:
 
 def require_schedule(who: Principal, row: Row | None) -> Row:
     """What /v1/schedules/{id} shows to this key."""
-    if row is None or row["deleted_at"] is not None or row["run_at"] is None or not who.permits(row["account_id"]):
+    if (
+        row is None
+        or row["deleted_at"] is not None
+        or row["run_at"] is None
+        or not who.permits(row["account_id"])
+    ):
         raise not_found("Schedule")
     return row
 
@@ -67,7 +75,9 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
 
 # What stands under the key of what is to be made
 
-_NOT_THEIRS = "This idempotency key is taken by what this API key can't be shown; choose a different one."
+_NOT_THEIRS = (
+    "This idempotency key is taken by what this API key can't be shown; choose a different one."
+)
 """Of another account, or of another key with the same hash."""
 
 
@@ -76,7 +86,11 @@ def usable(who: Principal, key: str, row: Row) -> Row:
     if not _stands_under(who, key, row):
         raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
-        raise _conflict(ErrorCode.PIN_DELETED, "The pin under this key has been deleted; its key stays taken.", row)
+        raise _conflict(
+            ErrorCode.PIN_DELETED,
+            "The pin under this key has been deleted; its key stays taken.",
+            row,
+        )
     if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:
         schedule_id = schedule_id_of(row["pin_id"])
         message = "This key belongs to a schedule."
@@ -86,18 +100,31 @@ def usable(who: Principal, key: str, row: Row) -> Row:
 
 def same_schedule(who: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
     """The schedule that the same request has made before."""
-    # The same content was for the same account; a retry may have moved it since to one that the key may not use
-    if not _stands_under(who, key, row) or row["fingerprint"] != fingerprint or row["run_at"] is None:
-        message = "This idempotency key belongs to a pin or schedule with another content or account."
+    # The same content was for the same account; a retry may have moved it since to one that the key
+    # may not use
+    if (
+        not _stands_under(who, key, row)
+        or row["fingerprint"] != fingerprint
+        or row["run_at"] is None
+    ):
+        message = (
+            "This idempotency key belongs to a pin or schedule with another content or account."
+        )
         raise RequestRefused(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
     if row["deleted_at"] is not None:
-        raise _conflict(ErrorCode.PIN_DELETED, "The schedule under this key has been deleted; its key stays taken.", row)
+        raise _conflict(
+            ErrorCode.PIN_DELETED,
+            "The schedule under this key has been deleted; its key stays taken.",
+            row,
+        )
     return row
 
 
 def _stands_under(who: Principal, key: str, row: Row) -> bool:
     """And may be shown to who asks."""
-    return (row["workspace_id"], row["idempotency_key"]) == (who.workspace_id, key) and who.permits(row["account_id"])
+    return (row["workspace_id"], row["idempotency_key"]) == (who.workspace_id, key) and who.permits(
+        row["account_id"]
+    )
 
 
 # Pins
@@ -105,7 +132,10 @@ def _stands_under(who: Principal, key: str, row: Row) -> bool:
 
 def edit_pin(who: Principal, given: Mapping[str, Any], row: Row | None) -> Change:
     pin = require_pin(who, row)
-    _require_unpublished(pin, "A published pin can't be edited. Delete it and publish a corrected one under another key.")
+    _require_unpublished(
+        pin,
+        "A published pin can't be edited. Delete it and publish a corrected one under another key.",
+    )
     return Change(edited(PinSubmission, pin, given))
 
 
@@ -113,20 +143,39 @@ def delete_pin(who: Principal, row: Row | None) -> Change:
     return _deleted(require_pin(who, row))
 
 
-def retry_pin(who: Principal, instead: Mapping[str, Any], checks: Mapping[Destination, BoardCheck], row: Row | None) -> Change:
-    """`instead`: the account and board to take, if others. `checks`: of the destinations as they were before the lock."""
+def retry_pin(
+    who: Principal,
+    instead: Mapping[str, Any],
+    checks: Mapping[Destination, BoardCheck],
+    row: Row | None,
+) -> Change:
+    """`instead`: the account and board to take, if others.
+
+    `checks`: of the destinations as they were before the lock.
+    """
     pin = require_pin(who, row)
     _require_unpublished(pin, "This pin is published.")
     if pin["state"] != PinState.FAILED:
-        raise _conflict(ErrorCode.PIN_NOT_FAILED, "This pin has not failed: it is about to be published.", pin)
+        raise _conflict(
+            ErrorCode.PIN_NOT_FAILED, "This pin has not failed: it is about to be published.", pin
+        )
     # One that is not among them was edited in between, and checked for that
     require_destination(checks, destination_of(pin, instead))
-    published = {"state": PinState.PUBLISHED, "published_at": pin["now"], "error_code": None, "error_message": None}
+    published = {
+        "state": PinState.PUBLISHED,
+        "published_at": pin["now"],
+        "error_code": None,
+        "error_message": None,
+    }
     return Change({**instead, **published}, pin_published)
 
 
 def destination_of(pin: Row, instead: Mapping[str, Any]) -> Destination:
-    return Destination(pin["workspace_id"], instead.get("account_id", pin["account_id"]), instead.get("board_id", pin["board_id"]))
+    return Destination(
+        pin["workspace_id"],
+        instead.get("account_id", pin["account_id"]),
+        instead.get("board_id", pin["board_id"]),
+    )
 
 
 # Schedules
@@ -159,7 +208,9 @@ def retry_schedule(who: Principal, row: Row | None) -> Change | AsAsked:
     _require_not_done(schedule, "This schedule is done: its pin is published.")
     if schedule["state"] == PinState.SCHEDULED:
         return AsAsked("This schedule is waiting for its time already.")
-    return Change({"state": PinState.SCHEDULED, "error_code": None, "error_message": None}, pin_rescheduled)
+    return Change(
+        {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}, pin_rescheduled
+    )
 
 
 def delete_schedule(who: Principal, row: Row | None) -> Change:
@@ -193,7 +244,10 @@ def _not_pending(schedule: Row) -> RequestRefused:
     state = "due" if schedule["state"] == PinState.SCHEDULED else schedule["state"]
     message = f"This schedule is {state}: only one that waits for its time can be changed."
     if schedule["state"] == PinState.FAILED:
-        message = f"This schedule has failed: correct its pin (PATCH /v1/pins/{schedule['pin_id']}), then retry it."
+        message = (
+            f"This schedule has failed: correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
+            "then retry it."
+        )
     return _conflict(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 

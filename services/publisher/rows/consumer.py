@@ -32,7 +32,9 @@ Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 
 
 class RowsHandler:
-    """Settles the rows of a batch; a row that can't be read but can be named settles as failed (invariant 8)."""
+    """Settles the rows of a batch; a row that can't be read but can be named settles as failed
+    (invariant 8).
+    """
 
     def __init__(self, settler: Settler, producer: RecordSender, names: TopicNames) -> None:
         self._settler = settler
@@ -56,10 +58,18 @@ class RowsHandler:
                 poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
         return delivered, poison
 
-    async def process(self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance
+    ) -> list[DeadLetter]:
         # A record of a kind that is not known yet may say something else about a row
-        doomed = [name for letter in poison if is_row(letter.record.value) and (name := named(letter.record.value))]
-        settlement = await self._settler.settle([row for _, row in decoded], doomed, advance=advance)
+        doomed = [
+            name
+            for letter in poison
+            if is_row(letter.record.value) and (name := named(letter.record.value))
+        ]
+        settlement = await self._settler.settle(
+            [row for _, row in decoded], doomed, advance=advance
+        )
         offsets = advance.offsets()
         reached = {partition.partition: offset for partition, offset in offsets.items()}
         await asyncio.gather(
@@ -70,14 +80,20 @@ class RowsHandler:
         if not settlement.refused:
             return []
         refused = {id(row): message for row, message in settlement.refused}
-        return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)])) for record, row in decoded if id(row) in refused]
+        return [
+            DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)]))
+            for record, row in decoded
+            if id(row) in refused
+        ]
 
 
 def named(value: bytes | None) -> Doomed | None:
     """Job, workspace and row number, if they can still be read of a record that can't."""
     try:
         document = orjson.loads(value or b"")
-        return _doomed.validate_python([document["job_id"], document["workspace_id"], document["row_number"]])
+        return _doomed.validate_python(
+            [document["job_id"], document["workspace_id"], document["row_number"]]
+        )
     except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
         return None
 

@@ -1,4 +1,6 @@
-"""What the publisher tells the world of pins, and status of rows: records, made lean, as there is one or more for each row."""
+"""What the publisher tells the world of pins, and status of rows: records, made lean, as there is
+one or more for each row.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +21,14 @@ from services.publisher.rows.outcomes import (
 )
 from shared.contract.cloudevents import EventType, common_headers, headers
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_KEY, PinEvent, PinFailed, PinPublished, PinScheduled, RowStatus
+from shared.contract.events import (
+    MAX_KEY,
+    PinEvent,
+    PinFailed,
+    PinPublished,
+    PinScheduled,
+    RowStatus,
+)
 from shared.contract.pins import printable
 from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.producer import MAX_BATCH_BYTES, Record
@@ -27,12 +36,20 @@ from shared.kafka.producer import MAX_BATCH_BYTES, Record
 _write = msgspec.json.Encoder().encode
 
 SOURCE = "/pinflow/publisher"
-FIELDS: dict[str, str] = {ErrorCode.ACCOUNT_NOT_FOUND: "account_id", ErrorCode.BOARD_NOT_FOUND: "board_id"}
+FIELDS: dict[str, str] = {
+    ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
+    ErrorCode.BOARD_NOT_FOUND: "board_id",
+}
 """Which field of the row a failure is about."""
 RESULTS_IN_A_RECORD = 200
-"""50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go in several records."""
+"""50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go
+in several records.
+"""
 MAX_MESSAGE = 1000
-"""Characters of a failure that are told, more than any that is recorded today has. Earlier versions recorded whatever came."""
+"""Characters of a failure that are told, more than any that is recorded today has.
+
+Earlier versions recorded whatever came.
+"""
 
 
 POSITIONS_HEADER = "pinflow-positions"
@@ -59,8 +76,13 @@ class _PinEvent(msgspec.Struct, frozen=True, gc=False):
 _UUID = 36
 _PIN_AT = len('{"version":1,"pin_id":"')
 _WORKSPACE_AT = _PIN_AT + _UUID + len('","workspace_id":"')
-_PIN_ID, _WORKSPACE_ID = slice(_PIN_AT, _PIN_AT + _UUID), slice(_WORKSPACE_AT, _WORKSPACE_AT + _UUID)
-"""Where their texts stand in an event that has been written: making them again would cost a tenth of it, each."""
+_PIN_ID, _WORKSPACE_ID = (
+    slice(_PIN_AT, _PIN_AT + _UUID),
+    slice(_WORKSPACE_AT, _WORKSPACE_AT + _UUID),
+)
+"""Where their texts stand in an event that has been written: making them again would cost a tenth
+of it, each.
+"""
 
 
 class _Published(_PinEvent, frozen=True, gc=False):
@@ -102,34 +124,47 @@ class OutboxEvent(NamedTuple):
 
 def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
     event = PinPublished(**_shared(row), published_at=row["published_at"])
-    return _waiting(EventType.PIN_PUBLISHED, f"{row['pin_id']}:published", event, row["published_at"])
+    return _waiting(
+        EventType.PIN_PUBLISHED, f"{row['pin_id']}:published", event, row["published_at"]
+    )
 
 
 def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
     at = row["failed_at"]
     error = {"error_code": row["error_code"], "error_message": row["error_message"]}
-    event = PinFailed(**_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error)
+    event = PinFailed(
+        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error
+    )
     return _waiting(EventType.PIN_FAILED, f"{row['pin_id']}:failed:{at.isoformat()}", event, at)
 
 
 def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
     """Of a direct call; under the same id as an imported row's."""
-    return _waiting(EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled", _scheduled(row), row["created_at"])
+    return _waiting(
+        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled", _scheduled(row), row["created_at"]
+    )
 
 
 def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
     """Moved, or revived: another fact each time, so another id."""
     at = row["updated_at"]
-    return _waiting(EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled:{at.isoformat()}", _scheduled(row), at)
+    return _waiting(
+        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled:{at.isoformat()}", _scheduled(row), at
+    )
 
 
 def outbox_record(event: OutboxEvent) -> Record:
-    about = headers(EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at)
+    about = headers(
+        EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
+    )
     return Record(event.key.encode(), event.payload, about)
 
 
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """PinPublished or PinScheduled for every created row, in the rows' order. A redelivered row announces again, under the same id."""
+    """PinPublished or PinScheduled for every created row, in the rows' order.
+
+    A redelivered row announces again, under the same id.
+    """
     time = datetime.now(UTC)
     published = common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
     scheduled = common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
@@ -149,11 +184,37 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
 def _event_of(outcome: Created) -> _Published | _Scheduled:
     row, stored = outcome.ask.row, outcome.stored
     pin = row.row
-    workspace_id, job_id, number, key = row.workspace_id, row.job_id, row.row_number, pin.idempotency_key
+    workspace_id, job_id, number, key = (
+        row.workspace_id,
+        row.job_id,
+        row.row_number,
+        pin.idempotency_key,
+    )
     if stored.run_at is None:
-        return _Published(1, stored.pin_id, workspace_id, pin.account_id, pin.board_id, key, job_id, number, stored.published_at)
+        return _Published(
+            1,
+            stored.pin_id,
+            workspace_id,
+            pin.account_id,
+            pin.board_id,
+            key,
+            job_id,
+            number,
+            stored.published_at,
+        )
     schedule_id = schedule_id_of(stored.pin_id)
-    return _Scheduled(1, stored.pin_id, workspace_id, pin.account_id, pin.board_id, key, job_id, number, schedule_id, stored.run_at)
+    return _Scheduled(
+        1,
+        stored.pin_id,
+        workspace_id,
+        pin.account_id,
+        pin.board_id,
+        key,
+        job_id,
+        number,
+        schedule_id,
+        stored.run_at,
+    )
 
 
 def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None) -> list[Record]:
@@ -163,7 +224,9 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     records the outcomes that lie behind its positions (history.py).
     """
     extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
-    by_job: dict[tuple[int, int], list[_Result]] = defaultdict(list)  # not by UUIDs: they are hashed and compared in Python
+    by_job: dict[tuple[int, int], list[_Result]] = defaultdict(
+        list
+    )  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
@@ -179,15 +242,27 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     ]
 
 
-def _records_of_job(job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers) -> Iterator[Record]:
+def _records_of_job(
+    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        yield from _records_that_fit(job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], extra_headers)
+        yield from _records_that_fit(
+            job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], extra_headers
+        )
 
 
-def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers) -> Iterator[Record]:
-    """Halved until they do. One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was decoded."""
-    value = _write({"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results})
+def _records_that_fit(
+    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+) -> Iterator[Record]:
+    """Halved until they do.
+
+    One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was
+    decoded.
+    """
+    value = _write(
+        {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results}
+    )
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
         yield from _records_that_fit(job_id, workspace_id, results[:middle], extra_headers)
@@ -199,9 +274,13 @@ def _records_that_fit(job_id: UUID, workspace_id: UUID, results: list[_Result], 
 def _settled(outcome: Created | Existing) -> _Result:
     row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
     if isinstance(outcome, Created):
-        return _Result(row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id)
+        return _Result(
+            row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id
+        )
     matches = outcome.stored.fingerprint == row.fingerprint
-    return _Result(row.row_number, RowStatus.EXISTING, row.row.idempotency_key, pin_id, schedule_id, matches)
+    return _Result(
+        row.row_number, RowStatus.EXISTING, row.row.idempotency_key, pin_id, schedule_id, matches
+    )
 
 
 def _failed(outcome: Failed) -> _Result:
@@ -210,22 +289,39 @@ def _failed(outcome: Failed) -> _Result:
     key = None
     if outcome.row is not None:
         content = outcome.row.row
-        key = printable(content.idempotency_key, MAX_KEY)  # nobody has stored it: it may hold what Postgres can't
+        key = printable(
+            content.idempotency_key, MAX_KEY
+        )  # nobody has stored it: it may hold what Postgres can't
         if name := FIELDS.get(code):
             told = message.removeprefix(f"{name}: ")
-            fault |= {"field": name, "message": told, "value": printable(str(getattr(content, name)))}
-    return _Result(outcome.row_number, RowStatus.FAILED, key, error_code=code, error_message=message, errors=[fault])
+            fault |= {
+                "field": name,
+                "message": told,
+                "value": printable(str(getattr(content, name))),
+            }
+    return _Result(
+        outcome.row_number,
+        RowStatus.FAILED,
+        key,
+        error_code=code,
+        error_message=message,
+        errors=[fault],
+    )
 
 
 def _replayed(outcome: Replayed) -> _Result:
     recorded = outcome.recorded
     ids = (recorded.pin_id, recorded.schedule_id)
-    return _Result(outcome.row_number, recorded.status, outcome.idempotency_key, *ids, recorded.payload_matches)
+    return _Result(
+        outcome.row_number, recorded.status, outcome.idempotency_key, *ids, recorded.payload_matches
+    )
 
 
 def positions_header(reached: Reached) -> bytes:
     """Encodes offsets by partition: `0:170,3:99`."""
-    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(reached.items())).encode()
+    return ",".join(
+        f"{partition}:{offset}" for partition, offset in sorted(reached.items())
+    ).encode()
 
 
 def parse_positions(header: bytes) -> dict[int, int]:
@@ -236,12 +332,20 @@ def parse_positions(header: bytes) -> dict[int, int]:
 
 def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
-    return {**{name: row[name] for name in names}, "job_id": row["origin_job_id"], "row_number": row["origin_row"]}
+    return {
+        **{name: row[name] for name in names},
+        "job_id": row["origin_job_id"],
+        "row_number": row["origin_row"],
+    }
 
 
 def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
-    return PinScheduled(**_shared(row), schedule_id=schedule_id_of(row["pin_id"]), run_at=row["run_at"])
+    return PinScheduled(
+        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), run_at=row["run_at"]
+    )
 
 
 def _waiting(kind: EventType, event_id: str, event: PinEvent, at: datetime) -> OutboxEvent:
-    return OutboxEvent(kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at)
+    return OutboxEvent(
+        kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at
+    )

@@ -180,7 +180,11 @@ class OutcomeHistory(Preparation):
         """Records a portion and moves the position behind it, in one transaction. Counts rows."""
         # Positions after the records: outcomes that were sent normally lie before these positions
         stored = await self._store.positions.load()
-        reached = {partition.partition: position.next_offset for partition, position in stored.items() if partition.topic == self._imports}
+        reached = {
+            partition.partition: position.next_offset
+            for partition, position in stored.items()
+            if partition.topic == self._imports
+        }
         wanted = (record for record in records if _is_ahead(record, reached))
         rows = outcomes_in(wanted)
         ends = ends_of(records)
@@ -196,7 +200,9 @@ class OutcomeHistory(Preparation):
             self._known[partition] = max(end, self._known[partition])
 
     def _advance(self, ends: Offsets) -> Advance:
-        spans = {partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()}
+        spans = {
+            partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()
+        }
         return Advance(spans, self._checked_at)
 
     async def _bounds(self) -> Bounds:
@@ -262,7 +268,11 @@ class OutcomeHistory(Preparation):
                         "although there are more: they are read again",
                     )
                 yield [record for records in found.values() for record in records]
-                left = {partition: end for partition, end in left.items() if await reader.position(partition) < end}
+                left = {
+                    partition: end
+                    for partition, end in left.items()
+                    if await reader.position(partition) < end
+                }
         except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed it
             await self.close()
             raise BrokerUnavailable(repr(error)) from error

@@ -33,7 +33,8 @@ class Origin(NamedTuple):
     row_number: int | None
 
 
-# What there is one of for each row of a usual batch is a struct: a fifth of a NamedTuple's price, and not the collector's to walk
+# What there is one of for each row of a usual batch is a struct: a fifth of a NamedTuple's price,
+# and not the collector's to walk
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +122,10 @@ class Found:
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """Published, or scheduled, for this row. Announced in the same breath: `stored` has what the event needs."""
+    """Published, or scheduled, for this row.
+
+    Announced in the same breath: `stored` has what the event needs.
+    """
 
     ask: Ask
     stored: Stored
@@ -154,18 +158,26 @@ class Replayed(NamedTuple):
 
 Outcome = Created | Existing | Failed | Replayed
 
-UNREADABLE = Failure(ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import.")
-COLLISION = Failure(ErrorCode.INTERNAL_ERROR, "This idempotency key collides with another; choose a different one.")
+UNREADABLE = Failure(
+    ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import."
+)
+COLLISION = Failure(
+    ErrorCode.INTERNAL_ERROR, "This idempotency key collides with another; choose a different one."
+)
 
 
 def in_order(rows: Iterable[RowAccepted]) -> list[Ask]:
-    """The batch in the order in which rows win their keys: earliest job first, then by row number (invariant 7)."""
+    """The batch in the order in which rows win their keys: earliest job first, then by row number
+    (invariant 7).
+    """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [Ask(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
 
 
 def scheduled_for(row: RowAccepted) -> datetime | None:
-    """When the row is to be published, if that lay in the future when its import was accepted: a clock that moves must not decide it."""
+    """When the row is to be published, if that lay in the future when its import was accepted: a
+    clock that moves must not decide it.
+    """
     run_at = row.row.run_at
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
@@ -184,9 +196,11 @@ def found_of(
     standing: Mapping[UUID, Stored],
     settled_at: datetime,
 ) -> Found:
-    """What the store holds after the batch. `standing` stood there before; of the rest, the first in order of each key was inserted.
+    """What the store holds after the batch. `standing` stood there before; of the rest, the first
+    in order of each key was inserted.
 
-    What was inserted is known from the rows themselves: reading it back costs as much as inserting it.
+    What was inserted is known from the rows themselves: reading it back costs as much as inserting
+    it.
     """
     stored = dict(standing)
     for ask in publishable:
@@ -199,7 +213,16 @@ def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
     row, run_at = ask.row, scheduled_for(ask.row)
     published_at = settled_at if run_at is None else None
     key = row.row.idempotency_key
-    return Stored(ask.pin_id, row.workspace_id, key, row.job_id, row.row_number, row.fingerprint, run_at, published_at)
+    return Stored(
+        ask.pin_id,
+        row.workspace_id,
+        key,
+        row.job_id,
+        row.row_number,
+        row.fingerprint,
+        run_at,
+        published_at,
+    )
 
 
 def jobs_of(rows: Iterable[RowAccepted | Doomed]) -> dict[int, UUID]:
@@ -208,8 +231,13 @@ def jobs_of(rows: Iterable[RowAccepted | Doomed]) -> dict[int, UUID]:
 
 
 def destinations_of(rows: Iterable[RowAccepted]) -> set[Destination]:
-    """Where they go: a handful, whatever the number of rows. Told apart by numbers: UUIDs are hashed and compared in Python."""
-    distinct = {(row.row.board_id, row.row.account_id.int, row.workspace_id.int): row for row in rows}
+    """Where they go: a handful, whatever the number of rows.
+
+    Told apart by numbers: UUIDs are hashed and compared in Python.
+    """
+    distinct = {
+        (row.row.board_id, row.row.account_id.int, row.workspace_id.int): row for row in rows
+    }
     return {destination_of(row) for row in distinct.values()}
 
 
@@ -219,12 +247,21 @@ def destination_of(row: RowAccepted) -> Destination:
 
 def failure_of(check: BoardCheck, destination: Destination) -> Failure:
     if check is BoardCheck.NO_ACCOUNT:
-        return Failure(ErrorCode.ACCOUNT_NOT_FOUND, f"account_id: no account {destination.account_id} in this workspace")
-    return Failure(ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account")
+        return Failure(
+            ErrorCode.ACCOUNT_NOT_FOUND,
+            f"account_id: no account {destination.account_id} in this workspace",
+        )
+    return Failure(
+        ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account"
+    )
 
 
-def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], found: Found) -> list[Outcome]:
-    """The outcome of each row, the same under any redelivery and any cut into batches (invariant 4)."""
+def decide_all(
+    asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], found: Found
+) -> list[Outcome]:
+    """The outcome of each row, the same under any redelivery and any cut into batches (invariant
+    4).
+    """
     if not failing:
         return [decide(ask, found, None, came_first=False) for ask in asks]
     winners = _positions_of_winners(asks, found)
@@ -232,15 +269,18 @@ def decide_all(asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], f
     for position, ask in enumerate(asks):
         destination = destination_of(ask.row)
         refused = failure_of(check, destination) if (check := failing.get(destination)) else None
-        outcomes.append(decide(ask, found, refused, came_first=winners.get(ask.pin_id, -1) < position))
+        outcomes.append(
+            decide(ask, found, refused, came_first=winners.get(ask.pin_id, -1) < position)
+        )
     return outcomes
 
 
 def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool) -> Outcome:
     """Decides a row. Precedence: its recorded outcome, the store, a promise, the checks.
 
-    `refused` is what the checks say of the row; `came_first` whether what the store holds under the key was there before
-    this row in the order of the batch: a row that may not be published must not look like a repetition of a later one.
+    `refused` is what the checks say of the row; `came_first` whether what the store holds under the
+    key was there before this row in the order of the batch: a row that may not be published must
+    not look like a repetition of a later one.
     """
     row = ask.row
     stored = found.stored.get(ask.pin_id)
@@ -293,12 +333,18 @@ def give_up(row: Doomed, found: Found) -> Failed | Replayed:
 def new_failures(outcomes: Iterable[Outcome], found: Found) -> list[Failed]:
     """Returns the failures to record with the batch, so that a redelivery reads them back."""
     return [
-        outcome for outcome in outcomes if isinstance(outcome, Failed) and Origin(outcome.job_id, outcome.row_number) not in found.recorded
+        outcome
+        for outcome in outcomes
+        if isinstance(outcome, Failed)
+        and Origin(outcome.job_id, outcome.row_number) not in found.recorded
     ]
 
 
 def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
-    """(pin_id, schedule_id) as the row reports them. Created: the first choice, whatever has happened since; existing: as it stands."""
+    """(pin_id, schedule_id) as the row reports them.
+
+    Created: the first choice, whatever has happened since; existing: as it stands.
+    """
     stored = outcome.stored
     if stored.run_at is None:
         return stored.pin_id, None

@@ -1,4 +1,7 @@
-"""The keyed store of the pipeline: batches, schedules that are due, the outbox. HTTP's SQL is in queries.py and commands.py."""
+"""The keyed store of the pipeline: batches, schedules that are due, the outbox.
+
+HTTP's SQL is in queries.py and commands.py.
+"""
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -81,8 +84,9 @@ _VALUES = {
     "related_terms": "r.related_terms::json",
 }
 
-# One publication for each key, for ever, is the primary key's doing: the id is computed from workspace and key. Of equal keys in one
-# batch the first in order is inserted. Sorted by id, or two publishers with overlapping keys deadlock (measured).
+# One publication for each key, for ever, is the primary key's doing: the id is computed from
+# workspace and key. Of equal keys in one batch the first in order is inserted. Sorted by id, or two
+# publishers with overlapping keys deadlock (measured).
 INSERT = f"""
     with inserted as (
         insert into publisher.pins ({names(COLUMNS)}, state, published_at)
@@ -111,15 +115,21 @@ INSERT = f"""
     select count(*)::int4, set_config('pinflow.inserted', count(*)::text, true) from inserted
 """
 
-# A statement of its own: in the same one, an id that another transaction has just committed comes back from neither (measured).
-# What this transaction has inserted is left out: it is known. When that is every id that is asked for, nothing stood before, and nothing
-# is looked for (14.3 → 12.2 µs a row of Postgres in the whole pipeline, more the larger the table).
+# A statement of its own: in the same one, an id that another transaction has just committed comes
+# back from neither (measured). What this transaction has inserted is left out: it is known. When
+# that is every id that is asked for, nothing stood before, and nothing is looked for (14.3 → 12.2
+# µs a row of Postgres in the whole pipeline, more the larger the table).
 SELECT = f"""
     select {", ".join(Stored.__struct_fields__)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid) and current_setting('pinflow.inserted')::int4 < %b::int4
 """
 
-FAILURE_COLUMNS = (("job_id", "uuid"), ("row_number", "int4"), ("error_code", "text"), ("error_message", "text"))
+FAILURE_COLUMNS = (
+    ("job_id", "uuid"),
+    ("row_number", "int4"),
+    ("error_code", "text"),
+    ("error_message", "text"),
+)
 RECORD = f"""
     insert into publisher.row_outcomes (status, {names(FAILURE_COLUMNS)})
     select '{RowStatus.FAILED}', * from {unnest(FAILURE_COLUMNS)} order by 2, 3
@@ -141,7 +151,11 @@ DueCheck = Callable[[Sequence[Row]], Awaitable[Mapping[UUID, Failure]]]
 
 
 class PinStore:
-    """The keyed store. Raises DatabaseUnavailable when Postgres is away; any other database error is about what was stored."""
+    """The keyed store.
+
+    Raises DatabaseUnavailable when Postgres is away; any other database error is about what was
+    stored.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -175,7 +189,9 @@ class PinStore:
             if not at_once and publishes:
                 history = _history_of(await recorded.fetchall())
                 publishable = _publishable(asks, passed, history)
-            inserted = await driver.execute(INSERT, columns(COLUMNS, _values_of(publishable)), binary=True)
+            inserted = await driver.execute(
+                INSERT, columns(COLUMNS, _values_of(publishable)), binary=True
+            )
             cursor = driver.cursor(binary=True, row_factory=_stored)
             stored = await cursor.execute(SELECT, (ids, len({ask.pin_id.int for ask in asks})))
             if at_once:
@@ -209,7 +225,9 @@ class PinStore:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
     async def publish_due(self, limit: int, check: DueCheck) -> int:
-        """Publish what is due by the database's clock, or fail it as `check` says; events go to the outbox. Returns how many."""
+        """Publish what is due by the database's clock, or fail it as `check` says; events go to the
+        outbox. Returns how many.
+        """
         due = (
             select(pins)
             .where(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
@@ -221,26 +239,42 @@ class PinStore:
             rows = [dict(row) for row in (await connection.execute(due)).mappings()]
             failures = await check(rows) if rows else {}
             now = (await connection.execute(select(func.now()))).scalar_one()
-            changes = {row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows}
+            changes = {
+                row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows
+            }
             for change, ids in alike(changes):
-                await connection.execute(update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now))
+                await connection.execute(
+                    update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now)
+                )
             if rows:
                 events = [_event_when_due({**row, **changes[row["pin_id"]]}) for row in rows]
                 await connection.execute(insert(outbox), [event._asdict() for event in events])
         return len(rows)
 
-    async def take_events(self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]) -> int:
-        """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay when it raised. Returns how many."""
+    async def take_events(
+        self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]
+    ) -> int:
+        """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay
+        when it raised. Returns how many.
+        """
         async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
-            # Materialized: as a plain subquery the planner may run it again, and take other rows than it locked
+            # Materialized: as a plain subquery the planner may run it again, and take other rows
+            # than it locked
             taken = (
-                select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True).cte().prefix_with("MATERIALIZED")
+                select(outbox.c.id)
+                .order_by(outbox.c.id)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+                .cte()
+                .prefix_with("MATERIALIZED")
             )
             statement = delete(outbox).where(outbox.c.id.in_(select(taken.c.id))).returning(outbox)
             rows = (await connection.execute(statement)).mappings().all()
             ordered = sorted(rows, key=lambda row: row["id"])
             if ordered:
-                await deliver([OutboxEvent(*(row[name] for name in OutboxEvent._fields)) for row in ordered])
+                await deliver(
+                    [OutboxEvent(*(row[name] for name in OutboxEvent._fields)) for row in ordered]
+                )
         return len(ordered)
 
 
@@ -279,7 +313,8 @@ def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
             row.job_id,
             row.row_number,
             scheduled_for(row),
-            # A microsecond a row gives each its place in lists without another column in their index
+            # A microsecond a row gives each its place in lists without another column in their
+            # index
             start + row.row_number,
             pin.idempotency_key,
             pin.board_id,
@@ -320,5 +355,8 @@ def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
 
 
 async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:
-    rows = [(one.job_id, one.row_number, one.failure.error_code, one.failure.error_message) for one in failures]
+    rows = [
+        (one.job_id, one.row_number, one.failure.error_code, one.failure.error_message)
+        for one in failures
+    ]
     await driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))

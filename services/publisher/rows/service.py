@@ -44,7 +44,9 @@ class Store(Protocol):
 
 
 class Boards(Protocol):
-    async def failing(self, destinations: Collection[Destination]) -> Mapping[Destination, BoardCheck]: ...
+    async def failing(
+        self, destinations: Collection[Destination]
+    ) -> Mapping[Destination, BoardCheck]: ...
 
 
 @dataclass(slots=True)
@@ -85,7 +87,9 @@ class Settler:
 class _Settling:
     """One batch on its way."""
 
-    def __init__(self, store: Store, failing: Mapping[Destination, BoardCheck], advance: Advance) -> None:
+    def __init__(
+        self, store: Store, failing: Mapping[Destination, BoardCheck], advance: Advance
+    ) -> None:
         self._store = store
         self._failing = failing
         self._advance = advance
@@ -101,10 +105,14 @@ class _Settling:
             return new_failures(outcomes, found)
 
         failing = self._failing
-        if asks[0].row.accepted_at < EARLIEST or asks[-1].row.accepted_at >= LATEST:  # they are sorted by it
+        if (
+            asks[0].row.accepted_at < EARLIEST or asks[-1].row.accepted_at >= LATEST
+        ):  # they are sorted by it
             await self._bisect(asks, Refused("accepted_at is out of range"))
             return
-        passed = [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
+        passed = (
+            [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
+        )
         try:
             await self._store.settle(asks, passed, (), self._advance, judge, moves=moves)
         except Refused as refusal:
@@ -133,12 +141,15 @@ class _Settling:
             await self.settle(asks[middle:])
             return
         row = asks[0].row
-        log.error("row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal))
+        log.error(
+            "row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal)
+        )
         self.result.refused.append((row, str(refusal)))
         await self._settle_unpublished(asks[0])
 
     async def _settle_unpublished(self, ask: Ask) -> None:
-        """A row that can't be stored fails, unless its key stands: as if the checks had refused it, for then Postgres never sees it.
+        """A row that can't be stored fails, unless its key stands: as if the checks had refused it,
+        for then Postgres never sees it.
 
         Or its outcome would change with its board (invariant 4).
         """

@@ -5,7 +5,15 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from services.publisher.schemas.texts import NAMED, given, require_text
@@ -20,7 +28,9 @@ def _distinct(account_ids: list[UUID]) -> list[UUID]:
     return list(dict.fromkeys(account_ids))
 
 
-_Scope = Annotated[Scope, WithJsonSchema({"type": "string", "enum": [scope.value for scope in Scope]})]
+_Scope = Annotated[
+    Scope, WithJsonSchema({"type": "string", "enum": [scope.value for scope in Scope]})
+]
 
 Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_text), NAMED]
 Scopes = Annotated[list[_Scope], Field(min_length=1), AfterValidator(_in_order)]
@@ -34,13 +44,19 @@ class ApiKeyCreate(BaseModel):
 
     name: Name
     scopes: Scopes | None = Field(None, description="Default: read and write.")
-    pinterest_account_ids: AccountIds | None = Field(None, description="The accounts that the key may see and publish to. Default: all.")
+    pinterest_account_ids: AccountIds | None = Field(
+        None, description="The accounts that the key may see and publish to. Default: all."
+    )
 
 
 class ApiKeyUpdate(BaseModel):
-    """What is absent stays as it is; so does what is null, but for `pinterest_account_ids`, where null stands for all accounts."""
+    """What is absent stays as it is; so does what is null, but for `pinterest_account_ids`, where
+    null stands for all accounts.
+    """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids"))
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra=given("name", "scopes", or_null="pinterest_account_ids")
+    )
 
     name: Name | None = None
     scopes: Scopes | None = None
@@ -49,7 +65,9 @@ class ApiKeyUpdate(BaseModel):
     @model_validator(mode="after")
     def _require_a_change(self) -> "ApiKeyUpdate":
         if not self.changes():
-            raise PydanticCustomError("no_change", "Provide at least one of name, scopes or pinterest_account_ids")
+            raise PydanticCustomError(
+                "no_change", "Provide at least one of name, scopes or pinterest_account_ids"
+            )
         return self
 
     def changes(self) -> dict[str, Any]:

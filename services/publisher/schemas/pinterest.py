@@ -5,7 +5,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from services.publisher.schemas.texts import NAMED, STORABLE, given, require_storable, require_text
@@ -13,7 +20,9 @@ from shared.contract.errors import ErrorCode
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]
 BoardName = Annotated[str, StringConstraints(max_length=180), AfterValidator(require_text), NAMED]
-Description = Annotated[str, StringConstraints(max_length=500), AfterValidator(require_storable), STORABLE]
+Description = Annotated[
+    str, StringConstraints(max_length=500), AfterValidator(require_storable), STORABLE
+]
 """At most as long as Pinterest's."""
 
 
@@ -37,7 +46,12 @@ class AccountResponse(BaseModel):
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "AccountResponse":
         revoked = row["revoked_at"] is not None
-        return cls(**row, pinterest_user_id=str(row["id"]), health_status="revoked" if revoked else "healthy", reconnect_required=revoked)
+        return cls(
+            **row,
+            pinterest_user_id=str(row["id"]),
+            health_status="revoked" if revoked else "healthy",
+            reconnect_required=revoked,
+        )
 
 
 class BoardResponse(BaseModel):
@@ -48,7 +62,12 @@ class BoardResponse(BaseModel):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "BoardResponse":
-        return cls(id=row["board_id"], name=row["name"], description=row["description"], privacy=row["privacy"])
+        return cls(
+            id=row["board_id"],
+            name=row["name"],
+            description=row["description"],
+            privacy=row["privacy"],
+        )
 
 
 class BoardCreate(BaseModel):
@@ -58,7 +77,11 @@ class BoardCreate(BaseModel):
     privacy: Privacy | None = Field(None, description="Default: PUBLIC.")
 
     def values(self) -> dict[str, Any]:
-        return {"name": self.name, "description": self.description or None, "privacy": self.privacy or "PUBLIC"}
+        return {
+            "name": self.name,
+            "description": self.description or None,
+            "privacy": self.privacy or "PUBLIC",
+        }
 
 
 class BoardUpdate(BaseModel):
@@ -74,7 +97,9 @@ class BoardUpdate(BaseModel):
     @model_validator(mode="after")
     def _require_a_change(self) -> "BoardUpdate":
         if not self.changes():
-            raise PydanticCustomError("no_change", "Provide at least one of name, description or privacy")
+            raise PydanticCustomError(
+                "no_change", "Provide at least one of name, description or privacy"
+            )
         return self
 
     def changes(self) -> dict[str, Any]:
@@ -104,7 +129,9 @@ class BoardAccessResponse(BaseModel):
     retry_after_seconds: int | None = None
 
     @classmethod
-    def of(cls, board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None) -> "BoardAccessResponse":
+    def of(
+        cls, board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
+    ) -> "BoardAccessResponse":
         code, message, remediation = _verdict(board_id, account, board)
         return cls(
             account_id=account["id"],
@@ -116,15 +143,25 @@ class BoardAccessResponse(BaseModel):
             remediation=remediation,
             checked_at=datetime.now(UTC),
             board=None if board is None else BoardResponse.of(board),
-            account_health=AccountHealth.model_validate(AccountResponse.of(account).model_dump(include=set(AccountHealth.model_fields))),
+            account_health=AccountHealth.model_validate(
+                AccountResponse.of(account).model_dump(include=set(AccountHealth.model_fields))
+            ),
         )
 
 
-def _verdict(board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None) -> tuple[ErrorCode | None, str, str | None]:
+def _verdict(
+    board_id: str, account: Mapping[str, Any], board: Mapping[str, Any] | None
+) -> tuple[ErrorCode | None, str, str | None]:
     """Code, message and remediation, in the order in which publishing would find it out."""
     if account["revoked_at"] is not None:
-        return ErrorCode.ACCOUNT_REVOKED, "The account is revoked.", "Use another account, or have the operator restore this one."
+        return (
+            ErrorCode.ACCOUNT_REVOKED,
+            "The account is revoked.",
+            "Use another account, or have the operator restore this one.",
+        )
     if board is None:
-        advice = f"Look for it in GET /v1/pinterest/boards?account_id={account['id']}, or create it."
+        advice = (
+            f"Look for it in GET /v1/pinterest/boards?account_id={account['id']}, or create it."
+        )
         return ErrorCode.BOARD_NOT_FOUND, f"The account has no board {board_id}.", advice
     return None, "The account can publish to this board.", None

@@ -11,8 +11,12 @@ STORABLE = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 
 
 def given(*names: str, or_null: str | None = None) -> dict[str, Any]:
-    """What a schema says of an update that must change something: one of these, and not null but for `or_null`."""
-    changes = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]
+    """What a schema says of an update that must change something: one of these, and not null but
+    for `or_null`.
+    """
+    changes = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names
+    ]
     return {"anyOf": changes if or_null is None else [*changes, {"required": [or_null]}]}
 
 

@@ -7,8 +7,10 @@ from services.webhooks.delivery.repository import Busy, Due, Room
 
 
 class Slots:
-    """`most` at once; of one webhook `each`, of one workspace `each_workspace`, of all webhooks that fail `failing`: who hangs until the
-    timeout holds up no more than that. Who fails is Postgres' to know: for all replicas, and after a start."""
+    """`most` at once; of one webhook `each`, of one workspace `each_workspace`, of all webhooks
+    that fail `failing`: who hangs until the timeout holds up no more than that. Who fails is
+    Postgres' to know: for all replicas, and after a start.
+    """
 
     def __init__(self, most: int, *, each: int, each_workspace: int, failing: int) -> None:
         self._most = most
@@ -21,7 +23,9 @@ class Slots:
     @property
     def room(self) -> Room:
         free = self._most - self._busy.total()
-        return Room(free, min(free, self._most_failing - self._failing), self._each, self._each_workspace)
+        return Room(
+            free, min(free, self._most_failing - self._failing), self._each, self._each_workspace
+        )
 
     @property
     def busy(self) -> list[Busy]:

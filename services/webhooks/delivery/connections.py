@@ -1,4 +1,6 @@
-"""Connections to receivers: to the very address that was looked at, and found to be one that may be connected to."""
+"""Connections to receivers: to the very address that was looked at, and found to be one that may be
+connected to.
+"""
 
 import asyncio
 import socket
@@ -25,10 +27,11 @@ class ForbiddenDestination(Exception):
 
 
 class Resolver:
-    """The system's, in threads of its own: a slow name server holds one for half a minute, and the event loop's own are few.
+    """The system's, in threads of its own: a slow name server holds one for half a minute, and the
+    event loop's own are few.
 
-    A name that is being looked up is not looked up beside it: whoever asks waits with the others, and a name holds one thread however
-    often it is tried.
+    A name that is being looked up is not looked up beside it: whoever asks waits with the others,
+    and a name holds one thread however often it is tried.
     """
 
     def __init__(self, threads: int, look_up: LookUp = socket.getaddrinfo) -> None:
@@ -38,7 +41,9 @@ class Resolver:
 
     async def __call__(self, host: str, port: int) -> list[str]:
         if (found := self._under_way.get(host)) is None:
-            found = asyncio.get_running_loop().run_in_executor(self._threads, self._addresses, host, port)
+            found = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._addresses, host, port
+            )
             self._under_way[host] = found
             found.add_done_callback(lambda ended: self._forget(host, ended))
         return await asyncio.shield(found)  # who is tired of waiting leaves it to the others
@@ -57,9 +62,11 @@ class Resolver:
 
 
 class CheckedBackend(AsyncNetworkBackend):
-    """What httpcore connects by. A name is resolved once, here; a second look, by whoever connects, could be given another address.
+    """What httpcore connects by. A name is resolved once, here; a second look, by whoever connects,
+    could be given another address.
 
-    One address that is not permitted refuses the name: whoever mixes public and private ones means the private one.
+    One address that is not permitted refuses the name: whoever mixes public and private ones means
+    the private one.
     """
 
     def __init__(self, rules: AddressRules, resolve: Resolve) -> None:
@@ -75,13 +82,20 @@ class CheckedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """`timeout`: of all addresses together. Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout."""
+        """`timeout`: of all addresses together.
+
+        Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout.
+        """
         addresses = await self._permitted(host, port)
-        share = timeout and timeout / max(1, len(addresses))  # or one that leads nowhere would take the others' time
+        share = timeout and timeout / max(
+            1, len(addresses)
+        )  # or one that leads nowhere would take the others' time
         failure: Exception = httpcore.ConnectError("the name has no address")
         for address in addresses:
             try:
-                return await self._backend.connect_tcp(address, port, share, local_address, socket_options)
+                return await self._backend.connect_tcp(
+                    address, port, share, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -99,6 +113,7 @@ class CheckedBackend(AsyncNetworkBackend):
 
 
 def _refused(host: str, reason: str) -> ForbiddenDestination:
-    # Only the log has the reason: by it, whoever makes webhooks could ask which names there are inside
+    # Only the log has the reason: by it, whoever makes webhooks could ask which names there are
+    # inside
     log.info("receiver_refused", host=host, reason=reason)
     return ForbiddenDestination("the name can't be resolved, or leads to no public address")

@@ -17,7 +17,9 @@ class DisabledReason(StrEnum):
     GONE = "gone"
     """The receiver answered 410."""
     FAILING = "failing"
-    """Too many deliveries in a row were given up, or too many attempts failed without one that succeeded."""
+    """Too many deliveries in a row were given up, or too many attempts failed without one that
+    succeeded.
+    """
 
 
 class Answer(NamedTuple):
@@ -54,8 +56,9 @@ class RetryPolicy:
     longest_seconds: float
 
     def pause(self, tries: int, part: float) -> float:
-        """Seconds until the next attempt after `tries` that failed; `part` of 1 is chance ("full jitter"): what failed together
-        does not come again together."""
+        """Seconds until the next attempt after `tries` that failed; `part` of 1 is chance ("full
+        jitter"): what failed together does not come again together.
+        """
         return part * min(self.longest_seconds, self.first_seconds * self.factor ** (tries - 1))
 
     @property
@@ -65,9 +68,11 @@ class RetryPolicy:
 
 
 class Patience(NamedTuple):
-    """What a webhook may fail until it is disabled: so many deliveries in a row, or so many attempts in a row over so long.
+    """What a webhook may fail until it is disabled: so many deliveries in a row, or so many
+    attempts in a row over so long.
 
-    A receiver that hangs, with much waiting for it, is tried with one delivery after the other: none of them may come to its end.
+    A receiver that hangs, with much waiting for it, is tried with one delivery after the other:
+    none of them may come to its end.
     """
 
     deliveries: int

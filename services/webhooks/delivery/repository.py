@@ -1,4 +1,6 @@
-"""All SQL of what is delivered: who listens, what is written down for them, whose turn it is, what became of it."""
+"""All SQL of what is delivered: who listens, what is written down for them, whose turn it is, what
+became of it.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -85,7 +87,13 @@ class Disabled(NamedTuple):
 
 
 HIGHEST = UUID(int=2**128 - 1)
-DELIVERY_COLUMNS = (("webhook_id", "uuid"), ("delivery_id", "uuid"), ("event_id", "text"), ("event_type", "text"), ("body", "text"))
+DELIVERY_COLUMNS = (
+    ("webhook_id", "uuid"),
+    ("delivery_id", "uuid"),
+    ("event_id", "text"),
+    ("event_type", "text"),
+    ("body", "text"),
+)
 BUSY_COLUMNS = (("webhook_id", "uuid"), ("workspace_id", "uuid"), ("requests", "int4"))
 TOLD_COLUMNS = (
     ("webhook_id", "uuid"),
@@ -114,8 +122,8 @@ ENQUEUE = f"""
     on conflict do nothing
 """
 
-# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries it has: Postgres does not skip of
-# its own accord
+# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries
+# it has: Postgres does not skip of its own accord
 _WITH_DELIVERIES = """
     {name} as (
         (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
@@ -127,10 +135,12 @@ _WITH_DELIVERIES = """
 _WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
 _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 
-# Each webhook's oldest, as many as it has room for; of all those the ones first whose webhook has failed least, then those whose workspace
-# has the fewest before them and under way: whoever hangs or is slow, and however much waits for it, the others' turn comes. By age alone
-# the backlogs of those that hang would take every slot that they give back. Only then rows are locked, of each webhook as many as it was
-# given; those that another worker has just locked are passed over. Claiming puts the next attempt off: who dies with a claim only delays it
+# Each webhook's oldest, as many as it has room for; of all those the ones first whose webhook has
+# failed least, then those whose workspace has the fewest before them and under way: whoever hangs
+# or is slow, and however much waits for it, the others' turn comes. By age alone the backlogs of
+# those that hang would take every slot that they give back. Only then rows are locked, of each
+# webhook as many as it was given; those that another worker has just locked are passed over.
+# Claiming puts the next attempt off: who dies with a claim only delays it
 CLAIM = f"""
     with recursive {_WAITING}, busy as (
         select * from {unnest(BUSY_COLUMNS)} as b({names(BUSY_COLUMNS)})
@@ -176,8 +186,8 @@ CLAIM = f"""
     returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, l.url, l.secret, l.workspace_id, l.failing
 """
 
-# That it was delivered is true whoever says it, however late. That it was not counts only if nobody has written anything down since:
-# two may have tried, when a lease was too short
+# That it was delivered is true whoever says it, however late. That it was not counts only if nobody
+# has written anything down since: two may have tried, when a lease was too short
 RECORD = f"""
     with told as (
         select * from {unnest(TOLD_COLUMNS)} as t({names(TOLD_COLUMNS)})
@@ -263,7 +273,9 @@ class DeliveryStore:
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(LISTENING, [Column("uuid", list(workspace_ids))])
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
-                found.setdefault(workspace_id, []).append(Listener(webhook_id, frozenset(events), created_at))
+                found.setdefault(workspace_id, []).append(
+                    Listener(webhook_id, frozenset(events), created_at)
+                )
         return found
 
     async def anyone_listens(self) -> bool:
@@ -284,9 +296,18 @@ class DeliveryStore:
 
     async def claim(self, room: Room, busy: Iterable[Busy], lease_seconds: float) -> list[Due]:
         """What is due, as far as there is room beside what is under way."""
-        limits = (room.each, room.each, room.each_workspace, room.most_failing, room.most, room.most)
+        limits = (
+            room.each,
+            room.each,
+            room.each_workspace,
+            room.most_failing,
+            room.most,
+            room.most,
+        )
         async with self._database.pipeline() as driver:
-            cursor = await driver.execute(CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds])
+            cursor = await driver.execute(
+                CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds]
+            )
             await driver.commit()
             return [Due(*row) for row in await cursor.fetchall()]
 
@@ -297,12 +318,20 @@ class DeliveryStore:
             cursor = await driver.execute(RECORD, values)
             await driver.commit()
             rows = await cursor.fetchall()
-        return [Disabled(webhook_id, workspace_id, DisabledReason(reason)) for webhook_id, workspace_id, reason, is_news in rows if is_news]
+        return [
+            Disabled(webhook_id, workspace_id, DisabledReason(reason))
+            for webhook_id, workspace_id, reason, is_news in rows
+            if is_news
+        ]
 
     async def clean(self, kept_from: UUID, most: int) -> int:
         """Delete up to `most` that are older than the id, or whose webhook is gone; how many."""
         async with self._database.transaction() as connection:
-            return (await connection.execute(CLEAN, {"kept_from": kept_from, "all": HIGHEST, "most": most})).rowcount
+            return (
+                await connection.execute(
+                    CLEAN, {"kept_from": kept_from, "all": HIGHEST, "most": most}
+                )
+            ).rowcount
 
     async def oldest_due_seconds(self) -> float:
         """How long the longest-waiting delivery has been due."""

@@ -17,9 +17,14 @@ def _utc_now() -> datetime:
 
 
 class Cleaner:
-    """Deletes in portions, each a transaction of its own. Several replicas may: each finds what the others have left."""
+    """Deletes in portions, each a transaction of its own.
 
-    def __init__(self, store: DeliveryStore, kept: timedelta, clock: Callable[[], datetime] = _utc_now) -> None:
+    Several replicas may: each finds what the others have left.
+    """
+
+    def __init__(
+        self, store: DeliveryStore, kept: timedelta, clock: Callable[[], datetime] = _utc_now
+    ) -> None:
         self._store = store
         self._kept = kept
         self._clock = clock

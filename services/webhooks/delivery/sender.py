@@ -19,22 +19,39 @@ from shared.http.app import VERSION
 
 USER_AGENT = f"Pinflow-Webhooks/{VERSION}"
 READ_BYTES = 4096
-"""Of an answer's body: nobody looks at it, but a connection can be used again only when all has been read."""
+"""Of an answer's body: nobody looks at it, but a connection can be used again only when all has
+been read.
+"""
 IDLE_SECONDS = 5.0
 READ_SECONDS = 1.0
 MAX_ERROR = 200
 SUCCESS, REDIRECT = range(200, 300), range(300, 400)
 
-FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
+FAILURES = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    OSError,
+)
 
 
 class Sender:
     """Sends what is due. Follows no redirect, asks no proxy, keeps no cookie."""
 
     def __init__(
-        self, backend: CheckedBackend, *, seconds: float, at_once: int, ca_file: str | None, clock: Callable[[], float] = time.time
+        self,
+        backend: CheckedBackend,
+        *,
+        seconds: float,
+        at_once: int,
+        ca_file: str | None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`seconds`: of one request, from looking up the name to the end of the answer. Raises OSError for a file that can't be read."""
+        """`seconds`: of one request, from looking up the name to the end of the answer.
+
+        Raises OSError for a file that can't be read.
+        """
         self._seconds = seconds
         self._clock = clock
         self._pool = httpcore.AsyncConnectionPool(
@@ -66,9 +83,16 @@ class Sender:
             timestamp=int(self._clock()),
             body=body,
         )
-        headers = {"Host": url.netloc, "Content-Type": "application/json", "User-Agent": USER_AGENT, **about}
+        headers = {
+            "Host": url.netloc,
+            "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
+            **about,
+        }
         timeouts = {"timeout": {"connect": self._seconds}}
-        async with self._pool.stream("POST", _target(url), headers=list(headers.items()), content=body, extensions=timeouts) as response:
+        async with self._pool.stream(
+            "POST", _target(url), headers=list(headers.items()), content=body, extensions=timeouts
+        ) as response:
             await _read_a_little(response)
         return answer_of(response.status)
 
@@ -78,7 +102,12 @@ class Sender:
 
 def _target(url: SplitResult) -> httpcore.URL:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    return httpcore.URL(scheme=url.scheme.encode(), host=(url.hostname or "").encode(), port=url.port, target=target.encode())
+    return httpcore.URL(
+        scheme=url.scheme.encode(),
+        host=(url.hostname or "").encode(),
+        port=url.port,
+        target=target.encode(),
+    )
 
 
 async def _read_a_little(response: httpcore.Response) -> None:

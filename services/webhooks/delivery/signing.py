@@ -1,4 +1,6 @@
-"""How a receiver can tell that a request is ours: PinBridge's signature, and beside it Standard Webhooks' (standardwebhooks.com)."""
+"""How a receiver can tell that a request is ours: PinBridge's signature, and beside it Standard
+Webhooks' (standardwebhooks.com).
+"""
 
 import base64
 import binascii
@@ -16,11 +18,16 @@ def pinbridge_signature(secret: str, body: bytes) -> str:
 def standard_signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """Over id, time and body, so that an old request can't be sent again as a new one."""
     signed = f"{message_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(standard_key(secret), signed, sha256).digest()).decode()
+    return (
+        "v1," + base64.b64encode(hmac.new(standard_key(secret), signed, sha256).digest()).decode()
+    )
 
 
 def standard_key(secret: str) -> bytes:
-    """What stands behind `whsec_` in base64; of any other secret its own bytes. Raises ValueError when that is no base64."""
+    """What stands behind `whsec_` in base64; of any other secret its own bytes.
+
+    Raises ValueError when that is no base64.
+    """
     if not secret.startswith(STANDARD_PREFIX):
         return secret.encode()
     try:
@@ -32,7 +39,9 @@ def standard_key(secret: str) -> bytes:
     return key
 
 
-def signed_headers(secret: str, *, event: str, event_id: str, delivery_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def signed_headers(
+    secret: str, *, event: str, event_id: str, delivery_id: str, timestamp: int, body: bytes
+) -> dict[str, str]:
     return {
         "X-PinBridge-Event": event,
         "X-PinBridge-Delivery-ID": delivery_id,

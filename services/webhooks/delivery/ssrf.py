@@ -1,4 +1,7 @@
-"""Where a webhook may lead: to public addresses, unless an operator says otherwise. No I/O: names are resolved in network.py."""
+"""Where a webhook may lead: to public addresses, unless an operator says otherwise.
+
+No I/O: names are resolved in network.py.
+"""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -11,7 +14,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 HIGHEST_PORT = 65535
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Written out: what the standard library calls global has changed from one patch release of Python to the next
+# Written out: what the standard library calls global has changed from one patch release of Python
+# to the next
 NOT_PUBLIC: tuple[Network, ...] = tuple(
     map(
         ip_network,
@@ -46,8 +50,10 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
     )
 )
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All that IPv6 has given out. Outside lie loopback, link-local, unique local and multicast; IPv4 mapped (::ffff:0:0/96) and translated
-(64:ff9b::/96), which lead to IPv4 addresses. An operator behind NAT64 allows that network."""
+"""All that IPv6 has given out. Outside lie loopback, link-local, unique local and multicast; IPv4
+mapped (::ffff:0:0/96) and translated (64:ff9b::/96), which lead to IPv4 addresses. An operator
+behind NAT64 allows that network.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,15 @@ class AddressRules:
     ports: tuple[range, ...]
 
     @classmethod
-    def of(cls, *, allow_private: bool = False, allowed: str = "", ports: str = "1-65535") -> "AddressRules":
+    def of(
+        cls, *, allow_private: bool = False, allowed: str = "", ports: str = "1-65535"
+    ) -> "AddressRules":
         """`allowed` and `ports` with commas, as settings have them. Raises ValueError."""
-        return cls(allow_private, tuple(ip_network(one.strip()) for one in filter(None, allowed.split(","))), parse_ports(ports))
+        return cls(
+            allow_private,
+            tuple(ip_network(one.strip()) for one in filter(None, allowed.split(","))),
+            parse_ports(ports),
+        )
 
     def permits(self, address: str) -> bool:
         """Whether a connection to this IP address may be made."""
@@ -72,13 +84,18 @@ class AddressRules:
         return any(port in ports for ports in self.ports)
 
     def refusal(self, url: str) -> str | None:
-        """What is wrong with where a normalised URL leads, as far as it can be told without looking its name up."""
+        """What is wrong with where a normalised URL leads, as far as it can be told without looking
+        its name up.
+        """
         parts = Url(url)
         host = (parts.host or "").strip("[]")
         if not self.permits_port(parts.port or DEFAULT_PORTS[parts.scheme]):
             return f"port {parts.port} is not among those that webhooks may use"
         if _is_address(host) and not self.permits(host):
-            return "must not be a private or otherwise special address, unless the operator sets PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES"
+            return (
+                "must not be a private or otherwise special address, unless the operator sets "
+                "PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES"
+            )
         return None
 
 

@@ -1,4 +1,7 @@
-"""The worker that delivers: takes what is due, sends it, writes down what came of it. At least once, in no order."""
+"""The worker that delivers: takes what is due, sends it, writes down what came of it.
+
+At least once, in no order.
+"""
 
 import asyncio
 import random
@@ -10,7 +13,17 @@ from typing import Protocol, assert_never
 import structlog
 
 from services.webhooks.delivery.concurrency import Slots
-from services.webhooks.delivery.policy import Answer, Delivered, DeliveryStatus, GivenUp, Outcome, Patience, Retry, RetryPolicy, decide
+from services.webhooks.delivery.policy import (
+    Answer,
+    Delivered,
+    DeliveryStatus,
+    GivenUp,
+    Outcome,
+    Patience,
+    Retry,
+    RetryPolicy,
+    decide,
+)
 from services.webhooks.delivery.repository import Busy, Disabled, Due, Room, Told
 from shared.contract.errors import Unavailable
 from shared.runtime import metrics
@@ -19,7 +32,11 @@ log = structlog.get_logger()
 
 GATHERING_SECONDS = 0.02
 """What ends within that time is written down together, and what follows is claimed together."""
-_OUTCOMES: dict[type[Outcome], str] = {Delivered: "delivered", Retry: "retried", GivenUp: "given_up"}
+_OUTCOMES: dict[type[Outcome], str] = {
+    Delivered: "delivered",
+    Retry: "retried",
+    GivenUp: "given_up",
+}
 
 
 class Deliveries(Protocol):
@@ -33,9 +50,11 @@ class Sends(Protocol):
 
 
 class Courier:
-    """A part of the process that is swept again and again; its requests outlive a sweep. Several replicas share what is due.
+    """A part of the process that is swept again and again; its requests outlive a sweep. Several
+    replicas share what is due.
 
-    Killed, it delays what it had in hand until the lease of each has passed; what it had sent and not written down is sent again.
+    Killed, it delays what it had in hand until the lease of each has passed; what it had sent and
+    not written down is sent again.
     """
 
     def __init__(
@@ -73,8 +92,9 @@ class Courier:
         self._changed.set()
 
     async def sweep(self) -> int:
-        """Write down what has ended, begin what is due, and wait until something changes. Raises DatabaseUnavailable: what has ended is
-        kept, and written down later."""
+        """Write down what has ended, begin what is due, and wait until something changes. Raises
+        DatabaseUnavailable: what has ended is kept, and written down later.
+        """
         self._changed.clear()
         await self._record()
         await self._begin()
@@ -97,7 +117,12 @@ class Courier:
             return
         for disabled in await self._store.record(told, self._patience):
             metrics.WEBHOOKS_DISABLED.labels(disabled.reason).inc()
-            log.warning("webhook_disabled", webhook_id=disabled.webhook_id, workspace_id=disabled.workspace_id, reason=disabled.reason)
+            log.warning(
+                "webhook_disabled",
+                webhook_id=disabled.webhook_id,
+                workspace_id=disabled.workspace_id,
+                reason=disabled.reason,
+            )
         del self._ended[: len(told)]
 
     async def _begin(self) -> None:
@@ -138,7 +163,16 @@ class Courier:
 def told_of(due: Due, outcome: Outcome) -> Told:
     answer = outcome.answer
     status, pause, gone = _became(outcome)
-    return Told(due.webhook_id, due.delivery_id, due.tries, status, int(pause * 1000), answer.status_code, answer.error, gone)
+    return Told(
+        due.webhook_id,
+        due.delivery_id,
+        due.tries,
+        status,
+        int(pause * 1000),
+        answer.status_code,
+        answer.error,
+        gone,
+    )
 
 
 def _became(outcome: Outcome) -> tuple[DeliveryStatus, float, bool]:

@@ -37,9 +37,15 @@ BODIES_AT_ONCE = 16 * 1024 * 1024
 class Ports:
     """What the endpoints work with; app.py puts it into app.state."""
 
-    def __init__(self, settings: WebhooksSettings, registry: WebhookRegistry, courier: Courier) -> None:
+    def __init__(
+        self, settings: WebhooksSettings, registry: WebhookRegistry, courier: Courier
+    ) -> None:
         limit = settings.webhook_body_limit
-        self.bodies = Bodies(limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(BODIES_AT_ONCE, 2 * limit))
+        self.bodies = Bodies(
+            limit_bytes=limit,
+            seconds=settings.body_seconds,
+            at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
+        )
         self.rules: AddressRules = settings.address_rules
         self.registry = registry
         self.courier = courier
@@ -50,7 +56,9 @@ class Ports:
             return parse_json(body)
 
     def require_reachable(self, url: str | None) -> None:
-        """Raises RequestRefused (422) for what can be told to lead to no receiver; a name is looked up at each connection."""
+        """Raises RequestRefused (422) for what can be told to lead to no receiver; a name is looked
+        up at each connection.
+        """
         if url is not None and (reason := self.rules.refusal(url)) is not None:
             raise refused_url(reason)
 
@@ -64,8 +72,14 @@ Webhooks = Annotated[Ports, Depends(_ports)]
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
-    # Read by hand, as every body: never more of it than its limit. The schema's own definitions can't be referred to from here
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(model.model_json_schema())}}}}
+    # Read by hand, as every body: never more of it than its limit. The schema's own definitions
+    # can't be referred to from here
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _inlined(model.model_json_schema())}},
+        }
+    }
 
 
 def _inlined(schema: Any, definitions: dict[str, Any] | None = None) -> Any:
@@ -80,9 +94,14 @@ def _inlined(schema: Any, definitions: dict[str, Any] | None = None) -> Any:
 
 
 def _require_whole_workspace(who: Principal) -> None:
-    """What is told goes beyond the accounts of a key that is limited to some. Raises RequestRefused (403)."""
+    """What is told goes beyond the accounts of a key that is limited to some.
+
+    Raises RequestRefused (403).
+    """
     if who.account_ids is not None:
-        message = "Webhooks are told of all the workspace's accounts; this API key is limited to some."
+        message = (
+            "Webhooks are told of all the workspace's accounts; this API key is limited to some."
+        )
         raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
@@ -90,12 +109,20 @@ def _webhook_id(webhook_id: str) -> UUID:
     return uuid_or_404(webhook_id, "Webhook")
 
 
-@router.post("", status_code=HTTPStatus.CREATED, openapi_extra=_body(WebhookCreate), responses=UNREADABLE | refusals(HTTPStatus.CONFLICT))
-async def create_webhook(request: Request, response: Response, who: WriteAccess, webhooks: Webhooks) -> WebhookResponse:
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=_body(WebhookCreate),
+    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT),
+)
+async def create_webhook(
+    request: Request, response: Response, who: WriteAccess, webhooks: Webhooks
+) -> WebhookResponse:
     """Tell `url` of `events` from now on. The secret is never given back.
 
-    Safe to repeat: a webhook that has the same url, secret, events and is_enabled is answered as it is, with `Idempotent-Replayed: true`.
-    A key that is limited to some accounts may not: a webhook is told of all.
+    Safe to repeat: a webhook that has the same url, secret, events and is_enabled is answered as it
+    is, with `Idempotent-Replayed: true`. A key that is limited to some accounts may not: a webhook
+    is told of all.
     """
     _require_whole_workspace(who)
     wanted = parsed(WebhookCreate, await webhooks.read(request))
@@ -109,20 +136,27 @@ async def create_webhook(request: Request, response: Response, who: WriteAccess,
 @router.get("")
 async def list_webhooks(who: ReadAccess, webhooks: Webhooks) -> list[WebhookResponse]:
     """All of the workspace's, in the order in which they were made."""
-    return [WebhookResponse.of(row) for row in await webhooks.registry.list_webhooks(who.workspace_id)]
+    return [
+        WebhookResponse.of(row) for row in await webhooks.registry.list_webhooks(who.workspace_id)
+    ]
 
 
 @router.get("/{webhook_id}", responses=NOT_FOUND)
 async def get_webhook(webhook_id: str, who: ReadAccess, webhooks: Webhooks) -> WebhookResponse:
-    return WebhookResponse.of(await webhooks.registry.webhook(who.workspace_id, _webhook_id(webhook_id)))
+    return WebhookResponse.of(
+        await webhooks.registry.webhook(who.workspace_id, _webhook_id(webhook_id))
+    )
 
 
 @router.patch("/{webhook_id}", openapi_extra=_body(WebhookUpdate), responses=UNREADABLE | NOT_FOUND)
-async def update_webhook(webhook_id: str, request: Request, who: WriteAccess, webhooks: Webhooks) -> WebhookResponse:
+async def update_webhook(
+    webhook_id: str, request: Request, who: WriteAccess, webhooks: Webhooks
+) -> WebhookResponse:
     """Change what is sent; the rest stays. Repeating it changes nothing more.
 
-    What waits for delivery goes to the new url, signed with the new secret. Disabled, a webhook gets nothing, and what happens meanwhile
-    it is never told; what waited goes on when it is enabled again, which also forgets its failures.
+    What waits for delivery goes to the new url, signed with the new secret. Disabled, a webhook
+    gets nothing, and what happens meanwhile it is never told; what waited goes on when it is
+    enabled again, which also forgets its failures.
     """
     _require_whole_workspace(who)
     wanted = parsed(WebhookUpdate, await webhooks.read(request))
@@ -135,7 +169,10 @@ async def update_webhook(webhook_id: str, request: Request, who: WriteAccess, we
 
 @router.delete("/{webhook_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 async def delete_webhook(webhook_id: str, who: DestructiveAccess, webhooks: Webhooks) -> None:
-    """It is told nothing more, but for requests that are under way; its deliveries go with it. Repeated: 404, it is gone."""
+    """It is told nothing more, but for requests that are under way; its deliveries go with it.
+
+    Repeated: 404, it is gone.
+    """
     await webhooks.registry.delete(who.workspace_id, _webhook_id(webhook_id))
 
 
@@ -147,14 +184,20 @@ async def list_deliveries(
     who: ReadAccess,
     webhooks: Webhooks,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[UUID | None, Query(description="The id of a delivery: those before it are listed.")] = None,
+    cursor: Annotated[
+        UUID | None, Query(description="The id of a delivery: those before it are listed.")
+    ] = None,
     status: DeliveryStatus | None = None,
 ) -> list[WebhookDeliveryResponse]:
-    """What the webhook was or will be told, the newest first; kept for some days. `Link` has the address of the next page, if there may be
-    one: it stays right while new ones come in. A page of `pending` or `delivered` ones may be short, even empty, and have a next one: at
-    most 10 000 deliveries are looked at for it. Not for a key that is limited to some accounts."""
+    """What the webhook was or will be told, the newest first; kept for some days. `Link` has the
+    address of the next page, if there may be one: it stays right while new ones come in. A page of
+    `pending` or `delivered` ones may be short, even empty, and have a next one: at most 10 000
+    deliveries are looked at for it. Not for a key that is limited to some accounts.
+    """
     _require_whole_workspace(who)
-    asked = webhooks.registry.list_deliveries(who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status)
+    asked = webhooks.registry.list_deliveries(
+        who.workspace_id, _webhook_id(webhook_id), limit=limit, before=cursor, status=status
+    )
     rows, following = await asked
     if following is not None:
         query: dict[str, object] = {"limit": limit, "cursor": following}
@@ -165,11 +208,15 @@ async def list_deliveries(
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}", responses=NOT_FOUND)
-async def get_delivery(webhook_id: str, delivery_id: str, who: ReadAccess, webhooks: Webhooks) -> WebhookDeliveryResponse:
+async def get_delivery(
+    webhook_id: str, delivery_id: str, who: ReadAccess, webhooks: Webhooks
+) -> WebhookDeliveryResponse:
     """Not for a key that is limited to some accounts."""
     _require_whole_workspace(who)
     return WebhookDeliveryResponse.of(
-        await webhooks.registry.delivery(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id))
+        await webhooks.registry.delivery(
+            who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
+        )
     )
 
 
@@ -178,14 +225,20 @@ async def get_delivery(webhook_id: str, delivery_id: str, who: ReadAccess, webho
     status_code=HTTPStatus.ACCEPTED,
     responses=NOT_FOUND | refusals(HTTPStatus.CONFLICT),
 )
-async def resend_delivery(webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks) -> WebhookDeliveryResponse:
-    """Send it again, now, whatever became of it; it keeps its ids, its body and its count of attempts, and may fail as often as a new one.
+async def resend_delivery(
+    webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks
+) -> WebhookDeliveryResponse:
+    """Send it again, now, whatever became of it; it keeps its ids, its body and its count of
+    attempts, and may fail as often as a new one.
 
-    Repeated while it is pending: one more request at most. Repeated later it is sent once more, which is what it is for. The webhook
-    must be enabled (409 `webhook_disabled`). Not for a key that is limited to some accounts.
+    Repeated while it is pending: one more request at most. Repeated later it is sent once more,
+    which is what it is for. The webhook must be enabled (409 `webhook_disabled`). Not for a key
+    that is limited to some accounts.
     """
     _require_whole_workspace(who)
-    row = await webhooks.registry.resend(who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id))
+    row = await webhooks.registry.resend(
+        who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
+    )
     webhooks.courier.wake()
     return WebhookDeliveryResponse.of(row)
 

@@ -1,4 +1,6 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of each."""
+"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of
+each.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,7 +9,15 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from services.webhooks.delivery.policy import DeliveryStatus, DisabledReason
@@ -22,13 +32,20 @@ DEFAULT_EVENTS = (EventName.PIN_PUBLISHED, EventName.PIN_FAILED)
 
 
 def _webhook_url(value: str) -> str:
-    """As browsers would write it, which is what is asked for: numbers in odd spellings become the address that they are."""
+    """As browsers would write it, which is what is asked for: numbers in odd spellings become the
+    address that they are.
+    """
     url = normalised_url(value).partition("#")[0]
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
-        raise PydanticCustomError("url_user_info", "must not contain a user name or password: receivers check the signature")
+        raise PydanticCustomError(
+            "url_user_info",
+            "must not contain a user name or password: receivers check the signature",
+        )
     if len(url) > MAX_URL:
-        raise PydanticCustomError("url_too_long", "must have at most 2048 characters, with what is not ASCII escaped")
+        raise PydanticCustomError(
+            "url_too_long", "must have at most 2048 characters, with what is not ASCII escaped"
+        )
     return url
 
 
@@ -43,21 +60,40 @@ def _secret(value: str) -> str:
 
 
 def _in_order(events: list[EventName]) -> list[EventName]:
-    return [name for name in EventName if name in events]  # each once: two lists of the same are equal
+    return [
+        name for name in EventName if name in events
+    ]  # each once: two lists of the same are equal
 
 
-_URL_SCHEMA = Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "examples": ["https://shop.example/hooks"]})
+_URL_SCHEMA = Field(
+    json_schema_extra={
+        "format": "uri",
+        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
+        "examples": ["https://shop.example/hooks"],
+    }
+)
 _SECRET_SCHEMA = Field(
-    json_schema_extra={"writeOnly": True, "pattern": r"^[^\x00]*$", "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}
+    json_schema_extra={
+        "writeOnly": True,
+        "pattern": r"^[^\x00]*$",
+        "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    }
 )
 
-ReceiverUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_webhook_url), _URL_SCHEMA]
-Secret = Annotated[str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA]
+ReceiverUrl = Annotated[
+    str, StringConstraints(max_length=MAX_URL), AfterValidator(_webhook_url), _URL_SCHEMA
+]
+Secret = Annotated[
+    str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA
+]
 Events = Annotated[list[EventName], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
 
 
 class WebhookCreate(BaseModel):
-    """`secret` signs what is delivered; it is never given back. One that begins with `whsec_` is a Standard Webhooks secret."""
+    """`secret` signs what is delivered; it is never given back.
+
+    One that begins with `whsec_` is a Standard Webhooks secret.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -85,9 +121,14 @@ def parsed(model: type[M], document: object) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        faults = [fault if fault.field != "secret" else fault.model_copy(update={"value": None}) for fault in faults_of(error)]
+        faults = [
+            fault if fault.field != "secret" else fault.model_copy(update={"value": None})
+            for fault in faults_of(error)
+        ]
         code, message = first_fault(faults)
-        raise RequestRefused(code, message, errors=[fault.model_dump() for fault in faults]) from None
+        raise RequestRefused(
+            code, message, errors=[fault.model_dump() for fault in faults]
+        ) from None
 
 
 def refused_url(message: str) -> RequestRefused:
@@ -104,7 +145,9 @@ class WebhookResponse(BaseModel):
     created_at: datetime
     updated_at: datetime
     disabled_reason: DisabledReason | None
-    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries or attempts in a row have failed)."""
+    """Why Pinflow switched it off: `gone` (the receiver answered 410), `failing` (deliveries or
+    attempts in a row have failed).
+    """
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "WebhookResponse":

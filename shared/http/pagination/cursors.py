@@ -1,6 +1,8 @@
-"""Where a list goes on after a page: an opaque text that names the page's last row by what the list is sorted by.
+"""Where a list goes on after a page: an opaque text that names the page's last row by what the list
+is sorted by.
 
-A row that comes in meanwhile moves no other to another page, as it does where pages are counted by an offset.
+A row that comes in meanwhile moves no other to another page, as it does where pages are counted by
+an offset.
 """
 
 from base64 import b64decode, urlsafe_b64encode
@@ -39,13 +41,23 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 def write_cursor(cursor: Cursor) -> str:
     value = cursor.value.isoformat() if isinstance(cursor.value, datetime) else cursor.value
-    return urlsafe_b64encode(msgspec.json.encode(_Document(1, cursor.order, value, cursor.id))).rstrip(b"=").decode()
+    return (
+        urlsafe_b64encode(msgspec.json.encode(_Document(1, cursor.order, value, cursor.id)))
+        .rstrip(b"=")
+        .decode()
+    )
 
 
 def read_cursor(text: str, order: str, *, of_time: bool) -> Cursor:
-    """A cursor of the list and order `order`, whose values are times or texts. Raises RequestRefused (422) for anything else."""
+    """A cursor of the list and order `order`, whose values are times or texts.
+
+    Raises RequestRefused (422) for anything else.
+    """
     try:
-        document = msgspec.json.decode(b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True), type=_Document)
+        document = msgspec.json.decode(
+            b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True),
+            type=_Document,
+        )
         value = _time(document.value) if of_time and document.value is not None else document.value
     except (msgspec.MsgspecError, ValueError, OverflowError):
         raise refused_cursor(_GARBAGE) from None

@@ -22,15 +22,18 @@ BY_INDEX = """
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('jit', 'off', true)
 """
-"""For one transaction. A walk reads the workspace's rows and stops where it may, whatever statistics say: where a workspace has half of the
-table, a planner would read all of it, or all of the index first. And a bound of 50 000 rows is no reason to compile."""
+"""For one transaction. A walk reads the workspace's rows and stops where it may, whatever
+statistics say: where a workspace has half of the table, a planner would read all of it, or all of
+the index first. And a bound of 50 000 rows is no reason to compile.
+"""
 
 
 class Lists:
-    """At most `at_once` of them take a connection: what looks at many rows must not keep others waiting that look at one.
+    """At most `at_once` of them take a connection: what looks at many rows must not keep others
+    waiting that look at one.
 
-    Raises RequestRefused (422) for a search that is too wide, Overloaded (429) when too many of the workspace's wait, DatabaseUnavailable
-    when Postgres is away or no turn came.
+    Raises RequestRefused (422) for a search that is too wide, Overloaded (429) when too many of the
+    workspace's wait, DatabaseUnavailable when Postgres is away or no turn came.
     """
 
     def __init__(self, database: Database, settings: ListSettings, *, at_once: int = 1) -> None:
@@ -39,9 +42,17 @@ class Lists:
         self._scan_limit = settings.list_scan_limit
         self._count_limit = settings.list_count_limit
 
-    async def page(self, search: Search, *, limit: int, offset: int = 0, after: Cursor | None = None) -> Page:
-        """So many rows, from `offset` or from behind `after` on. Those behind a cursor are not counted: the first page told."""
-        async with self._turns.turn(search.values["workspace_id"]), self._database.pipeline() as driver:
+    async def page(
+        self, search: Search, *, limit: int, offset: int = 0, after: Cursor | None = None
+    ) -> Page:
+        """So many rows, from `offset` or from behind `after` on.
+
+        Those behind a cursor are not counted: the first page told.
+        """
+        async with (
+            self._turns.turn(search.values["workspace_id"]),
+            self._database.pipeline() as driver,
+        ):
             await driver.execute(ONE_MOMENT)  # both travel with the first question
             await driver.execute(BY_INDEX)
             asking = _Asking(driver, search, after, self._scan_limit)
@@ -61,24 +72,40 @@ class Lists:
 class _Asking:
     """The statements of one page, in one transaction."""
 
-    def __init__(self, driver: DriverConnection, search: Search, after: Cursor | None, scan_limit: int) -> None:
+    def __init__(
+        self, driver: DriverConnection, search: Search, after: Cursor | None, scan_limit: int
+    ) -> None:
         self._driver = driver
         self._search = search
         self._after = after
         self._most = scan_limit
-        self._values = {**search.values, "since": search.since, "until": search.until, "most": scan_limit}
+        self._values = {
+            **search.values,
+            "since": search.since,
+            "until": search.until,
+            "most": scan_limit,
+        }
         if after is not None:
-            self._values |= {"after": search.order.last if after.value is None else after.value, "after_id": after.id}
+            self._values |= {
+                "after": search.order.last if after.value is None else after.value,
+                "after_id": after.id,
+            }
 
     async def require_narrow(self) -> None:
-        """Raises RequestRefused when there are too many rows in a walk that must be gone to its end."""
+        """Raises RequestRefused when there are too many rows in a walk that must be gone to its
+        end.
+        """
         for walk in self._search.walks:
             if walk not in self._search.ordered and (beyond := await self._beyond(walk)):
                 raise _too_wide(self._search, walk, beyond, self._most)
 
     async def page(self, limit: int, offset: int) -> list[Row]:
-        """Ends where a walk in the list's order came to its bound: what other walks have behind that may not be next."""
-        rows = await self._ask(statements.page(self._search, self._after), limit=limit, offset=offset)
+        """Ends where a walk in the list's order came to its bound: what other walks have behind
+        that may not be next.
+        """
+        rows = await self._ask(
+            statements.page(self._search, self._after), limit=limit, offset=offset
+        )
         if not rows or rows[-1]["in_order"]:
             return rows
         for walk in self._search.ordered:
@@ -88,7 +115,9 @@ class _Asking:
         return rows
 
     async def count(self, most: int) -> int | None:
-        """None when there are more than `most`, or when that can't be told by looking at what may be looked at."""
+        """None when there are more than `most`, or when that can't be told by looking at what may
+        be looked at.
+        """
         (found,) = await self._ask(statements.count(self._search), counted=most + 1)
         return None if found["count"] > most or await self.unseen() else int(found["count"])
 
@@ -105,7 +134,8 @@ class _Asking:
 
     async def _ask(self, sql: str, **values: Any) -> list[Row]:
         cursor = self._driver.cursor(binary=True, row_factory=dict_row)
-        # Never prepared: a plan that is made once for all reads as much of a workspace of millions as is right for a small one
+        # Never prepared: a plan that is made once for all reads as much of a workspace of millions
+        # as is right for a small one
         await cursor.execute(sql, {**self._values, **values}, prepare=False)
         return list(await cursor.fetchall())
 
@@ -119,13 +149,20 @@ def _too_wide(search: Search, walk: Walk, beyond: datetime, most: int) -> Reques
         message = f"More than {most} rows would have to be looked at. {walk.advice}"
         return RequestRefused(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most)
     back = statements.direction(search, walk) == "desc"
-    # Of a walk back in time `since` takes the rows that were looked at and `until` the others; of one forth, the other way round
+    # Of a walk back in time `since` takes the rows that were looked at and `until` the others; of
+    # one forth, the other way round
     reached = _iso(beyond + MICROSECOND if back else beyond)
     near, far = ("since", "until") if back else ("until", "since")
     if walk in search.ordered:
-        message = f"{most} rows were looked at, and the page is not full. {near}={reached} is answered, {far}={reached} goes on from there."
+        message = (
+            f"{most} rows were looked at, and the page is not full. {near}={reached} is answered, "
+            f"{far}={reached} goes on from there."
+        )
     else:
-        message = f"To sort these, more than {most} rows would have to be looked at. Narrow them: {near}={reached} is answered."
+        message = (
+            f"To sort these, more than {most} rows would have to be looked at. Narrow them: "
+            f"{near}={reached} is answered."
+        )
     return RequestRefused(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most, reached=reached)
 
 

@@ -7,18 +7,31 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from shared.http.app import OVERLOADED
-from shared.http.pagination.cursors import MOST_CHARACTERS, OPAQUE, Cursor, next_link, read_cursor, refused_cursor
+from shared.http.pagination.cursors import (
+    MOST_CHARACTERS,
+    OPAQUE,
+    Cursor,
+    next_link,
+    read_cursor,
+    refused_cursor,
+)
 from shared.http.pagination.search import Order, Page
 
 PAGED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.OK: {
         "headers": {
             "X-Total-Count": {
-                "description": "How many there are in all pages. Left out where that would take too long to count, and of pages by cursor.",
+                "description": (
+                    "How many there are in all pages. Left out where that would take too long to "
+                    "count, and of pages by cursor."
+                ),
                 "schema": {"type": "integer", "minimum": 0},
             },
             "Link": {
-                "description": '`<…&cursor=…>; rel="next"` (RFC 8288) when there are more: the next page, whatever comes in meanwhile.',
+                "description": (
+                    '`<…&cursor=…>; rel="next"` (RFC 8288) when there are more: the next page, '
+                    "whatever comes in meanwhile."
+                ),
                 "schema": {"type": "string"},
             },
         }
@@ -34,7 +47,14 @@ class Paging(BaseModel):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     offset: Annotated[int, Field(ge=0, le=1_000_000, description="Not together with a cursor.")] = 0
     cursor: (
-        Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=OPAQUE, description="Of the Link header: goes on where that page ended.")]
+        Annotated[
+            str,
+            Field(
+                max_length=MOST_CHARACTERS,
+                pattern=OPAQUE,
+                description="Of the Link header: goes on where that page ended.",
+            ),
+        ]
         | None
     ) = None
 
@@ -52,5 +72,9 @@ def describe_page(request: Request, response: Response, asked: Paging, page: Pag
     if page.total is not None:
         response.headers["X-Total-Count"] = str(page.total)
     if page.next is not None:
-        query = {name: value for name, value in request.query_params.items() if name in type(asked).model_fields}
+        query = {
+            name: value
+            for name, value in request.query_params.items()
+            if name in type(asked).model_fields
+        }
         response.headers["Link"] = next_link(request.url.path, query, page.next)

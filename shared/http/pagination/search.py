@@ -1,4 +1,7 @@
-"""What a list is to hold, and in which order. All SQL is this repository's; what a client sent stands in `values`."""
+"""What a list is to hold, and in which order.
+
+All SQL is this repository's; what a client sent stands in `values`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,10 +45,14 @@ class Walk(NamedTuple):
     """Rows of one workspace as an index has them: in the order of `time`."""
 
     where: str
-    """The index's own predicate as its migration has it, or Postgres does not see that the index will do; a bound of `time` beside it."""
+    """The index's own predicate as its migration has it, or Postgres does not see that the index
+    will do; a bound of `time` beside it.
+    """
     time: str
     advice: str = ""
-    """What else may be asked when there are too many rows, where `time` is not what since and until are about."""
+    """What else may be asked when there are too many rows, where `time` is not what since and until
+    are about.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,19 @@ class Search:
 
     @property
     def ordered(self) -> list[Walk]:
-        """Walks that go in the list's order, as far as it takes. The others have to be gone to their ends."""
+        """Walks that go in the list's order, as far as it takes.
+
+        The others have to be gone to their ends.
+        """
         return [walk for walk in self.walks if walk.time == self.order.key.sql]
 
     def is_behind(self, row: Row, beyond: datetime) -> bool:
-        """Whether it may come after what a walk in the list's order had no more look at: rows of such walks never do."""
-        is_before = row["sorted_by"] > beyond if self.order.descending else row["sorted_by"] < beyond
+        """Whether it may come after what a walk in the list's order had no more look at: rows of
+        such walks never do.
+        """
+        is_before = (
+            row["sorted_by"] > beyond if self.order.descending else row["sorted_by"] < beyond
+        )
         return not (row["in_order"] or is_before)
 
 

@@ -15,14 +15,22 @@ def page(search: Search, after: Cursor | None) -> str:
 
 def count(search: Search) -> str:
     """How many rows there are in all pages, up to `%(counted)s`."""
-    walked = " union all ".join(f"(select * {_rows(search, walk, None)} limit %(most)s)" for walk in search.walks)
-    return f"select count(*) as count from (select from ({walked}) w where {_conditions(search, None)} limit %(counted)s) c"
+    walked = " union all ".join(
+        f"(select * {_rows(search, walk, None)} limit %(most)s)" for walk in search.walks
+    )
+    return (
+        f"select count(*) as count from (select from ({walked}) w where "
+        f"{_conditions(search, None)} limit %(counted)s) c"
+    )
 
 
 def beyond(search: Search, walk: Walk, after: Cursor | None) -> str:
     """The time of the first row that may not be looked at any more."""
     sorting = f"order by {walk.time} {direction(search, walk)}"
-    return f"select {walk.time} as beyond {_rows(search, walk, after)} {sorting} offset %(most)s limit 1"
+    return (
+        f"select {walk.time} as beyond {_rows(search, walk, after)} {sorting} offset %(most)s "
+        "limit 1"
+    )
 
 
 def direction(search: Search, walk: Walk) -> str:
@@ -35,7 +43,10 @@ def _walked(search: Search, walk: Walk, after: Cursor | None) -> str:
     rows = f"select *, {in_order} as in_order {_rows(search, walk, after)}"
     if not in_order:
         return rows
-    return f"{rows} order by {walk.time} {search.order.direction}, {search.id} {search.order.direction} limit %(most)s"
+    return (
+        f"{rows} order by {walk.time} {search.order.direction}, {search.id} "
+        f"{search.order.direction} limit %(most)s"
+    )
 
 
 def _rows(search: Search, walk: Walk, after: Cursor | None) -> str:
@@ -43,7 +54,9 @@ def _rows(search: Search, walk: Walk, after: Cursor | None) -> str:
     if walk.time == search.window:
         bounds += _window(search)
     if walk in search.ordered and after is not None:
-        bounds.append(_behind(search))  # in the conditions, too; here it is where the index begins to be read
+        bounds.append(
+            _behind(search)
+        )  # in the conditions, too; here it is where the index begins to be read
     return f"from {search.table} where {' and '.join(bounds)}"
 
 
@@ -56,9 +69,15 @@ def _conditions(search: Search, after: Cursor | None) -> str:
 
 def _behind(search: Search) -> str:
     order, kind = search.order, "timestamptz" if search.order.key.is_time else "text"
-    return f"({order.sql}, {search.id}) {'<' if order.descending else '>'} (cast(%(after)s as {kind}), %(after_id)s)"
+    return (
+        f"({order.sql}, {search.id}) {'<' if order.descending else '>'} (cast(%(after)s as "
+        f"{kind}), %(after_id)s)"
+    )
 
 
 def _window(search: Search) -> list[str]:
-    bounds = ((search.since, f"{search.window} >= %(since)s"), (search.until, f"{search.window} < %(until)s"))
+    bounds = (
+        (search.since, f"{search.window} >= %(since)s"),
+        (search.until, f"{search.window} < %(until)s"),
+    )
     return [sql for value, sql in bounds if value is not None]

@@ -37,7 +37,8 @@ class PositionStore:
         seen = dict(self._seen)  # a position that is stored during this read may be missing in it
         rows = await self._database.all(
             self._text(
-                "select topic, partition, next_offset, cluster_id, replay_until, refused from {}.positions",
+                "select topic, partition, next_offset, cluster_id, replay_until, refused from "
+                "{}.positions",
             )
         )
         stored = {
@@ -58,13 +59,20 @@ class PositionStore:
         seen: Mapping[TopicPartition, int],
     ) -> None:
         # Refused positions do not count: an operator sets them back on the same Postgres
-        found = {partition: position.next_offset for partition, position in stored.items() if not position.refused}
+        found = {
+            partition: position.next_offset
+            for partition, position in stored.items()
+            if not position.refused
+        }
         expected = seen.keys() - (stored.keys() - found.keys())
         if any(found.get(partition, 0) < seen[partition] for partition in expected):
             self._older_at = time.monotonic()
             self._seen = found
         else:
-            self._seen = {partition: max(offset, self._seen.get(partition, 0)) for partition, offset in found.items()}
+            self._seen = {
+                partition: max(offset, self._seen.get(partition, 0))
+                for partition, offset in found.items()
+            }
 
     def note_stored(self, advance: Advance) -> None:
         """Notes that the transaction that moved an advance's positions was committed."""
@@ -78,7 +86,9 @@ class PositionStore:
 
     async def is_seeded(self) -> bool:
         """Tells whether the group's committed offsets must still be taken over."""
-        return await self._database.first(self._text("select since from {}.position_seed")) is not None
+        return (
+            await self._database.first(self._text("select since from {}.position_seed")) is not None
+        )
 
     async def add(
         self,
@@ -169,7 +179,8 @@ class PositionStore:
 
     async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:
         statement = self._text(
-            f"update {{}}.positions set {change}, updated_at = now() where topic = :topic and partition = :partition",
+            f"update {{}}.positions set {change}, updated_at = now() where topic = :topic and "
+            "partition = :partition",
         )
         async with self._database.transaction() as connection:
             values = {"topic": partition.topic, "partition": partition.partition, "value": value}

@@ -182,7 +182,8 @@ class PositionTracker:
         """Returns why a partition is not consumed, or None if all are."""
         if self._refused:
             names = ", ".join(
-                f"{partition.topic}/{partition.partition} ({refusal})" for partition, refusal in sorted(self._refused.items())
+                f"{partition.topic}/{partition.partition} ({refusal})"
+                for partition, refusal in sorted(self._refused.items())
             )
             return f"positions do not fit Kafka's log: {names}. See what is lost with: {NEXT_STEP}"
         return "reading positions" if self._pending else None
@@ -265,7 +266,10 @@ class PositionTracker:
         committed = await self._read_each(partitions, partial(_committed, consumer))
         stored = await self._store.load()
         bounds = await self._read_each(committed, partial(_bounds, consumer))
-        logs = {partition: PartitionLog(begin, end, committed[partition]) for partition, (begin, end) in bounds.items()}
+        logs = {
+            partition: PartitionLog(begin, end, committed[partition])
+            for partition, (begin, end) in bounds.items()
+        }
         missing = {partition: logs[partition].begin for partition in logs.keys() - stored.keys()}
         stored |= await self._add_missing(missing, cluster)
         starts = await self._judge_all(logs, stored, cluster)
@@ -311,7 +315,9 @@ class PositionTracker:
     async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
         """Stores the group's committed offsets in all partitions of all its topics."""
         partitions = {
-            TopicPartition(topic, number) for topic in consumer.subscription() for number in consumer.partitions_for_topic(topic) or ()
+            TopicPartition(topic, number)
+            for topic in consumer.subscription()
+            for number in consumer.partitions_for_topic(topic) or ()
         }
         committed = await self._read_each(partitions, partial(_committed, consumer))
         bounds = await self._read_each(partitions, partial(_bounds, consumer))
@@ -321,7 +327,9 @@ class PositionTracker:
                 f"committed offsets can't be taken over while partitions have no leader: {unread}",
             )
         begins = {partition: begin for partition, (begin, _) in bounds.items()}
-        offsets = begins | {partition: offset for partition, offset in committed.items() if offset is not None}
+        offsets = begins | {
+            partition: offset for partition, offset in committed.items() if offset is not None
+        }
         offsets |= await self._preparation.offsets_to_take_over()
         await self._store.add(offsets, cluster, takes_over=True)
         log.info("positions_taken_over", service=self._service, partitions=len(offsets))
@@ -334,7 +342,11 @@ class PositionTracker:
     ) -> dict[TopicPartition, Start]:
         """Decides where partitions start. Stores and shows refusals and replays."""
         starts: dict[TopicPartition, Start] = {}
-        refused = {partition: refusal for partition, refusal in self._refused.items() if partition not in logs}
+        refused = {
+            partition: refusal
+            for partition, refusal in self._refused.items()
+            if partition not in logs
+        }
         for partition, partition_log in logs.items():
             position = stored[partition]
             verdict = judge(position, partition_log, cluster)
@@ -391,7 +403,11 @@ class PositionTracker:
         checked_at: float,
     ) -> None:
         """Resumes partitions at their starts. First lowers committed offsets that are ahead."""
-        lowered = {partition: start.offset for partition, start in starts.items() if start.replay_until is not None}
+        lowered = {
+            partition: start.offset
+            for partition, start in starts.items()
+            if start.replay_until is not None
+        }
         if lowered:
             async with asyncio.timeout(KAFKA_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(lowered)

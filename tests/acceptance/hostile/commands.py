@@ -1,4 +1,6 @@
-"""Hostile commands: what is wrong with pins, schedules, boards, keys and webhooks that are not imported but asked for one by one."""
+"""Hostile commands: what is wrong with pins, schedules, boards, keys and webhooks that are not
+imported but asked for one by one.
+"""
 
 from tests.acceptance.hostile.requests import (
     HOST,
@@ -27,14 +29,24 @@ LONG = 100_000
 
 
 def _ask(
-    name: str, to: bytes, body: Body, expected: Expected, *headers: bytes, service: str = "publisher", direct: Expected | None = None
+    name: str,
+    to: bytes,
+    body: Body,
+    expected: Expected,
+    *headers: bytes,
+    service: str = "publisher",
+    direct: Expected | None = None,
 ) -> Hostile:
     return Hostile(name, post(body, *headers, to=to), expected, direct, service)
 
 
 def _patch(name: str, to: bytes, body: bytes, expected: Expected) -> Hostile:
     return Hostile(
-        name, Request(b"PATCH %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: application/json"), body), expected, None, "publisher"
+        name,
+        Request(b"PATCH %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: application/json"), body),
+        expected,
+        None,
+        "publisher",
     )
 
 
@@ -48,47 +60,145 @@ def _later(run_at: bytes) -> bytes:
 
 
 PINS = [
-    _ask("a batch of 100 000 pins", BATCH, b'{"pins":[' + b"{}," * LONG + b"{}]}", Expected(422, "too_many_pins")),
+    _ask(
+        "a batch of 100 000 pins",
+        BATCH,
+        b'{"pins":[' + b"{}," * LONG + b"{}]}",
+        Expected(422, "too_many_pins"),
+    ),
     _ask("a batch, 100 000 deep", BATCH, b'{"pins":' + b"[" * LONG + b"]" * LONG + b"}", NOT_JSON),
-    _ask("a batch of null, 1e999 and texts: each fails", BATCH, b'{"pins":[null,1e999,"x",[],{}]}', OK),
+    _ask(
+        "a batch of null, 1e999 and texts: each fails",
+        BATCH,
+        b'{"pins":[null,1e999,"x",[],{}]}',
+        OK,
+    ),
     _ask("a batch of 9 MB", BATCH, lambda: b'{"pins":["' + b"x" * 90 * LONG + b'"]}', TOO_LARGE),
     _ask("a batch with one pin twice", BATCH, b'{"pins":[%b,%b]}' % (row(), row()), OK),
-    _ask("a batch with null bytes and lone surrogates", BATCH, b'{"pins":[%b]}' % row(rb'"title":"\u0000\ud800"'), OK),
+    _ask(
+        "a batch with null bytes and lone surrogates",
+        BATCH,
+        b'{"pins":[%b]}' % row(rb'"title":"\u0000\ud800"'),
+        OK,
+    ),
     _ask("a batch that is none", BATCH, b"[]", PAYLOAD),
     _ask("no pins", BATCH, b'{"pins":[]}', Expected(422, "empty_batch")),
     _ask("a pin of 100 kB", b"/v1/pins", b'{"title":"' + b"x" * LONG + b'"}', TOO_LARGE),
-    _ask("a dry run of nonsense", b"/v1/pins/validate", rb'{"account_id":{"$ne":null},"title":"\u0000","run_at":1e308}', OK),
+    _ask(
+        "a dry run of nonsense",
+        b"/v1/pins/validate",
+        rb'{"account_id":{"$ne":null},"title":"\u0000","run_at":1e308}',
+        OK,
+    ),
     _ask("a dry run of a list", b"/v1/pins/validate", b"[]", PAYLOAD),
     _ask("100 000 ids", BULK, b'{"ids":[' + b"0," * LONG + b"0]}", TOO_LARGE),
-    _ask("101 ids", BULK, b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 101), Expected(422, "too_many_ids")),
+    _ask(
+        "101 ids",
+        BULK,
+        b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 101),
+        Expected(422, "too_many_ids"),
+    ),
     _ask("one id a hundred times", BULK, b'{"ids":[%b]}' % b",".join([b'"%b"' % ID] * 100), OK),
     _ask("ids that are none", BULK, rb'{"ids":["\u0000","\ud800","x",1,null,{}]}', INVALID),
-    _ask("ids in braces and without dashes", BULK, b'{"ids":["{%b}","%b"]}' % (ID, ID.replace(b"-", b"")), OK),
-    _patch("an update by SQL", b"/v1/pins/1;drop%20table%20publisher.pins", b'{"title":"x"}', NOT_FOUND),
+    _ask(
+        "ids in braces and without dashes",
+        BULK,
+        b'{"ids":["{%b}","%b"]}' % (ID, ID.replace(b"-", b"")),
+        OK,
+    ),
+    _patch(
+        "an update by SQL", b"/v1/pins/1;drop%20table%20publisher.pins", b'{"title":"x"}', NOT_FOUND
+    ),
     _patch("an update of nothing", b"/v1/pins/" + ID, b"{}", PAYLOAD),
-    _patch("an update of what is not to be updated", b"/v1/pins/" + ID, b'{"state":"published","workspace_id":"x"}', PAYLOAD),
-    _patch("an update, 100 000 deep", b"/v1/pins/" + ID, b'{"title":' + b"[" * 30_000 + b"]" * 30_000 + b"}", NOT_JSON),
-    _patch("an update of a pin that there is not, with a null byte", b"/v1/pins/" + ID, rb'{"title":"\u0000"}', NOT_FOUND),
+    _patch(
+        "an update of what is not to be updated",
+        b"/v1/pins/" + ID,
+        b'{"state":"published","workspace_id":"x"}',
+        PAYLOAD,
+    ),
+    _patch(
+        "an update, 100 000 deep",
+        b"/v1/pins/" + ID,
+        b'{"title":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        NOT_JSON,
+    ),
+    _patch(
+        "an update of a pin that there is not, with a null byte",
+        b"/v1/pins/" + ID,
+        rb'{"title":"\u0000"}',
+        NOT_FOUND,
+    ),
 ]
 
 LATER = [
     _ask("a schedule in the year 9999", SCHEDULES, _later(b'"9999-12-31T23:59:59.999999Z"'), MADE),
-    _ask("a schedule beyond the year 9999", SCHEDULES, _later(b'"9999-12-31T23:59:59-14:00"'), INVALID),
+    _ask(
+        "a schedule beyond the year 9999",
+        SCHEDULES,
+        _later(b'"9999-12-31T23:59:59-14:00"'),
+        INVALID,
+    ),
     _ask("a schedule in the year 1", SCHEDULES, _later(b'"0001-01-01T00:00:00+14:00"'), INVALID),
     _ask("a schedule at 1e308", SCHEDULES, _later(b"1e308"), INVALID),
     _ask("a schedule without an offset", SCHEDULES, _later(b'"2031-05-01T09:00:00"'), INVALID),
-    _ask("a key of bytes", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key: \xff\xfe%NONCE%"),
-    _ask("a key of 300 characters", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key: " + b"k" * 300),
-    _ask("a blank key", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), PARAMETER, b"Idempotency-Key:  "),
-    _ask("a key with a null byte", SCHEDULES, _later(b'"2031-05-01T09:00:00Z"'), NOT_HTTP, b"Idempotency-Key: a\0b"),
+    _ask(
+        "a key of bytes",
+        SCHEDULES,
+        _later(b'"2031-05-01T09:00:00Z"'),
+        PARAMETER,
+        b"Idempotency-Key: \xff\xfe%NONCE%",
+    ),
+    _ask(
+        "a key of 300 characters",
+        SCHEDULES,
+        _later(b'"2031-05-01T09:00:00Z"'),
+        PARAMETER,
+        b"Idempotency-Key: " + b"k" * 300,
+    ),
+    _ask(
+        "a blank key",
+        SCHEDULES,
+        _later(b'"2031-05-01T09:00:00Z"'),
+        PARAMETER,
+        b"Idempotency-Key:  ",
+    ),
+    _ask(
+        "a key with a null byte",
+        SCHEDULES,
+        _later(b'"2031-05-01T09:00:00Z"'),
+        NOT_HTTP,
+        b"Idempotency-Key: a\0b",
+    ),
 ]
 
 WHAT_THERE_IS = [
-    _ask("a board with a null byte in its name", BOARDS, rb'{"account_id":"%ACCOUNT%","name":"a\u0000b"}', INVALID),
-    _ask("a board with a lone surrogate in its name", BOARDS, rb'{"account_id":"%ACCOUNT%","name":"\ud800"}', INVALID),
-    _ask("a board with a name of 50 kB", BOARDS, b'{"account_id":"%ACCOUNT%","name":"' + b"x" * 50_000 + b'"}', INVALID),
-    _ask("a board on an account by SQL", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID),
-    _ask("a key with a scope that there is not", KEYS, b'{"name":"x","scopes":["read","root"]}', INVALID),
+    _ask(
+        "a board with a null byte in its name",
+        BOARDS,
+        rb'{"account_id":"%ACCOUNT%","name":"a\u0000b"}',
+        INVALID,
+    ),
+    _ask(
+        "a board with a lone surrogate in its name",
+        BOARDS,
+        rb'{"account_id":"%ACCOUNT%","name":"\ud800"}',
+        INVALID,
+    ),
+    _ask(
+        "a board with a name of 50 kB",
+        BOARDS,
+        b'{"account_id":"%ACCOUNT%","name":"' + b"x" * 50_000 + b'"}',
+        INVALID,
+    ),
+    _ask(
+        "a board on an account by SQL", BOARDS, b'{"account_id":"\' or 1=1 --","name":"x"}', INVALID
+    ),
+    _ask(
+        "a key with a scope that there is not",
+        KEYS,
+        b'{"name":"x","scopes":["read","root"]}',
+        INVALID,
+    ),
     _ask("a key with a null byte in its name", KEYS, rb'{"name":"a\u0000b"}', INVALID),
     _ask(
         "a key for 1000 accounts",
@@ -109,7 +219,11 @@ WHAT_THERE_IS = [
     _webhook("the mail server's port", b"http://hooks.invalid:25/"),
     _webhook("a name and password", b"http://user:password@hooks.invalid/"),
     _webhook("an event that there is not", b"http://hooks.invalid/", b',"events":["pin.*"]'),
-    _webhook("somewhere, signed with a null byte", b"http://hooks.invalid/", rb',"secret":"sixteen\u0000or-more-bytes"'),
+    _webhook(
+        "somewhere, signed with a null byte",
+        b"http://hooks.invalid/",
+        rb',"secret":"sixteen\u0000or-more-bytes"',
+    ),
 ]
 
 LISTS = [
@@ -118,12 +232,42 @@ LISTS = [
         ("a search of 10 kB", b"/v1/pins?q=" + b"a" * 10_000, PARAMETER, "publisher"),
         ("a search for wildcards", b"/v1/pins?q=%25_%5C%25", OK, "publisher"),
         ("a search for bytes that are no UTF-8", b"/v1/pins?q=%ED%A0%80%FF", OK, "publisher"),
-        ("SQL as order", b"/v1/pins?sort=title_asc;drop%20table%20publisher.pins", PARAMETER, "publisher"),
-        ("SQL as order of schedules", b"/v1/schedules?sort=run_at,(select%201)", PARAMETER, "publisher"),
-        ("a moment that does not exist", b"/v1/pins?since=2026-02-30T00:00:00Z", PARAMETER, "publisher"),
-        ("a moment beyond the year 9999", b"/v1/pins?until=9999-12-31T23:59:59-14:00", PARAMETER, "publisher"),
-        ("a cursor of our own making", b"/v1/pins?cursor=eyJ2IjoxLCJzIjoiJyBvciAxPTEgLS0ifQ", PARAMETER, "publisher"),
-        ("a cursor of 100 000 brackets", b"/v1/schedules?cursor=" + b"W1tb" * 2_000, PARAMETER, "publisher"),
+        (
+            "SQL as order",
+            b"/v1/pins?sort=title_asc;drop%20table%20publisher.pins",
+            PARAMETER,
+            "publisher",
+        ),
+        (
+            "SQL as order of schedules",
+            b"/v1/schedules?sort=run_at,(select%201)",
+            PARAMETER,
+            "publisher",
+        ),
+        (
+            "a moment that does not exist",
+            b"/v1/pins?since=2026-02-30T00:00:00Z",
+            PARAMETER,
+            "publisher",
+        ),
+        (
+            "a moment beyond the year 9999",
+            b"/v1/pins?until=9999-12-31T23:59:59-14:00",
+            PARAMETER,
+            "publisher",
+        ),
+        (
+            "a cursor of our own making",
+            b"/v1/pins?cursor=eyJ2IjoxLCJzIjoiJyBvciAxPTEgLS0ifQ",
+            PARAMETER,
+            "publisher",
+        ),
+        (
+            "a cursor of 100 000 brackets",
+            b"/v1/schedules?cursor=" + b"W1tb" * 2_000,
+            PARAMETER,
+            "publisher",
+        ),
         ("a cursor that is no base64", b"/v1/pins/imports?cursor=%00", PARAMETER, "status"),
         ("a limit in hexadecimal", b"/v1/pins?limit=0x10", PARAMETER, "publisher"),
         ("a limit given twice: the last counts", b"/v1/pins?limit=0&limit=1", OK, "publisher"),

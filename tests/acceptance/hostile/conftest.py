@@ -1,4 +1,6 @@
-"""One Pinflow for all that is hostile, with short times, so that what is slow is cut while a test waits."""
+"""One Pinflow for all that is hostile, with short times, so that what is slow is cut while a test
+waits.
+"""
 
 import os
 from collections.abc import Iterator
@@ -31,8 +33,12 @@ def database_url(stack: Servers) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def pinflow(tmp_path_factory: pytest.TempPathFactory, kafka: str, database_url: str) -> Iterator[Deployment]:
-    """Fails at its end when a process was lost or restarted, something broke, or a client has written a line of a log."""
+def pinflow(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, database_url: str
+) -> Iterator[Deployment]:
+    """Fails at its end when a process was lost or restarted, something broke, or a client has
+    written a line of a log.
+    """
     directory: Path = tmp_path_factory.mktemp("hostile")
     times = {f"gateway_{name}": f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
     with (
@@ -68,7 +74,12 @@ def workspace(pinflow: Deployment, database_url: str) -> NewWorkspace:
 @pytest.fixture(scope="package")
 def client(pinflow: Deployment, workspace: NewWorkspace) -> Iterator[httpx.Client]:
     """One that means well."""
-    with httpx.Client(base_url=pinflow.base_url, headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
+    with httpx.Client(
+        base_url=pinflow.base_url,
+        headers={"X-API-Key": workspace.api_key},
+        timeout=40,
+        trust_env=False,
+    ) as client:
         yield client
 
 
@@ -79,7 +90,10 @@ def caller(workspace: NewWorkspace) -> Caller:
 
 def memory_of(pinflow: Deployment) -> dict[str, int]:
     """Resident bytes of each process."""
-    return {name: int(psutil.Process(program.process.pid).memory_info().rss) for name, program in pinflow.programs.items()}
+    return {
+        name: int(psutil.Process(program.process.pid).memory_info().rss)
+        for name, program in pinflow.programs.items()
+    }
 
 
 @pytest.fixture(scope="package")

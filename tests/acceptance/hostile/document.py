@@ -43,7 +43,17 @@ def text() -> str:
     parts = [INTRODUCTION]
     for kind, tried in CATALOGUE.items():
         lines = [f"| {one.name} | {one.gateway} | {one.direct or '-'} |" for one in tried]
-        parts.append("\n".join([f"## {kind}\n", "| tried | through the gateway | at the service |", "|---|---|---|", *lines]) + "\n")
+        parts.append(
+            "\n".join(
+                [
+                    f"## {kind}\n",
+                    "| tried | through the gateway | at the service |",
+                    "|---|---|---|",
+                    *lines,
+                ]
+            )
+            + "\n"
+        )
     return "\n".join([*parts, SLOW, HIDDEN + "; ".join(one.name for one in SMUGGLING) + ".\n"])
 
 

@@ -1,4 +1,6 @@
-"""How hostile requests are written down: as data, from which the tests and docs/hostile-input.md are made."""
+"""How hostile requests are written down: as data, from which the tests and docs/hostile-input.md
+are made.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ class Expected(NamedTuple):
     """What becomes of the first row of an import that is accepted."""
 
     def __str__(self) -> str:
-        said = f"{self.status} `{self.code}`" if self.code else str(self.status or "connection closed")
+        said = (
+            f"{self.status} `{self.code}`" if self.code else str(self.status or "connection closed")
+        )
         return f"{said}, row {self.row}" if self.row else said
 
 
@@ -35,7 +39,9 @@ class Request:
 
     def raw(self, caller: Caller) -> bytes:
         body = caller.fill(self.body() if callable(self.body) else self.body)
-        headers = (*self.headers, b"Content-Length: %d" % len(body)) if self.length else self.headers
+        headers = (
+            (*self.headers, b"Content-Length: %d" % len(body)) if self.length else self.headers
+        )
         return caller.fill(b"\r\n".join([self.line, *headers, b"", b""])) + body
 
 
@@ -61,18 +67,30 @@ ROW_FAILS = Expected(202, row="failed")
 NOT_JSON = Expected(422, "invalid_json")
 NO_CODING = Expected(415, "unsupported_media_type")
 NOT_HTTP = Expected(400)
-"""Said by the HTTP parser of the gateway or of the service, in plain text, before any of our code runs."""
+"""Said by the HTTP parser of the gateway or of the service, in plain text, before any of our code
+runs.
+"""
 NOT_FOUND = Expected(404, "not_found")
 NOT_SUPPORTED = Expected(501, "not_supported")
 BROKEN_UPLOAD = Expected(400, "invalid_multipart")
 TOO_LARGE = Expected(413, "payload_too_large")
 
 
-def post(body: Body, *headers: bytes, to: bytes = JSON, kind: bytes = b"application/json", length: bool = True) -> Request:
-    return Request(b"POST %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: " + kind, *headers), body, length)
+def post(
+    body: Body,
+    *headers: bytes,
+    to: bytes = JSON,
+    kind: bytes = b"application/json",
+    length: bool = True,
+) -> Request:
+    return Request(
+        b"POST %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: " + kind, *headers), body, length
+    )
 
 
-def get(target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"HTTP/1.1") -> Request:
+def get(
+    target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"HTTP/1.1"
+) -> Request:
     return Request(b"%b %b %b" % (method, target, version), headers or (HOST, KEY), length=False)
 
 
@@ -94,11 +112,17 @@ def upload(part: Body, boundary: bytes = b"b") -> Request:
 
 
 def file(content: bytes, name: bytes = b"a.csv") -> bytes:
-    return b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n--b--\r\n' % (name, content)
+    return (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n--b--\r\n'
+        % (name, content)
+    )
 
 
 def table(cell: bytes, column: bytes = b"description") -> bytes:
-    return b"account_id,board_id,title,idempotency_key,image_url,%b\n%%ACCOUNT%%,%%BOARD%%,Lamp,%%NONCE%%,https://a.example/x.png,%b\n" % (
-        column,
-        cell,
+    return (
+        b"account_id,board_id,title,idempotency_key,image_url,%b\n%%ACCOUNT%%,%%BOARD%%,Lamp,%%NONCE%%,https://a.example/x.png,%b\n"
+        % (
+            column,
+            cell,
+        )
     )

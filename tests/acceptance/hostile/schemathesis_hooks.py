@@ -1,4 +1,6 @@
-"""What the OpenAPI document can't say: which accounts and boards there are, and what stands in a CSV. Loaded by schemathesis itself."""
+"""What the OpenAPI document can't say: which accounts and boards there are, and what stands in a
+CSV. Loaded by schemathesis itself.
+"""
 
 import csv
 import io
@@ -31,10 +33,14 @@ CURSOR = re.compile(r"[A-Za-z0-9_-]+")
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
-    """Valid is what names things that exist, and a time to come: what is well-formed is replaced, what is wrong stays."""
+    """Valid is what names things that exist, and a time to come: what is well-formed is replaced,
+    what is wrong stays.
+    """
     _make_real(case.body)
     _make_real(case.query)
-    if CURSOR.fullmatch(str((case.query or {}).get("cursor", ""))) and not _is_uuid(case.query["cursor"]):
+    if CURSOR.fullmatch(str((case.query or {}).get("cursor", ""))) and not _is_uuid(
+        case.query["cursor"]
+    ):
         del case.query["cursor"]  # a page that there was
     _settle_keys(case)
     if case.operation.path == "/v1/schedules/{schedule_id}":
@@ -46,34 +52,51 @@ def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
 
 
 def _settle_keys(case: Any) -> None:
-    """Of two schedules with one key the second must be the first; and the header's must be the body's."""
+    """Of two schedules with one key the second must be the first; and the header's must be the
+    body's.
+    """
     headers, body = case.headers or {}, case.body if isinstance(case.body, dict) else {}
     if "idempotency_key" in body:
         headers.pop("idempotency-key", None)
     elif key := headers.get("idempotency-key"):
-        headers["idempotency-key"] = f"{key[:200]}-{uuid4()}".encode().decode("latin-1")  # as it is sent
+        headers["idempotency-key"] = f"{key[:200]}-{uuid4()}".encode().decode(
+            "latin-1"
+        )  # as it is sent
     key = body.get("idempotency_key")
-    if case.operation.path == "/v1/schedules" and isinstance(key, str) and 0 < len(key.strip()) <= 255 and "\0" not in key:
+    if (
+        case.operation.path == "/v1/schedules"
+        and isinstance(key, str)
+        and 0 < len(key.strip()) <= 255
+        and "\0" not in key
+    ):
         body["idempotency_key"] = str(uuid4())
 
 
 def _leave_an_image(body: Any) -> None:
-    """An update may take a schedule's image away only if it brings another: which of the two it has the schema can't know."""
-    if isinstance(body, dict) and any(body.get(name, "") is None for name in ("image_url", "asset_id")):
+    """An update may take a schedule's image away only if it brings another: which of the two it has
+    the schema can't know.
+    """
+    if isinstance(body, dict) and any(
+        body.get(name, "") is None for name in ("image_url", "asset_id")
+    ):
         body.pop("image_url", None)
         body.pop("asset_id", None)
         body.setdefault("title", "Lamp")
 
 
 def _spare_what_is_needed(case: Any) -> None:
-    """The account, the board and the key that all the others are tried with, which schemathesis has seen in answers."""
+    """The account, the board and the key that all the others are tried with, which schemathesis has
+    seen in answers.
+    """
     for name, value in (case.path_parameters or {}).items():
         if value in {ACCOUNT, BOARD, KEY}:
             case.path_parameters[name] = str(uuid4())
 
 
 def _name_a_real_thing(case: Any) -> None:
-    """In every other request, told by the name's length; what was made and deleted on the way is the stateful phase's."""
+    """In every other request, told by the name's length; what was made and deleted on the way is
+    the stateful phase's.
+    """
     for path, real in THINGS.items():
         name = path.rpartition("{")[2].rstrip("}")
         if case.operation.path.startswith(path) and len(str(case.path_parameters[name])) % 2 == 0:
@@ -139,9 +162,11 @@ def _csv(rows: list[list[str]]) -> bytes:
 
 
 # Without NUL and surrogates csv can write whatever it is given
-_CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60).filter(
-    lambda cell: cell.strip()
+_CELLS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60
+).filter(lambda cell: cell.strip())
+_ROWS = st.lists(
+    st.lists(_CELLS, min_size=len(COLUMNS), max_size=len(COLUMNS)), min_size=1, max_size=5
 )
-_ROWS = st.lists(st.lists(_CELLS, min_size=len(COLUMNS), max_size=len(COLUMNS)), min_size=1, max_size=5)
 
 schemathesis.openapi.media_type("text/csv", _ROWS.map(_csv))

@@ -1,4 +1,6 @@
-"""Many clients that are slow, or large, at once: they are cut, memory stays bounded, and whoever means well is served meanwhile."""
+"""Many clients that are slow, or large, at once: they are cut, memory stays bounded, and whoever
+means well is served meanwhile.
+"""
 
 import asyncio
 import socket
@@ -89,7 +91,10 @@ class WellMeaning:
 
     def _round(self) -> None:
         started = time.monotonic()
-        answer = self._client.post("/v1/pins/imports/json", json=rows_for(self._workspace, 10, prefix=f"well-{time.monotonic_ns()}"))
+        answer = self._client.post(
+            "/v1/pins/imports/json",
+            json=rows_for(self._workspace, 10, prefix=f"well-{time.monotonic_ns()}"),
+        )
         assert answer.status_code == 202, answer.text
         job = job_of(self._client, answer.json()["id"])
         assert (job["status"], job["created_rows"]) == ("completed", 10)
@@ -108,10 +113,15 @@ def _cut(pinflow: Deployment, drippers: list[Dripping], well_meaning: WellMeanin
 
     with well_meaning.at_work():
         asyncio.run(all_of_them())
-    print(f"cut after {max(one.seconds for one in drippers):.1f} s; a round of the others took up to {max(well_meaning.seconds):.1f} s")
+    print(
+        f"cut after {max(one.seconds for one in drippers):.1f} s; a round of the others took up to "
+        f"{max(well_meaning.seconds):.1f} s"
+    )
 
 
-def test_slow_headers_are_cut(pinflow: Deployment, warm: dict[str, int], well_meaning: WellMeaning) -> None:
+def test_slow_headers_are_cut(
+    pinflow: Deployment, warm: dict[str, int], well_meaning: WellMeaning
+) -> None:
     drippers = [Dripping(b"GET /v1/pins HTTP/1.1\r\nHost: x\r\nX-A: ", b"a") for _ in range(SLOW)]
     with memory_bounded(pinflow, warm, 100 * MEGABYTE):
         _cut(pinflow, drippers, well_meaning)
@@ -119,7 +129,13 @@ def test_slow_headers_are_cut(pinflow: Deployment, warm: dict[str, int], well_me
 
 
 @pytest.mark.parametrize("length", [2000, 5_000_000] if LONG else [2000])
-def test_slow_bodies_are_cut(pinflow: Deployment, warm: dict[str, int], well_meaning: WellMeaning, caller: Caller, length: int) -> None:
+def test_slow_bodies_are_cut(
+    pinflow: Deployment,
+    warm: dict[str, int],
+    well_meaning: WellMeaning,
+    caller: Caller,
+    length: int,
+) -> None:
     beginning = caller.fill(post(b"[", b"Content-Length: %d" % length, length=False).raw(caller))
     drippers = [Dripping(beginning, b" ") for _ in range(SLOW)]
     with memory_bounded(pinflow, warm, 150 * MEGABYTE):
@@ -130,10 +146,27 @@ def test_slow_bodies_are_cut(pinflow: Deployment, warm: dict[str, int], well_mea
 
 @pytest.mark.skipif(not LONG, reason="twelve seconds: part of make hostile")
 def test_slow_readers_are_cut(
-    pinflow: Deployment, warm: dict[str, int], client: httpx.Client, well_meaning: WellMeaning, caller: Caller
+    pinflow: Deployment,
+    warm: dict[str, int],
+    client: httpx.Client,
+    well_meaning: WellMeaning,
+    caller: Caller,
 ) -> None:
-    """Who asks for a large job and does not read it is let go after the gateway's `write`, or `idle` when the kernel has taken it all."""
-    wrong = dict.fromkeys(("account_id", "asset_id", "cover_image_url", "link_url", "image_url", "dominant_color", "run_at"), "x" * 300)
+    """Who asks for a large job and does not read it is let go after the gateway's `write`, or
+    `idle` when the kernel has taken it all.
+    """
+    wrong = dict.fromkeys(
+        (
+            "account_id",
+            "asset_id",
+            "cover_image_url",
+            "link_url",
+            "image_url",
+            "dominant_color",
+            "run_at",
+        ),
+        "x" * 300,
+    )
     job_id = client.post("/v1/pins/imports/json", json=[wrong] * 500).json()["id"]
     job_of(client, job_id)
     size = len(client.get(f"/v1/pins/imports/{job_id}").content)
@@ -147,23 +180,38 @@ def test_slow_readers_are_cut(
             reader.connect(("127.0.0.1", pinflow.ports["gateway"]))
             reader.sendall(request)
         started = time.monotonic()
-        until(lambda: _connections(pinflow) < 10, seconds=GATEWAY_SECONDS["write"] + GATEWAY_SECONDS["idle"] + SLACK)
+        until(
+            lambda: _connections(pinflow) < 10,
+            seconds=GATEWAY_SECONDS["write"] + GATEWAY_SECONDS["idle"] + SLACK,
+        )
         seconds = time.monotonic() - started
     grown = (peak["status"] - warm["status"]) // MEGABYTE
-    print(f"{SLOW} readers of {size} bytes cut after {seconds:.1f} s; status grew by up to {grown} MiB")
+    print(
+        f"{SLOW} readers of {size} bytes cut after {seconds:.1f} s; status grew by up to {grown} "
+        "MiB"
+    )
     assert grown < 250, grown
 
 
 def _connections(pinflow: Deployment) -> int:
     """Of clients that the gateway still holds."""
     connections = psutil.Process(pinflow.programs["gateway"].process.pid).net_connections("tcp")
-    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == pinflow.ports["gateway"] for one in connections)
+    return sum(
+        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == pinflow.ports["gateway"]
+        for one in connections
+    )
 
 
 def test_many_large_bodies_at_once_stay_within_memory(
-    pinflow: Deployment, warm: dict[str, int], client: httpx.Client, workspace: NewWorkspace, caller: Caller
+    pinflow: Deployment,
+    warm: dict[str, int],
+    client: httpx.Client,
+    workspace: NewWorkspace,
+    caller: Caller,
 ) -> None:
-    body = caller.fill(b"[" + b",".join([row(b'"description":"' + b"x" * 9_900 + b'"')] * 500) + b"]")
+    body = caller.fill(
+        b"[" + b",".join([row(b'"description":"' + b"x" * 9_900 + b'"')] * 500) + b"]"
+    )
     answers: Counter[str] = Counter()
 
     async def upload(client: httpx.AsyncClient) -> None:
@@ -178,7 +226,9 @@ def test_many_large_bodies_at_once_stay_within_memory(
     async def flood() -> None:
         headers = {"X-API-Key": workspace.api_key, "Content-Type": "application/json"}
         limits = httpx.Limits(max_connections=UPLOADS)
-        async with httpx.AsyncClient(base_url=pinflow.base_url, headers=headers, timeout=120, trust_env=False, limits=limits) as many:
+        async with httpx.AsyncClient(
+            base_url=pinflow.base_url, headers=headers, timeout=120, trust_env=False, limits=limits
+        ) as many:
             await asyncio.gather(*(upload(many) for _ in range(UPLOADS)))
 
     with _highest(pinflow) as peak:
@@ -189,7 +239,12 @@ def test_many_large_bodies_at_once_stay_within_memory(
     assert answers.keys() <= {"accepted", "too_busy", "request_timeout", "cut"}, answers
     assert answers["accepted"], answers
     assert grown["ingest"] < 300, grown
-    assert client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after")).status_code == 202
+    assert (
+        client.post(
+            "/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after")
+        ).status_code
+        == 202
+    )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Every request of the catalogue, through the gateway and directly at the service: refused with a code, never a 5xx, nothing told."""
+"""Every request of the catalogue, through the gateway and directly at the service: refused with a
+code, never a 5xx, nothing told.
+"""
 
 import re
 from collections.abc import Iterator
@@ -14,15 +16,25 @@ from tests.acceptance.hostile.requests import Expected, Hostile
 from tests.acceptance.hostile.wire import Answer, Caller, Connection
 from tests.support.deployment import Deployment, job_of
 
-INSIDE = re.compile(rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b", re.IGNORECASE)
+INSIDE = re.compile(
+    rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b",
+    re.IGNORECASE,
+)
 """What no client should ever read."""
 GROWTH = 150 * 1024 * 1024
-"""Bytes that a process may grow by while all of this is done to it; one body is 5 MiB, and as objects up to ten times that."""
+"""Bytes that a process may grow by while all of this is done to it; one body is 5 MiB, and as
+objects up to ten times that.
+"""
 
 
 @pytest.fixture(scope="module")
-def accepted(pinflow: Deployment, client: httpx.Client, warm: dict[str, int]) -> Iterator[list[str]]:
-    """The jobs of imports that were accepted. In the end there are no others, and memory is what it was."""
+def accepted(
+    pinflow: Deployment, client: httpx.Client, warm: dict[str, int]
+) -> Iterator[list[str]]:
+    """The jobs of imports that were accepted.
+
+    In the end there are no others, and memory is what it was.
+    """
     jobs: list[str] = []
     before = int(client.get("/v1/pins/imports").headers["x-total-count"])
     with memory_bounded(pinflow, warm, GROWTH):
@@ -31,14 +43,18 @@ def accepted(pinflow: Deployment, client: httpx.Client, warm: dict[str, int]) ->
 
 
 @pytest.mark.parametrize("hostile", EVERYTHING, ids=lambda hostile: hostile.name)
-def test_through_the_gateway(pinflow: Deployment, caller: Caller, client: httpx.Client, accepted: list[str], hostile: Hostile) -> None:
+def test_through_the_gateway(
+    pinflow: Deployment, caller: Caller, client: httpx.Client, accepted: list[str], hostile: Hostile
+) -> None:
     answer = _check(pinflow.ports["gateway"], caller, hostile, hostile.gateway)
     if hostile.gateway.row:
         accepted.append(_follow(client, answer, hostile.gateway))
 
 
 @pytest.mark.parametrize("hostile", EVERYTHING, ids=lambda hostile: hostile.name)
-def test_directly_at_the_service(pinflow: Deployment, caller: Caller, client: httpx.Client, accepted: list[str], hostile: Hostile) -> None:
+def test_directly_at_the_service(
+    pinflow: Deployment, caller: Caller, client: httpx.Client, accepted: list[str], hostile: Hostile
+) -> None:
     answer = _check(pinflow.ports[hostile.service], caller, hostile, hostile.directly)
     if hostile.directly.row:
         accepted.append(_follow(client, answer, hostile.directly))
@@ -51,7 +67,9 @@ def _check(port: int, caller: Caller, hostile: Hostile, expected: Expected) -> A
     assert not INSIDE.search(answer.body), answer
     assert "x-injected" not in answer.headers, answer
     own = answer.code == "not_supported" or not answer.code
-    assert answer.status < 500 or (answer.status in {501, 505} and own), "a 5xx that is neither the HTTP parser's own nor what is left out"
+    assert answer.status < 500 or (answer.status in {501, 505} and own), (
+        "a 5xx that is neither the HTTP parser's own nor what is left out"
+    )
     if answer.code:
         assert orjson.loads(answer.body)["detail"]["message"]
     return answer
@@ -66,22 +84,47 @@ def _follow(client: httpx.Client, answer: Answer, expected: Expected) -> str:
 
 
 def test_texts_are_kept_as_data(workspace: NewWorkspace, client: httpx.Client) -> None:
-    """What a spreadsheet, a shell, a terminal or a database would run stands in the pin as it was sent."""
-    title = "=cmd|'/c calc'!A0 \u202e\x9b31m\r\n'; drop table publisher.pins; -- {{7*7}} ${jndi:ldap://x} <script>"
+    """What a spreadsheet, a shell, a terminal or a database would run stands in the pin as it was
+    sent.
+    """
+    title = (
+        "=cmd|'/c calc'!A0 \u202e\x9b31m\r\n'; drop table publisher.pins; -- {{7*7}} "
+        "${jndi:ldap://x} <script>"
+    )
     account = workspace.accounts[0]
-    pin = {"account_id": str(account.id), "board_id": account.boards[0], "title": title, "idempotency_key": title}
+    pin = {
+        "account_id": str(account.id),
+        "board_id": account.boards[0],
+        "title": title,
+        "idempotency_key": title,
+    }
     made = client.post("/v1/pins", json={**pin, "image_url": "https://a.example/x.png"})
-    assert (made.status_code, made.json()["title"], made.json()["idempotency_key"]) == (201, title, title)
+    assert (made.status_code, made.json()["title"], made.json()["idempotency_key"]) == (
+        201,
+        title,
+        title,
+    )
     assert client.get(f"/v1/pins/{made.json()['id']}").json()["title"] == title
-    assert title in [one["title"] for one in client.get("/v1/pins", params={"board_id": account.boards[0]}).json()]
+    assert title in [
+        one["title"]
+        for one in client.get("/v1/pins", params={"board_id": account.boards[0]}).json()
+    ]
 
 
-@pytest.mark.parametrize("ending", [b"", rb',"description":"\ud800"'], ids=["quick parser", "slow parser"])
-def test_of_equal_names_the_last_counts_to_both_parsers(caller: Caller, client: httpx.Client, accepted: list[str], ending: bytes) -> None:
+@pytest.mark.parametrize(
+    "ending", [b"", rb',"description":"\ud800"'], ids=["quick parser", "slow parser"]
+)
+def test_of_equal_names_the_last_counts_to_both_parsers(
+    caller: Caller, client: httpx.Client, accepted: list[str], ending: bytes
+) -> None:
     """A lone surrogate in another row makes the document one for the slow parser."""
     twice = b'{"title":"first","title":"second","idempotency_key":"%NONCE%","account_id":"%ACCOUNT%","board_id":"%BOARD%",'
     body = b"[" + twice + b'"image_url":"https://a.example/x.png"},{"title":"x"' + ending + b"}]"
-    answer = client.post("/v1/pins/imports/json", content=caller.fill(body), headers={"Content-Type": "application/json"})
+    answer = client.post(
+        "/v1/pins/imports/json",
+        content=caller.fill(body),
+        headers={"Content-Type": "application/json"},
+    )
     accepted.append(answer.json()["id"])
     first = job_of(client, accepted[-1])["results"][0]
     assert client.get(f"/v1/pins/{first['pin_id']}").json()["title"] == "second"

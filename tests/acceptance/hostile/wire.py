@@ -19,14 +19,21 @@ CLOSED = 0
 
 @dataclass(frozen=True)
 class Caller:
-    """In a request %KEY%, %ACCOUNT% and %BOARD% stand for these, %NONCE% for something new each time."""
+    """In a request %KEY%, %ACCOUNT% and %BOARD% stand for these, %NONCE% for something new each
+    time.
+    """
 
     workspace: NewWorkspace
     nonce: str
 
     def fill(self, text: bytes) -> bytes:
         account = self.workspace.accounts[0]
-        named = {"KEY": self.workspace.api_key, "ACCOUNT": account.id, "BOARD": account.boards[0], "NONCE": self.nonce}
+        named = {
+            "KEY": self.workspace.api_key,
+            "ACCOUNT": account.id,
+            "BOARD": account.boards[0],
+            "NONCE": self.nonce,
+        }
         for name, value in named.items():
             text = text.replace(f"%{name}%".encode(), str(value).encode())
         return text
@@ -62,7 +69,9 @@ class Connection:
         return self
 
     def received(self, patience: float) -> bytes:
-        """All that comes, until nothing more has come for `patience` seconds or the connection is closed."""
+        """All that comes, until nothing more has come for `patience` seconds or the connection is
+        closed.
+        """
         self._socket.settimeout(patience)
         data = bytearray()
         with suppress(OSError):
@@ -71,7 +80,10 @@ class Connection:
         return bytes(data)
 
     def answer(self, method: str = "GET") -> Answer:
-        """The next answer; CLOSED when there is none. Raises TimeoutError when nothing comes at all."""
+        """The next answer; CLOSED when there is none.
+
+        Raises TimeoutError when nothing comes at all.
+        """
         response = http.client.HTTPResponse(self._socket, method=method)
         try:
             response.begin()
@@ -80,13 +92,19 @@ class Connection:
         except (http.client.HTTPException, OSError):
             return Answer(CLOSED)
         body = b""
-        with suppress(ConnectionResetError):  # what was still being sent when it was answered resets the connection
+        with suppress(
+            ConnectionResetError
+        ):  # what was still being sent when it was answered resets the connection
             body = response.read()
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, body
+        )
 
 
 class _Received(io.BytesIO):
-    """What came on one connection, as http.client's responses read it one after the other: each closes what it has read from."""
+    """What came on one connection, as http.client's responses read it one after the other: each
+    closes what it has read from.
+    """
 
     def makefile(self, _mode: str) -> Self:
         return self

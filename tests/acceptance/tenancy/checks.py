@@ -19,25 +19,37 @@ def one_thing(path: str, owned: Named, unknown: Callable[[], object] = uuid4) ->
 
     def check(tenants: Tenants) -> None:
         assert tenants.mine.get(path.format(owned(tenants))).status_code == HTTPStatus.OK
-        foreign, absent = tenants.theirs.get(path.format(owned(tenants))), tenants.theirs.get(path.format(unknown()))
+        foreign, absent = (
+            tenants.theirs.get(path.format(owned(tenants))),
+            tenants.theirs.get(path.format(unknown())),
+        )
         require_alike(foreign, absent)
 
     return check
 
 
-def a_change(method: str, path: str, owned: Named, body: object = None, unknown: Callable[[], object] = uuid4) -> Check:
-    """What the other tries on the owner's thing is answered as on one that does not exist, and changes nothing."""
+def a_change(
+    method: str, path: str, owned: Named, body: object = None, unknown: Callable[[], object] = uuid4
+) -> Check:
+    """What the other tries on the owner's thing is answered as on one that does not exist, and
+    changes nothing.
+    """
 
     def check(tenants: Tenants) -> None:
         before = tenants.state()
-        foreign, absent = (tenants.theirs.request(method, path.format(one), json=body) for one in (owned(tenants), unknown()))
+        foreign, absent = (
+            tenants.theirs.request(method, path.format(one), json=body)
+            for one in (owned(tenants), unknown())
+        )
         require_alike(foreign, absent)
         assert tenants.state() == before
 
     return check
 
 
-def a_change_on_an_account(method: str, path: str, fields: dict[str, Any], *, in_body: bool) -> Check:
+def a_change_on_an_account(
+    method: str, path: str, fields: dict[str, Any], *, in_body: bool
+) -> Check:
     """The same, where it is the account that is named, in the body or as a parameter."""
 
     def check(tenants: Tenants) -> None:
@@ -48,7 +60,9 @@ def a_change_on_an_account(method: str, path: str, fields: dict[str, Any], *, in
                 return tenants.theirs.request(method, path, json={"account_id": account, **fields})
             return tenants.theirs.request(method, path, params={"account_id": account, **fields})
 
-        require_alike(ask(tenants.account), ask(str(uuid4())), codes={"not_found", "board_not_found"})
+        require_alike(
+            ask(tenants.account), ask(str(uuid4())), codes={"not_found", "board_not_found"}
+        )
         assert tenants.state() == before
 
     return check
@@ -70,7 +84,9 @@ def many(path: str, owned: Named) -> Check:
 
 
 def a_list(path: str, *filters: Named) -> Check:
-    """The owner sees something; a stranger nothing, and no count of it, even asking by the owner's ids."""
+    """The owner sees something; a stranger nothing, and no count of it, even asking by the owner's
+    ids.
+    """
 
     def check(tenants: Tenants) -> None:
         assert len(tenants.mine.get(path).json()) > 0
@@ -83,7 +99,12 @@ def a_list(path: str, *filters: Named) -> Check:
     return check
 
 
-def require_alike(foreign: httpx.Response, absent: httpx.Response, *, codes: frozenset[str] | set[str] = frozenset({"not_found"})) -> None:
+def require_alike(
+    foreign: httpx.Response,
+    absent: httpx.Response,
+    *,
+    codes: frozenset[str] | set[str] = frozenset({"not_found"}),
+) -> None:
     assert (foreign.status_code, foreign.json()) == (absent.status_code, absent.json())
     assert foreign.status_code == HTTPStatus.NOT_FOUND
     assert foreign.json()["detail"]["code"] in codes

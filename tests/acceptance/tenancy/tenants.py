@@ -1,4 +1,6 @@
-"""Who takes part: a workspace with one of everything, another that tries to get at it, a stranger, and a key that may see little."""
+"""Who takes part: a workspace with one of everything, another that tries to get at it, a stranger,
+and a key that may see little.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +25,9 @@ NOWHERE = "https://hooks.invalid/pinflow"
 
 @dataclass(frozen=True)
 class Tenants:
-    """The owner has a published pin, a schedule, an import, a key, a webhook with a delivery; others try to get at them."""
+    """The owner has a published pin, a schedule, an import, a key, a webhook with a delivery;
+    others try to get at them.
+    """
 
     owner: NewWorkspace
     other: NewWorkspace
@@ -57,8 +61,16 @@ class Tenants:
 
     def state(self) -> dict[str, Any]:
         """All that the owner has, as far as others could change it."""
-        paths = ["/v1/pins", "/v1/schedules", "/v1/pinterest/accounts", "/v1/webhooks", "/v1/pins/imports"]
-        paths += [f"/v1/pinterest/boards?account_id={account.id}" for account in self.owner.accounts]
+        paths = [
+            "/v1/pins",
+            "/v1/schedules",
+            "/v1/pinterest/accounts",
+            "/v1/webhooks",
+            "/v1/pins/imports",
+        ]
+        paths += [
+            f"/v1/pinterest/boards?account_id={account.id}" for account in self.owner.accounts
+        ]
         keys = [{**key, "last_used_at": None} for key in self.mine.get("/v1/api-keys").json()]
         return {"keys": keys, **{path: self.mine.get(path).json() for path in paths}}
 
@@ -70,23 +82,39 @@ def client_of(pinflow: Deployment, key: str | None) -> httpx.Client:
 
 @contextmanager
 def tenancy(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
-    owner, other, stranger = (new_workspace(database_url, name) for name in ("Owner", "Other", "Stranger"))
+    owner, other, stranger = (
+        new_workspace(database_url, name) for name in ("Owner", "Other", "Stranger")
+    )
     with ExitStack() as clients:
-        mine, theirs, strangers = (clients.enter_context(client_of(pinflow, workspace.api_key)) for workspace in (owner, other, stranger))
-        webhook = made(mine.post("/v1/webhooks", json={"url": NOWHERE, "secret": SECRET, "events": ["import.completed"]}))
+        mine, theirs, strangers = (
+            clients.enter_context(client_of(pinflow, workspace.api_key))
+            for workspace in (owner, other, stranger)
+        )
+        webhook = made(
+            mine.post(
+                "/v1/webhooks",
+                json={"url": NOWHERE, "secret": SECRET, "events": ["import.completed"]},
+            )
+        )
         published, scheduled = rows_for(owner, 2, prefix="owned")
         scheduled["run_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()
         accepted = mine.post("/v1/pins/imports/json", json=[published, scheduled])
         job = job_of(mine, accepted.json()["id"])
         assert (job["status"], job["created_rows"]) == ("completed", 2), pinflow.logs()
 
-        empty = str(administer(database_url, lambda access: access.add_account(owner.id, name="Empty")))
+        empty = str(
+            administer(database_url, lambda access: access.add_account(owner.id, name="Empty"))
+        )
         little = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
-        limited = clients.enter_context(client_of(pinflow, made(mine.post("/v1/api-keys", json=little))["api_key"]))
+        limited = clients.enter_context(
+            client_of(pinflow, made(mine.post("/v1/api-keys", json=little))["api_key"])
+        )
         deliveries = f"/v1/webhooks/{webhook['id']}/deliveries"
         until(lambda: mine.get(deliveries).json())
         delivery = mine.get(deliveries).json()[0]["id"]
-        yield Tenants(owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery)
+        yield Tenants(
+            owner, other, mine, theirs, strangers, limited, empty, job, webhook["id"], delivery
+        )
 
 
 def made(answer: httpx.Response) -> dict[str, Any]:

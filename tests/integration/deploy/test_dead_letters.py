@@ -43,26 +43,42 @@ PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
 
 def of(operator: Operator, topic: TopicName) -> list["ConsumerRecord[bytes, bytes]"]:
-    return asyncio.run(records_of(operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic))
+    return asyncio.run(
+        records_of(operator.settings.kafka_bootstrap_servers, operator.settings.topic_prefix, topic)
+    )
 
 
-def standing(operator: Operator, topic: TopicName, prefix: bytes) -> list["ConsumerRecord[bytes, bytes]"]:
+def standing(
+    operator: Operator, topic: TopicName, prefix: bytes
+) -> list["ConsumerRecord[bytes, bytes]"]:
     """The topics are shared by the module's tests: only those of one."""
     return [record for record in of(operator, topic) if (record.value or b"").startswith(prefix)]
 
 
 def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
     job, workspace = uuid4(), uuid4()
-    named = compact({"kind": "r", "job_id": str(job), "workspace_id": str(workspace), "row_number": 0})
+    named = compact(
+        {"kind": "r", "job_id": str(job), "workspace_id": str(workspace), "row_number": 0}
+    )
     operator.give_up(TopicName.IMPORTS, named, key=str(job).encode())
     operator.give_up(TopicName.OUTCOMES, b"listed \xff", key=str(job).encode(), service="status")
     operator.give_up(
-        TopicName.IMPORT_REQUESTS, b"listed", key=str(workspace).encode(), service="ingest", code=ErrorCode.WORKSPACE_NOT_FOUND
+        TopicName.IMPORT_REQUESTS,
+        b"listed",
+        key=str(workspace).encode(),
+        service="ingest",
+        code=ErrorCode.WORKSPACE_NOT_FOUND,
     )
     mine = operator.told("list", "--job", str(job))
     assert [letter["topic"] for letter in mine] == ["outcomes", "imports"]  # newest first
-    assert [letter["topic"] for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")] == ["imports"]
-    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {"imports", "import-requests"}
+    assert [
+        letter["topic"]
+        for letter in operator.told("list", "--job", str(job), "--oldest", "--limit", "1")
+    ] == ["imports"]
+    assert {letter["topic"] for letter in operator.told("list", "--workspace", str(workspace))} == {
+        "imports",
+        "import-requests",
+    }
     for filters, topic in (
         (("--service", "ingest"), "import-requests"),
         (("--code", "workspace_not_found"), "import-requests"),
@@ -85,7 +101,13 @@ def test_letters_are_listed_filtered_and_counted(operator: Operator) -> None:
 
 def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
     text_value = b"shown text \x1b[2J" + b"x" * 5000
-    operator.give_up(TopicName.OUTCOMES, b"shown \xff\x00", text_value, headers=[("trace", b"\xfe")], service="status")
+    operator.give_up(
+        TopicName.OUTCOMES,
+        b"shown \xff\x00",
+        text_value,
+        headers=[("trace", b"\xfe")],
+        service="status",
+    )
     texts, binary = (letter["name"] for letter in operator.told("list", "--topic", "outcomes")[:2])
     shown = operator.run("show", binary)
     assert "7368 6f77 6e20 ff00" in shown.output
@@ -107,7 +129,9 @@ def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
         (("list", "--since", "yesterday"), Exit.REFUSED, "how long ago"),
     ],
 )
-def test_what_does_not_exist_says_so(operator: Operator, arguments: tuple[str, ...], code: Exit, message: str) -> None:
+def test_what_does_not_exist_says_so(
+    operator: Operator, arguments: tuple[str, ...], code: Exit, message: str
+) -> None:
     done = operator.run(*arguments)
     assert (done.exit_code, message in done.output) == (code, True), done.output
 
@@ -116,23 +140,46 @@ def test_a_kafka_that_is_away_or_has_no_such_topic_says_what_to_do(operator: Ope
     away = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     assert (away.exit_code, "Kafka does not answer" in away.output) == (Exit.AWAY, True)
     empty = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
-    assert (empty.exit_code, "pinflow topics create" in empty.output) == (Exit.REFUSED, True), empty.output
+    assert (empty.exit_code, "pinflow topics create" in empty.output) == (Exit.REFUSED, True), (
+        empty.output
+    )
 
 
 def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator) -> None:
-    operator.give_up(TopicName.OUTCOMES, b"back \xff", key=b"its key", headers=[("trace", b"\xfe"), ("pinflow-replay-count", b"1")])
-    (name,) = (letter["name"] for letter in operator.told("list", "--topic", "outcomes") if letter["replays"] == 1)
+    operator.give_up(
+        TopicName.OUTCOMES,
+        b"back \xff",
+        key=b"its key",
+        headers=[("trace", b"\xfe"), ("pinflow-replay-count", b"1")],
+    )
+    (name,) = (
+        letter["name"]
+        for letter in operator.told("list", "--topic", "outcomes")
+        if letter["replays"] == 1
+    )
     assert "Look with --dry-run" in operator.run("replay", name).output
     dry = operator.told("replay", name, "--dry-run")
-    assert (dry["done"], dry["counts"], dry["reasons"][0]["code"]) == (False, {"back to outcomes": 1}, "invalid_record")
+    assert (dry["done"], dry["counts"], dry["reasons"][0]["code"]) == (
+        False,
+        {"back to outcomes": 1},
+        "invalid_record",
+    )
     assert standing(operator, TopicName.OUTCOMES, b"back") == []
     assert operator.run("replay", name, "--yes").exit_code == Exit.DONE
     (record,) = standing(operator, TopicName.OUTCOMES, b"back")
     headers = dict(record.headers)
-    assert (record.key, record.value, headers["trace"], headers["pinflow-replay-count"]) == (b"its key", b"back \xff", b"\xfe", b"2")
+    assert (record.key, record.value, headers["trace"], headers["pinflow-replay-count"]) == (
+        b"its key",
+        b"back \xff",
+        b"\xfe",
+        b"2",
+    )
     assert set(headers) == {"trace", "pinflow-replay-count", "pinflow-first-seen"}
     again = operator.run("replay", name, "--yes")
-    assert (again.exit_code, "1 of those that were meant had been replayed before" in again.output) == (Exit.DONE, True)
+    assert (
+        again.exit_code,
+        "1 of those that were meant had been replayed before" in again.output,
+    ) == (Exit.DONE, True)
     assert len(standing(operator, TopicName.OUTCOMES, b"back")) == 1
     assert name not in {letter["name"] for letter in operator.told("list")}
     (shown,) = (letter for letter in operator.told("list", "--replayed") if letter["name"] == name)
@@ -140,7 +187,12 @@ def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator)
 
 
 def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> None:
-    operator.give_up(TopicName.IMPORTS, b"quarantined", service="status", headers=[("pinflow-replay-count", b"3")])
+    operator.give_up(
+        TopicName.IMPORTS,
+        b"quarantined",
+        service="status",
+        headers=[("pinflow-replay-count", b"3")],
+    )
     operator.give_up(TopicName.IMPORTS, b"first try", service="status")
     filters = ("replay", "--topic", "imports", "--since", "1m", "--yes")
     some = operator.run(*filters)
@@ -151,17 +203,25 @@ def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> 
     assert operator.run(*filters, "--max-replays", "4").exit_code == Exit.DONE
     (record,) = standing(operator, TopicName.IMPORTS, b"quarantined")
     assert dict(record.headers)["pinflow-replay-count"] == b"4"
-    operator.give_up(TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")])
+    operator.give_up(
+        TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")]
+    )
     assert operator.run(*filters, "--force").exit_code == Exit.DONE
     assert len(standing(operator, TopicName.IMPORTS, b"forced")) == 1
 
 
-def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(operator: Operator, database_url: str) -> None:
+def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
+    operator: Operator, database_url: str
+) -> None:
     settled, unsettled = row_accepted(row_number=3), row_accepted()
     without_content = row_accepted().model_dump(mode="json") | {"row": None}
     for row in (settled.model_dump(mode="json"), without_content):
         record_failure(database_url, row["job_id"], row["row_number"])
-    values = [settled.model_dump_json().encode(), unsettled.model_dump_json().encode(), compact(without_content)]
+    values = [
+        settled.model_dump_json().encode(),
+        unsettled.model_dump_json().encode(),
+        compact(without_content),
+    ]
     operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
     # Delivered again before its offset was committed
     operator.give_up(TopicName.IMPORTS, values[0], code=ErrorCode.RECORD_REFUSED)
@@ -172,21 +232,34 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(operator: Opera
         (None, "no_content"),
         ("new-import", None),
     ]
-    rows = [record for record in standing(operator, TopicName.IMPORTS, opening(RecordKind.ROW)) if record.value in values]
+    rows = [
+        record
+        for record in standing(operator, TopicName.IMPORTS, opening(RecordKind.ROW))
+        if record.value in values
+    ]
     assert [record.value for record in rows] == [values[1]]
     requests = of(operator, TopicName.IMPORT_REQUESTS)
-    assert len({record.value for record in requests}) == 1  # one name, one body: ingest makes one job of them
+    assert (
+        len({record.value for record in requests}) == 1
+    )  # one name, one body: ingest makes one job of them
     request, headers = json.loads(requests[0].value or b""), dict(requests[0].headers)
     assert requests[0].key == str(settled.workspace_id).encode()
-    assert (request["workspace_id"], request["rows"]) == (str(settled.workspace_id), [settled.model_dump(mode="json")["row"]])
-    assert (headers["ce_type"], headers["pinflow-replay-count"]) == (b"pinflow.import.requested.v1", b"1")
+    assert (request["workspace_id"], request["rows"]) == (
+        str(settled.workspace_id),
+        [settled.model_dump(mode="json")["row"]],
+    )
+    assert (headers["ce_type"], headers["pinflow-replay-count"]) == (
+        b"pinflow.import.requested.v1",
+        b"1",
+    )
 
 
 def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
     engine = create_engine(sqlalchemy_url(database_url))
     with engine.begin() as connection:
         statement = text(
-            "insert into publisher.row_outcomes (job_id, row_number, status, error_code, error_message) "
+            "insert into publisher.row_outcomes (job_id, row_number, status, error_code, "
+            "error_message) "
             "values (:job, :row, 'failed', 'c', 'm')"
         )
         connection.execute(statement, {"job": job_id, "row": row_number})
@@ -194,12 +267,17 @@ def record_failure(database_url: str, job_id: Any, row_number: int) -> None:
 
 
 def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
-    operator.give_up(TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most")
+    operator.give_up(
+        TopicName.OUTCOMES, *(b"most-%d" % number for number in range(5)), message="most"
+    )
     before = ("replay", "--topic", "outcomes", "--since", "1m", "--yes")
     waiting = {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}
     done = operator.told(*before, "--max", "3")
     assert sum(one["replay_as"] is not None for one in done["letters"]) == 3
-    assert len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")}) == 3
+    assert (
+        len(waiting - {letter["name"] for letter in operator.told("list", "--topic", "outcomes")})
+        == 3
+    )
 
 
 def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -> None:
@@ -213,7 +291,9 @@ def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -
     assert all(kills), "it was done before it could be killed"
     rest = operator.told(*filters)["letters"]
     assert 0 < len(rest) < total
-    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")]
+    replayed = [
+        record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")
+    ]
     assert sorted(set(replayed)) == values
     assert len(replayed) <= total + KILLS * LETTERS_AT_ONCE  # a portion, at most, is replayed twice
     assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
@@ -235,9 +315,13 @@ class Interruption(Exception):
     """Ends a replay as ^C, a crash or a broker that went away does."""
 
 
-def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = uuid4()
-    operator.give_up(TopicName.OUTCOMES, *(b"unmarked-%d" % number for number in range(3)), key=str(job).encode())
+    operator.give_up(
+        TopicName.OUTCOMES, *(b"unmarked-%d" % number for number in range(3)), key=str(job).encode()
+    )
     before = operator.told("list", "--job", str(job))
 
     async def send_only(self: Replayer, replays: Sequence[Replay]) -> None:
@@ -254,7 +338,9 @@ def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(oper
     assert operator.told("list", "--job", str(job)) == []
 
 
-def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = uuid4()
     values = [b"within-%02d" % number for number in range(LETTERS_AT_ONCE + 10)]
     operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
@@ -274,7 +360,9 @@ def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(operator:
         replay_until_it_breaks(operator, job)
     rest = operator.told("replay", "--job", str(job), "--yes")["letters"]
     assert len(rest) == 10  # the first portion has its marks
-    replayed = [record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"within-")]
+    replayed = [
+        record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"within-")
+    ]
     assert sorted(set(replayed)) == values
     assert len(replayed) == len(values) + 5
 
@@ -304,7 +392,11 @@ def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operat
     assert is_whole_import(imported, 3)
     operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
-    found = [record.value for record in of(operator, TopicName.IMPORTS) if record.key == str(job).encode()]
+    found = [
+        record.value
+        for record in of(operator, TopicName.IMPORTS)
+        if record.key == str(job).encode()
+    ]
     assert found == [imported, results, row]
 
 
@@ -312,14 +404,18 @@ def test_the_largest_letter_is_replayed(operator: Operator) -> None:
     value = b"largest" + b"x" * (MAX_VALUE - 7)
     headers = [("h", b"x" * 100 * 1024)]
     job = uuid4()
-    operator.give_up(TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status")
+    operator.give_up(
+        TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status"
+    )
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
     (record,) = standing(operator, TopicName.IMPORTS, b"largest")
     assert (record.value, dict(record.headers)["h"]) == (value, headers[0][1])
 
 
 def environment(operator: Operator) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("PINFLOW_")
+    }
     return {**inherited, **operator.environment}
 
 
@@ -330,7 +426,9 @@ async def killed_in_the_middle(operator: Operator, command: list[str]) -> bool:
         await consumer.seek_to_end()
         for partition in consumer.assignment():
             await consumer.position(partition)
-        process = await asyncio.create_subprocess_exec(*command, env=environment(operator), stdout=DEVNULL, stderr=DEVNULL)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment(operator), stdout=DEVNULL, stderr=DEVNULL
+        )
         seen = 0
         while process.returncode is None and seen <= SEEN:
             seen += sum(map(len, (await consumer.getmany(timeout_ms=20)).values()))

@@ -25,8 +25,12 @@ JOB = """
 """
 
 
-async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_and_go_on(stack: Servers) -> None:
-    half_done, untouched, deleted, made_up = (import_accepted(total_rows=total) for total in (4, 1, 500, 4))
+async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_and_go_on(
+    stack: Servers,
+) -> None:
+    half_done, untouched, deleted, made_up = (
+        import_accepted(total_rows=total) for total in (4, 1, 500, 4)
+    )
     pin_id = uuid4()
     with copied_database(stack.database_url) as url:
         migrate(url, revision=BEFORE_RESULTS_AS_JSON)
@@ -36,36 +40,69 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
         database = Database.of(DatabaseSettings(database_url=SecretStr(url)), application="tests")
         store = JobStore(database)
         before = await store.job(half_done.workspace_id, half_done.job_id)
-        await store.fold(fold([untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]), Advance(), moves=False)
+        await store.fold(
+            fold(
+                [untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]
+            ),
+            Advance(),
+            moves=False,
+        )
         after = await store.job(half_done.workspace_id, half_done.job_id)
-        await store.fold(fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]), Advance(), moves=False)
+        await store.fold(
+            fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]),
+            Advance(),
+            moves=False,
+        )
         odd = [await store.job(job.workspace_id, job.job_id) for job in (deleted, made_up)]
         await database.dispose()
     assert not isinstance(before, Missing)
     assert not isinstance(after, Missing)
     results = orjson.loads(before["results"])
-    assert [(one["row_number"], one["status"], one["payload_matches"]) for one in results] == [(2, "existing", False), (3, "failed", None)]
-    assert (results[0]["pin_id"], results[0]["idempotency_key"], results[0]["errors"]) == (str(pin_id), "k", [])
+    assert [(one["row_number"], one["status"], one["payload_matches"]) for one in results] == [
+        (2, "existing", False),
+        (3, "failed", None),
+    ]
+    assert (results[0]["pin_id"], results[0]["idempotency_key"], results[0]["errors"]) == (
+        str(pin_id),
+        "k",
+        [],
+    )
     assert results[1]["errors"] == [{"code": "c", "message": "m", "field": "title", "value": None}]
     assert orjson.loads(after["results"])[1:3] == results
     assert (after["created_rows"], after["existing_rows"], after["failed_rows"]) == (2, 1, 1)
     assert after["completed_at"] is not None
-    assert [(job["created_rows"], job["results"][:2]) for job in odd if not isinstance(job, Missing)] == [(500, b"[]"), (1, b"[{")]
+    assert [
+        (job["created_rows"], job["results"][:2]) for job in odd if not isinstance(job, Missing)
+    ] == [(500, b"[]"), (1, b"[{")]
 
 
 def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
     """A job of four rows, of which 2 and 3 have settled."""
-    results = "insert into status.row_results (job_id, row_number, status, payload_matches, pin_id, idempotency_key, error_code, errors) "
+    results = (
+        "insert into status.row_results (job_id, row_number, status, payload_matches, pin_id, "
+        "idempotency_key, error_code, errors) "
+    )
     errors = '[{"code": "c", "field": "title", "message": "m", "value": null}]'
     with psycopg.connect(url) as connection:
         connection.execute(JOB, (job_id, workspace_id, NOON, 4, 0, 1, 1, "processing", None))
-        connection.execute(results + "values (%s, 3, 3, null, null, 'l', 'c', %s)", (job_id, errors))
-        connection.execute(results + "values (%s, 2, 2, false, %s, 'k', null, null)", (job_id, pin_id))
+        connection.execute(
+            results + "values (%s, 3, 3, null, null, 'l', 'c', %s)", (job_id, errors)
+        )
+        connection.execute(
+            results + "values (%s, 2, 2, false, %s, 'k', null, null)", (job_id, pin_id)
+        )
 
 
 def _fill_oddly(url: str, deleted: ImportAccepted, made_up: ImportAccepted) -> None:
     """One that has ended, without its results; and one that has a result of a row that no job has."""
     with psycopg.connect(url) as connection:
-        connection.execute(JOB, (deleted.job_id, deleted.workspace_id, NOON, 500, 500, 0, 0, "completed", NOON))
-        connection.execute(JOB, (made_up.job_id, made_up.workspace_id, NOON, 4, 1, 0, 0, "processing", None))
-        connection.execute("insert into status.row_results (job_id, row_number, status) values (%s, 501, 1)", (made_up.job_id,))
+        connection.execute(
+            JOB, (deleted.job_id, deleted.workspace_id, NOON, 500, 500, 0, 0, "completed", NOON)
+        )
+        connection.execute(
+            JOB, (made_up.job_id, made_up.workspace_id, NOON, 4, 1, 0, 0, "processing", None)
+        )
+        connection.execute(
+            "insert into status.row_results (job_id, row_number, status) values (%s, 501, 1)",
+            (made_up.job_id,),
+        )

@@ -26,7 +26,9 @@ class Before:
     """An installation of the version before, with what its ingest and its readers did."""
 
     def __init__(self, kafka: str) -> None:
-        self.settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}")
+        self.settings = KafkaSettings(
+            kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}"
+        )
         self.imports, self.rows = (self._named(name) for name in ("imports.v1", "rows.v1"))
         self.status, self.publisher = self._named("status"), self._named("publisher")
 
@@ -35,7 +37,9 @@ class Before:
 
     async def create(self) -> None:
         async with admin_client(self.settings) as admin:
-            await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (self.imports, self.rows)])
+            await admin.create_topics(
+                [NewTopic(name, PARTITIONS, 1) for name in (self.imports, self.rows)]
+            )
 
         async def are_there() -> bool:
             return await self.topics() >= {self.imports, self.rows}
@@ -50,7 +54,9 @@ class Before:
     @asynccontextmanager
     async def ingest(self) -> AsyncIterator[AIOKafkaProducer]:
         servers = self.settings.kafka_bootstrap_servers
-        producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=self._named("ingest-0"))
+        producer = AIOKafkaProducer(
+            bootstrap_servers=servers, transactional_id=self._named("ingest-0")
+        )
         async with producer:
             yield producer
 
@@ -67,7 +73,9 @@ class Before:
         """Commits the readers' groups up to the end of all that they can see."""
         for topic, group in ((self.imports, self.status), (self.rows, self.publisher)):
             servers = self.settings.kafka_bootstrap_servers
-            consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False)
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=servers, group_id=group, enable_auto_commit=False
+            )
             async with consumer:
                 partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
                 consumer.assign(partitions)
@@ -75,7 +83,9 @@ class Before:
 
     async def settle_up_to(self, topic: str, group: str, partition: int, offset: int) -> None:
         servers = self.settings.kafka_bootstrap_servers
-        consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, group_id=group, enable_auto_commit=False
+        )
         async with consumer:
             place = TopicPartition(topic, partition)
             consumer.assign([place])
@@ -159,7 +169,9 @@ async def test_only_what_its_group_has_not_committed_waits(before: Before) -> No
     assert await before.undrained() == (Undrained(before.rows, before.publisher, 2, 0),)
 
 
-async def test_markers_and_aborted_records_behind_the_committed_offset_do_not_wait(before: Before) -> None:
+async def test_markers_and_aborted_records_behind_the_committed_offset_do_not_wait(
+    before: Before,
+) -> None:
     await before.create()
     async with before.ingest() as ingest:
         await before.accept(ingest)
@@ -198,10 +210,14 @@ async def test_offsets_that_the_topic_cannot_have_had_count_as_none(before: Befo
     assert [one.records for one in await before.undrained()] == [1, 3]
 
 
-async def test_counting_ends_at_a_bound_and_says_so(before: Before, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counting_ends_at_a_bound_and_says_so(
+    before: Before, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(old_topics, "MAX_COUNTED", 2)
     await before.accept_one()
-    with pytest.raises(NotDrained, match=r"rows\.v1 \(group .*\.publisher\): at least 2 records wait"):
+    with pytest.raises(
+        NotDrained, match=r"rows\.v1 \(group .*\.publisher\): at least 2 records wait"
+    ):
         await require_drained(before.settings)
 
 
@@ -231,7 +247,9 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
     assert f"{before.rows} is drained" in output
 
 
-async def test_waiting_outcomes_refuse_an_upgrade_and_are_nobodys_business_after_it(before: Before) -> None:
+async def test_waiting_outcomes_refuse_an_upgrade_and_are_nobodys_business_after_it(
+    before: Before,
+) -> None:
     """Ingest wrote them in transactions, at whose ends the new version does not look."""
     outcomes = before._named("outcomes.v1")
     await before.create()
@@ -240,11 +258,15 @@ async def test_waiting_outcomes_refuse_an_upgrade_and_are_nobodys_business_after
     async with before.ingest() as ingest, ingest.transaction():
         await eventually(lambda: _sent(ingest, outcomes))
     await before.wait_until_transactions_end()
-    assert [(one.topic, one.group, one.records) for one in await before.undrained()] == [(outcomes, before.status, 1)]
+    assert [(one.topic, one.group, one.records) for one in await before.undrained()] == [
+        (outcomes, before.status, 1)
+    ]
     await before.settle_up_to(outcomes, before.status, 0, 1)
     created = await create_topics(before.settings)
     assert created.drained == [before.imports, before.rows]
-    await before.settle_up_to(outcomes, before.status, 0, 0)  # status is behind, as it may be at any time
+    await before.settle_up_to(
+        outcomes, before.status, 0, 0
+    )  # status is behind, as it may be at any time
     assert (await create_topics(before.settings)).drained == created.drained
 
 

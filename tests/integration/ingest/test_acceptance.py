@@ -20,7 +20,15 @@ from shared.contract.import_limits import LARGEST_IMPORT
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from shared.kafka.producer import Record
-from tests.support.acceptance_log import RECORDS, ROWS, acceptance_of, all_seen, an_import, job_on, works_again
+from tests.support.acceptance_log import (
+    RECORDS,
+    ROWS,
+    acceptance_of,
+    all_seen,
+    an_import,
+    job_on,
+    works_again,
+)
 from tests.support.infrastructure import kafka_server
 from tests.support.kafka import kill_metadata_task
 from tests.support.processes import RunningProgram
@@ -54,13 +62,21 @@ def settings(broker: Broker) -> IngestSettings:
 
 def patient(settings: IngestSettings) -> IngestSettings:
     """The same with deadlines that a busy machine keeps."""
-    return settings.model_copy(update={"broker_deadline_seconds": 25, "acceptance_deadline_seconds": 30})
+    return settings.model_copy(
+        update={"broker_deadline_seconds": 25, "acceptance_deadline_seconds": 30}
+    )
 
 
 def connections_of(acceptance: Acceptance) -> list[object]:
     """The open connections of all partitions."""
     sessions = [appender._session for appender in acceptance._appenders.values()]
-    return [one for session in sessions if session for one in session.client._conns.values() if one.connected()]
+    return [
+        one
+        for session in sessions
+        if session
+        for one in session.client._conns.values()
+        if one.connected()
+    ]
 
 
 async def seen(settings: IngestSettings, job_id: UUID) -> int:
@@ -85,7 +101,9 @@ async def test_imports_at_the_same_moment_are_each_seen_whole(settings: IngestSe
         assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
 
 
-async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settings: IngestSettings) -> None:
+async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
+    settings: IngestSettings,
+) -> None:
     """Nothing of it stands, and the partition takes the next one."""
     async with acceptance_of(settings) as acceptance:
         refused, good = job_on(2), job_on(2)
@@ -100,18 +118,28 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(settin
         assert (found[refused], found[good]) == (0, RECORDS)
 
 
-async def test_an_import_lies_compressed_in_the_log(settings: IngestSettings, broker: Broker) -> None:
+async def test_an_import_lies_compressed_in_the_log(
+    settings: IngestSettings, broker: Broker
+) -> None:
     job = uuid4()
     key = str(job).encode()
     async with acceptance_of(settings) as acceptance:
-        await acceptance.append(ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS))
+        await acceptance.append(
+            ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS)
+        )
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
-    (log,) = [log for log in (broker.kafka.nodes[0].directory / "data").glob(f"{topic}-*/*.log") if log.stat().st_size]
+    (log,) = [
+        log
+        for log in (broker.kafka.nodes[0].directory / "data").glob(f"{topic}-*/*.log")
+        if log.stat().st_size
+    ]
     assert b"\x82SNAPPY" in log.read_bytes()
     assert log.stat().st_size < ROWS * 1500 / 2
 
 
-async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(settings: IngestSettings, broker: Broker) -> None:
+async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after_that(
+    settings: IngestSettings, broker: Broker
+) -> None:
     """The first import was written to a connection, and may stand when the broker wakes.
 
     What follows was not.
@@ -124,7 +152,9 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
         try:
             started = loop.time()
             first, second = await asyncio.gather(
-                acceptance.append(an_import(sent)), acceptance.append(an_import(waiting)), return_exceptions=True
+                acceptance.append(an_import(sent)),
+                acceptance.append(an_import(waiting)),
+                return_exceptions=True,
             )
             assert isinstance(first, AcceptanceUnknown)
             assert isinstance(second, BrokerUnavailable)
@@ -180,7 +210,9 @@ async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: B
         assert (found[before], found[refused]) == (RECORDS, 0)
 
 
-async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(
+    settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The broker knows the batch by producer id and sequence, and answers with the offset that it
     has.
     """
@@ -207,7 +239,9 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(settings: In
         assert (found[job], found[after]) == (RECORDS, RECORDS)
 
 
-async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(settings: IngestSettings) -> None:
+async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(settings) as acceptance:
         await acceptance.append(an_import(job_on(0)))
         appender = acceptance._appenders[0]
@@ -218,7 +252,9 @@ async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(settings:
         assert await seen(settings, job) == RECORDS
 
 
-async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(settings: IngestSettings) -> None:
+async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(settings) as acceptance:
         jobs = [uuid4() for _ in range(20)]
         for number, job in enumerate(jobs):
@@ -248,10 +284,17 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_producer_holds_up_no_reader_and_no_successor(settings: IngestSettings) -> None:
+async def test_a_killed_producer_holds_up_no_reader_and_no_successor(
+    settings: IngestSettings,
+) -> None:
     """With transactions, readers waited for its open one, up to 12 s."""
     producer = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PRODUCE, settings.kafka_bootstrap_servers, settings.topic_prefix, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        PRODUCE,
+        settings.kafka_bootstrap_servers,
+        settings.topic_prefix,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert producer.stdout is not None
     assert await asyncio.wait_for(producer.stdout.readline(), 30) == b"ready\n"
@@ -267,7 +310,9 @@ async def test_a_killed_producer_holds_up_no_reader_and_no_successor(settings: I
     assert set(found.values()) == {RECORDS}
 
 
-async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(settings: IngestSettings) -> None:
+async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(patient(settings)) as acceptance:
         await works_again(acceptance)
         appender, job = acceptance._appenders[2], job_on(2)
@@ -279,7 +324,9 @@ async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_im
         assert appender._session.client is not dead
 
 
-async def test_imports_without_time_left_are_refused_and_replace_no_connection(settings: IngestSettings) -> None:
+async def test_imports_without_time_left_are_refused_and_replace_no_connection(
+    settings: IngestSettings,
+) -> None:
     async with acceptance_of(settings) as acceptance:
         await works_again(acceptance)
         sessions = [appender._session for appender in acceptance._appenders.values()]
@@ -298,7 +345,9 @@ async def test_nothing_begins_once_it_has_stopped(settings: IngestSettings) -> N
         await acceptance.append(an_import(uuid4()))
 
 
-async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(settings: IngestSettings, broker: Broker) -> None:
+async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
+    settings: IngestSettings, broker: Broker
+) -> None:
     before = asyncio.all_tasks()
     broker.program.kill()
     acceptance = Acceptance(settings)
@@ -317,5 +366,7 @@ async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: Inges
     async with acceptance_of(patient(settings)) as acceptance:
         jobs = [uuid4() for _ in range(10)]
         row_bytes = LARGEST_IMPORT // 501 - 400
-        await asyncio.gather(*(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs))
+        await asyncio.gather(
+            *(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
+        )
         assert await all_seen(settings) == dict.fromkeys(jobs, 501)

@@ -30,7 +30,9 @@ LIMIT, LIMIT_OF_ALL = 1000, 10_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def http(
+    kafka: str, topic_prefix: str, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
     settings = IngestSettings(
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
@@ -42,9 +44,13 @@ async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterato
         yield client
 
 
-async def headers_of(database: Database, workspace: Workspace, account_ids: list[UUID] | None, *scopes: Scope) -> dict[str, str]:
+async def headers_of(
+    database: Database, workspace: Workspace, account_ids: list[UUID] | None, *scopes: Scope
+) -> dict[str, str]:
     key = new_api_key()
-    await KeyRepository(database).create(workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids)
+    await KeyRepository(database).create(
+        workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids
+    )
     return {"X-API-Key": key.plain}
 
 
@@ -62,9 +68,18 @@ class Topics(NamedTuple):
     async def of(self, answer: httpx.Response) -> Settled:
         assert answer.status_code == 202, answer.text
         job_id = answer.json()["id"]
-        values = [one.value for one in await records_of(self.kafka, self.prefix, TopicName.IMPORTS) if one.key == job_id.encode()]
-        rows = [RowAccepted.model_validate_json(value) for value in values_of(values, RecordKind.ROW)]
-        outcomes = [RowsSettled.model_validate_json(value) for value in values_of(values, RecordKind.RESULTS)]
+        values = [
+            one.value
+            for one in await records_of(self.kafka, self.prefix, TopicName.IMPORTS)
+            if one.key == job_id.encode()
+        ]
+        rows = [
+            RowAccepted.model_validate_json(value) for value in values_of(values, RecordKind.ROW)
+        ]
+        outcomes = [
+            RowsSettled.model_validate_json(value)
+            for value in values_of(values, RecordKind.RESULTS)
+        ]
         return Settled(rows, [result for one in outcomes for result in one.results])
 
 
@@ -73,16 +88,24 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
     return Topics(kafka, topic_prefix)
 
 
-async def send_json(http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]) -> httpx.Response:
+async def send_json(
+    http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]
+) -> httpx.Response:
     return await http.post("/v1/pins/imports/json", json=rows, headers=headers)
 
 
-async def send_csv(http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]) -> httpx.Response:
+async def send_csv(
+    http: httpx.AsyncClient, headers: dict[str, str], rows: list[dict[str, Any]]
+) -> httpx.Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    return await http.post("/v1/pins/imports/csv", files={"file": ("rows.csv", text.getvalue().encode(), "text/csv")}, headers=headers)
+    return await http.post(
+        "/v1/pins/imports/csv",
+        files={"file": ("rows.csv", text.getvalue().encode(), "text/csv")},
+        headers=headers,
+    )
 
 
 @pytest.mark.parametrize("send", [send_json, send_csv], ids=["json", "csv"])
@@ -92,45 +115,69 @@ async def test_rows_for_accounts_that_a_key_does_not_permit_fail_and_the_others_
     other, absent = await workspace.add_account("board-1"), uuid4()
     headers = await headers_of(database, workspace, [workspace.account_id])
     targets = [workspace.account_id, other, workspace.account_id, absent, workspace.account_id]
-    rows = [submitted(account_id=str(target), idempotency_key=f"k-{number}") for number, target in enumerate(targets, 1)]
+    rows = [
+        submitted(account_id=str(target), idempotency_key=f"k-{number}")
+        for number, target in enumerate(targets, 1)
+    ]
     rows[4]["title"] = "x" * 101
     stands = await topics.of(await send(http, headers, rows))
-    assert [(row.row_number, row.row.account_id) for row in stands.accepted] == [(1, workspace.account_id), (3, workspace.account_id)]
+    assert [(row.row_number, row.row.account_id) for row in stands.accepted] == [
+        (1, workspace.account_id),
+        (3, workspace.account_id),
+    ]
     assert [(row.row_number, row.error_code, row.idempotency_key) for row in stands.failed] == [
         (2, "account_not_permitted", "k-2"),
         (4, "account_not_permitted", "k-4"),
         (5, "validation_error", "k-5"),
     ]
     (unlisted, unknown, _) = stands.failed
-    assert (unlisted.error_message or "").replace(str(other), "…") == (unknown.error_message or "").replace(str(absent), "…")
+    assert (unlisted.error_message or "").replace(str(other), "…") == (
+        unknown.error_message or ""
+    ).replace(str(absent), "…")
 
 
 async def test_a_large_import_in_a_thread_is_held_to_the_list_too(
     http: httpx.AsyncClient, workspace: Workspace, database: Database, topics: Topics
 ) -> None:
     headers = await headers_of(database, workspace, [workspace.account_id])
-    rows = [submitted(account_id=str(uuid4()), padding="x" * 1024 * 1024), submitted(account_id=str(workspace.account_id))]
+    rows = [
+        submitted(account_id=str(uuid4()), padding="x" * 1024 * 1024),
+        submitted(account_id=str(workspace.account_id)),
+    ]
     stands = await topics.of(await send_json(http, headers, rows))
     assert [row.row_number for row in stands.accepted] == [2]
     assert [row.error_code for row in stands.failed] == ["account_not_permitted"]
 
 
-async def test_a_key_without_a_list_sends_rows_to_any_account(http: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
+async def test_a_key_without_a_list_sends_rows_to_any_account(
+    http: httpx.AsyncClient, workspace: Workspace, topics: Topics
+) -> None:
     rows = [submitted(account_id=str(workspace.account_id)), submitted(account_id=str(uuid4()))]
     stands = await topics.of(await send_json(http, workspace.headers, rows))
-    assert [row.row_number for row in stands.accepted] == [1, 2]  # the publisher finds out which there are
+    assert [row.row_number for row in stands.accepted] == [
+        1,
+        2,
+    ]  # the publisher finds out which there are
     assert stands.failed == []
 
 
-async def meter(http: httpx.AsyncClient, headers: dict[str, str], account_id: object) -> RateMeterResponse:
+async def meter(
+    http: httpx.AsyncClient, headers: dict[str, str], account_id: object
+) -> RateMeterResponse:
     answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=headers)
     assert answer.status_code == 200, answer.text
     return RateMeterResponse.model_validate(answer.json())
 
 
-async def test_the_rate_meter_tells_the_room_for_rows(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_the_rate_meter_tells_the_room_for_rows(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     before = await meter(http, workspace.headers, workspace.account_id)
-    assert (before.account.account_id, before.account.capacity, before.account.tokens_available) == (
+    assert (
+        before.account.account_id,
+        before.account.capacity,
+        before.account.tokens_available,
+    ) == (
         str(workspace.account_id),
         LIMIT,
         LIMIT,
@@ -140,13 +187,17 @@ async def test_the_rate_meter_tells_the_room_for_rows(http: httpx.AsyncClient, w
     async def is_counted() -> bool:
         """Nothing is, before Kafka has told the backlog once."""
         await send_json(http, workspace.headers, [submitted()])
-        return (await meter(http, workspace.headers, workspace.account_id)).account.tokens_available < LIMIT
+        return (
+            await meter(http, workspace.headers, workspace.account_id)
+        ).account.tokens_available < LIMIT
 
     await eventually(is_counted, every=0.2)
     before = await meter(http, workspace.headers, workspace.account_id)
     await send_json(http, workspace.headers, [submitted() for _ in range(30)])
     after = await meter(http, workspace.headers, workspace.account_id)
-    assert after.account.tokens_available == before.account.tokens_available - 30  # nothing settles rows here
+    assert (
+        after.account.tokens_available == before.account.tokens_available - 30
+    )  # nothing settles rows here
     assert after.global_.tokens_available <= LIMIT_OF_ALL - 30
     assert after.account.refill_rate == after.global_.refill_rate == 0  # not known
 
@@ -159,12 +210,17 @@ async def test_invariant_10_the_rate_meter_knows_only_accounts_that_the_key_sees
     assert (await meter(http, narrow, workspace.account_id)).account.capacity == LIMIT
     for account_id in (foreign, unlisted, uuid4(), "nothing"):
         answer = await http.get(f"/v1/rate-meter?account_id={account_id}", headers=narrow)
-        assert (answer.status_code, answer.json()["detail"]) == (404, {"code": "not_found", "message": "Account not found"})
+        assert (answer.status_code, answer.json()["detail"]) == (
+            404,
+            {"code": "not_found", "message": "Account not found"},
+        )
     answer = await http.get("/v1/rate-meter", headers=narrow)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
-async def test_the_rate_meter_wants_the_read_scope(http: httpx.AsyncClient, workspace: Workspace, database: Database) -> None:
+async def test_the_rate_meter_wants_the_read_scope(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
+) -> None:
     headers = await headers_of(database, workspace, None, Scope.WRITE)
     answer = await http.get(f"/v1/rate-meter?account_id={workspace.account_id}", headers=headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "insufficient_scope")

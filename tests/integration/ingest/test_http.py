@@ -25,8 +25,12 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ingest(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    settings = IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url)
+async def ingest(
+    kafka: str, topic_prefix: str, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    settings = IngestSettings(
+        kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, database_url=database_url
+    )
     async with running(create_app(settings)) as client:
         yield client
 
@@ -38,7 +42,9 @@ class Topics:
 
     async def of_job(self, job_id: UUID, kind: RecordKind) -> list[bytes]:
         found = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
-        return values_of((record.value for record in found if record.key == str(job_id).encode()), kind)
+        return values_of(
+            (record.value for record in found if record.key == str(job_id).encode()), kind
+        )
 
     async def count(self) -> int:
         return len(await records_of(self._kafka, self._prefix, TopicName.IMPORTS))
@@ -49,16 +55,24 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
     return Topics(kafka, topic_prefix)
 
 
-async def post_json(ingest: httpx.AsyncClient, workspace: Workspace, body: Any, query: str = "", **headers: str) -> httpx.Response:
+async def post_json(
+    ingest: httpx.AsyncClient, workspace: Workspace, body: Any, query: str = "", **headers: str
+) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     merged = {**workspace.headers, "Content-Type": "application/json", **headers}
     return await ingest.post(f"/v1/pins/imports/json{query}", content=content, headers=merged)
 
 
 async def post_csv(
-    ingest: httpx.AsyncClient, workspace: Workspace, data: bytes, field: str = "file", name: str = "a.csv"
+    ingest: httpx.AsyncClient,
+    workspace: Workspace,
+    data: bytes,
+    field: str = "file",
+    name: str = "a.csv",
 ) -> httpx.Response:
-    return await ingest.post("/v1/pins/imports/csv", files={field: (name, data, "text/csv")}, headers=workspace.headers)
+    return await ingest.post(
+        "/v1/pins/imports/csv", files={field: (name, data, "text/csv")}, headers=workspace.headers
+    )
 
 
 async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
@@ -68,19 +82,39 @@ async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
     rows[6] = {**rows[6], "title": ""}
     answer = await post_json(ingest, workspace, rows)
     job = answer.json()
-    assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/pins/imports/{job['id']}")
-    assert (job["status"], job["total_rows"], job["processed_rows"], job["results"]) == ("queued", 500, 0, [])
+    assert (answer.status_code, answer.headers["location"]) == (
+        202,
+        f"/v1/pins/imports/{job['id']}",
+    )
+    assert (job["status"], job["total_rows"], job["processed_rows"], job["results"]) == (
+        "queued",
+        500,
+        0,
+        [],
+    )
     (accepted,) = await topics.of_job(job["id"], RecordKind.IMPORT)
     event = ImportAccepted.model_validate_json(accepted)
     assert (event.total_rows, event.workspace_id) == (500, workspace.id)
-    numbers = [RowAccepted.model_validate_json(value).row_number for value in await topics.of_job(job["id"], RecordKind.ROW)]
+    numbers = [
+        RowAccepted.model_validate_json(value).row_number
+        for value in await topics.of_job(job["id"], RecordKind.ROW)
+    ]
     assert numbers == [number for number in range(1, 501) if number != 7]
     (outcome,) = await topics.of_job(job["id"], RecordKind.RESULTS)
     assert [result.row_number for result in RowsSettled.model_validate_json(outcome).results] == [7]
 
 
-async def test_an_import_of_5_mebibytes_is_taken(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
-    rows = [submitted(description="d" * 800, alt_text="\u20ac" * 500, link_url=f"https://shop.example/{'x' * 2000}") for _ in range(500)]
+async def test_an_import_of_5_mebibytes_is_taken(
+    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
+) -> None:
+    rows = [
+        submitted(
+            description="d" * 800,
+            alt_text="\u20ac" * 500,
+            link_url=f"https://shop.example/{'x' * 2000}",
+        )
+        for _ in range(500)
+    ]
     body = json.dumps(rows, ensure_ascii=False).encode()
     padding = b" " * (5 * MEBIBYTE - len(body))
     answer = await post_json(ingest, workspace, body + padding)
@@ -88,11 +122,19 @@ async def test_an_import_of_5_mebibytes_is_taken(ingest: httpx.AsyncClient, work
     assert len(await topics.of_job(answer.json()["id"], RecordKind.ROW)) == 500
 
 
-async def test_a_csv_is_accepted_with_its_filename_and_warnings(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
-    data = f"{CSV_HEADER}\n{workspace.account_id},b,Lämpe,https://a.example/x.png,k\n".encode("cp1252")
+async def test_a_csv_is_accepted_with_its_filename_and_warnings(
+    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
+) -> None:
+    data = f"{CSV_HEADER}\n{workspace.account_id},b,Lämpe,https://a.example/x.png,k\n".encode(
+        "cp1252"
+    )
     answer = await post_csv(ingest, workspace, data, name="Frühling.csv")
     job = answer.json()
-    assert (answer.status_code, job["source_type"], job["source_filename"]) == (202, "csv", "Frühling.csv")
+    assert (answer.status_code, job["source_type"], job["source_filename"]) == (
+        202,
+        "csv",
+        "Frühling.csv",
+    )
     assert [warning["code"] for warning in job["warnings"]] == ["guessed_encoding"]
     (value,) = await topics.of_job(job["id"], RecordKind.ROW)
     assert RowAccepted.model_validate_json(value).row.title == "Lämpe"
@@ -113,9 +155,18 @@ REFUSED_JSON: list[tuple[Any, str, dict[str, str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "query", "headers", "status", "code"), REFUSED_JSON, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("body", "query", "headers", "status", "code"), REFUSED_JSON, ids=lambda value: str(value)[:30]
+)
 async def test_a_json_request_that_is_wrong_is_refused_whole(
-    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics, body: Any, query: str, headers: dict[str, str], status: int, code: str
+    ingest: httpx.AsyncClient,
+    workspace: Workspace,
+    topics: Topics,
+    body: Any,
+    query: str,
+    headers: dict[str, str],
+    status: int,
+    code: str,
 ) -> None:
     before = await topics.count()
     answer = await post_json(ingest, workspace, body, query, **headers)
@@ -140,7 +191,12 @@ async def test_a_json_request_that_is_wrong_is_refused_whole(
     ids=lambda value: str(value)[:30],
 )
 async def test_a_csv_that_is_wrong_is_refused_whole(
-    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics, data: bytes, status: int, code: str
+    ingest: httpx.AsyncClient,
+    workspace: Workspace,
+    topics: Topics,
+    data: bytes,
+    status: int,
+    code: str,
 ) -> None:
     before = await topics.count()
     answer = await post_csv(ingest, workspace, data)
@@ -148,7 +204,9 @@ async def test_a_csv_that_is_wrong_is_refused_whole(
     assert await topics.count() == before
 
 
-async def test_a_csv_in_another_field_is_a_missing_file(ingest: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_csv_in_another_field_is_a_missing_file(
+    ingest: httpx.AsyncClient, workspace: Workspace
+) -> None:
     answer = await post_csv(ingest, workspace, b"x", field="upload")
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "missing_file")
 
@@ -168,14 +226,21 @@ async def test_a_csv_in_another_field_is_a_missing_file(ingest: httpx.AsyncClien
     ],
 )
 async def test_a_broken_upload_is_refused(
-    ingest: httpx.AsyncClient, workspace: Workspace, content_type: str, body: bytes, status: int, code: str
+    ingest: httpx.AsyncClient,
+    workspace: Workspace,
+    content_type: str,
+    body: bytes,
+    status: int,
+    code: str,
 ) -> None:
     headers = {**workspace.headers, "Content-Type": content_type}
     answer = await ingest.post("/v1/pins/imports/csv", content=body, headers=headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (status, code)
 
 
-async def test_a_body_without_a_length_is_refused_while_reading(ingest: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_body_without_a_length_is_refused_while_reading(
+    ingest: httpx.AsyncClient, workspace: Workspace
+) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -189,14 +254,22 @@ async def test_a_body_without_a_length_is_refused_while_reading(ingest: httpx.As
     assert (answer.status_code, answer.json()["detail"]["code"]) == (413, "payload_too_large")
 
 
-async def test_strict_fails_rows_with_unknown_fields(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
+async def test_strict_fails_rows_with_unknown_fields(
+    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
+) -> None:
     answer = await post_json(ingest, workspace, [{**submitted(), "colour": "red"}], "?strict=true")
     (outcome,) = await topics.of_job(answer.json()["id"], RecordKind.RESULTS)
-    assert RowsSettled.model_validate_json(outcome).results[0].error_message == "colour: No such field"
+    assert (
+        RowsSettled.model_validate_json(outcome).results[0].error_message == "colour: No such field"
+    )
 
 
-async def test_100_imports_at_once_are_each_whole(ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics) -> None:
-    answers = await asyncio.gather(*(post_json(ingest, workspace, [submitted() for _ in range(20)]) for _ in range(100)))
+async def test_100_imports_at_once_are_each_whole(
+    ingest: httpx.AsyncClient, workspace: Workspace, topics: Topics
+) -> None:
+    answers = await asyncio.gather(
+        *(post_json(ingest, workspace, [submitted() for _ in range(20)]) for _ in range(100))
+    )
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 100
     rows = [

@@ -1,4 +1,6 @@
-"""Imports asked for by topic: once for each request id, whatever is redelivered or crashes in between."""
+"""Imports asked for by topic: once for each request id, whatever is redelivered or crashes in
+between.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -37,7 +39,9 @@ from tests.support.kafka import records_of
 
 @pytest.fixture(scope="module")
 def settings(kafka: str, topic_prefix: str) -> IngestSettings:
-    return IngestSettings(kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, imports_at_once=2)
+    return IngestSettings(
+        kafka_bootstrap_servers=kafka, topic_prefix=topic_prefix, imports_at_once=2
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -54,25 +58,44 @@ def ledger(database: Database) -> Ledger:
 
 
 @pytest.fixture
-def handler(ledger: Ledger, workspace: Workspace, acceptance: Acceptance, settings: IngestSettings) -> ImportRequestsHandler:
-    return ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings)
+def handler(
+    ledger: Ledger, workspace: Workspace, acceptance: Acceptance, settings: IngestSettings
+) -> ImportRequestsHandler:
+    return ImportRequestsHandler(
+        ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings
+    )
 
 
 def request(workspace: Workspace, **fields: Any) -> bytes:
-    document = {"request_id": str(uuid4()), "workspace_id": str(workspace.id), "source": "planner", "rows": [submitted()], **fields}
+    document = {
+        "request_id": str(uuid4()),
+        "workspace_id": str(workspace.id),
+        "source": "planner",
+        "rows": [submitted()],
+        **fields,
+    }
     return json.dumps(document).encode()
 
 
-def delivered(value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED) -> "ConsumerRecord[bytes, bytes]":
-    about = headers(EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC))
+def delivered(
+    value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED
+) -> "ConsumerRecord[bytes, bytes]":
+    about = headers(
+        EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC)
+    )
     about = [(name, kind.encode() if name == "ce_type" else header) for name, header in about]
     return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, tuple(about))
 
 
-async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
+async def handle(
+    handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]"
+) -> list[str]:
     """The codes of the dead letters."""
     decoded, poison = handler.decode(records)
-    return [letter.reason.code for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
+    return [
+        letter.reason.code
+        for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+    ]
 
 
 class Imports:
@@ -99,15 +122,29 @@ def imports(kafka: str, topic_prefix: str) -> Imports:
     return Imports(kafka, topic_prefix)
 
 
-async def test_a_request_becomes_an_import(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
-    assert await handle(handler, delivered(request(workspace, request_id="a", rows=[submitted(), submitted()]))) == []
+async def test_a_request_becomes_an_import(
+    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+) -> None:
+    assert (
+        await handle(
+            handler, delivered(request(workspace, request_id="a", rows=[submitted(), submitted()]))
+        )
+        == []
+    )
     (event,) = await imports.of("a")
     assert isinstance(event, ImportAccepted)
-    assert (event.workspace_id, event.total_rows, event.source_filename, event.source_type) == (workspace.id, 2, "planner", "json")
+    assert (event.workspace_id, event.total_rows, event.source_filename, event.source_type) == (
+        workspace.id,
+        2,
+        "planner",
+        "json",
+    )
     assert await imports.rows(event.job_id) == 2
 
 
-async def test_a_redelivered_request_is_one_job(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
+async def test_a_redelivered_request_is_one_job(
+    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+) -> None:
     record = delivered(request(workspace, request_id="b"))
     assert await handle(handler, record, record) == []
     assert await handle(handler, record) == []
@@ -117,7 +154,10 @@ async def test_a_redelivered_request_is_one_job(handler: ImportRequestsHandler, 
 async def test_a_request_id_with_another_body_is_a_dead_letter(
     handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
 ) -> None:
-    first, second = request(workspace, request_id="c"), request(workspace, request_id="c", rows=[submitted()] * 2)
+    first, second = (
+        request(workspace, request_id="c"),
+        request(workspace, request_id="c", rows=[submitted()] * 2),
+    )
     assert await handle(handler, delivered(first), delivered(second)) == ["request_id_reused"]
     assert await handle(handler, delivered(second)) == ["request_id_reused"]
     assert len(await imports.of("c")) == 1
@@ -127,7 +167,9 @@ async def test_a_crash_between_ledger_and_append_repeats_the_same_job(
     handler: ImportRequestsHandler, ledger: Ledger, workspace: Workspace, imports: Imports
 ) -> None:
     body, now = request(workspace, request_id="d"), datetime.now(UTC)
-    claim = Claim(RequestKey(workspace.id, "d"), blake2b(body, digest_size=32).digest(), new_job_id(now), now)
+    claim = Claim(
+        RequestKey(workspace.id, "d"), blake2b(body, digest_size=32).digest(), new_job_id(now), now
+    )
     await ledger.claim([claim])  # and then the process died
     assert await handle(handler, delivered(body)) == []
     (event,) = await imports.of("d")
@@ -148,7 +190,9 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
             raise BrokerUnavailable("and then the process died")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings)
+    dying = ImportRequestsHandler(
+        ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings
+    )
     with pytest.raises(BrokerUnavailable):
         await handle(dying, delivered(body))
     await handle(handler, delivered(body))
@@ -170,11 +214,15 @@ async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_
 
         async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
             async with database.transaction() as connection:
-                await connection.execute(delete(requests).where(requests.c.workspace_id == workspace_id))
+                await connection.execute(
+                    delete(requests).where(requests.c.workspace_id == workspace_id)
+                )
             await super().wait_for_room(workspace_id, deadline)
 
     record = delivered(request(workspace, request_id="r"))
-    restoring = ImportRequestsHandler(ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings)
+    restoring = ImportRequestsHandler(
+        ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings
+    )
     with pytest.raises(DatabaseUnavailable, match="claim"):
         await handle(restoring, record)
     assert await handle(handler, record) == []
@@ -200,9 +248,16 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
     record = delivered(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
     access = WorkspaceDirectory(workspace.access)
     with pytest.raises(BrokerUnavailable):
-        await handle(ImportRequestsHandler(ledger, access, Dying(), Admission(settings), settings), record)
+        await handle(
+            ImportRequestsHandler(ledger, access, Dying(), Admission(settings), settings), record
+        )
     monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
-    assert await handle(ImportRequestsHandler(ledger, access, acceptance, Admission(settings), settings), record) == []
+    assert (
+        await handle(
+            ImportRequestsHandler(ledger, access, acceptance, Admission(settings), settings), record
+        )
+        == []
+    )
     (event,) = await imports.of("f")
     assert isinstance(event, ImportAccepted)
     assert (event.total_rows, await imports.rows(event.job_id)) == (3, 2)
@@ -212,7 +267,11 @@ async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
     handler: ImportRequestsHandler, workspace: Workspace, database: Database
 ) -> None:
     assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
-    row = await database.first(select(requests).where(requests.c.workspace_id == workspace.id, requests.c.request_id == "g"))
+    row = await database.first(
+        select(requests).where(
+            requests.c.workspace_id == workspace.id, requests.c.request_id == "g"
+        )
+    )
     assert row is not None
     assert (row["state"], row["decision"]) == ("committed", None)
 
@@ -231,7 +290,11 @@ async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
     ids=lambda value: str(value)[:20],
 )
 async def test_what_http_would_refuse_becomes_a_failed_job(
-    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports, fields: dict[str, Any], code: str
+    handler: ImportRequestsHandler,
+    workspace: Workspace,
+    imports: Imports,
+    fields: dict[str, Any],
+    code: str,
 ) -> None:
     request_id = str(uuid4())
     record = delivered(request(workspace, request_id=request_id, **fields))
@@ -249,9 +312,15 @@ async def test_what_http_would_refuse_becomes_a_failed_job(
         (None, EventType.IMPORT_REQUESTED),
         (b"garbage", EventType.IMPORT_REQUESTED),
         (b"[]", EventType.IMPORT_REQUESTED),
-        (b'{"request_id": "", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}', EventType.IMPORT_REQUESTED),
+        (
+            b'{"request_id": "", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}',
+            EventType.IMPORT_REQUESTED,
+        ),
         (b'{"request_id": "x", "workspace_id": "nobody"}', EventType.IMPORT_REQUESTED),
-        (b'{"request_id": "a\\u0000b", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}', EventType.IMPORT_REQUESTED),
+        (
+            b'{"request_id": "a\\u0000b", "workspace_id": "1f0d7e9c-0000-4000-8000-000000000000"}',
+            EventType.IMPORT_REQUESTED,
+        ),
         (b"{}", "another.type.v1"),
     ],
 )
@@ -261,19 +330,34 @@ async def test_invariant_8_a_request_that_names_nothing_is_a_dead_letter(
     assert await handle(handler, delivered(value, kind=kind)) == ["invalid_record"]
 
 
-async def test_an_unknown_workspace_is_a_dead_letter(handler: ImportRequestsHandler, workspace: Workspace) -> None:
-    assert await handle(handler, delivered(request(workspace, workspace_id=str(uuid4())))) == ["workspace_not_found"]
+async def test_an_unknown_workspace_is_a_dead_letter(
+    handler: ImportRequestsHandler, workspace: Workspace
+) -> None:
+    assert await handle(handler, delivered(request(workspace, workspace_id=str(uuid4())))) == [
+        "workspace_not_found"
+    ]
 
 
-async def test_one_bad_request_holds_up_no_other(handler: ImportRequestsHandler, workspace: Workspace, imports: Imports) -> None:
+async def test_one_bad_request_holds_up_no_other(
+    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+) -> None:
     good = delivered(request(workspace, request_id="good"))
-    codes = await handle(handler, delivered(b"garbage"), delivered(request(workspace, workspace_id=str(uuid4()))), good)
+    codes = await handle(
+        handler,
+        delivered(b"garbage"),
+        delivered(request(workspace, workspace_id=str(uuid4()))),
+        good,
+    )
     assert sorted(codes) == ["invalid_record", "workspace_not_found"]
     assert len(await imports.of("good")) == 1
 
 
-async def test_a_decision_on_a_claim_that_another_replica_has_made_since_is_not_stored(ledger: Ledger, workspace: Workspace) -> None:
-    """Postgres was replaced by an older copy, and another replica has claimed the request for another job."""
+async def test_a_decision_on_a_claim_that_another_replica_has_made_since_is_not_stored(
+    ledger: Ledger, workspace: Workspace
+) -> None:
+    """Postgres was replaced by an older copy, and another replica has claimed the request for
+    another job.
+    """
     key = RequestKey(workspace.id, "r")
     now = datetime.now(UTC)
     standing = await ledger.claim([Claim(key, b"h" * 32, uuid4(), now)])

@@ -1,4 +1,6 @@
-"""Pins and schedules of every kind in the keyed store, and what lists must make of them: the pure model."""
+"""Pins and schedules of every kind in the keyed store, and what lists must make of them: the pure
+model.
+"""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +17,20 @@ from shared.postgres.database import Database
 
 ACCOUNTS = [UUID(int=number) for number in (1, 2, 3)]
 BOARDS = ["board-1", "board-2", "Board-1"]
-TITLES = ["lamp", "Lamp", "Äpfel", "äpfel", "50% off", "505 off", "a_b", "axb", "back\\slash", "zebra", "Zebra lamp", "émile"]
+TITLES = [
+    "lamp",
+    "Lamp",
+    "Äpfel",
+    "äpfel",
+    "50% off",
+    "505 off",
+    "a_b",
+    "axb",
+    "back\\slash",
+    "zebra",
+    "Zebra lamp",
+    "émile",
+]
 LINKS = [None, "https://shop.example/Lamps?q=50%25", "https://shop.example/a_b"]
 DESCRIPTIONS = [None, "A lamp for long evenings", "ÄPFEL and pears", "100%"]
 BEGINNING = datetime(2020, 1, 1, 12, tzinfo=UTC)
@@ -29,12 +44,18 @@ Pin = dict[str, Any]
 _IDS = random.Random(11)
 
 
-def pin(workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "published", **fields: Any) -> Pin:
+def pin(
+    workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "published", **fields: Any
+) -> Pin:
     """A row of the table."""
     pin_id = UUID(int=_IDS.getrandbits(128))
     by_state: dict[str, Pin] = {
         "published": {"published_at": created_at},
-        "failed": {"failed_at": created_at, "error_code": "board_not_found", "error_message": "board_id: no board"},
+        "failed": {
+            "failed_at": created_at,
+            "error_code": "board_not_found",
+            "error_message": "board_id: no board",
+        },
         "scheduled": {"run_at": DISTANT},
         "cancelled": {"run_at": DISTANT},
     }
@@ -58,7 +79,9 @@ def pin(workspace_id: UUID, *, created_at: datetime = BEGINNING, state: str = "p
 
 
 def some_of_each(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin]:
-    """Of all states, with ties in everything that can be sorted by, and with values that are not there."""
+    """Of all states, with ties in everything that can be sorted by, and with values that are not
+    there.
+    """
     rng = random.Random(seed)
     made = []
     for number in range(count):
@@ -91,7 +114,10 @@ async def store(database: Database, rows: Iterable[Pin]) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """What a list must be. `status` and `keys` tell of a row what it is shown as, and what it is sorted by."""
+    """What a list must be.
+
+    `status` and `keys` tell of a row what it is shown as, and what it is sorted by.
+    """
 
     rows: Sequence[Pin]
     status: Callable[[Pin], str | None]
@@ -100,11 +126,21 @@ class Model:
 
     def expected(self, *, sort: str, **asked: Any) -> list[str]:
         """The ids, in order."""
-        found = [row for row in self.rows if self.status(row) is not None and self._is_asked_for(row, asked)]
+        found = [
+            row
+            for row in self.rows
+            if self.status(row) is not None and self._is_asked_for(row, asked)
+        ]
         key, _, direction = sort.rpartition("_")
         descending = direction == "desc"
-        there = sorted((row for row in found if self._value(row, key) is not None), key=self._sorting(key), reverse=descending)
-        missing = sorted((row for row in found if self._value(row, key) is None), key=_id, reverse=descending)
+        there = sorted(
+            (row for row in found if self._value(row, key) is not None),
+            key=self._sorting(key),
+            reverse=descending,
+        )
+        missing = sorted(
+            (row for row in found if self._value(row, key) is None), key=_id, reverse=descending
+        )
         return [self.names(row) for row in (*there, *missing)]
 
     def but(self, rows: Sequence[Pin]) -> "Model":
@@ -126,7 +162,10 @@ class Model:
             "error_code": lambda value: row["error_code"] == value,
             "since": lambda value: row[self.window] >= datetime.fromisoformat(value),
             "until": lambda value: row[self.window] < datetime.fromisoformat(value),
-            "q": lambda value: any(value.lower() in (row[name] or "").lower() for name in ("title", "description", "link_url")),
+            "q": lambda value: any(
+                value.lower() in (row[name] or "").lower()
+                for name in ("title", "description", "link_url")
+            ),
             "removed": lambda value: value == "false",
         }
         return all(is_in[name](value) for name, value in asked.items())
@@ -144,13 +183,23 @@ def _is_due(row: Pin) -> bool:
 def _pin_status(row: Pin) -> str | None:
     if row["deleted_at"] is not None:
         return None
-    return "queued" if _is_due(row) else row["state"] if row["state"] in {"published", "failed"} else None
+    return (
+        "queued"
+        if _is_due(row)
+        else row["state"]
+        if row["state"] in {"published", "failed"}
+        else None
+    )
 
 
 def _schedule_status(row: Pin) -> str | None:
     if row["deleted_at"] is not None or row["run_at"] is None:
         return None
-    return "queued" if _is_due(row) else {"published": "done", "cancelled": "canceled"}.get(row["state"], row["state"])
+    return (
+        "queued"
+        if _is_due(row)
+        else {"published": "done", "cancelled": "canceled"}.get(row["state"], row["state"])
+    )
 
 
 def pins_of(rows: Sequence[Pin]) -> Model:

@@ -1,4 +1,6 @@
-"""The publisher's HTTP alone, without Kafka and sweepers: what is due stays due until a test lets the scheduler look."""
+"""The publisher's HTTP alone, without Kafka and sweepers: what is due stays due until a test lets
+the scheduler look.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,7 +39,9 @@ class Knowing:
 
 
 @asynccontextmanager
-async def serving(database_url: str, principal: Principal | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    database_url: str, principal: Principal | None = None, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(PublisherSettings(database_url=database_url, **settings))
     app.state.history.confirmed_at = float("inf")  # no consumer has read any outcomes
     if principal is not None:
@@ -94,12 +98,17 @@ class Client:
         return schedule
 
     async def make_due(self, schedule: dict[str, Any]) -> None:
-        await self.execute("update publisher.pins set run_at = now() - interval '1 second' where pin_id = :id", id=pin_of(schedule))
+        await self.execute(
+            "update publisher.pins set run_at = now() - interval '1 second' where pin_id = :id",
+            id=pin_of(schedule),
+        )
 
     async def failed(self, **fields: Any) -> dict[str, Any]:
         """A schedule whose board had gone when it was due."""
         board = f"gone-{uuid4()}"
-        await self.workspace.access.add_board(self.workspace.id, self.workspace.account_id, board, name="Going")
+        await self.workspace.access.add_board(
+            self.workspace.id, self.workspace.account_id, board, name="Going"
+        )
         schedule = await self.due(board_id=board, **fields)
         await self.execute("delete from access.boards where board_id = :id", id=board)
         await self.run_due()
@@ -110,7 +119,9 @@ class Client:
 
     async def events(self, pin_id: UUID | str) -> list[str]:
         """The types of those that wait in the outbox, in order."""
-        query = text("select event_type from publisher.outbox where event_id like :id order by id").bindparams(id=f"{pin_id}:%")
+        query = text(
+            "select event_type from publisher.outbox where event_id like :id order by id"
+        ).bindparams(id=f"{pin_id}:%")
         return [row["event_type"].split(".")[2] for row in await self._database.all(query)]
 
     async def execute(self, statement: str, **values: Any) -> None:

@@ -1,4 +1,6 @@
-"""The publisher's lists over HTTP, without its machinery: what is due stays so, as no scheduler runs."""
+"""The publisher's lists over HTTP, without its machinery: what is due stays so, as no scheduler
+runs.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,9 +30,13 @@ class Keys:
     def __init__(self) -> None:
         self._known: dict[bytes, Principal] = {}
 
-    def headers_of(self, workspace_id: UUID, permitted: frozenset[UUID] | None = None) -> dict[str, str]:
+    def headers_of(
+        self, workspace_id: UUID, permitted: frozenset[UUID] | None = None
+    ) -> dict[str, str]:
         key = f"{workspace_id} {permitted}"
-        self._known[hash_api_key(key)] = Principal(workspace_id, workspace_id, frozenset(Scope), permitted)
+        self._known[hash_api_key(key)] = Principal(
+            workspace_id, workspace_id, frozenset(Scope), permitted
+        )
         return {"X-API-Key": key}
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
@@ -40,9 +46,13 @@ class Keys:
 @asynccontextmanager
 async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
     settings = PublisherSettings(**limits)
-    app = create_api("publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100)
+    app = create_api(
+        "publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100
+    )
     app.state.authenticator = Authenticator(keys, settings)
-    app.state.ports = SimpleNamespace(lists=PinLists(Lists(database, settings)), base_url=settings.base_url)
+    app.state.ports = SimpleNamespace(
+        lists=PinLists(Lists(database, settings)), base_url=settings.base_url
+    )
     router = APIRouter()
     for part in (pins, schedules):
         router.include_router(part.router)

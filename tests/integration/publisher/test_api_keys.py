@@ -1,4 +1,6 @@
-"""API keys over HTTP, as the publisher's own database role: made, changed and revoked within what the asking key may do itself."""
+"""API keys over HTTP, as the publisher's own database role: made, changed and revoked within what
+the asking key may do itself.
+"""
 
 import asyncio
 import json
@@ -30,11 +32,15 @@ from tests.support.waiting import eventually
 
 MOST_KEYS = 6
 CACHE_SECONDS = 1.0
-WAITING = text("select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+WAITING = text(
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def http(
+    kafka: str, topic_prefix: str, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
     settings = PublisherSettings(
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
@@ -73,18 +79,30 @@ def repository(database: Database) -> KeyRepository:
 
 
 async def key_of(
-    repository: KeyRepository, workspace: Workspace, *scopes: Scope, account_ids: Collection[UUID] | None = None, name: str = "test"
+    repository: KeyRepository,
+    workspace: Workspace,
+    *scopes: Scope,
+    account_ids: Collection[UUID] | None = None,
+    name: str = "test",
 ) -> Key:
     key = new_api_key()
-    row = await repository.create(workspace.id, key, name=name, scopes=scopes or list(Scope), account_ids=account_ids)
+    row = await repository.create(
+        workspace.id, key, name=name, scopes=scopes or list(Scope), account_ids=account_ids
+    )
     return Key(row["id"], key.plain)
 
 
 async def create(http: httpx.AsyncClient, who: Workspace | Key, **fields: Any) -> httpx.Response:
-    return await http.post("/v1/api-keys", content=json.dumps(fields).encode(), headers={**who.headers, "Content-Type": "application/json"})
+    return await http.post(
+        "/v1/api-keys",
+        content=json.dumps(fields).encode(),
+        headers={**who.headers, "Content-Type": "application/json"},
+    )
 
 
-async def change(http: httpx.AsyncClient, who: Workspace | Key, key_id: object, **fields: Any) -> httpx.Response:
+async def change(
+    http: httpx.AsyncClient, who: Workspace | Key, key_id: object, **fields: Any
+) -> httpx.Response:
     return await http.patch(f"/v1/api-keys/{key_id}", json=fields, headers=who.headers)
 
 
@@ -103,8 +121,16 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-async def test_a_new_key_works_at_once_and_is_told_only_once(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    answer = await create(http, workspace, name="ci", scopes=["write", "read", "write"], pinterest_account_ids=[str(workspace.account_id)])
+async def test_a_new_key_works_at_once_and_is_told_only_once(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answer = await create(
+        http,
+        workspace,
+        name="ci",
+        scopes=["write", "read", "write"],
+        pinterest_account_ids=[str(workspace.account_id)],
+    )
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
     made = APIKeyCreateResponse.model_validate(answer.json())
     assert (made.workspace_id, made.name, made.scopes) == (workspace.id, "ci", ["read", "write"])
@@ -113,14 +139,25 @@ async def test_a_new_key_works_at_once_and_is_told_only_once(http: httpx.AsyncCl
     keys = await listed(http, workspace)
     assert [key["name"] for key in keys] == ["test", "ci"]  # the newest last
     shown = APIKeyResponse.model_validate(keys[-1])
-    assert (shown.id, shown.scopes, shown.pinterest_account_ids) == (made.id, made.scopes, made.pinterest_account_ids)
-    assert (shown.source, shown.client_name, shown.authorized_by_email, shown.revoked_at) == ("manual", None, None, None)
+    assert (shown.id, shown.scopes, shown.pinterest_account_ids) == (
+        made.id,
+        made.scopes,
+        made.pinterest_account_ids,
+    )
+    assert (shown.source, shown.client_name, shown.authorized_by_email, shown.revoked_at) == (
+        "manual",
+        None,
+        None,
+        None,
+    )
     assert made.api_key not in str(keys)
     assert hash_api_key(made.api_key).hex() not in str(keys)
     assert keys[-1]["prefix"] == made.api_key[: len(keys[-1]["prefix"])]
 
 
-async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     made = (await create(http, workspace, name="ci", scopes=None)).json()
     assert (made["scopes"], made["pinterest_account_ids"]) == (["read", "write"], None)
 
@@ -141,11 +178,16 @@ async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(htt
         {"name": "x", "scopes": "read"},
         {"name": "x", "pinterest_account_ids": []},
         {"name": "x", "pinterest_account_ids": ["board-1"]},
-        {"name": "x", "account_ids": ["not the field's name"]},  # ignored, it would be a key for all accounts
+        {
+            "name": "x",
+            "account_ids": ["not the field's name"],
+        },  # ignored, it would be a key for all accounts
     ],
     ids=str,
 )
-async def test_a_key_that_is_wrongly_asked_for_is_422(http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]) -> None:
+async def test_a_key_that_is_wrongly_asked_for_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
     answer = await create(http, workspace, **fields)
     assert refusal(answer) == (422, "validation_error")
     assert answer.json()["detail"]["errors"]
@@ -164,13 +206,19 @@ async def test_a_key_that_is_wrongly_asked_for_is_422(http: httpx.AsyncClient, w
     ids=["array", "broken", "nothing", "form", "large"],
 )
 async def test_a_body_that_is_no_object_is_refused(
-    http: httpx.AsyncClient, workspace: Workspace, content: bytes, content_type: str, expected: tuple[int, str]
+    http: httpx.AsyncClient,
+    workspace: Workspace,
+    content: bytes,
+    content_type: str,
+    expected: tuple[int, str],
 ) -> None:
     headers = {**workspace.headers, "Content-Type": content_type}
     assert refusal(await http.post("/v1/api-keys", content=content, headers=headers)) == expected
 
 
-async def test_a_name_of_255_characters_is_kept_as_sent(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_name_of_255_characters_is_kept_as_sent(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     name = " " + "ü" * 254
     assert (await create(http, workspace, name=name)).json()["name"] == name
 
@@ -180,7 +228,12 @@ async def test_invariant_10_another_workspaces_account_is_unknown_as_one_that_do
 ) -> None:
     foreign, absent = (await make_workspace(database)).account_id, uuid4()
     for unknown in (foreign, absent):
-        answer = await create(http, workspace, name="x", pinterest_account_ids=[str(workspace.account_id), str(unknown)])
+        answer = await create(
+            http,
+            workspace,
+            name="x",
+            pinterest_account_ids=[str(workspace.account_id), str(unknown)],
+        )
         assert refusal(answer) == (422, "account_not_found")
         assert answer.json()["detail"]["account_ids"] == [str(unknown)]
     assert len(await listed(http, workspace)) == 1
@@ -189,7 +242,9 @@ async def test_invariant_10_another_workspaces_account_is_unknown_as_one_that_do
 async def test_a_workspace_has_no_more_keys_than_it_may_and_revoked_ones_do_not_count(
     http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    answers = await asyncio.gather(*(create(http, workspace, name=str(number)) for number in range(2 * MOST_KEYS)))
+    answers = await asyncio.gather(
+        *(create(http, workspace, name=str(number)) for number in range(2 * MOST_KEYS))
+    )
     made = [answer.json()["id"] for answer in answers if answer.status_code == 201]
     assert len(made) == MOST_KEYS - 1  # and the one that asks
     refused = next(answer for answer in answers if answer.status_code != 201)
@@ -204,15 +259,31 @@ async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
     narrow = await key_of(repository, workspace, Scope.READ, Scope.WRITE, account_ids=[own])
-    assert refusal(await create(http, narrow, name="x", scopes=["destructive"], pinterest_account_ids=[str(own)])) == (
+    assert refusal(
+        await create(
+            http, narrow, name="x", scopes=["destructive"], pinterest_account_ids=[str(own)]
+        )
+    ) == (
         403,
         "insufficient_scope",
     )
-    for accounts in ({}, {"pinterest_account_ids": None}, {"pinterest_account_ids": [str(own), str(other)]}):
-        assert refusal(await create(http, narrow, name="x", **accounts)) == (403, "account_not_permitted")
+    for accounts in (
+        {},
+        {"pinterest_account_ids": None},
+        {"pinterest_account_ids": [str(own), str(other)]},
+    ):
+        assert refusal(await create(http, narrow, name="x", **accounts)) == (
+            403,
+            "account_not_permitted",
+        )
     unknown = await create(http, narrow, name="x", pinterest_account_ids=[str(uuid4())])
-    assert refusal(unknown) == (403, "account_not_permitted")  # nothing is told of whether it exists
-    assert (await create(http, narrow, name="x", pinterest_account_ids=[str(own)])).status_code == 201
+    assert refusal(unknown) == (
+        403,
+        "account_not_permitted",
+    )  # nothing is told of whether it exists
+    assert (
+        await create(http, narrow, name="x", pinterest_account_ids=[str(own)])
+    ).status_code == 201
 
 
 async def test_a_change_changes_what_is_given_and_nothing_else(
@@ -222,13 +293,23 @@ async def test_a_change_changes_what_is_given_and_nothing_else(
     for _ in range(2):  # again, it is the same
         answer = await change(http, workspace, key.id, name="renamed")
         shown = APIKeyResponse.model_validate(answer.json())
-        assert (shown.name, shown.scopes, shown.pinterest_account_ids) == ("renamed", ["read"], [workspace.account_id])
-    shown = APIKeyResponse.model_validate((await change(http, workspace, key.id, scopes=["write", "read"], name=None)).json())
+        assert (shown.name, shown.scopes, shown.pinterest_account_ids) == (
+            "renamed",
+            ["read"],
+            [workspace.account_id],
+        )
+    shown = APIKeyResponse.model_validate(
+        (await change(http, workspace, key.id, scopes=["write", "read"], name=None)).json()
+    )
     assert (shown.name, shown.scopes) == ("renamed", ["read", "write"])
     assert shown.pinterest_account_ids == [workspace.account_id]
-    shown = APIKeyResponse.model_validate((await change(http, workspace, key.id, pinterest_account_ids=None)).json())
+    shown = APIKeyResponse.model_validate(
+        (await change(http, workspace, key.id, pinterest_account_ids=None)).json()
+    )
     assert (shown.name, shown.pinterest_account_ids) == ("renamed", None)
-    assert (await listed(http, workspace))[-1] == (await change(http, workspace, key.id, name="renamed")).json()
+    assert (await listed(http, workspace))[-1] == (
+        await change(http, workspace, key.id, name="renamed")
+    ).json()
 
 
 @pytest.mark.parametrize(
@@ -245,24 +326,37 @@ async def test_a_change_changes_what_is_given_and_nothing_else(
     ],
     ids=str,
 )
-async def test_a_change_of_nothing_or_to_nonsense_is_422(http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]) -> None:
+async def test_a_change_of_nothing_or_to_nonsense_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
     (before,) = await listed(http, workspace)
-    assert refusal(await change(http, workspace, before["id"], **fields)) == (422, "validation_error")
+    assert refusal(await change(http, workspace, before["id"], **fields)) == (
+        422,
+        "validation_error",
+    )
     (after,) = await listed(http, workspace)
     assert {**after, "last_used_at": None} == {**before, "last_used_at": None}
 
 
-async def test_a_change_to_an_unknown_account_is_422(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_change_to_an_unknown_account_is_422(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     (key,) = await listed(http, workspace)
-    assert refusal(await change(http, workspace, key["id"], pinterest_account_ids=[str(uuid4())])) == (422, "account_not_found")
+    assert refusal(
+        await change(http, workspace, key["id"], pinterest_account_ids=[str(uuid4())])
+    ) == (422, "account_not_found")
 
 
-async def test_a_change_holds_within_the_caches_seconds(http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository) -> None:
+async def test_a_change_holds_within_the_caches_seconds(
+    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+) -> None:
     other = await workspace.add_account()
     key = await key_of(repository, workspace)
     boards = f"/v1/pinterest/boards?account_id={other}"
     assert (await http.get(boards, headers=key.headers)).status_code == 200
-    assert (await change(http, workspace, key.id, pinterest_account_ids=[str(workspace.account_id)])).status_code == 200
+    assert (
+        await change(http, workspace, key.id, pinterest_account_ids=[str(workspace.account_id)])
+    ).status_code == 200
 
     async def is_narrowed() -> bool:
         return (await http.get(boards, headers=key.headers)).status_code == 404
@@ -275,10 +369,19 @@ async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
 ) -> None:
     wide = await key_of(repository, workspace)
     plain = await key_of(repository, workspace, Scope.READ, Scope.WRITE)
-    assert refusal(await change(http, plain, wide.id, name="mine now")) == (403, "insufficient_scope")
-    assert refusal(await change(http, plain, plain.id, scopes=["destructive"])) == (403, "insufficient_scope")
+    assert refusal(await change(http, plain, wide.id, name="mine now")) == (
+        403,
+        "insufficient_scope",
+    )
+    assert refusal(await change(http, plain, plain.id, scopes=["destructive"])) == (
+        403,
+        "insufficient_scope",
+    )
     listing = await key_of(repository, workspace, Scope.WRITE, account_ids=[workspace.account_id])
-    assert refusal(await change(http, listing, listing.id, pinterest_account_ids=None)) == (403, "account_not_permitted")
+    assert refusal(await change(http, listing, listing.id, pinterest_account_ids=None)) == (
+        403,
+        "account_not_permitted",
+    )
     assert (await change(http, plain, plain.id, name="myself", scopes=["read"])).status_code == 200
 
 
@@ -288,7 +391,10 @@ async def test_a_key_with_a_list_sees_and_touches_only_keys_within_it(
     own, other = workspace.account_id, await workspace.add_account()
     mine = await key_of(repository, workspace, account_ids=[own], name="mine")
     within = await key_of(repository, workspace, Scope.READ, account_ids=[own], name="within")
-    beyond = [await key_of(repository, workspace, account_ids=ids, name="beyond") for ids in (None, [other], [own, other])]
+    beyond = [
+        await key_of(repository, workspace, account_ids=ids, name="beyond")
+        for ids in (None, [other], [own, other])
+    ]
     assert [key["name"] for key in await listed(http, mine)] == ["mine", "within"]
     for key_id in (*(key.id for key in beyond), uuid4(), "nothing"):
         assert refusal(await change(http, mine, key_id, name="x")) == (404, "not_found")
@@ -304,7 +410,10 @@ async def test_invariant_10_another_workspaces_keys_do_not_exist(
     assert [one["name"] for one in await listed(http, workspace)] == ["test"]
     for attempt in (change(http, workspace, key.id, name="x"), revoke(http, workspace, key.id)):
         assert refusal(await attempt) == (404, "not_found")
-    assert [(one["name"], one["revoked_at"]) for one in await listed(http, owner)] == [("test", None), ("test", None)]
+    assert [(one["name"], one["revoked_at"]) for one in await listed(http, owner)] == [
+        ("test", None),
+        ("test", None),
+    ]
 
 
 async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_in_the_list(
@@ -348,10 +457,17 @@ async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
     names = [key["name"] for key in await listed(http, workspace)]
     assert Counter(names) == {"foreign": REVOKED_MOST, "test": 1, "mine": 1}
     assert names[-2:] == ["test", "mine"]
-    assert Counter(key["name"] for key in await listed(http, mine)) == {"lately": REVOKED_MOST, "mine": 1}
+    assert Counter(key["name"] for key in await listed(http, mine)) == {
+        "lately": REVOKED_MOST,
+        "mine": 1,
+    }
     times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
-    assert times == sorted(times, reverse=True)  # in the order in which they were made, the other way round
-    assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (REVOKED_MOST - 1) * timedelta(seconds=1)
+    assert times == sorted(
+        times, reverse=True
+    )  # in the order in which they were made, the other way round
+    assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (
+        REVOKED_MOST - 1
+    ) * timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])
@@ -367,7 +483,10 @@ async def test_making_and_changing_want_the_write_scope(
     http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository, scope: Scope
 ) -> None:
     key = await key_of(repository, workspace, scope)
-    for attempt in (create(http, key, name="x", scopes=[scope]), change(http, key, key.id, name="x")):
+    for attempt in (
+        create(http, key, name="x", scopes=[scope]),
+        change(http, key, key.id, name="x"),
+    ):
         assert refusal(await attempt) == (403, "insufficient_scope")
 
 
@@ -401,11 +520,16 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
 ) -> None:
     access = AccessRepository(database)
     keys = ApiKeys(repository, access, MOST_KEYS)
-    key, other = await key_of(repository, workspace), await key_of(repository, workspace, Scope.READ)
+    key, other = (
+        await key_of(repository, workspace),
+        await key_of(repository, workspace, Scope.READ),
+    )
     who = await access.find_principal(hash_api_key(key.plain))
     assert who is not None
     async with database.transaction() as connection:
-        await connection.execute(text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id})
+        await connection.execute(
+            text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id}
+        )
         trying = asyncio.create_task(
             keys.create(who, name="heir", scopes=[Scope.READ], account_ids=None)
             if attempt == "create"
@@ -419,7 +543,9 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
     with pytest.raises(RequestRefused) as revoked:
         await trying
     assert revoked.value.status == 401
-    assert [(row["name"], row["scopes"]) for row in await access.list_keys(workspace.id)][2:] == [("test", ["read"])]
+    assert [(row["name"], row["scopes"]) for row in await access.list_keys(workspace.id)][2:] == [
+        ("test", ["read"])
+    ]
 
 
 async def test_keys_that_change_each_other_at_once_do_not_deadlock(
@@ -430,10 +556,14 @@ async def test_keys_that_change_each_other_at_once_do_not_deadlock(
     one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
     changes = [(one, other), (other, one)] * 10
     await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
-    assert [row["name"] for row in (await AccessRepository(database).list_keys(workspace.id))[1:]] == ["x", "x"]
+    assert [
+        row["name"] for row in (await AccessRepository(database).list_keys(workspace.id))[1:]
+    ] == ["x", "x"]
 
 
-async def test_when_a_key_was_last_used_is_told(http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository) -> None:
+async def test_when_a_key_was_last_used_is_told(
+    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+) -> None:
     before = datetime.now(UTC)
     await key_of(repository, workspace, name="idle")
 
@@ -446,10 +576,16 @@ async def test_when_a_key_was_last_used_is_told(http: httpx.AsyncClient, workspa
     await eventually(is_told)
     told = await used()
     assert told["idle"] is None
-    assert before - timedelta(minutes=1) < datetime.fromisoformat(told["test"]) < datetime.now(UTC) + timedelta(minutes=1)
+    assert (
+        before - timedelta(minutes=1)
+        < datetime.fromisoformat(told["test"])
+        < datetime.now(UTC) + timedelta(minutes=1)
+    )
 
 
-async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(database: Database, workspace: Workspace) -> None:
+async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(
+    database: Database, workspace: Workspace
+) -> None:
     access = AccessRepository(database)
 
     async def last_used() -> datetime | None:

@@ -28,22 +28,35 @@ async def batch(client: Client, *pins: Any) -> dict[str, Any]:
 
 
 def told(body: dict[str, Any]) -> list[tuple[str, str | None]]:
-    return [(result["status"], result["error"] and result["error"]["code"]) for result in body["results"]]
+    return [
+        (result["status"], result["error"] and result["error"]["code"])
+        for result in body["results"]
+    ]
 
 
 async def test_a_batch_of_a_hundred_is_published_in_its_order(client: Client) -> None:
-    pins = [client.pin(related_terms=["lamp", "light"], dominant_color="#abcdef") for _ in range(100)]
+    pins = [
+        client.pin(related_terms=["lamp", "light"], dominant_color="#abcdef") for _ in range(100)
+    ]
     body = await batch(client, *pins)
     assert (body["created_count"], body["headroom"]) == (100, None)
     listed = (await client.get("/v1/pins?limit=200")).json()
     assert listed == [result["pin"] for result in reversed(body["results"])]
-    assert [pin["idempotency_key"] for pin in reversed(listed)] == [pin["idempotency_key"] for pin in pins]
-    assert (listed[0]["related_terms"], listed[0]["dominant_color"], listed[0]["status"]) == (["lamp", "light"], "#ABCDEF", "published")
+    assert [pin["idempotency_key"] for pin in reversed(listed)] == [
+        pin["idempotency_key"] for pin in pins
+    ]
+    assert (listed[0]["related_terms"], listed[0]["dominant_color"], listed[0]["status"]) == (
+        ["lamp", "light"],
+        "#ABCDEF",
+        "published",
+    )
     assert await client.events(listed[7]["id"]) == ["published"]
 
 
 @pytest.mark.parametrize("letter", ["x", "日", "😀"])
-async def test_the_longest_batch_is_taken(client: Client, http: httpx.AsyncClient, workspace: Workspace, letter: str) -> None:
+async def test_the_longest_batch_is_taken(
+    client: Client, http: httpx.AsyncClient, workspace: Workspace, letter: str
+) -> None:
     board, url = letter * 255, f"https://cdn.example/{letter}".ljust(2048, letter)
     await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Long")
     longest = client.pin(
@@ -60,7 +73,11 @@ async def test_the_longest_batch_is_taken(client: Client, http: httpx.AsyncClien
     pins = [{**longest, "idempotency_key": f"{number}".ljust(255, letter)} for number in range(100)]
     # Of what is not in the first plane, escapes are two: that much only as it is
     content = json.dumps({"pins": pins}, ensure_ascii=letter <= "\uffff").encode()
-    answer = await http.post("/v1/pins/batch", content=content, headers={**workspace.headers, "Content-Type": "application/json"})
+    answer = await http.post(
+        "/v1/pins/batch",
+        content=content,
+        headers={**workspace.headers, "Content-Type": "application/json"},
+    )
     assert (answer.status_code, answer.json().get("created_count")) == (200, 100)
 
 
@@ -78,7 +95,9 @@ async def test_invariant_3_a_batch_sent_again_makes_nothing(client: Client) -> N
     first = await batch(client, *pins)
     again = await batch(client, *pins)
     assert told(again) == [("existing", None)] * 3
-    assert [result["pin"] for result in again["results"]] == [result["pin"] for result in first["results"]]
+    assert [result["pin"] for result in again["results"]] == [
+        result["pin"] for result in first["results"]
+    ]
     assert [result["payload_matches"] for result in again["results"]] == [True] * 3
     assert await client.events(first["results"][0]["pin"]["id"]) == ["published"]
 
@@ -119,22 +138,38 @@ async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None
 
 async def test_of_equal_keys_the_first_that_can_be_published_wins(client: Client) -> None:
     gone = client.pin(idempotency_key="k", board_id="nowhere")
-    first, second = client.pin(idempotency_key="k", title="First"), client.pin(idempotency_key="k", title="Second")
+    first, second = (
+        client.pin(idempotency_key="k", title="First"),
+        client.pin(idempotency_key="k", title="Second"),
+    )
     body = await batch(client, gone, first, second, gone)
-    assert told(body) == [("failed", "board_not_found"), ("created", None), ("existing", None), ("existing", None)]
+    assert told(body) == [
+        ("failed", "board_not_found"),
+        ("created", None),
+        ("existing", None),
+        ("existing", None),
+    ]
     assert {result["pin"]["title"] for result in body["results"][1:]} == {"First"}
     assert [result["payload_matches"] for result in body["results"]] == [None, None, False, False]
 
 
-async def test_a_key_that_is_taken_answers_what_stands_whatever_its_board_has_become(client: Client) -> None:
+async def test_a_key_that_is_taken_answers_what_stands_whatever_its_board_has_become(
+    client: Client,
+) -> None:
     pin = await client.published(idempotency_key="k")
-    (result,) = (await batch(client, client.pin(idempotency_key="k", board_id="nowhere")))["results"]
+    (result,) = (await batch(client, client.pin(idempotency_key="k", board_id="nowhere")))[
+        "results"
+    ]
     assert (result["status"], result["pin"]) == ("existing", pin)
 
 
-async def test_invariant_3_batches_at_once_with_the_same_keys_publish_each_once(client: Client) -> None:
+async def test_invariant_3_batches_at_once_with_the_same_keys_publish_each_once(
+    client: Client,
+) -> None:
     pins = [client.pin(idempotency_key=f"shared-{number}") for number in range(60)]
-    bodies = await asyncio.gather(*(batch(client, *(pins if turn % 2 else reversed(pins))) for turn in range(6)))
+    bodies = await asyncio.gather(
+        *(batch(client, *(pins if turn % 2 else reversed(pins))) for turn in range(6))
+    )
     assert sum(body["created_count"] for body in bodies) == 60
     assert sum(body["existing_count"] for body in bodies) == 300
     assert (await client.get("/v1/pins")).headers["x-total-count"] == "60"
@@ -155,18 +190,31 @@ async def test_a_batch_that_is_none_is_refused(client: Client, body: Any, code: 
 
 
 async def test_a_batch_over_its_limit_is_refused(client: Client) -> None:
-    assert refusal(await client.post("/v1/pins/batch", {"pins": [client.pin(x="x" * 2**23)]})) == (413, "payload_too_large")
-    assert refusal(await client.post("/v1/pins", client.pin(x="x" * 2**16))) == (413, "payload_too_large")
+    assert refusal(await client.post("/v1/pins/batch", {"pins": [client.pin(x="x" * 2**23)]})) == (
+        413,
+        "payload_too_large",
+    )
+    assert refusal(await client.post("/v1/pins", client.pin(x="x" * 2**16))) == (
+        413,
+        "payload_too_large",
+    )
 
 
-async def test_more_than_may_be_at_once_are_refused_at_once(workspace: Workspace, database: Database, database_url: str) -> None:
+async def test_more_than_may_be_at_once_are_refused_at_once(
+    workspace: Workspace, database: Database, database_url: str
+) -> None:
     async with serving(database_url, max_direct_pins=2) as http:
         client = Client(http, workspace, database)
-        answers = await asyncio.gather(*(client.post("/v1/pins/batch", {"pins": [client.pin()]}) for _ in range(20)))
+        answers = await asyncio.gather(
+            *(client.post("/v1/pins/batch", {"pins": [client.pin()]}) for _ in range(20))
+        )
         refused = [answer for answer in answers if answer.status_code == 429]
         assert refused
         assert {answer.status_code for answer in answers} == {200, 429}
-        assert (refused[0].json()["detail"]["code"], refused[0].headers["retry-after"]) == ("overloaded", "1")
+        assert (refused[0].json()["detail"]["code"], refused[0].headers["retry-after"]) == (
+            "overloaded",
+            "1",
+        )
         assert (await client.post("/v1/pins/batch", {"pins": [client.pin()]})).status_code == 200
 
 
@@ -179,12 +227,24 @@ async def test_items_for_accounts_that_the_key_may_not_use_fail(
     async with serving(database_url, principal) as http:
         narrow = Client(http, workspace, database)
         mine = {"account_id": str(own), "board_id": "own"}
-        body = await batch(narrow, narrow.pin(), narrow.pin(**mine), narrow.pin(**mine, idempotency_key="hidden"))
-    assert told(body) == [("failed", "account_not_permitted"), ("created", None), ("failed", "idempotency_conflict")]
+        body = await batch(
+            narrow, narrow.pin(), narrow.pin(**mine), narrow.pin(**mine, idempotency_key="hidden")
+        )
+    assert told(body) == [
+        ("failed", "account_not_permitted"),
+        ("created", None),
+        ("failed", "idempotency_conflict"),
+    ]
     assert hidden["id"] not in str(body)
 
 
-async def test_a_batch_wants_the_scope_to_write(workspace: Workspace, database: Database, database_url: str) -> None:
-    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset({Scope.READ}))) as http:
-        reader: httpx.Response = await Client(http, workspace, database).post("/v1/pins/batch", {"pins": [{}]})
+async def test_a_batch_wants_the_scope_to_write(
+    workspace: Workspace, database: Database, database_url: str
+) -> None:
+    async with serving(
+        database_url, Principal(workspace.id, uuid4(), frozenset({Scope.READ}))
+    ) as http:
+        reader: httpx.Response = await Client(http, workspace, database).post(
+            "/v1/pins/batch", {"pins": [{}]}
+        )
     assert refusal(reader) == (403, "insufficient_scope")

@@ -1,4 +1,6 @@
-"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change, and what that does to publishing."""
+"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change, and
+what that does to publishing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +10,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from pinbridge_sdk.models.pinterest import BoardAccessResponse, BoardResponse, PinterestAccountResponse
+from pinbridge_sdk.models.pinterest import (
+    BoardAccessResponse,
+    BoardResponse,
+    PinterestAccountResponse,
+)
 from sqlalchemy import select, text
 
 from services.publisher.app import create_app
@@ -25,12 +31,17 @@ from tests.support.services import running
 from tests.support.waiting import eventually
 
 MOST_BOARDS = 4
-WAITING = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+WAITING = text(
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type "
+    "= 'Lock'"
+)
 Headers = dict[str, str]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def http(
+    kafka: str, topic_prefix: str, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
     settings = PublisherSettings(
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
@@ -41,30 +52,53 @@ async def http(kafka: str, topic_prefix: str, database_url: str) -> AsyncIterato
         yield client
 
 
-async def headers_of(database: Database, workspace: Workspace, *scopes: Scope, account_ids: list[UUID] | None = None) -> Headers:
+async def headers_of(
+    database: Database, workspace: Workspace, *scopes: Scope, account_ids: list[UUID] | None = None
+) -> Headers:
     key = new_api_key()
-    await KeyRepository(database).create(workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids)
+    await KeyRepository(database).create(
+        workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids
+    )
     return {"X-API-Key": key.plain}
 
 
 async def create_board(
-    http: httpx.AsyncClient, headers: Headers, account_id: UUID, key: str | None = None, **fields: Any
+    http: httpx.AsyncClient,
+    headers: Headers,
+    account_id: UUID,
+    key: str | None = None,
+    **fields: Any,
 ) -> httpx.Response:
     body = {"account_id": str(account_id), "name": "Lamps", **fields}
     sent = httpx.Headers(headers | ({"Idempotency-Key": key} if key else {}), encoding="utf-8")
     return await http.post("/v1/pinterest/boards", json=body, headers=sent)
 
 
-async def update_board(http: httpx.AsyncClient, headers: Headers, account_id: UUID, board_id: str, **fields: Any) -> httpx.Response:
-    return await http.patch(f"/v1/pinterest/boards/{board_id}", json={"account_id": str(account_id), **fields}, headers=headers)
+async def update_board(
+    http: httpx.AsyncClient, headers: Headers, account_id: UUID, board_id: str, **fields: Any
+) -> httpx.Response:
+    return await http.patch(
+        f"/v1/pinterest/boards/{board_id}",
+        json={"account_id": str(account_id), **fields},
+        headers=headers,
+    )
 
 
-async def delete_board(http: httpx.AsyncClient, headers: Headers, account_id: object, board_id: str) -> httpx.Response:
-    return await http.delete(f"/v1/pinterest/boards/{board_id}?account_id={account_id}", headers=headers)
+async def delete_board(
+    http: httpx.AsyncClient, headers: Headers, account_id: object, board_id: str
+) -> httpx.Response:
+    return await http.delete(
+        f"/v1/pinterest/boards/{board_id}?account_id={account_id}", headers=headers
+    )
 
 
-async def access(http: httpx.AsyncClient, headers: Headers, account_id: object, board_id: str = BOARD) -> httpx.Response:
-    return await http.get(f"/v1/pinterest/boards/{board_id}/access?account_id={account_id}&fresh=true", headers=headers)
+async def access(
+    http: httpx.AsyncClient, headers: Headers, account_id: object, board_id: str = BOARD
+) -> httpx.Response:
+    return await http.get(
+        f"/v1/pinterest/boards/{board_id}/access?account_id={account_id}&fresh=true",
+        headers=headers,
+    )
 
 
 async def boards(http: httpx.AsyncClient, headers: Headers, account_id: object) -> httpx.Response:
@@ -89,14 +123,32 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-async def test_a_new_board_can_be_published_to_at_once(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    answer = await create_board(http, workspace.headers, workspace.account_id, name="Rugs", description="Warm", privacy="SECRET")
+async def test_a_new_board_can_be_published_to_at_once(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answer = await create_board(
+        http,
+        workspace.headers,
+        workspace.account_id,
+        name="Rugs",
+        description="Warm",
+        privacy="SECRET",
+    )
     board = BoardResponse.model_validate(answer.json())
-    assert (answer.status_code, board.name, board.description, board.privacy) == (201, "Rugs", "Warm", "SECRET")
+    assert (answer.status_code, board.name, board.description, board.privacy) == (
+        201,
+        "Rugs",
+        "Warm",
+        "SECRET",
+    )
     assert (len(board.id), board.id.isdigit()) == (18, True)
     assert (await publish(http, workspace, board.id)).status_code == 201
     assert answer.json() in (await boards(http, workspace.headers, workspace.account_id)).json()
-    plain = (await create_board(http, workspace.headers, workspace.account_id, description="", privacy=None)).json()
+    plain = (
+        await create_board(
+            http, workspace.headers, workspace.account_id, description="", privacy=None
+        )
+    ).json()
     assert (plain["description"], plain["privacy"]) == (None, "PUBLIC")
 
 
@@ -117,57 +169,89 @@ async def test_a_new_board_can_be_published_to_at_once(http: httpx.AsyncClient, 
     ],
     ids=str,
 )
-async def test_a_board_that_is_wrongly_asked_for_is_422(http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]) -> None:
+async def test_a_board_that_is_wrongly_asked_for_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
     body = {"account_id": str(workspace.account_id), "name": "Lamps", **fields}
-    assert refusal(await http.post("/v1/pinterest/boards", json=body, headers=workspace.headers)) == (422, "validation_error")
+    assert refusal(
+        await http.post("/v1/pinterest/boards", json=body, headers=workspace.headers)
+    ) == (422, "validation_error")
     assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == 1
 
 
-async def test_an_idempotency_key_makes_one_board_however_often_it_is_sent(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    answers = await asyncio.gather(*(create_board(http, workspace.headers, workspace.account_id, "k") for _ in range(5)))
+async def test_an_idempotency_key_makes_one_board_however_often_it_is_sent(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answers = await asyncio.gather(
+        *(create_board(http, workspace.headers, workspace.account_id, "k") for _ in range(5))
+    )
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert [answer.headers.get("idempotent-replayed") for answer in answers].count("true") == 4
     assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == 2
     other = await workspace.add_account()
-    assert (await create_board(http, workspace.headers, other, "k")).json()["id"] != answers[0].json()["id"]
-    assert refusal(await create_board(http, workspace.headers, other, "k" * 256)) == (422, "invalid_parameter")
+    assert (await create_board(http, workspace.headers, other, "k")).json()["id"] != answers[
+        0
+    ].json()["id"]
+    assert refusal(await create_board(http, workspace.headers, other, "k" * 256)) == (
+        422,
+        "invalid_parameter",
+    )
 
 
-async def test_an_idempotency_key_is_read_as_utf8_without_the_space_around_it(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    first, again = [await create_board(http, workspace.headers, workspace.account_id, key) for key in ("é" * 255, "\u00a0" + "é" * 255)]
+async def test_an_idempotency_key_is_read_as_utf8_without_the_space_around_it(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    first, again = [
+        await create_board(http, workspace.headers, workspace.account_id, key)
+        for key in ("é" * 255, "\u00a0" + "é" * 255)
+    ]
     assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
 
 
-async def test_a_key_whose_board_was_deleted_makes_it_again(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_key_whose_board_was_deleted_makes_it_again(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     first = (await create_board(http, workspace.headers, workspace.account_id, "k")).json()
     await delete_board(http, workspace.headers, workspace.account_id, first["id"])
     again = await create_board(http, workspace.headers, workspace.account_id, "k")
     assert (again.json(), "idempotent-replayed" in again.headers) == (first, False)
 
 
-async def test_an_account_has_no_more_boards_than_it_may(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    answers = await asyncio.gather(*(create_board(http, workspace.headers, workspace.account_id, str(one)) for one in range(8)))
+async def test_an_account_has_no_more_boards_than_it_may(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answers = await asyncio.gather(
+        *(create_board(http, workspace.headers, workspace.account_id, str(one)) for one in range(8))
+    )
     made = [number for number, answer in enumerate(answers) if answer.status_code == 201]
     assert len(made) == MOST_BOARDS - 1
-    assert {refusal(answer) for answer in answers if answer.status_code != 201} == {(409, "too_many_boards")}
+    assert {refusal(answer) for answer in answers if answer.status_code != 201} == {
+        (409, "too_many_boards")
+    }
     assert len((await boards(http, workspace.headers, workspace.account_id)).json()) == MOST_BOARDS
     replayed = await create_board(http, workspace.headers, workspace.account_id, str(made[0]))
     assert replayed.headers["idempotent-replayed"] == "true"  # it takes no room
 
 
-async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(database: Database, workspace: Workspace) -> None:
+async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(
+    database: Database, workspace: Workspace
+) -> None:
     repository = DestinationRepository(database)
 
     async def make(number: int) -> bool:
         try:
-            await repository.create_board(workspace.id, workspace.account_id, str(number), {"name": "x"}, most=2)
+            await repository.create_board(
+                workspace.id, workspace.account_id, str(number), {"name": "x"}, most=2
+            )
         except TooManyBoards:
             return False
         return True
 
     async with database.transaction() as connection:
-        await connection.execute(select(table).where(table.c.id == workspace.account_id).with_for_update())
+        await connection.execute(
+            select(table).where(table.c.id == workspace.account_id).with_for_update()
+        )
         making = [asyncio.create_task(make(number)) for number in range(5)]
 
         async def all_wait() -> bool:
@@ -177,51 +261,116 @@ async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(database
     assert sum(await asyncio.gather(*making)) == 1  # beside the one that is there
 
 
-async def test_a_board_is_changed_in_what_is_given(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    board = (await create_board(http, workspace.headers, workspace.account_id, description="Warm")).json()
+async def test_a_board_is_changed_in_what_is_given(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    board = (
+        await create_board(http, workspace.headers, workspace.account_id, description="Warm")
+    ).json()
     change = {"name": "Lights", "description": None, "privacy": None}
     for _ in range(2):  # again, it is the same
-        changed = (await update_board(http, workspace.headers, workspace.account_id, board["id"], **change)).json()
+        changed = (
+            await update_board(http, workspace.headers, workspace.account_id, board["id"], **change)
+        ).json()
         assert changed == {**board, "name": "Lights"}
-    cleared = await update_board(http, workspace.headers, workspace.account_id, board["id"], description="", privacy="PROTECTED")
-    assert cleared.json() == {**board, "name": "Lights", "description": None, "privacy": "PROTECTED"}
+    cleared = await update_board(
+        http,
+        workspace.headers,
+        workspace.account_id,
+        board["id"],
+        description="",
+        privacy="PROTECTED",
+    )
+    assert cleared.json() == {
+        **board,
+        "name": "Lights",
+        "description": None,
+        "privacy": "PROTECTED",
+    }
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"name": None}, {"unknown": 1}, {"name": ""}, {"privacy": ""}, {"name": "x", "account_id": None}], ids=str
+    "fields",
+    [
+        {},
+        {"name": None},
+        {"unknown": 1},
+        {"name": ""},
+        {"privacy": ""},
+        {"name": "x", "account_id": None},
+    ],
+    ids=str,
 )
-async def test_a_change_of_nothing_or_to_nonsense_is_422(http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]) -> None:
+async def test_a_change_of_nothing_or_to_nonsense_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
     body = {"account_id": str(workspace.account_id), **fields}
     answer = await http.patch(f"/v1/pinterest/boards/{BOARD}", json=body, headers=workspace.headers)
     assert refusal(answer) == (422, "validation_error")
 
 
-async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(http: httpx.AsyncClient, workspace: Workspace) -> None:
+async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
     board_id = (await create_board(http, workspace.headers, workspace.account_id)).json()["id"]
     unused = (await create_board(http, workspace.headers, workspace.account_id)).json()["id"]
     pin = (await publish(http, workspace, board_id)).json()
     for gone in (board_id, unused):
         answer = await delete_board(http, workspace.headers, workspace.account_id, gone)
         assert (answer.status_code, answer.content) == (204, b"")
-        assert refusal(await delete_board(http, workspace.headers, workspace.account_id, gone)) == (404, "board_not_found")
-    assert (await http.get(f"/v1/pins/{pin['id']}", headers=workspace.headers)).json()["board_id"] == board_id
-    assert refusal(await publish(http, workspace, unused)) == (422, "board_not_found")  # the other is remembered for half a minute
-    assert [board["id"] for board in (await boards(http, workspace.headers, workspace.account_id)).json()] == [BOARD]
+        assert refusal(await delete_board(http, workspace.headers, workspace.account_id, gone)) == (
+            404,
+            "board_not_found",
+        )
+    assert (await http.get(f"/v1/pins/{pin['id']}", headers=workspace.headers)).json()[
+        "board_id"
+    ] == board_id
+    assert refusal(await publish(http, workspace, unused)) == (
+        422,
+        "board_not_found",
+    )  # the other is remembered for half a minute
+    assert [
+        board["id"]
+        for board in (await boards(http, workspace.headers, workspace.account_id)).json()
+    ] == [BOARD]
 
 
-async def test_whether_a_board_can_be_published_to_is_told_with_the_reason(http: httpx.AsyncClient, workspace: Workspace) -> None:
-    good = BoardAccessResponse.model_validate((await access(http, workspace.headers, workspace.account_id)).json())
-    assert (good.publishable, good.status, good.code, good.remediation, good.source) == (True, "ok", None, None, "store")
+async def test_whether_a_board_can_be_published_to_is_told_with_the_reason(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    good = BoardAccessResponse.model_validate(
+        (await access(http, workspace.headers, workspace.account_id)).json()
+    )
+    assert (good.publishable, good.status, good.code, good.remediation, good.source) == (
+        True,
+        "ok",
+        None,
+        None,
+        "store",
+    )
     assert good.board is not None
     assert good.account_health is not None
-    assert (good.account_id, good.board["id"], good.account_health["health_status"]) == (workspace.account_id, BOARD, "healthy")
+    assert (good.account_id, good.board["id"], good.account_health["health_status"]) == (
+        workspace.account_id,
+        BOARD,
+        "healthy",
+    )
     for unknown in ("board-9", "%00", "x" * 300):
-        bad = BoardAccessResponse.model_validate((await access(http, workspace.headers, workspace.account_id, unknown)).json())
-        assert (bad.publishable, bad.status, bad.code, bad.board) == (False, "failed", "board_not_found", None)
+        bad = BoardAccessResponse.model_validate(
+            (await access(http, workspace.headers, workspace.account_id, unknown)).json()
+        )
+        assert (bad.publishable, bad.status, bad.code, bad.board) == (
+            False,
+            "failed",
+            "board_not_found",
+            None,
+        )
         assert bad.message
         assert bad.remediation
     await revoke(http, workspace.headers, workspace.account_id)
-    revoked = BoardAccessResponse.model_validate((await access(http, workspace.headers, workspace.account_id)).json())
+    revoked = BoardAccessResponse.model_validate(
+        (await access(http, workspace.headers, workspace.account_id)).json()
+    )
     assert (revoked.publishable, revoked.code) == (False, "token_revoked")
     assert revoked.account_health is not None
     assert revoked.account_health["reconnect_required"] is True
@@ -235,10 +384,20 @@ async def test_a_revoked_account_takes_nothing_more_and_stays_in_the_list(
         assert (answer.status_code, answer.content) == (204, b"")
         (account,) = await accounts(http, workspace.headers)
         assert account.revoked_at is not None
-        assert (account.health_status, account.reconnect_required, account.updated_at) == ("revoked", True, account.revoked_at)
+        assert (account.health_status, account.reconnect_required, account.updated_at) == (
+            "revoked",
+            True,
+            account.revoked_at,
+        )
     assert refusal(await publish(http, workspace, BOARD)) == (422, "account_not_found")
-    assert refusal(await create_board(http, workspace.headers, workspace.account_id)) == (409, "token_revoked")
-    assert [board["id"] for board in (await boards(http, workspace.headers, workspace.account_id)).json()] == [BOARD]
+    assert refusal(await create_board(http, workspace.headers, workspace.account_id)) == (
+        409,
+        "token_revoked",
+    )
+    assert [
+        board["id"]
+        for board in (await boards(http, workspace.headers, workspace.account_id)).json()
+    ] == [BOARD]
     assert await DestinationRepository(database).restore_account(workspace.id, workspace.account_id)
     assert (await publish(http, workspace, BOARD)).status_code == 201
 
@@ -248,8 +407,14 @@ Attempt = Callable[[httpx.AsyncClient, Headers, UUID], Awaitable[httpx.Response]
 ATTEMPTS: dict[str, tuple[Attempt, tuple[int, str]]] = {
     "list boards": (boards, (404, "not_found")),
     "create a board": (create_board, (404, "not_found")),
-    "change a board": (lambda http, headers, account: update_board(http, headers, account, BOARD, name="x"), (404, "board_not_found")),
-    "delete a board": (lambda http, headers, account: delete_board(http, headers, account, BOARD), (404, "board_not_found")),
+    "change a board": (
+        lambda http, headers, account: update_board(http, headers, account, BOARD, name="x"),
+        (404, "board_not_found"),
+    ),
+    "delete a board": (
+        lambda http, headers, account: delete_board(http, headers, account, BOARD),
+        (404, "board_not_found"),
+    ),
     "access": (access, (404, "not_found")),
     "revoke": (revoke, (404, "not_found")),
 }
@@ -257,20 +422,33 @@ ATTEMPTS: dict[str, tuple[Attempt, tuple[int, str]]] = {
 
 @pytest.mark.parametrize(("attempt", "expected"), ATTEMPTS.values(), ids=ATTEMPTS)
 async def test_invariant_10_another_workspaces_account_does_not_exist(
-    http: httpx.AsyncClient, workspace: Workspace, database: Database, attempt: Attempt, expected: tuple[int, str]
+    http: httpx.AsyncClient,
+    workspace: Workspace,
+    database: Database,
+    attempt: Attempt,
+    expected: tuple[int, str],
 ) -> None:
     owner = await make_workspace(database)
-    foreign, absent = await attempt(http, workspace.headers, owner.account_id), await attempt(http, workspace.headers, uuid4())
+    foreign, absent = (
+        await attempt(http, workspace.headers, owner.account_id),
+        await attempt(http, workspace.headers, uuid4()),
+    )
     assert refusal(foreign) == expected
     assert foreign.json() == absent.json()
-    assert [(one.id, one.revoked_at) for one in await accounts(http, owner.headers)] == [(owner.account_id, None)]
+    assert [(one.id, one.revoked_at) for one in await accounts(http, owner.headers)] == [
+        (owner.account_id, None)
+    ]
     (board,) = (await boards(http, owner.headers, owner.account_id)).json()
     assert (board["id"], board["name"]) == (BOARD, "Lamps")
 
 
 @pytest.mark.parametrize(("attempt", "expected"), ATTEMPTS.values(), ids=ATTEMPTS)
 async def test_an_account_that_is_not_on_a_keys_list_does_not_exist_for_it(
-    http: httpx.AsyncClient, workspace: Workspace, database: Database, attempt: Attempt, expected: tuple[int, str]
+    http: httpx.AsyncClient,
+    workspace: Workspace,
+    database: Database,
+    attempt: Attempt,
+    expected: tuple[int, str],
 ) -> None:
     other = await workspace.add_account(BOARD)
     narrow = await headers_of(database, workspace, account_ids=[workspace.account_id])
@@ -282,8 +460,13 @@ async def test_an_account_that_is_not_on_a_keys_list_does_not_exist_for_it(
 
 
 @pytest.mark.parametrize("path", ["accounts/nothing", f"boards/{BOARD}?account_id=nothing"])
-async def test_an_account_id_that_is_none_is_404(http: httpx.AsyncClient, workspace: Workspace, path: str) -> None:
-    assert refusal(await http.delete(f"/v1/pinterest/{path}", headers=workspace.headers)) == (404, "not_found")
+async def test_an_account_id_that_is_none_is_404(
+    http: httpx.AsyncClient, workspace: Workspace, path: str
+) -> None:
+    assert refusal(await http.delete(f"/v1/pinterest/{path}", headers=workspace.headers)) == (
+        404,
+        "not_found",
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,7 +484,9 @@ async def test_each_wants_its_scope(
 ) -> None:
     attempt, _ = ATTEMPTS[name]
     for scope in Scope:
-        answer = await attempt(http, await headers_of(database, workspace, scope), workspace.account_id)
+        answer = await attempt(
+            http, await headers_of(database, workspace, scope), workspace.account_id
+        )
         if scope in scopes:
             assert answer.is_success
         else:

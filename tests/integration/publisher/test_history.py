@@ -28,9 +28,18 @@ from tests.support.infrastructure import fresh_topics
 
 PIN, SCHEDULED = uuid4(), uuid4()
 CREATED = RowResult(row_number=1, status=RowStatus.CREATED, idempotency_key="a", pin_id=PIN)
-PLANNED = RowResult(row_number=2, status=RowStatus.CREATED, idempotency_key="b", schedule_id=schedule_id_of(SCHEDULED))
-EXISTING = RowResult(row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False)
-FAILED = RowResult(row_number=4, status=RowStatus.FAILED, error_code="board_not_found", error_message="no board")
+PLANNED = RowResult(
+    row_number=2,
+    status=RowStatus.CREATED,
+    idempotency_key="b",
+    schedule_id=schedule_id_of(SCHEDULED),
+)
+EXISTING = RowResult(
+    row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False
+)
+FAILED = RowResult(
+    row_number=4, status=RowStatus.FAILED, error_code="board_not_found", error_message="no board"
+)
 
 
 @pytest.fixture
@@ -42,7 +51,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(kafka: str, database_url: str) -> Any:
     with fresh_topics(kafka) as prefix:
-        yield ServiceSettings(kafka_bootstrap_servers=kafka, topic_prefix=prefix, database_url=SecretStr(database_url))
+        yield ServiceSettings(
+            kafka_bootstrap_servers=kafka, topic_prefix=prefix, database_url=SecretStr(database_url)
+        )
 
 
 class Records:
@@ -128,7 +139,9 @@ async def test_invariant_4_outcomes_of_rows_behind_the_positions_are_recorded_wh
     assert await read_to(store, settings) == 1
 
 
-async def test_outcomes_of_rows_before_the_positions_are_passed_over(history: OutcomeHistory, records: Records, database_url: str) -> None:
+async def test_outcomes_of_rows_before_the_positions_are_passed_over(
+    history: OutcomeHistory, records: Records, database_url: str
+) -> None:
     settled = await records.send(CREATED, reached=50)
     lost = await records.send(FAILED, reached=51)
     unknown = await records.send(FAILED, reached=None)
@@ -140,7 +153,9 @@ async def test_outcomes_of_rows_before_the_positions_are_passed_over(history: Ou
 async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
     history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
 ) -> None:
-    job = await records.send(EXISTING, EXISTING.model_copy(update={"payload_matches": True}), reached=60)
+    job = await records.send(
+        EXISTING, EXISTING.model_copy(update={"payload_matches": True}), reached=60
+    )
     await history.catch_up()
     assert recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
 
@@ -190,7 +205,11 @@ async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
 
 @pytest.mark.parametrize("change", ["next_offset = 10000", "cluster_id = 'another'"])
 async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
-    history: OutcomeHistory, records: Records, settings: ServiceSettings, database_url: str, change: str
+    history: OutcomeHistory,
+    records: Records,
+    settings: ServiceSettings,
+    database_url: str,
+    change: str,
 ) -> None:
     """To record an outcome that was known is harmless; to miss one is not."""
     job = await records.send(CREATED, reached=60)
@@ -203,13 +222,19 @@ async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
 
 
 async def test_many_outcomes_are_recorded_portion_by_portion(
-    history: OutcomeHistory, records: Records, store: PinStore, settings: ServiceSettings, database_url: str
+    history: OutcomeHistory,
+    records: Records,
+    store: PinStore,
+    settings: ServiceSettings,
+    database_url: str,
 ) -> None:
     jobs: Sequence[UUID] = [await records.send(CREATED, FAILED, reached=60) for _ in range(700)]
     await history.catch_up()
     assert len(recorded(database_url, *jobs)) == 1400
     assert await read_to(store, settings) == 700
-    (statistics,) = execute(database_url, "select reltuples from pg_class where relname = 'row_outcomes'")
+    (statistics,) = execute(
+        database_url, "select reltuples from pg_class where relname = 'row_outcomes'"
+    )
     assert statistics == (1400,), "without statistics each batch would read the table whole"
 
 
@@ -245,17 +270,24 @@ async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
     await records.send(CREATED, reached=60)
     await history.catch_up()
     before = await store.positions.load()
-    await asyncio.gather(*(history.catch_up() for _ in range(3)), *(history.move_along() for _ in range(3)))
+    await asyncio.gather(
+        *(history.catch_up() for _ in range(3)), *(history.move_along() for _ in range(3))
+    )
     assert await store.positions.load() == before
 
 
-async def test_results_that_postgres_could_not_take_stop_nothing(history: OutcomeHistory, records: Records, database_url: str) -> None:
+async def test_results_that_postgres_could_not_take_stop_nothing(
+    history: OutcomeHistory, records: Records, database_url: str
+) -> None:
     """Our own code writes none of them; a foreign producer may."""
     nameless = RowResult(row_number=5, status=RowStatus.EXISTING)
     unprintable = FAILED.model_copy(update={"error_message": "a\0b", "error_code": None})
     job = await records.send(CREATED, nameless, unprintable, reached=60)
     await history.catch_up()
-    assert [(row[0], row[1], row[5]) for row in recorded(database_url, job)] == [(1, "created", None), (4, "failed", "")]
+    assert [(row[0], row[1], row[5]) for row in recorded(database_url, job)] == [
+        (1, "created", None),
+        (4, "failed", ""),
+    ]
 
 
 async def test_invariant_3_a_new_connection_is_confirmed_only_if_postgres_is_the_same(

@@ -1,4 +1,6 @@
-"""What a list may cost: how many rows it looks at and counts, and what it says when that is not enough."""
+"""What a list may cost: how many rows it looks at and counts, and what it says when that is not
+enough.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +24,15 @@ from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import NOTHING
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, ListSettings
-from tests.integration.publisher.catalogue import BEGINNING, DISTANT, MINUTE, Pin, pin, pins_of, store
+from tests.integration.publisher.catalogue import (
+    BEGINNING,
+    DISTANT,
+    MINUTE,
+    Pin,
+    pin,
+    pins_of,
+    store,
+)
 from tests.integration.publisher.lists import Keys, asking
 from tests.support.listing import next_url, pages, principal, query_of
 from tests.support.waiting import eventually
@@ -66,10 +76,20 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("sort", "sought", "near", "far"), [("created_at_desc", "oldest", "since", "until"), ("created_at_asc", "newest", "until", "since")]
+    ("sort", "sought", "near", "far"),
+    [
+        ("created_at_desc", "oldest", "since", "until"),
+        ("created_at_asc", "newest", "until", "since"),
+    ],
 )
 async def test_a_search_that_finds_too_little_says_how_far_it_came(
-    http: httpx.AsyncClient, database: Database, keys: Keys, sort: str, sought: str, near: str, far: str
+    http: httpx.AsyncClient,
+    database: Database,
+    keys: Keys,
+    sort: str,
+    sought: str,
+    near: str,
+    far: str,
 ) -> None:
     """Narrowed as it says, it is answered; gone on with from there, it comes to its end."""
     workspace_id, rows = await workspace_with(database, 50)
@@ -82,7 +102,9 @@ async def test_a_search_that_finds_too_little_says_how_far_it_came(
             break
         detail = refusal(answer)
         assert f"{near}={detail['reached']}" in detail["message"]
-        part = await http.get("/v1/pins", params={**query, **narrowed, near: detail["reached"]}, headers=headers)
+        part = await http.get(
+            "/v1/pins", params={**query, **narrowed, near: detail["reached"]}, headers=headers
+        )
         assert part.status_code == 200
         found += [row["id"] for row in part.json()]
         narrowed = {far: detail["reached"]}
@@ -104,7 +126,9 @@ async def test_an_order_without_an_index_wants_all_rows_within_the_bound(
     assert MOST - 3 < len(answer.json()) <= MOST
 
 
-async def test_a_full_page_at_the_bound_leads_on(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+async def test_a_full_page_at_the_bound_leads_on(
+    http: httpx.AsyncClient, database: Database, keys: Keys
+) -> None:
     """As many as were asked for, and nobody knows whether there are more."""
     workspace_id, rows = await workspace_with(database, 50)
     answer = await http.get("/v1/pins?q=newest&limit=1", headers=keys.headers_of(workspace_id))
@@ -119,7 +143,9 @@ async def test_an_offset_beyond_the_bound_is_refused_and_a_cursor_gets_there(
     workspace_id, rows = await workspace_with(database, 50)
     headers = keys.headers_of(workspace_id)
     refusal(await http.get("/v1/pins?limit=10&offset=30", headers=headers))
-    seen = [row["id"] async for page in pages(http, "/v1/pins", {"limit": 10}, headers) for row in page]
+    seen = [
+        row["id"] async for page in pages(http, "/v1/pins", {"limit": 10}, headers) for row in page
+    ]
     assert seen == pins_of(rows).expected(sort="created_at_desc")
 
 
@@ -135,22 +161,35 @@ async def test_a_total_is_told_up_to_its_limit(
     assert "x-total-count" not in following.headers  # the first page told, or nobody can
 
 
-async def test_a_total_is_not_told_when_not_all_rows_could_be_looked_at(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+async def test_a_total_is_not_told_when_not_all_rows_could_be_looked_at(
+    http: httpx.AsyncClient, database: Database, keys: Keys
+) -> None:
     workspace_id, _rows = await workspace_with(database, MOST + 1, account_id=UUID(int=5))
     more = [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE) for _ in range(3)]
     await store(database, more)
-    answer = await http.get("/v1/pins", params={"limit": 2, "account_id": more[0]["account_id"]}, headers=keys.headers_of(workspace_id))
+    answer = await http.get(
+        "/v1/pins",
+        params={"limit": 2, "account_id": more[0]["account_id"]},
+        headers=keys.headers_of(workspace_id),
+    )
     assert len(answer.json()) == 2
     assert "x-total-count" not in answer.headers
 
 
-@pytest.mark.parametrize("fields", [{"state": "scheduled", "run_at": DISTANT}, {"deleted_at": BEGINNING}], ids=["scheduled", "deleted"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"state": "scheduled", "run_at": DISTANT}, {"deleted_at": BEGINNING}],
+    ids=["scheduled", "deleted"],
+)
 async def test_what_is_no_pin_does_not_stand_between_pins(
     http: httpx.AsyncClient, database: Database, keys: Keys, fields: dict[str, Any]
 ) -> None:
     """A campaign that is scheduled, or deleted, after the last pin was published."""
     workspace_id, rows = await workspace_with(database, 2)
-    await store(database, [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE, **fields) for _ in range(3 * MOST)])
+    await store(
+        database,
+        [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE, **fields) for _ in range(3 * MOST)],
+    )
     answer = await http.get("/v1/pins", headers=keys.headers_of(workspace_id))
     assert [row["id"] for row in answer.json()] == pins_of(rows).expected(sort="created_at_desc")
     assert answer.headers["x-total-count"] == "2"
@@ -160,13 +199,19 @@ async def test_more_pins_that_are_due_than_may_be_looked_at_are_had_as_schedules
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
     """The scheduler is far behind."""
-    workspace_id, rows = await workspace_with(database, MOST + 1, state="scheduled", run_at=BEGINNING)
+    workspace_id, rows = await workspace_with(
+        database, MOST + 1, state="scheduled", run_at=BEGINNING
+    )
     headers = keys.headers_of(workspace_id)
     detail = refusal(await http.get("/v1/pins", headers=headers))
     assert "GET /v1/schedules?status=queued" in detail["message"]
     assert "reached" not in detail
     assert (await http.get("/v1/pins?status=published", headers=headers)).json() == []
-    due = [row async for page in pages(http, "/v1/schedules", {"status": "queued", "limit": 10}, headers) for row in page]
+    due = [
+        row
+        async for page in pages(http, "/v1/schedules", {"status": "queued", "limit": 10}, headers)
+        for row in page
+    ]
     assert {row["status"] for row in due} == {"queued"}
     assert len(due) == len(rows)
 
@@ -174,15 +219,35 @@ async def test_more_pins_that_are_due_than_may_be_looked_at_are_had_as_schedules
 OLD, RECENT = BEGINNING - 100 * MINUTE, BEGINNING + 100 * MINUTE
 
 
-@pytest.mark.parametrize(("sort", "created_at", "far"), [("created_at_desc", OLD, "until"), ("created_at_asc", RECENT, "since")])
+@pytest.mark.parametrize(
+    ("sort", "created_at", "far"),
+    [("created_at_desc", OLD, "until"), ("created_at_asc", RECENT, "since")],
+)
 async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be_looked_at(
-    http: httpx.AsyncClient, database: Database, keys: Keys, sort: str, created_at: datetime, far: str
+    http: httpx.AsyncClient,
+    database: Database,
+    keys: Keys,
+    sort: str,
+    created_at: datetime,
+    far: str,
 ) -> None:
     """They are far behind in the order, and enough to fill the page."""
     workspace_id, rows = await workspace_with(database, 2 * MOST)
     headers, account_id = keys.headers_of(workspace_id), UUID(int=77)
-    others = [pin(workspace_id, account_id=account_id, created_at=at) for at in (OLD + MINUTE, RECENT - MINUTE)]
-    due = [pin(workspace_id, account_id=account_id, created_at=created_at, state="scheduled", run_at=BEGINNING) for _ in range(2)]
+    others = [
+        pin(workspace_id, account_id=account_id, created_at=at)
+        for at in (OLD + MINUTE, RECENT - MINUTE)
+    ]
+    due = [
+        pin(
+            workspace_id,
+            account_id=account_id,
+            created_at=created_at,
+            state="scheduled",
+            run_at=BEGINNING,
+        )
+        for _ in range(2)
+    ]
     await store(database, [*others, *due])
     query = {"account_id": str(account_id), "sort": sort, "limit": "1"}
     found: list[str] = []
@@ -200,16 +265,23 @@ async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be
     assert len(found) == 4
 
 
-async def test_no_offset_reaches_pins_that_are_due_beyond_the_bound(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+async def test_no_offset_reaches_pins_that_are_due_beyond_the_bound(
+    http: httpx.AsyncClient, database: Database, keys: Keys
+) -> None:
     workspace_id, rows = await workspace_with(database, 2 * MOST)
     due = [pin(workspace_id, created_at=OLD, state="scheduled", run_at=BEGINNING) for _ in range(2)]
     await store(database, due)
-    headers, expected = keys.headers_of(workspace_id), pins_of([*rows, *due]).expected(sort="created_at_desc")
+    headers, expected = (
+        keys.headers_of(workspace_id),
+        pins_of([*rows, *due]).expected(sort="created_at_desc"),
+    )
     last = await http.get(f"/v1/pins?limit=1&offset={MOST - 1}", headers=headers)
     assert [row["id"] for row in last.json()] == [expected[MOST - 1]]
     for limit, offset in ((2, MOST - 1), (1, MOST), (2, MOST), (1, MOST + 1)):
         refusal(await http.get(f"/v1/pins?limit={limit}&offset={offset}", headers=headers))
-    seen = [row["id"] async for page in pages(http, "/v1/pins", {"limit": 3}, headers) for row in page]
+    seen = [
+        row["id"] async for page in pages(http, "/v1/pins", {"limit": 3}, headers) for row in page
+    ]
     assert seen == expected
 
 
@@ -223,27 +295,44 @@ async def test_a_page_and_its_bound_are_of_one_moment(
     async def meddled(asking: Any, sql: str, **values: Any) -> Any:
         answer = await ask(asking, sql, **values)
         async with database.transaction() as connection:
-            await connection.execute(delete(pins).where(pins.c.workspace_id == workspace_id, pins.c.title == "newest"))
+            await connection.execute(
+                delete(pins).where(pins.c.workspace_id == workspace_id, pins.c.title == "newest")
+            )
         return answer
 
     monkeypatch.setattr(pages_module._Asking, "_ask", meddled)
     refusal(await http.get("/v1/pins?q=oldest", headers=keys.headers_of(workspace_id)))
 
 
-async def test_schedules_are_bounded_by_their_own_time(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+async def test_schedules_are_bounded_by_their_own_time(
+    http: httpx.AsyncClient, database: Database, keys: Keys
+) -> None:
     workspace_id = uuid4()
-    rows = [pin(workspace_id, state="scheduled", run_at=DISTANT + number * MINUTE, title=f"lamp {number}") for number in range(50)]
+    rows = [
+        pin(
+            workspace_id,
+            state="scheduled",
+            run_at=DISTANT + number * MINUTE,
+            title=f"lamp {number}",
+        )
+        for number in range(50)
+    ]
     await store(database, rows)
     headers = keys.headers_of(workspace_id)
     detail = refusal(await http.get("/v1/schedules?q=lamp 0", headers=headers))
-    near = await http.get("/v1/schedules", params={"since": detail["reached"], "limit": 200}, headers=headers)
+    near = await http.get(
+        "/v1/schedules", params={"since": detail["reached"], "limit": 200}, headers=headers
+    )
     assert len(near.json()) == MOST
     refusal(await http.get("/v1/schedules?sort=title_asc", headers=headers))
 
 
 async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
     """However many are asked for, and however long they take."""
-    pool = Database.of(DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2), application="tests")
+    pool = Database.of(
+        DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2),
+        application="tests",
+    )
     lists, who = PinLists(Lists(pool, ListSettings(), at_once=1)), principal(uuid4())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
@@ -256,7 +345,9 @@ async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
         assert await asyncio.gather(*asked) == [NOTHING] * 5
 
 
-async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lists = PinLists(Lists(database, ListSettings(), at_once=2))
     greedy, other = principal(uuid4()), principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
@@ -278,4 +369,9 @@ async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(dat
 
 
 def _waits(owner: psycopg.Connection[tuple[int]]) -> bool:
-    return owner.execute("select from pg_locks where relation = 'publisher.pins'::regclass and not granted").fetchone() is not None
+    return (
+        owner.execute(
+            "select from pg_locks where relation = 'publisher.pins'::regclass and not granted"
+        ).fetchone()
+        is not None
+    )

@@ -1,4 +1,6 @@
-"""Postgres' own plans for the lists, on a table of a hundred thousand rows: by which index, and how far it is read."""
+"""Postgres' own plans for the lists, on a table of a hundred thousand rows: by which index, and how
+far it is read.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
@@ -28,12 +30,19 @@ MOST = 20_000
 TIES = 5
 """More than which no rows of one time are read: that of a cursor, or the one after the last."""
 READ_AHEAD = 100
-"""For a page of fifty: rows of one time are put in order some 32 at a time at least (Postgres 18)."""
+"""For a page of fifty: rows of one time are put in order some 32 at a time at least (Postgres 18).
+"""
 LARGE, MIDDLING, SMALL = UUID(int=101), UUID(int=102), UUID(int=103)
-SIZES = {LARGE: 60_000, MIDDLING: 15_000, SMALL: 500, **{UUID(int=number): 2_500 for number in range(201, 211)}}
+SIZES = {
+    LARGE: 60_000,
+    MIDDLING: 15_000,
+    SMALL: 500,
+    **{UUID(int=number): 2_500 for number in range(201, 211)},
+}
 INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_of_workspace"}
 
-# Turn by turn, as workspaces publish at the same time: no page of the table is one workspace's alone
+# Turn by turn, as workspaces publish at the same time: no page of the table is one workspace's
+# alone
 FILL = text("""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at, error_code, state,
@@ -82,7 +91,12 @@ def _nodes(plan: Node) -> Iterator[Node]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def catalogue(database: Database) -> Database:
-    values = {"noon": BEGINNING, "distant": DISTANT, "ids": list(SIZES), "sizes": list(SIZES.values())}
+    values = {
+        "noon": BEGINNING,
+        "distant": DISTANT,
+        "ids": list(SIZES),
+        "sizes": list(SIZES.values()),
+    }
     async with database.transaction(patience_seconds=120) as connection:
         await connection.execute(FILL, values)
         await connection.execute(JOBS, values)
@@ -92,7 +106,9 @@ async def catalogue(database: Database) -> Database:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plans]:
-    """Each statement is run a second time, explained, in its own transaction and with its own settings."""
+    """Each statement is run a second time, explained, in its own transaction and with its own
+    settings.
+    """
     found, ask = Plans(), pages._Asking._ask
 
     async def explained(asking: Any, sql: str, **values: Any) -> Any:
@@ -106,7 +122,9 @@ async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 def cursor_of(name: str, sort: str) -> str:
     """In the middle of things."""
-    value = {"title": "lamp 3", "status": "published"}.get(sort.rpartition("_")[0], BEGINNING.replace(hour=13))
+    value = {"title": "lamp 3", "status": "published"}.get(
+        sort.rpartition("_")[0], BEGINNING.replace(hour=13)
+    )
     return write_cursor(Cursor(f"{name}.{sort}", value, UUID(int=2**127)))
 
 
@@ -148,12 +166,18 @@ def require_bounded(plans: Plans) -> None:
         told = f"{node}\n{statement}"
         assert node.get("Index Name") in INDEXES, told
         assert "workspace_id = " in node.get("Index Cond", ""), told
-        looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        looked_at = (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Filter", 0)
+            + node.get("Rows Removed by Index Recheck", 0)
+        )
         assert looked_at * node["Actual Loops"] <= MOST + TIES, told
 
 
 @pytest.mark.parametrize("asked", PINS, ids=str)
-@pytest.mark.parametrize("workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"])
+@pytest.mark.parametrize(
+    "workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"]
+)
 async def test_no_list_of_pins_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
@@ -164,7 +188,9 @@ async def test_no_list_of_pins_walks_through_another_workspaces_rows(
 
 
 @pytest.mark.parametrize("asked", SCHEDULES, ids=str)
-@pytest.mark.parametrize("workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"])
+@pytest.mark.parametrize(
+    "workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"]
+)
 async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
@@ -174,30 +200,54 @@ async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
     require_bounded(plans)
 
 
-@pytest.mark.parametrize("asked", [{}, {"status": "failed"}, {"source_type": "json", "since": "2020-01-01T12:00:00Z"}], ids=str)
-async def test_no_list_of_imports_walks_through_another_workspaces_rows(catalogue: Database, plans: Plans, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"status": "failed"}, {"source_type": "json", "since": "2020-01-01T12:00:00Z"}],
+    ids=str,
+)
+async def test_no_list_of_imports_walks_through_another_workspaces_rows(
+    catalogue: Database, plans: Plans, asked: dict[str, Any]
+) -> None:
     lists = ImportLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("imports", "created_at_desc")}):
         await answered(lists.imports(principal(LARGE), ImportFilters(**asked, **page)))
     require_bounded(plans)
 
 
-async def test_the_first_page_reads_no_more_than_it_shows(catalogue: Database, plans: Plans) -> None:
-    """Of a list without a filter, whatever stands in the workspace; and its total comes from the index alone."""
+async def test_the_first_page_reads_no_more_than_it_shows(
+    catalogue: Database, plans: Plans
+) -> None:
+    """Of a list without a filter, whatever stands in the workspace; and its total comes from the
+    index alone.
+    """
     lists = PinLists(Lists(catalogue, ListSettings()))
     page = await lists.pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
-    shown = [(node["Node Type"], node["Actual Rows"]) for _, node in plans.scans() if node["Index Name"] == "pins_shown"]
+    shown = [
+        (node["Node Type"], node["Actual Rows"])
+        for _, node in plans.scans()
+        if node["Index Name"] == "pins_shown"
+    ]
     assert min(rows for _, rows in shown) < READ_AHEAD, shown
     assert "Index Only Scan" in {kind for kind, rows in shown if rows > 1000}, shown
 
 
 @pytest.mark.parametrize("sort", ["created_at_desc", "created_at_asc"])
-async def test_what_a_cursor_has_left_behind_is_not_read_again(catalogue: Database, plans: Plans, sort: str) -> None:
+async def test_what_a_cursor_has_left_behind_is_not_read_again(
+    catalogue: Database, plans: Plans, sort: str
+) -> None:
     lists = PinLists(Lists(catalogue, ListSettings()))
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
-    page = await lists.pins(principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor))
+    page = await lists.pins(
+        principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)
+    )
     assert len(page.rows) == 50
-    read = [node for statement, node in plans.scans() if node["Index Name"] == "pins_shown" and "beyond" not in statement]
+    read = [
+        node
+        for statement, node in plans.scans()
+        if node["Index Name"] == "pins_shown" and "beyond" not in statement
+    ]
     assert all("created_at" in node["Index Cond"] for node in read)
-    assert all(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < READ_AHEAD for node in read)
+    assert all(
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < READ_AHEAD for node in read
+    )

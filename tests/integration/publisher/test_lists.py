@@ -1,4 +1,6 @@
-"""The lists of pins and schedules: every filter in every order, against a model, and pages that stay right while rows come in."""
+"""The lists of pins and schedules: every filter in every order, against a model, and pages that
+stay right while rows come in.
+"""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import product
@@ -58,7 +60,10 @@ PIN_FILTERS = [
 ]
 SCHEDULE_FILTERS = [
     *COMMON,
-    *({"status": status} for status in ("scheduled", "queued", "deferred", "running", "done", "failed", "canceled")),
+    *(
+        {"status": status}
+        for status in ("scheduled", "queued", "deferred", "running", "done", "failed", "canceled")
+    ),
     {"since": DISTANT.isoformat()},
     {"status": "scheduled", "until": (DISTANT + 40 * MINUTE).isoformat(), "board_id": "board-2"},
     {"status": "queued", "since": MIDDLE, "q": "lamp"},
@@ -90,11 +95,19 @@ def headers(keys: Keys, rows: Sequence[Pin]) -> dict[str, str]:
     return keys.headers_of(rows[0]["workspace_id"])
 
 
-async def by_cursor(http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> list[str]:
+async def by_cursor(
+    http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
+) -> list[str]:
     return [row["id"] async for page in pages(http, path, query, headers) for row in page]
 
 
-async def check(http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str], expected: list[str]) -> None:
+async def check(
+    http: httpx.AsyncClient,
+    path: str,
+    query: Mapping[str, Any],
+    headers: Mapping[str, str],
+    expected: list[str],
+) -> None:
     """All at once, some from an offset on, and page by page."""
     whole = await http.get(path, params={**query, "limit": 200}, headers=dict(headers))
     assert whole.status_code == 200, whole.text
@@ -107,20 +120,34 @@ async def check(http: httpx.AsyncClient, path: str, query: Mapping[str, Any], he
 
 
 def _name(value: object) -> str:
-    return "&".join(f"{name}={one}" for name, one in value.items()) or "all" if isinstance(value, dict) else str(value)
+    return (
+        "&".join(f"{name}={one}" for name, one in value.items()) or "all"
+        if isinstance(value, dict)
+        else str(value)
+    )
 
 
 @pytest.mark.parametrize(("asked", "sort"), list(product(PIN_FILTERS, PinSort)), ids=_name)
 async def test_pins_are_found_and_sorted_as_asked(
-    http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: PinSort
+    http: httpx.AsyncClient,
+    headers: dict[str, str],
+    rows: Sequence[Pin],
+    asked: dict[str, str],
+    sort: PinSort,
 ) -> None:
     expected = pins_of(rows).expected(sort=sort, **asked)
     await check(http, "/v1/pins", {**asked, "sort": sort.value}, headers, expected)
 
 
-@pytest.mark.parametrize(("asked", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_name)
+@pytest.mark.parametrize(
+    ("asked", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_name
+)
 async def test_schedules_are_found_and_sorted_as_asked(
-    http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], asked: dict[str, str], sort: ScheduleSort
+    http: httpx.AsyncClient,
+    headers: dict[str, str],
+    rows: Sequence[Pin],
+    asked: dict[str, str],
+    sort: ScheduleSort,
 ) -> None:
     expected = schedules_of(rows).expected(sort=sort, **asked)
     await check(http, "/v1/schedules", {**asked, "sort": sort.value}, headers, expected)
@@ -128,13 +155,24 @@ async def test_schedules_are_found_and_sorted_as_asked(
 
 async def test_the_model_has_something_of_everything(rows: Sequence[Pin]) -> None:
     """Or the tests above would say little."""
-    for model, filters, sort in ((pins_of(rows), PIN_FILTERS, "created_at_desc"), (schedules_of(rows), SCHEDULE_FILTERS, "run_at_desc")):
+    for model, filters, sort in (
+        (pins_of(rows), PIN_FILTERS, "created_at_desc"),
+        (schedules_of(rows), SCHEDULE_FILTERS, "run_at_desc"),
+    ):
         empty = [asked for asked in filters if not model.expected(sort=sort, **asked)]
-        assert {asked.get("status") for asked in empty} <= {"deferred", "publishing", "running", "published", None}
+        assert {asked.get("status") for asked in empty} <= {
+            "deferred",
+            "publishing",
+            "running",
+            "published",
+            None,
+        }
         assert len(empty) <= 5
 
 
-@pytest.mark.parametrize(("path", "sort"), [("/v1/pins", "created_at_desc"), ("/v1/schedules", "run_at_desc")])
+@pytest.mark.parametrize(
+    ("path", "sort"), [("/v1/pins", "created_at_desc"), ("/v1/schedules", "run_at_desc")]
+)
 async def test_what_was_not_asked_for_otherwise_comes_newest_first(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], path: str, sort: str
 ) -> None:
@@ -144,10 +182,17 @@ async def test_what_was_not_asked_for_otherwise_comes_newest_first(
 
 
 async def grown(database: Database, workspace_id: UUID, number: int) -> list[Pin]:
-    """More rows: newer than all, and among all others by their titles, with times that are there already."""
+    """More rows: newer than all, and among all others by their titles, with times that are there
+    already.
+    """
     more = [
         pin(workspace_id, created_at=BEGINNING + (1000 + number) * MINUTE, title="a"),
-        pin(workspace_id, created_at=BEGINNING + (1000 + number) * MINUTE, title="zzz", state="failed"),
+        pin(
+            workspace_id,
+            created_at=BEGINNING + (1000 + number) * MINUTE,
+            title="zzz",
+            state="failed",
+        ),
         pin(workspace_id, created_at=BEGINNING, title="lamp"),
     ]
     await store(database, more)
@@ -159,7 +204,10 @@ async def test_pages_by_cursor_stay_right_while_rows_come_in(
     http: httpx.AsyncClient, database: Database, keys: Keys, sort: PinSort
 ) -> None:
     workspace_id = uuid4()
-    before = [pin(workspace_id, created_at=BEGINNING + number // 3 * MINUTE, title=f"lamp {number % 7}") for number in range(40)]
+    before = [
+        pin(workspace_id, created_at=BEGINNING + number // 3 * MINUTE, title=f"lamp {number % 7}")
+        for number in range(40)
+    ]
     await store(database, before)
     seen: list[str] = []
     later: list[Pin] = []
@@ -175,10 +223,15 @@ async def test_pages_by_cursor_stay_right_while_rows_come_in(
     assert seen == [one for one in everything if one in set(seen)]
 
 
-async def test_newer_rows_do_not_move_what_is_listed_newest_first(http: httpx.AsyncClient, database: Database, keys: Keys) -> None:
+async def test_newer_rows_do_not_move_what_is_listed_newest_first(
+    http: httpx.AsyncClient, database: Database, keys: Keys
+) -> None:
     """By offset the last of the first page would come again."""
     workspace_id = uuid4()
-    await store(database, [pin(workspace_id, created_at=BEGINNING + number * MINUTE) for number in range(10)])
+    await store(
+        database,
+        [pin(workspace_id, created_at=BEGINNING + number * MINUTE) for number in range(10)],
+    )
     headers = keys.headers_of(workspace_id)
     first = await http.get("/v1/pins?limit=5", headers=headers)
     await store(database, [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE)])
@@ -189,13 +242,25 @@ async def test_newer_rows_do_not_move_what_is_listed_newest_first(http: httpx.As
     assert (len(second.json()), next_url(second)) == (5, None)
 
 
-async def test_a_link_keeps_what_was_asked(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    query: dict[str, Any] = {"limit": 2, "offset": 1, "q": "a&b=%26_ü", "sort": "title_asc", "stranger": "x"}
+async def test_a_link_keeps_what_was_asked(
+    http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    query: dict[str, Any] = {
+        "limit": 2,
+        "offset": 1,
+        "q": "a&b=%26_ü",
+        "sort": "title_asc",
+        "stranger": "x",
+    }
     assert (await http.get("/v1/pins", params=query, headers=headers)).json() == []
     answer = await http.get("/v1/pins", params={**query, "q": "%"}, headers=headers)
     url = httpx.URL(str(next_url(answer)))
     assert url.path == "/v1/pins"
-    assert {name: value for name, value in url.params.items() if name != "cursor"} == {"limit": "2", "q": "%", "sort": "title_asc"}
+    assert {name: value for name, value in url.params.items() if name != "cursor"} == {
+        "limit": "2",
+        "q": "%",
+        "sort": "title_asc",
+    }
 
 
 @pytest.mark.parametrize(
@@ -216,7 +281,11 @@ async def test_a_cursor_is_good_for_its_own_list_and_order(
     cursor = httpx.URL(str(next_url(answer))).params["cursor"]
     refused = await http.get(f"{path}?{query}&cursor={cursor}", headers=headers)
     detail = refused.json()["detail"]
-    assert (refused.status_code, detail["code"], detail["parameter"]) == (422, "invalid_parameter", "cursor")
+    assert (refused.status_code, detail["code"], detail["parameter"]) == (
+        422,
+        "invalid_parameter",
+        "cursor",
+    )
 
 
 async def test_an_offset_of_zero_is_none(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
@@ -232,7 +301,13 @@ async def test_a_key_sees_what_belongs_to_the_accounts_that_it_permits(
     model: Model = pins_of(rows) if path == "/v1/pins" else schedules_of(rows)
     permitted = [row for row in rows if row["account_id"] in ACCOUNTS[:2]]
     headers = keys.headers_of(rows[0]["workspace_id"], frozenset(ACCOUNTS[:2]))
-    await check(http, path, {"sort": "created_at_asc"}, headers, model.but(permitted).expected(sort="created_at_asc"))
+    await check(
+        http,
+        path,
+        {"sort": "created_at_asc"},
+        headers,
+        model.but(permitted).expected(sort="created_at_asc"),
+    )
     await check(http, path, {"account_id": str(ACCOUNTS[2])}, headers, [])
     await check(http, path, {}, keys.headers_of(rows[0]["workspace_id"], frozenset()), [])
 

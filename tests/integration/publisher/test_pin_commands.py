@@ -19,9 +19,17 @@ async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:
     schedule = await client.failed()
     pin_id = pin_of(schedule)
     edited = await client.patch(f"/v1/pins/{pin_id}", {"board_id": BOARD, "title": "Corrected"})
-    assert (edited.status_code, edited.json()["status"], edited.json()["error_code"]) == (200, "failed", "board_not_found")
+    assert (edited.status_code, edited.json()["status"], edited.json()["error_code"]) == (
+        200,
+        "failed",
+        "board_not_found",
+    )
     retried = await client.post(f"/v1/pins/{pin_id}/retry")
-    assert (retried.status_code, retried.json()["status"], retried.json()["error_code"]) == (200, "published", None)
+    assert (retried.status_code, retried.json()["status"], retried.json()["error_code"]) == (
+        200,
+        "published",
+        None,
+    )
     pin = (await client.get(f"/v1/pins/{pin_id}")).json()
     assert pin == retried.json()
     assert (pin["title"], pin["board_id"]) == ("Corrected", BOARD)
@@ -32,16 +40,29 @@ async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:
 
 async def test_an_edit_changes_what_is_named_and_null_clears(client: Client) -> None:
     pin_id = pin_of(await client.failed(alt_text="A lamp", title="Before"))
-    given = {"description": None, "alt_text": None, "link_url": "https://shop.example/new", "idempotency_key": "ignored", "x": 1}
+    given = {
+        "description": None,
+        "alt_text": None,
+        "link_url": "https://shop.example/new",
+        "idempotency_key": "ignored",
+        "x": 1,
+    }
     pin = (await client.patch(f"/v1/pins/{pin_id}", given)).json()
-    assert (pin["description"], pin["alt_text"], pin["link_url"], pin["title"]) == (None, None, "https://shop.example/new", "Before")
+    assert (pin["description"], pin["alt_text"], pin["link_url"], pin["title"]) == (
+        None,
+        None,
+        "https://shop.example/new",
+        "Before",
+    )
     assert pin["idempotency_key"] != "ignored"
     assert pin["updated_at"] > pin["created_at"]
 
 
 async def test_a_pin_that_is_due_can_still_be_edited(client: Client) -> None:
     pin_id = pin_of(await client.due())
-    assert (await client.patch(f"/v1/pins/{pin_id}", {"title": "In time"})).json()["status"] == "queued"
+    assert (await client.patch(f"/v1/pins/{pin_id}", {"title": "In time"})).json()[
+        "status"
+    ] == "queued"
     await client.run_due()
     pin = (await client.get(f"/v1/pins/{pin_id}")).json()
     assert (pin["status"], pin["title"]) == ("published", "In time")
@@ -49,7 +70,10 @@ async def test_a_pin_that_is_due_can_still_be_edited(client: Client) -> None:
 
 async def test_a_published_pin_cannot_be_edited(client: Client) -> None:
     pin = await client.published()
-    assert refusal(await client.patch(f"/v1/pins/{pin['id']}", {"title": "Late"})) == (409, "pin_already_published")
+    assert refusal(await client.patch(f"/v1/pins/{pin['id']}", {"title": "Late"})) == (
+        409,
+        "pin_already_published",
+    )
 
 
 async def test_a_schedule_that_is_not_due_is_no_pin_yet(client: Client) -> None:
@@ -92,7 +116,9 @@ async def test_an_edit_that_is_wrong_changes_nothing(client: Client, given: Any,
 
 async def test_the_faults_of_an_edit_are_told_all_at_once(client: Client) -> None:
     pin_id = pin_of(await client.failed())
-    detail = (await client.patch(f"/v1/pins/{pin_id}", {"title": "", "link_url": "x"})).json()["detail"]
+    detail = (await client.patch(f"/v1/pins/{pin_id}", {"title": "", "link_url": "x"})).json()[
+        "detail"
+    ]
     assert [fault["field"] for fault in detail["errors"]] == ["title", "link_url"]
 
 
@@ -126,9 +152,17 @@ async def test_a_deletion_says_on_request_what_became_of_it_on_pinterest(client:
     pin = await client.published()
     answer = await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=true")
     body = answer.json()
-    assert (answer.status_code, body["id"], body["deleted"], body["removed_from_pinterest"]) == (200, pin["id"], True, False)
+    assert (answer.status_code, body["id"], body["deleted"], body["removed_from_pinterest"]) == (
+        200,
+        pin["id"],
+        True,
+        False,
+    )
     assert body["reason"]
-    assert refusal(await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=x")) == (422, "invalid_parameter")
+    assert refusal(await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=x")) == (
+        422,
+        "invalid_parameter",
+    )
 
 
 async def test_a_pin_that_is_deleted_when_due_is_never_published(client: Client) -> None:
@@ -149,8 +183,16 @@ async def test_a_retry_without_its_board_is_refused_and_changes_nothing(client: 
 async def test_a_retry_may_go_to_another_account_and_board(client: Client) -> None:
     pin_id = pin_of(await client.failed())
     account_id = await client.workspace.add_account("another")
-    pin = (await client.post(f"/v1/pins/{pin_id}/retry", {"account_id": str(account_id), "board_id": "another"})).json()
-    assert (pin["status"], pin["pinterest_account_id"], pin["board_id"]) == ("published", str(account_id), "another")
+    pin = (
+        await client.post(
+            f"/v1/pins/{pin_id}/retry", {"account_id": str(account_id), "board_id": "another"}
+        )
+    ).json()
+    assert (pin["status"], pin["pinterest_account_id"], pin["board_id"]) == (
+        "published",
+        str(account_id),
+        "another",
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,12 +215,17 @@ async def test_a_retry_that_is_wrong_is_refused(client: Client, body: Any, code:
 async def test_only_a_failed_pin_can_be_retried(client: Client) -> None:
     due, pin = pin_of(await client.due()), await client.published()
     assert refusal(await client.post(f"/v1/pins/{due}/retry", {})) == (409, "pin_not_failed")
-    assert refusal(await client.post(f"/v1/pins/{pin['id']}/retry", {})) == (409, "pin_already_published")
+    assert refusal(await client.post(f"/v1/pins/{pin['id']}/retry", {})) == (
+        409,
+        "pin_already_published",
+    )
 
 
 async def test_invariant_3_retries_at_once_publish_once(client: Client) -> None:
     pin_id = pin_of(await client.failed())
-    answers = await asyncio.gather(*(client.post(f"/v1/pins/{pin_id}/retry", {"board_id": BOARD}) for _ in range(10)))
+    answers = await asyncio.gather(
+        *(client.post(f"/v1/pins/{pin_id}/retry", {"board_id": BOARD}) for _ in range(10))
+    )
     assert sorted(answer.status_code for answer in answers) == [200, *[409] * 9]
     assert await client.events(pin_id) == ["scheduled", "failed", "published"]
 
@@ -188,8 +235,16 @@ async def test_a_pins_job_tells_how_far_its_publishing_is(client: Client) -> Non
     jobs = [(await client.get(f"/v1/jobs/{one}")).json() for one in (pin["id"], due)]
     failed = pin_of(await client.failed())  # it lets the scheduler look, so it comes last
     jobs.append((await client.get(f"/v1/jobs/{failed}")).json())
-    assert [(job["status"], job["completed_at"] is None) for job in jobs] == [("published", False), ("queued", True), ("failed", False)]
-    assert (jobs[0]["job_id"], jobs[0]["pin_id"], jobs[0]["submitted_at"]) == (pin["id"], pin["id"], pin["created_at"])
+    assert [(job["status"], job["completed_at"] is None) for job in jobs] == [
+        ("published", False),
+        ("queued", True),
+        ("failed", False),
+    ]
+    assert (jobs[0]["job_id"], jobs[0]["pin_id"], jobs[0]["submitted_at"]) == (
+        pin["id"],
+        pin["id"],
+        pin["created_at"],
+    )
     assert jobs[2]["error_code"] == "board_not_found"
 
 
@@ -222,7 +277,9 @@ async def test_many_pins_are_retried_each_for_itself(client: Client) -> None:
     assert await client.events(mended) == ["scheduled", "failed", "published"]
 
 
-@pytest.mark.parametrize("path", ["/v1/pins/bulk-delete", "/v1/pins/bulk-retry", "/v1/schedules/bulk-cancel"])
+@pytest.mark.parametrize(
+    "path", ["/v1/pins/bulk-delete", "/v1/pins/bulk-retry", "/v1/schedules/bulk-cancel"]
+)
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -235,11 +292,15 @@ async def test_many_pins_are_retried_each_for_itself(client: Client) -> None:
         ([], "invalid_payload"),
     ],
 )
-async def test_a_list_of_ids_that_is_wrong_is_refused_whole(client: Client, path: str, body: Any, code: str) -> None:
+async def test_a_list_of_ids_that_is_wrong_is_refused_whole(
+    client: Client, path: str, body: Any, code: str
+) -> None:
     assert refusal(await client.post(path, body)) == (422, code)
 
 
-async def test_invariant_10_another_workspaces_pins_do_not_exist(client: Client, database: Database, http: httpx.AsyncClient) -> None:
+async def test_invariant_10_another_workspaces_pins_do_not_exist(
+    client: Client, database: Database, http: httpx.AsyncClient
+) -> None:
     pin, failed = await client.published(), pin_of(await client.failed())
     other = Client(http, await make_workspace(database), database)
     for answer in (
@@ -255,10 +316,17 @@ async def test_invariant_10_another_workspaces_pins_do_not_exist(client: Client,
     assert (await client.get(f"/v1/pins/{pin['id']}")).json() == pin
 
 
-async def test_what_deletes_wants_the_destructive_scope(client: Client, database: Database, http: httpx.AsyncClient) -> None:
-    writer = Client(http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database)
+async def test_what_deletes_wants_the_destructive_scope(
+    client: Client, database: Database, http: httpx.AsyncClient
+) -> None:
+    writer = Client(
+        http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database
+    )
     pin = await writer.published()
-    for answer in (await writer.delete(f"/v1/pins/{pin['id']}"), await writer.post("/v1/pins/bulk-delete", {"ids": [pin["id"]]})):
+    for answer in (
+        await writer.delete(f"/v1/pins/{pin['id']}"),
+        await writer.post("/v1/pins/bulk-delete", {"ids": [pin["id"]]}),
+    ):
         assert refusal(answer) == (403, "insufficient_scope")
     assert (await writer.get(f"/v1/pins/{pin['id']}")).status_code == 200
 
@@ -279,12 +347,23 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
             await narrow.post(f"/v1/pins/{failed}/retry"),
         ):
             assert refusal(answer) == (404, "not_found")
-        assert refusal(await narrow.post("/v1/pins", narrow.pin())) == (403, "account_not_permitted")
+        assert refusal(await narrow.post("/v1/pins", narrow.pin())) == (
+            403,
+            "account_not_permitted",
+        )
         to_hidden = {"account_id": str(workspace.account_id)}
-        assert refusal(await narrow.post(f"/v1/pins/{failed}/retry", to_hidden)) == (403, "account_not_permitted")
-        # The key is one of the workspace's: it can't be used twice, but nothing is told of what has it
-        taken = await narrow.post("/v1/pins", narrow.pin(account_id=str(own), board_id="own", idempotency_key="hidden"))
+        assert refusal(await narrow.post(f"/v1/pins/{failed}/retry", to_hidden)) == (
+            403,
+            "account_not_permitted",
+        )
+        # The key is one of the workspace's: it can't be used twice, but nothing is told of what has
+        # it
+        taken = await narrow.post(
+            "/v1/pins", narrow.pin(account_id=str(own), board_id="own", idempotency_key="hidden")
+        )
         assert refusal(taken) == (409, "idempotency_conflict")
         assert "can't be shown" in taken.json()["detail"]["message"]  # no hashes have collided
         assert hidden["id"] not in taken.text
-        assert (await narrow.published(account_id=str(own), board_id="own"))["status"] == "published"
+        assert (await narrow.published(account_id=str(own), board_id="own"))[
+            "status"
+        ] == "published"

@@ -1,4 +1,6 @@
-"""Commands against the scheduler, and against each other, at the same moment: one of them wins, and what is told is what is so."""
+"""Commands against the scheduler, and against each other, at the same moment: one of them wins, and
+what is told is what is so.
+"""
 
 import asyncio
 import random
@@ -25,7 +27,8 @@ async def due(client: Client) -> list[dict[str, Any]]:
     keys = [f"due-{number}" for number in range(SCHEDULES)]
     schedules = await asyncio.gather(*(client.scheduled(idempotency_key=key) for key in keys))
     await client.execute(
-        "update publisher.pins set run_at = now() - interval '1 second' where workspace_id = :id and state = 'scheduled'",
+        "update publisher.pins set run_at = now() - interval '1 second' where workspace_id = :id "
+        "and state = 'scheduled'",
         id=client.workspace.id,
     )
     return list(schedules)
@@ -48,17 +51,25 @@ async def outcome(client: Client, schedule: dict[str, Any]) -> tuple[str, list[s
     return status, (await client.events(pin_of(schedule)))[1:]
 
 
-async def test_of_cancelling_and_publishing_one_wins(client: Client, database: Database, due: list[dict[str, Any]]) -> None:
+async def test_of_cancelling_and_publishing_one_wins(
+    client: Client, database: Database, due: list[dict[str, Any]]
+) -> None:
     in_turn = random.Random(7).sample(due, len(due))
     publishing = asyncio.create_task(publish(client, database))
-    answers = await asyncio.gather(*(client.post(f"/v1/schedules/{one['id']}/cancel") for one in in_turn))
+    answers = await asyncio.gather(
+        *(client.post(f"/v1/schedules/{one['id']}/cancel") for one in in_turn)
+    )
     await publishing
     assert {answer.status_code for answer in answers} <= {200, 409}
     for schedule, answer in zip(in_turn, answers, strict=True):
-        assert await outcome(client, schedule) == (("canceled", []) if answer.status_code == 200 else ("done", ["published"]))
+        assert await outcome(client, schedule) == (
+            ("canceled", []) if answer.status_code == 200 else ("done", ["published"])
+        )
 
 
-async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses(client: Client, database: Database) -> None:
+async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses(
+    client: Client, database: Database
+) -> None:
     schedule = await client.due()
     taken, let_go = asyncio.Event(), asyncio.Event()
 
@@ -81,7 +92,9 @@ async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses
     assert await outcome(client, schedule) == ("done", ["published"])
 
 
-async def test_the_scheduler_passes_over_what_a_command_has_locked(client: Client, database: Database) -> None:
+async def test_the_scheduler_passes_over_what_a_command_has_locked(
+    client: Client, database: Database
+) -> None:
     schedule, other = await client.due(), await client.due()
     async with database.transaction() as connection:
         lock = text("select from publisher.pins where pin_id = :id for update")
@@ -92,12 +105,24 @@ async def test_the_scheduler_passes_over_what_a_command_has_locked(client: Clien
     assert await client.run_due() == 1
 
 
-async def test_of_deleting_many_and_publishing_none_is_lost(client: Client, database: Database, due: list[dict[str, Any]]) -> None:
+async def test_of_deleting_many_and_publishing_none_is_lost(
+    client: Client, database: Database, due: list[dict[str, Any]]
+) -> None:
     halves = [due[::2], list(reversed(due))]
     publishing = asyncio.create_task(publish(client, database))
-    answers = await asyncio.gather(*(client.post("/v1/schedules/bulk-delete", {"ids": [one["id"] for one in half]}) for half in halves))
+    answers = await asyncio.gather(
+        *(
+            client.post("/v1/schedules/bulk-delete", {"ids": [one["id"] for one in half]})
+            for half in halves
+        )
+    )
     await publishing
-    succeeded = Counter(one["id"] for answer in answers for one in answer.json()["results"] if one["status"] == "succeeded")
+    succeeded = Counter(
+        one["id"]
+        for answer in answers
+        for one in answer.json()["results"]
+        if one["status"] == "succeeded"
+    )
     for schedule in due:
         events = (await client.events(pin_of(schedule)))[1:]
         answer = await client.get(f"/v1/schedules/{schedule['id']}")
@@ -107,9 +132,13 @@ async def test_of_deleting_many_and_publishing_none_is_lost(client: Client, data
             assert (answer.json()["status"], events) == ("done", ["published"])
 
 
-async def test_an_edit_of_what_is_due_is_published_or_refused(client: Client, database: Database, due: list[dict[str, Any]]) -> None:
+async def test_an_edit_of_what_is_due_is_published_or_refused(
+    client: Client, database: Database, due: list[dict[str, Any]]
+) -> None:
     publishing = asyncio.create_task(publish(client, database))
-    answers = await asyncio.gather(*(client.patch(f"/v1/pins/{pin_of(one)}", {"title": "In time"}) for one in reversed(due)))
+    answers = await asyncio.gather(
+        *(client.patch(f"/v1/pins/{pin_of(one)}", {"title": "In time"}) for one in reversed(due))
+    )
     await publishing
     for schedule, answer in zip(reversed(due), answers, strict=True):
         pin = (await client.get(f"/v1/pins/{pin_of(schedule)}")).json()
@@ -117,12 +146,16 @@ async def test_an_edit_of_what_is_due_is_published_or_refused(client: Client, da
         assert (pin["title"] == "In time") is (answer.status_code == 200)
 
 
-async def test_commands_on_the_same_pins_in_any_order_do_not_deadlock(client: Client, due: list[dict[str, Any]]) -> None:
+async def test_commands_on_the_same_pins_in_any_order_do_not_deadlock(
+    client: Client, due: list[dict[str, Any]]
+) -> None:
     ids = [one["id"] for one in due]
     commands = ["cancel", "retry"] * 5
     answers = await asyncio.gather(
         *(
-            client.post(f"/v1/schedules/bulk-{command}", {"ids": random.Random(turn).sample(ids, len(ids))})
+            client.post(
+                f"/v1/schedules/bulk-{command}", {"ids": random.Random(turn).sample(ids, len(ids))}
+            )
             for turn, command in enumerate(commands)
         )
     )

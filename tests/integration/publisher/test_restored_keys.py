@@ -23,7 +23,9 @@ async def promise(client: Client, key: str) -> None:
     await client.execute(PROMISE, job_id=uuid4(), pin_id=pin_id)
 
 
-async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(client: Client) -> None:
+async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(
+    client: Client,
+) -> None:
     await promise(client, "promised")
     answer = await client.post("/v1/pins", client.pin(idempotency_key="promised"))
     assert refusal(answer) == (503, "key_recovering")
@@ -47,7 +49,9 @@ async def test_a_key_whose_pin_stands_is_answered_as_ever(client: Client) -> Non
     assert (again.status_code, again.json()["id"]) == (201, pin["id"])
 
 
-async def test_invariant_3_nothing_is_published_while_postgres_may_be_an_older_copy(client: Client, database: Database) -> None:
+async def test_invariant_3_nothing_is_published_while_postgres_may_be_an_older_copy(
+    client: Client, database: Database
+) -> None:
     async def is_behind(_made_at: float) -> None:
         raise PositionBehind("another Postgres")
 

@@ -19,7 +19,15 @@ from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.integration.publisher.conftest import Client, in_future, made, pin_of, refusal, results, serving
+from tests.integration.publisher.conftest import (
+    Client,
+    in_future,
+    made,
+    pin_of,
+    refusal,
+    results,
+    serving,
+)
 from tests.support.factories import BOARD, row_accepted
 
 IMAGE, ASSET = "https://cdn.example/lamps.jpg", str(uuid4())
@@ -34,7 +42,11 @@ async def read(client: Client, schedule: dict[str, Any]) -> dict[str, Any]:
 
 async def test_a_schedule_is_published_when_it_is_due(client: Client) -> None:
     schedule = await client.scheduled(title="Later")
-    assert (schedule["status"], schedule["pin_id"], schedule["payload"]["title"]) == ("scheduled", None, "Later")
+    assert (schedule["status"], schedule["pin_id"], schedule["payload"]["title"]) == (
+        "scheduled",
+        None,
+        "Later",
+    )
     assert schedule == await read(client, schedule)
     await client.run_due()
     assert (await read(client, schedule))["status"] == "scheduled"
@@ -56,9 +68,13 @@ async def test_a_repeated_request_with_its_key_is_answered_the_same(client: Clie
     assert await client.events(pin_of(first.json())) == ["scheduled"]
 
 
-async def test_a_repeated_request_is_answered_the_same_whatever_has_become_of_its_time_and_board(client: Client) -> None:
+async def test_a_repeated_request_is_answered_the_same_whatever_has_become_of_its_time_and_board(
+    client: Client,
+) -> None:
     board = f"going-{uuid4()}"
-    await client.workspace.access.add_board(client.workspace.id, client.workspace.account_id, board, name="Going")
+    await client.workspace.access.add_board(
+        client.workspace.id, client.workspace.account_id, board, name="Going"
+    )
     body = client.schedule(board_id=board, run_at="2031-01-01T00:00:00Z")
     schedule = made(await client.post("/v1/schedules", body, **{"Idempotency-Key": "mine"}))
     await client.make_due(schedule)
@@ -69,7 +85,10 @@ async def test_a_repeated_request_is_answered_the_same_whatever_has_become_of_it
 
 async def test_without_a_key_each_request_makes_a_schedule(client: Client) -> None:
     body = client.schedule()
-    first, second = made(await client.post("/v1/schedules", body)), made(await client.post("/v1/schedules", body))
+    first, second = (
+        made(await client.post("/v1/schedules", body)),
+        made(await client.post("/v1/schedules", body)),
+    )
     assert first["id"] != second["id"]
 
 
@@ -82,7 +101,9 @@ async def test_a_key_in_the_body_is_taken_if_the_header_has_none(client: Client)
 @pytest.mark.parametrize("path", ["/v1/schedules", "/v1/schedules/validate"])
 @pytest.mark.parametrize("key", ["another", 7])
 async def test_two_keys_that_differ_are_refused(client: Client, path: str, key: object) -> None:
-    answer = await client.post(path, client.schedule(idempotency_key=key), **{"Idempotency-Key": "7"})
+    answer = await client.post(
+        path, client.schedule(idempotency_key=key), **{"Idempotency-Key": "7"}
+    )
     assert refusal(answer) == (422, "invalid_parameter")
 
 
@@ -91,13 +112,22 @@ async def test_invariant_3_a_key_is_the_same_in_the_header_as_in_a_body(client: 
     body = client.schedule()
     first = made(await client.post("/v1/schedules", body, **{"Idempotency-Key": f"\u00a0{key}"}))
     assert first["payload"]["idempotency_key"] == key
-    assert made(await client.post("/v1/schedules", {**body, "idempotency_key": f" {key} "})) == first
-    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (409, "already_scheduled")
+    assert (
+        made(await client.post("/v1/schedules", {**body, "idempotency_key": f" {key} "})) == first
+    )
+    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (
+        409,
+        "already_scheduled",
+    )
 
 
-async def test_a_key_of_the_header_that_is_not_utf8_is_refused(http: httpx.AsyncClient, client: Client) -> None:
+async def test_a_key_of_the_header_that_is_not_utf8_is_refused(
+    http: httpx.AsyncClient, client: Client
+) -> None:
     headers = {**client.workspace.headers, "Idempotency-Key": "é"}
-    answer = await http.post("/v1/schedules", json=client.schedule(), headers=httpx.Headers(headers, encoding="latin-1"))
+    answer = await http.post(
+        "/v1/schedules", json=client.schedule(), headers=httpx.Headers(headers, encoding="latin-1")
+    )
     assert refusal(answer) == (422, "invalid_parameter")
 
 
@@ -107,7 +137,10 @@ async def test_a_key_that_has_another_content_is_refused(client: Client) -> None
     for other in ({**body, "title": "Other"}, {**body, "run_at": in_future(days=3)}):
         assert refusal(await client.post("/v1/schedules", other)) == (422, "idempotency_key_reused")
     await client.published(idempotency_key="pin")
-    assert refusal(await client.post("/v1/schedules", client.schedule(idempotency_key="pin"))) == (422, "idempotency_key_reused")
+    assert refusal(await client.post("/v1/schedules", client.schedule(idempotency_key="pin"))) == (
+        422,
+        "idempotency_key_reused",
+    )
 
 
 async def test_an_edited_schedule_is_still_that_of_its_first_request(client: Client) -> None:
@@ -133,7 +166,9 @@ async def test_an_edited_schedule_is_still_that_of_its_first_request(client: Cli
         ({"idempotency_key": 7}, "validation_error"),
     ],
 )
-async def test_a_schedule_that_is_wrong_is_refused(client: Client, fields: dict[str, Any], code: str) -> None:
+async def test_a_schedule_that_is_wrong_is_refused(
+    client: Client, fields: dict[str, Any], code: str
+) -> None:
     assert refusal(await client.post("/v1/schedules", client.schedule(**fields))) == (422, code)
 
 
@@ -155,15 +190,23 @@ async def test_a_schedule_is_edited_as_long_as_it_waits(client: Client) -> None:
 
 async def test_an_edit_that_moves_nothing_announces_nothing(client: Client) -> None:
     schedule = await client.scheduled()
-    await client.patch(f"/v1/schedules/{schedule['id']}", {"title": "Edited", "run_at": schedule["run_at"]})
+    await client.patch(
+        f"/v1/schedules/{schedule['id']}", {"title": "Edited", "run_at": schedule["run_at"]}
+    )
     assert await client.events(pin_of(schedule)) == ["scheduled"]
 
 
 async def test_one_source_of_an_image_takes_the_others_place(client: Client) -> None:
     schedule = await client.scheduled()
-    payload = (await client.patch(f"/v1/schedules/{schedule['id']}", {"asset_id": ASSET})).json()["payload"]
+    payload = (await client.patch(f"/v1/schedules/{schedule['id']}", {"asset_id": ASSET})).json()[
+        "payload"
+    ]
     assert (payload["asset_id"], payload.get("image_url")) == (ASSET, None)
-    payload = (await client.patch(f"/v1/schedules/{schedule['id']}", {"image_url": IMAGE, "asset_id": None})).json()["payload"]
+    payload = (
+        await client.patch(
+            f"/v1/schedules/{schedule['id']}", {"image_url": IMAGE, "asset_id": None}
+        )
+    ).json()["payload"]
     assert (payload.get("asset_id"), payload["image_url"]) == (None, IMAGE)
 
 
@@ -195,7 +238,9 @@ async def test_what_does_not_wait_cannot_be_edited(client: Client) -> None:
     await client.run_due()
     due = await client.due()
     for schedule in (cancelled, failed, done, due):
-        assert refusal(await client.patch(f"/v1/schedules/{schedule['id']}", {"title": "Late"})) == (409, "schedule_not_pending")
+        assert refusal(
+            await client.patch(f"/v1/schedules/{schedule['id']}", {"title": "Late"})
+        ) == (409, "schedule_not_pending")
 
 
 async def test_a_cancelled_schedule_is_not_published(client: Client) -> None:
@@ -212,14 +257,21 @@ async def test_what_is_done_or_failed_cannot_be_cancelled(client: Client) -> Non
     failed, done = await client.failed(), await client.due()
     await client.run_due()
     for schedule in (failed, done):
-        assert refusal(await client.post(f"/v1/schedules/{schedule['id']}/cancel")) == (409, "schedule_not_pending")
+        assert refusal(await client.post(f"/v1/schedules/{schedule['id']}/cancel")) == (
+            409,
+            "schedule_not_pending",
+        )
 
 
 async def test_a_cancelled_schedule_is_revived_for_its_time(client: Client) -> None:
     schedule = await client.scheduled()
     await client.post(f"/v1/schedules/{schedule['id']}/cancel")
     revived = await client.post(f"/v1/schedules/{schedule['id']}/retry")
-    assert (revived.status_code, revived.json()["status"], revived.json()["run_at"]) == (200, "scheduled", schedule["run_at"])
+    assert (revived.status_code, revived.json()["status"], revived.json()["run_at"]) == (
+        200,
+        "scheduled",
+        schedule["run_at"],
+    )
     again = await client.post(f"/v1/schedules/{schedule['id']}/retry")
     assert (again.status_code, again.json()) == (200, revived.json())
     assert await client.events(pin_of(schedule)) == ["scheduled", "scheduled"]
@@ -240,7 +292,12 @@ async def test_a_failed_schedule_is_corrected_as_a_pin_and_revived(client: Clien
     assert (revived["status"], revived["last_error"]) == ("queued", None)
     await client.run_due()
     assert (await read(client, schedule))["status"] == "done"
-    assert await client.events(pin_of(schedule)) == ["scheduled", "failed", "scheduled", "published"]
+    assert await client.events(pin_of(schedule)) == [
+        "scheduled",
+        "failed",
+        "scheduled",
+        "published",
+    ]
 
 
 async def test_a_revived_schedule_without_its_board_fails_again(client: Client) -> None:
@@ -254,15 +311,25 @@ async def test_a_revived_schedule_without_its_board_fails_again(client: Client) 
 async def test_a_schedule_that_is_done_cannot_be_revived_or_deleted(client: Client) -> None:
     schedule = await client.due()
     await client.run_due()
-    assert refusal(await client.post(f"/v1/schedules/{schedule['id']}/retry")) == (409, "schedule_already_published")
-    assert refusal(await client.delete(f"/v1/schedules/{schedule['id']}")) == (409, "schedule_already_published")
+    assert refusal(await client.post(f"/v1/schedules/{schedule['id']}/retry")) == (
+        409,
+        "schedule_already_published",
+    )
+    assert refusal(await client.delete(f"/v1/schedules/{schedule['id']}")) == (
+        409,
+        "schedule_already_published",
+    )
     assert (await client.get(f"/v1/pins/{pin_of(schedule)}")).status_code == 200
 
 
 @pytest.mark.parametrize("state", ["waiting", "due", "cancelled", "failed"])
-async def test_a_deleted_schedule_is_gone_for_good_and_its_key_stays_taken(client: Client, state: str) -> None:
+async def test_a_deleted_schedule_is_gone_for_good_and_its_key_stays_taken(
+    client: Client, state: str
+) -> None:
     key = f"deleted-{uuid4()}"
-    schedule = await {"due": client.due, "failed": client.failed}.get(state, client.scheduled)(idempotency_key=key)
+    schedule = await {"due": client.due, "failed": client.failed}.get(state, client.scheduled)(
+        idempotency_key=key
+    )
     if state == "cancelled":
         await client.post(f"/v1/schedules/{schedule['id']}/cancel")
     answer = await client.delete(f"/v1/schedules/{schedule['id']}")
@@ -278,7 +345,10 @@ async def test_a_deleted_schedule_is_gone_for_good_and_its_key_stays_taken(clien
     ):
         assert refusal(again) == (404, "not_found")
     assert "published" not in await client.events(pin_of(schedule))
-    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (409, "pin_deleted")
+    assert refusal(await client.post("/v1/pins", client.pin(idempotency_key=key))) == (
+        409,
+        "pin_deleted",
+    )
 
 
 async def test_a_deleted_schedules_request_is_not_taken_for_a_new_one(client: Client) -> None:
@@ -292,10 +362,15 @@ async def test_a_pin_on_a_cancelled_schedules_key_is_refused(client: Client) -> 
     schedule = await client.scheduled(idempotency_key="k")
     await client.post(f"/v1/schedules/{schedule['id']}/cancel")
     answer = await client.post("/v1/pins", client.pin(idempotency_key="k"))
-    assert (refusal(answer), answer.json()["detail"]["schedule_id"]) == ((409, "already_scheduled"), schedule["id"])
+    assert (refusal(answer), answer.json()["detail"]["schedule_id"]) == (
+        (409, "already_scheduled"),
+        schedule["id"],
+    )
 
 
-async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_existing(client: Client, database: Database) -> None:
+async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_existing(
+    client: Client, database: Database
+) -> None:
     workspace = client.workspace
     cancelled = await client.scheduled(idempotency_key="cancelled")
     await client.post(f"/v1/schedules/{cancelled['id']}/cancel")
@@ -305,24 +380,35 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
-    existing = {one.ask.row.row.idempotency_key: result_ids(one) for one in outcomes if isinstance(one, Existing)}
+    existing = {
+        one.ask.row.row.idempotency_key: result_ids(one)
+        for one in outcomes
+        if isinstance(one, Existing)
+    }
     assert {key: [str(one) if one else None for one in ids] for key, ids in existing.items()} == {
         "cancelled": [None, cancelled["id"]],
         "deleted": [pin["id"], None],
     }
 
 
-async def told(settler: Settler, rows: list[RowAccepted]) -> dict[UUID, tuple[UUID | None, UUID | None]]:
+async def told(
+    settler: Settler, rows: list[RowAccepted]
+) -> dict[UUID, tuple[UUID | None, UUID | None]]:
     """The ids that each row reports, all of them created."""
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     assert {type(one) for one in outcomes} == {Created}
     return {one.ask.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
 
 
-async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports(client: Client, database: Database) -> None:
+async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports(
+    client: Client, database: Database
+) -> None:
     workspace = client.workspace
     about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
-    rows = [row_accepted(**about, run_at="2031-01-01T00:00:00Z", idempotency_key=f"row-{number}") for number in range(4)]
+    rows = [
+        row_accepted(**about, run_at="2031-01-01T00:00:00Z", idempotency_key=f"row-{number}")
+        for number in range(4)
+    ]
     settler = Settler(PinStore(database), BoardDirectory(workspace.access))
     first = await told(settler, rows)
     ids = [first[pin_id_of(workspace.id, f"row-{number}")][1] for number in range(4)]
@@ -335,11 +421,27 @@ async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports
     assert await told(settler, rows) == first
 
 
-async def test_many_schedules_are_cancelled_revived_and_deleted_each_for_itself(client: Client) -> None:
-    cancelled, waiting, failed, done = await client.scheduled(), await client.scheduled(), await client.failed(), await client.due()
+async def test_many_schedules_are_cancelled_revived_and_deleted_each_for_itself(
+    client: Client,
+) -> None:
+    cancelled, waiting, failed, done = (
+        await client.scheduled(),
+        await client.scheduled(),
+        await client.failed(),
+        await client.due(),
+    )
     await client.run_due()
     await client.post(f"/v1/schedules/{cancelled['id']}/cancel")
-    ids = {"ids": [cancelled["id"], waiting["id"], failed["id"], done["id"], str(uuid4()), waiting["id"]]}
+    ids = {
+        "ids": [
+            cancelled["id"],
+            waiting["id"],
+            failed["id"],
+            done["id"],
+            str(uuid4()),
+            waiting["id"],
+        ]
+    }
     assert results(await client.post("/v1/schedules/bulk-cancel", ids)) == [
         ("skipped", None),
         ("succeeded", None),
@@ -364,7 +466,9 @@ async def test_many_schedules_are_cancelled_revived_and_deleted_each_for_itself(
     ]
 
 
-async def test_invariant_10_another_workspaces_schedules_do_not_exist(client: Client, database: Database, http: httpx.AsyncClient) -> None:
+async def test_invariant_10_another_workspaces_schedules_do_not_exist(
+    client: Client, database: Database, http: httpx.AsyncClient
+) -> None:
     schedule = await client.scheduled(idempotency_key="k")
     other = Client(http, await make_workspace(database), database)
     path = f"/v1/schedules/{schedule['id']}"
@@ -376,21 +480,32 @@ async def test_invariant_10_another_workspaces_schedules_do_not_exist(client: Cl
     ):
         assert refusal(answer) == (404, "not_found")
     for command in ("cancel", "retry", "delete"):
-        assert results(await other.post(f"/v1/schedules/bulk-{command}", {"ids": [schedule["id"]]})) == [("failed", "not_found")]
-    assert made(await other.post("/v1/schedules", other.schedule(idempotency_key="k")))["id"] != schedule["id"]
+        assert results(
+            await other.post(f"/v1/schedules/bulk-{command}", {"ids": [schedule["id"]]})
+        ) == [("failed", "not_found")]
+    assert (
+        made(await other.post("/v1/schedules", other.schedule(idempotency_key="k")))["id"]
+        != schedule["id"]
+    )
     assert await read(client, schedule) == schedule
 
 
 @pytest.mark.parametrize("schedule_id", [str(uuid4()), "x"], ids=["absent", "nonsense"])
 async def test_a_schedule_that_is_not_there_is_not_found(client: Client, schedule_id: str) -> None:
-    for answer in (await client.get(f"/v1/schedules/{schedule_id}"), await client.post(f"/v1/schedules/{schedule_id}/cancel")):
+    for answer in (
+        await client.get(f"/v1/schedules/{schedule_id}"),
+        await client.post(f"/v1/schedules/{schedule_id}/cancel"),
+    ):
         assert refusal(answer) == (404, "not_found")
 
 
 async def test_a_pin_that_never_had_a_time_is_no_schedule(client: Client) -> None:
     pin = await client.published()
     found = schedule_id_of(UUID(pin["id"]))
-    for answer in (await client.post(f"/v1/schedules/{found}/cancel"), await client.delete(f"/v1/schedules/{found}")):
+    for answer in (
+        await client.post(f"/v1/schedules/{found}/cancel"),
+        await client.delete(f"/v1/schedules/{found}"),
+    ):
         assert refusal(answer) == (404, "not_found")
 
 
@@ -411,8 +526,13 @@ async def test_a_key_sees_and_changes_only_schedules_of_its_accounts(
             await narrow.post(f"{path}/retry"),
         ):
             assert refusal(answer) == (404, "not_found")
-        assert results(await narrow.post("/v1/schedules/bulk-cancel", {"ids": [schedule["id"]]})) == [("failed", "not_found")]
-        assert refusal(await narrow.post("/v1/schedules", narrow.schedule())) == (403, "account_not_permitted")
+        assert results(
+            await narrow.post("/v1/schedules/bulk-cancel", {"ids": [schedule["id"]]})
+        ) == [("failed", "not_found")]
+        assert refusal(await narrow.post("/v1/schedules", narrow.schedule())) == (
+            403,
+            "account_not_permitted",
+        )
         mine = await narrow.scheduled(account_id=str(own), board_id="own")
         assert (await narrow.post(f"/v1/schedules/{mine['id']}/cancel")).status_code == 200
 
@@ -428,24 +548,44 @@ async def test_a_repeated_request_tells_nothing_of_an_account_that_the_schedule_
     await client.make_due(schedule)
     await client.execute("delete from access.boards where board_id = :id", id=board)
     await client.run_due()
-    moved = await client.post(f"/v1/pins/{pin_of(schedule)}/retry", {"account_id": str(other), "board_id": "other"})
+    moved = await client.post(
+        f"/v1/pins/{pin_of(schedule)}/retry", {"account_id": str(other), "board_id": "other"}
+    )
     assert moved.status_code == 200
-    async with serving(database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({workspace.account_id}))) as http:
+    async with serving(
+        database_url,
+        Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({workspace.account_id})),
+    ) as http:
         narrow = Client(http, workspace, database)
         assert refusal(await narrow.post("/v1/schedules", body)) == (422, "idempotency_key_reused")
     assert made(await client.post("/v1/schedules", body))["id"] == schedule["id"]
 
 
-async def test_deleting_schedules_wants_the_destructive_scope(client: Client, database: Database, http: httpx.AsyncClient) -> None:
-    writer = Client(http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database)
+async def test_deleting_schedules_wants_the_destructive_scope(
+    client: Client, database: Database, http: httpx.AsyncClient
+) -> None:
+    writer = Client(
+        http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database
+    )
     schedule = await writer.scheduled()
-    assert refusal(await writer.delete(f"/v1/schedules/{schedule['id']}")) == (403, "insufficient_scope")
-    assert refusal(await writer.post("/v1/schedules/bulk-delete", {"ids": [schedule["id"]]})) == (403, "insufficient_scope")
+    assert refusal(await writer.delete(f"/v1/schedules/{schedule['id']}")) == (
+        403,
+        "insufficient_scope",
+    )
+    assert refusal(await writer.post("/v1/schedules/bulk-delete", {"ids": [schedule["id"]]})) == (
+        403,
+        "insufficient_scope",
+    )
     assert (await writer.post(f"/v1/schedules/{schedule['id']}/cancel")).status_code == 200
 
 
-async def test_what_is_deleted_is_never_left_in_the_schedulers_way(client: Client, database: Database) -> None:
+async def test_what_is_deleted_is_never_left_in_the_schedulers_way(
+    client: Client, database: Database
+) -> None:
     await client.delete(f"/v1/schedules/{(await client.due())['id']}")
-    query = text("select count(*) as waiting from publisher.pins where state = 'scheduled' and deleted_at is not null")
+    query = text(
+        "select count(*) as waiting from publisher.pins where state = 'scheduled' and deleted_at "
+        "is not null"
+    )
     row = await database.first(query)
     assert row == {"waiting": 0}

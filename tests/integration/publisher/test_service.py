@@ -31,7 +31,9 @@ from tests.support.waiting import eventually
 class Publisher:
     """The running service and the topics around it."""
 
-    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str
+    ) -> None:
         self.http = http
         self._producer = producer
         self._kafka = kafka
@@ -42,11 +44,16 @@ class Publisher:
         await self._producer.send(TopicNames(self._prefix)[TopicName.IMPORTS], records)
 
     async def deliver_bytes(self, value: bytes) -> None:
-        await self._producer.send(TopicNames(self._prefix)[TopicName.IMPORTS], [Record(b"k", value)])
+        await self._producer.send(
+            TopicNames(self._prefix)[TopicName.IMPORTS], [Record(b"k", value)]
+        )
 
     async def outcomes(self, job_id: UUID) -> list[RowResult]:
         """Every result of the job that was announced, in the order of the topic."""
-        events = [RowsSettled.model_validate_json(one.value or b"") for one in await self.records(TopicName.OUTCOMES)]
+        events = [
+            RowsSettled.model_validate_json(one.value or b"")
+            for one in await self.records(TopicName.OUTCOMES)
+        ]
         return [result for event in events if event.job_id == job_id for result in event.results]
 
     async def pin_events(self, pin_id: UUID) -> list[tuple[str, str]]:
@@ -83,7 +90,9 @@ async def publisher(app: FastAPI, kafka: str, topic_prefix: str) -> AsyncIterato
 
 
 def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
-    return row_accepted(**{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields})
+    return row_accepted(
+        **{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields}
+    )
 
 
 async def settled(publisher: Publisher, job_id: UUID, count: int = 1) -> list[RowResult]:
@@ -99,8 +108,14 @@ async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: W
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
     pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
-    assert (result.status, result.pin_id, result.idempotency_key) == ("created", pin_id, row.row.idempotency_key)
-    assert await publisher.pin_events(pin_id) == [("pinflow.pin.published.v1", f"{pin_id}:published")]
+    assert (result.status, result.pin_id, result.idempotency_key) == (
+        "created",
+        pin_id,
+        row.row.idempotency_key,
+    )
+    assert await publisher.pin_events(pin_id) == [
+        ("pinflow.pin.published.v1", f"{pin_id}:published")
+    ]
 
 
 async def test_invariant_4_a_redelivered_row_says_the_same_and_announces_under_the_same_id(
@@ -116,21 +131,30 @@ async def test_invariant_4_a_redelivered_row_says_the_same_and_announces_under_t
     assert len(set(await publisher.pin_events(first.pin_id))) == 1
 
 
-async def test_invariant_7_pin_events_follow_row_numbers(publisher: Publisher, workspace: Workspace) -> None:
+async def test_invariant_7_pin_events_follow_row_numbers(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     job = uuid4()
-    rows = [row_of(workspace, job_id=job, row_number=number, idempotency_key=f"in-order-{number}") for number in range(1, 41)]
+    rows = [
+        row_of(workspace, job_id=job, row_number=number, idempotency_key=f"in-order-{number}")
+        for number in range(1, 41)
+    ]
     await publisher.deliver(*rows)
     await settled(publisher, job, 40)
 
     async def announced() -> list[int] | None:
-        events = [json.loads(one.value or b"{}") for one in await publisher.records(TopicName.PIN_EVENTS)]
+        events = [
+            json.loads(one.value or b"{}") for one in await publisher.records(TopicName.PIN_EVENTS)
+        ]
         numbers = [event["row_number"] for event in events if event["job_id"] == str(job)]
         return numbers if len(numbers) >= 40 else None
 
     assert await eventually(announced, every=0.1) == list(range(1, 41))
 
 
-async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(publisher: Publisher, workspace: Workspace) -> None:
+async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     row = row_of(workspace)
     document = json.loads(row.model_dump_json())
     document["version"] = 99
@@ -144,7 +168,10 @@ async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(publis
     assert {letter.value for letter in letters} >= {newer, b"\x00garbage"}
 
 
-@pytest.mark.parametrize(("field", "value"), [("row_number", 2**31), ("row_number", 0), ("accepted_at", "2026-11-23T12:00:00")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("row_number", 2**31), ("row_number", 0), ("accepted_at", "2026-11-23T12:00:00")],
+)
 async def test_invariant_8_a_row_that_ingest_never_writes_holds_up_nobody(
     publisher: Publisher, workspace: Workspace, field: str, value: object
 ) -> None:
@@ -156,21 +183,32 @@ async def test_invariant_8_a_row_that_ingest_never_writes_holds_up_nobody(
     assert result.status == "created"
 
     async def kept() -> bool:
-        return foreign in {letter.value for letter in await publisher.records(TopicName.DEAD_LETTERS)}
+        return foreign in {
+            letter.value for letter in await publisher.records(TopicName.DEAD_LETTERS)
+        }
 
     await eventually(kept, every=0.1)
 
 
-async def test_a_row_that_fails_here_tells_its_fault_as_validation_does(publisher: Publisher, workspace: Workspace) -> None:
+async def test_a_row_that_fails_here_tells_its_fault_as_validation_does(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     row = row_of(workspace, board_id="nowhere")
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
     assert result.error_message == "board_id: no board nowhere on this account"
-    fault = Fault(code="board_not_found", field="board_id", message="no board nowhere on this account", value="nowhere")
+    fault = Fault(
+        code="board_not_found",
+        field="board_id",
+        message="no board nowhere on this account",
+        value="nowhere",
+    )
     assert result.errors == [fault]
 
 
-async def test_a_row_for_later_is_scheduled_then_published_when_due(publisher: Publisher, workspace: Workspace) -> None:
+async def test_a_row_for_later_is_scheduled_then_published_when_due(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1.5)
     row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
     await publisher.deliver(row)
@@ -188,7 +226,10 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(publisher: P
     assert (await eventually(published))["pin_id"] == str(pin_id)
     pin = (await publisher.http.get(f"/v1/pins/{pin_id}", headers=workspace.headers)).json()
     assert pin["status"] == "published"
-    expected = [("pinflow.pin.scheduled.v1", f"{pin_id}:scheduled"), ("pinflow.pin.published.v1", f"{pin_id}:published")]
+    expected = [
+        ("pinflow.pin.scheduled.v1", f"{pin_id}:scheduled"),
+        ("pinflow.pin.published.v1", f"{pin_id}:published"),
+    ]
 
     async def announced() -> bool:
         return await publisher.pin_events(pin_id) == expected
@@ -204,18 +245,27 @@ async def test_a_board_that_went_before_its_pin_was_due_fails_the_pin_not_the_ro
     await publisher.deliver(row)
     await settled(publisher, row.job_id)
     async with database.transaction() as connection:
-        await connection.execute(text("delete from access.boards where account_id = :id"), {"id": workspace.account_id})
+        await connection.execute(
+            text("delete from access.boards where account_id = :id"), {"id": workspace.account_id}
+        )
     pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
 
     async def failed() -> Any:
         answer = await publisher.http.get(f"/v1/pins/{pin_id}", headers=workspace.headers)
-        return answer.json() if answer.status_code == 200 and answer.json()["status"] == "failed" else None
+        return (
+            answer.json()
+            if answer.status_code == 200 and answer.json()["status"] == "failed"
+            else None
+        )
 
     assert (await eventually(failed))["error_code"] == "board_not_found"
     assert [result.status for result in await publisher.outcomes(row.job_id)] == ["created"]
 
     async def announced() -> bool:
-        return [kind for kind, _ in await publisher.pin_events(pin_id)] == ["pinflow.pin.scheduled.v1", "pinflow.pin.failed.v1"]
+        return [kind for kind, _ in await publisher.pin_events(pin_id)] == [
+            "pinflow.pin.scheduled.v1",
+            "pinflow.pin.failed.v1",
+        ]
 
     await eventually(announced, every=0.1)
 
@@ -225,7 +275,9 @@ async def post_pin(publisher: Publisher, workspace: Workspace, **fields: Any) ->
     return await publisher.http.post("/v1/pins", json=body, headers=workspace.headers)
 
 
-async def test_invariant_3_a_single_pin_is_made_once_by_any_path(publisher: Publisher, workspace: Workspace) -> None:
+async def test_invariant_3_a_single_pin_is_made_once_by_any_path(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     first = await post_pin(publisher, workspace, idempotency_key="once")
     assert (first.status_code, first.headers.get("idempotent-replayed")) == (201, None)
     again = await post_pin(publisher, workspace, idempotency_key="once")
@@ -237,50 +289,87 @@ async def test_invariant_3_a_single_pin_is_made_once_by_any_path(publisher: Publ
     assert (result.status, str(result.pin_id)) == ("existing", first.json()["id"])
 
     async def announced() -> bool:
-        return [kind for kind, _ in await publisher.pin_events(UUID(first.json()["id"]))] == ["pinflow.pin.published.v1"]
+        return [kind for kind, _ in await publisher.pin_events(UUID(first.json()["id"]))] == [
+            "pinflow.pin.published.v1"
+        ]
 
     await eventually(announced, every=0.1)
 
 
-async def test_a_single_pin_with_faults_is_422_with_all_of_them(publisher: Publisher, workspace: Workspace) -> None:
+async def test_a_single_pin_with_faults_is_422_with_all_of_them(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     answer = await post_pin(publisher, workspace, title="", dominant_color="red")
     detail = answer.json()["detail"]
     assert (answer.status_code, detail["code"]) == (422, "validation_error")
     assert [fault["field"] for fault in detail["errors"]] == ["title", "dominant_color"]
 
 
-async def test_a_single_pin_on_a_scheduled_key_is_409(publisher: Publisher, workspace: Workspace) -> None:
+async def test_a_single_pin_on_a_scheduled_key_is_409(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     row = row_of(workspace, run_at="2031-01-01T00:00:00Z", idempotency_key="taken")
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
     answer = await post_pin(publisher, workspace, idempotency_key="taken")
     detail = answer.json()["detail"]
-    assert (answer.status_code, detail["code"], detail["schedule_id"]) == (409, "already_scheduled", str(result.schedule_id))
+    assert (answer.status_code, detail["code"], detail["schedule_id"]) == (
+        409,
+        "already_scheduled",
+        str(result.schedule_id),
+    )
 
 
-async def test_pins_are_listed_newest_first_in_pages(publisher: Publisher, workspace: Workspace) -> None:
+async def test_pins_are_listed_newest_first_in_pages(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     for number in range(3):
         await post_pin(publisher, workspace, idempotency_key=f"page-{number}")
     page = await publisher.http.get("/v1/pins?limit=2&offset=0", headers=workspace.headers)
     rest = await publisher.http.get("/v1/pins?limit=2&offset=2", headers=workspace.headers)
     assert page.headers["x-total-count"] == "3"
-    assert [pin["idempotency_key"] for pin in [*page.json(), *rest.json()]] == ["page-2", "page-1", "page-0"]
+    assert [pin["idempotency_key"] for pin in [*page.json(), *rest.json()]] == [
+        "page-2",
+        "page-1",
+        "page-0",
+    ]
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        *("sort=title", "sort=run_at_asc", "status=done", "removed=perhaps", "q=%00", "error_code=%00", "board_id=%00", "account_id=x"),
-        *("limit=0", "limit=201", "offset=-1", "offset=1000001", "since=yesterday", "since=1767225600", "until=2026-01-01T00:00:00"),
+        *(
+            "sort=title",
+            "sort=run_at_asc",
+            "status=done",
+            "removed=perhaps",
+            "q=%00",
+            "error_code=%00",
+            "board_id=%00",
+            "account_id=x",
+        ),
+        *(
+            "limit=0",
+            "limit=201",
+            "offset=-1",
+            "offset=1000001",
+            "since=yesterday",
+            "since=1767225600",
+            "until=2026-01-01T00:00:00",
+        ),
         *("cursor=", "cursor=a.b", "cursor=abc", "cursor=eyJ2IjoxfQ"),
     ],
 )
-async def test_what_a_list_cannot_answer_is_refused(publisher: Publisher, workspace: Workspace, query: str) -> None:
+async def test_what_a_list_cannot_answer_is_refused(
+    publisher: Publisher, workspace: Workspace, query: str
+) -> None:
     answer = await publisher.http.get(f"/v1/pins?{query}", headers=workspace.headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
-async def test_a_pin_from_an_asset_answers_with_its_address(publisher: Publisher, workspace: Workspace) -> None:
+async def test_a_pin_from_an_asset_answers_with_its_address(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     asset = str(uuid4())
     pin = (await post_pin(publisher, workspace, image_url=None, asset_id=asset)).json()
     assert pin["image_url"] == pin["media_url"]
@@ -294,7 +383,10 @@ async def test_invariant_10_accounts_boards_and_schedules_of_another_workspace_d
     row = row_of(workspace, run_at="2031-01-01T00:00:00Z")
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
-    for path in (f"/v1/schedules/{result.schedule_id}", f"/v1/pinterest/boards?account_id={workspace.account_id}"):
+    for path in (
+        f"/v1/schedules/{result.schedule_id}",
+        f"/v1/pinterest/boards?account_id={workspace.account_id}",
+    ):
         assert (await publisher.http.get(path, headers=workspace.headers)).status_code == 200
         answer = await publisher.http.get(path, headers=other.headers)
         assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
@@ -310,13 +402,20 @@ async def test_a_read_key_may_not_write(publisher: Publisher, database: Database
 
 
 async def test_no_key_and_a_wrong_key_are_401(publisher: Publisher) -> None:
-    for headers in ({}, {"X-API-Key": "pf_wrong"}, {"Authorization": "Bearer pf_wrong"}, {"Authorization": "Basic abc"}):
+    for headers in (
+        {},
+        {"X-API-Key": "pf_wrong"},
+        {"Authorization": "Bearer pf_wrong"},
+        {"Authorization": "Basic abc"},
+    ):
         answer = await publisher.http.get("/v1/pins", headers=headers)
         assert (answer.status_code, answer.json()["detail"]["code"]) == (401, "unauthorized")
         assert "www-authenticate" in answer.headers
 
 
-async def test_x_api_key_wins_over_the_bearer_token(publisher: Publisher, workspace: Workspace) -> None:
+async def test_x_api_key_wins_over_the_bearer_token(
+    publisher: Publisher, workspace: Workspace
+) -> None:
     both = {"X-API-Key": workspace.api_key, "Authorization": "Bearer pf_wrong"}
     assert (await publisher.http.get("/v1/pins", headers=both)).status_code == 200
     bearer = {"Authorization": f"Bearer {workspace.api_key}"}

@@ -11,7 +11,15 @@ from sqlalchemy import text
 
 from services.publisher.ids import pin_id_of
 from services.publisher.rows.events import outcome_records
-from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed, result_ids
+from services.publisher.rows.outcomes import (
+    Created,
+    Doomed,
+    Existing,
+    Failed,
+    Outcome,
+    Replayed,
+    result_ids,
+)
 from services.publisher.rows.repository import PinStore
 from services.publisher.rows.service import Settlement, Settler
 from shared.access.cache import BoardDirectory
@@ -30,7 +38,9 @@ class Partition:
         self._settler = settler
         self._number = number
 
-    async def settle(self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()) -> Settlement:
+    async def settle(
+        self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()
+    ) -> Settlement:
         return await self._settler.settle(rows, doomed, advance=Advance())
 
 
@@ -44,7 +54,9 @@ def new_settler(database: Database, workspace: Workspace, partition: int = 0) ->
 
 
 def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
-    return row_accepted(**{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields})
+    return row_accepted(
+        **{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields}
+    )
 
 
 def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
@@ -63,12 +75,25 @@ def _reported(outcome: Outcome) -> tuple[str, Any]:
             return type(outcome).__name__.lower(), result_ids(outcome)
 
 
-async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(settler: Partition, workspace: Workspace) -> None:
-    """What stood is looked for unless every id was inserted: of four rows one is new, and one that may not be published repeats."""
+async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(
+    settler: Partition, workspace: Workspace
+) -> None:
+    """What stood is looked for unless every id was inserted: of four rows one is new, and one that
+    may not be published repeats.
+    """
     (before,) = (await settler.settle([row_of(workspace, idempotency_key="stands")])).outcomes
     job = uuid4()
-    keys = [("new", {}), ("new", {}), ("stands", {}), ("stands", {"board_id": "gone"}), ("refused", {"board_id": "gone"})]
-    rows = [row_of(workspace, job_id=job, row_number=number, idempotency_key=key, **more) for number, (key, more) in enumerate(keys, 1)]
+    keys = [
+        ("new", {}),
+        ("new", {}),
+        ("stands", {}),
+        ("stands", {"board_id": "gone"}),
+        ("refused", {"board_id": "gone"}),
+    ]
+    rows = [
+        row_of(workspace, job_id=job, row_number=number, idempotency_key=key, **more)
+        for number, (key, more) in enumerate(keys, 1)
+    ]
     new, standing = (pin_id_of(workspace.id, key) for key in ("new", "stands"))
     first = told((await settler.settle(rows)).outcomes)
     assert told([before]) == [("created", (standing, None))]
@@ -88,13 +113,19 @@ async def publications(database: Database, workspace: Workspace) -> int:
         return int((await connection.execute(query, {"id": workspace.id})).scalar_one())
 
 
-async def test_a_row_is_published_under_the_id_of_its_key(settler: Partition, workspace: Workspace) -> None:
+async def test_a_row_is_published_under_the_id_of_its_key(
+    settler: Partition, workspace: Workspace
+) -> None:
     row = row_of(workspace)
     settlement = await settler.settle([row])
-    assert told(settlement.outcomes) == [("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))]
+    assert told(settlement.outcomes) == [
+        ("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))
+    ]
 
 
-async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     job = uuid4()
     rows = [row_of(workspace, job_id=job, row_number=number) for number in range(1, 6)]
     rows.append(row_of(workspace, job_id=job, row_number=6, board_id="gone"))
@@ -105,7 +136,9 @@ async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(settler: Pa
     assert await publications(database, workspace) == 5
 
 
-async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Partition, workspace: Workspace) -> None:
+async def test_invariant_3_the_same_key_in_a_later_import_exists(
+    settler: Partition, workspace: Workspace
+) -> None:
     first, second = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k")
     await settler.settle([first])
     settlement = await settler.settle([second])
@@ -114,35 +147,67 @@ async def test_invariant_3_the_same_key_in_a_later_import_exists(settler: Partit
     assert outcome.stored.origin_job_id == first.job_id
 
 
-async def test_an_existing_row_with_other_content_says_so(settler: Partition, workspace: Workspace) -> None:
+async def test_an_existing_row_with_other_content_says_so(
+    settler: Partition, workspace: Workspace
+) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k")])
-    same, other = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k", title="Other")
+    same, other = (
+        row_of(workspace, idempotency_key="k"),
+        row_of(workspace, idempotency_key="k", title="Other"),
+    )
     settlement = await settler.settle([same, other])
-    by_job = {o.ask.row.job_id: o.stored.fingerprint == o.ask.row.fingerprint for o in settlement.outcomes if isinstance(o, Existing)}
+    by_job = {
+        o.ask.row.job_id: o.stored.fingerprint == o.ask.row.fingerprint
+        for o in settlement.outcomes
+        if isinstance(o, Existing)
+    }
     assert by_job == {same.job_id: True, other.job_id: False}
 
 
-async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(settler: Partition, workspace: Workspace) -> None:
+async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(
+    settler: Partition, workspace: Workspace
+) -> None:
     early, late = uuid4(), uuid4()
     rows = [
-        row_of(workspace, job_id=late, row_number=1, accepted_at=NOON + timedelta(seconds=1), idempotency_key="k"),
+        row_of(
+            workspace,
+            job_id=late,
+            row_number=1,
+            accepted_at=NOON + timedelta(seconds=1),
+            idempotency_key="k",
+        ),
         row_of(workspace, job_id=early, row_number=9, idempotency_key="k"),
         row_of(workspace, job_id=early, row_number=2, idempotency_key="k"),
     ]
     settlement = await settler.settle(rows)
-    winners = [(o.ask.row.job_id, o.ask.row.row_number) for o in settlement.outcomes if isinstance(o, Created)]
+    winners = [
+        (o.ask.row.job_id, o.ask.row.row_number)
+        for o in settlement.outcomes
+        if isinstance(o, Created)
+    ]
     assert winners == [(early, 2)]
 
 
-async def test_invariant_10_workspaces_do_not_share_keys(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_invariant_10_workspaces_do_not_share_keys(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     other = await make_workspace(database)
-    settlement = await settler.settle([row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")])
+    settlement = await settler.settle(
+        [row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")]
+    )
     assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "created"]
 
 
-async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(settler: Partition, workspace: Workspace) -> None:
+async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
+    settler: Partition, workspace: Workspace
+) -> None:
     past = row_of(workspace, run_at="2026-11-23T11:59:59Z")
-    future = row_of(workspace, run_at="2026-11-23T12:00:01Z", job_id=uuid4(), accepted_at=NOON + timedelta(milliseconds=1))
+    future = row_of(
+        workspace,
+        run_at="2026-11-23T12:00:01Z",
+        job_id=uuid4(),
+        accepted_at=NOON + timedelta(milliseconds=1),
+    )
     settlement = await settler.settle([past, future])
     future_id = pin_id_of(workspace.id, future.row.idempotency_key)
     assert told(settlement.outcomes) == [
@@ -151,21 +216,31 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(se
     ]
 
 
-async def test_invariant_6_a_failed_row_leaves_its_key_free(settler: Partition, workspace: Workspace) -> None:
+async def test_invariant_6_a_failed_row_leaves_its_key_free(
+    settler: Partition, workspace: Workspace
+) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k", board_id="gone")])
     settlement = await settler.settle([row_of(workspace, idempotency_key="k")])
     assert isinstance(settlement.outcomes[0], Created)
 
 
 @pytest.mark.parametrize(
-    ("fields", "code"), [({"account_id": str(uuid4())}, "account_not_found"), ({"board_id": "gone"}, "board_not_found")]
+    ("fields", "code"),
+    [
+        ({"account_id": str(uuid4())}, "account_not_found"),
+        ({"board_id": "gone"}, "board_not_found"),
+    ],
 )
-async def test_an_unknown_destination_fails_the_row(settler: Partition, workspace: Workspace, fields: dict[str, str], code: str) -> None:
+async def test_an_unknown_destination_fails_the_row(
+    settler: Partition, workspace: Workspace, fields: dict[str, str], code: str
+) -> None:
     settlement = await settler.settle([row_of(workspace, **fields)])
     assert told(settlement.outcomes) == [("failed", code)]
 
 
-async def test_invariant_10_another_workspaces_account_is_unknown(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_invariant_10_another_workspaces_account_is_unknown(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     other = await make_workspace(database)
     settlement = await settler.settle([row_of(workspace, account_id=str(other.account_id))])
     assert told(settlement.outcomes) == [("failed", "account_not_found")]
@@ -188,12 +263,17 @@ async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_
     row = row_of(workspace)
     await new_settler(database, workspace).settle([row])
     async with database.transaction() as connection:
-        await connection.execute(text("update access.accounts set revoked_at = now() where id = :id"), {"id": workspace.account_id})
+        await connection.execute(
+            text("update access.accounts set revoked_at = now() where id = :id"),
+            {"id": workspace.account_id},
+        )
     again = await new_settler(database, workspace).settle([row])
     assert isinstance(again.outcomes[0], Created)
 
 
-async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(settler: Partition, workspace: Workspace) -> None:
+async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(
+    settler: Partition, workspace: Workspace
+) -> None:
     job = uuid4()
     bad = row_of(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
     good = row_of(workspace, job_id=job, row_number=2, idempotency_key="k")
@@ -204,7 +284,9 @@ async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_bat
     assert [kind for kind, _ in told(alone.outcomes)] == ["failed"]
 
 
-async def test_a_doomed_row_is_failed_and_recorded(settler: Partition, workspace: Workspace) -> None:
+async def test_a_doomed_row_is_failed_and_recorded(
+    settler: Partition, workspace: Workspace
+) -> None:
     doomed = Doomed(uuid4(), workspace.id, 7)
     good = row_of(workspace)
     settlement = await settler.settle([good], [doomed])
@@ -213,19 +295,26 @@ async def test_a_doomed_row_is_failed_and_recorded(settler: Partition, workspace
     assert told((await settler.settle([now_readable])).outcomes) == [("failed", "internal_error")]
 
 
-async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(settler: Partition, workspace: Workspace) -> None:
+async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
+    settler: Partition, workspace: Workspace
+) -> None:
     rows = [row_of(workspace) for _ in range(9)]
     poison = row_of(workspace)
     poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
-    kinds = {o.ask.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__ for o in settlement.outcomes}
+    kinds = {
+        o.ask.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__
+        for o in settlement.outcomes
+    }
     assert kinds[poison.job_id] == "Failed"
     assert sum(kind == "Created" for kind in kinds.values()) == 9
     assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(settler: Partition, workspace: Workspace, time: str) -> None:
+async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(
+    settler: Partition, workspace: Workspace, time: str
+) -> None:
     """Postgres would store it; then no list and no scheduler that comes upon its pin could go on."""
     foreign = row_of(workspace).model_copy(update={"accepted_at": datetime.fromisoformat(time)})
     settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
@@ -239,13 +328,17 @@ async def test_invariant_4_the_outcome_of_a_row_that_postgres_refuses_does_not_c
     await settler.settle([row_of(workspace, idempotency_key="k")])
     row = row_of(workspace, idempotency_key="k", board_id="later")
     impossible = row.model_copy(update={"row": row.row.model_copy(update={"title": "a\0b"})})
-    first = told((await settler.settle([impossible])).outcomes)  # the checks refuse it: Postgres never sees its title
+    first = told(
+        (await settler.settle([impossible])).outcomes
+    )  # the checks refuse it: Postgres never sees its title
     await workspace.access.add_board(workspace.id, workspace.account_id, "later", name="Later")
     assert told((await settler.settle([impossible])).outcomes) == first
     assert first == [("existing", (pin_id_of(workspace.id, "k"), None))]
 
 
-async def test_a_board_that_no_database_can_hold_fails_its_row_alone(settler: Partition, workspace: Workspace) -> None:
+async def test_a_board_that_no_database_can_hold_fails_its_row_alone(
+    settler: Partition, workspace: Workspace
+) -> None:
     row = row_of(workspace)
     impossible = row.model_copy(update={"row": row.row.model_copy(update={"board_id": "a\0b"})})
     settlement = await settler.settle([impossible, row_of(workspace)])
@@ -257,17 +350,23 @@ async def test_invariant_8_a_failure_of_a_row_that_no_database_can_hold_can_be_s
 ) -> None:
     """Or its job would never end: status would give up the record that says so."""
     row = row_of(workspace, board_id="gone")
-    impossible = row.model_copy(update={"row": row.row.model_copy(update={"idempotency_key": "a\0b"})})
+    impossible = row.model_copy(
+        update={"row": row.row.model_copy(update={"idempotency_key": "a\0b"})}
+    )
     (record,) = outcome_records((await settler.settle([impossible])).outcomes)
     (result,) = RowsSettled.model_validate_json(record.value).results
     assert (result.error_code, result.idempotency_key) == ("board_not_found", "a\ufffdb")
 
 
-async def test_a_collision_of_ids_does_not_go_unseen(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_a_collision_of_ids_does_not_go_unseen(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     row = row_of(workspace)
     await settler.settle([row])
     async with database.transaction() as connection:
-        statement = text("update publisher.pins set idempotency_key = 'another' where origin_job_id = :id")
+        statement = text(
+            "update publisher.pins set idempotency_key = 'another' where origin_job_id = :id"
+        )
         await connection.execute(statement, {"id": row.job_id})
     assert told((await settler.settle([row])).outcomes) == [("failed", "internal_error")]
 
@@ -277,11 +376,16 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
 ) -> None:
     def batch(number: int) -> list[RowAccepted]:
         job = UUID(int=number)
-        return [row_of(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}") for n in range(300)]
+        return [
+            row_of(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}")
+            for n in range(300)
+        ]
 
     settlers = [new_settler(database, workspace, partition) for partition in range(4)]
     batches = [batch(1), list(reversed(batch(2))), batch(3), list(reversed(batch(4)))]
-    settlements: list[Settlement] = await asyncio.gather(*(one.settle(rows) for one, rows in zip(settlers, batches, strict=True)))
+    settlements: list[Settlement] = await asyncio.gather(
+        *(one.settle(rows) for one, rows in zip(settlers, batches, strict=True))
+    )
     outcomes = [outcome for settlement in settlements for outcome in settlement.outcomes]
     assert len(outcomes) == 1200
     assert sum(isinstance(outcome, Created) for outcome in outcomes) == 300
@@ -298,7 +402,12 @@ async def record(database: Database, row: RowAccepted, status: str) -> None:
     """Records an outcome that stands in Kafka."""
     pin_id = pin_id_of(row.workspace_id, row.row.idempotency_key)
     promised = pin_id if status == "created" else None
-    values = {"job_id": row.job_id, "row_number": row.row_number, "status": status, "pin_id": pin_id}
+    values = {
+        "job_id": row.job_id,
+        "row_number": row.row_number,
+        "status": status,
+        "pin_id": pin_id,
+    }
     async with database.transaction() as connection:
         await connection.execute(RECORD, {**values, "promised": promised})
 
@@ -312,9 +421,14 @@ async def test_invariant_4_a_row_that_was_created_stays_so_without_its_board(
     assert told((await settler.settle([row])).outcomes) == [("created", (pin_id, None))]
 
 
-async def test_invariant_3_a_key_is_kept_for_the_row_that_created_it(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_invariant_3_a_key_is_kept_for_the_row_that_created_it(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     """Whichever of them is read first, and whether the other is in the same batch."""
-    creator, other = row_of(workspace, idempotency_key="kept"), row_of(workspace, idempotency_key="kept")
+    creator, other = (
+        row_of(workspace, idempotency_key="kept"),
+        row_of(workspace, idempotency_key="kept"),
+    )
     await record(database, creator, "created")
     pin_id = pin_id_of(workspace.id, "kept")
     assert told((await settler.settle([other])).outcomes) == [("replayed existing", (pin_id, None))]
@@ -336,13 +450,17 @@ async def test_two_rows_that_are_recorded_as_created_under_one_key_stop_nothing(
     assert sorted(alone) == sorted(together)
 
 
-async def test_invariant_4_a_row_that_was_existing_publishes_nothing(settler: Partition, workspace: Workspace, database: Database) -> None:
+async def test_invariant_4_a_row_that_was_existing_publishes_nothing(
+    settler: Partition, workspace: Workspace, database: Database
+) -> None:
     """Its key's first row may be one that no import brought, and that is lost."""
     row = row_of(workspace)
     await record(database, row, "existing")
     pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
     assert told((await settler.settle([row])).outcomes) == [("replayed existing", (pin_id, None))]
-    query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(pin_id=pin_id)
+    query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(
+        pin_id=pin_id
+    )
     assert await database.first(query) == {"pins": 0}
 
 
@@ -353,4 +471,6 @@ async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(
     await record(database, row, "created")
     doomed = Doomed(row.job_id, workspace.id, row.row_number)
     pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
-    assert told((await settler.settle([], [doomed])).outcomes) == [("replayed created", (pin_id, None))]
+    assert told((await settler.settle([], [doomed])).outcomes) == [
+        ("replayed created", (pin_id, None))
+    ]

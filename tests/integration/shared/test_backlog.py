@@ -39,7 +39,9 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 
 @asynccontextmanager
-async def reading(settings: ServiceSettings, topic: str, group: str) -> AsyncIterator[BacklogReader]:
+async def reading(
+    settings: ServiceSettings, topic: str, group: str
+) -> AsyncIterator[BacklogReader]:
     reader = BacklogReader(settings, topic=topic, group=group, client_id="test-backlog")
     try:
         yield reader
@@ -74,11 +76,17 @@ async def test_what_the_group_commits_is_read_and_the_reader_joins_no_group(
     await produce(producer, settings, some("b", 60))
     async with reading(settings, topic, group) as reader:
         await eventually(lambda: told(reader))
-        consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, group_id=group, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+        )
         await consumer.start()
         try:
             consumer.assign([TopicPartition(topic, 3)])
-            await consumer.commit({TopicPartition(topic, 3): 2})  # refused, were the reader a member of the group
+            await consumer.commit(
+                {TopicPartition(topic, 3): 2}
+            )  # refused, were the reader a member of the group
         finally:
             await consumer.stop()
         offsets = await reader.read()
@@ -87,7 +95,9 @@ async def test_what_the_group_commits_is_read_and_the_reader_joins_no_group(
 
 async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
     """A transaction of so many rows that comes to nothing."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"test-{uuid4()}"
+    )
     await producer.start()
     try:
         await producer.begin_transaction()
@@ -133,7 +143,10 @@ async def test_invariant_9_records_that_a_filter_skips_wait_for_nobody(
 ) -> None:
     """Admission would count them as backlog for ever: no batch comes of them, and so no commit."""
     monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.2)
-    handler, wanted = Handler(), RecordFilter(topic, lambda value: (value or b"").startswith(b"mine"))
+    handler, wanted = (
+        Handler(),
+        RecordFilter(topic, lambda value: (value or b"").startswith(b"mine")),
+    )
     async with (
         consuming(settings, producer, handler, name="skips", record_filter=wanted) as consumer,
         reading(settings, topic, consumer.group) as reader,
@@ -168,9 +181,15 @@ async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
         watching.cancel()
 
 
-async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(settings: ServiceSettings, topic: str) -> None:
+async def test_a_broker_or_a_topic_that_is_not_there_is_unavailable_in_time(
+    settings: ServiceSettings, topic: str
+) -> None:
     nobody = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
-    async with asyncio.timeout(30), reading(nobody, topic, "group") as away, reading(settings, f"{topic}-missing", "group") as missing:
+    async with (
+        asyncio.timeout(30),
+        reading(nobody, topic, "group") as away,
+        reading(settings, f"{topic}-missing", "group") as missing,
+    ):
         for reader in (away, away, missing):  # a reader can be asked again
             with pytest.raises(BrokerUnavailable):
                 await reader.read()

@@ -1,4 +1,6 @@
-"""Columns as Postgres reads them: what psycopg's own lists would have brought, and always under the same types."""
+"""Columns as Postgres reads them: what psycopg's own lists would have brought, and always under the
+same types.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -42,7 +44,9 @@ ROWS: list[tuple[Any, ...]] = [
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncIterator[Database]:
-    made = Database.of(DatabaseSettings(database_url=SecretStr(database_url)), application="test-columns")
+    made = Database.of(
+        DatabaseSettings(database_url=SecretStr(database_url)), application="test-columns"
+    )
     yield made
     await made.dispose()
 
@@ -70,16 +74,27 @@ async def test_whatever_the_values_it_stays_one_prepared_statement(database: Dat
     async with database.transaction() as connection:
         driver = await driver_connection(connection)
         for values in ([1], [2**40], [None], []):
-            await driver.execute("select %b::int8[] as one_of_a_kind", (Column("int8", values),), prepare=True)
-        cursor = await driver.execute("select count(*) from pg_prepared_statements where statement like '%%one_of_a_kind'")
+            await driver.execute(
+                "select %b::int8[] as one_of_a_kind", (Column("int8", values),), prepare=True
+            )
+        cursor = await driver.execute(
+            "select count(*) from pg_prepared_statements where statement like '%%one_of_a_kind'"
+        )
         assert await cursor.fetchone() == (1,)
 
 
-@pytest.mark.parametrize(("kind", "value"), [("int4", 2**31), ("int2", -(2**15) - 1), ("text", "\ud800"), ("text", "a\0b")])
-async def test_a_value_that_its_kind_cannot_hold_is_refused(database: Database, kind: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("int4", 2**31), ("int2", -(2**15) - 1), ("text", "\ud800"), ("text", "a\0b")],
+)
+async def test_a_value_that_its_kind_cannot_hold_is_refused(
+    database: Database, kind: str, value: object
+) -> None:
     async def send() -> None:
         async with database.pipeline() as driver:
-            cursor = await driver.execute(f"select unnest(%b::{kind}[])".encode(), (Column(kind, [value, None]),))
+            cursor = await driver.execute(
+                f"select unnest(%b::{kind}[])".encode(), (Column(kind, [value, None]),)
+            )
             await cursor.fetchall()
 
     with pytest.raises(Refused):

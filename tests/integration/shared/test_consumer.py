@@ -1,4 +1,6 @@
-"""The safe batch consumer on a real broker: nothing is skipped, nothing is lost, members share the work."""
+"""The safe batch consumer on a real broker: nothing is skipped, nothing is lost, members share the
+work.
+"""
 
 import asyncio
 import gc
@@ -20,7 +22,9 @@ from tests.support.consuming import Handler, consuming, of, produce, some
 from tests.support.waiting import eventually
 
 
-async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     attempts = 0
 
     async def away_three_times(_: list[bytes]) -> None:
@@ -38,9 +42,11 @@ async def test_invariant_9_a_batch_waits_for_a_server_and_nothing_is_skipped(set
 
 
 def test_a_batch_is_freed_when_it_is_done_without_the_collector(settings: ServiceSettings) -> None:
-    """It walks seldom (shared/runtime/service.py): in a cycle, batches would pile up to hundreds of megabytes.
+    """It walks seldom (shared/runtime/service.py): in a cycle, batches would pile up to hundreds of
+    megabytes.
 
-    On uvloop, as services run: asyncio's own loop keeps cancelled timers, and with them the context that FastStream had the batch in.
+    On uvloop, as services run: asyncio's own loop keeps cancelled timers, and with them the context
+    that FastStream had the batch in.
     """
     gc.disable()
     try:
@@ -67,13 +73,17 @@ async def _consume_and_watch_memory(settings: ServiceSettings) -> None:
         async with consuming(settings, producer, handler, name="freed"):
             await produce(producer, settings, some("freed"))
             await eventually(lambda: set(some("freed")) <= set(handler.done))
-            await produce(producer, settings, some("next"))  # until then a loop's variable still holds it
+            await produce(
+                producer, settings, some("next")
+            )  # until then a loop's variable still holds it
             await eventually(lambda: not kept())
     finally:
         await producer.stop()
 
 
-async def test_two_members_in_one_process_share_the_partitions(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_two_members_in_one_process_share_the_partitions(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     first, second = Handler(), Handler()
     async with (
         consuming(settings, producer, first, name="pair") as one,
@@ -87,7 +97,9 @@ async def test_two_members_in_one_process_share_the_partitions(settings: Service
     assert not set(of("both", first.done)) & set(of("both", second.done))
 
 
-async def test_a_member_that_waits_holds_up_no_other_in_its_process(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_member_that_waits_holds_up_no_other_in_its_process(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     async def away(_: list[bytes]) -> None:
         raise DatabaseUnavailable("away")
 
@@ -97,13 +109,17 @@ async def test_a_member_that_waits_holds_up_no_other_in_its_process(settings: Se
         consuming(settings, producer, waiting, name="beside") as one,
         consuming(settings, producer, working, name="beside", member=1) as other,
     ):
-        await eventually(lambda: one.trouble() == "waiting for a server" and other.trouble() is None)
+        await eventually(
+            lambda: one.trouble() == "waiting for a server" and other.trouble() is None
+        )
         await produce(producer, settings, some("beside-one"))
         await eventually(lambda: len(of("beside-one", working.done)) > 10)
         assert not waiting.done
 
 
-async def test_a_bug_is_waited_out_too_and_skips_nothing(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_bug_is_waited_out_too_and_skips_nothing(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     failed: list[bytes] = []
 
     async def broken_once(values: list[bytes]) -> None:
@@ -118,8 +134,12 @@ async def test_a_bug_is_waited_out_too_and_skips_nothing(settings: ServiceSettin
     assert failed
 
 
-async def test_a_fetch_that_fails_for_good_ends_the_consumer(settings: ServiceSettings, producer: RecordProducer) -> None:
-    """What aiokafka had taken from other partitions is dropped with it: going on would commit past these records."""
+async def test_a_fetch_that_fails_for_good_ends_the_consumer(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
+    """What aiokafka had taken from other partitions is dropped with it: going on would commit past
+    these records.
+    """
 
     async def fails(_: object) -> Any:
         raise UnsupportedCodecError("zstd")
@@ -133,7 +153,9 @@ async def test_a_fetch_that_fails_for_good_ends_the_consumer(settings: ServiceSe
             await consumer.watch()
 
 
-async def test_a_killed_consumers_batch_is_delivered_again(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_killed_consumers_batch_is_delivered_again(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     begun = asyncio.Event()
 
     async def never_ends(values: list[bytes]) -> None:
@@ -149,14 +171,18 @@ async def test_a_killed_consumers_batch_is_delivered_again(settings: ServiceSett
     # The same static member comes back at once: no session has to time out
     heir = Handler()
     async with consuming(settings, producer, heir, name="killed"):
-        await eventually(lambda: set(some("killed")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 2000)
+        await eventually(
+            lambda: set(some("killed")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 2000
+        )
     assert not of("killed", stuck.done)
 
 
 async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
     settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
 ) -> None:
-    """Every record is processed once, though its partition goes to a new member while it is being processed."""
+    """Every record is processed once, though its partition goes to a new member while it is being
+    processed.
+    """
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(values: list[bytes]) -> None:
@@ -170,7 +196,8 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
     async with consuming(settings, producer, first, name="rebalance") as one:
         await asyncio.wait_for(begun.wait(), 20)
         joining = asyncio.create_task(_consume_until(other, producer, second, go_on, first))
-        # The joining member's rebalance has reached the first one, which holds it up until its batch has ended
+        # The joining member's rebalance has reached the first one, which holds it up until its
+        # batch has ended
         await eventually(lambda: one.trouble() is not None)
         go_on.set()
         await joining
@@ -180,7 +207,11 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
 
 
 async def _consume_until(
-    settings: ServiceSettings, producer: RecordProducer, handler: Handler, go_on: asyncio.Event, first: Handler
+    settings: ServiceSettings,
+    producer: RecordProducer,
+    handler: Handler,
+    go_on: asyncio.Event,
+    first: Handler,
 ) -> None:
     async with consuming(settings, producer, handler, name="rebalance") as consumer:
         await go_on.wait()
@@ -190,18 +221,26 @@ async def _consume_until(
         assert of("after", handler.done), "the new member has partitions of its own"
 
 
-async def test_a_clean_stop_hands_over_at_once(settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]) -> None:
-    """A static member that stops would keep its partitions for a whole session, were it not removed from the group."""
+async def test_a_clean_stop_hands_over_at_once(
+    settings: ServiceSettings, producer: RecordProducer, environment: dict[str, Any]
+) -> None:
+    """A static member that stops would keep its partitions for a whole session, were it not removed
+    from the group.
+    """
     gone, heir = Handler(), Handler()
     other = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, gone, name="handover") as consumer:
         await eventually(lambda: consumer.trouble() is None)
     await produce(producer, settings, some("handover"))
     async with consuming(other, producer, heir, name="handover"):
-        await eventually(lambda: set(some("handover")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 3000)
+        await eventually(
+            lambda: set(some("handover")) <= set(heir.done), seconds=SESSION_TIMEOUT_MS / 3000
+        )
 
 
-async def test_a_commit_covers_what_was_processed_and_no_more(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_commit_covers_what_was_processed_and_no_more(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     first, second = Handler(), Handler()
     await produce(producer, settings, some("committed"))
     async with consuming(settings, producer, first, name="committed"):

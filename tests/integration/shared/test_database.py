@@ -1,4 +1,6 @@
-"""Transactions on the real Postgres: what its refusals mean, and sessions that are in UTC whatever the server's zone."""
+"""Transactions on the real Postgres: what its refusals mean, and sessions that are in UTC whatever
+the server's zone.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +27,10 @@ LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 async def connected(url: str, *options: str, seconds: float = 10) -> AsyncIterator[Database]:
     """With options as an operator writes them into the URL; `seconds` are waited for an answer."""
     given = f"?options={quote(' '.join(f'-c {option}' for option in options))}" if options else ""
-    database = Database.of(DatabaseSettings(database_url=SecretStr(url + given), database_timeout_seconds=seconds), application="tests")
+    database = Database.of(
+        DatabaseSettings(database_url=SecretStr(url + given), database_timeout_seconds=seconds),
+        application="tests",
+    )
     try:
         yield database
     finally:
@@ -39,16 +44,21 @@ async def pipelined(database: Database, statement: str, *values: object) -> None
 
 
 async def test_a_server_east_of_utc_hands_back_the_last_moment_there_is(database_url: str) -> None:
-    """In its own zone it would lie in the year 10000, which Python has not: reading it would fail after it was committed."""
+    """In its own zone it would lie in the year 10000, which Python has not: reading it would fail
+    after it was committed.
+    """
     async with connected(database_url, "timezone=Asia/Tokyo") as database:
-        row = await database.first(text("select cast(:at as timestamptz) as at").bindparams(at=LAST_MOMENT))
+        row = await database.first(
+            text("select cast(:at as timestamptz) as at").bindparams(at=LAST_MOMENT)
+        )
         assert row == {"at": LAST_MOMENT}
 
 
 async def test_options_of_the_url_hold_beside_ours(database_url: str) -> None:
     async with connected(database_url, "lock_timeout=77s", "work_mem=5MB") as database:
         shown = [
-            await database.first(text(f"select current_setting('{name}') as value")) for name in ("lock_timeout", "work_mem", "timezone")
+            await database.first(text(f"select current_setting('{name}') as value"))
+            for name in ("lock_timeout", "work_mem", "timezone")
         ]
     assert shown == [{"value": "77s"}, {"value": "5MB"}, {"value": "UTC"}]
 
@@ -64,14 +74,21 @@ async def test_invariant_9_a_cancelled_statement_passes(database_url: str) -> No
     [("null, 1, 2", NotNullViolation), ("'queued', 1, 1", CheckViolation)],
     ids=["not-null", "check"],
 )
-async def test_invariant_9_a_violated_constraint_is_not_refused(database: Database, values: str, violation: type[Exception]) -> None:
+async def test_invariant_9_a_violated_constraint_is_not_refused(
+    database: Database, values: str, violation: type[Exception]
+) -> None:
     """A newer schema beside an older version must not fail rows for ever: it waits, as a bug does."""
-    statement = f"insert into status.jobs (job_id, workspace_id, status, total_rows, created_rows) values (%s, %s, {values})"
+    statement = (
+        "insert into status.jobs (job_id, workspace_id, status, total_rows, created_rows) values "
+        f"(%s, %s, {values})"
+    )
     with pytest.raises(violation):
         await pipelined(database, statement, uuid4(), uuid4())
 
 
-@pytest.mark.parametrize("value", ["'9999999-01-01'::timestamptz", "repeat('x', 3000)::uuid", "1::int2 * 40000::int2"])
+@pytest.mark.parametrize(
+    "value", ["'9999999-01-01'::timestamptz", "repeat('x', 3000)::uuid", "1::int2 * 40000::int2"]
+)
 async def test_a_value_that_cannot_be_is_refused(database: Database, value: str) -> None:
     with pytest.raises(Refused):
         await pipelined(database, f"select {value}")
@@ -79,7 +96,9 @@ async def test_a_value_that_cannot_be_is_refused(database: Database, value: str)
 
 async def test_an_error_does_not_repeat_what_was_sent(database: Database) -> None:
     with pytest.raises(DBAPIError) as raised:
-        await database.first(text("select cast(:payload as text) from nowhere").bindparams(payload="a secret"))
+        await database.first(
+            text("select cast(:payload as text) from nowhere").bindparams(payload="a secret")
+        )
     assert "a secret" not in str(raised.value)
 
 
@@ -97,7 +116,10 @@ async def lock_and_freeze(database: Database, locked: asyncio.Event, thaw: async
 async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_only(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To Postgres it is not idle: no statement of a pipeline has ended before its end. A publisher's next owner waits for that lock."""
+    """To Postgres it is not idle: no statement of a pipeline has ended before its end.
+
+    A publisher's next owner waits for that lock.
+    """
     locked, thaw = asyncio.Event(), asyncio.Event()
     async with connected(database_url) as next_owner:
         await next_owner.first(text("select 1"))
@@ -112,7 +134,9 @@ async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_
 
 
 async def test_a_server_whose_machine_is_lost_is_given_up_soon(database_url: str) -> None:
-    """A rollback has no deadline of ours: what a lost machine would not answer, the kernel gives up."""
+    """A rollback has no deadline of ours: what a lost machine would not answer, the kernel gives
+    up.
+    """
     async with connected(database_url) as database, database.pipeline() as driver:
         told = driver.info.get_parameters()
     assert int(told["tcp_user_timeout"]) <= 20_000

@@ -1,4 +1,6 @@
-"""aiokafka's background tasks can die without a word: what is left of the client must be noticed, not waited for."""
+"""aiokafka's background tasks can die without a word: what is left of the client must be noticed,
+not waited for.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +28,9 @@ from tests.support.kafka import kill_metadata_task, records_of
 from tests.support.waiting import eventually
 
 
-async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(settings: ServiceSettings) -> None:
+async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_passes(
+    settings: ServiceSettings,
+) -> None:
     """uvloop has a word of its own for it, which would end for good whatever task was writing."""
     client = AIOKafkaClient(**client_options(settings, client_id="test-closed"))
     await client.bootstrap()
@@ -34,7 +38,9 @@ async def test_invariant_9_a_write_to_a_connection_just_closed_is_an_error_that_
     connection = client._conns[node, ConnectionGroup.DEFAULT]
 
     def write(_message: bytes) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise RuntimeError(
+            "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        )
 
     connection._writer.write = write
     with pytest.raises(KafkaConnectionError, match="handler is closed"):
@@ -53,7 +59,12 @@ async def own(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 
 async def written(settings: ServiceSettings) -> list[bytes]:
-    return [record.value or b"" for record in await records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES)]
+    return [
+        record.value or b""
+        for record in await records_of(
+            settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES
+        )
+    ]
 
 
 async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_once(
@@ -84,28 +95,40 @@ async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_i
                 await consumer.watch()
 
 
-async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
+async def test_invariant_9_a_producer_that_gets_no_answer_is_replaced(
+    settings: ServiceSettings, own: RecordProducer
+) -> None:
     assert own._producer is not None
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
-    own._producer._sender._muted_partitions |= {TopicPartition(topic, number) for number in range(6)}
+    own._producer._sender._muted_partitions |= {
+        TopicPartition(topic, number) for number in range(6)
+    }
     with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
         await own.send(topic, [Record(b"k", b"muted")], seconds=0.5)
     await own.send(topic, [Record(b"k", b"after-silence")])
     assert b"after-silence" in await written(settings)
 
 
-async def test_invariant_9_a_producer_that_has_died_is_replaced(settings: ServiceSettings, own: RecordProducer) -> None:
+async def test_invariant_9_a_producer_that_has_died_is_replaced(
+    settings: ServiceSettings, own: RecordProducer
+) -> None:
     assert own._producer is not None
     await kill_metadata_task(own._producer.client)
-    await own.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-metadata")])
+    await own.send(
+        TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-metadata")]
+    )
     own._producer._sender.sender_task.cancel()
     await asyncio.wait([own._producer._sender.sender_task])
-    await own.send(TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-sender")])
+    await own.send(
+        TopicNames(settings.topic_prefix)[TopicName.OUTCOMES], [Record(b"k", b"after-sender")]
+    )
     assert {b"after-metadata", b"after-sender"} <= set(await written(settings))
 
 
 @asynccontextmanager
-async def unanswered_commits(consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def unanswered_commits(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
     async def silent(*_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -157,10 +180,17 @@ async def connections_of(producer: AIOKafkaProducer, topic: str) -> list[AIOKafk
     return connections
 
 
-async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_thrown_away_in_time(settings: ServiceSettings) -> None:
-    """Cancelled, the sender waits for its transactional request, and that for metadata that nobody fetches any more."""
+async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_thrown_away_in_time(
+    settings: ServiceSettings,
+) -> None:
+    """Cancelled, the sender waits for its transactional request, and that for metadata that nobody
+    fetches any more.
+    """
     before = asyncio.all_tasks()
-    producer = AIOKafkaProducer(**client_options(settings, client_id="test-waits"), transactional_id=f"{settings.topic_prefix}-waits")
+    producer = AIOKafkaProducer(
+        **client_options(settings, client_id="test-waits"),
+        transactional_id=f"{settings.topic_prefix}-waits",
+    )
     await producer.start()
     await producer.begin_transaction()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
@@ -183,7 +213,9 @@ async def test_a_producer_whose_sender_waits_for_a_client_that_has_died_is_throw
     await eventually(lambda: not asyncio.all_tasks() - before)
 
 
-async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(settings: ServiceSettings) -> None:
+async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(
+    settings: ServiceSettings,
+) -> None:
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-sender-dies"))
     await producer.start()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
@@ -199,13 +231,20 @@ async def test_a_producer_whose_sender_has_died_leaves_no_connection_open(settin
     assert not any(connection.connected() for connection in connections)
 
 
-async def test_a_client_that_does_not_close_is_left_behind(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_close_is_left_behind(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a connection does that has much to write and a broker that reads nothing."""
     monkeypatch.setattr(connection_module, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()
-    (connection, *_) = await connections_of(producer, TopicNames(settings.topic_prefix)[TopicName.OUTCOMES])
-    real, connection.close = connection.close, lambda **_: asyncio.get_running_loop().create_future()
+    (connection, *_) = await connections_of(
+        producer, TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
+    )
+    real, connection.close = (
+        connection.close,
+        lambda **_: asyncio.get_running_loop().create_future(),
+    )
     async with asyncio.timeout(10):
         await discard(producer)
     await real()

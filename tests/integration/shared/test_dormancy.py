@@ -32,7 +32,9 @@ async def nothing() -> None:
     pass
 
 
-async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="sleeper", is_wanted=demand) as consumer:
         await consumer.dormancy.look()
@@ -56,7 +58,9 @@ async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skip
 ) -> None:
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="asked", is_wanted=demand) as consumer:
-        await consumer.dormancy.look()  # asleep, or it would have fetched them before they could be skipped
+        await (
+            consumer.dormancy.look()
+        )  # asleep, or it would have fetched them before they could be skipped
         demand.meanwhile = [nothing(), produce(producer, settings, some("early"))]
         await consumer.dormancy.look()
         demand.stands = True
@@ -64,7 +68,9 @@ async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skip
         await eventually(lambda: set(some("early")) <= set(handler.done))
 
 
-async def test_a_server_that_does_not_answer_leaves_all_as_it_was(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_a_server_that_does_not_answer_leaves_all_as_it_was(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     demand, handler = Demand(), Handler()
 
     async def away() -> None:
@@ -98,13 +104,17 @@ async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
         await eventually(lambda: of("healthy", handler.done))
 
 
-async def test_what_failed_before_it_slept_troubles_nobody_any_more(settings: ServiceSettings, producer: RecordProducer) -> None:
+async def test_what_failed_before_it_slept_troubles_nobody_any_more(
+    settings: ServiceSettings, producer: RecordProducer
+) -> None:
     demand = Demand()
 
     async def fails(_: list[bytes]) -> None:
         raise DatabaseUnavailable("away")
 
-    async with consuming(settings, producer, Handler(fails), name="troubled", is_wanted=demand) as consumer:
+    async with consuming(
+        settings, producer, Handler(fails), name="troubled", is_wanted=demand
+    ) as consumer:
         await produce(producer, settings, some("troubled"))
         await eventually(lambda: consumer.trouble() == "waiting for a server")
 

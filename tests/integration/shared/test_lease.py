@@ -32,7 +32,9 @@ async def test_a_second_process_under_one_name_is_refused(settings: ServiceSetti
     await first.release()
 
 
-async def test_another_name_another_service_and_another_installation_are_free(settings: ServiceSettings) -> None:
+async def test_another_name_another_service_and_another_installation_are_free(
+    settings: ServiceSettings,
+) -> None:
     leases = [
         ReplicaLease("publisher", settings),
         ReplicaLease("publisher", settings.model_copy(update={"replica": "1"})),
@@ -60,7 +62,13 @@ async def test_a_lost_session_is_taken_anew(settings: ServiceSettings, database:
     before = lease._connection
     keeping = asyncio.create_task(lease.keep())
     await terminate(database, lease.name)
-    await eventually(lambda: lease._connection is not None and lease._connection is not before and not lease._connection.closed)
+    await eventually(
+        lambda: (
+            lease._connection is not None
+            and lease._connection is not before
+            and not lease._connection.closed
+        )
+    )
     with pytest.raises(ReplicaNameTaken):
         await other.acquire()
     keeping.cancel()
@@ -68,7 +76,9 @@ async def test_a_lost_session_is_taken_anew(settings: ServiceSettings, database:
     await lease.release()
 
 
-async def test_a_name_lost_to_another_ends_the_process(settings: ServiceSettings, database: Database) -> None:
+async def test_a_name_lost_to_another_ends_the_process(
+    settings: ServiceSettings, database: Database
+) -> None:
     lease, thief = ReplicaLease("publisher", settings), ReplicaLease("publisher", settings)
     await lease.acquire()
     taking = asyncio.create_task(thief.acquire())
@@ -80,7 +90,9 @@ async def test_a_name_lost_to_another_ends_the_process(settings: ServiceSettings
 
 
 async def terminate(database: Database, name: str) -> None:
-    """End the session that holds the lease, as a lost connection would; not the one that waits for it."""
+    """End the session that holds the lease, as a lost connection would; not the one that waits for
+    it.
+    """
     statement = text("""
         select pg_terminate_backend(a.pid) from pg_stat_activity a join pg_locks l on l.pid = a.pid
         where a.application_name = left(:name, 63) and l.locktype = 'advisory' and l.granted
@@ -90,11 +102,15 @@ async def terminate(database: Database, name: str) -> None:
 
 
 async def test_a_lost_machines_lease_is_free_within_a_minute(settings: ServiceSettings) -> None:
-    """Nobody closes its connection: Postgres has to ask whether it is there, and by default does so after two hours."""
+    """Nobody closes its connection: Postgres has to ask whether it is there, and by default does so
+    after two hours.
+    """
     lease = ReplicaLease("publisher", settings)
     await lease.acquire()
     assert lease._connection is not None
-    shown = await (await lease._connection.execute("select current_setting('tcp_keepalives_idle')")).fetchone()
+    shown = await (
+        await lease._connection.execute("select current_setting('tcp_keepalives_idle')")
+    ).fetchone()
     assert shown is not None
     assert int(str(shown[0])) <= 30
     await lease.release()

@@ -1,4 +1,6 @@
-"""Poison on a real broker: it moves aside with all it carried, however it was packed, and halts a consumer that gets nothing else."""
+"""Poison on a real broker: it moves aside with all it carried, however it was packed, and halts a
+consumer that gets nothing else.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -26,11 +28,17 @@ async def test_invariant_8_poison_moves_aside_with_all_it_carried(
     settings: ServiceSettings, producer: RecordProducer, kafka: str, topic_prefix: str
 ) -> None:
     handler = Handler()
-    await produce(producer, settings, [b"poison-1"], headers=[("trace", b"\xff\xfe"), ("ce_id", b"x")])
+    await produce(
+        producer, settings, [b"poison-1"], headers=[("trace", b"\xff\xfe"), ("ce_id", b"x")]
+    )
     await produce(producer, settings, some("beside"))
     async with consuming(settings, producer, handler, name="poison"):
         await eventually(lambda: set(some("beside")) <= set(handler.done))
-    letters = [one for one in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS) if one.value == b"poison-1"]
+    letters = [
+        one
+        for one in await records_of(kafka, topic_prefix, TopicName.DEAD_LETTERS)
+        if one.value == b"poison-1"
+    ]
     headers = dict(letters[0].headers)
     assert letters[0].key == b"poison-1"
     assert (headers["trace"], headers["ce_id"]) == (b"\xff\xfe", b"x")
@@ -61,7 +69,9 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keep
 
 
 def halted_gauge(consumer: str) -> float | None:
-    return REGISTRY.get_sample_value("pinflow_consumer_halted", {"consumer": consumer, "member": "0"})
+    return REGISTRY.get_sample_value(
+        "pinflow_consumer_halted", {"consumer": consumer, "member": "0"}
+    )
 
 
 async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tried(
@@ -81,7 +91,9 @@ async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tri
     handler = Handler()
     async with consuming(settings, AwayForAWhile(), handler, name="again") as consumer:
         await produce(producer, settings, some("before"))
-        await eventually(lambda: set(some("before")) <= set(handler.done))  # what other tests left behind is read
+        await eventually(
+            lambda: set(some("before")) <= set(handler.done)
+        )  # what other tests left behind is read
         await produce(producer, settings, [b"poison-again-%d" % number for number in range(100)])
         await eventually(lambda: refused == 6)
         await produce(producer, settings, some("healthy"))
@@ -89,15 +101,21 @@ async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tri
         await eventually(lambda: consumer.trouble() is None)
 
 
-async def test_invariant_8_poison_that_shows_in_processing_halts_too(environment: dict[str, Any], producer: RecordProducer) -> None:
+async def test_invariant_8_poison_that_shows_in_processing_halts_too(
+    environment: dict[str, Any], producer: RecordProducer
+) -> None:
     settings = ServiceSettings(**{**environment, "consumer_poison_limit": 5})
 
     class RefusesAll(Handler):
         def decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
             return list(records), []
 
-        async def process(self, decoded: list[Any], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
-            return [DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded]
+        async def process(
+            self, decoded: list[Any], _poison: list[DeadLetter], _advance: Advance
+        ) -> list[DeadLetter]:
+            return [
+                DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, "no")) for record in decoded
+            ]
 
     await produce(producer, settings, some("refused", 200))
     async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
@@ -116,11 +134,15 @@ async def left_packed(environment: dict[str, Any]) -> AsyncIterator[ServiceSetti
 
 async def produce_packed(settings: ServiceSettings, value: bytes, codec: Any) -> None:
     servers = settings.kafka_bootstrap_servers
-    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type=codec) as packing:
+    async with AIOKafkaProducer(
+        bootstrap_servers=servers, max_request_size=64 * MEBIBYTE, compression_type=codec
+    ) as packing:
         await packing.send_and_wait(TopicNames(settings.topic_prefix)[TOPIC], value, key=value[:20])
 
 
-async def test_what_any_codec_packed_is_read(left_packed: ServiceSettings, producer: RecordProducer) -> None:
+async def test_what_any_codec_packed_is_read(
+    left_packed: ServiceSettings, producer: RecordProducer
+) -> None:
     handler, codecs = Handler(), ("gzip", "snappy", "lz4", "zstd")
     for codec in codecs:
         await produce_packed(left_packed, codec.encode(), codec)
@@ -131,7 +153,10 @@ async def test_what_any_codec_packed_is_read(left_packed: ServiceSettings, produ
 async def test_invariant_8_a_record_larger_than_a_dead_letter_may_be_does_not_block_its_partition(
     left_packed: ServiceSettings, producer: RecordProducer
 ) -> None:
-    """It was small while it was packed. What is kept of it is its beginning, and a header that says so."""
+    """It was small while it was packed.
+
+    What is kept of it is its beginning, and a header that says so.
+    """
     bomb = b"poison" + bytes(16 * MEBIBYTE)
     handler = Handler()
     await produce_packed(left_packed, bomb, "lz4")

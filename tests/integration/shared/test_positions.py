@@ -133,7 +133,9 @@ async def test_a_position_is_stored_and_then_committed_to_kafka(
     stored = await consumed(settings, producer, positions, "first")
     assert sum(position.next_offset for position in stored.values()) == 60
     group = TopicNames(settings.topic_prefix).group("positions")
-    assert await committed(settings, group) == {one: position.next_offset for one, position in stored.items()}
+    assert await committed(settings, group) == {
+        one: position.next_offset for one, position in stored.items()
+    }
     cluster = await cluster_id(settings)
     assert {position.cluster_id for position in stored.values()} == {cluster}
 
@@ -229,7 +231,8 @@ async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_position
         seen = looks
         execute(
             database_url,
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tests' and pid <> pg_backend_pid()",
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = "
+            "'tests' and pid <> pg_backend_pid()",
         )
         await eventually(lambda: looks > seen)
         await ready(consumer)
@@ -259,7 +262,9 @@ async def test_nothing_is_delivered_before_the_positions_were_read_however_long_
 
 def has_failed_to_read(database_url: str) -> bool:
     """Whether a reading of the positions has begun to wait for the lock."""
-    query = "select from pg_stat_activity where application_name = 'tests' and wait_event_type = 'Lock'"
+    query = (
+        "select from pg_stat_activity where application_name = 'tests' and wait_event_type = 'Lock'"
+    )
     with psycopg.connect(database_url) as connection:
         return connection.execute(query).rowcount > 0
 
@@ -283,7 +288,9 @@ async def test_records_that_were_deleted_unread_refuse_their_partition_and_no_ot
     await produce(producer, settings, some("deleted"))
     gap = min(stored)
     async with admin_client(settings) as admin:
-        await admin.delete_records({gap: RecordsToDelete(before_offset=stored[gap].next_offset + 2)})
+        await admin.delete_records(
+            {gap: RecordsToDelete(before_offset=stored[gap].next_offset + 2)}
+        )
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: len(of("deleted", handler.done)) > 10)
@@ -301,7 +308,8 @@ def accept(database_url: str, partition: TopicPartition, begin: int) -> None:
     """Does what `pinflow recover --accept` does, on the same cluster."""
     execute(
         database_url,
-        "update status.positions set next_offset = %s, refused = null, replay_until = null where topic = %s and partition = %s",
+        "update status.positions set next_offset = %s, refused = null, replay_until = null where "
+        "topic = %s and partition = %s",
         begin,
         partition.topic,
         partition.partition,
@@ -316,7 +324,9 @@ async def test_a_log_that_ends_before_the_position_is_refused_even_when_it_has_g
 ) -> None:
     stored = await consumed(settings, producer, positions, "before")
     beyond = min(stored)
-    set_back(database_url, {beyond: stored[beyond]._replace(next_offset=stored[beyond].next_offset + 5)})
+    set_back(
+        database_url, {beyond: stored[beyond]._replace(next_offset=stored[beyond].next_offset + 5)}
+    )
     async with watched(settings, producer, Handler(), positions) as consumer:
         await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
     await produce(producer, settings, some("new", 200))
@@ -405,7 +415,9 @@ async def test_a_position_is_stored_before_records_are_skipped_unread(
         await settled(positions, 60)
 
 
-async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(settings: ServiceSettings, positions: PositionStore) -> None:
+async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(
+    settings: ServiceSettings, positions: PositionStore
+) -> None:
     """A publisher that lost its partition in the middle of a batch ends it after the new owner."""
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 0}, "cluster")
@@ -436,7 +448,10 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
         await produce(producer, settings, some("unwanted"))
         await consumer.dormancy.look()
         stored = await settled(positions, 60)
-        beyond = {partition: position._replace(next_offset=position.next_offset + 5) for partition, position in stored.items()}
+        beyond = {
+            partition: position._replace(next_offset=position.next_offset + 5)
+            for partition, position in stored.items()
+        }
         set_back(database_url, beyond)
         tracker = consumer._tracker
         assert tracker is not None

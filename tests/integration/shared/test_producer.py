@@ -8,7 +8,9 @@ from shared.kafka.producer import Record, RecordProducer
 LARGE = Record(b"one key, so one partition", b"x" * 190_000)
 
 
-async def test_of_three_that_send_to_one_partition_each_gets_its_turn(producer: RecordProducer, topic_prefix: str) -> None:
+async def test_of_three_that_send_to_one_partition_each_gets_its_turn(
+    producer: RecordProducer, topic_prefix: str
+) -> None:
     topic, sent = TopicNames(topic_prefix)[TopicName.OUTCOMES], [0, 0, 0]
 
     async def send_until_all_have_sent_some(sender: int) -> None:

@@ -14,11 +14,21 @@ from deploy.migrations.runner import ROLES
 from deploy.services import SERVICES
 from tests.support.infrastructure import with_role
 
-READ, APPEND, KEEP, QUEUE = {"SELECT"}, {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
+READ, APPEND, KEEP, QUEUE = (
+    {"SELECT"},
+    {"SELECT", "INSERT"},
+    {"SELECT", "INSERT", "UPDATE"},
+    {"SELECT", "INSERT", "UPDATE", "DELETE"},
+)
 ONCE = {"SELECT", "DELETE"}
 
 RIGHTS: dict[str, dict[str, set[str]]] = {
-    "pinflow_ingest": {"access.api_keys": READ, "access.accounts": READ, "access.workspaces": READ, "ingest.requests": KEEP},
+    "pinflow_ingest": {
+        "access.api_keys": READ,
+        "access.accounts": READ,
+        "access.workspaces": READ,
+        "ingest.requests": KEEP,
+    },
     "pinflow_publisher": {
         "access.api_keys": APPEND,
         "access.accounts": READ,
@@ -45,7 +55,10 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "webhooks.position_seed": ONCE,
     },
 }
-"""All that a role may do with tables. What is not here, of any table there is or will be, it may not."""
+"""All that a role may do with tables.
+
+What is not here, of any table there is or will be, it may not.
+"""
 
 UPDATABLE: dict[str, dict[str, set[str]]] = {
     "pinflow_ingest": {"access.api_keys": {"last_used_at"}},
@@ -65,26 +78,41 @@ FUNCTIONS = {
     "pinflow_status": {"status.job_status", "status.hold_positions"},
     "pinflow_webhooks": {"webhooks.hold_positions"},
 }
-PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
+PRIVILEGES = (
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "TRUNCATE",
+    "REFERENCES",
+    "TRIGGER",
+    "MAINTAIN",
+)
 STATEMENTS = {
     "SELECT": "select * from {} limit 0",
     "INSERT": "insert into {} overriding user value select * from {} where false",
     "UPDATE": "update {} set {} = {} where false",
     "DELETE": "delete from {} where false",
     "TRUNCATE": "truncate {}",
-    "TRIGGER": "create trigger t after insert on {} execute function suppress_redundant_updates_trigger()",
+    "TRIGGER": (
+        "create trigger t after insert on {} execute function suppress_redundant_updates_trigger()"
+    ),
     "DROP": "drop table {}",
     "ALTER": "alter table {} add column x int",
     "INDEX": "create index on {} ((1))",
 }
 Catalog: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
-NEWEST = max(file.name[:4] for file in (Path(migrations.__file__).parent / "versions").glob("[0-9]*.py"))
+NEWEST = max(
+    file.name[:4] for file in (Path(migrations.__file__).parent / "versions").glob("[0-9]*.py")
+)
 OURS = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'"
 
 
 @pytest.fixture(scope="module", name="url")
 def migrated(database_url: str) -> str:
-    """The module's database is a copy of one that was migrated, and a copy has not the database's own rights."""
+    """The module's database is a copy of one that was migrated, and a copy has not the database's
+    own rights.
+    """
     migrate(database_url)
     return database_url
 
@@ -107,15 +135,25 @@ def tables_of(catalog: Catalog) -> list[str]:
 def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -> None:
     tables = tables_of(catalog)
     assert set(RIGHTS[role]) <= set(tables)
-    has = "select privilege from unnest(%s::text[]) privilege where has_table_privilege(%s, %s, privilege)"
-    held = {table: {str(one) for (one,) in catalog.execute(has, (list(PRIVILEGES), role, table))} for table in tables}
+    has = (
+        "select privilege from unnest(%s::text[]) privilege where has_table_privilege(%s, %s, "
+        "privilege)"
+    )
+    held = {
+        table: {str(one) for (one,) in catalog.execute(has, (list(PRIVILEGES), role, table))}
+        for table in tables
+    }
     assert {table: privileges for table, privileges in held.items() if privileges} == RIGHTS[role]
     columns = f"""
         select n.nspname || '.' || relname, attname, privilege_type from pg_attribute a join pg_class c on c.oid = attrelid
         join pg_namespace n on n.oid = relnamespace, aclexplode(attacl) where (grantee = 0 or grantee = %s::regrole) and {OURS}
     """
-    by_column = {(table, column, "UPDATE") for table, some in UPDATABLE[role].items() for column in some}
-    assert set(catalog.execute(columns, (role,)).fetchall()) == by_column  # nothing else by the back door of a column
+    by_column = {
+        (table, column, "UPDATE") for table, some in UPDATABLE[role].items() for column in some
+    }
+    assert (
+        set(catalog.execute(columns, (role,)).fetchall()) == by_column
+    )  # nothing else by the back door of a column
     sequences = f"""
         select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
         where {OURS} and case when relkind = 'S' then has_sequence_privilege(%s, c.oid, 'USAGE, SELECT, UPDATE') end
@@ -131,19 +169,35 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role: str) -> None:
     schemas = (
-        f"select nspname, has_schema_privilege(%s, oid, 'USAGE'), has_schema_privilege(%s, oid, 'CREATE') from pg_namespace n where {OURS}"
+        "select nspname, has_schema_privilege(%s, oid, 'USAGE'), has_schema_privilege(%s, oid, "
+        f"'CREATE') from pg_namespace n where {OURS}"
     )
     held = {name: (usage, create) for name, usage, create in catalog.execute(schemas, (role, role))}
     own = {table.partition(".")[0] for table in RIGHTS[role]}
     # `public` holds the version of the schema alone, which no role may read
-    assert held == {name: (name in own | {"public"}, False) for name in ("access", "public", *SERVICES)}
+    assert held == {
+        name: (name in own | {"public"}, False) for name in ("access", "public", *SERVICES)
+    }
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_has_no_powers_of_its_own(catalog: Catalog, role: str) -> None:
-    attributes = "select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin from pg_roles where rolname = %s"
-    assert catalog.execute(attributes, (role,)).fetchone() == (False, False, False, False, False, True)
-    member = "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = %s"
+    attributes = (
+        "select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolcanlogin "
+        "from pg_roles where rolname = %s"
+    )
+    assert catalog.execute(attributes, (role,)).fetchone() == (
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    )
+    member = (
+        "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where "
+        "r.rolname = %s"
+    )
     assert catalog.execute(member, (role,)).fetchone() == (0,)
     database = """
         select privilege from unnest(array['CONNECT', 'TEMPORARY', 'CREATE']) privilege
@@ -156,7 +210,8 @@ def test_a_role_has_no_powers_of_its_own(catalog: Catalog, role: str) -> None:
 
 def test_nothing_is_given_on_what_is_to_come(catalog: Catalog) -> None:
     given = catalog.execute(
-        "select defaclobjtype::text, acl.grantee::regrole::text from pg_default_acl, aclexplode(defaclacl) acl"
+        "select defaclobjtype::text, acl.grantee::regrole::text from pg_default_acl, "
+        "aclexplode(defaclacl) acl"
     ).fetchall()
     owner = catalog.execute("select current_user::regrole::text").fetchone()
     assert owner is not None
@@ -164,8 +219,13 @@ def test_nothing_is_given_on_what_is_to_come(catalog: Catalog) -> None:
     catalog.execute("create table status.to_come (a int)")
     catalog.execute("create function status.to_come() returns int language sql return 1")
     for role in ROLES:
-        for kind, what, privilege in (("table", "status.to_come", "select"), ("function", "status.to_come()", "execute")):
-            assert catalog.execute(f"select has_{kind}_privilege(%s, %s, %s)", (role, what, privilege)).fetchone() == (False,)
+        for kind, what, privilege in (
+            ("table", "status.to_come", "select"),
+            ("function", "status.to_come()", "execute"),
+        ):
+            assert catalog.execute(
+                f"select has_{kind}_privilege(%s, %s, %s)", (role, what, privilege)
+            ).fetchone() == (False,)
     catalog.rollback()
 
 
@@ -178,9 +238,13 @@ def test_what_is_not_granted_is_refused(url: str, catalog: Catalog, role: str) -
         for table in tables:
             name, column = sql.Identifier(*table.split(".")), sql.Identifier(columns[table])
             for privilege, statement in STATEMENTS.items():
-                arguments = {"UPDATE": (name, column, column), "INSERT": (name, name)}.get(privilege, (name,))
+                arguments = {"UPDATE": (name, column, column), "INSERT": (name, name)}.get(
+                    privilege, (name,)
+                )
                 allowed = _allowed(connection, sql.SQL(statement).format(*arguments))
-                assert allowed is (privilege in RIGHTS[role].get(table, ())), f"{role} {privilege} {table}"
+                assert allowed is (privilege in RIGHTS[role].get(table, ())), (
+                    f"{role} {privilege} {table}"
+                )
         for statement in (
             "create table public.x (a int)",
             "create table status.x (a int)",
@@ -200,12 +264,17 @@ def test_what_is_not_granted_is_refused(url: str, catalog: Catalog, role: str) -
 def test_migrating_again_changes_nothing(url: str) -> None:
     migrate(url)
     with psycopg.connect(url) as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [(NEWEST,)]
+        assert connection.execute("select version_num from alembic_version").fetchall() == [
+            (NEWEST,)
+        ]
 
 
 def _first_column(catalog: Catalog, table: str) -> str:
     # Not an identity's: that can't be updated whoever asks
-    query = "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and attidentity = '' order by attnum limit 1"
+    query = (
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and "
+        "attidentity = '' order by attnum limit 1"
+    )
     row = catalog.execute(query, (table,)).fetchone()
     assert row is not None
     return str(row[0])

@@ -18,52 +18,89 @@ from shared.runtime.settings import KafkaSettings
 from tests.support.kafka import records_of
 
 
-async def produce(kafka: str, topic_prefix: str, name: TopicName, value: bytes, compression: Any = None, headers: Any = None) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=64 * MEBIBYTE, compression_type=compression) as producer:
-        await producer.send_and_wait(TopicNames(topic_prefix)[name], value, key=b"k", headers=headers)
+async def produce(
+    kafka: str,
+    topic_prefix: str,
+    name: TopicName,
+    value: bytes,
+    compression: Any = None,
+    headers: Any = None,
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka, max_request_size=64 * MEBIBYTE, compression_type=compression
+    ) as producer:
+        await producer.send_and_wait(
+            TopicNames(topic_prefix)[name], value, key=b"k", headers=headers
+        )
 
 
-async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(kafka: str, topic_prefix: str) -> None:
+async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(
+    kafka: str, topic_prefix: str
+) -> None:
     await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, b" " * 6 * MEBIBYTE)
     await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * LARGEST_REQUEST)
 
 
-async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(kafka: str, topic_prefix: str) -> None:
-    await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * MAX_VALUE, headers=[("h", b" " * 400 * 1024)])
+async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(
+    kafka: str, topic_prefix: str
+) -> None:
+    await produce(
+        kafka,
+        topic_prefix,
+        TopicName.DEAD_LETTERS,
+        b" " * MAX_VALUE,
+        headers=[("h", b" " * 400 * 1024)],
+    )
 
 
 async def test_what_is_compressed_is_unpacked_by_the_broker(kafka: str, topic_prefix: str) -> None:
     await produce(kafka, topic_prefix, TopicName.PIN_EVENTS, b"packed", "gzip")
-    assert [record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)] == [b"packed"]
+    assert [
+        record.value for record in await records_of(kafka, topic_prefix, TopicName.PIN_EVENTS)
+    ] == [b"packed"]
 
 
-async def test_what_only_services_produce_stays_as_compressed_as_ingest_makes_it(kafka: str, topic_prefix: str) -> None:
+async def test_what_only_services_produce_stays_as_compressed_as_ingest_makes_it(
+    kafka: str, topic_prefix: str
+) -> None:
     names = TopicNames(topic_prefix)
     kept = {}
     async with admin_client(KafkaSettings(kafka_bootstrap_servers=kafka)) as admin:
         for name in TopicName:
-            (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, names[name])])
-            kept[name] = next(value for key, value, *_ in answer.resources[0][4] if key == "compression.type")
+            (answer,) = await admin.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, names[name])]
+            )
+            kept[name] = next(
+                value for key, value, *_ in answer.resources[0][4] if key == "compression.type"
+            )
     internal = {TopicName.IMPORTS, TopicName.OUTCOMES}
     assert kept == {name: "producer" if name in internal else "uncompressed" for name in TopicName}
 
 
-async def test_a_request_that_is_small_only_while_compressed_is_refused(kafka: str, topic_prefix: str) -> None:
+async def test_a_request_that_is_small_only_while_compressed_is_refused(
+    kafka: str, topic_prefix: str
+) -> None:
     bomb = b" " * 32 * MEBIBYTE
     assert len(gzip.compress(bomb)) < MEBIBYTE
     with pytest.raises(MessageSizeTooLargeError):
         await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, bomb, "gzip")
 
 
-async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_there_are_left(kafka: str) -> None:
-    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", topic_partitions=2)
+async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_there_are_left(
+    kafka: str,
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka, topic_prefix=f"test-{uuid4().hex[:12]}", topic_partitions=2
+    )
     names = TopicNames(settings.topic_prefix)
     try:
         first = await create_topics(settings)
         assert (len(first.made), first.kept) == (len(TopicName), {})
         again = await create_topics(settings.model_copy(update={"topic_partitions": 5}))
         assert again.made == []
-        assert again.kept == {names[name]: (2, 5) for name in TopicName if name is not TopicName.DEAD_LETTERS}
+        assert again.kept == {
+            names[name]: (2, 5) for name in TopicName if name is not TopicName.DEAD_LETTERS
+        }
         assert len(differences(again)) == len(again.kept)
         async with admin_client(settings) as admin:
             described = await admin.describe_topics([names[name] for name in TopicName])

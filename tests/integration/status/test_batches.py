@@ -47,7 +47,9 @@ class Reader:
     With `dies_after`, it takes only so many batches and fails from then on.
     """
 
-    def __init__(self, settings: ServiceSettings, *, max_records: int = 200, dies_after: int | None = None) -> None:
+    def __init__(
+        self, settings: ServiceSettings, *, max_records: int = 200, dies_after: int | None = None
+    ) -> None:
         self._settings = settings
         self._max_records = max_records
         self._dies_after = dies_after
@@ -62,7 +64,9 @@ class Reader:
     def decode(self, records: Batch) -> tuple[list[bytes], list[DeadLetter]]:
         return [record.value or b"" for record in records], []
 
-    async def process(self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, decoded: list[bytes], _poison: list[DeadLetter], _advance: Advance
+    ) -> list[DeadLetter]:
         self.is_dead = len(self.batches) == self._dies_after
         if self.is_dead:
             raise RuntimeError("dead")
@@ -128,17 +132,23 @@ async def append(settings: ServiceSettings, *batches: Sequence[Record]) -> None:
             await (await producer.send_batch(batch, topic, partition=0))
 
 
-async def test_status_gets_its_own_records_of_an_import_and_looks_no_further(settings: ServiceSettings) -> None:
+async def test_status_gets_its_own_records_of_an_import_and_looks_no_further(
+    settings: ServiceSettings,
+) -> None:
     first, second = imported(), imported()
     await append(settings, first.records, second.records)
     async with Reader(settings).reading() as reader:
         await eventually(lambda: reader.values == own(first, second))
     assert len(first.records) == OWN + ROWS - 1
-    up_to_the_first_row = [record.value for one in (first, second) for record in one.records[: OWN + 1]]
+    up_to_the_first_row = [
+        record.value for one in (first, second) for record in one.records[: OWN + 1]
+    ]
     assert reader.looked_at == up_to_the_first_row
 
 
-async def test_status_gets_its_own_records_of_two_imports_in_one_batch(settings: ServiceSettings) -> None:
+async def test_status_gets_its_own_records_of_two_imports_in_one_batch(
+    settings: ServiceSettings,
+) -> None:
     """As a cluster that mirrors topics may put them together."""
     before, first, second, after = (imported() for _ in range(4))
     await append(settings, before.records, [*first.records, *second.records], after.records)
@@ -146,7 +156,9 @@ async def test_status_gets_its_own_records_of_two_imports_in_one_batch(settings:
         await eventually(lambda: reader.values == own(before, first, second, after))
 
 
-async def test_status_gets_its_own_records_of_an_import_that_stands_in_two_batches(settings: ServiceSettings) -> None:
+async def test_status_gets_its_own_records_of_an_import_that_stands_in_two_batches(
+    settings: ServiceSettings,
+) -> None:
     """As a cluster that mirrors topics may cut them."""
     first, second = imported(), imported()
     cut = OWN - 1
@@ -162,7 +174,9 @@ async def test_status_goes_on_in_the_middle_of_a_batch(settings: ServiceSettings
         await eventually(lambda: reader.batches == [[value] for value in own(first, second)])
 
 
-async def test_status_goes_on_in_the_middle_of_a_batch_after_a_restart(settings: ServiceSettings) -> None:
+async def test_status_goes_on_in_the_middle_of_a_batch_after_a_restart(
+    settings: ServiceSettings,
+) -> None:
     first, second = imported(), imported()
     await append(settings, first.records, second.records)
     async with Reader(settings, max_records=1, dies_after=1).reading() as reader:

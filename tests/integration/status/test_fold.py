@@ -1,4 +1,6 @@
-"""The fold on the real Postgres: counters equal the results, whatever comes in which order and how often."""
+"""The fold on the real Postgres: counters equal the results, whatever comes in which order and how
+often.
+"""
 
 import asyncio
 import random
@@ -45,7 +47,13 @@ async def job_of(store: JobStore, job: ImportAccepted | ImportRejected) -> dict[
 
 
 def counters(row: dict[str, Any]) -> tuple[str, int, int, int, int]:
-    return row["status"], row["total_rows"], row["created_rows"], row["existing_rows"], row["failed_rows"]
+    return (
+        row["status"],
+        row["total_rows"],
+        row["created_rows"],
+        row["existing_rows"],
+        row["failed_rows"],
+    )
 
 
 async def test_a_job_without_outcomes_is_queued(store: JobStore) -> None:
@@ -92,7 +100,9 @@ async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobStore)
     assert await job_of(store, job) == before
 
 
-async def test_outcomes_before_their_import_are_kept_and_invisible(store: JobStore, database: Database) -> None:
+async def test_outcomes_before_their_import_are_kept_and_invisible(
+    store: JobStore, database: Database
+) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, rows_settled(job, created(1)))
     assert await store.job(job.workspace_id, job.job_id) is Missing.UNKNOWN
@@ -110,10 +120,26 @@ async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobStore) -> None
 
 async def test_results_come_in_row_order_with_all_they_carry(store: JobStore) -> None:
     job = import_accepted(total_rows=3)
-    existing = RowResult(row_number=2, status=RowStatus.EXISTING, pin_id=uuid4(), idempotency_key="k", payload_matches=False)
-    await folded(store, rows_settled(job, failed(3)), rows_settled(job, existing), job, rows_settled(job, created(1)))
+    existing = RowResult(
+        row_number=2,
+        status=RowStatus.EXISTING,
+        pin_id=uuid4(),
+        idempotency_key="k",
+        payload_matches=False,
+    )
+    await folded(
+        store,
+        rows_settled(job, failed(3)),
+        rows_settled(job, existing),
+        job,
+        rows_settled(job, created(1)),
+    )
     results = (await job_of(store, job))["results"]
-    assert [(result["row_number"], result["status"]) for result in results] == [(1, "created"), (2, "existing"), (3, "failed")]
+    assert [(result["row_number"], result["status"]) for result in results] == [
+        (1, "created"),
+        (2, "existing"),
+        (3, "failed"),
+    ]
     assert results[1]["payload_matches"] is False
     assert results[2]["error_message"] == "title: Field required"
 
@@ -134,10 +160,14 @@ async def test_results_are_kept_whatever_they_say(store: JobStore) -> None:
     assert (await job_of(store, job))["results"][0]["error_message"] == told.error_message
 
 
-async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its_rows(store: JobStore, database: Database) -> None:
+async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its_rows(
+    store: JobStore, database: Database
+) -> None:
     job = import_accepted(total_rows=3)
     await folded(store, job, rows_settled(job, created(2)))
-    forged = text("update status.jobs set created_rows = 2 where job_id = :id").bindparams(id=job.job_id)
+    forged = text("update status.jobs set created_rows = 2 where job_id = :id").bindparams(
+        id=job.job_id
+    )
     with pytest.raises(IntegrityError, match="jobs_settled"):
         async with database.transaction() as connection:
             await connection.execute(forged)
@@ -145,7 +175,12 @@ async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its
 
 async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) -> None:
     rejected = ImportRejected(
-        job_id=uuid4(), workspace_id=uuid4(), accepted_at=NOON, error_code="too_many_rows", error_message="501 rows", request_id="r"
+        job_id=uuid4(),
+        workspace_id=uuid4(),
+        accepted_at=NOON,
+        error_code="too_many_rows",
+        error_message="501 rows",
+        request_id="r",
     )
     await folded(store, rejected)
     row = await job_of(store, rejected)
@@ -155,18 +190,29 @@ async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) 
 
 async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(store: JobStore) -> None:
     jobs = [import_accepted(total_rows=50) for _ in range(8)]
-    events: list[Foldable] = [*jobs, *(rows_settled(job, *(created(n) for n in range(1, 51))) for job in jobs)]
+    events: list[Foldable] = [
+        *jobs,
+        *(rows_settled(job, *(created(n) for n in range(1, 51))) for job in jobs),
+    ]
     batches = [random.Random(seed).sample(events, len(events)) for seed in range(4)]
     await asyncio.gather(*(store.fold(fold(batch), Advance(), moves=False) for batch in batches))
     assert [counters(await job_of(store, job)) for job in jobs] == [("completed", 50, 50, 0, 0)] * 8
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(store: JobStore, seed: int) -> None:
+async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
+    store: JobStore, seed: int
+) -> None:
     rng = random.Random(seed)
     job = import_accepted(total_rows=12)
     results = [rng.choice((created, failed))(number) for number in range(1, 13)]
-    events: list[Foldable] = [job, *(RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[one]) for one in results)]
+    events: list[Foldable] = [
+        job,
+        *(
+            RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=[one])
+            for one in results
+        ),
+    ]
     stream = events * 3
     rng.shuffle(stream)
     seen = 0
@@ -187,13 +233,18 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(store
 
 async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobStore) -> None:
     jobs = [import_accepted(total_rows=500) for _ in range(FOLDED_AT_ONCE // 500)]
-    settled = [rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)]) for job in jobs]
+    settled = [
+        rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)])
+        for job in jobs
+    ]
     async with asyncio.timeout(DatabaseSettings().database_timeout_seconds / 2):
         await folded(store, *jobs, *settled)
     assert counters(await job_of(store, jobs[-1])) == ("completed", 500, 500, 0, 0)
 
 
-async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_for_postgres(database: Database, store: JobStore) -> None:
+async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_for_postgres(
+    database: Database, store: JobStore
+) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, created(1)))
 
@@ -206,7 +257,9 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
         await hasty.announce(10, given_up_late, patience_seconds=5)
 
 
-async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(store: JobStore) -> None:
+async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(
+    store: JobStore,
+) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
     await folded(store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)]))
     assert await store.job(stranger, job.job_id) is Missing.UNKNOWN
@@ -216,10 +269,16 @@ async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hide
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_was_committed(store: JobStore, *, at_once: bool) -> None:
+async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_was_committed(
+    store: JobStore, *, at_once: bool
+) -> None:
     job = import_accepted(total_rows=1, source_filename="a.csv")
     judged_again = ImportRejected(
-        job_id=job.job_id, workspace_id=job.workspace_id, accepted_at=NOON, error_code="invalid_payload", error_message="stricter"
+        job_id=job.job_id,
+        workspace_id=job.workspace_id,
+        accepted_at=NOON,
+        error_code="invalid_payload",
+        error_message="stricter",
     )
     events = (job, judged_again, rows_settled(job, created(1)))
     for batch in [events] if at_once else [[event] for event in events]:
@@ -229,7 +288,9 @@ async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_
     assert (row["source_filename"], row["error_message"]) == ("a.csv", None)
 
 
-async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(store: JobStore) -> None:
+async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(
+    store: JobStore,
+) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job)
     with pytest.raises(Refused):

@@ -24,8 +24,12 @@ from tests.support.listing import listed, principal
 MINUTE = timedelta(minutes=1)
 
 
-async def imported(database: Database, count: int, workspace_id: UUID | None = None, at: datetime = NOON) -> list[ImportAccepted]:
-    """So many imports, two of each minute; every third one's rows have settled, every second is CSV."""
+async def imported(
+    database: Database, count: int, workspace_id: UUID | None = None, at: datetime = NOON
+) -> list[ImportAccepted]:
+    """So many imports, two of each minute; every third one's rows have settled, every second is
+    CSV.
+    """
     workspace_id = workspace_id or uuid4()
     jobs = [
         import_accepted(
@@ -43,7 +47,10 @@ async def imported(database: Database, count: int, workspace_id: UUID | None = N
 
 
 def newest_first(jobs: Sequence[ImportAccepted]) -> list[UUID]:
-    return [job.job_id for job in sorted(jobs, key=lambda job: (job.accepted_at, job.job_id), reverse=True)]
+    return [
+        job.job_id
+        for job in sorted(jobs, key=lambda job: (job.accepted_at, job.job_id), reverse=True)
+    ]
 
 
 async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> list[UUID]:
@@ -68,7 +75,9 @@ async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> lis
     ],
     ids=str,
 )
-async def test_imports_are_found_page_by_page(database: Database, asked: dict[str, str], picked: slice) -> None:
+async def test_imports_are_found_page_by_page(
+    database: Database, asked: dict[str, str], picked: slice
+) -> None:
     jobs = await imported(database, 25)
     await imported(database, 25)  # another workspace's
     expected = newest_first(jobs[picked])
@@ -96,5 +105,7 @@ async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database
     with pytest.raises(RequestRefused) as refused:
         await lists.imports(who, ImportFilters(status="failed"))
     assert refused.value.code is ErrorCode.SEARCH_TOO_WIDE
-    narrower = await lists.imports(who, ImportFilters(status="failed", since=refused.value.details["reached"]))
+    narrower = await lists.imports(
+        who, ImportFilters(status="failed", since=refused.value.details["reached"])
+    )
     assert narrower.total == 0

@@ -1,4 +1,6 @@
-"""The status service as a whole: folds what stands on the topics, answers over HTTP, announces what ended."""
+"""The status service as a whole: folds what stands on the topics, answers over HTTP, announces what
+ended.
+"""
 
 import asyncio
 import json
@@ -18,19 +20,34 @@ from services.ingest.ids import new_job_id
 from services.status import service
 from services.status.app import create_app
 from services.status.config import StatusSettings
-from shared.contract.events import FileUploaded, ImportAccepted, ImportRejected, RowsSettled, UploadFormat
+from shared.contract.events import (
+    FileUploaded,
+    ImportAccepted,
+    ImportRejected,
+    RowsSettled,
+    UploadFormat,
+)
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import Record, RecordProducer
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.support.factories import NOON, created, failed, import_accepted, row_accepted, rows_settled
+from tests.support.factories import (
+    NOON,
+    created,
+    failed,
+    import_accepted,
+    row_accepted,
+    rows_settled,
+)
 from tests.support.kafka import records_of
 from tests.support.services import running
 from tests.support.waiting import eventually
 
 
 class Status:
-    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, producer: RecordProducer, kafka: str, prefix: str
+    ) -> None:
         self.http = http
         self.producer = producer
         self._kafka = kafka
@@ -39,23 +56,33 @@ class Status:
     async def deliver(self, *events: ImportAccepted | ImportRejected | RowsSettled) -> None:
         for event in events:
             name = TopicName.OUTCOMES if isinstance(event, RowsSettled) else TopicName.IMPORTS
-            await self.deliver_bytes(name, event.model_dump_json().encode(), str(event.job_id).encode())
+            await self.deliver_bytes(
+                name, event.model_dump_json().encode(), str(event.job_id).encode()
+            )
 
     async def deliver_bytes(self, name: TopicName, value: bytes, key: bytes = b"k") -> None:
         await self.producer.send(TopicNames(self._prefix)[name], [Record(key, value)])
 
-    async def job(self, workspace: Workspace, job_id: UUID, prefer: str = "wait=10") -> dict[str, Any]:
+    async def job(
+        self, workspace: Workspace, job_id: UUID, prefer: str = "wait=10"
+    ) -> dict[str, Any]:
         """The job once it is there: its id need not be one that the service waits for."""
 
         async def there() -> dict[str, Any] | None:
-            answer = await self.http.get(f"/v1/pins/imports/{job_id}", headers={**workspace.headers, "Prefer": prefer})
+            answer = await self.http.get(
+                f"/v1/pins/imports/{job_id}", headers={**workspace.headers, "Prefer": prefer}
+            )
             return dict(answer.json()) if answer.status_code == HTTPStatus.OK else None
 
         return await eventually(there)
 
     async def announced(self, job_id: UUID) -> list[dict[str, Any]]:
         records = await records_of(self._kafka, self._prefix, TopicName.JOB_EVENTS)
-        return [event for record in records if (event := json.loads(record.value or b""))["job_id"] == str(job_id)]
+        return [
+            event
+            for record in records
+            if (event := json.loads(record.value or b""))["job_id"] == str(job_id)
+        ]
 
     async def records(self, name: TopicName) -> list[Any]:
         return await records_of(self._kafka, self._prefix, name)
@@ -87,12 +114,18 @@ async def status(settings: StatusSettings, kafka: str, topic_prefix: str) -> Asy
 
 
 async def test_a_job_is_followed_to_its_end(status: Status, workspace: Workspace) -> None:
-    job = import_accepted(job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=2, source_filename="a.csv")
+    job = import_accepted(
+        job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=2, source_filename="a.csv"
+    )
     await status.deliver(job, rows_settled(job, created(1)))
     await eventually(lambda: _processed(status, workspace, job.job_id, 1))
     await status.deliver(rows_settled(job, failed(2)))
     ended = await status.job(workspace, job.job_id)
-    assert (ended["status"], ended["created_rows"], ended["failed_rows"]) == ("completed_with_errors", 1, 1)
+    assert (ended["status"], ended["created_rows"], ended["failed_rows"]) == (
+        "completed_with_errors",
+        1,
+        1,
+    )
     assert [result["row_number"] for result in ended["results"]] == [1, 2]
     assert (ended["source_filename"], ended["created_at"]) == ("a.csv", "2026-11-23T12:00:00+00:00")
 
@@ -102,11 +135,18 @@ async def _processed(status: Status, workspace: Workspace, job_id: UUID, count: 
     return answer.status_code == 200 and answer.json()["processed_rows"] == count
 
 
-async def test_a_job_that_ended_is_announced_once_folded_again_or_not(status: Status, workspace: Workspace) -> None:
+async def test_a_job_that_ended_is_announced_once_folded_again_or_not(
+    status: Status, workspace: Workspace
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1, request_id="req-1")
     await status.deliver(job, rows_settled(job, created(1)))
     (event,) = await eventually(lambda: status.announced(job.job_id), every=0.1)
-    assert (event["status"], event["total_rows"], event["created_rows"], event["request_id"]) == ("completed", 1, 1, "req-1")
+    assert (event["status"], event["total_rows"], event["created_rows"], event["request_id"]) == (
+        "completed",
+        1,
+        1,
+        "req-1",
+    )
     await status.deliver(job, rows_settled(job, created(1)))
     other = import_accepted(workspace_id=workspace.id, total_rows=1)
     await status.deliver(other, rows_settled(other, created(1)))
@@ -114,11 +154,17 @@ async def test_a_job_that_ended_is_announced_once_folded_again_or_not(status: St
     assert len(await status.announced(job.job_id)) == 1
 
 
-async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(status: Status, workspace: Workspace) -> None:
+async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(
+    status: Status, workspace: Workspace
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
     await status.deliver(job, rows_settled(job, failed(1)))
     await eventually(lambda: status.announced(job.job_id), every=0.1)
-    (record,) = [one for one in await status.records(TopicName.JOB_EVENTS) if str(job.job_id).encode() in (one.value or b"")]
+    (record,) = [
+        one
+        for one in await status.records(TopicName.JOB_EVENTS)
+        if str(job.job_id).encode() in (one.value or b"")
+    ]
     headers = {name: value.decode() for name, value in record.headers}
     assert record.key == str(workspace.id).encode()
     assert headers.pop("ce_time").endswith("+00:00")
@@ -131,17 +177,31 @@ async def test_an_announcement_is_a_cloudevent_keyed_by_the_workspace(status: St
     }
 
 
-async def test_a_rejected_request_is_a_failed_job_and_announced(status: Status, workspace: Workspace) -> None:
+async def test_a_rejected_request_is_a_failed_job_and_announced(
+    status: Status, workspace: Workspace
+) -> None:
     rejected = ImportRejected(
-        job_id=uuid4(), workspace_id=workspace.id, accepted_at=NOON, request_id="r", error_code="too_many_rows", error_message="501 rows"
+        job_id=uuid4(),
+        workspace_id=workspace.id,
+        accepted_at=NOON,
+        request_id="r",
+        error_code="too_many_rows",
+        error_message="501 rows",
     )
     await status.deliver(rejected)
     await eventually(lambda: status.announced(rejected.job_id), every=0.1)
     job = await status.job(workspace, rejected.job_id)
-    assert (job["status"], job["total_rows"], job["error_message"], job["request_id"]) == ("failed", 0, "501 rows", "r")
+    assert (job["status"], job["total_rows"], job["error_message"], job["request_id"]) == (
+        "failed",
+        0,
+        "501 rows",
+        "r",
+    )
 
 
-async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts(status: Status, workspace: Workspace) -> None:
+async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts(
+    status: Status, workspace: Workspace
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=2)
     refused = import_accepted(source_filename="a\0b")  # Postgres takes no NUL in a text
     await status.deliver_bytes(TopicName.OUTCOMES, b"garbage")
@@ -158,10 +218,19 @@ async def test_invariant_8_what_cannot_be_folded_moves_aside_and_the_rest_counts
     await eventually(given_up, every=0.1)
 
 
-async def test_jobs_are_listed_newest_first_and_filtered(status: Status, workspace: Workspace) -> None:
-    jobs = [import_accepted(job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=1) for _ in range(3)]
+async def test_jobs_are_listed_newest_first_and_filtered(
+    status: Status, workspace: Workspace
+) -> None:
+    jobs = [
+        import_accepted(job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=1)
+        for _ in range(3)
+    ]
     csv = import_accepted(
-        job_id=new_job_id(NOON), workspace_id=workspace.id, total_rows=1, source_type="csv", accepted_at=NOON.replace(hour=13)
+        job_id=new_job_id(NOON),
+        workspace_id=workspace.id,
+        total_rows=1,
+        source_type="csv",
+        accepted_at=NOON.replace(hour=13),
     )
     await status.deliver(*jobs, csv, rows_settled(jobs[0], created(1)))
     await status.job(workspace, jobs[0].job_id)
@@ -183,7 +252,9 @@ async def test_jobs_are_listed_newest_first_and_filtered(status: Status, workspa
     assert await listed("?limit=1&offset=100") == ([], "4")
 
 
-async def test_invariant_10_another_workspaces_job_is_not_found(status: Status, workspace: Workspace, database: Database) -> None:
+async def test_invariant_10_another_workspaces_job_is_not_found(
+    status: Status, workspace: Workspace, database: Database
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
     await status.deliver(job, rows_settled(job, created(1)))
     await status.job(workspace, job.job_id)
@@ -199,11 +270,15 @@ async def told(http: httpx.AsyncClient, workspace: Workspace, job_id: UUID) -> t
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(status: Status, workspace: Workspace) -> None:
+async def test_a_young_job_that_nobody_knows_is_never_said_to_be_absent(
+    status: Status, workspace: Workspace
+) -> None:
     """Its import may have been answered `acceptance_unknown`, and stand in Kafka some minutes
     later.
     """
-    job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
+    job = import_accepted(
+        job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
+    )
     answer = await status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (503, "status_behind")
     assert answer.json()["detail"]["job_id"] == str(job.job_id)
@@ -217,47 +292,83 @@ async def test_a_young_job_that_appears_while_it_is_asked_for_is_answered(
 ) -> None:
     # on a busy machine, a fold may take longer than 2 s
     monkeypatch.setattr(service, "APPEARANCE_SECONDS", 20)
-    job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
-    asked = asyncio.create_task(status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers))
+    job = import_accepted(
+        job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
+    )
+    asked = asyncio.create_task(
+        status.http.get(f"/v1/pins/imports/{job.job_id}", headers=workspace.headers)
+    )
     await status.deliver(job)
     answer = await asked
     assert (answer.status_code, answer.json()["total_rows"]) == (200, 1)
 
 
-async def test_an_old_job_that_nobody_knows_is_not_found(status: Status, workspace: Workspace) -> None:
-    assert await told(status.http, workspace, new_job_id(datetime.now(UTC) - timedelta(minutes=6))) == (404, "not_found")
+async def test_an_old_job_that_nobody_knows_is_not_found(
+    status: Status, workspace: Workspace
+) -> None:
+    assert await told(
+        status.http, workspace, new_job_id(datetime.now(UTC) - timedelta(minutes=6))
+    ) == (404, "not_found")
 
 
 async def test_invariant_10_another_workspaces_young_job_is_not_found_at_once(
     status: Status, workspace: Workspace, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1)
+    job = import_accepted(
+        job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
+    )
     await status.deliver(job)
     await status.job(workspace, job.job_id, "wait=0")
     monkeypatch.setattr(service, "APPEARANCE_SECONDS", 3600)  # it is not waited for
     assert await told(status.http, await make_workspace(database), job.job_id) == (404, "not_found")
 
 
-async def test_any_replica_answers_for_what_another_has_folded(status: Status, workspace: Workspace, settings: StatusSettings) -> None:
+async def test_any_replica_answers_for_what_another_has_folded(
+    status: Status, workspace: Workspace, settings: StatusSettings
+) -> None:
     async with running(create_app(settings.model_copy(update={"replica": "1"}))) as second:
-        jobs = [import_accepted(job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1) for _ in range(6)]
+        jobs = [
+            import_accepted(
+                job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
+            )
+            for _ in range(6)
+        ]
         await status.deliver(*jobs)
-        other = Status(second, status.producer, settings.kafka_bootstrap_servers, settings.topic_prefix)
+        other = Status(
+            second, status.producer, settings.kafka_bootstrap_servers, settings.topic_prefix
+        )
         for one in (status, other):
-            assert [(await one.job(workspace, job.job_id, "wait=0"))["id"] for job in jobs] == [str(job.job_id) for job in jobs]
+            assert [(await one.job(workspace, job.job_id, "wait=0"))["id"] for job in jobs] == [
+                str(job.job_id) for job in jobs
+            ]
 
 
-async def test_an_upload_is_kept_beside_its_import(status: Status, workspace: Workspace, database: Database) -> None:
+async def test_an_upload_is_kept_beside_its_import(
+    status: Status, workspace: Workspace, database: Database
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
-    about = FileUploaded(job_id=job.job_id, workspace_id=workspace.id, format=UploadFormat.CSV, size=5)
+    about = FileUploaded(
+        job_id=job.job_id, workspace_id=workspace.id, format=UploadFormat.CSV, size=5
+    )
     content = bytes(cramjam.zstd.compress(b"title"))
     await status.deliver(job)
-    await status.deliver_bytes(TopicName.IMPORTS, about.model_dump_json().encode() + b"\n" + content, str(job.job_id).encode())
-    kept = text("select workspace_id, content from status.uploads where job_id = :id").bindparams(id=job.job_id)
-    assert await eventually(lambda: database.first(kept)) == {"workspace_id": workspace.id, "content": content}
+    await status.deliver_bytes(
+        TopicName.IMPORTS,
+        about.model_dump_json().encode() + b"\n" + content,
+        str(job.job_id).encode(),
+    )
+    kept = text("select workspace_id, content from status.uploads where job_id = :id").bindparams(
+        id=job.job_id
+    )
+    assert await eventually(lambda: database.first(kept)) == {
+        "workspace_id": workspace.id,
+        "content": content,
+    }
 
 
-async def test_rows_and_unknown_kinds_are_not_for_status(status: Status, workspace: Workspace) -> None:
+async def test_rows_and_unknown_kinds_are_not_for_status(
+    status: Status, workspace: Workspace
+) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
     row = row_accepted(job_id=job.job_id, workspace_id=workspace.id).model_dump_json().encode()
     others = [row, b'{"kind":"x"}', b"garbage"]

@@ -39,13 +39,17 @@ class Status:
     def __init__(self, database: Database) -> None:
         self.store = JobStore(database)
         self.database = database
-        self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+        self._handler = FoldHandler(
+            self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
+        )
 
     async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
         """Folds one batch of records of the topic `imports`; returns what became dead letters, and
         why.
         """
-        decoded, poison = self._handler.decode([received(TopicName.IMPORTS, value) for value in values])
+        decoded, poison = self._handler.decode(
+            [received(TopicName.IMPORTS, value) for value in values]
+        )
         letters = [*poison, *await self._handler.process(decoded, poison, Advance())]
         return [(letter.record.value, letter.reason.code) for letter in letters]
 
@@ -66,7 +70,9 @@ def status(database: Database) -> Status:
     return Status(database)
 
 
-def imported(data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None) -> tuple[UUID, UUID, list[bytes]]:
+def imported(
+    data: bytes = CSV, *, job_id: UUID | None = None, workspace_id: UUID | None = None
+) -> tuple[UUID, UUID, list[bytes]]:
     """An import of one failed row with its upload: job, workspace, and what status gets of its
     batch.
     """
@@ -98,7 +104,11 @@ async def test_an_upload_is_kept_byte_for_byte(status: Status) -> None:
     assert await status.fold(values) == []
     (upload,) = await status.kept(job_id)
     assert unpacked(upload) == CSV
-    assert (upload["workspace_id"], upload["format"], upload["size"]) == (workspace_id, "csv", len(CSV))
+    assert (upload["workspace_id"], upload["format"], upload["size"]) == (
+        workspace_id,
+        "csv",
+        len(CSV),
+    )
 
 
 async def test_an_upload_that_is_delivered_twice_is_kept_once(status: Status) -> None:
@@ -109,7 +119,9 @@ async def test_an_upload_that_is_delivered_twice_is_kept_once(status: Status) ->
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-async def test_an_upload_is_kept_before_its_import_and_after_it(status: Status, order: tuple[int, ...]) -> None:
+async def test_an_upload_is_kept_before_its_import_and_after_it(
+    status: Status, order: tuple[int, ...]
+) -> None:
     job_id, workspace_id, values = imported()
     for index in order:
         assert await status.fold([values[index]]) == []
@@ -126,7 +138,9 @@ async def test_an_upload_alone_is_no_job(status: Status) -> None:
 
 
 @pytest.mark.parametrize("stray_first", [True, False])
-async def test_invariant_10_an_upload_that_names_another_workspace_is_kept_under_that_one(status: Status, *, stray_first: bool) -> None:
+async def test_invariant_10_an_upload_that_names_another_workspace_is_kept_under_that_one(
+    status: Status, *, stray_first: bool
+) -> None:
     job_id, owner, values = imported(b"the owner's")
     _, stranger, others = imported(b"the stranger's", job_id=job_id)
     stray = uploads_of(others)
@@ -145,7 +159,9 @@ async def test_the_largest_upload_is_kept(status: Status) -> None:
         assert unpacked(upload) == data
 
 
-async def test_invariant_8_an_upload_that_postgres_refuses_is_given_up_alone(status: Status) -> None:
+async def test_invariant_8_an_upload_that_postgres_refuses_is_given_up_alone(
+    status: Status,
+) -> None:
     imports = [imported() for _ in range(5)]
     values = [value for _, _, values in imports for value in values]
     _, _, (*_, upload) = imported()

@@ -1,4 +1,6 @@
-"""The webhooks service on real servers, with events as the publisher and the status service announce them."""
+"""The webhooks service on real servers, with events as the publisher and the status service
+announce them.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -27,23 +29,53 @@ ENDED = {"delivered", "failed"}
 
 
 def pin_published(workspace_id: UUID, *, key: str = "lamp", **fields: Any) -> Record:
-    values = {"pin_id": uuid4(), "account_id": ACCOUNT, "board_id": "board-1", "published_at": datetime.now(UTC), **fields}
+    values = {
+        "pin_id": uuid4(),
+        "account_id": ACCOUNT,
+        "board_id": "board-1",
+        "published_at": datetime.now(UTC),
+        **fields,
+    }
     event = PinPublished(workspace_id=workspace_id, idempotency_key=key, **values)
-    about = headers(EventType.PIN_PUBLISHED, event_id=f"{event.pin_id}:published", source="/test", time=event.published_at)
+    about = headers(
+        EventType.PIN_PUBLISHED,
+        event_id=f"{event.pin_id}:published",
+        source="/test",
+        time=event.published_at,
+    )
     return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
 
 
 def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
-    counters = {"total_rows": 2, "processed_rows": 2, "created_rows": 1, "existing_rows": 0, "failed_rows": 1}
-    event = ImportCompleted(job_id=uuid4(), workspace_id=workspace_id, status=status, **counters, completed_at=datetime.now(UTC))
-    about = headers(EventType.IMPORT_COMPLETED, event_id=f"{event.job_id}:completed", source="/test", time=event.completed_at)
+    counters = {
+        "total_rows": 2,
+        "processed_rows": 2,
+        "created_rows": 1,
+        "existing_rows": 0,
+        "failed_rows": 1,
+    }
+    event = ImportCompleted(
+        job_id=uuid4(),
+        workspace_id=workspace_id,
+        status=status,
+        **counters,
+        completed_at=datetime.now(UTC),
+    )
+    about = headers(
+        EventType.IMPORT_COMPLETED,
+        event_id=f"{event.job_id}:completed",
+        source="/test",
+        time=event.completed_at,
+    )
     return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
 
 
 class Webhooks:
     """The service as clients and Kafka see it."""
 
-    def __init__(self, http: httpx.AsyncClient, producer: RecordProducer, names: TopicNames) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, producer: RecordProducer, names: TopicNames
+    ) -> None:
         self.http = http
         self._producer = producer
         self._names = names
@@ -52,29 +84,45 @@ class Webhooks:
         await self._producer.send(self._names[topic], records)
 
     async def create(self, workspace: Workspace, url: str, **fields: Any) -> dict[str, Any]:
-        answer = await self.http.post("/v1/webhooks", json={"url": url, "secret": SECRET, **fields}, headers=workspace.headers)
+        answer = await self.http.post(
+            "/v1/webhooks", json={"url": url, "secret": SECRET, **fields}, headers=workspace.headers
+        )
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
     async def webhook(self, workspace: Workspace, webhook_id: str) -> dict[str, Any]:
-        return dict((await self.http.get(f"/v1/webhooks/{webhook_id}", headers=workspace.headers)).json())
+        return dict(
+            (await self.http.get(f"/v1/webhooks/{webhook_id}", headers=workspace.headers)).json()
+        )
 
     async def change(self, workspace: Workspace, webhook_id: str, **fields: Any) -> dict[str, Any]:
-        answer = await self.http.patch(f"/v1/webhooks/{webhook_id}", json=fields, headers=workspace.headers)
+        answer = await self.http.patch(
+            f"/v1/webhooks/{webhook_id}", json=fields, headers=workspace.headers
+        )
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def deliveries(self, workspace: Workspace, webhook_id: str, query: str = "") -> list[dict[str, Any]]:
-        answer = await self.http.get(f"/v1/webhooks/{webhook_id}/deliveries{query}", headers=workspace.headers)
+    async def deliveries(
+        self, workspace: Workspace, webhook_id: str, query: str = ""
+    ) -> list[dict[str, Any]]:
+        answer = await self.http.get(
+            f"/v1/webhooks/{webhook_id}/deliveries{query}", headers=workspace.headers
+        )
         assert answer.status_code == 200, answer.text
         return list(answer.json())
 
-    async def ended(self, workspace: Workspace, webhook_id: str, count: int = 1) -> list[dict[str, Any]]:
+    async def ended(
+        self, workspace: Workspace, webhook_id: str, count: int = 1
+    ) -> list[dict[str, Any]]:
         """Its deliveries, once so many are there and none is pending."""
 
         async def look() -> list[dict[str, Any]] | None:
             found = await self.deliveries(workspace, webhook_id)
-            return found if len(found) == count and all(one["status"] in ENDED for one in found) else None
+            return (
+                found
+                if len(found) == count and all(one["status"] in ENDED for one in found)
+                else None
+            )
 
         return await eventually(look)
 

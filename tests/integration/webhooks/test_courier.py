@@ -1,4 +1,6 @@
-"""The worker and its statements, on the real Postgres: whose turn it is, who dies with what, and what is written down."""
+"""The worker and its statements, on the real Postgres: whose turn it is, who dies with what, and
+what is written down.
+"""
 
 import asyncio
 import re
@@ -15,8 +17,24 @@ import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
 from services.webhooks.delivery.concurrency import Slots
-from services.webhooks.delivery.policy import Answer, DeliveryStatus, DisabledReason, Patience, RetryPolicy
-from services.webhooks.delivery.repository import BUSY_COLUMNS, CLAIM, Busy, DeliveryStore, Disabled, Due, NewDelivery, Room, Told
+from services.webhooks.delivery.policy import (
+    Answer,
+    DeliveryStatus,
+    DisabledReason,
+    Patience,
+    RetryPolicy,
+)
+from services.webhooks.delivery.repository import (
+    BUSY_COLUMNS,
+    CLAIM,
+    Busy,
+    DeliveryStore,
+    Disabled,
+    Due,
+    NewDelivery,
+    Room,
+    Told,
+)
 from services.webhooks.delivery.retention import Cleaner, Lateness
 from services.webhooks.delivery.worker import Courier
 from services.webhooks.ids import delivery_id
@@ -62,7 +80,12 @@ _numbers = count_from(time.time_ns() // 1_000_000)
 def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
     """Each of an event that was announced a millisecond after the one before."""
     numbered = [(number, f"evt_{number}") for number in islice(_numbers, count)]
-    return [NewDelivery(webhook_id, delivery_id(webhook_id, event, number), event, "pin.published", "{}") for number, event in numbered]
+    return [
+        NewDelivery(
+            webhook_id, delivery_id(webhook_id, event, number), event, "pin.published", "{}"
+        )
+        for number, event in numbered
+    ]
 
 
 async def queued(database: Database, store: DeliveryStore, count: int, **fields: Any) -> UUID:
@@ -76,7 +99,13 @@ def claim_values(most: int, *, each: int) -> list[object]:
 
 
 async def claim(
-    store: DeliveryStore, most: int = 100, *busy: Busy, each: int = 100, each_workspace: int = 100, failing: int = 100, lease: float = LEASE
+    store: DeliveryStore,
+    most: int = 100,
+    *busy: Busy,
+    each: int = 100,
+    each_workspace: int = 100,
+    failing: int = 100,
+    lease: float = LEASE,
 ) -> list[Due]:
     return await store.claim(Room(most, failing, each, each_workspace), busy, lease)
 
@@ -86,44 +115,77 @@ def patience(deliveries: int) -> Patience:
 
 
 def told(
-    due: Due, status: DeliveryStatus = DeliveryStatus.DELIVERED, *, pause_ms: int = 0, gone: bool = False, tries: int | None = None
+    due: Due,
+    status: DeliveryStatus = DeliveryStatus.DELIVERED,
+    *,
+    pause_ms: int = 0,
+    gone: bool = False,
+    tries: int | None = None,
 ) -> Told:
     answer = TAKEN if status is DeliveryStatus.DELIVERED else REFUSED
     number = due.tries if tries is None else tries
-    return Told(due.webhook_id, due.delivery_id, number, status, pause_ms, answer.status_code, answer.error, gone)
+    return Told(
+        due.webhook_id,
+        due.delivery_id,
+        number,
+        status,
+        pause_ms,
+        answer.status_code,
+        answer.error,
+        gone,
+    )
 
 
 async def rows(database: Database, webhook_id: UUID) -> list[Row]:
-    return await database.all(select(deliveries).where(deliveries.c.webhook_id == webhook_id).order_by(deliveries.c.delivery_id))
+    return await database.all(
+        select(deliveries)
+        .where(deliveries.c.webhook_id == webhook_id)
+        .order_by(deliveries.c.delivery_id)
+    )
 
 
 async def statuses(database: Database, webhook_id: UUID) -> list[str]:
     return [row["status"] for row in await rows(database, webhook_id)]
 
 
-async def test_what_is_written_down_again_is_there_once(database: Database, store: DeliveryStore) -> None:
+async def test_what_is_written_down_again_is_there_once(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await add_webhook(database)
     first = new_deliveries(webhook_id, 2)
     again = [one._replace(delivery_id=uuid4()) for one in first]
-    assert [await store.enqueue(first + again, Advance()), await store.enqueue(again, Advance())] == [2, 0]
-    assert [row["delivery_id"] for row in await rows(database, webhook_id)] == [one.delivery_id for one in first]
+    assert [
+        await store.enqueue(first + again, Advance()),
+        await store.enqueue(again, Advance()),
+    ] == [2, 0]
+    assert [row["delivery_id"] for row in await rows(database, webhook_id)] == [
+        one.delivery_id for one in first
+    ]
 
 
-async def test_two_workers_never_have_the_same_delivery(database: Database, store: DeliveryStore) -> None:
+async def test_two_workers_never_have_the_same_delivery(
+    database: Database, store: DeliveryStore
+) -> None:
     await queued(database, store, 60)
     claimed = await asyncio.gather(*(claim(store, 10) for _ in range(6)), claim(store, 60))
     ids = [due.delivery_id for each in claimed for due in each]
     assert len(ids) == len(set(ids)) == 60
 
 
-async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(database: Database, store: DeliveryStore) -> None:
+async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(
+    database: Database, store: DeliveryStore
+) -> None:
     await queued(database, store, 3)
     claimed = await claim(store, lease=0.3)
     assert (len(claimed), await claim(store)) == (3, [])
-    assert {due.delivery_id for due in await eventually(lambda: claim(store))} == {due.delivery_id for due in claimed}
+    assert {due.delivery_id for due in await eventually(lambda: claim(store))} == {
+        due.delivery_id for due in claimed
+    }
 
 
-async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(database: Database, store: DeliveryStore) -> None:
+async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(
+    database: Database, store: DeliveryStore
+) -> None:
     of_crowded, of_busy = uuid4(), uuid4()
     crowded = await queued(database, store, 200, workspace_id=of_crowded)
     busy = Busy(await queued(database, store, 5, workspace_id=of_busy), of_busy, 2)
@@ -135,7 +197,9 @@ async def test_whoever_has_least_under_way_is_first_however_much_waits_for_other
     assert [due.webhook_id for due in second] == [busy.webhook_id]
 
 
-async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(database: Database, store: DeliveryStore) -> None:
+async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(
+    database: Database, store: DeliveryStore
+) -> None:
     hanging = [await queued(database, store, 20, failed_attempts=1) for _ in range(6)]
     healthy = await queued(database, store, 2)
     assert [due.webhook_id for due in await claim(store, 2)] == [healthy] * 2
@@ -144,7 +208,9 @@ async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(dat
     assert (len(claimed), {due.failing for due in claimed}) == (4, {True})
 
 
-async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(database: Database, store: DeliveryStore) -> None:
+async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(
+    database: Database, store: DeliveryStore
+) -> None:
     """Or one answer of 500 would put a webhook behind all that waits for those that hang."""
     for _ in range(3):
         await queued(database, store, 20, failed_attempts=7)
@@ -152,7 +218,9 @@ async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(dat
     assert [due.webhook_id for due in await claim(store, failing=1)] == [stumbled]
 
 
-async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_has(database: Database, store: DeliveryStore) -> None:
+async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_has(
+    database: Database, store: DeliveryStore
+) -> None:
     greedy = uuid4()
     webhooks = [await queued(database, store, 9, workspace_id=greedy) for _ in range(5)]
     other = await queued(database, store, 2)
@@ -162,7 +230,9 @@ async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_h
     assert webhooks[0] not in {due.webhook_id for due in claimed}
 
 
-async def test_the_workspace_with_least_under_way_is_first(database: Database, store: DeliveryStore) -> None:
+async def test_the_workspace_with_least_under_way_is_first(
+    database: Database, store: DeliveryStore
+) -> None:
     """By age alone, slow receivers with much waiting would take every slot that they give back."""
     slow = uuid4()
     for _ in range(5):
@@ -172,8 +242,12 @@ async def test_the_workspace_with_least_under_way_is_first(database: Database, s
     assert [due.webhook_id for due in await claim(store, 1, gone)] == [quick]
 
 
-async def test_claiming_locks_nothing_that_it_does_not_take(database: Database, store: DeliveryStore) -> None:
-    """Two claims at once, of which the first has not committed: between them they take all that there is room for."""
+async def test_claiming_locks_nothing_that_it_does_not_take(
+    database: Database, store: DeliveryStore
+) -> None:
+    """Two claims at once, of which the first has not committed: between them they take all that
+    there is room for.
+    """
     for _ in range(4):
         await queued(database, store, 1)
     async with database.pipeline() as driver:
@@ -182,13 +256,17 @@ async def test_claiming_locks_nothing_that_it_does_not_take(database: Database, 
         assert (len(first), len(second)) == (1, 3)
 
 
-async def test_a_disabled_or_deleted_webhooks_deliveries_wait(database: Database, store: DeliveryStore) -> None:
+async def test_a_disabled_or_deleted_webhooks_deliveries_wait(
+    database: Database, store: DeliveryStore
+) -> None:
     await queued(database, store, 2, is_enabled=False)
     await store.enqueue(new_deliveries(uuid4(), 2), Advance())
     assert await claim(store) == []
 
 
-async def test_that_it_was_delivered_outlives_a_late_failure(database: Database, store: DeliveryStore) -> None:
+async def test_that_it_was_delivered_outlives_a_late_failure(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
     await store.record([told(due)], patience(5))
@@ -197,28 +275,43 @@ async def test_that_it_was_delivered_outlives_a_late_failure(database: Database,
     assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
 
 
-async def test_a_failure_that_is_written_down_twice_counts_once(database: Database, store: DeliveryStore) -> None:
+async def test_a_failure_that_is_written_down_twice_counts_once(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
     for _ in range(2):
         await store.record([told(due, DeliveryStatus.PENDING, pause_ms=60_000)], patience(5))
     (row,) = await rows(database, webhook_id)
-    assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == ("pending", 1, 1, "answered 500")
-    assert timedelta(seconds=50) < row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=70)
+    assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == (
+        "pending",
+        1,
+        1,
+        "answered 500",
+    )
+    assert (
+        timedelta(seconds=50) < row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=70)
+    )
 
 
-async def test_an_attempt_that_fails_counts_at_once_and_a_delivery_forgives(database: Database, store: DeliveryStore) -> None:
+async def test_an_attempt_that_fails_counts_at_once_and_a_delivery_forgives(
+    database: Database, store: DeliveryStore
+) -> None:
     await queued(database, store, 3)
     first, second, third = await claim(store)
     assert not first.failing
-    await store.record([told(first, DeliveryStatus.PENDING), told(second, DeliveryStatus.PENDING)], patience(5))
+    await store.record(
+        [told(first, DeliveryStatus.PENDING), told(second, DeliveryStatus.PENDING)], patience(5)
+    )
     (again,) = await claim(store)
     assert again.failing
     await store.record([told(third)], patience(5))
     assert [due.failing for due in await claim(store)] == [False]
 
 
-async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(database: Database, store: DeliveryStore) -> None:
+async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 6)
     dues = await claim(store)
     bad = [told(due, DeliveryStatus.FAILED) for due in dues]
@@ -228,22 +321,34 @@ async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(da
     (disabled,) = await store.record(bad[5:], patience(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
     (row,) = await database.all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
-    assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (False, "failing", 3)
+    assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (
+        False,
+        "failing",
+        3,
+    )
 
 
-async def test_attempts_that_fail_for_long_disable_though_no_delivery_was_given_up(database: Database, store: DeliveryStore) -> None:
+async def test_attempts_that_fail_for_long_disable_though_no_delivery_was_given_up(
+    database: Database, store: DeliveryStore
+) -> None:
     """With much waiting, one that hangs is tried with one delivery after the other."""
     webhook_id = await queued(database, store, 6)
     bad = [told(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
     assert await store.record(bad[:3], Patience(100, 4, 3600)) == []
-    assert await store.record(bad[3:5], Patience(100, 4, 3600)) == []  # often enough, but not for long enough
+    assert (
+        await store.record(bad[3:5], Patience(100, 4, 3600)) == []
+    )  # often enough, but not for long enough
     async with database.transaction() as connection:
-        await connection.exec_driver_sql("update webhooks.endpoints set failing_since = failing_since - interval '1 hour'")
+        await connection.exec_driver_sql(
+            "update webhooks.endpoints set failing_since = failing_since - interval '1 hour'"
+        )
     (disabled,) = await store.record(bad[5:], Patience(100, 4, 3600))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
 
 
-async def test_few_failed_attempts_never_disable_however_long_they_take(database: Database, store: DeliveryStore) -> None:
+async def test_few_failed_attempts_never_disable_however_long_they_take(
+    database: Database, store: DeliveryStore
+) -> None:
     await queued(database, store, 3)
     for due in await claim(store):
         assert await store.record([told(due, DeliveryStatus.PENDING)], Patience(100, 4, 0)) == []
@@ -257,7 +362,9 @@ async def test_gone_disables_once(database: Database, store: DeliveryStore) -> N
     assert await store.record([told(second, DeliveryStatus.FAILED, gone=True)], patience(5)) == []
 
 
-async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(database: Database, store: DeliveryStore) -> None:
+async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(
+    database: Database, store: DeliveryStore
+) -> None:
     kept = await queued(database, store, 3)
     await store.enqueue(new_deliveries(uuid4(), 4), Advance())
     now = datetime.now(UTC)
@@ -273,7 +380,9 @@ async def test_how_late_the_latest_is_is_told(database: Database, store: Deliver
     assert metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() == 0
     await queued(database, store, 2)
     async with database.transaction() as connection:
-        await connection.exec_driver_sql("update webhooks.deliveries set next_attempt_at = now() - interval '1 hour'")
+        await connection.exec_driver_sql(
+            "update webhooks.deliveries set next_attempt_at = now() - interval '1 hour'"
+        )
     await Lateness(store).sweep()
     assert 3600 <= metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() < 3700
 
@@ -296,7 +405,9 @@ class Sender:
         self.closed = True
 
 
-def courier_of(store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: float = 10) -> Courier:
+def courier_of(
+    store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: float = 10
+) -> Courier:
     return Courier(
         store,
         sender,
@@ -309,7 +420,9 @@ def courier_of(store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: fl
     )
 
 
-async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(database: Database, store: DeliveryStore) -> None:
+async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 10)
     sender = Sender()
     courier = courier_of(store, sender)
@@ -323,7 +436,9 @@ async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(database
     assert sorted(await statuses(database, webhook_id)) == ["delivered"] * 4 + ["pending"] * 6
 
 
-async def test_what_does_not_end_in_time_is_left_to_its_lease(database: Database, store: DeliveryStore) -> None:
+async def test_what_does_not_end_in_time_is_left_to_its_lease(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 1)
     sender = Sender()
     courier = courier_of(store, sender, stop_seconds=0.01)
@@ -334,7 +449,9 @@ async def test_what_does_not_end_in_time_is_left_to_its_lease(database: Database
     assert row["next_attempt_at"] > datetime.now(UTC)
 
 
-async def test_a_failed_attempt_says_why_and_when_the_next_one_is(database: Database, store: DeliveryStore) -> None:
+async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 1)
     sender = Sender(REFUSED)
     sender.go_on.set()
@@ -342,7 +459,12 @@ async def test_a_failed_attempt_says_why_and_when_the_next_one_is(database: Data
     await courier.sweep()
     await courier.stop()
     (row,) = await rows(database, webhook_id)
-    assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == ("pending", 1, 500, "answered 500")
+    assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == (
+        "pending",
+        1,
+        500,
+        "answered 500",
+    )
     assert row["next_attempt_at"] - datetime.now(UTC) < timedelta(seconds=600)
 
 
@@ -363,7 +485,9 @@ class Flaky:
         return await self._store.record(told, patience)
 
 
-async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(database: Database, store: DeliveryStore) -> None:
+async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(
+    database: Database, store: DeliveryStore
+) -> None:
     webhook_id = await queued(database, store, 3)
     sender = Sender()
     sender.go_on.set()
@@ -379,7 +503,10 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
 
 @pytest.mark.parametrize("status", [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED])
 async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_go_on(
-    database: Database, store: DeliveryStore, monkeypatch: pytest.MonkeyPatch, status: DeliveryStatus
+    database: Database,
+    store: DeliveryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    status: DeliveryStatus,
 ) -> None:
     monkeypatch.setattr(registry, "LOOK_AT_MOST", 4)
     workspace_id = uuid4()
@@ -389,45 +516,71 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
     async with database.transaction() as connection:
         for state, whose in ((status, sought), ("failed", others)):
             due = func.now() if state == "pending" else None
-            changed = update(deliveries).where(deliveries.c.delivery_id.in_(whose)).values(status=str(state), next_attempt_at=due)
+            changed = (
+                update(deliveries)
+                .where(deliveries.c.delivery_id.in_(whose))
+                .values(status=str(state), next_attempt_at=due)
+            )
             await connection.execute(changed)
     log = registry.WebhookRegistry(database, 5)
     pages: list[list[UUID]] = []
     before = None
     while not pages or before:
-        page, before = await log.list_deliveries(workspace_id, webhook_id, limit=2, before=before, status=status)
+        page, before = await log.list_deliveries(
+            workspace_id, webhook_id, limit=2, before=before, status=status
+        )
         pages.append([row["delivery_id"] for row in page])
     assert pages == [[ids[9]], [], [ids[1], ids[0]], []]
 
 
-async def test_no_statement_walks_through_what_is_not_asked_for(database: Database, store: DeliveryStore) -> None:
-    """With much that is delivered, and much that waits for one webhook, the plans go by the indexes."""
+async def test_no_statement_walks_through_what_is_not_asked_for(
+    database: Database, store: DeliveryStore
+) -> None:
+    """With much that is delivered, and much that waits for one webhook, the plans go by the
+    indexes.
+    """
     crowded, other = await queued(database, store, 5000), await queued(database, store, 5000)
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
-            f"update webhooks.deliveries set status = 'delivered', next_attempt_at = null where webhook_id = '{other}'"
+            "update webhooks.deliveries set status = 'delivered', next_attempt_at = null where "
+            f"webhook_id = '{other}'"
         )
         await connection.exec_driver_sql("analyze webhooks.deliveries")
-        mine, newest = f"select * from webhooks.deliveries where webhook_id = '{crowded}'", "order by delivery_id desc limit 50"
+        mine, newest = (
+            f"select * from webhooks.deliveries where webhook_id = '{crowded}'",
+            "order by delivery_id desc limit 50",
+        )
         for statement in (
             f"{mine} {newest}",
             f"{mine} and delivery_id < '{uuid4()}' {newest}",
             f"{mine} and status = 'failed' {newest}",
-            f"{mine} and status = 'pending' and next_attempt_at <= now() order by next_attempt_at limit 4",
+            (
+                f"{mine} and status = 'pending' and next_attempt_at <= now() order by next_attempt_at "
+                "limit 4"
+            ),
         ):
-            plan = "\n".join(row[0] for row in await connection.exec_driver_sql(f"explain (costs off) {statement}"))
+            plan = "\n".join(
+                row[0]
+                for row in await connection.exec_driver_sql(f"explain (costs off) {statement}")
+            )
             assert "Index Cond: (" in plan, plan
             assert f"webhook_id = '{crowded}'" in plan, plan
             assert "Sort" not in plan, plan
 
 
-async def test_a_claim_reads_no_more_of_a_backlog_than_it_takes(database: Database, store: DeliveryStore) -> None:
-    """Nor does the planner think so: beyond a cost of 100 000 Postgres compiles, which takes longer than the claim."""
+async def test_a_claim_reads_no_more_of_a_backlog_than_it_takes(
+    database: Database, store: DeliveryStore
+) -> None:
+    """Nor does the planner think so: beyond a cost of 100 000 Postgres compiles, which takes longer
+    than the claim.
+    """
     for _ in range(3):
         await queued(database, store, 5000)
     async with database.transaction() as connection:
         await connection.exec_driver_sql("analyze webhooks.deliveries")
-        cursor = await (await driver_connection(connection)).execute(f"explain {CLAIM}", claim_values(64, each=4))
+        cursor = await (await driver_connection(connection)).execute(
+            f"explain {CLAIM}", claim_values(64, each=4)
+        )
         plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert "Seq Scan on deliveries" not in plan, plan
     cost = re.search(r"cost=[\d.]+\.\.([\d.]+)", plan)

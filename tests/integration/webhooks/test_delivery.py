@@ -39,19 +39,35 @@ async def test_an_event_is_told_signed_as_pinbridges_receivers_check_it(
     expected = hmac.new(SECRET.encode(), received.body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(received.headers["x-pinbridge-signature"], expected)
     assert received.headers["x-pinbridge-event"] == "pin.published"
-    assert (received.headers["content-type"], received.headers["user-agent"]) == ("application/json", USER_AGENT)
-    assert (received.path, received.headers["host"]) == ("/hooks?shop=1", f"127.0.0.1:{receiver.port}")
+    assert (received.headers["content-type"], received.headers["user-agent"]) == (
+        "application/json",
+        USER_AGENT,
+    )
+    assert (received.path, received.headers["host"]) == (
+        "/hooks?shop=1",
+        f"127.0.0.1:{receiver.port}",
+    )
     document = received.document
     assert (document["event"], document["workspace_id"]) == ("pin.published", str(workspace.id))
     assert document["data"]["idempotency_key"] == "a lämp"
     (delivery,) = await webhooks.ended(workspace, made["id"])
     assert received.headers["x-pinbridge-delivery-id"] == delivery["id"]
-    assert (delivery["payload"], delivery["event_type"], delivery["attempt_count"]) == (document, "pin.published", 1)
-    assert (delivery["status"], delivery["last_status_code"], delivery["last_error"]) == ("delivered", 204, None)
+    assert (delivery["payload"], delivery["event_type"], delivery["attempt_count"]) == (
+        document,
+        "pin.published",
+        1,
+    )
+    assert (delivery["status"], delivery["last_status_code"], delivery["last_error"]) == (
+        "delivered",
+        204,
+        None,
+    )
     assert delivery["next_attempt_at"] is None
 
 
-async def test_standard_webhooks_is_beside_it(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_standard_webhooks_is_beside_it(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     key = b"0123456789abcdef0123456789abcdef"
     await webhooks.create(workspace, receiver.url, secret=f"whsec_{base64.b64encode(key).decode()}")
     await webhooks.announce(pin_published(workspace.id))
@@ -77,21 +93,33 @@ async def test_an_imports_end_is_told_to_whoever_asked_for_it(
     webhooks: Webhooks, workspace: Workspace, receiver: Receiver, status: JobStatus, name: str
 ) -> None:
     await webhooks.create(workspace, receiver.url, events=[name])
-    others = [one for one in JobStatus if one not in {status, JobStatus.QUEUED, JobStatus.PROCESSING}]
+    others = [
+        one for one in JobStatus if one not in {status, JobStatus.QUEUED, JobStatus.PROCESSING}
+    ]
     await webhooks.announce(pin_published(workspace.id))
-    await webhooks.announce(*(import_ended(workspace.id, one) for one in (*others, status)), topic=TopicName.JOB_EVENTS)
+    await webhooks.announce(
+        *(import_ended(workspace.id, one) for one in (*others, status)), topic=TopicName.JOB_EVENTS
+    )
     await eventually(lambda: receiver.seen(name))
     assert [one.headers["x-pinbridge-event"] for one in receiver.requests] == [name]
 
 
-async def test_an_event_that_is_announced_again_is_told_once(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_an_event_that_is_announced_again_is_told_once(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     made = await webhooks.create(workspace, receiver.url)
-    first, second = pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
+    first, second = (
+        pin_published(workspace.id, key="first"),
+        pin_published(workspace.id, key="second"),
+    )
     await webhooks.announce(first, first)
     await eventually(receiver.seen)
     await webhooks.announce(first, second)
     await webhooks.ended(workspace, made["id"], count=2)
-    assert sorted(one.document["data"]["idempotency_key"] for one in receiver.requests) == ["first", "second"]
+    assert sorted(one.document["data"]["idempotency_key"] for one in receiver.requests) == [
+        "first",
+        "second",
+    ]
 
 
 @pytest.fixture
@@ -101,9 +129,16 @@ def own_topics(settings: WebhooksSettings) -> Iterator[str]:
 
 
 async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_restore(
-    settings: WebhooksSettings, own_topics: str, workspace: Workspace, database: Database, receiver: Receiver
+    settings: WebhooksSettings,
+    own_topics: str,
+    workspace: Workspace,
+    database: Database,
+    receiver: Receiver,
 ) -> None:
-    first, second = pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
+    first, second = (
+        pin_published(workspace.id, key="first"),
+        pin_published(workspace.id, key="second"),
+    )
     own = settings.model_copy(update={"topic_prefix": own_topics})
     producer = RecordProducer(own, client_id="test")
     await producer.start()
@@ -112,15 +147,23 @@ async def test_a_delivery_keeps_its_id_when_its_event_is_read_again_after_a_rest
         made = await webhooks.create(workspace, receiver.url)
         await webhooks.announce(first)
         await webhooks.ended(workspace, made["id"])
-        await webhooks.announce(first, second)  # announced again, it is another record of the same event
+        await webhooks.announce(
+            first, second
+        )  # announced again, it is another record of the same event
         before = await webhooks.ended(workspace, made["id"], count=2)
     await producer.stop()
     async with database.transaction() as connection:
-        await connection.exec_driver_sql(f"delete from webhooks.deliveries where webhook_id = '{made['id']}'")
+        await connection.exec_driver_sql(
+            f"delete from webhooks.deliveries where webhook_id = '{made['id']}'"
+        )
     await rewind(own, TopicName.PIN_EVENTS)
     async with running(create_app(own)) as http:
-        after = await Webhooks(http, producer, TopicNames(own_topics)).ended(workspace, made["id"], count=2)
-    assert [(one["id"], one["payload"]) for one in after] == [(one["id"], one["payload"]) for one in before]
+        after = await Webhooks(http, producer, TopicNames(own_topics)).ended(
+            workspace, made["id"], count=2
+        )
+    assert [(one["id"], one["payload"]) for one in after] == [
+        (one["id"], one["payload"]) for one in before
+    ]
     told = Counter(one.headers["x-pinbridge-delivery-id"] for one in receiver.requests)
     assert told == {one["id"]: 2 for one in before}
 
@@ -129,7 +172,9 @@ async def rewind(settings: WebhooksSettings, name: TopicName) -> None:
     """Sets the group's offsets back to the topic's beginning. No member may be there."""
     names = TopicNames(settings.topic_prefix)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, group_id=names.group("webhooks"), enable_auto_commit=False
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=names.group("webhooks"),
+        enable_auto_commit=False,
     )
     consumer.assign([TopicPartition(names[name], partition) for partition in range(PARTITIONS)])
     await consumer.start()
@@ -145,9 +190,14 @@ async def test_each_webhook_is_told_and_no_other_workspaces(
         await webhooks.create(workspace, receiver.url)
         await webhooks.create(workspace, second.url)
         await webhooks.create(other, foreign.url)
-        await webhooks.announce(pin_published(workspace.id, key="ours"), pin_published(other.id, key="theirs"))
+        await webhooks.announce(
+            pin_published(workspace.id, key="ours"), pin_published(other.id, key="theirs")
+        )
         await eventually(lambda: receiver.seen() and second.seen() and foreign.seen())
-        told = [[one.document["data"]["idempotency_key"] for one in each.requests] for each in (receiver, second, foreign)]
+        told = [
+            [one.document["data"]["idempotency_key"] for one in each.requests]
+            for each in (receiver, second, foreign)
+        ]
     assert told == [["ours"], ["ours"], ["theirs"]]
     ids = {one.headers["webhook-id"] for each in (receiver, second) for one in each.requests}
     assert len(ids) == 1  # the event's, not the delivery's
@@ -168,13 +218,18 @@ async def test_a_webhook_is_not_told_of_what_was_long_before_it(
 ) -> None:
     """As if the service read a week of the topic for the first time."""
     made = await webhooks.create(workspace, receiver.url)
-    later = "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id = '{}'"
+    later = (
+        "update webhooks.endpoints set created_at = now() + interval '6 minutes' where webhook_id "
+        "= '{}'"
+    )
     async with database.transaction() as connection:
         await connection.exec_driver_sql(later.format(made["id"]))
     await webhooks.announce(pin_published(workspace.id, key="before"))
     await webhooks.create(workspace, f"{receiver.url}/second")
     await webhooks.announce(pin_published(workspace.id, key="after"))
-    await eventually(lambda: "after" in {one.document["data"]["idempotency_key"] for one in receiver.seen()})
+    await eventually(
+        lambda: "after" in {one.document["data"]["idempotency_key"] for one in receiver.seen()}
+    )
     assert await webhooks.deliveries(workspace, made["id"]) == []
 
 
@@ -185,8 +240,15 @@ async def test_what_fails_is_tried_again_with_the_same_body_until_it_is_taken(
     made = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, made["id"])
-    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("delivered", 3, 204)
-    same = {(one.body, one.headers["webhook-id"], one.headers["x-pinbridge-delivery-id"]) for one in receiver.requests}
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
+        "delivered",
+        3,
+        204,
+    )
+    same = {
+        (one.body, one.headers["webhook-id"], one.headers["x-pinbridge-delivery-id"])
+        for one in receiver.requests
+    }
     assert (len(receiver.requests), len(same)) == (3, 1)
 
 
@@ -195,7 +257,9 @@ async def test_what_fails_too_often_has_failed_and_failures_in_a_row_disable(
 ) -> None:
     receiver.answer = answering(*[500] * 6)
     made = await webhooks.create(workspace, receiver.url)
-    await webhooks.announce(pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second"))
+    await webhooks.announce(
+        pin_published(workspace.id, key="first"), pin_published(workspace.id, key="second")
+    )
     found = await webhooks.ended(workspace, made["id"], count=2)
     assert [(one["status"], one["attempt_count"]) for one in found] == [("failed", 3)] * 2
 
@@ -224,17 +288,25 @@ async def test_what_was_pending_goes_on_when_the_webhook_is_enabled_again(
     assert (delivery["id"], delivery["status"]) == (waiting["id"], "delivered")
 
 
-async def test_gone_disables_at_once(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_gone_disables_at_once(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     receiver.answer = answering(410)
     made = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, made["id"])
     webhook = await webhooks.webhook(workspace, made["id"])
-    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("failed", 1, 410)
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
+        "failed",
+        1,
+        410,
+    )
     assert (webhook["is_enabled"], webhook["disabled_reason"]) == (False, "gone")
 
 
-async def test_a_redirect_is_not_followed(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_a_redirect_is_not_followed(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     with receiving() as target:
         receiver.answer = lambda _: Reply(307, {"Location": target.url})
         made = await webhooks.create(workspace, receiver.url)
@@ -245,7 +317,9 @@ async def test_a_redirect_is_not_followed(webhooks: Webhooks, workspace: Workspa
     assert "redirect" in delivery["last_error"]
 
 
-async def test_an_endless_answer_is_taken_for_what_its_status_says(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_an_endless_answer_is_taken_for_what_its_status_says(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     receiver.answer = lambda _: Reply(200, body=b"x" * 5_000_000)
     made = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
@@ -259,12 +333,20 @@ async def test_nobody_listens_there(webhooks: Webhooks, workspace: Workspace) ->
     made = await webhooks.create(workspace, url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, made["id"])
-    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == ("failed", 3, None)
+    assert (delivery["status"], delivery["attempt_count"], delivery["last_status_code"]) == (
+        "failed",
+        3,
+        None,
+    )
     assert delivery["last_error"].startswith("ConnectError")
 
 
-async def test_a_slow_receiver_holds_up_nobody(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
-    """It hangs until its timeout, with much more waiting for it than may be under way; beside it another is told all it is to be told."""
+async def test_a_slow_receiver_holds_up_nobody(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
+    """It hangs until its timeout, with much more waiting for it than may be under way; beside it
+    another is told all it is to be told.
+    """
     release = threading.Event()
 
     def hang(_: Received) -> Reply:
@@ -273,11 +355,15 @@ async def test_a_slow_receiver_holds_up_nobody(webhooks: Webhooks, workspace: Wo
 
     with receiving(hang) as slow:
         await webhooks.create(workspace, slow.url)
-        await webhooks.announce(*(pin_published(workspace.id, key=f"slow-{number}") for number in range(100)))
+        await webhooks.announce(
+            *(pin_published(workspace.id, key=f"slow-{number}") for number in range(100))
+        )
         await eventually(slow.seen)
         await webhooks.create(workspace, receiver.url)
         started = time.monotonic()
-        await webhooks.announce(*(pin_published(workspace.id, key=f"quick-{number}") for number in range(30)))
+        await webhooks.announce(
+            *(pin_published(workspace.id, key=f"quick-{number}") for number in range(30))
+        )
         await eventually(lambda: len(receiver.seen()) == 30)
         took, hung = time.monotonic() - started, len(slow.seen())
         release.set()
@@ -285,13 +371,19 @@ async def test_a_slow_receiver_holds_up_nobody(webhooks: Webhooks, workspace: Wo
     assert hung <= 2 + 2 * took / 1.5 + 1  # no more at once than it may have
 
 
-async def test_a_delivery_is_sent_again_on_request(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_a_delivery_is_sent_again_on_request(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     made = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (first,) = await webhooks.ended(workspace, made["id"])
     path = f"/v1/webhooks/{made['id']}/deliveries/{first['id']}"
     answer = await webhooks.http.post(f"{path}/resend", headers=workspace.headers)
-    assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (202, "pending", first["id"])
+    assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (
+        202,
+        "pending",
+        first["id"],
+    )
     await eventually(lambda: len(receiver.seen()) == 2)
     (again,) = await webhooks.ended(workspace, made["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 2)
@@ -307,17 +399,23 @@ async def test_one_that_has_failed_is_sent_again_with_as_many_attempts_as_a_new_
     await webhooks.announce(pin_published(workspace.id))
     (failed,) = await webhooks.ended(workspace, made["id"])
     assert failed["status"] == "failed"
-    await webhooks.http.post(f"/v1/webhooks/{made['id']}/deliveries/{failed['id']}/resend", headers=workspace.headers)
+    await webhooks.http.post(
+        f"/v1/webhooks/{made['id']}/deliveries/{failed['id']}/resend", headers=workspace.headers
+    )
     (again,) = await webhooks.ended(workspace, made["id"])
     assert (again["status"], again["attempt_count"]) == ("delivered", 6)
 
 
-async def test_nothing_is_sent_again_to_a_webhook_that_is_disabled(webhooks: Webhooks, workspace: Workspace, receiver: Receiver) -> None:
+async def test_nothing_is_sent_again_to_a_webhook_that_is_disabled(
+    webhooks: Webhooks, workspace: Workspace, receiver: Receiver
+) -> None:
     made = await webhooks.create(workspace, receiver.url)
     await webhooks.announce(pin_published(workspace.id))
     (delivery,) = await webhooks.ended(workspace, made["id"])
     await webhooks.change(workspace, made["id"], is_enabled=False)
-    answer = await webhooks.http.post(f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/resend", headers=workspace.headers)
+    answer = await webhooks.http.post(
+        f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/resend", headers=workspace.headers
+    )
     assert (answer.status_code, answer.json()["detail"]["code"]) == (409, "webhook_disabled")
 
 
@@ -353,7 +451,12 @@ def keys_of(deliveries: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_invariant_8_an_event_that_nobody_can_read_moves_aside_and_the_rest_is_told(
-    webhooks: Webhooks, workspace: Workspace, database: Database, receiver: Receiver, kafka: str, topic_prefix: str
+    webhooks: Webhooks,
+    workspace: Workspace,
+    database: Database,
+    receiver: Receiver,
+    kafka: str,
+    topic_prefix: str,
 ) -> None:
     await webhooks.create(workspace, receiver.url)
     other = await make_workspace(database)

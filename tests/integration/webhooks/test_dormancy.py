@@ -1,4 +1,6 @@
-"""The service sleeps while nobody in the whole installation has a webhook, and whoever makes the first misses nothing."""
+"""The service sleeps while nobody in the whole installation has a webhook, and whoever makes the
+first misses nothing.
+"""
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +17,10 @@ from tests.support.waiting import eventually
 
 
 async def test_the_first_webhook_of_all_misses_nothing_that_happens_right_after_it_was_made(
-    settings: WebhooksSettings, workspace: Workspace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    settings: WebhooksSettings,
+    workspace: Workspace,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "DORMANCY_SECONDS", 0.02)
     producer = RecordProducer(settings, client_id="test")

@@ -16,13 +16,24 @@ from tests.support.receivers import Receiver
 URL = "https://hooks.example/a"
 
 
-async def test_a_webhook_is_made_read_changed_and_deleted(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_a_webhook_is_made_read_changed_and_deleted(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     made = await webhooks.create(workspace, URL)
     assert WebhookResponse.model_validate(made).events == ["pin.published", "pin.failed"]
     assert (made["url"], made["is_enabled"], made["disabled_reason"]) == (URL, True, None)
     assert await webhooks.webhook(workspace, made["id"]) == made
-    changed = await webhooks.change(workspace, made["id"], events=["import.failed", "pin.failed", "import.failed"], url="https://b.example")
-    assert (changed["url"], changed["events"], changed["id"]) == ("https://b.example/", ["pin.failed", "import.failed"], made["id"])
+    changed = await webhooks.change(
+        workspace,
+        made["id"],
+        events=["import.failed", "pin.failed", "import.failed"],
+        url="https://b.example",
+    )
+    assert (changed["url"], changed["events"], changed["id"]) == (
+        "https://b.example/",
+        ["pin.failed", "import.failed"],
+        made["id"],
+    )
     assert changed["updated_at"] > made["updated_at"]
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [changed]
     path = f"/v1/webhooks/{made['id']}"
@@ -42,19 +53,33 @@ async def test_the_secret_is_never_given_back(webhooks: Webhooks, workspace: Wor
     answers = [
         await webhooks.http.get(f"/v1/webhooks/{made['id']}", headers=workspace.headers),
         await webhooks.http.get("/v1/webhooks", headers=workspace.headers),
-        await webhooks.http.patch(f"/v1/webhooks/{made['id']}", json={"secret": f"{SECRET}!"}, headers=workspace.headers),
-        await webhooks.http.post("/v1/webhooks", json={"url": "no url", "secret": f"{SECRET}\0"}, headers=workspace.headers),
+        await webhooks.http.patch(
+            f"/v1/webhooks/{made['id']}", json={"secret": f"{SECRET}!"}, headers=workspace.headers
+        ),
+        await webhooks.http.post(
+            "/v1/webhooks",
+            json={"url": "no url", "secret": f"{SECRET}\0"},
+            headers=workspace.headers,
+        ),
     ]
     assert [one.status_code for one in answers] == [200, 200, 200, 422]
     assert SECRET not in "".join([str(made), *(one.text for one in answers)])
 
 
-async def test_the_same_webhook_again_is_the_one_that_is_there(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_the_same_webhook_again_is_the_one_that_is_there(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     wanted = {"url": URL, "secret": SECRET, "events": ["pin.failed", "pin.published"]}
     made = await webhooks.create(workspace, URL)
     again = await webhooks.http.post("/v1/webhooks", json=wanted, headers=workspace.headers)
-    assert (again.status_code, again.json(), again.headers["idempotent-replayed"]) == (201, made, "true")
-    other = await webhooks.http.post("/v1/webhooks", json={**wanted, "secret": f"{SECRET}!"}, headers=workspace.headers)
+    assert (again.status_code, again.json(), again.headers["idempotent-replayed"]) == (
+        201,
+        made,
+        "true",
+    )
+    other = await webhooks.http.post(
+        "/v1/webhooks", json={**wanted, "secret": f"{SECRET}!"}, headers=workspace.headers
+    )
     assert other.json()["id"] != made["id"]
     assert "idempotent-replayed" not in other.headers
 
@@ -83,23 +108,41 @@ async def test_what_a_webhook_can_not_be_is_422_and_names_it(
     body = {"url": URL, "secret": SECRET, **fields}
     answer = await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
     detail = answer.json()["detail"]
-    assert (answer.status_code, detail["code"], detail["errors"][0]["field"]) == (422, "validation_error", field)
+    assert (answer.status_code, detail["code"], detail["errors"][0]["field"]) == (
+        422,
+        "validation_error",
+        field,
+    )
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == []
 
 
-async def test_an_unknown_event_is_answered_with_those_that_there_are(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_an_unknown_event_is_answered_with_those_that_there_are(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     body = {"url": URL, "secret": SECRET, "events": ["pin.deleted"]}
     answer = await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
     fault = answer.json()["detail"]["errors"][0]
     assert fault["value"] == "pin.deleted"
-    known = ("pin.published", "pin.failed", "import.completed", "import.completed_with_errors", "import.failed")
+    known = (
+        "pin.published",
+        "pin.failed",
+        "import.completed",
+        "import.completed_with_errors",
+        "import.failed",
+    )
     assert all(f"'{name}'" in fault["message"] for name in known)
 
 
-async def test_a_body_that_is_no_object_or_too_large_is_refused(webhooks: Webhooks, workspace: Workspace) -> None:
+async def test_a_body_that_is_no_object_or_too_large_is_refused(
+    webhooks: Webhooks, workspace: Workspace
+) -> None:
     bodies = {b"[]": 422, b"{": 422, b'{"url": "' + b"a" * 20_000 + b'"}': 413}
     for body, status in bodies.items():
-        answer = await webhooks.http.post("/v1/webhooks", content=body, headers={**workspace.headers, "Content-Type": "application/json"})
+        answer = await webhooks.http.post(
+            "/v1/webhooks",
+            content=body,
+            headers={**workspace.headers, "Content-Type": "application/json"},
+        )
         assert answer.status_code == status, answer.text
 
 
@@ -109,9 +152,16 @@ async def test_a_workspace_has_at_most_so_many(webhooks: Webhooks, workspace: Wo
     body = {"url": f"{URL}/5", "secret": SECRET}
     answer = await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
     detail = answer.json()["detail"]
-    assert (answer.status_code, detail["code"], detail["limit"], detail["current"]) == (409, "too_many_webhooks", 5, 5)
+    assert (answer.status_code, detail["code"], detail["limit"], detail["current"]) == (
+        409,
+        "too_many_webhooks",
+        5,
+        5,
+    )
     body = {"url": f"{URL}/4", "secret": SECRET}
-    assert (await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)).status_code == 201  # it is there
+    assert (
+        await webhooks.http.post("/v1/webhooks", json=body, headers=workspace.headers)
+    ).status_code == 201  # it is there
 
 
 async def test_invariant_10_another_workspace_sees_nothing(
@@ -128,9 +178,13 @@ async def test_invariant_10_another_workspace_sees_nothing(
     ):
         answers = [await webhooks.http.get(one, headers=other.headers) for one in (ours, nobodys)]
         assert [(one.status_code, one.json()) for one in answers] == [(404, answers[1].json())] * 2
-    assert (await webhooks.http.patch(path, json={"is_enabled": False}, headers=other.headers)).status_code == 404
+    assert (
+        await webhooks.http.patch(path, json={"is_enabled": False}, headers=other.headers)
+    ).status_code == 404
     assert (await webhooks.http.delete(path, headers=other.headers)).status_code == 404
-    assert (await webhooks.http.post(f"{path}/deliveries/{uuid4()}/resend", headers=other.headers)).status_code == 404
+    assert (
+        await webhooks.http.post(f"{path}/deliveries/{uuid4()}/resend", headers=other.headers)
+    ).status_code == 404
     assert (await webhooks.http.get("/v1/webhooks", headers=other.headers)).json() == []
     assert await webhooks.webhook(workspace, made["id"]) == made
 
@@ -151,8 +205,16 @@ async def test_each_endpoint_wants_its_scope(webhooks: Webhooks, database: Datab
     for scope in Scope:
         limited = await make_workspace(database, scopes=(scope,))
         for method, url, needed in wanted:
-            answer = await webhooks.http.request(method, url, json=body if method in {"POST", "PATCH"} else None, headers=limited.headers)
-            refused = answer.status_code == 403 and answer.json()["detail"]["code"] == "insufficient_scope"
+            answer = await webhooks.http.request(
+                method,
+                url,
+                json=body if method in {"POST", "PATCH"} else None,
+                headers=limited.headers,
+            )
+            refused = (
+                answer.status_code == 403
+                and answer.json()["detail"]["code"] == "insufficient_scope"
+            )
             assert refused is (scope is not needed), (scope, method, url)
 
 
@@ -176,7 +238,10 @@ async def test_a_key_that_is_limited_to_accounts_sees_no_others_events(
         ("POST", f"{path}/deliveries/{uuid4()}/resend"),
     ):
         answer = await webhooks.http.request(method, url, headers=workspace.headers)
-        assert (answer.status_code, answer.json()["detail"]["code"]) == (403, "account_not_permitted"), url
+        assert (answer.status_code, answer.json()["detail"]["code"]) == (
+            403,
+            "account_not_permitted",
+        ), url
     assert (await webhooks.http.get("/v1/webhooks", headers=workspace.headers)).json() == [made]
 
 

@@ -21,8 +21,14 @@ class Dialect(NamedTuple):
     header_space: str
 
     def write(self, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
-        header = [self.header_space + getattr(name, self.header_case)() + self.header_space for name in names]
-        lines = [self._line(header), *(self._line([row.get(name, "") for name in names]) for row in rows)]
+        header = [
+            self.header_space + getattr(name, self.header_case)() + self.header_space
+            for name in names
+        ]
+        lines = [
+            self._line(header),
+            *(self._line([row.get(name, "") for name in names]) for row in rows),
+        ]
         spaced = [line for one in lines for line in (*self._blank_lines(len(names)), one)]
         text = self.newline.join(spaced) + (self.newline if self.ends_with_newline else "")
         return text.encode(self.encoding)
@@ -55,10 +61,20 @@ dialects = st.builds(
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[dict[str, str]]]:
     """Columns in any order, and rows with a cell or none in each; none of the rows is blank."""
-    optional = draw(st.lists(st.sampled_from([name for name in FIELDS if name not in REQUIRED]), unique=True))
+    optional = draw(
+        st.lists(st.sampled_from([name for name in FIELDS if name not in REQUIRED]), unique=True)
+    )
     unknown = draw(
-        st.lists(st.sampled_from(["colour", "höhe", "a b", "two\nlines", "note, or not", 'said "so"', "x;y", "1"]), unique=True, max_size=3)
+        st.lists(
+            st.sampled_from(
+                ["colour", "höhe", "a b", "two\nlines", "note, or not", 'said "so"', "x;y", "1"]
+            ),
+            unique=True,
+            max_size=3,
+        )
     )
     names = draw(st.permutations([*REQUIRED, *optional, *unknown]))
-    row = st.dictionaries(st.sampled_from(names), cells, min_size=1).filter(lambda row: bool("".join(row.values()).strip()))
+    row = st.dictionaries(st.sampled_from(names), cells, min_size=1).filter(
+        lambda row: bool("".join(row.values()).strip())
+    )
     return names, draw(st.lists(row, min_size=1, max_size=5))

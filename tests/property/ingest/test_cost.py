@@ -26,7 +26,9 @@ SMALL = 100_000
 TIMES = 4
 MOST_GROWTH = 9
 NOISE_SECONDS = 0.05
-"""Anything that ends so soon at the larger size is quick enough: at a nanosecond for each pair of bytes, 400 kB would take minutes."""
+"""Anything that ends so soon at the larger size is quick enough: at a nanosecond for each pair of
+bytes, 400 kB would take minutes.
+"""
 
 Feed = Callable[[bytes], object]
 
@@ -41,7 +43,9 @@ def check_growth(feed: Feed, document: Callable[[int], bytes]) -> None:
 
 
 def seconds(feed: Feed, data: bytes) -> float:
-    """Of CPU, so that what else runs here doesn't count; nor does the collector, which goes through all that the tests themselves hold."""
+    """Of CPU, so that what else runs here doesn't count; nor does the collector, which goes through
+    all that the tests themselves hold.
+    """
     gc.disable()
     try:
         started = time.process_time()
@@ -70,7 +74,21 @@ def feed_csv(data: bytes) -> None:
 
 
 HEADER = b"account_id,board_id,title,idempotency_key\n"
-_csv_signs = [b",", b";", b"\t", b'"', b"\r", b"\n", b" ", b"x", b"\xff", b"\0", "ä".encode(), b"\xef\xbb\xbf", b"\xe2\x80\xa8"]
+_csv_signs = [
+    b",",
+    b";",
+    b"\t",
+    b'"',
+    b"\r",
+    b"\n",
+    b" ",
+    b"x",
+    b"\xff",
+    b"\0",
+    "ä".encode(),
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xa8",
+]
 _json_signs = [
     b"[",
     b"{",
@@ -104,7 +122,11 @@ def repeated(unit: bytes, size: int) -> bytes:
 
 
 @examples(25)
-@given(st.sampled_from([b"", HEADER, HEADER[:-1] + b',"', HEADER + b'a,b,"']), units(_csv_signs), st.sampled_from([b"", b"\n", b'"']))
+@given(
+    st.sampled_from([b"", HEADER, HEADER[:-1] + b',"', HEADER + b'a,b,"']),
+    units(_csv_signs),
+    st.sampled_from([b"", b"\n", b'"']),
+)
 @example(HEADER, b'"', b"")
 @example(b"", b'"\n', b"")
 @example(b"", b'","', b"")
@@ -115,7 +137,11 @@ def test_a_csv_costs_what_its_size_does(before: bytes, unit: bytes, after: bytes
 
 
 @examples(25)
-@given(st.sampled_from([b"", b"[", b'[{"title":"', b'[{"a":', b"[{"]), units(_json_signs), st.sampled_from([b"", b'"}]', b"]", b"}]"]))
+@given(
+    st.sampled_from([b"", b"[", b'[{"title":"', b'[{"a":', b"[{"]),
+    units(_json_signs),
+    st.sampled_from([b"", b'"}]', b"]", b"}]"]),
+)
 @example(b"[", b"9", b"]")
 @example(b'[{"title":"', b"\\ud800", b'"}]')
 @example(b"[{", b'"a":1,', b'"b":1}]')
@@ -124,11 +150,17 @@ def test_a_json_document_costs_what_its_size_does(before: bytes, unit: bytes, af
     check_growth(feed_json, lambda size: before + repeated(unit, size) + after)
 
 
-_text_units = st.text(st.sampled_from(list(" ,#/:.@%?&[]-+T0aZé\u00a0\ud800\0\\\"'")), min_size=1, max_size=5)
+_text_units = st.text(
+    st.sampled_from(list(" ,#/:.@%?&[]-+T0aZé\u00a0\ud800\0\\\"'")), min_size=1, max_size=5
+)
 
 
 @examples(25)
-@given(st.sampled_from(FIELDS), st.sampled_from(["", "https://", "https://x/", "2026-", "#"]), _text_units)
+@given(
+    st.sampled_from(FIELDS),
+    st.sampled_from(["", "https://", "https://x/", "2026-", "#"]),
+    _text_units,
+)
 @example("related_terms", "", ",")
 @example("related_terms", "", "a,")
 @example("run_at", "2026-", " ")
@@ -145,7 +177,9 @@ def test_a_row_costs_what_its_size_does(field: str, before: str, unit: str) -> N
 
 @examples(30)
 @given(
-    st.sampled_from([b"", b'--cut\r\ncontent-disposition: form-data; name="file"; filename="', b"--cut\r\n"]),
+    st.sampled_from(
+        [b"", b'--cut\r\ncontent-disposition: form-data; name="file"; filename="', b"--cut\r\n"]
+    ),
     units([b"--cut", b"\r\n", b"--", b"-", b";", b'"', b"\\", b"a=b", b":", b"%", b"\r", b"x"]),
 )
 @example(b"", b"\r\n--cu")
@@ -166,10 +200,14 @@ HEAVY = {
     "numbers": b"[[" + b"1," * 100_000 + b"1]]",
     "surrogates": b'[{"title":"' + b"\\ud800" * 50_000 + b'"}]',
     "names": b"[{" + b",".join(b'"%d":1' % number for number in range(40_000)) + b"}]",
-    "faults": b"[" + b",".join([b"{" + b",".join(b'"%d":1' % number for number in range(100)) + b"}"] * 500) + b"]",
+    "faults": b"["
+    + b",".join([b"{" + b",".join(b'"%d":1' % number for number in range(100)) + b"}"] * 500)
+    + b"]",
 }
 MOST_MEMORY = 60
-"""Bytes for each byte sent: an empty array of three characters is an object of 56 bytes and its place in another."""
+"""Bytes for each byte sent: an empty array of three characters is an object of 56 bytes and its
+place in another.
+"""
 
 
 @pytest.mark.parametrize("name", HEAVY)

@@ -28,16 +28,26 @@ REFUSALS = {
 
 @examples(70)
 @given(tables(), dialects)
-def test_what_any_program_wrote_is_read_back(table: tuple[list[str], list[dict[str, str]]], dialect: Dialect) -> None:
+def test_what_any_program_wrote_is_read_back(
+    table: tuple[list[str], list[dict[str, str]]], dialect: Dialect
+) -> None:
     names, rows = table
     assert parse_csv(dialect.write(names, rows)).rows == rows
 
 
 @examples(40)
 @given(tables(), dialects)
-def test_what_was_written_as_windows_1252_is_read_with_a_warning(table: tuple[list[str], list[dict[str, str]]], dialect: Dialect) -> None:
+def test_what_was_written_as_windows_1252_is_read_with_a_warning(
+    table: tuple[list[str], list[dict[str, str]]], dialect: Dialect
+) -> None:
     names, rows = table
-    rows = [{name: cell.encode("cp1252", errors="replace").decode("cp1252") for name, cell in row.items()} for row in rows]
+    rows = [
+        {
+            name: cell.encode("cp1252", errors="replace").decode("cp1252")
+            for name, cell in row.items()
+        }
+        for row in rows
+    ]
     data = dialect._replace(encoding="cp1252").write(names, rows)
     assume(not _is_utf_8(data) and not data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")))
     parsed = parse_csv(data)
@@ -47,7 +57,9 @@ def test_what_was_written_as_windows_1252_is_read_with_a_warning(table: tuple[li
 
 @examples(40)
 @given(st.lists(good_rows(), min_size=1, max_size=3), dialects, st.permutations(FIELDS))
-def test_a_csv_and_a_json_of_the_same_rows_are_the_same_import(rows: list[dict[str, str]], dialect: Dialect, names: Sequence[str]) -> None:
+def test_a_csv_and_a_json_of_the_same_rows_are_the_same_import(
+    rows: list[dict[str, str]], dialect: Dialect, names: Sequence[str]
+) -> None:
     as_csv, as_json = validate(parse_csv(dialect.write(names, rows)).rows), validate(rows)
     assert as_csv == as_json
 

@@ -59,19 +59,35 @@ def check(batch: ImportBatch | None) -> list[RowAccepted]:
         _quick_row(value)
     for value in of_kind(batch, RecordKind.RESULTS):
         _quick_outcomes(value)
-    numbers = [row.row_number for row in rows] + [result.row_number for event in outcomes for result in event.results]
+    numbers = [row.row_number for row in rows] + [
+        result.row_number for event in outcomes for result in event.results
+    ]
     assert sorted(numbers) == list(range(1, announced.total_rows + 1))
     assert [row.row_number for row in rows] == sorted(row.row_number for row in rows)
-    owners = {(row.job_id, row.workspace_id) for row in rows} | {(event.job_id, event.workspace_id) for event in outcomes}
+    owners = {(row.job_id, row.workspace_id) for row in rows} | {
+        (event.job_id, event.workspace_id) for event in outcomes
+    }
     assert owners == {(announced.job_id, WORKSPACE)}
     assert announced.workspace_id == WORKSPACE
-    assert sum(len(record.value) + len(record.key or b"") + 50 for record in batch.records) < LARGEST_IMPORT
+    assert (
+        sum(len(record.value) + len(record.key or b"") + 50 for record in batch.records)
+        < LARGEST_IMPORT
+    )
     return rows
 
 
 @examples(40)
-@given(st.lists(good_rows() | wrong_rows, min_size=1, max_size=4).map(lambda rows: json.dumps(rows).encode()) | mutated(json_imports))
-@example(json.dumps([dict.fromkeys((f"{number}\ud800" * 30 for number in range(20)), "\0\ud800" * 20)] * 500).encode())
+@given(
+    st.lists(good_rows() | wrong_rows, min_size=1, max_size=4).map(
+        lambda rows: json.dumps(rows).encode()
+    )
+    | mutated(json_imports)
+)
+@example(
+    json.dumps(
+        [dict.fromkeys((f"{number}\ud800" * 30 for number in range(20)), "\0\ud800" * 20)] * 500
+    ).encode()
+)
 def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
     kept = Kept()
     try:
@@ -83,7 +99,10 @@ def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
 
 
 @examples(25)
-@given(mutated(st.builds(lambda table, dialect: dialect.write(*table), tables(), dialects)), st.text(st.characters(), max_size=300))
+@given(
+    mutated(st.builds(lambda table, dialect: dialect.write(*table), tables(), dialects)),
+    st.text(st.characters(), max_size=300),
+)
 def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) -> None:
     kept = Kept()
     try:

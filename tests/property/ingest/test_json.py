@@ -15,7 +15,14 @@ from shared.contract.errors import RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
 from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
 from shared.http.bodies import parse_json
-from tests.property.documents import good_rows, json_documents, json_imports, mutated, values, wrong_rows
+from tests.property.documents import (
+    good_rows,
+    json_documents,
+    json_imports,
+    mutated,
+    values,
+    wrong_rows,
+)
 from tests.property.profiles import examples
 from tests.property.refusals import check
 from tests.support.factories import submitted
@@ -34,18 +41,26 @@ def is_exact(value: Any) -> bool:
 
 @examples(40)
 @given(values.filter(is_exact), st.booleans(), st.sampled_from([None, 2, "\t"]))
-def test_what_any_program_wrote_is_read_back(value: Any, ascii_only: bool, indent: int | str | None) -> None:
+def test_what_any_program_wrote_is_read_back(
+    value: Any, ascii_only: bool, indent: int | str | None
+) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
-    assert parse_json(text.encode(errors="surrogatepass") if ascii_only else _escaped(text)) == value
+    assert (
+        parse_json(text.encode(errors="surrogatepass") if ascii_only else _escaped(text)) == value
+    )
 
 
 def _escaped(text: str) -> bytes:
     """Lone surrogates can't be written as themselves."""
-    return "".join(f"\\u{ord(sign):04x}" if 0xD800 <= ord(sign) < 0xE000 else sign for sign in text).encode()
+    return "".join(
+        f"\\u{ord(sign):04x}" if 0xD800 <= ord(sign) < 0xE000 else sign for sign in text
+    ).encode()
 
 
 def read_or_refused(data: bytes) -> None:
-    """What every document must be: rows, each valid or failed, or a refusal that there is a code for."""
+    """What every document must be: rows, each valid or failed, or a refusal that there is a code
+    for.
+    """
     try:
         rows = require_rows(parse_json(data))
     except RequestRefused as refusal:
@@ -53,7 +68,9 @@ def read_or_refused(data: bytes) -> None:
         return
     for strict in (False, True):
         parsed = validate(rows, strict=strict)
-        numbers = [row.row_number for row in parsed.valid] + [result.row_number for result in parsed.failed]
+        numbers = [row.row_number for row in parsed.valid] + [
+            result.row_number for result in parsed.failed
+        ]
         assert sorted(numbers) == list(range(1, len(rows) + 1))
         for result in parsed.failed:
             assert result.error_message
@@ -83,19 +100,35 @@ def test_a_damaged_document_is_read_or_refused(data: bytes) -> None:
 def test_one_row_says_nothing_of_another(rows: list[dict[str, Any]]) -> None:
     together = validate(rows)
     alone = [validate([row]) for row in rows]
-    assert [row.content for row in together.valid] == [row.content for one in alone for row in one.valid]
-    assert [result.errors for result in together.failed] == [result.errors for one in alone for result in one.failed]
-    assert all(len(json.loads(row.content).get("related_terms", [])) <= MAX_RELATED_TERMS for row in together.valid)
+    assert [row.content for row in together.valid] == [
+        row.content for one in alone for row in one.valid
+    ]
+    assert [result.errors for result in together.failed] == [
+        result.errors for one in alone for result in one.failed
+    ]
+    assert all(
+        len(json.loads(row.content).get("related_terms", [])) <= MAX_RELATED_TERMS
+        for row in together.valid
+    )
 
 
 @examples(100)
-@given(good_rows() | wrong_rows | st.builds(lambda good, wrong: good | wrong, good_rows(), wrong_rows))
+@given(
+    good_rows() | wrong_rows | st.builds(lambda good, wrong: good | wrong, good_rows(), wrong_rows)
+)
 @example({**submitted(), "idempotency_key": "\x1f", "title": "\x85"})
 @example({**submitted(), "title": "a\0b"})
 @example({**submitted(), "title": r"\u0000"})
 @example({**submitted(), "alt_text": "\ud800"})
 @example({**submitted(), "account_id": "{12345678-1234-5678-1234-567812345678}", "asset_id": ""})
-@example({**submitted(), "run_at": "2031-01-01T00:00:00.1234567+02:00", "related_terms": " , ,", "dominant_color": "aaBBcc "})
+@example(
+    {
+        **submitted(),
+        "run_at": "2031-01-01T00:00:00.1234567+02:00",
+        "related_terms": " , ,",
+        "dominant_color": "aaBBcc ",
+    }
+)
 def test_a_row_that_is_plainly_right_is_what_the_model_makes_of_it(row: dict[str, Any]) -> None:
     for strict, model in ((False, PinSubmission), (True, StrictPinSubmission)):
         with suppress(*NOT_PLAIN):
@@ -117,8 +150,15 @@ def test_the_rows_of_a_campaign_are_plainly_right() -> None:
         dominant_color="aabbcc",
         run_at="2031-01-01T00:00:00+02:00",
     )
-    assert every_field.keys() >= PinSubmission.model_fields.keys() - {"asset_id", "cover_image_asset_id"}
-    for row in (every_field, {**every_field, "related_terms": "a, b"}, submitted(image_url=None, asset_id=str(uuid4()))):
+    assert every_field.keys() >= PinSubmission.model_fields.keys() - {
+        "asset_id",
+        "cover_image_asset_id",
+    }
+    for row in (
+        every_field,
+        {**every_field, "related_terms": "a, b"},
+        submitted(image_url=None, asset_id=str(uuid4())),
+    ):
         plain(row, strict=True)
         plain({**row, "campaign": "autumn"}, strict=False)
 
@@ -126,7 +166,10 @@ def test_the_rows_of_a_campaign_are_plainly_right() -> None:
 @examples(40)
 @given(good_rows())
 def test_most_rows_that_look_good_are(row: dict[str, Any]) -> None:
-    """Or the properties above would say nothing of valid rows. What is refused is a URL, or a time near the ends of the calendar."""
+    """Or the properties above would say nothing of valid rows.
+
+    What is refused is a URL, or a time near the ends of the calendar.
+    """
     failed = validate([row]).failed
     assert {fault.field for result in failed for fault in result.errors or []} <= {
         "image_url",

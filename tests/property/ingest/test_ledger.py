@@ -19,7 +19,12 @@ from services.ingest.repository import Claim, Ledger, RequestKey, Standing
 from shared.access.cache import WorkspaceDirectory
 from shared.access.repository import AccessRepository
 from shared.contract.cloudevents import EventType
-from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, DatabaseUnavailable, Unavailable
+from shared.contract.errors import (
+    AcceptanceUnknown,
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    Unavailable,
+)
 from shared.contract.events import ImportRejected
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
@@ -32,7 +37,12 @@ from tests.support.factories import submitted
 from tests.support.import_batches import import_of
 
 ABOUT = [("ce_type", EventType.IMPORT_REQUESTED.encode())]
-BODIES: tuple[Any, ...] = ([submitted(idempotency_key="k")], [submitted(idempotency_key="k"), {}], [], "no rows")
+BODIES: tuple[Any, ...] = (
+    [submitted(idempotency_key="k")],
+    [submitted(idempotency_key="k"), {}],
+    [],
+    "no rows",
+)
 FAULTS = ("nothing was appended", "the answer was lost", "the mark was lost")
 
 
@@ -83,14 +93,25 @@ class Requesting(RuleBasedStateMachine):
         self._unknown = self._ids.new()
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
         settings = IngestSettings(imports_at_once=2)
-        self._handler = ImportRequestsHandler(self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings)
+        self._handler = ImportRequestsHandler(
+            self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings
+        )
 
     @rule(
-        asked=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["a", "b", "ä'\\\"", "c" * 255]), st.integers(0, 3)), max_size=5),
+        asked=st.lists(
+            st.tuples(
+                st.integers(0, 2),
+                st.sampled_from(["a", "b", "ä'\\\"", "c" * 255]),
+                st.integers(0, 3),
+            ),
+            max_size=5,
+        ),
         faults=st.lists(st.none() | st.sampled_from(FAULTS[:2]), max_size=4),
         forgets=st.booleans(),
     )
-    def deliver(self, asked: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool) -> None:
+    def deliver(
+        self, asked: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool
+    ) -> None:
         """A batch; whether it ends well or not, any of it may come again."""
         batch = [self._request(workspace, name, body) for workspace, name, body in asked]
         self._kafka.faults, self._kafka.appended = list(faults), []
@@ -109,7 +130,12 @@ class Requesting(RuleBasedStateMachine):
 
     def _request(self, workspace: int, name: str, body: int) -> tuple[tuple[UUID, str], bytes]:
         workspace_id = [*self._workspaces, self._unknown][workspace]
-        document = {"request_id": name, "workspace_id": str(workspace_id), "source": "planner", "rows": BODIES[body]}
+        document = {
+            "request_id": name,
+            "workspace_id": str(workspace_id),
+            "source": "planner",
+            "rows": BODIES[body],
+        }
         return (workspace_id, name), json.dumps(document).encode()
 
     def _process(self, batch: Sequence[tuple[tuple[UUID, str], bytes]]) -> list[bytes] | None:
@@ -133,7 +159,10 @@ class Requesting(RuleBasedStateMachine):
 
     def _marked(self) -> set[tuple[UUID, str]]:
         """As another replica would find it: by claiming them all again."""
-        claims = [Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._appended[key])) for key in self._appended]
+        claims = [
+            Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._appended[key]))
+            for key in self._appended
+        ]
         standing: dict[RequestKey, Standing] = self._run(self._ledger.claim(claims))
         return {tuple(key) for key, one in standing.items() if one.committed}  # type: ignore[misc]
 
@@ -143,7 +172,9 @@ def announced_at(batch: ImportBatch) -> Any:
 
 
 @pytest.mark.timeout(900)  # a failure is made small first
-def test_invariants_1_and_2_a_request_by_topic_is_one_job_whatever_fails_in_between(pool: Database, run: Run) -> None:
+def test_invariants_1_and_2_a_request_by_topic_is_one_job_whatever_fails_in_between(
+    pool: Database, run: Run
+) -> None:
     class Here(Requesting):
         def __init__(self) -> None:
             super().__init__(pool, run)

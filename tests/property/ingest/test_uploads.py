@@ -15,7 +15,8 @@ from tests.property.profiles import examples
 from tests.property.refusals import check
 from tests.support.uploads import read_upload
 
-# Starlette leaves a file that the body never ended to the collector: at most the body's 5 MiB, freed with the request
+# Starlette leaves a file that the body never ended to the collector: at most the body's 5 MiB,
+# freed with the request
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 REFUSALS = {"invalid_multipart", "missing_file", "unsupported_media_type", "payload_too_large"}
@@ -29,18 +30,31 @@ def requested(body: bytes, content_type: bytes, sizes: Sequence[int] = ()) -> Re
     for size in sizes:
         pieces.append(body[:size])
         body = body[size:]
-    messages = iter([{"type": "http.request", "body": piece, "more_body": True} for piece in pieces])
+    messages = iter(
+        [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    )
 
     async def receive() -> dict[str, object]:
         return next(messages, {"type": "http.request", "body": body, "more_body": False})
 
     headers = [(b"content-type", content_type)]
-    return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}, receive)
+    return Request(
+        {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers},
+        receive,
+    )
 
 
 def multipart(data: bytes, filename: bytes = b"a.csv", field: bytes = b"file") -> bytes:
-    head = b'--cut\r\ncontent-disposition: form-data; name="%b"; filename="%b"\r\ncontent-type: text/csv\r\n\r\n' % (field, filename)
-    return b'--cut\r\ncontent-disposition: form-data; name="note"\r\n\r\nhello\r\n' + head + data + b"\r\n--cut--\r\n"
+    head = (
+        b'--cut\r\ncontent-disposition: form-data; name="%b"; filename="%b"\r\ncontent-type: text/csv\r\n\r\n'
+        % (field, filename)
+    )
+    return (
+        b'--cut\r\ncontent-disposition: form-data; name="note"\r\n\r\nhello\r\n'
+        + head
+        + data
+        + b"\r\n--cut--\r\n"
+    )
 
 
 def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> Upload | None:
@@ -53,7 +67,9 @@ def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> Upload | No
 
 @examples(60)
 @given(st.binary(max_size=200), st.lists(st.integers(1, 60), max_size=4))
-def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(run: Run, data: bytes, sizes: list[int]) -> None:
+def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(
+    run: Run, data: bytes, sizes: list[int]
+) -> None:
     assume(b"--cut" not in data)
     assert run(read_upload(requested(multipart(data), TYPE, sizes), LIMIT)) == Upload(data, "a.csv")
 
@@ -61,19 +77,30 @@ def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(run: Run, data: byt
 @examples(120)
 @given(
     mutated(
-        st.builds(multipart, st.binary(max_size=60), st.sampled_from([b"", b"\xff", b'a"b', b"a;b=c"]), st.sampled_from([b"file", b""]))
+        st.builds(
+            multipart,
+            st.binary(max_size=60),
+            st.sampled_from([b"", b"\xff", b'a"b', b"a;b=c"]),
+            st.sampled_from([b"file", b""]),
+        )
     )
 )
 @example(b"")
 @example(b"--cut--")
 @example(b"--cut\r\n" + b"x: y\r\n" * 10_000 + b"\r\n--cut--")
-@example(b'--cut\r\ncontent-disposition: form-data; name="file"; filename="' + b"\\" * 90_000 + b'"\r\n\r\n\r\n--cut--')
+@example(
+    b'--cut\r\ncontent-disposition: form-data; name="file"; filename="'
+    + b"\\" * 90_000
+    + b'"\r\n\r\n\r\n--cut--'
+)
 @example(b"--cut\r\ncontent-disposition: form-data" + b"; a=b" * 15_000 + b"\r\n\r\n\r\n--cut--")
 def test_a_damaged_body_is_a_file_or_refused(run: Run, body: bytes) -> None:
     upload_or_refused(run, body, TYPE)
 
 
-_types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(st.just(TYPE + b"; charset=utf-8"))
+_types = st.binary(max_size=30).map(lambda rest: TYPE + rest) | mutated(
+    st.just(TYPE + b"; charset=utf-8")
+)
 
 
 @examples(80)

@@ -23,7 +23,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A row on its way. `readable` and `storable` are False for what a broken producer wrote; it can still be named.
+    """A row on its way. `readable` and `storable` are False for what a broken producer wrote; it
+    can still be named.
 
     Postgres sees, and refuses, only what passed the checks.
     """
@@ -69,7 +70,15 @@ class Told(NamedTuple):
 
 def in_order(rows: Sequence[Sent]) -> list[Sent]:
     """Earliest job first, rows in order; what can't be read is given up after all others."""
-    return sorted(rows, key=lambda one: (not one.readable, one.event.accepted_at, one.event.job_id.int, one.event.row_number))
+    return sorted(
+        rows,
+        key=lambda one: (
+            not one.readable,
+            one.event.accepted_at,
+            one.event.job_id.int,
+            one.event.row_number,
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -78,7 +87,8 @@ class KeyedStore:
     failures: dict[RowName, str] = field(default_factory=dict)
 
     def settle(self, rows: Sequence[Sent], refused: Mapping[RowName, str]) -> dict[RowName, Told]:
-        """One row after the other, as if each were a batch: however they are cut, the outcomes are the same.
+        """One row after the other, as if each were a batch: however they are cut, the outcomes are
+        the same.
 
         `refused` has the rows that the checks would refuse now.
         """
@@ -106,7 +116,11 @@ class KeyedStore:
             return Told("failed", error_code=code)
         pin, pin_id = self.pins[row.key], pin_id_of(*row.key)
         if pin.origin == row.name:
-            return Told("created", None, schedule_id_of(pin_id)) if pin.run_at else Told("created", pin_id)
+            return (
+                Told("created", None, schedule_id_of(pin_id))
+                if pin.run_at
+                else Told("created", pin_id)
+            )
         shown = pin_id if pin.state == "published" else None
         schedule_id = schedule_id_of(pin_id) if pin.run_at else None
         return Told("existing", shown, schedule_id, pin.fingerprint == row.event.fingerprint)
@@ -132,7 +146,9 @@ COMMANDS = ("cancel", "revive", "delete schedule", "delete pin")
 
 def _after(name: str, pin: Pin, now: datetime) -> str:
     """The state that a command leads to, or the code with which it is refused."""
-    is_pin = pin.state in {"published", "failed"} or (pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now)
+    is_pin = pin.state in {"published", "failed"} or (
+        pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now
+    )
     is_hidden = not is_pin if name == "delete pin" else pin.run_at is None
     if is_hidden:
         return "not_found"

@@ -1,4 +1,6 @@
-"""The publisher without Kafka: its handler, its direct calls and its scheduler, on the real Postgres."""
+"""The publisher without Kafka: its handler, its direct calls and its scheduler, on the real
+Postgres.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,7 +35,9 @@ PINS = text("""
     select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
-FAILURES = text("select job_id, row_number, error_code from publisher.row_outcomes where job_id = any(:ids)")
+FAILURES = text(
+    "select job_id, row_number, error_code from publisher.row_outcomes where job_id = any(:ids)"
+)
 OUTBOX = text("select event_type, event_id from publisher.outbox where key = any(:ids) order by 2")
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
 
@@ -64,17 +68,27 @@ class Publisher:
         sender = MemorySender()
         handler = RowsHandler(Settler(self.store, BoardDirectory(self.access)), sender, NAMES)
         records = [
-            received(TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition) for partition, one in batch
+            received(
+                TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition
+            )
+            for partition, one in batch
         ]
         decoded, poison = handler.decode(records)
-        letters = [letter.record.value for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
+        letters = [
+            letter.record.value
+            for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+        ]
         outcomes = _sent(sender, TopicName.OUTCOMES)
-        return Answer(_told(outcomes), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)), outcomes)
+        return Answer(
+            _told(outcomes), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)), outcomes
+        )
 
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
         """`made`, `replayed`, or the code of the refusal."""
         try:
-            _, made = await self._pins().publish(Principal(workspace_id, uuid4(), frozenset()), document)
+            _, made = await self._pins().publish(
+                Principal(workspace_id, uuid4(), frozenset()), document
+            )
         except RequestRefused as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"
@@ -82,20 +96,37 @@ class Publisher:
     async def command(self, name: str, workspace_id: UUID, key: str) -> str:
         """`done`, or the code of the refusal."""
         pins, schedules = self._pins(), self._schedules()
-        commands = {"cancel": schedules.cancel, "revive": schedules.retry, "delete schedule": schedules.delete, "delete pin": pins.delete}
+        commands = {
+            "cancel": schedules.cancel,
+            "revive": schedules.retry,
+            "delete schedule": schedules.delete,
+            "delete pin": pins.delete,
+        }
         try:
-            await commands[name](Principal(workspace_id, uuid4(), frozenset()), pin_id_of(workspace_id, key))
+            await commands[name](
+                Principal(workspace_id, uuid4(), frozenset()), pin_id_of(workspace_id, key)
+            )
         except RequestRefused as refusal:
             return str(refusal.code)
         return "done"
 
     def _pins(self) -> Pins:
         commands = PinCommands(self._pool, confirmed)
-        return Pins(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
+        return Pins(
+            PinQueries(self._pool),
+            commands,
+            BoardDirectory(self.access),
+            Changes(commands, self.access),
+        )
 
     def _schedules(self) -> Schedules:
         commands = PinCommands(self._pool, confirmed)
-        return Schedules(PinQueries(self._pool), commands, BoardDirectory(self.access), Changes(commands, self.access))
+        return Schedules(
+            PinQueries(self._pool),
+            commands,
+            BoardDirectory(self.access),
+            Changes(commands, self.access),
+        )
 
     async def run_due(self) -> None:
         scheduler = Scheduler(self.store, self.access, 100)
@@ -140,10 +171,19 @@ def _told(records: Sequence[Record]) -> dict[RowName, Told]:
         numbers = [result.row_number for result in event.results]
         assert numbers == sorted(numbers)
         for result in event.results:
-            said = Told(result.status.value, result.pin_id, result.schedule_id, result.payload_matches, result.error_code)
+            said = Told(
+                result.status.value,
+                result.pin_id,
+                result.schedule_id,
+                result.payload_matches,
+                result.error_code,
+            )
             assert told.setdefault(RowName(event.job_id, result.row_number), said) == said
     return told
 
 
 def _announced(records: Sequence[Record]) -> list[tuple[UUID, str]]:
-    return [(UUID(orjson.loads(record.value)["pin_id"]), dict(record.headers)["ce_type"].decode()) for record in records]
+    return [
+        (UUID(orjson.loads(record.value)["pin_id"]), dict(record.headers)["ce_type"].decode())
+        for record in records
+    ]

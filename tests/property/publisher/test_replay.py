@@ -34,7 +34,9 @@ rows = st.fixed_dictionaries(
         "run_at": st.sampled_from([None, None, "2090-01-01T00:00:00Z"]),
     }
 )
-imports = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.lists(rows, min_size=1, max_size=4)), max_size=8)
+imports = st.lists(
+    st.tuples(st.integers(0, PARTITIONS - 1), st.lists(rows, min_size=1, max_size=4)), max_size=8
+)
 
 
 class Story(NamedTuple):
@@ -57,7 +59,9 @@ class Story(NamedTuple):
 
 
 orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
-stories = st.builds(Story, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans())
+stories = st.builds(
+    Story, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans()
+)
 
 
 class World:
@@ -85,8 +89,14 @@ class World:
             for number, fields in enumerate(contents, 1):
                 content = dict(fields)
                 account_id = str(self._accounts[content.pop("account")])
-                about: dict[str, Any] = {"job_id": job_id, "workspace_id": self.workspace_id, "row_number": number}
-                event = row_accepted(**about, accepted_at=self._accepted, account_id=account_id, **content)
+                about: dict[str, Any] = {
+                    "job_id": job_id,
+                    "workspace_id": self.workspace_id,
+                    "row_number": number,
+                }
+                event = row_accepted(
+                    **about, accepted_at=self._accepted, account_id=account_id, **content
+                )
                 self.logs[partition].append(Sent(event, event.model_dump_json().encode()))
 
     def settle_all(self, order: Sequence[int], cut: int) -> dict[RowName, Told]:
@@ -106,7 +116,9 @@ class World:
     def mend(self) -> None:
         """Does what would change outcomes, were they decided anew."""
         for account_id in self._accounts.values():
-            self.run(self.publisher.access.add_board(self.workspace_id, account_id, "soon", name="Soon"))
+            self.run(
+                self.publisher.access.add_board(self.workspace_id, account_id, "soon", name="Soon")
+            )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
 
     def backup(self) -> "Backup":
@@ -121,7 +133,10 @@ class World:
         self.run(self.publisher.store.record_outcomes(outcomes_in(records), Advance()))
 
     async def _read(self, name: str, column: str) -> str:
-        query = text(f"select coalesce(json_agg(t), '[]')::text as content from publisher.{name} t where {column} = any(:ids)")
+        query = text(
+            f"select coalesce(json_agg(t), '[]')::text as content from publisher.{name} t where "
+            f"{column} = any(:ids)"
+        )
         row = await self.database.first(query.bindparams(ids=self._names(column)))
         return str(row["content"]) if row else "[]"
 
@@ -130,15 +145,25 @@ class World:
             for name, column in TABLES.items():
                 delete = text(f"delete from publisher.{name} where {column} = any(:ids)")
                 await connection.execute(delete, {"ids": self._names(column)})
-                insert = text(f"insert into publisher.{name} select * from json_populate_recordset(null::publisher.{name}, :content)")
+                insert = text(
+                    f"insert into publisher.{name} select * from "
+                    f"json_populate_recordset(null::publisher.{name}, :content)"
+                )
                 await connection.execute(insert, {"content": backup.tables[name]})
 
     def _names(self, column: str) -> list[UUID]:
-        return [self.workspace_id] if column == "workspace_id" else [row.event.job_id for log in self.logs for row in log]
+        return (
+            [self.workspace_id]
+            if column == "workspace_id"
+            else [row.event.job_id for log in self.logs for row in log]
+        )
 
     def pins(self) -> dict[str, tuple[Any, ...]]:
         found = self.run(self.publisher.pins([self.workspace_id]))
-        return {key.text: (pin.origin, pin.fingerprint, pin.run_at, pin.state) for key, pin in found.items()}
+        return {
+            key.text: (pin.origin, pin.fingerprint, pin.run_at, pin.state)
+            for key, pin in found.items()
+        }
 
 
 TABLES = {"pins": "workspace_id", "row_outcomes": "job_id"}
@@ -182,5 +207,7 @@ def _check_that_keys_are_created_once(world: World, told: dict[RowName, Told]) -
     assert all(len(names) == 1 for names in creators.values()), creators
 
 
-def test_invariants_3_and_4_a_replay_after_a_restore_gives_the_same_outcomes(pool: Database, run: Run) -> None:
+def test_invariants_3_and_4_a_replay_after_a_restore_gives_the_same_outcomes(
+    pool: Database, run: Run
+) -> None:
     _check_a_story(pool, run)

@@ -1,4 +1,6 @@
-"""The keyed store on the real Postgres against a model: overlapping keys by every path, redelivered in any cut, two publishers at once."""
+"""The keyed store on the real Postgres against a model: overlapping keys by every path, redelivered
+in any cut, two publishers at once.
+"""
 
 import asyncio
 from collections import Counter
@@ -9,7 +11,13 @@ from uuid import UUID
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from services.publisher.ids import pin_id_of
 from shared.contract.cloudevents import EventType
@@ -18,7 +26,15 @@ from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
-from tests.property.publisher.keyed_store import COMMANDS, Key, KeyedStore, RowName, Sent, Told, in_order
+from tests.property.publisher.keyed_store import (
+    COMMANDS,
+    Key,
+    KeyedStore,
+    RowName,
+    Sent,
+    Told,
+    in_order,
+)
 from tests.property.publisher.service import Answer, Publisher
 from tests.support.factories import row_accepted, submitted
 
@@ -42,7 +58,10 @@ contents = st.fixed_dictionaries(
 
 
 class Publishing(RuleBasedStateMachine):
-    """Two partitions, each a log of rows. A batch is any stretch of them that leaves nothing out, from anywhere before: redelivery."""
+    """Two partitions, each a log of rows.
+
+    A batch is any stretch of them that leaves nothing out, from anywhere before: redelivery.
+    """
 
     def __init__(self, publisher: Publisher, run: Run) -> None:
         super().__init__()
@@ -64,9 +83,15 @@ class Publishing(RuleBasedStateMachine):
             workspace_id = self._run(self._publisher.access.create_workspace("Test"))
             self._workspaces.append(workspace_id)
             for account in ("lasting", "revoked"):
-                account_id = self._run(self._publisher.access.add_account(workspace_id, name=account))
+                account_id = self._run(
+                    self._publisher.access.add_account(workspace_id, name=account)
+                )
                 self._accounts[workspace_id, account] = account_id
-                self._run(self._publisher.access.add_board(workspace_id, account_id, "there", name="There"))
+                self._run(
+                    self._publisher.access.add_board(
+                        workspace_id, account_id, "there", name="There"
+                    )
+                )
             # Another's account is unknown here
             self._accounts[self._workspaces[0], "unknown"] = account_id
         self._accounts[workspace_id, "unknown"] = self._ids.new()
@@ -74,27 +99,55 @@ class Publishing(RuleBasedStateMachine):
     # What is sent
 
     @rule(
-        partition=st.integers(0, 1), workspace=st.integers(0, 1), seconds=st.integers(0, 2), rows=st.lists(contents, min_size=1, max_size=5)
+        partition=st.integers(0, 1),
+        workspace=st.integers(0, 1),
+        seconds=st.integers(0, 2),
+        rows=st.lists(contents, min_size=1, max_size=5),
     )
-    def send(self, partition: int, workspace: int, seconds: int, rows: list[dict[str, Any]]) -> None:
+    def send(
+        self, partition: int, workspace: int, seconds: int, rows: list[dict[str, Any]]
+    ) -> None:
         job_id, accepted_at = self._ids.new(), ACCEPTED + timedelta(seconds=seconds)
         for number, fields in enumerate(rows, 1):
-            self._logs[partition].append(self._sent(job_id, number, self._workspaces[workspace], accepted_at, dict(fields)))
+            self._logs[partition].append(
+                self._sent(job_id, number, self._workspaces[workspace], accepted_at, dict(fields))
+            )
 
-    def _sent(self, job_id: UUID, number: int, workspace_id: UUID, accepted_at: datetime, fields: dict[str, Any]) -> Sent:
+    def _sent(
+        self,
+        job_id: UUID,
+        number: int,
+        workspace_id: UUID,
+        accepted_at: datetime,
+        fields: dict[str, Any],
+    ) -> Sent:
         damage = fields.pop("damage")
         account_id = str(self._accounts[workspace_id, fields.pop("account")])
-        about: dict[str, Any] = {"job_id": job_id, "workspace_id": workspace_id, "row_number": number, "accepted_at": accepted_at}
+        about: dict[str, Any] = {
+            "job_id": job_id,
+            "workspace_id": workspace_id,
+            "row_number": number,
+            "accepted_at": accepted_at,
+        }
         event = row_accepted(**about, account_id=account_id, **fields)
         if damage is None:
             return Sent(event, event.model_dump_json().encode())
         if damage == "unreadable":
-            return Sent(event, event.model_dump_json().encode().replace(b'"fingerprint"', b'"gone"'), readable=False)
+            return Sent(
+                event,
+                event.model_dump_json().encode().replace(b'"fingerprint"', b'"gone"'),
+                readable=False,
+            )
         name = "title" if damage == "nul in title" else "idempotency_key"
-        event = event.model_copy(update={"row": event.row.model_copy(update={name: f"{getattr(event.row, name)}\0"})})
+        event = event.model_copy(
+            update={"row": event.row.model_copy(update={name: f"{getattr(event.row, name)}\0"})}
+        )
         return Sent(event, event.model_dump_json().encode(), storable=False)
 
-    @initialize(batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3), value=st.sampled_from(GARBAGE))
+    @initialize(
+        batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3),
+        value=st.sampled_from(GARBAGE),
+    )
     def send_some(self, batches: list[list[dict[str, Any]]], value: bytes) -> None:
         """So that there is something to settle from the first step on."""
         for number, rows in enumerate(batches):
@@ -108,7 +161,9 @@ class Publishing(RuleBasedStateMachine):
     def add_board(self) -> None:
         for (workspace_id, account), account_id in self._accounts.items():
             if account != "unknown":
-                self._run(self._publisher.access.add_board(workspace_id, account_id, "soon", name="Soon"))
+                self._run(
+                    self._publisher.access.add_board(workspace_id, account_id, "soon", name="Soon")
+                )
         self._has_soon = True
 
     @precondition(lambda self: self._first and not self._is_revoked)
@@ -123,10 +178,19 @@ class Publishing(RuleBasedStateMachine):
         named = {self._accounts[workspace_id, name]: name for name in ACCOUNTS}[account_id]
         if named == "unknown" or (named == "revoked" and self._is_revoked):
             return "account_not_found"
-        return None if board_id == "there" or (board_id == "soon" and self._has_soon) else "board_not_found"
+        return (
+            None
+            if board_id == "there" or (board_id == "soon" and self._has_soon)
+            else "board_not_found"
+        )
 
     def _refused(self, rows: Sequence[Sent]) -> dict[RowName, str]:
-        checked = {row.name: self._refusal(row.event.workspace_id, row.event.row.account_id, row.event.row.board_id) for row in rows}
+        checked = {
+            row.name: self._refusal(
+                row.event.workspace_id, row.event.row.account_id, row.event.row.board_id
+            )
+            for row in rows
+        }
         return {name: code for name, code in checked.items() if code}
 
     # What is settled
@@ -172,44 +236,80 @@ class Publishing(RuleBasedStateMachine):
             self._check(batch, answer)
 
     def _adopt(self, batches: Sequence[Sequence[tuple[int, Sent | bytes]]]) -> None:
-        """Which of the two came first is free, key by key. What they leave behind must be possible, and binds from now on."""
-        pins, failures = self._run(self._publisher.pins(self._workspaces)), self._run(self._publisher.failures(self._job_ids()))
+        """Which of the two came first is free, key by key.
+
+        What they leave behind must be possible, and binds from now on.
+        """
+        pins, failures = (
+            self._run(self._publisher.pins(self._workspaces)),
+            self._run(self._publisher.failures(self._job_ids())),
+        )
         rows = {one.name: one for batch in batches for _, one in batch if isinstance(one, Sent)}
         refused = self._refused(list(rows.values()))
         assert pins.items() >= self._model.pins.items()
         assert failures.items() >= self._model.failures.items()
         for key in pins.keys() - self._model.pins.keys():
             # The winner could be published, and was the first of its batch that could
-            firsts = [next((one.name for one in self._publishable(batch, refused) if one.key == key), None) for batch in batches]
+            firsts = [
+                next(
+                    (one.name for one in self._publishable(batch, refused) if one.key == key), None
+                )
+                for batch in batches
+            ]
             assert pins[key].origin in firsts
         for name in failures.keys() - self._model.failures.keys():
             assert name in refused or _is_lost(rows[name], refused)
         self._model.pins, self._model.failures = pins, failures
 
-    def _publishable(self, batch: Sequence[tuple[int, Sent | bytes]], refused: dict[RowName, str]) -> list[Sent]:
+    def _publishable(
+        self, batch: Sequence[tuple[int, Sent | bytes]], refused: dict[RowName, str]
+    ) -> list[Sent]:
         rows = in_order([one for _, one in batch if isinstance(one, Sent)])
-        return [one for one in rows if one.name not in refused and one.name not in self._model.failures and not _is_lost(one, refused)]
+        return [
+            one
+            for one in rows
+            if one.name not in refused
+            and one.name not in self._model.failures
+            and not _is_lost(one, refused)
+        ]
 
     def _check(self, batch: Sequence[tuple[int, Sent | bytes]], answer: Answer) -> None:
         rows = [one for _, one in batch if isinstance(one, Sent)]
         for row in rows:
             told = answer.told[row.name]
-            # Between two at once, and from one delivery to the next, only what is told of a schedule may have moved on
+            # Between two at once, and from one delivery to the next, only what is told of a
+            # schedule may have moved on
             first = self._first.setdefault(row.name, told)
-            assert (told.status, told.error_code, told.payload_matches) == (first.status, first.error_code, first.payload_matches)
+            assert (told.status, told.error_code, told.payload_matches) == (
+                first.status,
+                first.error_code,
+                first.payload_matches,
+            )
             assert told == self._model.tell(row)
         assert answer.told.keys() == {row.name for row in rows}
         refused = self._refused(rows)
-        lost = [one if isinstance(one, bytes) else one.value for _, one in batch if isinstance(one, bytes) or _is_lost(one, refused)]
+        lost = [
+            one if isinstance(one, bytes) else one.value
+            for _, one in batch
+            if isinstance(one, bytes) or _is_lost(one, refused)
+        ]
         assert Counter(answer.letters) == Counter(lost)
         self._check_events(rows, answer)
 
     def _check_events(self, rows: Sequence[Sent], answer: Answer) -> None:
         created = [row for row in in_order(rows) if answer.told[row.name].status == "created"]
         unique = list({row.name: row for row in created}.values())
-        expected = [(pin_id_of(*row.key), EventType.PIN_SCHEDULED if row.scheduled_for else EventType.PIN_PUBLISHED) for row in unique]
+        expected = [
+            (
+                pin_id_of(*row.key),
+                EventType.PIN_SCHEDULED if row.scheduled_for else EventType.PIN_PUBLISHED,
+            )
+            for row in unique
+        ]
         assert set(answer.announced) == set(expected)
-        for workspace_id in self._workspaces:  # of one workspace, so of one partition: there the order is kept
+        for (
+            workspace_id
+        ) in self._workspaces:  # of one workspace, so of one partition: there the order is kept
             ids = {pin_id_of(*row.key) for row in unique if row.event.workspace_id == workspace_id}
             in_turn = [one for one in dict.fromkeys(answer.announced) if one[0] in ids]
             assert in_turn == [one for one in expected if one[0] in ids]
@@ -219,8 +319,14 @@ class Publishing(RuleBasedStateMachine):
     @rule(workspace=st.integers(0, 1), fields=contents)
     def publish(self, workspace: int, fields: dict[str, Any]) -> None:
         workspace_id = self._workspaces[workspace]
-        document = {name: value for name, value in fields.items() if name not in {"account", "damage", "run_at"}}
-        document = submitted(**document, account_id=str(self._accounts[workspace_id, fields["account"]]))
+        document = {
+            name: value
+            for name, value in fields.items()
+            if name not in {"account", "damage", "run_at"}
+        }
+        document = submitted(
+            **document, account_id=str(self._accounts[workspace_id, fields["account"]])
+        )
         key = Key(workspace_id, document["idempotency_key"])
         answer = self._run(self._publisher.publish(workspace_id, document))
         assert answer == self._expected_of(key, document)
@@ -233,12 +339,18 @@ class Publishing(RuleBasedStateMachine):
             if pin.is_deleted:
                 return "pin_deleted"
             return "already_scheduled" if pin.state in {"scheduled", "cancelled"} else "replayed"
-        refusal = self._refusal(key.workspace_id, UUID(document["account_id"]), document["board_id"])
+        refusal = self._refusal(
+            key.workspace_id, UUID(document["account_id"]), document["board_id"]
+        )
         if refusal is None:
             self._model.enter_directly(key, fingerprint(PinSubmission.model_validate(document)))
         return refusal or "made"
 
-    @rule(workspace=st.integers(0, 1), key=st.sampled_from(["k1", "k2", "k3"]), name=st.sampled_from(COMMANDS))
+    @rule(
+        workspace=st.integers(0, 1),
+        key=st.sampled_from(["k1", "k2", "k3"]),
+        name=st.sampled_from(COMMANDS),
+    )
     def command(self, workspace: int, key: str, name: str) -> None:
         workspace_id = self._workspaces[workspace]
         expected, after = self._model.command(name, Key(workspace_id, key), datetime.now(UTC))
@@ -250,26 +362,39 @@ class Publishing(RuleBasedStateMachine):
     @rule()
     def run_due(self) -> None:
         origins = {one.name: one for log in self._logs for one in log if isinstance(one, Sent)}
-        due = {key: origins[pin.origin] for key, pin in self._model.pins.items() if pin.origin in origins}
+        due = {
+            key: origins[pin.origin]
+            for key, pin in self._model.pins.items()
+            if pin.origin in origins
+        }
         names = self._refused(list(due.values()))
         before = dict(self._model.pins)
         self._run(self._publisher.run_due())
-        self._model.run_due(datetime.now(UTC), {key: names[row.name] for key, row in due.items() if row.name in names})
+        self._model.run_due(
+            datetime.now(UTC),
+            {key: names[row.name] for key, row in due.items() if row.name in names},
+        )
         for key, pin in self._model.pins.items():
             if pin.state != before[key].state:
                 self._direct.append(f"{pin_id_of(*key)}:{pin.state}")
         self._check_store()
 
     def _job_ids(self) -> list[UUID]:
-        return list({one.event.job_id for log in self._logs for one in log if isinstance(one, Sent)})
+        return list(
+            {one.event.job_id for log in self._logs for one in log if isinstance(one, Sent)}
+        )
 
     def _check_store(self) -> None:
         assert self._run(self._publisher.pins(self._workspaces)) == self._model.pins
         assert self._run(self._publisher.failures(self._job_ids())) == self._model.failures
 
     def teardown(self) -> None:
-        # Of direct calls and of schedules that became due, one event each; a failure's has its time behind
-        waiting = [":".join(one.split(":")[:2]) for one in self._run(self._publisher.outbox(self._workspaces))]
+        # Of direct calls and of schedules that became due, one event each; a failure's has its time
+        # behind
+        waiting = [
+            ":".join(one.split(":")[:2])
+            for one in self._run(self._publisher.outbox(self._workspaces))
+        ]
         assert sorted(waiting) == sorted(self._direct)
 
 
@@ -279,7 +404,9 @@ def _is_lost(row: Sent, refused: dict[RowName, str]) -> bool:
 
 
 @pytest.mark.timeout(900)  # a failure is made small first
-def test_invariants_3_4_6_and_7_the_store_is_what_its_rows_say_however_they_come(pool: Database, run: Run) -> None:
+def test_invariants_3_4_6_and_7_the_store_is_what_its_rows_say_however_they_come(
+    pool: Database, run: Run
+) -> None:
     publisher = Publisher(pool)
 
     class Here(Publishing):

@@ -1,4 +1,6 @@
-"""Columns: any value comes back from Postgres as it was, or is refused; never another, never a fault of ours."""
+"""Columns: any value comes back from Postgres as it was, or is refused; never another, never a
+fault of ours.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -32,14 +34,19 @@ _beyond = {"int2": st.integers(), "int4": st.integers(), "int8": st.integers()}
 
 
 def rows(kinds: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
-    # A row of nothing but nulls at the end is one that unnest can't see: a table's row has a value somewhere
-    return st.lists(st.tuples(st.uuids(), *(st.none() | kinds[kind] for _, kind in TABLE[1:])), max_size=5)
+    # A row of nothing but nulls at the end is one that unnest can't see: a table's row has a value
+    # somewhere
+    return st.lists(
+        st.tuples(st.uuids(), *(st.none() | kinds[kind] for _, kind in TABLE[1:])), max_size=5
+    )
 
 
 def storable(row: tuple[Any, ...]) -> bool:
     text, small, number, large = row[1:5]
     bounded = ((small, 15), (number, 31), (large, 63))
-    return (text is None or _is_text(text)) and all(value is None or -(2**bits) <= value < 2**bits for value, bits in bounded)
+    return (text is None or _is_text(text)) and all(
+        value is None or -(2**bits) <= value < 2**bits for value, bits in bounded
+    )
 
 
 def _is_text(text: str) -> bool:
@@ -58,6 +65,8 @@ async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple
 
 @examples(50)
 @given(rows(_kinds | _beyond) | rows(_kinds))
-def test_any_value_comes_back_as_it_was_or_is_refused(pool: Database, run: Run, values: list[tuple[Any, ...]]) -> None:
+def test_any_value_comes_back_as_it_was_or_is_refused(
+    pool: Database, run: Run, values: list[tuple[Any, ...]]
+) -> None:
     found = run(read_back(pool, values))
     assert found == (values if all(map(storable, values)) else None)

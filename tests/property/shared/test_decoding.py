@@ -1,4 +1,6 @@
-"""Events: whatever stands on a topic, a consumer takes it or gives it up; nothing else ever comes out of `decode`."""
+"""Events: whatever stands on a topic, a consumer takes it or gives it up; nothing else ever comes
+out of `decode`.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -31,21 +33,44 @@ from tests.support.factories import created, failed, import_accepted, row_accept
 from tests.support.fakes import MemorySender
 
 JOB = import_accepted()
-UNKNOWN = row_accepted().model_dump_json().encode().replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
+UNKNOWN = (
+    row_accepted()
+    .model_dump_json()
+    .encode()
+    .replace(b'"version"', b'"of_a_newer_version":"\xff","version"')
+)
 """Which the quick decoder takes and the model does not."""
 DEEP = b'{"of_a_newer_version":' + b"[" * 100_000
-MODELS: dict[RecordKind, type[BaseModel]] = {RecordKind.ROW: RowAccepted, RecordKind.RESULTS: RowsSettled}
+MODELS: dict[RecordKind, type[BaseModel]] = {
+    RecordKind.ROW: RowAccepted,
+    RecordKind.RESULTS: RowsSettled,
+}
 QUICK = {kind: quick_decoder(model) for kind, model in MODELS.items()}
 
 events = st.sampled_from(
     [
         JOB.model_dump_json().encode(),
-        row_accepted(run_at="2031-01-01T00:00:00+02:00", related_terms=["a"], dominant_color="#FFFFFF").model_dump_json().encode(),
+        row_accepted(
+            run_at="2031-01-01T00:00:00+02:00", related_terms=["a"], dominant_color="#FFFFFF"
+        )
+        .model_dump_json()
+        .encode(),
         rows_settled(JOB, created(1), failed(2)).model_dump_json().encode(),
-        json.dumps({"request_id": "r", "workspace_id": str(JOB.workspace_id), "rows": [{}]}).encode(),
+        json.dumps(
+            {"request_id": "r", "workspace_id": str(JOB.workspace_id), "rows": [{}]}
+        ).encode(),
     ]
 )
-_names = st.sampled_from([*RowAccepted.model_fields, *RowsSettled.model_fields, "type", "total_rows", "request_id", "newer"])
+_names = st.sampled_from(
+    [
+        *RowAccepted.model_fields,
+        *RowsSettled.model_fields,
+        "type",
+        "total_rows",
+        "request_id",
+        "newer",
+    ]
+)
 
 
 @st.composite
@@ -53,7 +78,9 @@ def altered(draw: st.DrawFn) -> bytes:
     """An event with another value in one place, still JSON."""
     document: dict[str, Any] = json.loads(draw(events))
     value = json.loads(draw(json_documents))
-    place = draw(st.sampled_from([document, *(one for one in document.values() if isinstance(one, dict))]))
+    place = draw(
+        st.sampled_from([document, *(one for one in document.values() if isinstance(one, dict))])
+    )
     place[draw(st.sampled_from(sorted(place)) | _names)] = value
     return json.dumps(document, separators=(",", ":")).encode()
 
@@ -73,7 +100,9 @@ def plain(value: Any) -> Any:
 @example(RecordKind.ROW, DEEP)
 @example(RecordKind.RESULTS, DEEP)
 @example(RecordKind.ROW, UNKNOWN)
-def test_what_the_quick_decoder_takes_the_model_takes_and_what_it_refuses_it_refuses_properly(kind: RecordKind, value: bytes) -> None:
+def test_what_the_quick_decoder_takes_the_model_takes_and_what_it_refuses_it_refuses_properly(
+    kind: RecordKind, value: bytes
+) -> None:
     try:
         taken = QUICK[kind](value)
     except UNDECODABLE:
@@ -112,7 +141,13 @@ def handlers() -> dict[Reader, Any]:
     """Makes the handler of each reader. Decoding needs nothing of what they work with."""
     status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
     settings = IngestSettings()
-    requests = ImportRequestsHandler(cast("Any", None), cast("WorkspaceDirectory", None), cast("Any", None), Admission(settings), settings)
+    requests = ImportRequestsHandler(
+        cast("Any", None),
+        cast("WorkspaceDirectory", None),
+        cast("Any", None),
+        Admission(settings),
+        settings,
+    )
     return {
         Reader.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
         Reader.IMPORTS: status,
@@ -123,7 +158,10 @@ def handlers() -> dict[Reader, Any]:
 
 HANDLERS = handlers()
 _headers = st.lists(
-    st.tuples(st.sampled_from(["ce_type", "ce_id", "pinflow-replay-count", ""]) | st.text(max_size=4), st.binary(max_size=20))
+    st.tuples(
+        st.sampled_from(["ce_type", "ce_id", "pinflow-replay-count", ""]) | st.text(max_size=4),
+        st.binary(max_size=20),
+    )
     | st.just(("ce_type", EventType.IMPORT_REQUESTED.encode())),
     max_size=3,
 )
@@ -136,7 +174,9 @@ def decoded(reader: Reader, batch: Batch) -> list[DeadLetter]:
 
 
 @examples(80)
-@given(st.sampled_from(list(HANDLERS)), st.lists(hostile | st.none(), min_size=1, max_size=3), _headers)
+@given(
+    st.sampled_from(list(HANDLERS)), st.lists(hostile | st.none(), min_size=1, max_size=3), _headers
+)
 @example(Reader.ROWS, [DEEP, None], [])
 @example(Reader.OUTCOMES, [DEEP], [])
 @example(Reader.IMPORTS, [DEEP], [])
@@ -148,7 +188,9 @@ def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_
         record = to_record(letter, service="test")
         assert record.value == (letter.record.value or b"")
         assert len(record.value) < LARGEST_RECORD
-        assert all(name.encode() is not None and isinstance(value, bytes) for name, value in record.headers)
+        assert all(
+            name.encode() is not None and isinstance(value, bytes) for name, value in record.headers
+        )
 
 
 @examples(50)
@@ -172,7 +214,9 @@ def test_invariant_8_every_record_of_the_imports_has_exactly_one_owner(value: by
 
 def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
     row, settled = row_accepted(), rows_settled(JOB, failed(2))
-    upload = FileUploaded(job_id=JOB.job_id, workspace_id=JOB.workspace_id, format=UploadFormat.CSV, size=0)
+    upload = FileUploaded(
+        job_id=JOB.job_id, workspace_id=JOB.workspace_id, format=UploadFormat.CSV, size=0
+    )
     for event in (JOB, row, settled, upload):
         value = event.model_dump_json().encode()
         assert value.startswith(opening(RecordKind(event.kind)))
@@ -180,11 +224,18 @@ def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
 
 
 @examples(60)
-@given(st.text(min_size=1, max_size=40), st.datetimes(timezones=offsets), st.sampled_from(EventType))
-def test_headers_of_a_cloud_event_can_be_read_back(event_id: str, time: datetime, kind: EventType) -> None:
+@given(
+    st.text(min_size=1, max_size=40), st.datetimes(timezones=offsets), st.sampled_from(EventType)
+)
+def test_headers_of_a_cloud_event_can_be_read_back(
+    event_id: str, time: datetime, kind: EventType
+) -> None:
     if not _in_utc(time):
         return
-    about = {name: value.decode() for name, value in headers(kind, event_id=event_id, source="/x", time=time)}
+    about = {
+        name: value.decode()
+        for name, value in headers(kind, event_id=event_id, source="/x", time=time)
+    }
     assert (about["ce_id"], about["ce_type"], about["ce_specversion"]) == (event_id, kind, "1.0")
     assert datetime.fromisoformat(about["ce_time"]) == time
 

@@ -1,4 +1,7 @@
-"""The row's rules: settled means settled. What was validated validates again, and keeps its fingerprint."""
+"""The row's rules: settled means settled.
+
+What was validated validates again, and keeps its fingerprint.
+"""
 
 from typing import Any
 from uuid import UUID, uuid5
@@ -29,21 +32,30 @@ def accepted(row: dict[str, Any]) -> PinSubmission:
 @given(good_rows())
 def test_what_was_accepted_is_accepted_again_as_the_same(row: dict[str, Any]) -> None:
     once = accepted(row)
-    plain = {name: str(value) if isinstance(value, UUID) else value for name, value in once.model_dump(exclude={"run_at"}).items()}
+    plain = {
+        name: str(value) if isinstance(value, UUID) else value
+        for name, value in once.model_dump(exclude={"run_at"}).items()
+    }
     if once.run_at is not None:
         plain["run_at"] = once.run_at.isoformat()
     again = StrictPinSubmission.model_validate(plain)
     assert again.model_dump() == once.model_dump()
-    content = PinContent.model_validate_json(PinContent.model_validate(once.model_dump()).model_dump_json())
+    content = PinContent.model_validate_json(
+        PinContent.model_validate(once.model_dump()).model_dump_json()
+    )
     assert fingerprint(once) == fingerprint(again) == fingerprint(content)
 
 
 @examples(60)
 @given(good_rows(), st.text(min_size=1, max_size=20).filter(str.strip), st.data())
-def test_the_fingerprint_is_of_all_but_the_key(row: dict[str, Any], key: str, data: st.DataObject) -> None:
+def test_the_fingerprint_is_of_all_but_the_key(
+    row: dict[str, Any], key: str, data: st.DataObject
+) -> None:
     pin = accepted(row)
     assert fingerprint(pin.model_copy(update={"idempotency_key": key})) == fingerprint(pin)
-    name = data.draw(st.sampled_from(["board_id", "title", "description", "alt_text", "dominant_color"]))
+    name = data.draw(
+        st.sampled_from(["board_id", "title", "description", "alt_text", "dominant_color"])
+    )
     other = pin.model_copy(update={name: f"{getattr(pin, name)}!"})
     assert fingerprint(other) != fingerprint(pin)
 
@@ -63,7 +75,10 @@ def test_a_url_compares_as_its_normal_form_does(url: str) -> None:
 @examples(60)
 @given(st.lists(st.text(storable.filter(lambda one: one != ","), max_size=20), max_size=50))
 def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
-    as_list, as_text = accepted(submitted(related_terms=terms)), accepted(submitted(related_terms=",".join(terms)))
+    as_list, as_text = (
+        accepted(submitted(related_terms=terms)),
+        accepted(submitted(related_terms=",".join(terms))),
+    )
     assert as_list.related_terms == as_text.related_terms
     assert fingerprint(as_list) == fingerprint(as_text)
 
@@ -73,7 +88,9 @@ def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
 @example("\ud800" * 300, 200)
 @example([[[[[["deep"]]]]]], 200)
 @example(10**4000, 200)
-def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(value: Any, most: int) -> None:
+def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(
+    value: Any, most: int
+) -> None:
     told = printable(value, most)
     assert len(told) <= max(most, MAX_REJECTED_VALUE)
     assert "\0" not in told

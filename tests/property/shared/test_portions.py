@@ -11,7 +11,9 @@ from tests.property.profiles import examples
 
 @examples(100)
 @given(st.lists(st.integers(0, 20)), st.integers(0, 30))
-def test_portions_are_the_whole_and_no_heavier_than_they_may_be(weights: list[int], most: int) -> None:
+def test_portions_are_the_whole_and_no_heavier_than_they_may_be(
+    weights: list[int], most: int
+) -> None:
     cut = list(portions(weights, most, lambda weight: weight))
     assert [weight for portion in cut for weight in portion] == weights
     assert all(portion and (len(portion) == 1 or sum(portion) <= most) for portion in cut)

@@ -17,7 +17,10 @@ JobEvent = Import | RowsSettled
 
 @dataclass(slots=True)
 class Job:
-    """The first import that is folded is the job's; of each row the first result. Which of those folded at once is first is free."""
+    """The first import that is folded is the job's; of each row the first result.
+
+    Which of those folded at once is first is free.
+    """
 
     id: UUID
     known: Import | None = None
@@ -40,7 +43,9 @@ class Job:
         found = {row["row_number"]: row["idempotency_key"] for row in kept}
         for number, results in self.results.items():
             if number not in self.settled:
-                self.settled[number] = next(one for one in results if one.idempotency_key == found[number])
+                self.settled[number] = next(
+                    one for one in results if one.idempotency_key == found[number]
+                )
         assert found == {number: result.idempotency_key for number, result in self.settled.items()}
         self.results.clear()
 
@@ -52,9 +57,15 @@ class Job:
         counts: Counter[str] = Counter(result.status for result in self.settled.values())
         processed = len(self.settled)
         assert _is_of(row, self.known)
-        assert (row["created_rows"], row["existing_rows"], row["failed_rows"]) == (counts["created"], counts["existing"], counts["failed"])
+        assert (row["created_rows"], row["existing_rows"], row["failed_rows"]) == (
+            counts["created"],
+            counts["existing"],
+            counts["failed"],
+        )
         assert row["status"] == _status(_total(self.known), processed, counts["failed"])
-        assert orjson.loads(row["results"]) == [_as_sent(self.settled[number]) for number in sorted(self.settled)]
+        assert orjson.loads(row["results"]) == [
+            _as_sent(self.settled[number]) for number in sorted(self.settled)
+        ]
         assert (row["started_at"] is not None) == (processed > 0)
         assert (row["completed_at"] is not None) == (processed == _total(self.known))
         assert processed >= self.processed
@@ -63,9 +74,23 @@ class Job:
 
 
 def _is_of(row: Row, event: Import) -> bool:
-    told = (row["workspace_id"], row["accepted_at"], row["total_rows"], row["source_filename"], row["request_id"], row["error_message"])
+    told = (
+        row["workspace_id"],
+        row["accepted_at"],
+        row["total_rows"],
+        row["source_filename"],
+        row["request_id"],
+        row["error_message"],
+    )
     message = event.error_message if isinstance(event, ImportRejected) else None
-    return told == (event.workspace_id, event.accepted_at, _total(event), event.source_filename, event.request_id, message)
+    return told == (
+        event.workspace_id,
+        event.accepted_at,
+        _total(event),
+        event.source_filename,
+        event.request_id,
+        message,
+    )
 
 
 def _total(event: Import) -> int:
@@ -81,4 +106,7 @@ def _status(total: int, processed: int, failed: int) -> str:
 
 
 def _as_sent(result: RowResult) -> dict[str, Any]:
-    return {**result.model_dump(mode="json"), "errors": [fault.model_dump() for fault in result.errors or []]}
+    return {
+        **result.model_dump(mode="json"),
+        "errors": [fault.model_dump() for fault in result.errors or []],
+    }

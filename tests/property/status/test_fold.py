@@ -10,7 +10,14 @@ from uuid import UUID
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from services.status.consumers import ZSTD_MAGIC, FoldHandler
@@ -47,14 +54,18 @@ UPLOADS = text("select job_id, workspace_id, content from status.uploads where j
 
 Produced = JobEvent | Upload | bytes
 
-_results = st.lists(st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5)
+_results = st.lists(
+    st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5
+)
 """Of rows by number; those that the job has not are left out."""
 
 
 class Oddity(Enum):
     REJECTED = auto()
     JUDGED_AGAIN = auto()
-    """Ingest committed and crashed; a newer version of it, with stricter rules, took the request up again."""
+    """Ingest committed and crashed; a newer version of it, with stricter rules, took the request up
+    again.
+    """
     GARBAGE = auto()
     UPLOAD = auto()
     STRAY_UPLOAD = auto()
@@ -68,16 +79,24 @@ class Status:
     def __init__(self, pool: Database) -> None:
         self.store = JobStore(pool)
         self._pool = pool
-        self._handler = FoldHandler(self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1))
+        self._handler = FoldHandler(
+            self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
+        )
 
     async def fold(self, *batches: Sequence[Produced]) -> list[bytes | None]:
-        """Each batch by a consumer of its own, all at the same time. Returns what became dead letters."""
+        """Each batch by a consumer of its own, all at the same time.
+
+        Returns what became dead letters.
+        """
         letters = await asyncio.gather(*(self._fold(batch) for batch in batches))
         return [letter for some in letters for letter in some]
 
     async def _fold(self, batch: Sequence[Produced]) -> list[bytes | None]:
         decoded, poison = self._handler.decode([_received(event) for event in batch])
-        return [letter.record.value for letter in [*poison, *await self._handler.process(decoded, poison, Advance())]]
+        return [
+            letter.record.value
+            for letter in [*poison, *await self._handler.process(decoded, poison, Advance())]
+        ]
 
     async def kept(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
         rows: dict[UUID, list[Row]] = {job_id: [] for job_id in ids}
@@ -113,7 +132,9 @@ async def _nothing() -> int:
 
 def _received(event: Produced) -> Any:
     if isinstance(event, Upload):
-        return received(TopicName.IMPORTS, event.about.model_dump_json().encode() + b"\n" + event.content)
+        return received(
+            TopicName.IMPORTS, event.about.model_dump_json().encode() + b"\n" + event.content
+        )
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
     return received(topic, event if isinstance(event, bytes) else event.model_dump_json().encode())
 
@@ -141,9 +162,15 @@ class Folding(RuleBasedStateMachine):
 
     @initialize(target=jobs, results=st.lists(_results, min_size=2, max_size=4))
     def accept_some(self, results: list[list[tuple[int, RowStatus]]]) -> Any:
-        """So that there is something to fold from the first step on: outcomes, and behind them their imports."""
+        """So that there is something to fold from the first step on: outcomes, and behind them
+        their imports.
+        """
         made = [
-            import_accepted(job_id=self._ids.new(), workspace_id=self._workspaces[number % 2], total_rows=1 + number)
+            import_accepted(
+                job_id=self._ids.new(),
+                workspace_id=self._workspaces[number % 2],
+                total_rows=1 + number,
+            )
             for number in range(len(results))
         ]
         for job, rows in zip(made, results, strict=True):
@@ -152,10 +179,17 @@ class Folding(RuleBasedStateMachine):
             self._produce(job)
         return multiple(*made)
 
-    @rule(target=jobs, workspace=st.integers(0, 1), total=st.integers(1, 4), count=st.integers(1, 2))
+    @rule(
+        target=jobs, workspace=st.integers(0, 1), total=st.integers(1, 4), count=st.integers(1, 2)
+    )
     def accept(self, workspace: int, total: int, count: int) -> Any:
         made = [
-            import_accepted(job_id=self._ids.new(), workspace_id=self._workspaces[workspace], total_rows=total, source_filename="a.csv")
+            import_accepted(
+                job_id=self._ids.new(),
+                workspace_id=self._workspaces[workspace],
+                total_rows=total,
+                source_filename="a.csv",
+            )
             for _ in range(count)
         ]
         for job in made:
@@ -163,21 +197,34 @@ class Folding(RuleBasedStateMachine):
         return multiple(*made)
 
     @rule(job=jobs, rows=_results, stray=st.booleans())
-    def settle(self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool) -> None:
-        """Results that may contradict others, and themselves; a stray record names the wrong workspace."""
+    def settle(
+        self, job: ImportAccepted, rows: list[tuple[int, RowStatus]], *, stray: bool
+    ) -> None:
+        """Results that may contradict others, and themselves; a stray record names the wrong
+        workspace.
+        """
         workspace_id = job.workspace_id
         if stray:
             (workspace_id,) = set(self._workspaces) - {workspace_id}
-        results = [self._result(number, status) for number, status in rows if number <= job.total_rows]
+        results = [
+            self._result(number, status) for number, status in rows if number <= job.total_rows
+        ]
         self._produce(RowsSettled(job_id=job.job_id, workspace_id=workspace_id, results=results))
 
     @rule(job=jobs, oddity=st.sampled_from(Oddity))
     def produce_oddity(self, job: ImportAccepted, oddity: Oddity) -> None:
         # One rule, not five: hypothesis gives each rule the same share, and folds are what matters
-        about: dict[str, Any] = {"workspace_id": job.workspace_id, "accepted_at": NOON, "error_code": "too_many_rows", "request_id": "r"}
+        about: dict[str, Any] = {
+            "workspace_id": job.workspace_id,
+            "accepted_at": NOON,
+            "error_code": "too_many_rows",
+            "request_id": "r",
+        }
         match oddity:
             case Oddity.REJECTED:
-                self._produce(ImportRejected(job_id=self._ids.new(), error_message="501 rows", **about))
+                self._produce(
+                    ImportRejected(job_id=self._ids.new(), error_message="501 rows", **about)
+                )
             case Oddity.JUDGED_AGAIN:
                 event = ImportRejected(job_id=job.job_id, error_message="stricter", **about)
                 self._later[id(event)] = job
@@ -187,13 +234,25 @@ class Folding(RuleBasedStateMachine):
             case Oddity.UPLOAD:
                 self._upload(job.job_id, job.workspace_id)
             case Oddity.STRAY_UPLOAD:
-                self._upload(job.job_id, next(one for one in self._workspaces if one != job.workspace_id))
-            case Oddity.MORE_THAN_ALL if self._model[job.job_id].known is not None:  # before, what is believed could only be guessed
-                self._settle_in_vain(job, [self._result(number, RowStatus.FAILED) for number in range(5, 6 + job.total_rows)])
+                self._upload(
+                    job.job_id, next(one for one in self._workspaces if one != job.workspace_id)
+                )
+            case Oddity.MORE_THAN_ALL if (
+                self._model[job.job_id].known is not None
+            ):  # before, what is believed could only be guessed
+                self._settle_in_vain(
+                    job,
+                    [
+                        self._result(number, RowStatus.FAILED)
+                        for number in range(5, 6 + job.total_rows)
+                    ],
+                )
 
     def _upload(self, job_id: UUID, workspace_id: UUID) -> None:
         """Several of one job differ, so that it is seen which of them is kept."""
-        about = FileUploaded(job_id=job_id, workspace_id=workspace_id, format=UploadFormat.JSON, size=1)
+        about = FileUploaded(
+            job_id=job_id, workspace_id=workspace_id, format=UploadFormat.JSON, size=1
+        )
         self._log.append(Upload(about, ZSTD_MAGIC + self._ids.new().bytes))
 
     def _settle_in_vain(self, job: ImportAccepted, results: list[RowResult]) -> None:
@@ -215,12 +274,19 @@ class Folding(RuleBasedStateMachine):
         )
 
     def _batch(self, data: st.DataObject) -> list[Produced]:
-        chosen = data.draw(st.lists(st.integers(0, len(self._log) - 1), max_size=12)) if self._log else []
+        chosen = (
+            data.draw(st.lists(st.integers(0, len(self._log) - 1), max_size=12))
+            if self._log
+            else []
+        )
         batch: list[Produced] = []
         for position in chosen:
             event = self._log[position]
             # One partition, in order: what came later of a job's import is never seen alone
-            if id(event) in self._later and self._model[self._later[id(event)].job_id].known is None:
+            if (
+                id(event) in self._later
+                and self._model[self._later[id(event)].job_id].known is None
+            ):
                 batch.append(self._later[id(event)])
             batch.append(event)
         return batch
@@ -250,7 +316,9 @@ class Folding(RuleBasedStateMachine):
         keys = {(one.job_id, one.about.workspace_id) for one in offered}
         assert set(found) == set(self._uploads) | keys
         for key in keys - set(self._uploads):
-            assert found[key] in {one.content for one in offered if (one.job_id, one.about.workspace_id) == key}
+            assert found[key] in {
+                one.content for one in offered if (one.job_id, one.about.workspace_id) == key
+            }
         assert found == found | self._uploads
         self._uploads = found
 
@@ -267,18 +335,26 @@ class Folding(RuleBasedStateMachine):
                 else:
                     assert row is (Missing.UNKNOWN if imported is None else Missing.FOREIGN)
         for workspace_id in self._workspaces:
-            own = {job.id for job in self._model.values() if job.known is not None and job.known.workspace_id == workspace_id}
+            own = {
+                job.id
+                for job in self._model.values()
+                if job.known is not None and job.known.workspace_id == workspace_id
+            }
             assert set(self._run(self._status.listed(workspace_id))) == own
 
     @rule()
     def announce(self) -> None:
         ended = {job.id for job in self._model.values() if job.completed_at is not None}
-        assert sorted(self._run(self._status.announced(set(self._model)))) == sorted(ended - self._announced)
+        assert sorted(self._run(self._status.announced(set(self._model)))) == sorted(
+            ended - self._announced
+        )
         self._announced = ended
 
 
 @pytest.mark.timeout(900)  # a failure is made small first
-def test_invariants_4_5_and_10_a_job_is_what_its_events_say_however_they_come(pool: Database, run: Run) -> None:
+def test_invariants_4_5_and_10_a_job_is_what_its_events_say_however_they_come(
+    pool: Database, run: Run
+) -> None:
     status = Status(pool)
 
     class Here(Folding):

@@ -1,4 +1,6 @@
-"""python -m tests.tools.bench: rows/s, latencies, CPU, bytes and memory of the whole pipeline, of its limits and of its peers."""
+"""python -m tests.tools.bench: rows/s, latencies, CPU, bytes and memory of the whole pipeline, of
+its limits and of its peers.
+"""
 
 import argparse
 import sys
@@ -25,16 +27,49 @@ NAMES = (*ALL, *LIMITS, *PEERS)
 
 def arguments_of(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=Lengths.seconds, help="length of each loaded scenario")
-    parser.add_argument("--rounds", type=int, default=1, help="how often all is measured, one after the other; medians are reported")
-    parser.add_argument("--only", type=lambda names: names.split(","), help=f"some of {', '.join(NAMES)}; with commas")
-    parser.add_argument("--backlog", type=int, metavar="ROWS", help="rows that wait for the publisher (alone, or with --only)")
-    parser.add_argument("--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="of half load, with memory over time")
-    parser.add_argument("--catalogue", type=int, metavar="PINS", help="that stand in the store while every list is asked for")
+    parser.add_argument(
+        "--seconds", type=float, default=Lengths.seconds, help="length of each loaded scenario"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="how often all is measured, one after the other; medians are reported",
+    )
+    parser.add_argument(
+        "--only",
+        type=lambda names: names.split(","),
+        help=f"some of {', '.join(NAMES)}; with commas",
+    )
+    parser.add_argument(
+        "--backlog",
+        type=int,
+        metavar="ROWS",
+        help="rows that wait for the publisher (alone, or with --only)",
+    )
+    parser.add_argument(
+        "--grow", type=int, metavar="ROWS", help="publications up to which CPU a row is looked at"
+    )
+    parser.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="of half load, with memory over time"
+    )
+    parser.add_argument(
+        "--catalogue",
+        type=int,
+        metavar="PINS",
+        help="that stand in the store while every list is asked for",
+    )
     parser.add_argument("--replicas", type=int, default=1, metavar="N", help="of each service")
-    parser.add_argument("--pin", action="store_true", help="services on one half of the cores, servers and the generator on the other")
-    parser.add_argument("--flood", action="store_true", help="only the flood: one workspace at full speed, another's latency meanwhile")
+    parser.add_argument(
+        "--pin",
+        action="store_true",
+        help="services on one half of the cores, servers and the generator on the other",
+    )
+    parser.add_argument(
+        "--flood",
+        action="store_true",
+        help="only the flood: one workspace at full speed, another's latency meanwhile",
+    )
     parser.set_defaults(cores=None)
     arguments = parser.parse_args(given)
     if arguments.pin:
@@ -51,7 +86,12 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
 
 def run_of(arguments: argparse.Namespace) -> Run:
     """What was asked for: by name, by a long scenario's own option, or else the usual."""
-    asked = {"backlog": arguments.backlog, "growth": arguments.grow, "soak": arguments.soak, "catalogue": arguments.catalogue}
+    asked = {
+        "backlog": arguments.backlog,
+        "growth": arguments.grow,
+        "soak": arguments.soak,
+        "catalogue": arguments.catalogue,
+    }
     long = [name for name in LONG if asked[name] is not None]
     names = [*(arguments.only or (() if long else USUAL_NAMES)), *long]
     lengths = Lengths(
@@ -80,7 +120,10 @@ def peers_of(names: Collection[str], lengths: Lengths, run: Run) -> list[Measura
         if chosen:
             run.console.print(f"without {', '.join(chosen)}: {error}")
         return []
-    return [Measurable(name, partial(PEERS[name], lengths.short, lengths.warm_up_seconds)) for name in chosen]
+    return [
+        Measurable(name, partial(PEERS[name], lengths.short, lengths.warm_up_seconds))
+        for name in chosen
+    ]
 
 
 def main(given: list[str]) -> None:

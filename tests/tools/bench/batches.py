@@ -24,10 +24,17 @@ def batches(urls: Iterable[str]) -> Batches:
             if family.name == NAME
             for sample in family.samples
         }
-        counts = {consumer: value for (name, consumer), value in samples.items() if name == f"{NAME}_count"}
+        counts = {
+            consumer: value
+            for (name, consumer), value in samples.items()
+            if name == f"{NAME}_count"
+        }
         for consumer, count in counts.items():
             records_before, batches_before = found.get(consumer, (0.0, 0.0))
-            found[consumer] = (records_before + samples[f"{NAME}_sum", consumer], batches_before + count)
+            found[consumer] = (
+                records_before + samples[f"{NAME}_sum", consumer],
+                batches_before + count,
+            )
     return found
 
 

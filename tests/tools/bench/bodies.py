@@ -1,4 +1,6 @@
-"""Imports of 500 rows as bytes, made once; each copy gets a mark of its own by one replacement: the generator must stay cheap."""
+"""Imports of 500 rows as bytes, made once; each copy gets a mark of its own by one replacement: the
+generator must stay cheap.
+"""
 
 import csv
 import io
@@ -49,7 +51,9 @@ def marked(prepared: bytes, mark: str) -> bytes:
 
 
 def rows_like_a_shops(workspace: NewWorkspace) -> list[dict[str, Any]]:
-    """Each with a product and a picture of its own, new with each import: what could be cached or compressed away must not be."""
+    """Each with a product and a picture of its own, new with each import: what could be cached or
+    compressed away must not be.
+    """
     tag = TAG.decode()
     return [
         {
@@ -71,14 +75,19 @@ def csv_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    head = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\nContent-Type: text/csv\r\n\r\n' % BOUNDARY
+    head = (
+        b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\nContent-Type: text/csv\r\n\r\n'
+        % BOUNDARY
+    )
     form = head + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
     form_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
     return Body(form, outcomes or Outcomes(created=len(rows)), "/v1/pins/imports/csv", form_type)
 
 
 def mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]:
-    """A tenth fails, half of it at ingest (no title) and half at the publisher (no such board); a tenth is there (`standing_rows`)."""
+    """A tenth fails, half of it at ingest (no title) and half at the publisher (no such board); a
+    tenth is there (`standing_rows`).
+    """
     rows = rows_like_a_shops(workspace)
     for position, row in enumerate(rows):
         if position % (2 * ONE_IN) == 0:
@@ -94,7 +103,9 @@ def mixed_rows(workspace: NewWorkspace) -> tuple[list[dict[str, Any]], Outcomes]
 def standing_rows(workspace: NewWorkspace) -> list[dict[str, Any]]:
     """To be imported before: those rows of the mixed ones that are to exist by then."""
     rows = rows_like_a_shops(workspace)
-    return [row | _standing(position) for position, row in enumerate(rows) if position % ONE_IN == 1]
+    return [
+        row | _standing(position) for position, row in enumerate(rows) if position % ONE_IN == 1
+    ]
 
 
 def _standing(position: int) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Services on one half of the cores, the servers and the load on the other: neither takes the other's time, and each one's limit shows."""
+"""Services on one half of the cores, the servers and the load on the other: neither takes the
+other's time, and each one's limit shows.
+"""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +16,10 @@ class Halves(NamedTuple):
 
 
 def halves() -> Halves:
-    """Of those that this process may use. Raises ValueError where there are no two, or the system does not let one choose."""
+    """Of those that this process may use.
+
+    Raises ValueError where there are no two, or the system does not let one choose.
+    """
     if not hasattr(os, "sched_getaffinity"):
         raise ValueError("this system does not let a process choose its cores")
     cores = sorted(os.sched_getaffinity(0))
@@ -25,7 +30,9 @@ def halves() -> Halves:
 
 @contextmanager
 def on(cores: frozenset[int] | None) -> Iterator[None]:
-    """This thread, and what it starts meanwhile with all of its threads and children, stays on these; None: wherever it was."""
+    """This thread, and what it starts meanwhile with all of its threads and children, stays on
+    these; None: wherever it was.
+    """
     if cores is None:
         yield
         return

@@ -5,7 +5,10 @@ from statistics import median
 from typing import Any
 
 Figures = dict[str, Any]
-"""Numbers by name, some of them grouped in further dictionaries. Lists are for plots: a round's own, of which there is no median."""
+"""Numbers by name, some of them grouped in further dictionaries.
+
+Lists are for plots: a round's own, of which there is no median.
+"""
 
 
 def summarised(rounds: Sequence[Mapping[str, Any]]) -> Figures:
@@ -23,7 +26,10 @@ def summarised(rounds: Sequence[Mapping[str, Any]]) -> Figures:
 
 
 def last_round(report: Mapping[str, Any]) -> Mapping[str, Figures]:
-    """Its figures: curves and series are a round's own. None of a report that has only a summary."""
+    """Its figures: curves and series are a round's own.
+
+    None of a report that has only a summary.
+    """
     rounds: Sequence[Mapping[str, Figures]] = report.get("rounds", ())
     return rounds[-1] if rounds else {}
 

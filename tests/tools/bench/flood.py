@@ -1,4 +1,6 @@
-"""A flood: one workspace submits as fast as it can and heeds no refusal, while another submits one import after another."""
+"""A flood: one workspace submits as fast as it can and heeds no refusal, while another submits one
+import after another.
+"""
 
 import asyncio
 import time
@@ -23,7 +25,10 @@ DRAIN_SECONDS = 240
 
 @dataclass
 class Flood:
-    """What came of it. Seconds; `sizes` are resident bytes of each process, by seconds since the start."""
+    """What came of it.
+
+    Seconds; `sizes` are resident bytes of each process, by seconds since the start.
+    """
 
     flooding: Sender
     other: Sender
@@ -39,7 +44,13 @@ class Flood:
     accepted_jobs: list[str] = field(default_factory=list)
     drained_seconds: float = 0.0
 
-    async def run(self, seconds: float, clients: int, sizes: Callable[[], Sizes], unsettled: Callable[[], float]) -> None:
+    async def run(
+        self,
+        seconds: float,
+        clients: int,
+        sizes: Callable[[], Sizes],
+        unsettled: Callable[[], float],
+    ) -> None:
         """Flood for so long; returns when all that was accepted has settled."""
         limits = httpx.Limits(max_connections=clients)
         async with self.flooding.client(limits) as flood, self.other.client() as other:
@@ -68,13 +79,17 @@ class Flood:
         while (began := time.perf_counter()) < end:
             number += 1
             rows = rows_for(self.other.workspace, OTHER_ROWS, prefix=f"single-{number}")
-            while (answer := await client.post("/v1/pins/imports/json", json=rows)).status_code != HTTPStatus.ACCEPTED:
+            while (
+                answer := await client.post("/v1/pins/imports/json", json=rows)
+            ).status_code != HTTPStatus.ACCEPTED:
                 self.other_refused += 1
                 await asyncio.sleep(0.1)
             self.other_accepted.append(time.perf_counter() - began)
             job = answer.json()
             while job["completed_at"] is None:
-                waiting = await client.get(f"/v1/pins/imports/{job['id']}", headers={"Prefer": "wait=30"})
+                waiting = await client.get(
+                    f"/v1/pins/imports/{job['id']}", headers={"Prefer": "wait=30"}
+                )
                 job = waiting.json() if waiting.is_success else job
             self.other_settled.append(time.perf_counter() - began)
             await asyncio.sleep(0.05)
@@ -86,7 +101,9 @@ class Flood:
 
         await eventually(settled, seconds=DRAIN_SECONDS, every=0.1)
 
-    async def _sample(self, started: float, sizes: Callable[[], Sizes], unsettled: Callable[[], float]) -> None:
+    async def _sample(
+        self, started: float, sizes: Callable[[], Sizes], unsettled: Callable[[], float]
+    ) -> None:
         while True:
             self.sizes.append((time.perf_counter() - started, sizes()))
             self.unsettled.append(await asyncio.to_thread(unsettled))
@@ -106,18 +123,27 @@ def summary(flood: Flood) -> dict[str, Any]:
     names = flood.sizes[0][1].keys()
     return {
         "accepted": flood.answers[HTTPStatus.ACCEPTED],
-        "refused": {str(status): count for status, count in flood.answers.items() if status != HTTPStatus.ACCEPTED},
+        "refused": {
+            str(status): count
+            for status, count in flood.answers.items()
+            if status != HTTPStatus.ACCEPTED
+        },
         "slowest refusal ms": round(flood.slowest_refusal * 1000),
         "most unsettled rows": round(max(flood.unsettled)),
         "drained s": round(flood.drained_seconds, 1),
         "the other's imports": {"refused": flood.other_refused, "done": len(flood.other_settled)},
         "the other's 202 ms": percentiles(flood.other_accepted),
         "the other's settled ms": percentiles(flood.other_settled),
-        "rss MB before, most": {name: f"{flood.sizes[0][1][name] >> 20} → {flood.most(name) >> 20}" for name in names},
+        "rss MB before, most": {
+            name: f"{flood.sizes[0][1][name] >> 20} → {flood.most(name) >> 20}" for name in names
+        },
     }
 
 
 def unsettled_rows(ingest_url: str) -> float:
     """As ingest's metrics tell; 0 while they don't."""
     lines = httpx.get(f"{ingest_url}/metrics", timeout=10, trust_env=False).text.splitlines()
-    return next((float(line.split()[1]) for line in lines if line.startswith("pinflow_unsettled_rows ")), 0.0)
+    return next(
+        (float(line.split()[1]) for line in lines if line.startswith("pinflow_unsettled_rows ")),
+        0.0,
+    )

@@ -1,4 +1,6 @@
-"""What is measured: servers and services of the benchmark's own, real processes behind the gateway, on free ports, with nothing in them."""
+"""What is measured: servers and services of the benchmark's own, real processes behind the gateway,
+on free ports, with nothing in them.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +13,14 @@ from deploy.local.kafka import Kafka
 from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.support.deployment import Deployment, deployed, is_ready
-from tests.support.infrastructure import FAST, QUICK_START, fresh_database, fresh_topics, kafka_server, postgres_server
+from tests.support.infrastructure import (
+    FAST,
+    QUICK_START,
+    fresh_database,
+    fresh_topics,
+    kafka_server,
+    postgres_server,
+)
 from tests.support.waiting import until
 from tests.tools.bench.batches import Batches, batches
 from tests.tools.bench.cores import Halves, on
@@ -30,7 +39,10 @@ class Style:
 
 
 LIKE_PRODUCTION = Style(("-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"), {"shared_buffers": "512MB"})
-"""The heap that Kafka's own start script gives it; the compiler may do its best. Postgres as in the local stack: with fsync."""
+"""The heap that Kafka's own start script gives it; the compiler may do its best.
+
+Postgres as in the local stack: with fsync.
+"""
 LIKE_TESTS = Style(QUICK_START, FAST)
 
 
@@ -50,13 +62,24 @@ class Shape:
         return self.cores.servers if self.cores else None
 
     def figures(self) -> Figures:
-        on_cores = {name: sorted(cores) for name, cores in self.cores._asdict().items()} if self.cores else None
+        on_cores = (
+            {name: sorted(cores) for name, cores in self.cores._asdict().items()}
+            if self.cores
+            else None
+        )
         return {"replicas": self.replicas, "cores": on_cores}
 
 
 ALONE = Shape()
-SERVICE_SETTINGS = {"log_level": "WARNING", "list_scan_limit": "1000000", "list_count_limit": "1000000"}
-"""What differs from the services' defaults. Imports that have settled are counted by their list, of a soak as many as it takes."""
+SERVICE_SETTINGS = {
+    "log_level": "WARNING",
+    "list_scan_limit": "1000000",
+    "list_count_limit": "1000000",
+}
+"""What differs from the services' defaults.
+
+Imports that have settled are counted by their list, of a soak as many as it takes.
+"""
 ANSWER_SECONDS = 60
 
 
@@ -85,7 +108,14 @@ def bench_servers(style: Style = LIKE_PRODUCTION) -> Iterator[BenchServers]:
 
 
 class Installation:
-    def __init__(self, servers: BenchServers, deployment: Deployment, database_url: str, topic_prefix: str, shape: Shape) -> None:
+    def __init__(
+        self,
+        servers: BenchServers,
+        deployment: Deployment,
+        database_url: str,
+        topic_prefix: str,
+        shape: Shape,
+    ) -> None:
         self.servers = servers
         self.shape = shape
         self.deployment = deployment
@@ -99,7 +129,9 @@ class Installation:
     @property
     def pids(self) -> dict[str, int]:
         """Of the gateway and the services as they are now: some are stopped and started again."""
-        return self.servers.pids | {name: program.process.pid for name, program in self.deployment.programs.items()}
+        return self.servers.pids | {
+            name: program.process.pid for name, program in self.deployment.programs.items()
+        }
 
     def new_workspaces(self, count: int) -> list[NewWorkspace]:
         return [new_workspace(self.database_url, f"Bench {number}") for number in range(count)]
@@ -111,7 +143,11 @@ class Installation:
         return space(self.database_url, self.servers.kafka.directory / "data", self.topic_prefix)
 
     def batches(self) -> Batches:
-        return batches(self.deployment.service_url(name) for service in SERVICES for name in self.deployment.replicas_of(service))
+        return batches(
+            self.deployment.service_url(name)
+            for service in SERVICES
+            for name in self.deployment.replicas_of(service)
+        )
 
     def settings(self) -> Figures:
         servers = server_settings(self.servers.kafka, self.database_url)
@@ -125,7 +161,9 @@ class Installation:
         given = {f"PINFLOW_{name.upper()}": value for name, value in variables.items()}
         self.stop(service)
         for running in replicas:
-            running.program = replace(running.program, environment={**running.program.environment, **given})
+            running.program = replace(
+                running.program, environment={**running.program.environment, **given}
+            )
         self.start(service)
         try:
             yield
@@ -145,7 +183,10 @@ class Installation:
         with on(self.shape.services_cores):
             for name in names:
                 self.deployment.programs[name].start()
-        until(lambda: all(is_ready(self.deployment.service_url(name)) for name in names), seconds=ANSWER_SECONDS)
+        until(
+            lambda: all(is_ready(self.deployment.service_url(name)) for name in names),
+            seconds=ANSWER_SECONDS,
+        )
 
 
 @contextmanager
@@ -157,5 +198,7 @@ def installation(servers: BenchServers, shape: Shape = ALONE) -> Iterator[Instal
         directory = Path(tempfile.mkdtemp(dir=servers.directory))
         reached = {"kafka": servers.bootstrap_servers, "database_url": url, "topic_prefix": prefix}
         with on(shape.services_cores):
-            deployment = stack.enter_context(deployed(directory, shape.replicas, **reached, **SERVICE_SETTINGS))
+            deployment = stack.enter_context(
+                deployed(directory, shape.replicas, **reached, **SERVICE_SETTINGS)
+            )
         yield Installation(servers, deployment, url, prefix, shape)

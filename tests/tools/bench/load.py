@@ -1,4 +1,6 @@
-"""The load: imports from one or many workspaces, when they are due, how long they take, and whether each row became what it must."""
+"""The load: imports from one or many workspaces, when they are due, how long they take, and whether
+each row became what it must.
+"""
 
 import asyncio
 import math
@@ -30,17 +32,24 @@ PAGE = 200
 
 
 class Load:
-    """Imports of `sources`, in turn, at one gateway. Latencies in seconds, from the moment at which an import was due."""
+    """Imports of `sources`, in turn, at one gateway.
+
+    Latencies in seconds, from the moment at which an import was due.
+    """
 
     def __init__(self, base_url: str, sources: Sequence[Source]) -> None:
         self._base_url = base_url
         self._sources = sources
         self._turns = cycle(range(len(sources)))
-        self._due: list[dict[str, float]] = [{} for _ in sources]  # by what the import is known by, on the clock of the wall
+        self._due: list[dict[str, float]] = [
+            {} for _ in sources
+        ]  # by what the import is known by, on the clock of the wall
         self._wall = time.time() - time.perf_counter()
         self._settled = [0] * len(sources)
         self._some_settled = asyncio.Event()
-        self.accepted = array("d")  # eight bytes each: all of them are kept, so that percentiles are exact
+        self.accepted = array(
+            "d"
+        )  # eight bytes each: all of them are kept, so that percentiles are exact
         self.settled = array("d")
         self.refused = 0
         self.outcomes = Outcomes(0)
@@ -51,28 +60,43 @@ class Load:
 
     @property
     def rows(self) -> int:
-        return sum(len(due) * sum(source.outcomes) for due, source in zip(self._due, self._sources, strict=True))
+        return sum(
+            len(due) * sum(source.outcomes)
+            for due, source in zip(self._due, self._sources, strict=True)
+        )
 
     @property
     def settled_imports(self) -> int:
         """When last counted."""
         return sum(self._settled)
 
-    async def saturate(self, seconds: float, concurrency: int, most_unsettled: int, most: float = math.inf) -> float:
-        """As fast as `concurrency` clients get their 202s while not more than `most_unsettled` imports wait; then until all has settled.
+    async def saturate(
+        self, seconds: float, concurrency: int, most_unsettled: int, most: float = math.inf
+    ) -> float:
+        """As fast as `concurrency` clients get their 202s while not more than `most_unsettled`
+        imports wait; then until all has settled.
 
         `most` imports at most, or a few more.
 
-        Returns the seconds that took. Without the bound a backlog would be measured, and what is left of the machine for it.
+        Returns the seconds that took. Without the bound a backlog would be measured, and what is
+        left of the machine for it.
         """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
             watching = asyncio.create_task(self._watch(http))
-            await asyncio.gather(*(self._submit_until(http, started + seconds, most_unsettled, most) for _ in range(concurrency)))
+            await asyncio.gather(
+                *(
+                    self._submit_until(http, started + seconds, most_unsettled, most)
+                    for _ in range(concurrency)
+                )
+            )
             return await self._finish(http, started, watching)
 
     async def pace(self, seconds: float, imports_per_second: float) -> float:
-        """Open loop: each import at its due time, whatever became of the one before. Returns the seconds until all has settled."""
+        """Open loop: each import at its due time, whatever became of the one before.
+
+        Returns the seconds until all has settled.
+        """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
             async with asyncio.TaskGroup() as group:
@@ -90,7 +114,9 @@ class Load:
             return await self._finish(http, started)
 
     async def one_by_one(self, count: int) -> float:
-        """Idle latency: one import at a time, with irregular gaps; from submission to its end as a client that polls sees it."""
+        """Idle latency: one import at a time, with irregular gaps; from submission to its end as a
+        client that polls sees it.
+        """
         rng = random.Random(7)
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
@@ -114,7 +140,10 @@ class Load:
             return time.perf_counter() - started
 
     async def drain(self, progress: list[tuple[float, int]]) -> float:
-        """Until all has settled, noting how many imports had, by seconds from now. Returns the seconds that took."""
+        """Until all has settled, noting how many imports had, by seconds from now.
+
+        Returns the seconds that took.
+        """
         async with open_client(self._base_url) as http:
             started = time.perf_counter()
 
@@ -126,7 +155,9 @@ class Load:
             await eventually(settled, seconds=SETTLE_SECONDS, every=WATCH_SECONDS)
             return await self._finish(http, started)
 
-    async def _finish(self, http: httpx.AsyncClient, started: float, watching: "asyncio.Task[None] | None" = None) -> float:
+    async def _finish(
+        self, http: httpx.AsyncClient, started: float, watching: "asyncio.Task[None] | None" = None
+    ) -> float:
         async def settled() -> bool:
             return await self._count_all(http) >= self.imports
 
@@ -143,13 +174,21 @@ class Load:
         name = await self._submit(http, started)
         assert name is not None, "an import alone was refused"
         while True:
-            newest = (await self._jobs(http, source, limit=1)).json()  # a list has no results: the cheapest look there is
-            if newest and newest[0][source.named_by] == name and newest[0]["completed_at"] is not None:
+            newest = (
+                await self._jobs(http, source, limit=1)
+            ).json()  # a list has no results: the cheapest look there is
+            if (
+                newest
+                and newest[0][source.named_by] == name
+                and newest[0]["completed_at"] is not None
+            ):
                 self.settled.append(time.perf_counter() - started)
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _submit_until(self, http: httpx.AsyncClient, end: float, most_unsettled: int, most: float) -> None:
+    async def _submit_until(
+        self, http: httpx.AsyncClient, end: float, most_unsettled: int, most: float
+    ) -> None:
         await submit_while(
             lambda: time.perf_counter() < end and self.imports < most,
             lambda: self.imports - self.settled_imports < most_unsettled,
@@ -185,12 +224,16 @@ class Load:
     async def _count(self, http: httpx.AsyncClient, turn: int) -> None:
         source = self._sources[turn]
         ended = "completed_with_errors" if source.outcomes.failed else "completed"
-        self._settled[turn] = int((await self._jobs(http, source, limit=1, status=ended)).headers["x-total-count"])
+        self._settled[turn] = int(
+            (await self._jobs(http, source, limit=1, status=ended)).headers["x-total-count"]
+        )
 
     async def _look_back(self, http: httpx.AsyncClient) -> tuple[Outcomes, list[float]]:
-        """What became of all rows, and how long each import took to its end: from its due time, by the clocks of one machine.
+        """What became of all rows, and how long each import took to its end: from its due time, by
+        the clocks of one machine.
 
-        The end is when the last fold's transaction began: some milliseconds less than a client would see.
+        The end is when the last fold's transaction began: some milliseconds less than a client
+        would see.
         """
         outcomes: Counter[str] = Counter()
         seconds: list[float] = []
@@ -205,13 +248,18 @@ class Load:
         return Outcomes(*(outcomes[name] for name in Outcomes._fields)), seconds
 
     async def _jobs(self, http: httpx.AsyncClient, source: Source, **query: Any) -> httpx.Response:
-        answer = await http.get("/v1/pins/imports", params=query, headers={"X-API-Key": source.workspace.api_key})
+        answer = await http.get(
+            "/v1/pins/imports", params=query, headers={"X-API-Key": source.workspace.api_key}
+        )
         return answer.raise_for_status()
 
     def require_exact(self) -> None:
-        """Every row of every accepted import has become what it must: a figure that is not exact is none."""
+        """Every row of every accepted import has become what it must: a figure that is not exact is
+        none.
+        """
         expected = [
-            Outcomes(*(len(due) * count for count in source.outcomes)) for due, source in zip(self._due, self._sources, strict=True)
+            Outcomes(*(len(due) * count for count in source.outcomes))
+            for due, source in zip(self._due, self._sources, strict=True)
         ]
         wanted = Outcomes(*(sum(counts) for counts in zip(*expected, strict=True)))
         assert self.outcomes == wanted, f"rows became {self.outcomes}, not {wanted}"

@@ -1,4 +1,6 @@
-"""What a report is worth without knowing what it was measured on: machine, versions, settings, the code's own state."""
+"""What a report is worth without knowing what it was measured on: machine, versions, settings, the
+code's own state.
+"""
 
 import os
 import platform
@@ -51,7 +53,10 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 def environment() -> Figures:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": {"commit": _git("rev-parse", "HEAD"), "changed_files": len(_git("status", "--porcelain").splitlines())},
+        "git": {
+            "commit": _git("rev-parse", "HEAD"),
+            "changed_files": len(_git("status", "--porcelain").splitlines()),
+        },
         "machine": {
             "cores": os.cpu_count(),
             "cpu": _cpu_model(),
@@ -73,16 +78,27 @@ def server_settings(kafka: Kafka, database_url: str) -> Figures:
     """As the servers have them: what differs from their defaults."""
     with psycopg.connect(database_url) as connection:
         (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
-        query = "select name, current_setting(name) from pg_settings where name = any(%s) order by 1"
+        query = (
+            "select name, current_setting(name) from pg_settings where name = any(%s) order by 1"
+        )
         settings: dict[str, str] = dict(
-            connection.execute(query, [[*SETTINGS, "fsync", "synchronous_commit", "full_page_writes"]]).fetchall()
+            connection.execute(
+                query, [[*SETTINGS, "fsync", "synchronous_commit", "full_page_writes"]]
+            ).fetchall()
         )
     return {
         "postgres_version": postgres,
         "postgres": settings,
-        "kafka": {name: value for name, value in kafka.properties().items() if "listeners" not in name and name != "log.dirs"},
+        "kafka": {
+            name: value
+            for name, value in kafka.properties().items()
+            if "listeners" not in name and name != "log.dirs"
+        },
         "jvm": " ".join(kafka.jvm_options),
-        "topics": {topic.name.value: topic.partitions_by(KafkaSettings().topic_partitions) for topic in TOPICS},
+        "topics": {
+            topic.name.value: topic.partitions_by(KafkaSettings().topic_partitions)
+            for topic in TOPICS
+        },
     }
 
 
@@ -105,7 +121,9 @@ def _git(*arguments: str) -> str:
 def _said(*command: str) -> str:
     """What it says; nothing where it can't be run: a checkout without git is measured all the same."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False
+        ).stdout.strip()
     except OSError:
         return ""
 
@@ -115,15 +133,31 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _java_version() -> str:
-    return next((line.partition("=")[2].strip() for line in _java_properties() if line.strip().startswith("java.runtime.version")), "?")
+    return next(
+        (
+            line.partition("=")[2].strip()
+            for line in _java_properties()
+            if line.strip().startswith("java.runtime.version")
+        ),
+        "?",
+    )
 
 
 def _java_properties() -> list[str]:
-    done = subprocess.run([java(), "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [java(), "-XshowSettings:properties", "-version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.stderr.splitlines()
 
 

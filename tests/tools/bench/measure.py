@@ -1,4 +1,6 @@
-"""CPU time and memory of each part of an installation, whole process trees, and of this process: the load generator."""
+"""CPU time and memory of each part of an installation, whole process trees, and of this process:
+the load generator.
+"""
 
 import math
 import os
@@ -38,7 +40,10 @@ def usage(pids: Mapping[str, int]) -> Usage:
 
 def cpu_per_row(before: Usage, after: Usage, rows: int) -> dict[str, float]:
     """Microseconds of CPU a row, by part."""
-    return {name: (after.cpu_seconds[name] - before.cpu_seconds[name]) / rows * MICROSECONDS for name in after.cpu_seconds}
+    return {
+        name: (after.cpu_seconds[name] - before.cpu_seconds[name]) / rows * MICROSECONDS
+        for name in after.cpu_seconds
+    }
 
 
 def cores_busy(before: Usage, after: Usage, seconds: float) -> float:
@@ -49,11 +54,18 @@ def cores_busy(before: Usage, after: Usage, seconds: float) -> float:
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """p50, p90, p99 and the maximum, in milliseconds: exact, by nearest rank.
 
-    Of every latency there was, sorted: they are thousands, 8 bytes each. A histogram (hdrhistogram) would bound the memory of millions,
-    for a dependency and rounded figures.
+    Of every latency there was, sorted: they are thousands, 8 bytes each. A histogram (hdrhistogram)
+    would bound the memory of millions, for a dependency and rounded figures.
     """
     ordered = sorted(seconds)
-    return {f"p{percent}" if percent < 100 else "max": _ms(ordered, percent) for percent in (50, 90, 99, 100)} if ordered else {}
+    return (
+        {
+            f"p{percent}" if percent < 100 else "max": _ms(ordered, percent)
+            for percent in (50, 90, 99, 100)
+        }
+        if ordered
+        else {}
+    )
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, Any]:
@@ -103,15 +115,23 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _read(process: psutil.Process, read: Callable[[psutil.Process], float]) -> float:
     try:
         return read(process)
-    except psutil.NoSuchProcess:  # it has ended since: an autovacuum worker, say, whose time its parent has now
+    except (
+        psutil.NoSuchProcess
+    ):  # it has ended since: an autovacuum worker, say, whose time its parent has now
         return 0.0
 
 
 def _cpu(process: psutil.Process) -> float:
-    """With what its ended children had used, an autovacuum worker's for one; but not the generator's, whose ended children are servers."""
+    """With what its ended children had used, an autovacuum worker's for one; but not the
+    generator's, whose ended children are servers.
+    """
     times = process.cpu_times()
     own = float(times.user + times.system)
-    return own if process.pid == os.getpid() else own + float(times.children_user + times.children_system)
+    return (
+        own
+        if process.pid == os.getpid()
+        else own + float(times.children_user + times.children_system)
+    )
 
 
 def _rss(process: psutil.Process) -> float:

@@ -1,4 +1,6 @@
-"""The report as plots, SVG: latencies as percentile curves, CPU a row by process, memory over time, growth."""
+"""The report as plots, SVG: latencies as percentile curves, CPU a row by process, memory over time,
+growth.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,9 @@ AS_FAST_AS_POSSIBLE = {"sustained", "mixed", "topic", "backlog"}
 """There most of the time is waiting, by design."""
 CURVES = {"accepted_ms": "to the 202", "settled_ms": "to the end"}
 CUT_AT = 3
-"""Medians: two peers take thirty times what the others do, of whom nothing could be seen beside a whole bar of theirs."""
+"""Medians: two peers take thirty times what the others do, of whom nothing could be seen beside a
+whole bar of theirs.
+"""
 TICKS = (50, 90, 99, 99.9)
 
 
@@ -21,7 +25,9 @@ def draw(report: Figures, folder: Path, stem: str) -> list[Path]:
     from matplotlib import pyplot as plt  # noqa: PLC0415 - half a second, and only here
 
     plt.switch_backend("svg")
-    plt.rcParams.update({"svg.hashsalt": "pinflow", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3})
+    plt.rcParams.update(
+        {"svg.hashsalt": "pinflow", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
+    )
     drawn: list[Path] = []
     for name, plot in PLOTS.items():
         figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
@@ -41,23 +47,39 @@ def _latencies(axes: Any, report: Figures) -> bool:
     axes.set_prop_cycle(color=_colours())
     for name, figures in last_round(report).items():
         for group, title in CURVES.items():
-            points = [(1 / (1 - min(percent, 99.95) / 100), ms) for percent, ms in figures.get(group, {}).get("curve", ())]
+            points = [
+                (1 / (1 - min(percent, 99.95) / 100), ms)
+                for percent, ms in figures.get(group, {}).get("curve", ())
+            ]
             if points and name not in AS_FAST_AS_POSSIBLE:
-                axes.plot(*zip(*points, strict=True), label=f"{name}, {title}", linestyle="--" if group == "accepted_ms" else "-")
+                axes.plot(
+                    *zip(*points, strict=True),
+                    label=f"{name}, {title}",
+                    linestyle="--" if group == "accepted_ms" else "-",
+                )
                 drawn = True
-    axes.set(xscale="log", yscale="log", ylabel="ms", xlabel="percentile", title="Latency, from when an import was due")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        ylabel="ms",
+        xlabel="percentile",
+        title="Latency, from when an import was due",
+    )
     axes.set_xticks([1 / (1 - tick / 100) for tick in TICKS], [f"{tick:g} %" for tick in TICKS])
     return drawn and _legend(axes)
 
 
 def _cpu(axes: Any, report: Figures) -> bool:
-    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits one by one: the floor is their sum.
+    """Not of idle imports, whose rows carry the gaps' cost, nor of single pins, nor of the limits
+    one by one: the floor is their sum.
 
     With its sum at the end of each bar; bars that are far longer than the others are cut.
     """
     left_out = {"idle", "pins", *LIMITS}
     summary = {
-        name: each["cpu_us_per_row"] for name, each in report["summary"].items() if each.get("cpu_us_per_row") and name not in left_out
+        name: each["cpu_us_per_row"]
+        for name, each in report["summary"].items()
+        if each.get("cpu_us_per_row") and name not in left_out
     }
     parts = dict.fromkeys(part for parts in summary.values() for part in parts)
     left = [0.0] * len(summary)
@@ -88,9 +110,15 @@ def _memory(axes: Any, report: Figures) -> bool:
         if not series:
             continue
         for part in series[0][1]:
-            axes.plot([seconds for seconds, _ in series], [sizes.get(part, 0) / 2**20 for _, sizes in series], label=f"{name}: {part}")
+            axes.plot(
+                [seconds for seconds, _ in series],
+                [sizes.get(part, 0) / 2**20 for _, sizes in series],
+                label=f"{name}: {part}",
+            )
             drawn = True
-    axes.set(xlabel="s", ylabel="MB", yscale="log", title="Resident memory")  # Postgres has fifty times what a service has
+    axes.set(
+        xlabel="s", ylabel="MB", yscale="log", title="Resident memory"
+    )  # Postgres has fifty times what a service has
     return drawn and _legend(axes)
 
 
@@ -101,7 +129,12 @@ def _growth(axes: Any, report: Figures) -> bool:
     for part in points[0]["cpu_us_per_row"]:
         rows: Sequence[float] = [point["publications"] / 1e6 for point in points]
         axes.plot(rows, [point["cpu_us_per_row"][part] for point in points], marker="o", label=part)
-    axes.set(xlabel="million publications in the store", ylabel="µs a row", title="CPU as the store grows", ylim=(0, None))
+    axes.set(
+        xlabel="million publications in the store",
+        ylabel="µs a row",
+        title="CPU as the store grows",
+        ylim=(0, None),
+    )
     return _legend(axes)
 
 

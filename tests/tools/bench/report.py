@@ -1,4 +1,7 @@
-"""The report: every round's figures, their medians and spreads, and what they were measured on. As JSON, for people and for plots."""
+"""The report: every round's figures, their medians and spreads, and what they were measured on.
+
+As JSON, for people and for plots.
+"""
 
 import dataclasses
 import json
@@ -15,7 +18,9 @@ LATEST = "latest.json"
 
 def report_of(run: Run, environment: Figures) -> Figures:
     names = {name: None for found in run.rounds for name in found}
-    summary = {name: summarised([found[name] for found in run.rounds if name in found]) for name in names}
+    summary = {
+        name: summarised([found[name] for found in run.rounds if name in found]) for name in names
+    }
     return {
         "environment": environment,
         "settings": run.settings,

@@ -1,4 +1,6 @@
-"""The rounds: each goes once through all that is measured, so that a machine that drifts drifts for all alike."""
+"""The rounds: each goes once through all that is measured, so that a machine that drifts drifts for
+all alike.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +12,15 @@ from rich.console import Console
 
 from tests.tools.bench.cores import on
 from tests.tools.bench.figures import Figures
-from tests.tools.bench.installation import ALONE, LIKE_PRODUCTION, BenchServers, Shape, Style, bench_servers, installation
+from tests.tools.bench.installation import (
+    ALONE,
+    LIKE_PRODUCTION,
+    BenchServers,
+    Shape,
+    Style,
+    bench_servers,
+    installation,
+)
 from tests.tools.bench.limits import FLOOR, LIMITS, floor
 from tests.tools.bench.limits.given import Limits
 from tests.tools.bench.scenarios import ALL
@@ -22,7 +32,9 @@ Round = dict[str, Figures]
 
 
 class Measurable(NamedTuple):
-    """Something else to measure in every round, when Pinflow's own processes are gone: a peer, on servers of its own."""
+    """Something else to measure in every round, when Pinflow's own processes are gone: a peer, on
+    servers of its own.
+    """
 
     name: str
     measure: Callable[[], Figures]
@@ -58,7 +70,10 @@ class Run:
                 self._note(found, one.name, one.measure)
 
     def _measure_pinflow(self, found: Round) -> None:
-        """On new servers each time: no round inherits another's rows. The limits on the same ones, when the services have stopped."""
+        """On new servers each time: no round inherits another's rows.
+
+        The limits on the same ones, when the services have stopped.
+        """
         with on(self.shape.servers_cores), bench_servers(self.style) as servers:
             if self.scenarios:
                 self._warm_up(servers)

@@ -11,7 +11,15 @@ import orjson
 from deploy.administration import NewWorkspace
 from shared.contract.cloudevents import EventType, headers
 from shared.kafka.producer import Record, RecordProducer
-from tests.tools.bench.bodies import TAG, Body, Outcomes, json_body, marked, new_mark, rows_like_a_shops
+from tests.tools.bench.bodies import (
+    TAG,
+    Body,
+    Outcomes,
+    json_body,
+    marked,
+    new_mark,
+    rows_like_a_shops,
+)
 
 DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 UPSTREAM = "/bench"
@@ -25,7 +33,10 @@ class Source(Protocol):
     """The field of a job that `submit` gave."""
 
     async def submit(self, http: httpx.AsyncClient, /) -> str | None:
-        """One import. Returns what it is known by once it is accepted, or handed over; None when it was refused."""
+        """One import.
+
+        Returns what it is known by once it is accepted, or handed over; None when it was refused.
+        """
 
 
 class HttpSource:
@@ -43,7 +54,9 @@ class HttpSource:
 
 
 class TopicSource:
-    """As an upstream system asks for imports: CloudEvents, a request id each. Known by that, as there is no answer."""
+    """As an upstream system asks for imports: CloudEvents, a request id each. Known by that, as
+    there is no answer.
+    """
 
     named_by = "request_id"
 
@@ -54,12 +67,19 @@ class TopicSource:
         self._producer = producer
         self._topic = topic
         self._key = str(workspace.id).encode()
-        document = {"request_id": TAG.decode(), "workspace_id": workspace.id, "source": "bench", "rows": orjson.Fragment(body.prepared)}
+        document = {
+            "request_id": TAG.decode(),
+            "workspace_id": workspace.id,
+            "source": "bench",
+            "rows": orjson.Fragment(body.prepared),
+        }
         self._prepared = orjson.dumps(document)
 
     async def submit(self, _http: httpx.AsyncClient) -> str:
         request_id = new_mark()
-        about = headers(EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC))
+        about = headers(
+            EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC)
+        )
         value = marked(self._prepared, request_id)
         await self._producer.send(self._topic, [Record(self._key, value, about)])
         return request_id
@@ -77,11 +97,17 @@ class Sender:
         return self._body.fresh()
 
     @asynccontextmanager
-    async def client(self, limits: httpx.Limits = DEFAULT_LIMITS) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(
+        self, limits: httpx.Limits = DEFAULT_LIMITS
+    ) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"X-API-Key": self.workspace.api_key, "Content-Type": self._body.content_type}
         async with open_client(self._base_url, limits, headers) as client:
             yield client
 
 
-def open_client(base_url: str, limits: httpx.Limits = DEFAULT_LIMITS, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60, trust_env=False, limits=limits)
+def open_client(
+    base_url: str, limits: httpx.Limits = DEFAULT_LIMITS, headers: dict[str, str] | None = None
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=base_url, headers=headers, timeout=60, trust_env=False, limits=limits
+    )

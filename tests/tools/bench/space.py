@@ -26,9 +26,13 @@ class Space:
     tables: dict[str, int]
 
 
-def space(database_url: str, kafka_data: Path, topic_prefix: str, schemas: Sequence[str] = SCHEMAS) -> Space:
+def space(
+    database_url: str, kafka_data: Path, topic_prefix: str, schemas: Sequence[str] = SCHEMAS
+) -> Space:
     with psycopg.connect(database_url) as connection:
-        wal = connection.execute("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8").fetchone()
+        wal = connection.execute(
+            "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8"
+        ).fetchone()
         tables = connection.execute(TABLES, [list(schemas)]).fetchall()
     assert wal is not None
     return Space(_topics(kafka_data, f"{topic_prefix}."), wal[0], dict(tables))
@@ -36,7 +40,9 @@ def space(database_url: str, kafka_data: Path, topic_prefix: str, schemas: Seque
 
 def bytes_per_row(before: Space, after: Space, rows: int) -> Figures:
     kafka = {name: (size - before.kafka.get(name, 0)) / rows for name, size in after.kafka.items()}
-    tables = {name: (size - before.tables.get(name, 0)) / rows for name, size in after.tables.items()}
+    tables = {
+        name: (size - before.tables.get(name, 0)) / rows for name, size in after.tables.items()
+    }
     return {
         "kafka": round(sum(kafka.values())),
         "wal": round((after.wal - before.wal) / rows),
@@ -47,7 +53,9 @@ def bytes_per_row(before: Space, after: Space, rows: int) -> Figures:
 
 
 def _topics(data: Path, prefix: str) -> dict[str, int]:
-    """The records' files alone: indexes have their full size from the start, and hardly any of it on disk."""
+    """The records' files alone: indexes have their full size from the start, and hardly any of it
+    on disk.
+    """
     sizes: dict[str, int] = {}
     for segment in data.glob(f"{prefix}*/*.log"):
         topic = segment.parent.name.rpartition("-")[0].removeprefix(prefix)

@@ -1,4 +1,5 @@
-"""A keyed store as it is after months: one workspace has three fifths of it, many small ones the rest.
+"""A keyed store as it is after months: one workspace has three fifths of it, many small ones the
+rest.
 
 By SQL: the pipeline would take minutes.
 """
@@ -14,8 +15,8 @@ ACCOUNTS, BOARDS = 20, 50
 NEEDLE = "Needle"
 """Stands in the title of the large workspace's oldest pin."""
 
-# A block of a hundred rows is one workspace's, as of an import; a pin each 0.2 s. Of a hundred rows one failed, two are scheduled, one was;
-# of a thousand one is deleted. `mod`, as % is psycopg's
+# A block of a hundred rows is one workspace's, as of an import; a pin each 0.2 s. Of a hundred rows
+# one failed, two are scheduled, one was; of a thousand one is deleted. `mod`, as % is psycopg's
 FILL = f"""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at, deleted_at, error_code, error_message,
@@ -47,7 +48,9 @@ def fill(database_url: str, rows: int, large: UUID, small: Sequence[UUID]) -> No
     values = {"most": rows, "large": large, "small": list(small), "smalls": len(small)}
     with psycopg.connect(database_url, autocommit=True) as connection:
         for first in range(0, rows, PORTION):
-            connection.execute(FILL, {**values, "first": first, "last": min(first + PORTION, rows) - 1})
+            connection.execute(
+                FILL, {**values, "first": first, "last": min(first + PORTION, rows) - 1}
+            )
         connection.execute("vacuum (freeze, analyze) publisher.pins")
 
 

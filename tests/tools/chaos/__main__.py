@@ -33,11 +33,18 @@ from tests.tools.chaos.workload import Clients
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
 
 
-async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[str], *, at_least: int = 0) -> list[Violation]:
-    """Clients and nemesis together for so long, and so many faults; then, when all has settled, the verdict."""
+async def run(
+    arena: Arena, history: History, seconds: float, kinds: Sequence[str], *, at_least: int = 0
+) -> list[Violation]:
+    """Clients and nemesis together for so long, and so many faults; then, when all has settled, the
+    verdict.
+    """
     base_url = arena.deployment.base_url
     clients = Clients(base_url, arena.kafka, arena.topic_prefix, arena.workspaces, history)
-    supervising, working = asyncio.create_task(arena.supervise()), asyncio.create_task(clients.run())
+    supervising, working = (
+        asyncio.create_task(arena.supervise()),
+        asyncio.create_task(clients.run()),
+    )
     async with asker(base_url, arena.workspaces[0], history) as asks:
         probe = Probe(clients, asks, history)
         await probe.seconds_until_recovered()  # the first imports, which warm everything up
@@ -45,8 +52,12 @@ async def run(arena: Arena, history: History, seconds: float, kinds: Sequence[st
     clients.stop()
     await working
     stranded = {name for restore in history.restores for name in restore.stranded_requests}
-    observer = Observer(base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded)
-    await observer.wait_until_settled(sum(submission.told is Told.DONE for submission in history.submissions))
+    observer = Observer(
+        base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded
+    )
+    await observer.wait_until_settled(
+        sum(submission.told is Told.DONE for submission in history.submissions)
+    )
     violations = check(history, await observer.world())
     if violations:
         print(await diagnosis(arena))
@@ -68,11 +79,16 @@ def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: s
     history = History(seed)
     directory = Path(tempfile.mkdtemp(prefix="pinflow-chaos-"))
     started = time.monotonic()
-    print(f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults", flush=True)
+    print(
+        f"seed {seed}, {brokers} broker{'s' if brokers > 1 else ''}, {minutes:g} minutes of faults",
+        flush=True,
+    )
     with arena(directory, brokers) as running:
         violations = uvloop.run(run(running, history, minutes * 60, kinds))
         died = running.died
-    report = summary(history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died)
+    report = summary(
+        history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died
+    )
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / f"seed-{seed}-brokers-{brokers}.json"
     file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -88,14 +104,27 @@ def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: s
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2)
-    parser.add_argument("--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="repeats a run's choices; without it one is drawn"
+    )
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
-    parser.add_argument("--only", default="", help="faults whose name contains this, for a closer look at one kind")
-    parser.add_argument("--restores", action="store_true", help="replaces Postgres by an older copy of itself now and then")
+    parser.add_argument(
+        "--only", default="", help="faults whose name contains this, for a closer look at one kind"
+    )
+    parser.add_argument(
+        "--restores",
+        action="store_true",
+        help="replaces Postgres by an older copy of itself now and then",
+    )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     kinds = kinds_of(options.only, restores=options.restores)
     if not kinds:
-        parser.error(f"--only {options.only!r} names no fault. Use a part of one of these names: {', '.join((*FAULTS, *RESTORES))}.")
-    again = (" RESTORES=1" if options.restores else "") + (f' ONLY="{options.only}"' if options.only else "")
+        parser.error(
+            f"--only {options.only!r} names no fault. Use a part of one of these names: "
+            f"{', '.join((*FAULTS, *RESTORES))}."
+        )
+    again = (" RESTORES=1" if options.restores else "") + (
+        f' ONLY="{options.only}"' if options.only else ""
+    )
     sys.exit(main(options.minutes, seed, options.brokers, kinds, again))

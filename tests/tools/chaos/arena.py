@@ -1,4 +1,6 @@
-"""The system under test: servers of its own, services that reach them through a network which can be cut, and a supervisor."""
+"""The system under test: servers of its own, services that reach them through a network which can
+be cut, and a supervisor.
+"""
 
 import asyncio
 import sys
@@ -74,7 +76,11 @@ class Arena:
     def set_clock(self, name: str, seconds: float) -> None:
         """Of the service, from its next start on."""
         running = self.program(name)
-        command = (sys.executable, "-m", "tests.tools.chaos.skewed", name) if seconds else (sys.executable, "-m", f"services.{name}")
+        command = (
+            (sys.executable, "-m", "tests.tools.chaos.skewed", name)
+            if seconds
+            else (sys.executable, "-m", f"services.{name}")
+        )
         environment = {**running.program.environment, OFFSET_VARIABLE: str(seconds)}
         running.program = replace(running.program, command=command, environment=environment)
 
@@ -85,23 +91,45 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
     chosen = choose({f"proxy {number}": ports.PROXIES for number in range(brokers + 1)})
     *kafka_ports, postgres_port = chosen.values()
     with (
-        kafka_cluster(directory, brokers=brokers, proxy_ports=kafka_ports) as (kafka, broker_programs),
+        kafka_cluster(directory, brokers=brokers, proxy_ports=kafka_ports) as (
+            kafka,
+            broker_programs,
+        ),
         postgres_server(directory) as (postgres, postgres_program),
         fresh_database(postgres.url) as url,
     ):
         settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
         asyncio.run(create_topics(settings))
-        kafka_proxies = [network.proxy(node.ports.proxied or 0, port) for node, port in zip(kafka.nodes, kafka_ports, strict=True)]
+        kafka_proxies = [
+            network.proxy(node.ports.proxied or 0, port)
+            for node, port in zip(kafka.nodes, kafka_ports, strict=True)
+        ]
         postgres_proxy = network.proxy(postgres.port, postgres_port)
         addresses = {
             "kafka": ",".join(f"{HOST}:{port}" for port in kafka_ports),
             "database_url": at_port(url, postgres_port),
             "topic_prefix": settings.topic_prefix,
         }
-        with deployed(directory, **addresses, access_cache_seconds="1", database_timeout_seconds="3") as deployment:
-            made = Arena(directory, deployment, broker_programs, postgres_program, network, kafka_proxies, postgres_proxy)
-            made.kafka, made.topic_prefix, made.database_url = kafka.bootstrap_servers, settings.topic_prefix, url
-            made.workspaces = [new_workspace(url, f"Chaos {number}") for number in range(WORKSPACES)]
+        with deployed(
+            directory, **addresses, access_cache_seconds="1", database_timeout_seconds="3"
+        ) as deployment:
+            made = Arena(
+                directory,
+                deployment,
+                broker_programs,
+                postgres_program,
+                network,
+                kafka_proxies,
+                postgres_proxy,
+            )
+            made.kafka, made.topic_prefix, made.database_url = (
+                kafka.bootstrap_servers,
+                settings.topic_prefix,
+                url,
+            )
+            made.workspaces = [
+                new_workspace(url, f"Chaos {number}") for number in range(WORKSPACES)
+            ]
             yield made
     network.close()
 

@@ -13,12 +13,30 @@ import httpx
 
 from deploy.administration import NewWorkspace
 from shared.contract.schedule_ids import pin_id_of_schedule
-from tests.tools.chaos.history import Absence, Channel, Counters, History, Result, SinglePin, Submission, Told
+from tests.tools.chaos.history import (
+    Absence,
+    Channel,
+    Counters,
+    History,
+    Result,
+    SinglePin,
+    Submission,
+    Told,
+)
 
 Document = dict[str, Any]
 
 REQUEST_SECONDS = 20
-COLUMNS = ("account_id", "board_id", "title", "description", "link_url", "image_url", "idempotency_key", "run_at")
+COLUMNS = (
+    "account_id",
+    "board_id",
+    "title",
+    "description",
+    "link_url",
+    "image_url",
+    "idempotency_key",
+    "run_at",
+)
 NOTHING_STANDS = frozenset({"broker_unavailable", "database_unavailable", "too_busy"})
 """Codes of 503 after which nothing of an import may ever be seen; nothing may after any 429."""
 
@@ -39,10 +57,14 @@ class Asker:
             file = (f"{submission.marker}.csv", as_csv(documents), "text/csv")
             answer = await self._post("/v1/pins/imports/csv", files={"file": file})
         submission.told = self._told(answer, HTTPStatus.ACCEPTED, NOTHING_STANDS)
-        submission.answer = f"{answer.status_code} {code_of(answer)}".strip() if answer is not None else "no answer"
+        submission.answer = (
+            f"{answer.status_code} {code_of(answer)}".strip() if answer is not None else "no answer"
+        )
         if answer is not None and submission.told is not Told.NOTHING:
             body = answer.json()
-            submission.job_id = body["id"] if submission.told is Told.DONE else body["detail"].get("job_id")
+            submission.job_id = (
+                body["id"] if submission.told is Told.DONE else body["detail"].get("job_id")
+            )
 
     async def publish(self, pin: SinglePin, document: Document) -> None:
         clock = asyncio.get_running_loop().time
@@ -50,7 +72,9 @@ class Asker:
         self._history.pins.append(pin)
         answer = await self._post("/v1/pins", json=document)
         pin.answered = clock()
-        pin.told = self._told(answer, HTTPStatus.CREATED, frozenset())  # a database that fell silent may have committed
+        pin.told = self._told(
+            answer, HTTPStatus.CREATED, frozenset()
+        )  # a database that fell silent may have committed
         if answer is not None and pin.told is Told.DONE:
             pin.pin_id, pin.made = answer.json()["id"], "idempotent-replayed" not in answer.headers
 
@@ -90,7 +114,9 @@ class Asker:
         except httpx.TransportError:
             return None
 
-    def _told(self, answer: httpx.Response | None, good: HTTPStatus, nothing: frozenset[str]) -> Told:
+    def _told(
+        self, answer: httpx.Response | None, good: HTTPStatus, nothing: frozenset[str]
+    ) -> Told:
         if answer is None:
             return Told.UNKNOWN
         if answer.status_code == good:
@@ -101,12 +127,21 @@ class Asker:
                 self._history.surprises.append(f"{answer.status_code} {code} without Retry-After")
             is_nothing = code in nothing or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
             return Told.NOTHING if is_nothing else Told.UNKNOWN
-        self._history.surprises.append(f"{answer.request.url.path} answered {answer.status_code} {answer.text[:300]}")
+        self._history.surprises.append(
+            f"{answer.request.url.path} answered {answer.status_code} {answer.text[:300]}"
+        )
         return Told.NOTHING
 
 
 def counters_of(job: Mapping[str, Any]) -> Counters:
-    names = ("status", "total_rows", "processed_rows", "created_rows", "existing_rows", "failed_rows")
+    names = (
+        "status",
+        "total_rows",
+        "processed_rows",
+        "created_rows",
+        "existing_rows",
+        "failed_rows",
+    )
     return Counters(*(job[name] for name in names))
 
 
@@ -114,7 +149,9 @@ def result_of(result: Mapping[str, Any]) -> Result:
     pin = result["pin_id"]
     if pin is None and result["schedule_id"] is not None:
         pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
-    return Result(result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"])
+    return Result(
+        result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"]
+    )
 
 
 def code_of(answer: httpx.Response) -> str:
@@ -135,5 +172,7 @@ def as_csv(documents: list[Document]) -> bytes:
 @asynccontextmanager
 async def asker(base_url: str, workspace: NewWorkspace, history: History) -> AsyncIterator[Asker]:
     headers, limits = {"X-API-Key": workspace.api_key}, httpx.Limits(max_connections=60)
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=REQUEST_SECONDS, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=base_url, headers=headers, timeout=REQUEST_SECONDS, limits=limits, trust_env=False
+    ) as client:
         yield Asker(client, history)

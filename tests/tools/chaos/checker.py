@@ -1,4 +1,7 @@
-"""Does what stands agree with what clients were told? Pure: a history and a world in, violations out; doctored ones test it."""
+"""Does what stands agree with what clients were told?
+
+Pure: a history and a world in, violations out; doctored ones test it.
+"""
 
 import math
 from collections import Counter, defaultdict
@@ -7,7 +10,18 @@ from enum import StrEnum
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
-from tests.tools.chaos.history import Counters, Expected, History, Key, Poll, Result, Row, SinglePin, Submission, Told
+from tests.tools.chaos.history import (
+    Counters,
+    Expected,
+    History,
+    Key,
+    Poll,
+    Result,
+    Row,
+    SinglePin,
+    Submission,
+    Told,
+)
 from tests.tools.chaos.world import Announcement, Job, Pin, World
 
 TERMINAL = {"completed", "completed_with_errors", "failed"}
@@ -40,9 +54,13 @@ class Evidence:
         self.history = history
         self.world = world
         self.jobs_of = _jobs_by_marker(world)
-        self.forgotten_pins = {key for restore in history.restores for key in restore.forgotten_pins}
+        self.forgotten_pins = {
+            key for restore in history.restores for key in restore.forgotten_pins
+        }
         """Keys of which a restore has lost a direct pin: what depended on it stands without it."""
-        self.times_forgotten = Counter(key for restore in history.restores for key in restore.forgotten_requests)
+        self.times_forgotten = Counter(
+            key for restore in history.restores for key in restore.forgotten_requests
+        )
         """By request id."""
 
     def jobs_of_submission(self, submission: Submission) -> list[str]:
@@ -59,8 +77,12 @@ class Evidence:
         return submission.rows[:1] if self.is_reuse(submission, job) else submission.rows
 
     def is_reuse(self, submission: Submission, job: Job) -> bool:
-        """Tells whether the job is plainly that of the other body under the submission's request id."""
-        return submission.reused is not None and job.counters.total == 1 and len(submission.rows) > 1
+        """Tells whether the job is plainly that of the other body under the submission's request
+        id.
+        """
+        return (
+            submission.reused is not None and job.counters.total == 1 and len(submission.rows) > 1
+        )
 
     def may_be_lost(self, pin: SinglePin) -> bool:
         """Tells whether a restore may have lost what the direct call has made."""
@@ -73,7 +95,8 @@ def check(history: History, world: World) -> list[Violation]:
 
 
 def accepted_means_durable(evidence: Evidence) -> Violations:
-    """Told 202, or acknowledged on the topic: one job, whole. Told nothing: none. Not told: none or one, whole.
+    """Told 202, or acknowledged on the topic: one job, whole. Told nothing: none. Not told: none or
+    one, whole.
 
     Each time that a restore forgets a request id there may be one job more.
     """
@@ -81,7 +104,10 @@ def accepted_means_durable(evidence: Evidence) -> Violations:
         jobs = evidence.jobs_of_submission(submission)
         allowed = 1 + evidence.times_forgotten[submission.workspace, submission.marker]
         reuses = sum(evidence.is_reuse(submission, evidence.world.jobs[job_id]) for job_id in jobs)
-        name = f"{submission.channel} import {submission.marker}, told {submission.told} ({submission.answer})"
+        name = (
+            f"{submission.channel} import {submission.marker}, told {submission.told} "
+            f"({submission.answer})"
+        )
         if len(jobs) > allowed or reuses > allowed - 1:
             yield Violation("invariant 1", f"{name}: stands as {jobs}", Effect.DOUBLED)
         elif jobs and submission.told is Told.NOTHING:
@@ -89,7 +115,9 @@ def accepted_means_durable(evidence: Evidence) -> Violations:
         elif len(jobs) == reuses and submission.told is Told.DONE:
             yield Violation("invariant 1", f"{name}: stands nowhere", Effect.LOST)
         elif jobs and submission.job_id and jobs != [submission.job_id]:
-            yield Violation("invariant 1", f"{name}: named {submission.job_id}, stands as {jobs[0]}")
+            yield Violation(
+                "invariant 1", f"{name}: named {submission.job_id}, stands as {jobs[0]}"
+            )
     for _, job_id, job in evidence.standing():
         if not job.completed or job.counters.status not in TERMINAL:
             yield Violation("invariant 2", f"job {job_id} never ends: {job.counters}", Effect.LOST)
@@ -107,11 +135,21 @@ def a_forgotten_request_publishes_nothing_again(evidence: Evidence) -> Violation
             if not has_ended or (submission := submissions.get(key)) is None:
                 continue
             if first not in evidence.world.jobs:
-                yield Violation("invariant 1", f"job {first} had ended before a restore, and is gone", Effect.LOST)
+                yield Violation(
+                    "invariant 1",
+                    f"job {first} had ended before a restore, and is gone",
+                    Effect.LOST,
+                )
             for job_id in set(evidence.jobs_of_submission(submission)) - earlier[key]:
                 for result in evidence.world.jobs[job_id].results:
-                    if result.status == "created" and (submission.workspace, str(result.key)) not in evidence.forgotten_pins:
-                        what = f"row {result.row_number} of job {job_id} was created, job {first} is the same import"
+                    if (
+                        result.status == "created"
+                        and (submission.workspace, str(result.key)) not in evidence.forgotten_pins
+                    ):
+                        what = (
+                            f"row {result.row_number} of job {job_id} was created, job {first} is "
+                            "the same import"
+                        )
                         yield Violation("invariant 3", what, Effect.DOUBLED)
 
 
@@ -119,16 +157,26 @@ def nothing_from_nowhere(evidence: Evidence) -> Violations:
     """No job without a submission: a part of an import, or another's."""
     known = {job_id for _, job_id, _ in evidence.standing()}
     for job_id in evidence.world.jobs.keys() - known:
-        yield Violation("invariant 1", f"job {job_id} is no submission's: {evidence.world.jobs[job_id].counters}")
+        yield Violation(
+            "invariant 1",
+            f"job {job_id} is no submission's: {evidence.world.jobs[job_id].counters}",
+        )
     for job_id in evidence.world.stored_jobs.keys() - evidence.world.jobs.keys():
         yield Violation("invariant 1", f"the database has a job that the API does not: {job_id}")
 
 
 def each_row_settles_once(evidence: Evidence) -> Violations:
     for submission, job_id, job in evidence.standing():
-        rows, numbers = evidence.rows_of(submission, job), [result.row_number for result in job.results]
+        rows, numbers = (
+            evidence.rows_of(submission, job),
+            [result.row_number for result in job.results],
+        )
         if numbers != list(range(1, len(rows) + 1)):
-            yield Violation("invariant 2", f"job {job_id} of {len(rows)} rows has results {_shortened(numbers)}", Effect.LOST)
+            yield Violation(
+                "invariant 2",
+                f"job {job_id} of {len(rows)} rows has results {_shortened(numbers)}",
+                Effect.LOST,
+            )
             continue
         for row, result in zip(rows, job.results, strict=True):
             yield from _settled_as_expected(job_id, row, result)
@@ -140,9 +188,14 @@ def _settled_as_expected(job_id: str, row: Row, result: Result) -> Violations:
         yield Violation("invariant 7", f"{name} has the key {result.key}, sent was {row.key}")
     if row.expected is Expected.PUBLISHED:
         if result.status not in {"created", "existing"}:
-            yield Violation("invariant 9", f"{name} failed ({result.error_code}): nothing is wrong with it")
+            yield Violation(
+                "invariant 9", f"{name} failed ({result.error_code}): nothing is wrong with it"
+            )
     elif (result.status, result.error_code) != ("failed", row.expected.value):
-        yield Violation("invariant 2", f"{name} is {result.status} ({result.error_code}), expected was {row.expected.value}")
+        yield Violation(
+            "invariant 2",
+            f"{name} is {result.status} ({result.error_code}), expected was {row.expected.value}",
+        )
 
 
 def one_publication_a_key(evidence: Evidence) -> Violations:
@@ -154,15 +207,28 @@ def one_publication_a_key(evidence: Evidence) -> Violations:
         lasting = [call for call in calls[key] if not evidence.may_be_lost(call)]
         makers = [*rows[key], *("a direct call" for _ in lasting)]
         if len(makers) > 1:
-            yield Violation("invariant 3", f"{key} was created {len(makers)} times: {makers}", Effect.DOUBLED)
+            yield Violation(
+                "invariant 3", f"{key} was created {len(makers)} times: {makers}", Effect.DOUBLED
+            )
         for earlier, later in pairwise(calls[key]):
-            if not any(one.may_have_lost(earlier) and one.replaced < later.answered for one in evidence.history.restores):
-                yield Violation("invariant 3", f"{key} was created by two direct calls, and no restore lay between", Effect.DOUBLED)
+            if not any(
+                one.may_have_lost(earlier) and one.replaced < later.answered
+                for one in evidence.history.restores
+            ):
+                yield Violation(
+                    "invariant 3",
+                    f"{key} was created by two direct calls, and no restore lay between",
+                    Effect.DOUBLED,
+                )
         if makers and key not in evidence.world.pins:
-            yield Violation("invariant 3", f"{key} was created and is not in the store", Effect.LOST)
+            yield Violation(
+                "invariant 3", f"{key} was created and is not in the store", Effect.LOST
+            )
     for key, pins in evidence.world.pins.items():
         if len(pins) > 1:
-            yield Violation("invariant 3", f"{key} is published {len(pins)} times: {pins}", Effect.DOUBLED)
+            yield Violation(
+                "invariant 3", f"{key} is published {len(pins)} times: {pins}", Effect.DOUBLED
+            )
 
 
 def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
@@ -185,7 +251,8 @@ def _creating_calls(evidence: Evidence) -> dict[Key, list[SinglePin]]:
 
 
 def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
-    """`created` is said by the row that the store has as the pin's origin, by all others `existing`; both name the pin that is there.
+    """`created` is said by the row that the store has as the pin's origin, by all others
+    `existing`; both name the pin that is there.
 
     A row stays `existing` although the direct pin that was before it is lost.
     """
@@ -199,46 +266,82 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
             if pin is None and result.status == "existing" and key in evidence.forgotten_pins:
                 continue
             if pin is None:
-                yield Violation("invariant 3", f"{name} is {result.status}, but its key {result.key} is not in the store", Effect.LOST)
+                yield Violation(
+                    "invariant 3",
+                    f"{name} is {result.status}, but its key {result.key} is not in the store",
+                    Effect.LOST,
+                )
             elif result.pin != pin.pin_id:
-                yield Violation("invariant 4", f"{name} names the pin {result.pin}, the store {pin.pin_id}")
-            elif (result.status == "created") != ((pin.job_id, pin.row_number) == (job_id, result.row_number)):
-                yield Violation("invariant 4", f"{name} is {result.status}, the store has as origin {pin.job_id}/{pin.row_number}")
+                yield Violation(
+                    "invariant 4", f"{name} names the pin {result.pin}, the store {pin.pin_id}"
+                )
+            elif (result.status == "created") != (
+                (pin.job_id, pin.row_number) == (job_id, result.row_number)
+            ):
+                yield Violation(
+                    "invariant 4",
+                    f"{name} is {result.status}, the store has as origin "
+                    f"{pin.job_id}/{pin.row_number}",
+                )
 
 
 def direct_pins_stand(evidence: Evidence) -> Violations:
-    """Each under the id that was answered. One that was made between copy and restore may be gone."""
+    """Each under the id that was answered.
+
+    One that was made between copy and restore may be gone.
+    """
     for single in evidence.history.pins:
         there = {pin.pin_id for pin in evidence.world.pins.get((single.workspace, single.key), ())}
         if not there and evidence.may_be_lost(single):
             continue
         if single.told is Told.DONE and single.pin_id not in there:
-            yield Violation("invariant 3", f"the pin {single.pin_id} was answered for {single.key} and is not in the store", Effect.LOST)
+            yield Violation(
+                "invariant 3",
+                f"the pin {single.pin_id} was answered for {single.key} and is not in the store",
+                Effect.LOST,
+            )
 
 
 def nothing_published_from_nowhere(evidence: Evidence) -> Violations:
     """Each pin in the store has an origin that a client knows of."""
-    made = {(job_id, result.row_number) for _, job_id, job in evidence.standing() for result in job.results if result.status == "created"}
-    asked = {(pin.workspace, pin.key) for pin in evidence.history.pins if pin.told is not Told.NOTHING}
+    made = {
+        (job_id, result.row_number)
+        for _, job_id, job in evidence.standing()
+        for result in job.results
+        if result.status == "created"
+    }
+    asked = {
+        (pin.workspace, pin.key) for pin in evidence.history.pins if pin.told is not Told.NOTHING
+    }
     for key, pins in evidence.world.pins.items():
         for pin in pins:
             if pin.job_id is None and key not in asked:
                 yield Violation("invariant 3", f"{key} was made by a direct call that nobody made")
             elif pin.job_id is not None and (pin.job_id, pin.row_number) not in made:
-                yield Violation("invariant 4", f"{key} has as origin {pin.job_id}/{pin.row_number}, which does not say so")
+                yield Violation(
+                    "invariant 4",
+                    f"{key} has as origin {pin.job_id}/{pin.row_number}, which does not say so",
+                )
 
 
 def counters_equal_results(evidence: Evidence) -> Violations:
     for job_id, job in evidence.world.jobs.items():
         counted = _count(job)
         if job.counters[1:] != counted:
-            yield Violation("invariant 5", f"job {job_id} says {job.counters[1:]}, its results {counted}")
+            yield Violation(
+                "invariant 5", f"job {job_id} says {job.counters[1:]}, its results {counted}"
+            )
         if job.completed and job.counters.status != _status_of(job.counters):
-            yield Violation("invariant 5", f"job {job_id} is {job.counters.status} with {job.counters}")
+            yield Violation(
+                "invariant 5", f"job {job_id} is {job.counters.status} with {job.counters}"
+            )
         stored = evidence.world.stored_results.get(job_id, Counter())
         in_database = tuple(stored.get(status, 0) for status in ("created", "existing", "failed"))
         if in_database != counted[2:] or evidence.world.stored_jobs.get(job_id) != job.counters:
-            yield Violation("invariant 5", f"job {job_id} is {job.counters} in the API, {in_database} in the database")
+            yield Violation(
+                "invariant 5",
+                f"job {job_id} is {job.counters} in the API, {in_database} in the database",
+            )
 
 
 def counters_only_grow(evidence: Evidence) -> Violations:
@@ -247,10 +350,16 @@ def counters_only_grow(evidence: Evidence) -> Violations:
         job = evidence.world.jobs.get(job_id)
         last = [Poll(job.counters, asked=math.inf, answered=math.inf)] if job else []
         for earlier, later in combinations([*polls, *last], 2):
-            if _went_back(earlier.counters, later.counters) and not _is_recovering(evidence, earlier, later):
-                yield Violation("invariant 5", f"job {job_id} went from {earlier.counters} to {later.counters}")
+            if _went_back(earlier.counters, later.counters) and not _is_recovering(
+                evidence, earlier, later
+            ):
+                yield Violation(
+                    "invariant 5", f"job {job_id} went from {earlier.counters} to {later.counters}"
+                )
         for poll, _, _ in polls:
-            if poll.processed != poll.created + poll.existing + poll.failed or (poll.status in TERMINAL) != (poll.processed == poll.total):
+            if poll.processed != poll.created + poll.existing + poll.failed or (
+                poll.status in TERMINAL
+            ) != (poll.processed == poll.total):
                 yield Violation("invariant 5", f"job {job_id} was seen as {poll}")
 
 
@@ -262,15 +371,23 @@ def _went_back(before: Counters, after: Counters) -> bool:
 def _is_recovering(evidence: Evidence, earlier: Poll, later: Poll) -> bool:
     """Tells whether the second poll may have seen an older Postgres than the first."""
     return any(
-        earlier.asked < restore.replaced < later.answered and later.asked < restore.recovered for restore in evidence.history.restores
+        earlier.asked < restore.replaced < later.answered and later.asked < restore.recovered
+        for restore in evidence.history.restores
     )
 
 
 def accepted_jobs_are_found(evidence: Evidence) -> Violations:
     """Between a restore and the end of its recovery they may be missing."""
     for absence in evidence.history.absences:
-        if not any(one.replaced < absence.answered and absence.asked < one.recovered for one in evidence.history.restores):
-            yield Violation("answers", f"job {absence.job_id} was accepted, then answered {absence.answer}", Effect.LOST)
+        if not any(
+            one.replaced < absence.answered and absence.asked < one.recovered
+            for one in evidence.history.restores
+        ):
+            yield Violation(
+                "answers",
+                f"job {absence.job_id} was accepted, then answered {absence.answer}",
+                Effect.LOST,
+            )
 
 
 def outcomes_are_stable(evidence: Evidence) -> Violations:
@@ -282,12 +399,15 @@ def outcomes_are_stable(evidence: Evidence) -> Violations:
         final = {result.row_number: result for result in job.results} if job else {}
         for number, result in seen.items():
             if final.get(number) != result:
-                yield Violation("invariant 4", f"a row of job {job_id} was seen as {result}, and is {final.get(number)}")
+                yield Violation(
+                    "invariant 4",
+                    f"a row of job {job_id} was seen as {result}, and is {final.get(number)}",
+                )
 
 
 def rows_keep_their_order(evidence: Evidence) -> Violations:
-    """Of equal keys in one job none but the first is `created`; unless that one became `existing` by a
-    direct pin that a restore has lost.
+    """Of equal keys in one job none but the first is `created`; unless that one became `existing`
+    by a direct pin that a restore has lost.
     """
     for submission, job_id, job in evidence.standing():
         first: dict[str, int] = {}
@@ -298,7 +418,11 @@ def rows_keep_their_order(evidence: Evidence) -> Violations:
             if (submission.workspace, str(result.key)) in evidence.forgotten_pins:
                 continue
             if result.status == "created" and first.get(str(result.key)) != result.row_number:
-                yield Violation("invariant 7", f"job {job_id}: row {result.row_number} was created before row {first.get(str(result.key))}")
+                yield Violation(
+                    "invariant 7",
+                    f"job {job_id}: row {result.row_number} was created before row "
+                    f"{first.get(str(result.key))}",
+                )
 
 
 def everything_is_announced(evidence: Evidence) -> Violations:
@@ -310,48 +434,78 @@ def everything_is_announced(evidence: Evidence) -> Violations:
     for job_id, job in world.jobs.items():
         announced = world.job_events.get(job_id, [])
         if not announced:
-            yield Violation("announcements", f"the end of job {job_id} was never announced", Effect.LOST)
+            yield Violation(
+                "announcements", f"the end of job {job_id} was never announced", Effect.LOST
+            )
         elif any(event != job.counters for event in announced):
-            yield Violation("announcements", f"job {job_id} was announced as {announced}, it is {job.counters}")
+            yield Violation(
+                "announcements", f"job {job_id} was announced as {announced}, it is {job.counters}"
+            )
     for event_id, announcements in world.announcements.items():
         yield from _announced_alike(event_id, announcements, evidence)
 
 
-def _announced_alike(event_id: str, announcements: list[Announcement], evidence: Evidence) -> Violations:
-    """An event may come again, as it was. Under a key whose direct pin was lost another one may have
-    been announced; the store has the origin of one of them.
+def _announced_alike(
+    event_id: str, announcements: list[Announcement], evidence: Evidence
+) -> Violations:
+    """An event may come again, as it was. Under a key whose direct pin was lost another one may
+    have been announced; the store has the origin of one of them.
     """
     key = announcements[0].key
     if len(announcements) > 1 and key not in evidence.forgotten_pins:
-        yield Violation("announcements", f"the event {event_id} says different things: {announcements}")
+        yield Violation(
+            "announcements", f"the event {event_id} says different things: {announcements}"
+        )
     if key is None:
         return
     pins = evidence.world.pins.get(key, [])
     if not pins and key not in evidence.forgotten_pins:
         yield Violation("announcements", f"{event_id}: {key} was announced and is not in the store")
-    if pins and not any((pin.job_id, pin.row_number) == one.origin for pin in pins for one in announcements):
-        yield Violation("announcements", f"{event_id} was announced with other origins than the store has: {announcements}, {pins}")
+    if pins and not any(
+        (pin.job_id, pin.row_number) == one.origin for pin in pins for one in announcements
+    ):
+        yield Violation(
+            "announcements",
+            f"{event_id} was announced with other origins than the store has: {announcements}, "
+            f"{pins}",
+        )
 
 
 def _announced(key: Key, pin: Pin, world: World) -> Violations:
     if pin.state != "published":
         yield Violation("invariant 2", f"{key} is {pin.state} long after it was due", Effect.LOST)
     elif not world.published[pin.pin_id]:
-        yield Violation("announcements", f"{key}: the publication of pin {pin.pin_id} was never announced", Effect.LOST)
+        yield Violation(
+            "announcements",
+            f"{key}: the publication of pin {pin.pin_id} was never announced",
+            Effect.LOST,
+        )
     if pin.scheduled and not world.scheduled[pin.pin_id]:
-        yield Violation("announcements", f"{key}: the schedule of pin {pin.pin_id} was never announced", Effect.LOST)
+        yield Violation(
+            "announcements",
+            f"{key}: the schedule of pin {pin.pin_id} was never announced",
+            Effect.LOST,
+        )
 
 
 def only_what_deserves_it_is_a_dead_letter(evidence: Evidence) -> Violations:
-    """A request id that was reused, unless a restore had forgotten it and the other body became a job."""
+    """A request id that was reused, unless a restore had forgotten it and the other body became a
+    job.
+    """
     letters = dict(evidence.world.dead_letters)
     told = letters.pop("request_id_reused", 0)
-    reused = [submission for submission in evidence.history.submissions if submission.reused is Told.DONE]
+    reused = [
+        submission for submission in evidence.history.submissions if submission.reused is Told.DONE
+    ]
     refused = sum(not _was_reuse_accepted(evidence, submission) for submission in reused)
     if told < refused:
-        yield Violation("invariant 8", f"{refused} request ids were reused, dead letters tell of {told}")
+        yield Violation(
+            "invariant 8", f"{refused} request ids were reused, dead letters tell of {told}"
+        )
     for code, count in letters.items():
-        yield Violation("invariant 8", f"{count} dead letters with {code}: nothing of this run deserves it")
+        yield Violation(
+            "invariant 8", f"{count} dead letters with {code}: nothing of this run deserves it"
+        )
 
 
 def _was_reuse_accepted(evidence: Evidence, submission: Submission) -> bool:
@@ -398,7 +552,10 @@ def _jobs_by_marker(world: World) -> dict[Key, list[str]]:
 
 
 def _count(job: Job) -> tuple[int, int, int, int, int]:
-    each = [sum(result.status == status for result in job.results) for status in ("created", "existing", "failed")]
+    each = [
+        sum(result.status == status for result in job.results)
+        for status in ("created", "existing", "failed")
+    ]
     return job.counters.total, sum(each), each[0], each[1], each[2]
 
 

@@ -1,4 +1,7 @@
-"""What stands still, and where: read when a run has gone wrong, while its servers are still there. The end is what a long log keeps."""
+"""What stands still, and where: read when a run has gone wrong, while its servers are still there.
+
+The end is what a long log keeps.
+"""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,14 +27,20 @@ SESSIONS = """
     where usename like 'pinflow\\_%' and (state <> 'idle' or query like '%advisory_lock%') order by xact_start
 """
 OPEN_JOBS = (
-    "select job_id, status, total_rows, created_rows + existing_rows + failed_rows from status.jobs where completed_at is null limit 10"
+    "select job_id, status, total_rows, created_rows + existing_rows + failed_rows from "
+    "status.jobs where completed_at is null limit 10"
 )
 LINES = 12
 
 
 async def diagnosis(arena: Arena) -> str:
     """Never raises: what can't be read, says so."""
-    parts: dict[str, Callable[[Arena], AsyncIterator[str]]] = {"logs": _logs, "database": _database, "topics": _topics, "health": _health}
+    parts: dict[str, Callable[[Arena], AsyncIterator[str]]] = {
+        "logs": _logs,
+        "database": _database,
+        "topics": _topics,
+        "health": _health,
+    }
     lines = []
     for title, read in parts.items():
         lines.append(f"== {title}")
@@ -64,7 +73,9 @@ async def _topics(arena: Arena) -> AsyncIterator[str]:
     names = TopicNames(arena.topic_prefix)
     settings = KafkaSettings(kafka_bootstrap_servers=arena.kafka, topic_prefix=arena.topic_prefix)
     for topic, service in READ_BY:
-        backlog = BacklogReader(settings, topic=names[topic], group=names.group(service), client_id="diagnosis")
+        backlog = BacklogReader(
+            settings, topic=names[topic], group=names.group(service), client_id="diagnosis"
+        )
         offsets = await backlog.read()
         await backlog.close()
         for number, end in sorted(offsets.ends.items()):
@@ -81,7 +92,11 @@ async def _database(arena: Arena) -> AsyncIterator[str]:
 
 async def _logs(arena: Arena) -> AsyncIterator[str]:
     for name in SERVICES:
-        told = [line for line in arena.program(name).log.read_text(encoding="utf-8").splitlines() if '"event": "request"' not in line]
+        told = [
+            line
+            for line in arena.program(name).log.read_text(encoding="utf-8").splitlines()
+            if '"event": "request"' not in line
+        ]
         for line in told[-LINES:]:
             yield _shortened(line)
 
@@ -91,4 +106,7 @@ def _shortened(line: str) -> str:
         told = json.loads(line)
     except ValueError:
         return line
-    return " ".join(f"{name}={str(told[name])[-300:]}" for name in sorted(told, key=lambda name: name != "timestamp"))
+    return " ".join(
+        f"{name}={str(told[name])[-300:]}"
+        for name in sorted(told, key=lambda name: name != "timestamp")
+    )

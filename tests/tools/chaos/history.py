@@ -47,7 +47,10 @@ class Channel(StrEnum):
 
 @dataclass(slots=True)
 class Submission:
-    """One import as it was sent, once or (a topic request) several times. Its first row's key is no other submission's."""
+    """One import as it was sent, once or (a topic request) several times.
+
+    Its first row's key is no other submission's.
+    """
 
     workspace: Workspace
     channel: Channel
@@ -66,7 +69,10 @@ class Submission:
 
 @dataclass(slots=True)
 class SinglePin:
-    """One POST /v1/pins. `pin_id` is what the answer named, `made` whether it said that this request made it."""
+    """One POST /v1/pins.
+
+    `pin_id` is what the answer named, `made` whether it said that this request made it.
+    """
 
     workspace: Workspace
     key: str
@@ -108,7 +114,10 @@ class Absence(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One row of a job, as the API has it. `pin` is the pin's id; where only the schedule has one, the pin that it will publish."""
+    """One row of a job, as the API has it.
+
+    `pin` is the pin's id; where only the schedule has one, the pin that it will publish.
+    """
 
     row_number: int
     status: str
@@ -187,7 +196,9 @@ class History:
     def rows(self) -> int:
         return sum(len(submission.rows) for submission in self.submissions)
 
-    def saw(self, job_id: str, counters: Counters, asked: float = 0.0, answered: float = 0.0) -> bool:
+    def saw(
+        self, job_id: str, counters: Counters, asked: float = 0.0, answered: float = 0.0
+    ) -> bool:
         """Notes what a poll saw. Returns whether it is new."""
         seen = self.polls[job_id]
         if seen and seen[-1].counters == counters:

@@ -1,4 +1,8 @@
-"""The faults. Each begins, lasts a while and ends; how long it then takes to recover is measured before the next one."""
+"""The faults.
+
+Each begins, lasts a while and ends; how long it then takes to recover is measured before the next
+one.
+"""
 
 import asyncio
 import random
@@ -20,7 +24,8 @@ from tests.tools.chaos.probe import Probe
 from tests.tools.chaos.restoring import VICTIMS, Restorer
 
 Inflict = Callable[[Arena, random.Random], Coroutine[Any, Any, None]]
-"""Returns when the fault has ended: what was killed has been started again, what was cut is whole."""
+"""Returns when the fault has ended: what was killed has been started again, what was cut is whole.
+"""
 
 DOWN_SECONDS = (0.0, 1.5)
 FROZEN_SECONDS = (1.0, 6.0)
@@ -78,18 +83,26 @@ async def kill_postgres(arena: Arena, rng: random.Random) -> None:
 
 
 async def drop_connections(arena: Arena, _rng: random.Random) -> None:
-    await _administer(arena, "select pg_terminate_backend(pid) from pg_stat_activity where usename like 'pinflow\\_%'")
+    await _administer(
+        arena,
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename like 'pinflow\\_%'",
+    )
 
 
 async def read_only_database(arena: Arena, rng: random.Random) -> None:
     """As a failover or a full disk leaves it: it answers, and takes nothing."""
-    await _administer(arena, "alter system set default_transaction_read_only = on", "select pg_reload_conf()")
+    await _administer(
+        arena, "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
+    )
     await asyncio.sleep(rng.uniform(*CUT_SECONDS))
-    await _administer(arena, "alter system reset default_transaction_read_only", "select pg_reload_conf()")
+    await _administer(
+        arena, "alter system reset default_transaction_read_only", "select pg_reload_conf()"
+    )
 
 
 def _through(
-    choose: Callable[[Arena, random.Random], list[Proxy]], fault: Callable[[Proxy, random.Random], Coroutine[Any, Any, None]]
+    choose: Callable[[Arena, random.Random], list[Proxy]],
+    fault: Callable[[Proxy, random.Random], Coroutine[Any, Any, None]],
 ) -> Inflict:
     """A fault of the network between services and a server."""
 
@@ -126,7 +139,9 @@ def _slow(proxy: Proxy, rng: random.Random) -> Coroutine[Any, Any, None]:
 
 
 def _guest(name: str) -> Inflict:
-    """A second replica comes, takes its partitions, and goes: asked to, or killed, back again, and then asked to."""
+    """A second replica comes, takes its partitions, and goes: asked to, or killed, back again, and
+    then asked to.
+    """
 
     async def inflict(arena: Arena, rng: random.Random) -> None:
         guest = arena.another(name)
@@ -196,28 +211,41 @@ class Nemesis:
     Restores, if any are asked for, come at a fixed rate among the others.
     """
 
-    def __init__(self, arena: Arena, probe: Probe, history: History, kinds: Sequence[str] = tuple(FAULTS)) -> None:
+    def __init__(
+        self, arena: Arena, probe: Probe, history: History, kinds: Sequence[str] = tuple(FAULTS)
+    ) -> None:
         self._arena = arena
         self._probe = probe
         self._history = history
         self._deck = [kind for kind in kinds if kind not in RESTORES]
         self._restores = [kind for kind in kinds if kind in RESTORES]
         self._restorer = Restorer(history, _kill_named)
-        restores = {RESTORE: self._restorer.restore, RESTORE_AMID_KILLS: self._restorer.restore_amid_kills}
+        restores = {
+            RESTORE: self._restorer.restore,
+            RESTORE_AMID_KILLS: self._restorer.restore_amid_kills,
+        }
         self._faults: dict[str, Inflict] = {**FAULTS, **restores}
         self._rng = random.Random(f"{history.seed}/nemesis")
 
     async def run(self, seconds: float, at_least: int = 0) -> None:
-        """Until that time has passed and so many faults were felt; the one that has begun is ended, and recovered from."""
+        """Until that time has passed and so many faults were felt; the one that has begun is ended,
+        and recovered from.
+        """
         loop = asyncio.get_running_loop()
         started, kinds = loop.time(), self._kinds()
         while loop.time() < started + seconds or len(self._history.faults) < at_least:
             began = loop.time() - started
             chosen = await self._inflict(kinds)
             ended = loop.time() - started
-            fault = Fault(" + ".join(chosen), began, ended, await self._probe.seconds_until_recovered())
+            fault = Fault(
+                " + ".join(chosen), began, ended, await self._probe.seconds_until_recovered()
+            )
             self._history.faults.append(fault)
-            print(f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in {fault.recovered:4.1f} s", flush=True)
+            print(
+                f"  {began:7.1f} s  {fault.kind:50} lasted {ended - began:4.1f} s, recovered in "
+                f"{fault.recovered:4.1f} s",
+                flush=True,
+            )
             if set(RESTORES) & set(chosen):
                 await self._restorer.wait_until_caught_up(self._arena)
                 await self._probe.look_back(before=self._history.restores[-1].replaced)
@@ -229,7 +257,9 @@ class Nemesis:
         if self._rng.random() < TWO_AT_ONCE:
             chosen += [kind for kind in [next(kinds)] if not _targets(kind) & _targets(chosen[0])]
         # Each has its own generator: what one draws must not depend on when the other does
-        await asyncio.gather(*(self._faults[kind](self._arena, random.Random(self._rng.random())) for kind in chosen))
+        await asyncio.gather(
+            *(self._faults[kind](self._arena, random.Random(self._rng.random())) for kind in chosen)
+        )
         return chosen
 
     def _kinds(self) -> Iterator[str]:
@@ -252,10 +282,16 @@ async def _kill_named(arena: Arena, name: str, rng: random.Random) -> None:
 
 def _targets(kind: str) -> set[str]:
     """Two faults of one thing would undo each other."""
-    return {"postgres", *VICTIMS} if kind in RESTORES else {next(target for word, target in TARGETS.items() if word in kind)}
+    return (
+        {"postgres", *VICTIMS}
+        if kind in RESTORES
+        else {next(target for word, target in TARGETS.items() if word in kind)}
+    )
 
 
 async def _administer(arena: Arena, *statements: str) -> None:
-    async with await psycopg.AsyncConnection.connect(arena.database_url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        arena.database_url, autocommit=True
+    ) as connection:
         for statement in ("set default_transaction_read_only = off", *statements):
             await connection.execute(statement.encode())

@@ -1,4 +1,6 @@
-"""A network that can be cut, silenced and slowed: a TCP proxy for each server, in a thread of their own."""
+"""A network that can be cut, silenced and slowed: a TCP proxy for each server, in a thread of their
+own.
+"""
 
 import asyncio
 import socket
@@ -14,7 +16,10 @@ T = TypeVar("T")
 
 
 class Proxy:
-    """Passes on what comes to `port` to `upstream`. Its faults are set from any thread, through the Network."""
+    """Passes on what comes to `port` to `upstream`.
+
+    Its faults are set from any thread, through the Network.
+    """
 
     def __init__(self, port: int, upstream: int) -> None:
         self.port = port
@@ -63,7 +68,9 @@ class Proxy:
             self._writers.discard(writer)
             return
         self._writers.add(upstream_writer)
-        await asyncio.gather(self._pass(reader, upstream_writer), self._pass(upstream_reader, writer))
+        await asyncio.gather(
+            self._pass(reader, upstream_writer), self._pass(upstream_reader, writer)
+        )
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -82,9 +89,12 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    # Lingering for no time makes it a reset; closed without it looks as if the server had said good-bye
+    # Lingering for no time makes it a reset; closed without it looks as if the server had said
+    # good-bye
     with suppress(OSError):  # it is closed already
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
     writer.transport.abort()
 
 
@@ -120,4 +130,6 @@ class Network:
         for proxy in self._proxies:
             await proxy.close()
         # Reset, connections end by themselves. Cancelled, asyncio's streams would log it
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+        await asyncio.gather(
+            *asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True
+        )

@@ -27,7 +27,10 @@ AT_ONCE = 8
 SETTLED_SECONDS = 120.0
 READ_SECONDS = 600.0
 PATIENCE_SECONDS = 120.0
-COUNTERS = "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, failed_rows"
+COUNTERS = (
+    "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, "
+    "failed_rows"
+)
 
 
 TIMES = ("published_at", "failed_at", "completed_at")
@@ -55,7 +58,8 @@ class Observer:
         self._stranded = list(stranded)
 
     async def wait_until_settled(self, promised: int, seconds: float = SETTLED_SECONDS) -> None:
-        """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing to announce.
+        """Until nothing changes any more: `promised` jobs, none of them open, no schedule, nothing
+        to announce.
 
         Returns after `seconds` in any case: what is still missing then is for the checker.
         """
@@ -84,10 +88,15 @@ class Observer:
 
     async def _read_jobs(self, world: World, number: Workspace, workspace: NewWorkspace) -> None:
         async with httpx.AsyncClient(
-            base_url=self._base_url, headers={"X-API-Key": workspace.api_key}, timeout=60, trust_env=False
+            base_url=self._base_url,
+            headers={"X-API-Key": workspace.api_key},
+            timeout=60,
+            trust_env=False,
         ) as client:
             listed: list[str] = []
-            while page := await _patiently(client, "/v1/pins/imports", limit=PAGE, offset=len(listed)):
+            while page := await _patiently(
+                client, "/v1/pins/imports", limit=PAGE, offset=len(listed)
+            ):
                 listed += [job["id"] for job in page]
             turns = asyncio.Semaphore(AT_ONCE)
 
@@ -95,27 +104,45 @@ class Observer:
                 async with turns:
                     job = await _patiently(client, f"/v1/pins/imports/{job_id}")
                 results = [result_of(result) for result in job["results"]]
-                world.jobs[job_id] = Job(number, counters_of(job), job["completed_at"] is not None, results)
+                world.jobs[job_id] = Job(
+                    number, counters_of(job), job["completed_at"] is not None, results
+                )
 
             await asyncio.gather(*(read(job_id) for job_id in listed))
 
     async def _read_database(self, world: World) -> None:
         numbers = {workspace.id: number for number, workspace in enumerate(self._workspaces)}
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
-            for job_id, *counters in await _all(connection, f"select job_id, {COUNTERS} from status.jobs"):
+            for job_id, *counters in await _all(
+                connection, f"select job_id, {COUNTERS} from status.jobs"
+            ):
                 world.stored_jobs[str(job_id)] = Counters(*counters)
-            counts = "select job_id, r->>'status', count(*) from status.results, json_array_elements(results::json) r group by 1, 2"
+            counts = (
+                "select job_id, r->>'status', count(*) from status.results, "
+                "json_array_elements(results::json) r group by 1, 2"
+            )
             for job_id, status, count in await _all(connection, counts):
                 world.stored_results.setdefault(str(job_id), Counter())[status] = count
-            pins = "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, run_at is not null from publisher.pins"
-            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(connection, pins):
-                world.pins[numbers[workspace_id], key].append(Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled))
+            pins = (
+                "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, "
+                "run_at is not null from publisher.pins"
+            )
+            for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(
+                connection, pins
+            ):
+                world.pins[numbers[workspace_id], key].append(
+                    Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled)
+                )
 
     async def _read_topics(self, world: World) -> None:
         numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
         async for record in self._records(TopicName.PIN_EVENTS):
             about, event = dict(record.headers), orjson.loads(record.value or b"")
-            announced = world.published if about["ce_type"].decode() == EventType.PIN_PUBLISHED else world.scheduled
+            announced = (
+                world.published
+                if about["ce_type"].decode() == EventType.PIN_PUBLISHED
+                else world.scheduled
+            )
             announced[event["pin_id"]] += 1
             key = numbers[event["workspace_id"]], event["idempotency_key"]
             world.announce(about["ce_id"].decode(), _announcement(event, key))
@@ -142,11 +169,15 @@ async def _patiently(client: httpx.AsyncClient, path: str, **query: int) -> Any:
     return answer.json()
 
 
-async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str) -> list[tuple[Any, ...]]:
+async def _all(
+    connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str
+) -> list[tuple[Any, ...]]:
     return await (await connection.execute(query.encode())).fetchall()
 
 
 def _announcement(event: dict[str, Any], key: Key | None = None) -> Announcement:
     lasting = {name: value for name, value in event.items() if name not in TIMES}
     content = blake2b(orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
-    return Announcement(content, key, (event.get("job_id"), event.get("row_number")) if key else (None, None))
+    return Announcement(
+        content, key, (event.get("job_id"), event.get("row_number")) if key else (None, None)
+    )

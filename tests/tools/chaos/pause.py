@@ -1,4 +1,5 @@
-"""python -m tests.tools.chaos.pause: how long imports of one ingest wait when another one is killed.
+"""python -m tests.tools.chaos.pause: how long imports of one ingest wait when another one is
+killed.
 
 Two replicas of ingest, on real servers. One takes a flood of imports and is killed with SIGKILL,
 again and again; the other accepts small imports one after the other. Printed is how long those took
@@ -44,7 +45,10 @@ class Watched:
     async def run(self) -> None:
         """Imports until it is cancelled."""
         headers = {"X-API-Key": self._workspace.api_key}
-        async with httpx.AsyncClient(headers=headers, timeout=40, trust_env=False) as client, asyncio.TaskGroup() as group:
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=40, trust_env=False) as client,
+            asyncio.TaskGroup() as group,
+        ):
             while True:
                 group.create_task(self._import(client))
                 await asyncio.sleep(0.05)
@@ -52,7 +56,9 @@ class Watched:
     async def _import(self, client: httpx.AsyncClient) -> None:
         started = time.monotonic()
         url = self._pinflow.service_url("ingest-1")
-        answer = await client.post(f"{url}/v1/pins/imports/json", json=rows_for(self._workspace, 3, prefix=uuid4().hex))
+        answer = await client.post(
+            f"{url}/v1/pins/imports/json", json=rows_for(self._workspace, 3, prefix=uuid4().hex)
+        )
         answer.raise_for_status()
         job = f"{self._pinflow.base_url}/v1/pins/imports/{answer.json()['id']}"
         while time.monotonic() - started < PATIENCE_SECONDS:
@@ -72,11 +78,15 @@ async def flooding(pinflow: Deployment, workspace: NewWorkspace) -> AsyncIterato
         while True:
             rows = rows_for(workspace, 500, prefix=uuid4().hex)
             try:
-                await client.post(f"{pinflow.service_url('ingest')}/v1/pins/imports/json", json=rows)
+                await client.post(
+                    f"{pinflow.service_url('ingest')}/v1/pins/imports/json", json=rows
+                )
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
 
-    async with httpx.AsyncClient(headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        headers={"X-API-Key": workspace.api_key}, timeout=40, trust_env=False
+    ) as client:
         tasks = [asyncio.create_task(flood(client)) for _ in range(FLOOD)]
         try:
             yield
@@ -99,17 +109,31 @@ async def measure(pinflow: Deployment, database_url: str, kills: int, random: Ra
             killed = time.monotonic()
             pinflow.programs["ingest"].kill()
         await asyncio.sleep(AFTER_SECONDS)
-        usual += [seconds for started, seconds in watched.settled if started > killed + AFTER_SECONDS - 3]
-        around = [seconds for started, seconds in watched.settled if killed - 1 < started < killed + AFTER_SECONDS - 3]
+        usual += [
+            seconds for started, seconds in watched.settled if started > killed + AFTER_SECONDS - 3
+        ]
+        around = [
+            seconds
+            for started, seconds in watched.settled
+            if killed - 1 < started < killed + AFTER_SECONDS - 3
+        ]
         pauses.append(max(around))
         print(f"kill {number}: longest {pauses[-1]:.2f} s of {len(around)} imports", flush=True)
         watched.settled.clear()
         pinflow.restart("ingest")
-        await asyncio.to_thread(pinflow.programs["ingest"].wait_until, lambda: is_ready(pinflow.service_url("ingest")))
+        await asyncio.to_thread(
+            pinflow.programs["ingest"].wait_until, lambda: is_ready(pinflow.service_url("ingest"))
+        )
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    print(f"longest of each kill: median {statistics.median(pauses):.2f} s, longest {max(pauses):.2f} s")
-    print(f"without a kill: median {statistics.median(usual):.3f} s, longest {max(usual):.2f} s of {len(usual)} imports")
+    print(
+        f"longest of each kill: median {statistics.median(pauses):.2f} s, longest "
+        f"{max(pauses):.2f} s"
+    )
+    print(
+        f"without a kill: median {statistics.median(usual):.3f} s, longest {max(usual):.2f} s of "
+        f"{len(usual)} imports"
+    )
 
 
 def main(kills: int, seed: int) -> None:
@@ -119,7 +143,13 @@ def main(kills: int, seed: int) -> None:
         servers(Path(directory)) as own,
         fresh_topics(own.kafka_bootstrap_servers) as prefix,
         fresh_database(own.database_url) as database_url,
-        deployed(Path(directory), 2, kafka=own.kafka_bootstrap_servers, database_url=database_url, topic_prefix=prefix) as pinflow,
+        deployed(
+            Path(directory),
+            2,
+            kafka=own.kafka_bootstrap_servers,
+            database_url=database_url,
+            topic_prefix=prefix,
+        ) as pinflow,
     ):
         asyncio.run(measure(pinflow, database_url, kills, Random(seed)))
 

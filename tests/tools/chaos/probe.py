@@ -22,20 +22,30 @@ class Probe:
         self._history = history
 
     async def seconds_until_recovered(self) -> float:
-        """Until imports sent from now on have been accepted and have ended; one that was refused is sent again."""
+        """Until imports sent from now on have been accepted and have ended; one that was refused is
+        sent again.
+        """
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.gather(*(self._one() for _ in range(PROBES)))
         except TimeoutError:
-            self._history.surprises.append(f"not recovered within {PATIENCE_SECONDS:g} s of a fault's end")
+            self._history.surprises.append(
+                f"not recovered within {PATIENCE_SECONDS:g} s of a fault's end"
+            )
         return loop.time() - started
 
     async def look_back(self, before: float) -> None:
         """Polls jobs that were last polled before that time: none may have lost anything."""
-        seen = {job_id for job_id, polls in self._history.polls.items() if polls[-1].asked < before} - self._clients.followed
-        jobs = [one.job_id for one in self._history.submissions if one.workspace == WORKSPACE and one.job_id in seen]
+        seen = {
+            job_id for job_id, polls in self._history.polls.items() if polls[-1].asked < before
+        } - self._clients.followed
+        jobs = [
+            one.job_id
+            for one in self._history.submissions
+            if one.workspace == WORKSPACE and one.job_id in seen
+        ]
         for job_id in jobs[-LOOKED_BACK_AT:]:
             if job_id:
                 await self._asks.look(job_id)
@@ -45,6 +55,8 @@ class Probe:
             submission, documents = self._clients.probe(WORKSPACE)
             await self._asks.import_rows(submission, documents)
             if submission.told is Told.DONE and submission.job_id:
-                await self._asks.poll(submission.job_id, seconds=PATIENCE_SECONDS, every=RETRY_SECONDS)
+                await self._asks.poll(
+                    submission.job_id, seconds=PATIENCE_SECONDS, every=RETRY_SECONDS
+                )
                 return
             await asyncio.sleep(RETRY_SECONDS)

@@ -10,7 +10,9 @@ from tests.tools.chaos.history import History, Told
 SHOWN = 20
 
 
-def summary(history: History, violations: list[Violation], *, brokers: int, seconds: float, died: list[str]) -> dict[str, Any]:
+def summary(
+    history: History, violations: list[Violation], *, brokers: int, seconds: float, died: list[str]
+) -> dict[str, Any]:
     told = Counter(submission.told for submission in history.submissions)
     recovered = defaultdict(list)
     for fault in history.faults:
@@ -30,7 +32,11 @@ def summary(history: History, violations: list[Violation], *, brokers: int, seco
         "forgotten_requests": sum(len(restore.forgotten_requests) for restore in history.restores),
         "rows_seen": sum(len(rows) for rows in history.results.values()),
         "recovery_seconds": {
-            kind: {"times": len(found), "median": round(median(found), 1), "max": round(max(found), 1)}
+            kind: {
+                "times": len(found),
+                "median": round(median(found), 1),
+                "max": round(max(found), 1),
+            }
             for kind, found in sorted(recovered.items())
         },
         "ended_on_their_own": Counter(died),
@@ -44,16 +50,29 @@ def summary(history: History, violations: list[Violation], *, brokers: int, seco
 def as_text(report: dict[str, Any]) -> str:
     told = ", ".join(f"{count} told {kind}" for kind, count in report["told"].items())
     lines = [
-        f"{report['imports']} imports of {report['rows']} rows ({told}), {report['single_pins']} single pins, {report['faults']} faults",
+        (
+            f"{report['imports']} imports of {report['rows']} rows ({told}), {report['single_pins']} "
+            f"single pins, {report['faults']} faults"
+        ),
         "  recovered after its end, in seconds          times  median   max",
-        *(f"  {kind:45} {found['times']:4}  {found['median']:6}  {found['max']:4}" for kind, found in report["recovery_seconds"].items()),
+        *(
+            f"  {kind:45} {found['times']:4}  {found['median']:6}  {found['max']:4}"
+            for kind, found in report["recovery_seconds"].items()
+        ),
     ]
     if report["ended_on_their_own"]:
-        ended = ", ".join(f"{name} {count} times" for name, count in report["ended_on_their_own"].items())
+        ended = ", ".join(
+            f"{name} {count} times" for name, count in report["ended_on_their_own"].items()
+        )
         lines.append(f"  ended on their own and were started again: {ended}")
     if report["restores"]:
-        forgotten = f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"
+        forgotten = (
+            f"{report['forgotten_pins']} direct pins and {report['forgotten_requests']} request ids"
+        )
         lines.append(f"  {report['restores']} restores of Postgres, which forgot {forgotten}")
     lines += [f"  {violation}" for violation in report["violations"][:SHOWN]]
-    lines.append(f"{report['lost']} lost, {report['doubled']} doubled, {report['otherwise_wrong']} otherwise wrong (seed {report['seed']})")
+    lines.append(
+        f"{report['lost']} lost, {report['doubled']} doubled, {report['otherwise_wrong']} "
+        f"otherwise wrong (seed {report['seed']})"
+    )
     return "\n".join(lines)

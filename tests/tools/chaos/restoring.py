@@ -75,9 +75,13 @@ class Restorer:
         """Waits until the consumers are where they were before the latest restore."""
         latest = self._history.restores[-1]
         try:
-            await eventually(lambda: self._is_caught_up(arena), seconds=CAUGHT_UP_SECONDS, every=0.2)
+            await eventually(
+                lambda: self._is_caught_up(arena), seconds=CAUGHT_UP_SECONDS, every=0.2
+            )
         except AssertionError:
-            self._history.surprises.append(f"positions are behind {CAUGHT_UP_SECONDS:g} s after a restore")
+            self._history.surprises.append(
+                f"positions are behind {CAUGHT_UP_SECONDS:g} s after a restore"
+            )
         latest.recovered = asyncio.get_running_loop().time()
 
     async def _restore(self, arena: Arena, rng: random.Random, victim: str | None = None) -> None:
@@ -102,9 +106,15 @@ class Restorer:
 
     def _note(self, began: float, replaced: float, before: State, after: State) -> None:
         requests = {
-            key: ForgottenRequest(job_id, ended) for key, (job_id, _, ended) in before.requests.items() if key not in after.requests
+            key: ForgottenRequest(job_id, ended)
+            for key, (job_id, _, ended) in before.requests.items()
+            if key not in after.requests
         }
-        stranded = {key[1] for key, (_, state, _) in after.requests.items() if state != COMMITTED and before.requests[key][1] == COMMITTED}
+        stranded = {
+            key[1]
+            for key, (_, state, _) in after.requests.items()
+            if state != COMMITTED and before.requests[key][1] == COMMITTED
+        }
         pins = before.direct_pins - after.direct_pins
         self._history.restores.append(Restore(began, replaced, pins, requests, stranded))
         self._reached = before.positions
@@ -112,9 +122,13 @@ class Restorer:
     async def _is_caught_up(self, arena: Arena) -> bool:
         async with await psycopg.AsyncConnection.connect(arena.database_url) as connection:
             rows = await (await connection.execute(POSITIONS)).fetchall()
-        reached = {(service, topic, partition): offset for service, topic, partition, offset, _ in rows}
+        reached = {
+            (service, topic, partition): offset for service, topic, partition, offset, _ in rows
+        }
         is_replaying = any(until is not None and offset < until for *_, offset, until in rows)
-        return not is_replaying and all(reached.get(place, 0) >= offset for place, offset in self._reached.items())
+        return not is_replaying and all(
+            reached.get(place, 0) >= offset for place, offset in self._reached.items()
+        )
 
 
 async def _read(arena: Arena) -> State:
@@ -125,20 +139,29 @@ async def _read(arena: Arena) -> State:
 async def _read_alone(arena: Arena) -> State | None:
     numbers = {workspace.id: number for number, workspace in enumerate(arena.workspaces)}
     try:
-        async with await psycopg.AsyncConnection.connect(arena.database_url, connect_timeout=2) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            arena.database_url, connect_timeout=2
+        ) as connection:
             ((clients,),) = await _all(connection, CLIENTS)
             if clients:
                 return None
-            pins = {(numbers[workspace], key) for workspace, key in await _all(connection, DIRECT_PINS)}
+            pins = {
+                (numbers[workspace], key) for workspace, key in await _all(connection, DIRECT_PINS)
+            }
             requests = {
                 (numbers[workspace], name): (str(job_id), state, ended)
                 for workspace, name, job_id, state, ended in await _all(connection, REQUESTS)
             }
-            positions = {(service, topic, partition): offset for service, topic, partition, offset, _ in await _all(connection, POSITIONS)}
+            positions = {
+                (service, topic, partition): offset
+                for service, topic, partition, offset, _ in await _all(connection, POSITIONS)
+            }
     except psycopg.OperationalError:  # it starts, or recovers
         return None
     return State(pins, requests, positions)
 
 
-async def _all(connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str) -> Sequence[tuple[Any, ...]]:
+async def _all(
+    connection: "psycopg.AsyncConnection[tuple[Any, ...]]", query: str
+) -> Sequence[tuple[Any, ...]]:
     return await (await connection.execute(query.encode())).fetchall()

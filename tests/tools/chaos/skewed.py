@@ -1,4 +1,5 @@
-"""python -m tests.tools.chaos.skewed SERVICE: the service, run by a clock that is CHAOS_CLOCK_OFFSET seconds off.
+"""python -m tests.tools.chaos.skewed SERVICE: the service, run by a clock that is
+CHAOS_CLOCK_OFFSET seconds off.
 
 Only what services read is changed: time.time and datetime.now. Monotonic clocks go on as ever.
 """
@@ -16,7 +17,10 @@ OURS = ("services.", "shared.")
 
 
 def skew(seconds: float) -> None:
-    """In every module of ours that has been imported. Not the class itself: C code compares types by identity."""
+    """In every module of ours that has been imported.
+
+    Not the class itself: C code compares types by identity.
+    """
     true_time = time.time
     offset = timedelta(seconds=seconds)
 

@@ -23,11 +23,15 @@ from tests.tools.chaos.history import Channel, Expected, History, Row, SinglePin
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
-"""Several hundred rows a second: what starts again needs the processor, too, or all that is measured is how long Python imports."""
+"""Several hundred rows a second: what starts again needs the processor, too, or all that is
+measured is how long Python imports.
+"""
 IMPORTERS = (Channel.JSON, Channel.JSON, Channel.CSV, Channel.JSON, Channel.TOPIC, Channel.CSV)
 """The clients of each workspace, and what each sends; one more publishes single pins."""
 SHARED_KEYS = 40
-"""Keys that all clients of a workspace use for a while: they overlap on purpose, between imports and within them."""
+"""Keys that all clients of a workspace use for a while: they overlap on purpose, between imports
+and within them.
+"""
 KEYS_CHANGE_EVERY = 10
 """Submissions, so that there are races for a key at any time."""
 FOLLOWED = 0.7
@@ -40,9 +44,19 @@ KINDS = {"good": 75, "shared": 10, "scheduled": 5, "invalid": 4, "account": 3, "
 
 
 class Clients:
-    """The clients of all workspaces. What they choose follows from the history's seed; when they come to it, from the run."""
+    """The clients of all workspaces.
 
-    def __init__(self, base_url: str, kafka: str, topic_prefix: str, workspaces: list[NewWorkspace], history: History) -> None:
+    What they choose follows from the history's seed; when they come to it, from the run.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        kafka: str,
+        topic_prefix: str,
+        workspaces: list[NewWorkspace],
+        history: History,
+    ) -> None:
         self._base_url = base_url
         self._kafka = kafka
         self._topic = TopicNames(topic_prefix)[TopicName.IMPORT_REQUESTS]
@@ -59,14 +73,20 @@ class Clients:
         async with AsyncExitStack() as stack:
             clients: list[Coroutine[Any, Any, None]] = []
             for number, workspace in enumerate(self._workspaces):
-                asks = await stack.enter_async_context(asker(self._base_url, workspace, self._history))
+                asks = await stack.enter_async_context(
+                    asker(self._base_url, workspace, self._history)
+                )
                 for place, channel in enumerate(IMPORTERS):
                     rng = random.Random(f"{self._history.seed}/{number}/{place}")
                     if channel is Channel.TOPIC:
                         clients.append(self._ask_by_topic(number, rng))
                     else:
                         clients.append(self._ask_by_http(number, channel, asks, rng))
-                clients.append(self._publish(number, asks, random.Random(f"{self._history.seed}/{number}/pins")))
+                clients.append(
+                    self._publish(
+                        number, asks, random.Random(f"{self._history.seed}/{number}/pins")
+                    )
+                )
             await asyncio.gather(*clients)
             await asyncio.gather(*self._followers)
 
@@ -75,10 +95,18 @@ class Clients:
 
     def probe(self, workspace: int) -> tuple[Submission, list[Document]]:
         """An import of one good row."""
-        documents = rows_for(self._workspaces[workspace], 1, prefix=f"probe-{self._history.seed}-{next(self._numbers)}")
-        return Submission(workspace, Channel.JSON, [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]), documents
+        documents = rows_for(
+            self._workspaces[workspace],
+            1,
+            prefix=f"probe-{self._history.seed}-{next(self._numbers)}",
+        )
+        return Submission(
+            workspace, Channel.JSON, [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]
+        ), documents
 
-    async def _ask_by_http(self, workspace: int, channel: Channel, asks: Asker, rng: random.Random) -> None:
+    async def _ask_by_http(
+        self, workspace: int, channel: Channel, asks: Asker, rng: random.Random
+    ) -> None:
         while not self._stopping.is_set():
             submission, documents = self._new_import(workspace, channel, rng)
             await asks.import_rows(submission, documents)
@@ -95,35 +123,54 @@ class Clients:
 
     async def _ask_by_topic(self, workspace: int, rng: random.Random) -> None:
         while not self._stopping.is_set():
-            with suppress(KafkaError):  # a producer that has failed counts wrongly from then on: another takes its place
+            with suppress(
+                KafkaError
+            ):  # a producer that has failed counts wrongly from then on: another takes its place
                 async with _producer(self._kafka) as producer:
                     while not self._stopping.is_set():
                         await self._request_by_topic(workspace, producer, rng)
                         await self._pause(rng)
 
-    async def _request_by_topic(self, workspace: int, producer: AIOKafkaProducer, rng: random.Random) -> None:
-        """Sometimes twice; sometimes another body under the same request id, which becomes a dead letter. Raises KafkaError."""
+    async def _request_by_topic(
+        self, workspace: int, producer: AIOKafkaProducer, rng: random.Random
+    ) -> None:
+        """Sometimes twice; sometimes another body under the same request id, which becomes a dead
+        letter. Raises KafkaError.
+        """
         key = str(self._workspaces[workspace].id)
         submission, documents = self._new_import(workspace, Channel.TOPIC, rng)
         self._history.submissions.append(submission)
-        request = {"request_id": submission.marker, "workspace_id": key, "source": submission.marker, "rows": documents}
+        request = {
+            "request_id": submission.marker,
+            "workspace_id": key,
+            "source": submission.marker,
+            "rows": documents,
+        }
         await self._produce(producer, key, request)
         submission.told = Told.DONE
         if rng.random() < SENT_TWICE:
             await self._produce(producer, key, request)
         if rng.random() < REUSED:
             submission.reused = Told.UNKNOWN
-            await self._produce(producer, key, {**request, "rows": documents[:1], "source": "another body"})
+            await self._produce(
+                producer, key, {**request, "rows": documents[:1], "source": "another body"}
+            )
             submission.reused = Told.DONE
 
     async def _publish(self, workspace: int, asks: Asker, rng: random.Random) -> None:
         while not self._stopping.is_set():
-            key = self._shared_key(rng) if rng.random() < 0.5 else f"single-{self._history.seed}-{next(self._numbers)}"
+            key = (
+                self._shared_key(rng)
+                if rng.random() < 0.5
+                else f"single-{self._history.seed}-{next(self._numbers)}"
+            )
             document = rows_for(self._workspaces[workspace], 1, prefix="", idempotency_key=key)[0]
             await asks.publish(SinglePin(workspace, key), document)
             await self._pause(rng)
 
-    def _new_import(self, workspace: int, channel: Channel, rng: random.Random) -> tuple[Submission, list[Document]]:
+    def _new_import(
+        self, workspace: int, channel: Channel, rng: random.Random
+    ) -> tuple[Submission, list[Document]]:
         name = f"{self._history.seed}-{next(self._numbers)}"
         documents = rows_for(self._workspaces[workspace], rng.choice(SIZES), prefix=f"row-{name}")
         documents[0]["idempotency_key"] = f"first-{name}"
@@ -138,7 +185,9 @@ class Clients:
             case "shared":
                 document["idempotency_key"] = self._shared_key(rng)
             case "scheduled":
-                document["run_at"] = (datetime.now(UTC) + timedelta(seconds=rng.uniform(1, 10))).isoformat()
+                document["run_at"] = (
+                    datetime.now(UTC) + timedelta(seconds=rng.uniform(1, 10))
+                ).isoformat()
                 scheduled = True
             case "invalid":
                 document["title"], expected = "x" * 101, Expected.INVALID
@@ -153,8 +202,15 @@ class Clients:
         return f"shared-{self._history.seed}-{epoch}-{rng.randrange(SHARED_KEYS)}"
 
     async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> None:
-        about = headers(EventType.IMPORT_REQUESTED, event_id=str(uuid4()), source="/chaos", time=datetime.now(UTC))
-        await producer.send_and_wait(self._topic, orjson.dumps(request), key=key.encode(), headers=about)
+        about = headers(
+            EventType.IMPORT_REQUESTED,
+            event_id=str(uuid4()),
+            source="/chaos",
+            time=datetime.now(UTC),
+        )
+        await producer.send_and_wait(
+            self._topic, orjson.dumps(request), key=key.encode(), headers=about
+        )
 
     async def _pause(self, rng: random.Random) -> None:
         try:
@@ -166,7 +222,12 @@ class Clients:
 
 @asynccontextmanager
 async def _producer(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
-    options = {"bootstrap_servers": kafka, "acks": "all", "enable_idempotence": True, "request_timeout_ms": REQUEST_SECONDS * 1000}
+    options = {
+        "bootstrap_servers": kafka,
+        "acks": "all",
+        "enable_idempotence": True,
+        "request_timeout_ms": REQUEST_SECONDS * 1000,
+    }
     producer = AIOKafkaProducer(**options, max_request_size=LARGEST_REQUEST)
     try:
         await producer.start()

@@ -1,4 +1,6 @@
-"""What stands when all is over, as the checker sees it. observer.py fills it from the API, the database and the topics."""
+"""What stands when all is over, as the checker sees it. observer.py fills it from the API, the
+database and the topics.
+"""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -15,7 +17,10 @@ class Job(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """One row of the keyed store. `job_id` and `row_number` name the row that made it; a direct call has neither."""
+    """One row of the keyed store.
+
+    `job_id` and `row_number` name the row that made it; a direct call has neither.
+    """
 
     pin_id: str
     job_id: str | None
@@ -25,7 +30,10 @@ class Pin(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """What an event says but for the time at which it happened. A job's has neither key nor origin."""
+    """What an event says but for the time at which it happened.
+
+    A job's has neither key nor origin.
+    """
 
     content: bytes
     """A hash of it."""

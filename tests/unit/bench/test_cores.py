@@ -25,7 +25,10 @@ def test_what_is_started_stays_and_who_started_it_comes_back() -> None:
         assert os.sched_getaffinity(0) == before
 
 
-@pytest.mark.parametrize(("there", "services", "servers"), [({0, 1}, {0}, {1}), ({2, 3, 5}, {2}, {3, 5}), ({0, 1, 2, 3}, {0, 1}, {2, 3})])
+@pytest.mark.parametrize(
+    ("there", "services", "servers"),
+    [({0, 1}, {0}, {1}), ({2, 3, 5}, {2}, {3, 5}), ({0, 1, 2, 3}, {0, 1}, {2, 3})],
+)
 def test_halves_have_no_core_in_common_and_all_together(
     monkeypatch: pytest.MonkeyPatch, there: set[int], services: set[int], servers: set[int]
 ) -> None:

@@ -7,7 +7,10 @@ from tests.tools.bench.measure import latencies, percentiles
 
 
 def test_numbers_are_summed_up_by_median_and_spread_in_their_groups() -> None:
-    rounds = [{"rows": rows, "cpu": {"kafka": rows / 10}, "curve": [1], "name": "x"} for rows in (10, 40, 20)]
+    rounds = [
+        {"rows": rows, "cpu": {"kafka": rows / 10}, "curve": [1], "name": "x"}
+        for rows in (10, 40, 20)
+    ]
     assert summarised(rounds) == {
         "rows": {"median": 20, "min": 10, "max": 40},
         "cpu": {"kafka": {"median": 2, "min": 1, "max": 4}},
@@ -25,7 +28,10 @@ def test_a_median_is_found_by_its_path() -> None:
     assert median_of(summary, "rows") is None
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, (1, 1, 1, 1)), (100, (50, 90, 99, 100)), (1000, (500, 900, 990, 1000))])
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, (1, 1, 1, 1)), (100, (50, 90, 99, 100)), (1000, (500, 900, 990, 1000))],
+)
 def test_percentiles_are_by_nearest_rank(count: int, expected: tuple[float, ...]) -> None:
     seconds = [number / 1000 for number in range(count, 0, -1)]
     assert tuple(percentiles(seconds).values()) == expected

@@ -36,19 +36,28 @@ def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: 
 
 
 def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
-    sent = [submitted(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]), submitted(idempotency_key="other")]
+    sent = [
+        submitted(run_at="2027-01-01T10:00:00+02:00", related_terms=["lamp", "desk"]),
+        submitted(idempotency_key="other"),
+    ]
     parsed = rows.parse(orjson.dumps(sent))
     directly = rows.values(WORKSPACE, JOB, NOW, parsed.sent())
-    queued = rows.values(WORKSPACE, JOB, NOW, rows.received(orjson.loads(orjson.dumps(parsed.sent()))))
+    queued = rows.values(
+        WORKSPACE, JOB, NOW, rows.received(orjson.loads(orjson.dumps(parsed.sent())))
+    )
     assert queued == directly
     assert len(columns(COLUMNS, directly)) == len(COLUMNS)
 
 
 def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:
-    parsed = rows.parse(orjson.dumps([submitted(), submitted(title=""), submitted(idempotency_key="third")]))
+    parsed = rows.parse(
+        orjson.dumps([submitted(), submitted(title=""), submitted(idempotency_key="third")])
+    )
     assert [number for number, *_ in parsed.sent()] == [1, 3]
     assert (parsed.total, parsed.failed) == (3, 1)
 
 
 def test_kafka_connect_is_told_of_every_column() -> None:
-    assert [field["field"] for field in orjson.loads(schema())["fields"]] == [name for name, _ in FIELDS]
+    assert [field["field"] for field in orjson.loads(schema())["fields"]] == [
+        name for name, _ in FIELDS
+    ]

@@ -9,12 +9,25 @@ from tests.tools.bench.figures import Figures, summarised
 
 
 def a_report() -> Figures:
-    point = {"rows_per_second": 20_000, "cpu_us_per_row": {"kafka": 10.0, "postgres": 17.0}, "cpu_us_per_row_in_all": 27.0}
-    found: dict[str, Figures] = {
-        "growth": {"cpu_growth": 0.1, "points": [{"publications": rows, **point} for rows in (0, 1_000_000)]},
-        "soak": {"rows_per_second": 10_000, "rss_series": [(seconds, {"ingest": 2**27, "kafka": 2**29}) for seconds in (0.0, 5.0)]},
+    point = {
+        "rows_per_second": 20_000,
+        "cpu_us_per_row": {"kafka": 10.0, "postgres": 17.0},
+        "cpu_us_per_row_in_all": 27.0,
     }
-    return {"rounds": [found], "summary": {name: summarised([figures]) for name, figures in found.items()}}
+    found: dict[str, Figures] = {
+        "growth": {
+            "cpu_growth": 0.1,
+            "points": [{"publications": rows, **point} for rows in (0, 1_000_000)],
+        },
+        "soak": {
+            "rows_per_second": 10_000,
+            "rss_series": [(seconds, {"ingest": 2**27, "kafka": 2**29}) for seconds in (0.0, 5.0)],
+        },
+    }
+    return {
+        "rounds": [found],
+        "summary": {name: summarised([figures]) for name, figures in found.items()},
+    }
 
 
 def test_growth_and_memory_are_drawn(tmp_path: Path) -> None:

@@ -35,20 +35,41 @@ class Doctored:
 
 
 def agreeing() -> Doctored:
-    """Two imports and two direct calls: created, existing, failed and scheduled rows, a key that all of them race for."""
+    """Two imports and two direct calls: created, existing, failed and scheduled rows, a key that
+    all of them race for.
+    """
     history = History(seed=1)
-    rows = [Row(FIRST, Expected.PUBLISHED), Row(SECOND, Expected.PUBLISHED), Row("key-3", Expected.INVALID)]
+    rows = [
+        Row(FIRST, Expected.PUBLISHED),
+        Row(SECOND, Expected.PUBLISHED),
+        Row("key-3", Expected.INVALID),
+    ]
     history.submissions.append(Submission(0, Channel.JSON, rows, Told.DONE, JOB))
-    others = [Row("first-2", Expected.PUBLISHED), Row(SECOND, Expected.PUBLISHED), Row(FUTURE, Expected.PUBLISHED, scheduled=True)]
+    others = [
+        Row("first-2", Expected.PUBLISHED),
+        Row(SECOND, Expected.PUBLISHED),
+        Row(FUTURE, Expected.PUBLISHED, scheduled=True),
+    ]
     history.submissions.append(Submission(0, Channel.TOPIC, others, Told.DONE))
-    history.pins += [SinglePin(0, DIRECT, Told.DONE, "pin-d", made=True), SinglePin(0, SECOND, Told.DONE, "pin-2", made=False)]
+    history.pins += [
+        SinglePin(0, DIRECT, Told.DONE, "pin-d", made=True),
+        SinglePin(0, SECOND, Told.DONE, "pin-2", made=False),
+    ]
     counters = ALL_OF_IT
     history.saw(JOB, Counters("processing", 3, 1, 0, 0, 1))
     history.saw(JOB, counters)
     world = World()
-    results = [created(1, "pin-1", FIRST), created(2, "pin-2", SECOND), Result(3, "failed", None, "key-3", "validation_error")]
+    results = [
+        created(1, "pin-1", FIRST),
+        created(2, "pin-2", SECOND),
+        Result(3, "failed", None, "key-3", "validation_error"),
+    ]
     put_job(world, JOB, counters, results)
-    others_results = [created(1, "pin-o", "first-2"), Result(2, "existing", "pin-2", SECOND, None), created(3, "pin-l", FUTURE)]
+    others_results = [
+        created(1, "pin-o", "first-2"),
+        Result(2, "existing", "pin-2", SECOND, None),
+        created(3, "pin-l", FUTURE),
+    ]
     put_job(world, OTHER_JOB, Counters("completed", 3, 3, 2, 1, 0), others_results)
     put_pin(world, FIRST, Pin("pin-1", JOB, 1, "published", scheduled=False))
     put_pin(world, SECOND, Pin("pin-2", JOB, 2, "published", scheduled=False))
@@ -75,7 +96,9 @@ def put_pin(world: World, key: str, pin: Pin) -> None:
     world.pins[0, key].append(pin)
     world.published[pin.pin_id] += 1
     world.scheduled[pin.pin_id] += pin.scheduled
-    world.announce(f"{pin.pin_id}:published", Announcement(b"pin", (0, key), (pin.job_id, pin.row_number)))
+    world.announce(
+        f"{pin.pin_id}:published", Announcement(b"pin", (0, key), (pin.job_id, pin.row_number))
+    )
 
 
 def agreeing_after_a_restore() -> Doctored:
@@ -87,20 +110,45 @@ def agreeing_after_a_restore() -> Doctored:
     """
     run = agreeing()
     history, world = run.history, run.world
-    reused = Submission(0, Channel.TOPIC, [Row("first-3", Expected.PUBLISHED), Row("key-6", Expected.PUBLISHED)], Told.DONE)
+    reused = Submission(
+        0,
+        Channel.TOPIC,
+        [Row("first-3", Expected.PUBLISHED), Row("key-6", Expected.PUBLISHED)],
+        Told.DONE,
+    )
     reused.reused = Told.DONE
-    beside = [Row("first-4", Expected.PUBLISHED), *(Row(key, Expected.PUBLISHED) for key in (GONE, REMADE, REMADE))]
+    beside = [
+        Row("first-4", Expected.PUBLISHED),
+        *(Row(key, Expected.PUBLISHED) for key in (GONE, REMADE, REMADE)),
+    ]
     history.submissions += [reused, Submission(0, Channel.JSON, beside, Told.DONE, BESIDE)]
     history.pins += [lost_pin(GONE, "pin-g"), lost_pin(REMADE, "pin-r")]
-    requests = {(0, "first-2"): ForgottenRequest(OTHER_JOB, ended=True), (0, "first-3"): ForgottenRequest(REUSED, ended=False)}
+    requests = {
+        (0, "first-2"): ForgottenRequest(OTHER_JOB, ended=True),
+        (0, "first-3"): ForgottenRequest(REUSED, ended=False),
+    }
     restore = Restore(SNAPSHOT, REPLACED, {(0, GONE), (0, REMADE)}, requests)
     restore.recovered = RECOVERED
     history.restores.append(restore)
-    copied = [existing(1, "pin-o", "first-2"), existing(2, "pin-2", SECOND), existing(3, "pin-l", FUTURE)]
+    copied = [
+        existing(1, "pin-o", "first-2"),
+        existing(2, "pin-2", SECOND),
+        existing(3, "pin-l", FUTURE),
+    ]
     put_job(world, COPY, Counters("completed", 3, 3, 0, 3, 0), copied)
-    put_job(world, REUSED, Counters("completed", 2, 2, 2, 0, 0), [created(1, "pin-3", "first-3"), created(2, "pin-6", "key-6")])
+    put_job(
+        world,
+        REUSED,
+        Counters("completed", 2, 2, 2, 0, 0),
+        [created(1, "pin-3", "first-3"), created(2, "pin-6", "key-6")],
+    )
     put_job(world, REUSE, Counters("completed", 1, 1, 0, 1, 0), [existing(1, "pin-3", "first-3")])
-    results = [created(1, "pin-4", "first-4"), existing(2, "pin-g", GONE), existing(3, "pin-r", REMADE), created(4, "pin-r", REMADE)]
+    results = [
+        created(1, "pin-4", "first-4"),
+        existing(2, "pin-g", GONE),
+        existing(3, "pin-r", REMADE),
+        created(4, "pin-r", REMADE),
+    ]
     put_job(world, BESIDE, Counters("completed", 4, 4, 2, 2, 0), results)
     put_pin(world, "first-3", Pin("pin-3", REUSED, 1, "published", scheduled=False))
     put_pin(world, "key-6", Pin("pin-6", REUSED, 2, "published", scheduled=False))

@@ -5,7 +5,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.tools.chaos.checker import Effect, check
-from tests.tools.chaos.history import Absence, Channel, Counters, Expected, Poll, Row, SinglePin, Submission, Told
+from tests.tools.chaos.history import (
+    Absence,
+    Channel,
+    Counters,
+    Expected,
+    Poll,
+    Row,
+    SinglePin,
+    Submission,
+    Told,
+)
 from tests.tools.chaos.world import Announcement, Pin
 from tests.unit.chaos.doctored import (
     DIRECT,
@@ -26,7 +36,9 @@ Spoil = Callable[[Doctored], None]
 
 
 def lose_an_accepted_import(run: Doctored) -> None:
-    run.history.submissions.append(Submission(0, Channel.CSV, [Row("first-9", Expected.PUBLISHED)], Told.DONE, "job-9"))
+    run.history.submissions.append(
+        Submission(0, Channel.CSV, [Row("first-9", Expected.PUBLISHED)], Told.DONE, "job-9")
+    )
 
 
 def lose_a_row(run: Doctored) -> None:
@@ -86,7 +98,9 @@ def keep_a_part(run: Doctored) -> None:
 
 
 def know_a_job_of_nobody(run: Doctored) -> None:
-    put_job(run.world, "job-x", Counters("completed", 1, 1, 1, 0, 0), [created(1, "pin-x", "first-x")])
+    put_job(
+        run.world, "job-x", Counters("completed", 1, 1, 1, 0, 0), [created(1, "pin-x", "first-x")]
+    )
 
 
 def hide_a_job(run: Doctored) -> None:
@@ -98,7 +112,11 @@ def accept_under_another_id(run: Doctored) -> None:
 
 
 def fail_a_good_row(run: Doctored) -> None:
-    run.world.jobs[JOB].results[1] = run.world.jobs[JOB].results[2]._replace(row_number=2, key=SECOND, error_code="internal_error")
+    run.world.jobs[JOB].results[1] = (
+        run.world.jobs[JOB]
+        .results[2]
+        ._replace(row_number=2, key=SECOND, error_code="internal_error")
+    )
 
 
 def publish_a_bad_row(run: Doctored) -> None:
@@ -111,11 +129,15 @@ def swap_rows(run: Doctored) -> None:
 
 
 def name_another_pin(run: Doctored) -> None:
-    run.world.jobs[OTHER_JOB].results[1] = run.world.jobs[OTHER_JOB].results[1]._replace(pin="pin-1")
+    run.world.jobs[OTHER_JOB].results[1] = (
+        run.world.jobs[OTHER_JOB].results[1]._replace(pin="pin-1")
+    )
 
 
 def take_the_origin_away(run: Doctored) -> None:
-    run.world.pins[0, SECOND] = [run.world.pins[0, SECOND][0]._replace(job_id=OTHER_JOB, row_number=2)]
+    run.world.pins[0, SECOND] = [
+        run.world.pins[0, SECOND][0]._replace(job_id=OTHER_JOB, row_number=2)
+    ]
 
 
 def publish_from_nowhere(run: Doctored) -> None:
@@ -131,7 +153,9 @@ def change_after_the_end(run: Doctored) -> None:
 
 
 def count_wrongly(run: Doctored) -> None:
-    run.world.jobs[JOB] = run.world.jobs[JOB]._replace(counters=Counters("completed_with_errors", 3, 3, 1, 1, 1))
+    run.world.jobs[JOB] = run.world.jobs[JOB]._replace(
+        counters=Counters("completed_with_errors", 3, 3, 1, 1, 1)
+    )
 
 
 def count_otherwise_in_the_database(run: Doctored) -> None:
@@ -265,5 +289,7 @@ def test_whatever_else_is_wrong_is_found(spoil: Spoil) -> None:
 def test_an_import_whose_answer_was_lost_may_stand_or_not() -> None:
     run = agreeing()
     run.history.submissions[0].told = Told.UNKNOWN
-    run.history.submissions.append(Submission(0, Channel.JSON, [Row("first-9", Expected.PUBLISHED)], Told.UNKNOWN))
+    run.history.submissions.append(
+        Submission(0, Channel.JSON, [Row("first-9", Expected.PUBLISHED)], Told.UNKNOWN)
+    )
     assert check(run.history, run.world) == []

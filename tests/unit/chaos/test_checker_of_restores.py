@@ -81,7 +81,9 @@ def create_a_key_by_two_calls(run: Doctored) -> None:
 
 
 def create_by_a_row_what_a_lasting_call_created(run: Doctored) -> None:
-    run.history.pins.append(SinglePin(0, REMADE, Told.DONE, "pin-r", made=True, asked=120, answered=121))
+    run.history.pins.append(
+        SinglePin(0, REMADE, Told.DONE, "pin-r", made=True, asked=120, answered=121)
+    )
 
 
 def create_by_a_copy(run: Doctored) -> None:
@@ -130,7 +132,9 @@ def fall_once_more_during_the_recovery(run: Doctored) -> None:
 
 
 def end_with_less_than_was_seen(run: Doctored) -> None:
-    run.history.polls[BESIDE] = [Poll(Counters("completed", 4, 4, 3, 1, 0), asked=105, answered=105)]
+    run.history.polls[BESIDE] = [
+        Poll(Counters("completed", 4, 4, 3, 1, 0), asked=105, answered=105)
+    ]
 
 
 def settle_a_row_otherwise_after_the_restore(run: Doctored) -> None:

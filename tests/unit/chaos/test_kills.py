@@ -19,7 +19,9 @@ def factory() -> ImportFactory:
     return ImportFactory(Random(1))
 
 
-def sent(ledger: Ledger, factory: ImportFactory, outcome: Outcome | None = Outcome.ACKNOWLEDGED) -> tuple[UUID, ImportBatch]:
+def sent(
+    ledger: Ledger, factory: ImportFactory, outcome: Outcome | None = Outcome.ACKNOWLEDGED
+) -> tuple[UUID, ImportBatch]:
     job_id, batch = factory.build(rows=3)
     ledger.send(job_id, content_of(batch))
     if outcome is not None:
@@ -38,7 +40,9 @@ def test_an_import_that_stands_whole_is_as_it_should_be(factory: ImportFactory) 
     assert ledger.check() == NOTHING
 
 
-def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(factory: ImportFactory) -> None:
+def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(
+    factory: ImportFactory,
+) -> None:
     ledger = Ledger()
     job_id, _ = sent(ledger, factory)
     assert ledger.check().lost == [f"job {job_id} was acknowledged and is not there"]
@@ -46,7 +50,9 @@ def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(factory:
 
 
 @pytest.mark.parametrize("outcome", [*Outcome, None])
-def test_an_import_of_which_some_records_stand_is_partial_whatever_was_told(factory: ImportFactory, outcome: Outcome | None) -> None:
+def test_an_import_of_which_some_records_stand_is_partial_whatever_was_told(
+    factory: ImportFactory, outcome: Outcome | None
+) -> None:
     ledger = Ledger()
     read(ledger, *sent(ledger, factory, outcome), records=2)
     assert len(ledger.check().partial) == 1
@@ -86,14 +92,18 @@ def test_an_import_of_unknown_outcome_may_arrive_later_or_never(factory: ImportF
     assert ledger.check() == Verdict(unknown_standing=1)
 
 
-def test_a_refused_import_that_stands_and_one_that_nobody_sent_are_unexpected(factory: ImportFactory) -> None:
+def test_a_refused_import_that_stands_and_one_that_nobody_sent_are_unexpected(
+    factory: ImportFactory,
+) -> None:
     ledger = Ledger()
     read(ledger, *sent(ledger, factory, Outcome.REFUSED))
     ledger.read(uuid4(), b"{}")
     assert len(ledger.check().unexpected) == 2
 
 
-def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(factory: ImportFactory) -> None:
+def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(
+    factory: ImportFactory,
+) -> None:
     ledger = Ledger()
     first, second = sent(ledger, factory), sent(ledger, factory)
     read(ledger, *first)
@@ -106,7 +116,9 @@ def test_a_second_reading_of_the_whole_topic_judges_every_import_anew(factory: I
 
 def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) -> None:
     file = tmp_path / "kills" / "tally.jsonl"
-    Tally(file, Kind.LONE).add(Kill(Kind.LONE, 1, seed=7, acknowledged=20, seconds_until_accepting=4.5))
+    Tally(file, Kind.LONE).add(
+        Kill(Kind.LONE, 1, seed=7, acknowledged=20, seconds_until_accepting=4.5)
+    )
     failing = Kill(Kind.LONE, 2, seed=7)
     failing.judge(Verdict(partial=["job 1 (acknowledged): 2 of 3 records"]), {5})
     Tally(file, Kind.LONE).add(failing)

@@ -60,7 +60,9 @@ def test_it_passes_on_what_is_said_both_ways(proxy: Proxy) -> None:
         assert says(connection) == b"hello"
 
 
-def test_a_cut_resets_old_and_new_connections_until_it_is_mended(network: Network, proxy: Proxy) -> None:
+def test_a_cut_resets_old_and_new_connections_until_it_is_mended(
+    network: Network, proxy: Proxy
+) -> None:
     with connected(proxy) as old:
         assert says(old)
         network.do(proxy.cut())
@@ -73,7 +75,9 @@ def test_a_cut_resets_old_and_new_connections_until_it_is_mended(network: Networ
         assert says(again) == b"hello"
 
 
-def test_in_a_silence_connections_stand_and_what_was_said_arrives_afterwards(network: Network, proxy: Proxy) -> None:
+def test_in_a_silence_connections_stand_and_what_was_said_arrives_afterwards(
+    network: Network, proxy: Proxy
+) -> None:
     with connected(proxy) as connection:
         assert says(connection)
         network.do(proxy.silence())

@@ -5,21 +5,51 @@ from typing import Any, TypeAlias
 import pytest
 
 from deploy import audit
-from deploy.audit import Advisories, Verdict, advice, advisories_of, leaked_keys, together, tracked_files
+from deploy.audit import (
+    Advisories,
+    Verdict,
+    advice,
+    advisories_of,
+    leaked_keys,
+    together,
+    tracked_files,
+)
 from shared.access.keys import new_api_key
 
 Report: TypeAlias = dict[str, Any]
 
-CLEAN: Report = {"dependencies": [{"name": "a", "version": "1", "vulns": []}, {"name": "b", "version": "2", "vulns": []}]}
-SKIPPED: Report = {"dependencies": [{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "2", "vulns": []}]}
-NOTHING: Report = {"dependencies": [{"name": "a", "skip_reason": "not found"}, {"name": "b", "skip_reason": "not found"}]}
+CLEAN: Report = {
+    "dependencies": [
+        {"name": "a", "version": "1", "vulns": []},
+        {"name": "b", "version": "2", "vulns": []},
+    ]
+}
+SKIPPED: Report = {
+    "dependencies": [
+        {"name": "a", "skip_reason": "not found"},
+        {"name": "b", "version": "2", "vulns": []},
+    ]
+}
+NOTHING: Report = {
+    "dependencies": [
+        {"name": "a", "skip_reason": "not found"},
+        {"name": "b", "skip_reason": "not found"},
+    ]
+}
 FAULT = {"id": "PYSEC-1", "fix_versions": ["2.1"], "aliases": []}
-VULNERABLE: Report = {"dependencies": [{"name": "a", "version": "1", "vulns": [FAULT]}, {"name": "b", "version": "2", "vulns": []}]}
+VULNERABLE: Report = {
+    "dependencies": [
+        {"name": "a", "version": "1", "vulns": [FAULT]},
+        {"name": "b", "version": "2", "vulns": []},
+    ]
+}
 SILENT = Advisories((), frozenset(), frozenset(), "name or service not known")
 
 
 def verdict(*answers: Report | Advisories) -> Verdict:
-    return advice(answer if isinstance(answer, Advisories) else advisories_of(answer) for answer in answers)
+    return advice(
+        answer if isinstance(answer, Advisories) else advisories_of(answer) for answer in answers
+    )
 
 
 def test_a_service_that_knows_all_is_enough() -> None:
@@ -43,7 +73,9 @@ def test_a_lock_file_that_could_not_be_looked_up_is_not_covered_by_the_others() 
     assert advice([together([advisories_of(CLEAN), SILENT]), SILENT]) is Verdict.UNKNOWN
 
 
-def test_a_known_vulnerability_is_named_with_what_mends_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_vulnerability_is_named_with_what_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert verdict(VULNERABLE) is Verdict.FOUND
     assert "a 1: PYSEC-1, fixed in 2.1" in capsys.readouterr().out
     assert verdict(SILENT, VULNERABLE) is Verdict.FOUND
@@ -55,9 +87,16 @@ def test_no_api_key_is_in_the_repository() -> None:
 
 
 def test_every_lock_file_is_asked_about() -> None:
-    locks = {name for name in tracked_files() if name.startswith("requirements") and name.endswith(".lock")}
+    locks = {
+        name
+        for name in tracked_files()
+        if name.startswith("requirements") and name.endswith(".lock")
+    }
     assert locks - set(audit.LOCKS) == {"requirements.lock"}
-    names = [{line.split("==")[0] for line in _lines(lock) if "==" in line} for lock in ("requirements.lock", "requirements-dev.lock")]
+    names = [
+        {line.split("==")[0] for line in _lines(lock) if "==" in line}
+        for lock in ("requirements.lock", "requirements-dev.lock")
+    ]
     assert names[0] <= names[1]
 
 

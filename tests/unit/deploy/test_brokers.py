@@ -1,4 +1,6 @@
-"""One broker or three in the local stack: what each is told, and that their number never changes under their data."""
+"""One broker or three in the local stack: what each is told, and that their number never changes
+under their data.
+"""
 
 import json
 from pathlib import Path
@@ -19,27 +21,46 @@ def test_three_brokers_know_each_other_and_share_nothing() -> None:
     every = [node.properties() for node in nodes]
     assert [node.name for node in nodes] == ["kafka-1", "kafka-2", "kafka-3"]
     assert [one["node.id"] for one in every] == ["1", "2", "3"]
-    assert {one["controller.quorum.voters"] for one in every} == {"1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"}
+    assert {one["controller.quorum.voters"] for one in every} == {
+        "1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"
+    }
     assert len({one["log.dirs"] for one in every}) == len({one["listeners"] for one in every}) == 3
     assert cluster(3).bootstrap_servers == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, "1", "1"), (3, "3", "2")])
-def test_what_kafka_itself_remembers_survives_the_loss_of_one_of_three(brokers: int, replicas: str, in_sync: str) -> None:
+def test_what_kafka_itself_remembers_survives_the_loss_of_one_of_three(
+    brokers: int, replicas: str, in_sync: str
+) -> None:
     for node in cluster(brokers).nodes:
         properties = node.properties()
-        assert {properties[name] for name in properties if name.endswith("replication.factor")} == {replicas}
-        assert {properties[name] for name in properties if name.endswith(("min.isr", "min.insync.replicas"))} == {in_sync}
+        assert {properties[name] for name in properties if name.endswith("replication.factor")} == {
+            replicas
+        }
+        assert {
+            properties[name]
+            for name in properties
+            if name.endswith(("min.isr", "min.insync.replicas"))
+        } == {in_sync}
 
 
 def test_a_lone_broker_has_the_name_folder_and_ports_it_always_had() -> None:
     (node,) = cluster(1).nodes
-    assert (node.name, node.directory, node.ports) == ("kafka", Path("/somewhere/kafka"), NodePorts(9092, 9093))
+    assert (node.name, node.directory, node.ports) == (
+        "kafka",
+        Path("/somewhere/kafka"),
+        NodePorts(9092, 9093),
+    )
 
 
 def test_whoever_asks_at_the_proxied_listener_is_told_the_proxys_port() -> None:
-    properties = KafkaCluster.at(Path("/x"), [NodePorts(1, 2, proxied=3, proxy=4)]).nodes[0].properties()
-    assert properties["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3"
+    properties = (
+        KafkaCluster.at(Path("/x"), [NodePorts(1, 2, proxied=3, proxy=4)]).nodes[0].properties()
+    )
+    assert (
+        properties["listeners"]
+        == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3"
+    )
     assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:1,PROXIED://127.0.0.1:4"
     assert properties["inter.broker.listener.name"] == "PLAINTEXT"
 
@@ -58,7 +79,9 @@ def test_the_number_of_brokers_is_kept_with_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("made", "asked"), [(1, 3), (3, 1)])
-def test_another_number_than_the_datas_is_refused_with_the_next_step(tmp_path: Path, made: int, asked: int) -> None:
+def test_another_number_than_the_datas_is_refused_with_the_next_step(
+    tmp_path: Path, made: int, asked: int
+) -> None:
     file = saved(tmp_path, State(made))
     with pytest.raises(LocalError, match="make clean"):
         State.load(file, asked)
@@ -72,6 +95,14 @@ def test_no_other_number_of_brokers_can_be_had(tmp_path: Path, asked: int) -> No
 
 def test_data_of_before_there_could_be_three_has_one(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    file.write_text(json.dumps({"ports": {"kafka": 9192, "gateway": 8180}, "passwords": {"owner": "secret"}}), encoding="utf-8")
+    file.write_text(
+        json.dumps({"ports": {"kafka": 9192, "gateway": 8180}, "passwords": {"owner": "secret"}}),
+        encoding="utf-8",
+    )
     state = State.load(file)
-    assert (state.brokers, state.ports["kafka"], state.ports["kafka_controller"], state.passwords["owner"]) == (1, 9192, 9093, "secret")
+    assert (
+        state.brokers,
+        state.ports["kafka"],
+        state.ports["kafka_controller"],
+        state.passwords["owner"],
+    ) == (1, 9192, 9093, "secret")

@@ -16,13 +16,17 @@ def client_of(*answers: httpx.Response) -> PinflowClient:
     """A client without patience, of a server that gives these answers one after the other."""
     client = PinflowClient("http://pinflow.example", "key", patience_seconds=0)
     told = iter(answers)
-    client._http = httpx.Client(base_url="http://pinflow.example", transport=httpx.MockTransport(lambda _: next(told)))
+    client._http = httpx.Client(
+        base_url="http://pinflow.example", transport=httpx.MockTransport(lambda _: next(told))
+    )
     return client
 
 
 def unavailable(code: str, **details: str) -> httpx.Response:
     detail = {"code": code, "message": "It can't be told.", **details}
-    return httpx.Response(HTTPStatus.SERVICE_UNAVAILABLE, json={"detail": detail}, headers={"Retry-After": "2"})
+    return httpx.Response(
+        HTTPStatus.SERVICE_UNAVAILABLE, json={"detail": detail}, headers={"Retry-After": "2"}
+    )
 
 
 def test_an_import_in_doubt_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +39,9 @@ def test_an_import_in_doubt_is_named_with_what_to_do(capsys: pytest.CaptureFixtu
     assert "completely or not at all" in said
 
 
-def test_a_server_that_answers_is_not_said_to_be_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_answers_is_not_said_to_be_stopped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(typer.Exit):
         client_of(unavailable("broker_unavailable")).submit_json(b"[]", strict=False)
     said = capsys.readouterr().err

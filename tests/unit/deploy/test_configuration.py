@@ -10,7 +10,13 @@ from deploy.local.layout import CHECKOUT
 from shared.runtime.settings import ServiceSettings
 
 TEXT = configuration.text()
-READ = ("deploy/gateway/Caddyfile", "docker-compose.yml", "deploy/docker/*.yml", "deploy/cli/*.py", "deploy/local/*.py")
+READ = (
+    "deploy/gateway/Caddyfile",
+    "docker-compose.yml",
+    "deploy/docker/*.yml",
+    "deploy/cli/*.py",
+    "deploy/local/*.py",
+)
 """What names variables that are no field of a service's settings."""
 
 
@@ -28,18 +34,29 @@ def test_every_setting_stands_in_one_group() -> None:
 
 def test_every_variable_of_the_gateway_the_containers_and_the_commands_is_there() -> None:
     files = [file for pattern in READ for file in CHECKOUT.glob(pattern)]
-    named = {name for file in files for name in re.findall(r"PINFLOW_[A-Z_]+[A-Z]\b", file.read_text(encoding="utf-8"))}
+    named = {
+        name
+        for file in files
+        for name in re.findall(r"PINFLOW_[A-Z_]+[A-Z]\b", file.read_text(encoding="utf-8"))
+    }
     assert len(named) > 20
     assert {name for name in named if f"`{name}`" not in TEXT} == set()
 
 
 def test_no_default_of_a_secret_is_shown() -> None:
-    secrets = [line for line in TEXT.splitlines() if line.startswith(("| `PINFLOW_DATABASE_URL`", "| `PINFLOW_KAFKA_SASL_PASSWORD`"))]
+    secrets = [
+        line
+        for line in TEXT.splitlines()
+        if line.startswith(("| `PINFLOW_DATABASE_URL`", "| `PINFLOW_KAFKA_SASL_PASSWORD`"))
+    ]
     assert len(secrets) == 2
     assert all("@127.0.0.1" not in line and "**" not in line for line in secrets)
 
 
 def test_bounds_and_defaults_are_told() -> None:
     assert "| `PINFLOW_STOP_TIMEOUT_SECONDS` | number > 0, ≤ 300 | 15 |" in TEXT
-    assert "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 5242880 (5 MiB) | 5242880 (5 MiB) |" in TEXT
+    assert (
+        "| `PINFLOW_IMPORT_BODY_LIMIT` | integer ≥ 1024, ≤ 5242880 (5 MiB) | 5242880 (5 MiB) |"
+        in TEXT
+    )
     assert "| `PINFLOW_LOG_FORMAT` | `json`, `console` | `json` |" in TEXT

@@ -1,4 +1,7 @@
-"""What the container files name exists in the code. No engine is asked: images can't be pulled where the tests run."""
+"""What the container files name exists in the code.
+
+No engine is asked: images can't be pulled where the tests run.
+"""
 
 import re
 import shutil
@@ -24,7 +27,9 @@ from services.status.config import StatusSettings
 from services.webhooks.config import WebhooksSettings
 from shared.runtime.settings import ServiceSettings
 
-COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
+COMPOSE: dict[str, Any] = yaml.safe_load(
+    (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
+)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (CHECKOUT / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
 CADDYFILE = (CHECKOUT / "deploy/gateway/Caddyfile").read_text(encoding="utf-8")
@@ -95,23 +100,34 @@ def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
     assert set(SERVICES["migrate"]["depends_on"]) == {"postgres", "topics"}
     assert set(SERVICES["topics"]["depends_on"]) == {"kafka"}
     for name in SETTINGS:
-        assert SERVICES[name]["depends_on"] == {one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")}
+        assert SERVICES[name]["depends_on"] == {
+            one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")
+        }
         assert "/healthz" in SERVICES[name]["healthcheck"]["test"][-1]
-    assert SERVICES["gateway"]["depends_on"] == {name: {"condition": "service_healthy"} for name in SETTINGS}
+    assert SERVICES["gateway"]["depends_on"] == {
+        name: {"condition": "service_healthy"} for name in SETTINGS
+    }
 
 
 def test_kafka_is_set_up_as_the_local_stacks() -> None:
     local = broker_settings(brokers=1)
     compose = variables_of("kafka")
     same = set(local) & set(compose)
-    assert {name: compose[name].lower() for name in same} == {name: local[name].lower() for name in same}
+    assert {name: compose[name].lower() for name in same} == {
+        name: local[name].lower() for name in same
+    }
     assert {name for name in local if decides_what_is_lost(name)} <= set(compose)
 
 
 def broker_settings(brokers: int) -> dict[str, str]:
-    """As the image's variables: what is the same on every node of every cluster of that size, wherever it runs."""
+    """As the image's variables: what is the same on every node of every cluster of that size,
+    wherever it runs.
+    """
     clusters = [
-        KafkaCluster.at(Path(f"/data-{place}"), [NodePorts(place + number, place + number + 10) for number in range(brokers)])
+        KafkaCluster.at(
+            Path(f"/data-{place}"),
+            [NodePorts(place + number, place + number + 10) for number in range(brokers)],
+        )
         for place in (9000, 9500)
     ]
     first, *others = [node.properties() for cluster in clusters for node in cluster.nodes]
@@ -126,9 +142,18 @@ def decides_what_is_lost(name: str) -> bool:
 def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     paths = [path for line in sources for path in line.split()]
-    paths += [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ()) if volume.startswith("./")]
+    paths += [
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", ())
+        if volume.startswith("./")
+    ]
     assert [path for path in paths if not (CHECKOUT / path).exists()] == []
-    kept = {line.removeprefix("!") for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line.removeprefix("!")
+        for line in (CHECKOUT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     copied = {path for line in sources for path in line.split()}
     assert copied == kept
 
@@ -159,7 +184,9 @@ def test_what_keeps_nothing_can_write_nothing(name: str) -> None:
 
 
 def test_only_the_gateway_is_reachable_and_from_this_machine_alone() -> None:
-    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {"gateway": ["127.0.0.1:8080:8080"]}
+    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
+        "gateway": ["127.0.0.1:8080:8080"]
+    }
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:
@@ -170,13 +197,28 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
 
 
 def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
-    """Built from what the Dockerfile copies and .dockerignore leaves: without the local stack, of which nothing is imported."""
+    """Built from what the Dockerfile copies and .dockerignore leaves: without the local stack, of
+    which nothing is imported.
+    """
     source = tmp_path / "source"
     for path in ("shared", "services", "deploy"):
-        shutil.copytree(CHECKOUT / path, source / path, ignore=shutil.ignore_patterns("__pycache__", "local"))
+        shutil.copytree(
+            CHECKOUT / path, source / path, ignore=shutil.ignore_patterns("__pycache__", "local")
+        )
     for path in ("pyproject.toml", "README.md"):
         shutil.copy(CHECKOUT / path, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tmp_path),
+        str(source),
+    ]
     subprocess.run(command, check=True, timeout=120, cwd=tmp_path)
     (wheel,) = tmp_path.glob("pinflow-*.whl")
     unpacked = tmp_path / "unpacked"
@@ -189,7 +231,17 @@ def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
         "deploy/migrations/versions/0004_status.py",
     ):
         assert (unpacked / data).exists(), data
-    code = f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SETTINGS)}; print(deploy.__file__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, timeout=60, check=False)
+    code = (
+        f"import deploy.cli.main, {', '.join(f'services.{name}.app' for name in SETTINGS)}; "
+        "print(deploy.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert str(unpacked) in done.stdout

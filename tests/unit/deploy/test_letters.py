@@ -6,7 +6,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deploy.cli.dead_letters.decision import BecomesImport, Decision, GoesBack, Stay, Stays, decide, plan, request_of
+from deploy.cli.dead_letters.decision import (
+    BecomesImport,
+    Decision,
+    GoesBack,
+    Stay,
+    Stays,
+    decide,
+    plan,
+    request_of,
+)
 from deploy.cli.dead_letters.letter import Letter, Name, RowName
 from deploy.cli.dead_letters.parsing import letter_of, mark_of
 from deploy.cli.dead_letters.selection import Reason, Selection, Service, Source, histogram, since
@@ -22,15 +31,25 @@ from tests.support.letters import NAMES, compact, consumed, given_up
 JOB, WORKSPACE = uuid4(), uuid4()
 
 
-def letter(value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any) -> Letter:
+def letter(
+    value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any
+) -> Letter:
     """As its consumer wrote it, and as it is read again."""
     record = given_up(consumed(value, **original), **(about or {}))
     time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
-    return letter_of(consumed(record.value, key=record.key, headers=record.headers, offset=offset, timestamp=time), NAMES)
+    return letter_of(
+        consumed(
+            record.value, key=record.key, headers=record.headers, offset=offset, timestamp=time
+        ),
+        NAMES,
+    )
 
 
 def a_row(**fields: Any) -> dict[str, Any]:
-    return {**row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7).model_dump(mode="json"), **fields}
+    return {
+        **row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7).model_dump(mode="json"),
+        **fields,
+    }
 
 
 def as_letter(row: dict[str, Any], **fields: Any) -> Letter:
@@ -47,7 +66,12 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
         "publisher",
         "invalid_record",
     )
-    assert (read.job_id, read.workspace_id, read.row, read.replays) == (JOB, WORKSPACE, RowName(JOB, 7), 0)
+    assert (read.job_id, read.workspace_id, read.row, read.replays) == (
+        JOB,
+        WORKSPACE,
+        RowName(JOB, 7),
+        0,
+    )
     assert read.given_up_at == NOON
 
 
@@ -60,7 +84,9 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
         (TopicName.PIN_EVENTS, None, JOB),
     ],
 )
-def test_of_garbage_the_key_tells_whose_it_is(topic: TopicName, job_id: UUID | None, workspace_id: UUID | None) -> None:
+def test_of_garbage_the_key_tells_whose_it_is(
+    topic: TopicName, job_id: UUID | None, workspace_id: UUID | None
+) -> None:
     read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
     assert (read.job_id, read.workspace_id, read.row) == (job_id, workspace_id, None)
 
@@ -78,8 +104,18 @@ def test_only_a_letter_of_the_kind_of_rows_is_a_row(kind: str) -> None:
 
 
 def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
-    read = letter_of(consumed(None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]), NAMES)
-    assert (read.topic, read.code, read.replays, decide(read, settled=False)) == (None, "", 0, Stays(Stay.UNKNOWN_TOPIC))
+    read = letter_of(
+        consumed(
+            None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]
+        ),
+        NAMES,
+    )
+    assert (read.topic, read.code, read.replays, decide(read, settled=False)) == (
+        None,
+        "",
+        0,
+        Stays(Stay.UNKNOWN_TOPIC),
+    )
 
 
 def test_a_poison_record_cant_look_like_a_mark() -> None:
@@ -102,16 +138,32 @@ for _ in range(300):
         (as_letter(a_row(row=DEEP)), True, Stays(Stay.NO_CONTENT)),
         (letter(b"\xff"), False, GoesBack(TopicName.IMPORTS)),
         (letter(topic=NAMES[TopicName.OUTCOMES]), False, GoesBack(TopicName.OUTCOMES)),
-        (letter(topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"3")]), False, Stays(Stay.QUARANTINED)),
         (
-            letter(topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"2")]),
+            letter(
+                topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"3")]
+            ),
+            False,
+            Stays(Stay.QUARANTINED),
+        ),
+        (
+            letter(
+                topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"2")]
+            ),
             False,
             GoesBack(TopicName.IMPORT_REQUESTS),
         ),
         (as_letter(a_row(kind="x")), False, GoesBack(TopicName.IMPORTS)),
         (letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.OUTCOMES]), False, Stays(Stay.TOO_LARGE)),
-        (letter(b"x" * 6 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, GoesBack(TopicName.IMPORTS)),
-        (as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})), False, GoesBack(TopicName.IMPORTS)),
+        (
+            letter(b"x" * 6 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]),
+            False,
+            GoesBack(TopicName.IMPORTS),
+        ),
+        (
+            as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})),
+            False,
+            GoesBack(TopicName.IMPORTS),
+        ),
         (as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})), True, Stays(Stay.TOO_LARGE)),
         (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.CUT)),
         (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Stays(Stay.UNKNOWN_TOPIC)),
@@ -120,14 +172,20 @@ for _ in range(300):
         (letter(topic="pinflow.imports.v1"), False, Stays(Stay.UNKNOWN_TOPIC)),
     ],
 )
-def test_invariant_8_what_becomes_of_a_letter(read: Letter, settled: bool, decision: Decision) -> None:
+def test_invariant_8_what_becomes_of_a_letter(
+    read: Letter, settled: bool, decision: Decision
+) -> None:
     assert decide(read, settled=settled) == decision
 
 
 def test_force_replays_what_is_in_quarantine_and_nothing_else_that_stays() -> None:
     often = [("pinflow-replay-count", b"99")]
-    assert decide(letter(topic=NAMES[TopicName.IMPORTS], headers=often), settled=False, force=True) == GoesBack(TopicName.IMPORTS)
-    assert decide(as_letter(a_row(row=None), headers=often), settled=True, force=True) == Stays(Stay.NO_CONTENT)
+    assert decide(
+        letter(topic=NAMES[TopicName.IMPORTS], headers=often), settled=False, force=True
+    ) == GoesBack(TopicName.IMPORTS)
+    assert decide(as_letter(a_row(row=None), headers=often), settled=True, force=True) == Stays(
+        Stay.NO_CONTENT
+    )
 
 
 def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
@@ -141,9 +199,15 @@ def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
 def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     row = a_row(version=2)
     read = as_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
-    first, second = (request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1)))
+    first, second = (
+        request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1))
+    )
     request = ImportRequested.model_validate_json(first.value)
-    assert (first.value, first.key, request.workspace_id) == (second.value, str(WORKSPACE).encode(), WORKSPACE)
+    assert (first.value, first.key, request.workspace_id) == (
+        second.value,
+        str(WORKSPACE).encode(),
+        WORKSPACE,
+    )
     assert request.request_id.startswith("dead-letter:imports:3:0:")
     assert dict(first.headers)["pinflow-replay-count"] == b"2"
     (valid,) = validate(require_rows(request.rows)).valid
@@ -202,14 +266,26 @@ def test_anything_else_is_no_time(text: str) -> None:
 
 def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> None:
     letters = [letter(minutes=minute, about={"message": f"at {minute}"}) for minute in (2, 1)]
-    letters.append(letter(topic=NAMES[TopicName.OUTCOMES], about={"service": "status", "code": ErrorCode.RECORD_REFUSED}))
+    letters.append(
+        letter(
+            topic=NAMES[TopicName.OUTCOMES],
+            about={"service": "status", "code": ErrorCode.RECORD_REFUSED},
+        )
+    )
     first, second = histogram(letters)
-    assert (first["letters"], first["topic"], first["code"], first["message"]) == (2, "imports", "invalid_record", "at 2")
+    assert (first["letters"], first["topic"], first["code"], first["message"]) == (
+        2,
+        "imports",
+        "invalid_record",
+        "at 2",
+    )
     assert first["last"] - first["first"] == timedelta(minutes=1)
     assert (second["letters"], second["service"]) == (1, "status")
 
 
-@pytest.mark.parametrize("text", ["", "1", "1:", ":1", "1:2:3", "a:1", "-1:2", "1:-2", "99999999999:1", "١:٢x"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1:", ":1", "1:2:3", "a:1", "-1:2", "1:-2", "99999999999:1", "١:٢x"]
+)
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="partition:offset"):
         Name.parsed(text)

@@ -39,7 +39,9 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(commands, "run_demo", lambda *_, **__: 0)
 
 
-def test_interrupted_while_it_starts_the_demo_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_while_it_starts_the_demo_leaves_nothing_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Stack, "interrupted", True)
     ended = CliRunner().invoke(commands.app, ["demo"])
     assert ended.exit_code == 130

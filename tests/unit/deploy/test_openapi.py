@@ -12,7 +12,9 @@ from deploy.generate.openapi import TAGS, document
 
 DOCUMENT = document()
 OPERATIONS: dict[str, dict[str, Any]] = {
-    f"{method.upper()} {path}": operation for path, operations in DOCUMENT["paths"].items() for method, operation in operations.items()
+    f"{method.upper()} {path}": operation
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
 }
 WITHOUT = {"GET /readyz, 503"}
 """Not worth one: the same as the 200 with other words in it."""
@@ -49,7 +51,9 @@ def test_every_example_is_what_the_schema_says(shown: Shown) -> None:
     if shown.where in WITHOUT:
         assert "example" not in shown.content
         return
-    faults = Draft202012Validator(shown.schema, format_checker=FormatChecker()).iter_errors(shown.content["example"])
+    faults = Draft202012Validator(shown.schema, format_checker=FormatChecker()).iter_errors(
+        shown.content["example"]
+    )
     assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []
     assert list(unknown_fields(shown.content["schema"], shown.content["example"])) == []
 
@@ -61,7 +65,11 @@ def unknown_fields(schema: dict[str, Any], value: Any) -> Iterator[str]:
     if isinstance(value, list):
         for one in value:
             yield from unknown_fields(schema.get("items", {}), one)
-    elif isinstance(value, dict) and "properties" in schema and not schema.get("additionalProperties"):
+    elif (
+        isinstance(value, dict)
+        and "properties" in schema
+        and not schema.get("additionalProperties")
+    ):
         for name, part in value.items():
             if name not in schema["properties"]:
                 yield name
@@ -70,7 +78,11 @@ def unknown_fields(schema: dict[str, Any], value: Any) -> Iterator[str]:
 
 
 def test_every_operation_has_one_tag_that_is_described() -> None:
-    assert {name: operation.get("tags") for name, operation in OPERATIONS.items() if len(operation.get("tags", [])) != 1} == {}
+    assert {
+        name: operation.get("tags")
+        for name, operation in OPERATIONS.items()
+        if len(operation.get("tags", [])) != 1
+    } == {}
     assert {operation["tags"][0] for operation in OPERATIONS.values()} == set(TAGS)
 
 

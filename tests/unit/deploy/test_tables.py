@@ -13,19 +13,48 @@ ID = str(uuid4())
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "console", lambda least_width=0: Console(highlight=False, width=max(80, least_width)))
+    monkeypatch.setattr(
+        tables,
+        "console",
+        lambda least_width=0: Console(highlight=False, width=max(80, least_width)),
+    )
 
 
 def result(number: int, status: str = "failed", **fields: Any) -> dict[str, Any]:
-    error = {"error_code": "validation_error", "error_message": "title: Field required"} if status == "failed" else {}
-    blank = dict.fromkeys(("idempotency_key", "pin_id", "schedule_id", "error_code", "error_message", "payload_matches"))
+    error = (
+        {"error_code": "validation_error", "error_message": "title: Field required"}
+        if status == "failed"
+        else {}
+    )
+    blank = dict.fromkeys(
+        (
+            "idempotency_key",
+            "pin_id",
+            "schedule_id",
+            "error_code",
+            "error_message",
+            "payload_matches",
+        )
+    )
     return {"row_number": number, "status": status, "errors": [], **blank, **error, **fields}
 
 
 def job(*results: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    counters = {f"{name}_rows": sum(one["status"] == name for one in results) for name in tables.COUNTERS}
-    about: dict[str, Any] = {"id": ID, "status": "completed_with_errors", "error_message": None, "warnings": [], "source_filename": "a.csv"}
-    totals = {"total_rows": len(results), "processed_rows": len(results), "created_at": "2026-11-25T09:00:00+00:00"}
+    counters = {
+        f"{name}_rows": sum(one["status"] == name for one in results) for name in tables.COUNTERS
+    }
+    about: dict[str, Any] = {
+        "id": ID,
+        "status": "completed_with_errors",
+        "error_message": None,
+        "warnings": [],
+        "source_filename": "a.csv",
+    }
+    totals = {
+        "total_rows": len(results),
+        "processed_rows": len(results),
+        "created_at": "2026-11-25T09:00:00+00:00",
+    }
     return {**about, **totals, **counters, "results": list(results), **fields}
 
 
@@ -33,7 +62,10 @@ def test_an_id_in_a_list_can_be_copied(capsys: pytest.CaptureFixture[str]) -> No
     tables.print_jobs([job(result(1))])
     printed = capsys.readouterr().out
     assert ID in printed
-    assert all(header in printed for header in ("total", "created", "existing", "failed", "source_filename", "created_at"))
+    assert all(
+        header in printed
+        for header in ("total", "created", "existing", "failed", "source_filename", "created_at")
+    )
 
 
 def test_one_long_key_hides_nothing_of_the_other_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,22 +78,35 @@ def test_one_long_key_hides_nothing_of_the_other_rows(capsys: pytest.CaptureFixt
 
 def test_what_would_steer_the_terminal_is_shown_instead(capsys: pytest.CaptureFixture[str]) -> None:
     warning = {"code": "unknown_columns", "message": "Unknown columns: \x1b[2J."}
-    tables.print_job(job(result(1, idempotency_key="\x1b[31mred"), warnings=[warning], error_message="a\rb"))
+    tables.print_job(
+        job(result(1, idempotency_key="\x1b[31mred"), warnings=[warning], error_message="a\rb")
+    )
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\r" not in printed
     assert r"\u001b[31mred" in printed
 
 
-def test_of_many_failures_the_first_are_shown_and_how_to_see_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_failures_the_first_are_shown_and_how_to_see_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tables.print_job(job(*(result(number) for number in range(1, 31))))
     printed = capsys.readouterr().out
-    assert f"… and 10 more; all rows with: pinflow imports show {ID} --all" in " ".join(printed.split())
+    assert f"… and 10 more; all rows with: pinflow imports show {ID} --all" in " ".join(
+        printed.split()
+    )
 
 
 def test_every_row_is_told_with_what_it_became(capsys: pytest.CaptureFixture[str]) -> None:
     pin_id, schedule_id = str(uuid4()), str(uuid4())
-    rows = [result(1, "created", pin_id=pin_id), result(2, "existing", schedule_id=schedule_id), result(3)]
+    rows = [
+        result(1, "created", pin_id=pin_id),
+        result(2, "existing", schedule_id=schedule_id),
+        result(3),
+    ]
     tables.print_job(job(*rows), every_row=True)
     printed = capsys.readouterr().out
-    assert all(text in printed for text in (pin_id, schedule_id, "created", "existing", "failed", "title: Field required"))
+    assert all(
+        text in printed
+        for text in (pin_id, schedule_id, "created", "existing", "failed", "title: Field required")
+    )

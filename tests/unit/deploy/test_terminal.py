@@ -12,7 +12,9 @@ HOSTILE = "a\x1b[31m\x07\r\x7f\u009b2J\u202etxt.exe\u2028\U000e0001"
 
 
 def test_what_a_refusal_repeats_of_a_file_is_shown() -> None:
-    answer = httpx.Response(422, json={"detail": {"code": "missing_columns", "message": f"found: {HOSTILE}"}})
+    answer = httpx.Response(
+        422, json={"detail": {"code": "missing_columns", "message": f"found: {HOSTILE}"}}
+    )
     assert message_of(answer).isprintable()
     assert "\\u001b[31m" in message_of(answer)
 

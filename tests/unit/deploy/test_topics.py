@@ -15,7 +15,9 @@ from shared.runtime.settings import KafkaSettings
     [
         (Created(Topics(["outcomes", "imports"], {}), []), ["Created: outcomes, imports"]),
         (
-            Created(Topics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}), []),
+            Created(
+                Topics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}), []
+            ),
             [
                 "All topics are there.",
                 "pinflow.imports.v2 has 7 partitions, not 12 as",
@@ -24,11 +26,16 @@ from shared.runtime.settings import KafkaSettings
         ),
         (
             Created(Topics(["imports"], {}), ["pinflow.imports.v1"]),
-            ["Created: imports", "pinflow.imports.v1 is drained and nothing reads it any more: it can"],
+            [
+                "Created: imports",
+                "pinflow.imports.v1 is drained and nothing reads it any more: it can",
+            ],
         ),
     ],
 )
-def test_what_was_made_and_what_was_left_is_said(monkeypatch: pytest.MonkeyPatch, created: Created, said: list[str]) -> None:
+def test_what_was_made_and_what_was_left_is_said(
+    monkeypatch: pytest.MonkeyPatch, created: Created, said: list[str]
+) -> None:
     async def create(_settings: KafkaSettings) -> Created:
         return created
 
@@ -37,4 +44,6 @@ def test_what_was_made_and_what_was_left_is_said(monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert len(lines) == len(said)
-    assert all(line.startswith(beginning) for line, beginning in zip(lines, said, strict=True)), lines
+    assert all(line.startswith(beginning) for line, beginning in zip(lines, said, strict=True)), (
+        lines
+    )

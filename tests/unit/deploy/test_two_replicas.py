@@ -1,4 +1,7 @@
-"""docker-compose.yml with the overlay of two replicas, merged as compose merges them. No engine is asked."""
+"""docker-compose.yml with the overlay of two replicas, merged as compose merges them.
+
+No engine is asked.
+"""
 
 from typing import Any
 
@@ -9,7 +12,9 @@ from deploy.local.layout import CHECKOUT
 from tests.unit.deploy.test_containers import COMPOSE, SERVICES, SETTINGS
 from tests.unit.deploy.test_three_brokers import merged
 
-OVERLAY: dict[str, Any] = yaml.safe_load((CHECKOUT / "deploy/docker/two-replicas.yml").read_text(encoding="utf-8"))
+OVERLAY: dict[str, Any] = yaml.safe_load(
+    (CHECKOUT / "deploy/docker/two-replicas.yml").read_text(encoding="utf-8")
+)
 WHOLE: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
 
 
@@ -30,4 +35,6 @@ def test_the_gateway_and_readiness_know_both(name: str) -> None:
     both = [f"{name}:8000", f"{name}-2:8000"]
     assert WHOLE["gateway"]["environment"][f"PINFLOW_{name.upper()}_UPSTREAM"].split() == both
     if name != "status":
-        assert WHOLE["status"]["environment"][f"PINFLOW_{name.upper()}_URL"] == ",".join(f"http://{one}" for one in both)
+        assert WHOLE["status"]["environment"][f"PINFLOW_{name.upper()}_URL"] == ",".join(
+            f"http://{one}" for one in both
+        )

@@ -1,4 +1,6 @@
-"""Who is let in and who is told to come again: by figures that are given here, on a clock of the test's own."""
+"""Who is let in and who is told to come again: by figures that are given here, on a clock of the
+test's own.
+"""
 
 import asyncio
 import math
@@ -66,17 +68,28 @@ def test_a_workspace_is_let_in_while_fewer_rows_than_its_limit_are_unsettled(sce
 
 
 def test_imports_at_the_same_moment_do_not_overshoot(scene: Scene) -> None:
-    with scene.admission.room(A, 500), scene.admission.room(A, 500), pytest.raises(Overloaded), scene.admission.room(A, 500):
+    with (
+        scene.admission.room(A, 500),
+        scene.admission.room(A, 500),
+        pytest.raises(Overloaded),
+        scene.admission.room(A, 500),
+    ):
         raise AssertionError("not reached")
 
 
-def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unsettled(scene: Scene) -> None:
+def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unsettled(
+    scene: Scene,
+) -> None:
     scene.end = 9_999
     scene.look()
     scene.accept(A, 1)
     refusal = scene.refusal(A)
     assert refusal is not None
-    assert (refusal.code, refusal.details["limit"], refusal.details["current"]) == ("overloaded", 10_000, 10_000)
+    assert (refusal.code, refusal.details["limit"], refusal.details["current"]) == (
+        "overloaded",
+        10_000,
+        10_000,
+    )
     assert scene.refusal(B) is None
     scene.end = 11_000
     scene.look()
@@ -91,7 +104,9 @@ def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
     assert scene.refusal(A) is None
 
 
-@pytest.mark.parametrize("fault", [AcceptanceUnknown("silent"), asyncio.CancelledError()], ids=["silence", "client gone"])
+@pytest.mark.parametrize(
+    "fault", [AcceptanceUnknown("silent"), asyncio.CancelledError()], ids=["silence", "client gone"]
+)
 async def test_what_may_have_been_accepted_is_counted_for_a_while(
     scene: Scene, fault: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,8 +129,12 @@ def test_without_news_from_kafka_nobody_is_refused_and_nothing_is_remembered(sce
     assert scene.refusal(A) is not None
 
 
-@pytest.mark.parametrize(("rate", "seconds"), [(100_000, 1), (100, 10), (1, 60), (0, 60), (None, 5)])
-def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(scene: Scene, rate: float | None, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "seconds"), [(100_000, 1), (100, 10), (1, 60), (0, 60), (None, 5)]
+)
+def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(
+    scene: Scene, rate: float | None, seconds: int
+) -> None:
     scene.accept(A, 1999)
     scene.admission._unsettled.rate = rate
     refusal = scene.refusal(A)
@@ -135,7 +154,9 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
 
 async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: Scene) -> None:
     scene.accept(A, 1000)
-    waiting = asyncio.create_task(scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 30))
+    waiting = asyncio.create_task(
+        scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 30)
+    )
     await asyncio.sleep(0)
     scene.look()
     await asyncio.sleep(0)

@@ -1,4 +1,7 @@
-"""What becomes of a batch of requests when some of it fails. The ledger and Kafka are stood in for; tests/integration has the real ones."""
+"""What becomes of a batch of requests when some of it fails.
+
+The ledger and Kafka are stood in for; tests/integration has the real ones.
+"""
 
 import asyncio
 import json
@@ -39,7 +42,10 @@ class MemoryLedger:
 
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]:
         for claim in claims:
-            self.standing.setdefault(claim.key, Standing(claim.body_hash, claim.job_id, claim.accepted_at, committed=False))
+            self.standing.setdefault(
+                claim.key,
+                Standing(claim.body_hash, claim.job_id, claim.accepted_at, committed=False),
+            )
         return {claim.key: self.standing[claim.key] for claim in claims}
 
     async def decide(self, key: RequestKey, _job_id: UUID, decision: bytes) -> bytes | None:
@@ -78,7 +84,11 @@ class ImportLog:
         request_id = import_of(batch).request_id or ""
         self.begun.append(request_id)
         self.batches.append(batch)
-        self.headers += [record.headers for record in batch.records if record.value.startswith(opening(RecordKind.ROW))]
+        self.headers += [
+            record.headers
+            for record in batch.records
+            if record.value.startswith(opening(RecordKind.ROW))
+        ]
         if request_id in self.failing:
             raise self.failing[request_id]
         await self.gate.wait()
@@ -98,22 +108,40 @@ async def log() -> ImportLog:
 @pytest.fixture
 def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestsHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
-    return ImportRequestsHandler(ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings)
+    return ImportRequestsHandler(
+        ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings
+    )
 
 
 def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
-    return record(json.dumps({"request_id": name, "workspace_id": str(WORKSPACE), "rows": [submitted(), {}], **fields}).encode())
+    return record(
+        json.dumps(
+            {
+                "request_id": name,
+                "workspace_id": str(WORKSPACE),
+                "rows": [submitted(), {}],
+                **fields,
+            }
+        ).encode()
+    )
 
 
 def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, bytes]":
-    about = headers(EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC))
+    about = headers(
+        EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC)
+    )
     return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, (*about, *more))
 
 
-async def handle(handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]") -> list[str]:
+async def handle(
+    handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]"
+) -> list[str]:
     """The messages of the dead letters."""
     decoded, poison = handler.decode(records)
-    return [letter.reason.message for letter in [*poison, *await handler.process(decoded, poison, Advance())]]
+    return [
+        letter.reason.message
+        for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+    ]
 
 
 def counted(outcome: str) -> float:
@@ -133,7 +161,9 @@ async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
     assert sorted(log.ended) == ["a", "b", "c"]
 
 
-async def test_nothing_is_left_under_way_when_one_fails(handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog) -> None:
+async def test_nothing_is_left_under_way_when_one_fails(
+    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog
+) -> None:
     """Or the retry would append under the same job ids at the same time."""
     log.failing = {"a": BrokerUnavailable("away")}
     log.gate.clear()
@@ -146,7 +176,9 @@ async def test_nothing_is_left_under_way_when_one_fails(handler: ImportRequestsH
     assert ledger.committed() == {"b"}
 
 
-async def test_no_more_appends_begin_at_once_than_the_setting_says(handler: ImportRequestsHandler, log: ImportLog) -> None:
+async def test_no_more_appends_begin_at_once_than_the_setting_says(
+    handler: ImportRequestsHandler, log: ImportLog
+) -> None:
     """The others would wait with their deadline running."""
     log.gate.clear()
     handling = asyncio.create_task(handle(handler, *(request(str(number)) for number in range(8))))
@@ -159,8 +191,14 @@ async def test_no_more_appends_begin_at_once_than_the_setting_says(handler: Impo
     assert len(log.ended) == 8
 
 
-async def test_an_import_is_counted_once_after_it_was_appended(handler: ImportRequestsHandler, log: ImportLog) -> None:
-    accepted, rejected, rows = counted("accepted"), counted("rejected"), metrics.ROWS_SETTLED.labels("ingest", "failed")._value.get()
+async def test_an_import_is_counted_once_after_it_was_appended(
+    handler: ImportRequestsHandler, log: ImportLog
+) -> None:
+    accepted, rejected, rows = (
+        counted("accepted"),
+        counted("rejected"),
+        metrics.ROWS_SETTLED.labels("ingest", "failed")._value.get(),
+    )
     batch = [request("a"), request("b", rows=[])]
     log.failing = {"a": BrokerUnavailable("away"), "b": BrokerUnavailable("away")}
     with pytest.raises(BrokerUnavailable):
@@ -174,13 +212,17 @@ async def test_an_import_is_counted_once_after_it_was_appended(handler: ImportRe
 
 
 @pytest.mark.parametrize("field", ["request_id", "workspace_id"])
-async def test_a_dead_letter_says_what_is_wrong_and_nothing_of_the_payload(handler: ImportRequestsHandler, field: str) -> None:
+async def test_a_dead_letter_says_what_is_wrong_and_nothing_of_the_payload(
+    handler: ImportRequestsHandler, field: str
+) -> None:
     (message,) = await handle(handler, request("a", **{field: ["s3cret"]}))
     assert message.startswith(f"{field}: ")
     assert "s3cret" not in message
 
 
-async def test_bodies_are_parsed_off_the_event_loop(handler: ImportRequestsHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bodies_are_parsed_off_the_event_loop(
+    handler: ImportRequestsHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads = set()
 
     def watched(body: bytes) -> Any:
@@ -215,11 +257,17 @@ async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
     await handle(handler, asked)
     first, second = log.batches
     assert first == second
-    assert ([row.row_number for row in rows_of(second)], len(settled.results) if (settled := results_of(second)) else 0) == ([1], 1)
+    assert (
+        [row.row_number for row in rows_of(second)],
+        len(settled.results) if (settled := results_of(second)) else 0,
+    ) == ([1], 1)
 
 
 async def test_a_request_that_another_replica_has_committed_meanwhile_is_not_sent_again(
-    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog, monkeypatch: pytest.MonkeyPatch
+    handler: ImportRequestsHandler,
+    ledger: MemoryLedger,
+    log: ImportLog,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decide = ledger.decide
 

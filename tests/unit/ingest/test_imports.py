@@ -58,19 +58,29 @@ async def test_large_json_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
 
 
 async def test_a_csv_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
-    accepted = await new_imports().accept_csv(uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False)
+    accepted = await new_imports().accept_csv(
+        uuid4(), f"{CSV}a,b,c,d,e\n".encode(), "a.csv", strict=False
+    )
     assert (accepted.rows.total, accepted.source_filename) == (1, "a.csv")
     assert threading.get_ident() not in parsed_in
 
 
-async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_workspace(parsed_in: list[int]) -> None:
+async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_workspace(
+    parsed_in: list[int],
+) -> None:
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
-    admission, turns, workspace = Admission(settings), Turns(at_once=1, most_waiting=10, patience_seconds=60), uuid4()
+    admission, turns, workspace = (
+        Admission(settings),
+        Turns(at_once=1, most_waiting=10, patience_seconds=60),
+        uuid4(),
+    )
     admission.observe(Reading(time.monotonic(), {0: 0}, {0: 0}))
     accepting = Imports(Appended(), admission, turns, keep_uploads=True)
     async with turns.turn(uuid4()):
         accepting.require_room(workspace)
-        waiting = asyncio.create_task(accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False))
+        waiting = asyncio.create_task(
+            accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False)
+        )
         await eventually(lambda: turns._lines)
         with admission.room(workspace, 1) as place:
             place.position = Position(0, 1)
@@ -80,7 +90,9 @@ async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_work
 
 
 async def test_the_loop_goes_on_while_a_hostile_csv_is_read() -> None:
-    reading = asyncio.create_task(new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False))
+    reading = asyncio.create_task(
+        new_imports().accept_csv(uuid4(), CSV.encode() + b"\n" * 2_000_000, None, strict=False)
+    )
     turns = 0
     while not reading.done():
         await asyncio.sleep(0.001)

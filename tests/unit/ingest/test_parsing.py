@@ -52,8 +52,16 @@ def test_a_lone_surrogate_fails_its_row_and_no_other() -> None:
 def test_every_fault_of_a_row_is_told_the_first_one_first() -> None:
     parsed = validate([{"title": "x" * 101, "image_url": "https://a.example/b.jpg"}])
     (result,) = parsed.failed
-    assert (result.error_code, result.error_message) == ("validation_error", "account_id: Field required")
-    assert [fault.field for fault in result.errors or []] == ["account_id", "board_id", "title", "idempotency_key"]
+    assert (result.error_code, result.error_message) == (
+        "validation_error",
+        "account_id: Field required",
+    )
+    assert [fault.field for fault in result.errors or []] == [
+        "account_id",
+        "board_id",
+        "title",
+        "idempotency_key",
+    ]
 
 
 def test_a_failed_row_is_told_with_the_key_it_has() -> None:

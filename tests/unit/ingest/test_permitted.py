@@ -1,4 +1,6 @@
-"""Rows for accounts that a key does not permit: each fails for itself, however its account is spelt."""
+"""Rows for accounts that a key does not permit: each fails for itself, however its account is
+spelt.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +25,20 @@ def test_an_account_is_permitted_or_not_however_it_is_spelt(spelt: Callable[[UUI
     rows: list[Any] = [submitted(account_id=spelt(ACCOUNT)), submitted(account_id=spelt(uuid4()))]
     kept = keep_permitted(validate(rows), {ACCOUNT})
     assert [row.row_number for row in kept.valid] == [1]
-    assert [(row.row_number, row.error_code) for row in kept.failed] == [(2, "account_not_permitted")]
+    assert [(row.row_number, row.error_code) for row in kept.failed] == [
+        (2, "account_not_permitted")
+    ]
 
 
-def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_and_account() -> None:
+def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_and_account() -> (
+    None
+):
     other = uuid4()
-    rows: list[Any] = [submitted(account_id=str(other), idempotency_key="k"), submitted(title=""), submitted()]
+    rows: list[Any] = [
+        submitted(account_id=str(other), idempotency_key="k"),
+        submitted(title=""),
+        submitted(),
+    ]
     parsed = validate(rows)
     kept = keep_permitted(parsed, {ACCOUNT})
     assert kept.valid == parsed.valid[1:]
@@ -36,10 +46,16 @@ def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_a
     assert (foreign.row_number, foreign.idempotency_key) == (1, "k")
     assert foreign.error_message == f"account_id: this API key may not publish to account {other}"
     (fault,) = foreign.errors or []
-    assert (fault.code, fault.field, fault.value) == ("account_not_permitted", "account_id", str(other))
+    assert (fault.code, fault.field, fault.value) == (
+        "account_not_permitted",
+        "account_id",
+        str(other),
+    )
     assert (faulty.row_number, faulty.error_code) == (2, "validation_error")
 
 
 def test_what_is_wrong_with_a_row_itself_is_told_first() -> None:
-    (result,) = keep_permitted(validate([submitted(account_id=str(uuid4()), title="")]), {ACCOUNT}).failed
+    (result,) = keep_permitted(
+        validate([submitted(account_id=str(uuid4()), title="")]), {ACCOUNT}
+    ).failed
     assert result.error_code == "validation_error"

@@ -24,7 +24,13 @@ from shared.contract.events import (
     SourceType,
     UploadFormat,
 )
-from shared.contract.import_limits import LARGEST_IMPORT, LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MAX_IMPORT_BODY, MAX_RESULTS
+from shared.contract.import_limits import (
+    LARGEST_IMPORT,
+    LARGEST_PACKED_IMPORT,
+    LARGEST_REQUEST,
+    MAX_IMPORT_BODY,
+    MAX_RESULTS,
+)
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
 from shared.contract.pins import PinSubmission, fingerprint
 from shared.http.bodies import parse_json
@@ -34,11 +40,19 @@ from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
 def an_import(rows: list[Any], **fields: Any) -> Import:
     about = {"source_type": SourceType.CSV, "source_filename": "a.csv", **fields}
-    return Import(job_id=uuid4(), workspace_id=uuid4(), accepted_at=datetime.now(UTC), rows=validate(rows), **about)
+    return Import(
+        job_id=uuid4(),
+        workspace_id=uuid4(),
+        accepted_at=datetime.now(UTC),
+        rows=validate(rows),
+        **about,
+    )
 
 
 def test_the_import_is_read_as_it_was_written() -> None:
-    accepted = an_import([submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r")
+    accepted = an_import(
+        [submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
+    )
     event = import_of(batch_of(accepted))
     assert isinstance(event, ImportAccepted)
     assert (event.job_id, event.total_rows, event.request_id) == (accepted.job_id, 2, "r")
@@ -75,7 +89,9 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
     settled = results_of(batch_of(accepted))
     assert settled is not None
     assert [result.row_number for result in settled.results] == [1, 2, 3, 4, 5, 6]
-    assert [result.errors for result in settled.results] == [result.errors for result in accepted.rows.failed]
+    assert [result.errors for result in settled.results] == [
+        result.errors for result in accepted.rows.failed
+    ]
 
 
 def test_an_upload_is_read_as_it_was_written() -> None:
@@ -94,7 +110,9 @@ def test_an_upload_is_read_as_it_was_written() -> None:
 
 
 def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row() -> None:
-    batch = batch_of(an_import([submitted(), {}, submitted()], upload=Upload(UploadFormat.JSON, b"[]")))
+    batch = batch_of(
+        an_import([submitted(), {}, submitted()], upload=Upload(UploadFormat.JSON, b"[]"))
+    )
     values = [record.value for record in batch.records]
     assert [is_for_status(value) for value in values] == [True, True, True, False, False]
     assert [is_for_publisher(value) for value in values] == [False, False, False, True, True]
@@ -113,24 +131,33 @@ def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row
         (b'{"kind":"i","version":1}', 1),
     ],
 )
-def test_a_batch_that_may_hold_more_than_one_import_is_read_to_its_end(first: bytes | None, count: int) -> None:
+def test_a_batch_that_may_hold_more_than_one_import_is_read_to_its_end(
+    first: bytes | None, count: int
+) -> None:
     assert not is_whole_import(first, count)
 
 
 def test_a_rejection_is_one_record() -> None:
     about = {"job_id": uuid4(), "workspace_id": uuid4(), "accepted_at": datetime.now(UTC)}
-    batch = batch_of_rejection(ImportRejected(**about, error_code="empty_import", error_message="This import has no rows."))
+    batch = batch_of_rejection(
+        ImportRejected(**about, error_code="empty_import", error_message="This import has no rows.")
+    )
     assert isinstance(import_of(batch), ImportRejected)
     assert (len(batch.records), batch.rows) == (1, 0)
 
 
 def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
-    hopeless = dict.fromkeys(submitted(), "💩" * 5000) | {"run_at": "x" * 5000, "dominant_color": '"' * 5000}
+    hopeless = dict.fromkeys(submitted(), "💩" * 5000) | {
+        "run_at": "x" * 5000,
+        "dominant_color": '"' * 5000,
+    }
     batch = batch_of(an_import([hopeless] * 500))
     settled = results_of(batch)
     assert settled is not None
     assert [result.row_number for result in settled.results] == list(range(1, 501))
-    assert all(result.error_code and result.error_message and result.errors for result in settled.results)
+    assert all(
+        result.error_code and result.error_message and result.errors for result in settled.results
+    )
     assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS + 1000
 
 
@@ -144,7 +171,9 @@ def test_results_that_fit_are_not_cut() -> None:
 def test_all_records_of_an_import_have_one_key() -> None:
     accepted = an_import([submitted(), {}])
     batch = batch_of(accepted)
-    assert {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
+    assert (
+        {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
+    )
 
 
 def test_how_often_a_request_was_replayed_goes_on_with_all_it_becomes() -> None:
@@ -169,12 +198,23 @@ def packed_size(batch: ImportBatch) -> int:
 
 def from_json(body: bytes) -> Import:
     rows = validate(require_rows(parse_json(body)))
-    return Import(uuid4(), uuid4(), datetime.now(UTC), SourceType.JSON, None, rows, upload=Upload(UploadFormat.JSON, body))
+    return Import(
+        uuid4(),
+        uuid4(),
+        datetime.now(UTC),
+        SourceType.JSON,
+        None,
+        rows,
+        upload=Upload(UploadFormat.JSON, body),
+    )
 
 
 def fitting(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False) -> bytes:
     """Returns a JSON import as close below the limit as whole rows allow."""
-    while len(body := json.dumps(rows, ensure_ascii=ascii_only, separators=(",", ":")).encode()) > limit:
+    while (
+        len(body := json.dumps(rows, ensure_ascii=ascii_only, separators=(",", ":")).encode())
+        > limit
+    ):
         rows = rows[: max(1, min(len(rows) - 1, len(rows) * limit // len(body)))]
     return body
 
@@ -203,7 +243,15 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
     fit = min(500, (MAX_IMPORT_BODY - 1000) // len(lines[0].encode(encoding)))
     encoded = "\n".join([header, *lines[:fit]]).encode(encoding)
     rows = validate(parse_csv(encoded).rows)
-    accepted = Import(uuid4(), uuid4(), datetime.now(UTC), SourceType.CSV, "f" * 255, rows, upload=Upload(UploadFormat.CSV, encoded))
+    accepted = Import(
+        uuid4(),
+        uuid4(),
+        datetime.now(UTC),
+        SourceType.CSV,
+        "f" * 255,
+        rows,
+        upload=Upload(UploadFormat.CSV, encoded),
+    )
     assert rows.valid
     assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
 
@@ -220,7 +268,14 @@ def test_what_does_not_compress_fits_into_one_batch() -> None:
     def noise(length: int) -> str:
         return "".join(alphabet[int.from_bytes(os.urandom(2)) % 20_000] for _ in range(length))
 
-    rows = [submitted(description=noise(800), alt_text=noise(500), related_terms=[noise(100) for _ in range(30)]) for _ in range(400)]
+    rows = [
+        submitted(
+            description=noise(800),
+            alt_text=noise(500),
+            related_terms=[noise(100) for _ in range(30)],
+        )
+        for _ in range(400)
+    ]
     body = fitting(rows, MAX_IMPORT_BODY)
     accepted = from_json(body)
     accepted = Import(

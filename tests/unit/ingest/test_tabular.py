@@ -12,7 +12,13 @@ from shared.contract.errors import RequestRefused
 
 HEADER = "account_id,board_id,title,idempotency_key,image_url"
 ROW = "a,b,Lämpe,k,u"
-AS_ROW = {"account_id": "a", "board_id": "b", "title": "Lämpe", "idempotency_key": "k", "image_url": "u"}
+AS_ROW = {
+    "account_id": "a",
+    "board_id": "b",
+    "title": "Lämpe",
+    "idempotency_key": "k",
+    "image_url": "u",
+}
 
 
 def rows_of(text: str, encoding: str = "utf-8") -> list[Any]:
@@ -77,16 +83,34 @@ def test_a_cell_of_a_megabyte_is_read() -> None:
         (b"", "empty_file", {}),
         (b"\n\n  \n", "empty_file", {}),
         (HEADER.encode(), "empty_import", {}),
-        (b"title,board_id\nx,y", "missing_columns", {"missing": ["account_id", "idempotency_key"], "found": ["title", "board_id"]}),
-        (f"{HEADER},Title\n".encode(), "duplicate_columns", {"found": [*HEADER.split(","), "title"]}),
+        (
+            b"title,board_id\nx,y",
+            "missing_columns",
+            {"missing": ["account_id", "idempotency_key"], "found": ["title", "board_id"]},
+        ),
+        (
+            f"{HEADER},Title\n".encode(),
+            "duplicate_columns",
+            {"found": [*HEADER.split(","), "title"]},
+        ),
         (f'{HEADER}\n{ROW}\na,b,"never closed,k,u\n'.encode(), "invalid_csv", {"line": 3}),
         (b"\xef\xbb\xbf" + HEADER.encode() + b"\na,b,\xff,k,u", "invalid_encoding", {"line": 2}),
-        (b"\xff\xfe" + f"{HEADER}\n".encode("utf-16-le") + b"\x00", "invalid_encoding", {"line": 2}),
+        (
+            b"\xff\xfe" + f"{HEADER}\n".encode("utf-16-le") + b"\x00",
+            "invalid_encoding",
+            {"line": 2},
+        ),
         (HEADER.encode() + b"\na,b,\x81,k,u", "invalid_encoding", {"line": 2}),
-        (f"{HEADER}\n".encode() + f"{ROW}\n".encode() * 501, "too_many_rows", {"limit": 500, "count": 501}),
+        (
+            f"{HEADER}\n".encode() + f"{ROW}\n".encode() * 501,
+            "too_many_rows",
+            {"limit": 500, "count": 501},
+        ),
     ],
 )
-def test_a_file_that_is_wrong_as_a_whole_is_refused(data: bytes, code: str, details: dict[str, Any]) -> None:
+def test_a_file_that_is_wrong_as_a_whole_is_refused(
+    data: bytes, code: str, details: dict[str, Any]
+) -> None:
     refused = refusal(data)
     assert refused.code == code
     assert refused.details == details
@@ -100,7 +124,9 @@ def test_a_fault_after_blank_lines_is_told_with_its_line(before: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_the_delimiter_is_seen_in_a_header_that_other_delimiters_and_quotes_are_in(delimiter: str) -> None:
+def test_the_delimiter_is_seen_in_a_header_that_other_delimiters_and_quotes_are_in(
+    delimiter: str,
+) -> None:
     header = HEADER.replace(",", delimiter) + f'{delimiter}"a, b{delimiter} c\nd"'
     (row,) = rows_of(f"{header}\n{ROW.replace(',', delimiter)}{delimiter}\n")
     assert row == AS_ROW
@@ -109,7 +135,10 @@ def test_the_delimiter_is_seen_in_a_header_that_other_delimiters_and_quotes_are_
 def test_a_header_of_too_many_columns_is_refused() -> None:
     more = ",".join(f"c{number}" for number in range(MAX_COLUMNS - 4))
     refused = refusal(f"{HEADER},{more}\n".encode())
-    assert (refused.code, refused.details) == ("invalid_csv", {"limit": MAX_COLUMNS, "count": MAX_COLUMNS + 1})
+    assert (refused.code, refused.details) == (
+        "invalid_csv",
+        {"limit": MAX_COLUMNS, "count": MAX_COLUMNS + 1},
+    )
 
 
 def test_columns_without_a_name_are_not_too_many() -> None:
@@ -118,10 +147,15 @@ def test_columns_without_a_name_are_not_too_many() -> None:
 
 def test_doubled_columns_are_named_however_many_there_are() -> None:
     refused = refusal(",".join([f"c{number}" for number in range(1000)] + ["c7"]).encode())
-    assert (refused.code, refused.message) == ("duplicate_columns", "Columns that appear more than once: c7.")
+    assert (refused.code, refused.message) == (
+        "duplicate_columns",
+        "Columns that appear more than once: c7.",
+    )
 
 
-def test_of_far_too_many_rows_the_rest_is_counted_by_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_far_too_many_rows_the_rest_is_counted_by_its_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tabular, "COUNTED_EXACTLY", 100)
     rows = f"{ROW}\n" * 600 + "\n" + f"{ROW}\n" * 100
     assert refusal(f"{HEADER}\n{rows}".encode()).details == {"limit": 500, "count": 700}
@@ -149,7 +183,15 @@ def test_500_rows_are_not_too_many() -> None:
 
 
 def test_unknown_columns_are_told_and_ignored() -> None:
-    table = parse_csv(b"account_id,board_id,title,idempotency_key,linkurl,\na,b,t,k,https://x.example,\n")
+    table = parse_csv(
+        b"account_id,board_id,title,idempotency_key,linkurl,\na,b,t,k,https://x.example,\n"
+    )
     assert [(warning.code, warning.message) for warning in table.warnings] == [
-        ("unknown_columns", "Unknown columns: linkurl. What stands there is ignored or, with strict=true, fails its row.")
+        (
+            "unknown_columns",
+            (
+                "Unknown columns: linkurl. What stands there is ignored or, with strict=true, fails "
+                "its row."
+            ),
+        )
     ]

@@ -34,7 +34,9 @@ class Works:
 
 
 def works(*, at_once: int = 1, most_waiting: int = 100, patience_seconds: float = 60) -> Works:
-    return Works(Turns(at_once=at_once, most_waiting=most_waiting, patience_seconds=patience_seconds))
+    return Works(
+        Turns(at_once=at_once, most_waiting=most_waiting, patience_seconds=patience_seconds)
+    )
 
 
 async def settle() -> None:
@@ -74,7 +76,11 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_
     with pytest.raises(Overloaded) as refusal:
         async with scene.turns.turn(A):
             raise AssertionError("not reached")
-    assert (refusal.value.status, refusal.value.details["limit"], refusal.value.details["current"]) == (429, 10, 10)
+    assert (
+        refusal.value.status,
+        refusal.value.details["limit"],
+        refusal.value.details["current"],
+    ) == (429, 10, 10)
     tasks.append(scene.begin("b", B))
     await settle()
     scene.end("a0")
@@ -84,7 +90,9 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_
     assert "b" in scene.begun
 
 
-async def test_a_turn_that_does_not_come_is_an_overload_if_others_went_on_and_else_the_brokers_silence() -> None:
+async def test_a_turn_that_does_not_come_is_an_overload_if_others_went_on_and_else_the_brokers_silence() -> (
+    None
+):
     scene = works(at_once=2, patience_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await settle()

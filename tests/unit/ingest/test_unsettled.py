@@ -1,4 +1,6 @@
-"""The figures that admission goes by: nothing counted twice, nothing forgotten, nothing kept for ever."""
+"""The figures that admission goes by: nothing counted twice, nothing forgotten, nothing kept for
+ever.
+"""
 
 from uuid import UUID, uuid4
 
@@ -90,7 +92,9 @@ def test_the_rate_is_that_of_a_busy_publisher() -> None:
     assert figures.rate == pytest.approx(10_000)
     figures.observe(reading(105_001, 105_000, at=1))
     figures.observe(reading(105_001, 105_000, at=100))
-    assert figures.rate == pytest.approx(10_000)  # idle since: that says nothing of what it could do
+    assert figures.rate == pytest.approx(
+        10_000
+    )  # idle since: that says nothing of what it could do
 
 
 def test_the_rate_of_a_publisher_that_stopped_goes_to_nothing() -> None:

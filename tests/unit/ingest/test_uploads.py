@@ -17,11 +17,18 @@ async def upload(body: bytes, content_type: str = "multipart/form-data; boundary
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode("latin-1"))]}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "headers": [(b"content-type", content_type.encode("latin-1"))],
+    }
     return await read_upload(Request(scope, receive), 10_000)
 
 
-@pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000])
+@pytest.mark.parametrize(
+    "epilogue",
+    [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000],
+)
 async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) -> None:
     assert await upload(PART + b"--b--" + epilogue) == Upload(b"title", "a.csv")
 
@@ -37,7 +44,12 @@ async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) ->
         ("multipart/form-data; boundary=\xe9", PART),
     ],
 )
-async def test_what_is_no_multipart_is_refused_and_breaks_nothing(content_type: str, body: bytes) -> None:
+async def test_what_is_no_multipart_is_refused_and_breaks_nothing(
+    content_type: str, body: bytes
+) -> None:
     with pytest.raises(RequestRefused) as refused:
         await upload(body, content_type)
-    assert (refused.value.status, refused.value.code) == (HTTPStatus.BAD_REQUEST, ErrorCode.INVALID_MULTIPART)
+    assert (refused.value.status, refused.value.code) == (
+        HTTPStatus.BAD_REQUEST,
+        ErrorCode.INVALID_MULTIPART,
+    )

@@ -1,4 +1,5 @@
-"""What goes out: events as their models say, and outcomes in records that their topic takes, however their rows look.
+"""What goes out: events as their models say, and outcomes in records that their topic takes,
+however their rows look.
 
 One too large would stop its partition for ever.
 """
@@ -11,7 +12,17 @@ import pytest
 
 from services.publisher.ids import pin_id_of
 from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import NO_HISTORY, Doomed, Failed, Failure, decide_all, destination_of, failure_of, found_of, in_order
+from services.publisher.rows.outcomes import (
+    NO_HISTORY,
+    Doomed,
+    Failed,
+    Failure,
+    decide_all,
+    destination_of,
+    failure_of,
+    found_of,
+    in_order,
+)
 from shared.access.repository import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
@@ -25,26 +36,36 @@ AROUND = 1024
 
 
 def without_board(row_number: int, longest: str) -> Failed:
-    """The longest outcome that a row of ingest's can have: its board stands there three times, its key once."""
+    """The longest outcome that a row of ingest's can have: its board stands there three times, its
+    key once.
+    """
     key = f"{row_number:03}{longest[3:]}"
     row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number)
     # Past ingest's rules: whoever may write to `imports` may send characters that JSON writes in
     # six bytes
     content = row.row.model_copy(update={"board_id": longest, "idempotency_key": key})
     row = row.model_copy(update={"row": content})
-    return Failed(JOB, WORKSPACE, row_number, failure_of(BoardCheck.NO_BOARD, destination_of(row)), row)
+    return Failed(
+        JOB, WORKSPACE, row_number, failure_of(BoardCheck.NO_BOARD, destination_of(row)), row
+    )
 
 
 def row_numbers(records: list[Record]) -> list[int]:
     documents = [orjson.loads(record.value) for record in records]
-    assert {(UUID(one["job_id"]), UUID(one["workspace_id"])) for one in documents} == {(JOB, WORKSPACE)}
+    assert {(UUID(one["job_id"]), UUID(one["workspace_id"])) for one in documents} == {
+        (JOB, WORKSPACE)
+    }
     return [result["row_number"] for one in documents for result in one["results"]]
 
 
 @pytest.mark.parametrize("character", ["b", "é", "\U0001f4cc", '"', "\x01"])
-def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic(character: str) -> None:
+def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic(
+    character: str,
+) -> None:
     numbers = list(range(1, MAX_ROWS + 1))
-    records = outcome_records(without_board(number, character * MAX_KEY) for number in reversed(numbers))
+    records = outcome_records(
+        without_board(number, character * MAX_KEY) for number in reversed(numbers)
+    )
     assert max(len(record.value) for record in records) < MEBIBYTE - AROUND
     assert row_numbers(records) == numbers
 
@@ -55,8 +76,12 @@ def test_usual_outcomes_stay_together() -> None:
 
 
 def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
-    """Earlier versions recorded whatever came, and what is recorded is told again: a partition that stood still must go on."""
-    recorded = Failure(ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account")
+    """Earlier versions recorded whatever came, and what is recorded is told again: a partition that
+    stood still must go on.
+    """
+    recorded = Failure(
+        ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account"
+    )
     records = outcome_records([Failed(*Doomed(JOB, WORKSPACE, 1), recorded)])
     (record,) = records
     assert len(record.value) < 10_000
@@ -65,16 +90,23 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run_at", "model", "suffix"), [(None, PinPublished, "published"), ("2031-01-01T00:00:00+00:00", PinScheduled, "scheduled")]
+    ("run_at", "model", "suffix"),
+    [(None, PinPublished, "published"), ("2031-01-01T00:00:00+00:00", PinScheduled, "scheduled")],
 )
-def test_a_pin_event_is_named_and_keyed_by_what_it_tells(run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str) -> None:
+def test_a_pin_event_is_named_and_keyed_by_what_it_tells(
+    run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str
+) -> None:
     row = row_accepted(run_at=run_at)
     asks = in_order([row])
     found = found_of(asks, NO_HISTORY, {}, datetime.now(UTC))
     (record,) = pin_event_records(decide_all(asks, {}, found))
     event = model.model_validate_json(record.value)
     assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)
-    assert (event.workspace_id, event.account_id, event.job_id) == (row.workspace_id, row.row.account_id, row.job_id)
+    assert (event.workspace_id, event.account_id, event.job_id) == (
+        row.workspace_id,
+        row.row.account_id,
+        row.job_id,
+    )
     assert record.key == str(row.workspace_id).encode()
     assert dict(record.headers)["ce_id"] == f"{event.pin_id}:{suffix}".encode()
     assert dict(record.headers)["ce_type"] == f"pinflow.pin.{suffix}.v1".encode()

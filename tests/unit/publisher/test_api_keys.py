@@ -15,7 +15,9 @@ READ, WRITE, DESTRUCTIVE = Scope
 
 
 def key(*scopes: Scope, accounts: Collection[UUID] | None = None) -> Principal:
-    return Principal(uuid4(), uuid4(), frozenset(scopes), None if accounts is None else frozenset(accounts))
+    return Principal(
+        uuid4(), uuid4(), frozenset(scopes), None if accounts is None else frozenset(accounts)
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,9 @@ def key(*scopes: Scope, accounts: Collection[UUID] | None = None) -> Principal:
         (key(READ, WRITE, accounts=[A, B]), ["read", "write"], [A]),
     ],
 )
-def test_what_a_key_has_it_gives(who: Principal, scopes: list[str], account_ids: list[UUID] | None) -> None:
+def test_what_a_key_has_it_gives(
+    who: Principal, scopes: list[str], account_ids: list[UUID] | None
+) -> None:
     require_no_more(who, scopes, account_ids)
 
 
@@ -35,13 +39,29 @@ def test_what_a_key_has_it_gives(who: Principal, scopes: list[str], account_ids:
     ("who", "scopes", "account_ids", "code", "details"),
     [
         (key(WRITE), [READ, WRITE], None, "insufficient_scope", {"required_scope": "read"}),
-        (key(READ, WRITE), list(Scope), None, "insufficient_scope", {"required_scope": "destructive"}),
+        (
+            key(READ, WRITE),
+            list(Scope),
+            None,
+            "insufficient_scope",
+            {"required_scope": "destructive"},
+        ),
         (key(WRITE, accounts=[A]), [WRITE], None, "account_not_permitted", {}),
-        (key(WRITE, accounts=[A]), [WRITE], [A, B], "account_not_permitted", {"account_ids": [str(B)]}),
+        (
+            key(WRITE, accounts=[A]),
+            [WRITE],
+            [A, B],
+            "account_not_permitted",
+            {"account_ids": [str(B)]},
+        ),
     ],
 )
 def test_what_a_key_lacks_it_does_not_give(
-    who: Principal, scopes: list[str], account_ids: list[UUID] | None, code: str, details: dict[str, object]
+    who: Principal,
+    scopes: list[str],
+    account_ids: list[UUID] | None,
+    code: str,
+    details: dict[str, object],
 ) -> None:
     with pytest.raises(RequestRefused) as refused:
         require_no_more(who, scopes, account_ids)

@@ -15,7 +15,9 @@ ASSET = uuid4()
 
 
 def row(**fields: Any) -> dict[str, Any]:
-    return PinContent.model_validate(PinSubmission.model_validate(submitted(**fields)).model_dump()).model_dump()
+    return PinContent.model_validate(
+        PinSubmission.model_validate(submitted(**fields)).model_dump()
+    ).model_dump()
 
 
 def test_every_id_that_is_none_is_named() -> None:
@@ -30,20 +32,28 @@ def test_an_id_may_be_written_in_any_way_that_python_reads() -> None:
 
 
 def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
-    assert given_of({"title": None, "x": 1, "idempotency_key": "k"}, ("title", "alt_text")) == {"title": None}
+    assert given_of({"title": None, "x": 1, "idempotency_key": "k"}, ("title", "alt_text")) == {
+        "title": None
+    }
 
 
 @pytest.mark.parametrize(
     ("stands", "given", "changes"),
     [
         ({}, {"asset_id": str(ASSET)}, {"asset_id": ASSET, "image_url": None}),
-        ({}, {"cover_image_url": "https://c.example"}, {"cover_image_url": "https://c.example", "cover_image_asset_id": None}),
+        (
+            {},
+            {"cover_image_url": "https://c.example"},
+            {"cover_image_url": "https://c.example", "cover_image_asset_id": None},
+        ),
         ({}, {"title": "New"}, {"title": "New"}),
         ({"alt_text": "Old"}, {"alt_text": None}, {"alt_text": None}),
         ({"run_at": "2031-01-01T00:00:00Z"}, {"board_id": " b "}, {"board_id": "b"}),
     ],
 )
-def test_what_changes_is_what_is_given_and_what_it_replaces(stands: dict[str, Any], given: dict[str, Any], changes: dict[str, Any]) -> None:
+def test_what_changes_is_what_is_given_and_what_it_replaces(
+    stands: dict[str, Any], given: dict[str, Any], changes: dict[str, Any]
+) -> None:
     assert edited(PinSubmission, row(**stands), given) == changes
 
 

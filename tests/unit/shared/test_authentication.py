@@ -56,7 +56,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(keys: Keys, clock: Clock) -> Authenticator:
-    return Authenticator(keys, ServiceSettings(access_cache_seconds=5, access_stale_seconds=300), clock)
+    return Authenticator(
+        keys, ServiceSettings(access_cache_seconds=5, access_stale_seconds=300), clock
+    )
 
 
 async def refused(authenticator: Authenticator, key: str | None) -> str:
@@ -67,11 +69,15 @@ async def refused(authenticator: Authenticator, key: str | None) -> str:
 
 
 @pytest.mark.parametrize("key", [None, "", "pf_unknown"])
-async def test_a_missing_or_unknown_key_is_refused(authenticator: Authenticator, key: str | None) -> None:
+async def test_a_missing_or_unknown_key_is_refused(
+    authenticator: Authenticator, key: str | None
+) -> None:
     assert await refused(authenticator, key) == "unauthorized"
 
 
-async def test_a_key_is_looked_up_once_while_fresh(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+async def test_a_key_is_looked_up_once_while_fresh(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
     principal = keys.add("k")
     for _ in range(3):
         assert await authenticator.authenticate("k") == principal
@@ -106,7 +112,9 @@ async def test_a_known_key_does_not_wait_for_a_silent_database(
     await eventually(revoked)
 
 
-async def test_a_revocation_holds_after_the_caches_seconds(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+async def test_a_revocation_holds_after_the_caches_seconds(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
     keys.add("k")
     await authenticator.authenticate("k")
     keys.principals.clear()
@@ -115,7 +123,9 @@ async def test_a_revocation_holds_after_the_caches_seconds(authenticator: Authen
     assert await refused(authenticator, "k") == "unauthorized"
 
 
-async def test_a_new_key_is_good_at_once_even_if_it_was_tried_before(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+async def test_a_new_key_is_good_at_once_even_if_it_was_tried_before(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
     await refused(authenticator, "k")
     keys.add("k")
     clock.now += 5
@@ -137,7 +147,9 @@ async def test_with_the_database_away_a_known_key_is_believed_and_an_unknown_one
         await authenticator.authenticate("k")
 
 
-async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(authenticator: Authenticator, keys: Keys) -> None:
+async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(
+    authenticator: Authenticator, keys: Keys
+) -> None:
     keys.add("k")
     await authenticator.authenticate("k")
     for number in range(11_000):
@@ -156,8 +168,12 @@ def test_keys_are_random_and_only_their_hash_is_kept() -> None:
     assert len(one.prefix) < len(one.plain) / 3
 
 
-async def test_an_answer_is_as_old_as_its_question(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
-    """Or a key revoked while a slow database was asked would be believed for longer than the cache's seconds."""
+async def test_an_answer_is_as_old_as_its_question(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    """Or a key revoked while a slow database was asked would be believed for longer than the
+    cache's seconds.
+    """
     keys.add("k")
     keys.answers.clear()
     asking = asyncio.create_task(authenticator.authenticate("k"))

@@ -61,12 +61,17 @@ async def test_one_that_does_not_come_is_refused() -> None:
     assert answer == (HTTPStatus.REQUEST_TIMEOUT, ErrorCode.REQUEST_TIMEOUT)
 
 
-async def test_many_large_ones_wait_for_each_other_and_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_large_ones_wait_for_each_other_and_then_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("shared.http.bodies.PATIENCE_SECONDS", 0.05)
     reader = bodies()
     large = [b"x" * SMALL] * 4
     async with reader.reading(request(*large)):
-        assert await refusal_of(reader, request(*large)) == (HTTPStatus.SERVICE_UNAVAILABLE, ErrorCode.TOO_BUSY)
+        assert await refusal_of(reader, request(*large)) == (
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            ErrorCode.TOO_BUSY,
+        )
         async with reader.reading(request(b"[]")) as small:
             assert small == b"[]"  # what is small has room of its own
     async with reader.reading(request(*large)):
@@ -75,7 +80,10 @@ async def test_many_large_ones_wait_for_each_other_and_then_are_refused(monkeypa
 
 async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
     reader = bodies()
-    slow = [asyncio.create_task(refusal_of(reader, request(b"x", content_length=str(LIMIT)))) for _ in range(100)]
+    slow = [
+        asyncio.create_task(refusal_of(reader, request(b"x", content_length=str(LIMIT))))
+        for _ in range(100)
+    ]
     await asyncio.sleep(0.01)
     async with reader.reading(request(b"x" * SMALL, b"x" * (LIMIT - SMALL))) as body:
         assert len(body) == LIMIT
@@ -87,9 +95,13 @@ async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "x"])
 def test_no_content_encoding_is_taken(encoding: str) -> None:
     with pytest.raises(RequestRefused) as refused:
-        require_content_type(request(content_type="application/json", content_encoding=encoding), "application/json")
+        require_content_type(
+            request(content_type="application/json", content_encoding=encoding), "application/json"
+        )
     assert refused.value.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    require_content_type(request(content_type="application/json", content_encoding="Identity"), "application/json")
+    require_content_type(
+        request(content_type="application/json", content_encoding="Identity"), "application/json"
+    )
 
 
 @pytest.mark.parametrize("text", [b"9" * 100_000, b"NaN", b"-Infinity", b"[" * 100_000])

@@ -1,4 +1,6 @@
-"""How a consumer shares the loop while it decodes, and when it gives its process up; the rest wants a broker (tests/integration)."""
+"""How a consumer shares the loop while it decodes, and when it gives its process up; the rest wants
+a broker (tests/integration).
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,7 +30,9 @@ class Handler:
         self.portions.append(len(records))
         return list(records), []
 
-    async def process(self, _decoded: list[Any], _poison: list[DeadLetter], _advance: Advance) -> list[DeadLetter]:
+    async def process(
+        self, _decoded: list[Any], _poison: list[DeadLetter], _advance: Advance
+    ) -> list[DeadLetter]:
         return []
 
 
@@ -78,7 +82,9 @@ async def _lost(consumer: BatchConsumer) -> None:
     assert (consumer.trouble() or "").startswith("lost")
 
 
-async def _goes_on(consumer: BatchConsumer, seen: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
+async def _goes_on(
+    consumer: BatchConsumer, seen: Callable[[], bool] | Callable[[], Awaitable[bool]]
+) -> None:
     watch = asyncio.create_task(consumer.watch())
     try:
         await eventually(seen)
@@ -88,7 +94,9 @@ async def _goes_on(consumer: BatchConsumer, seen: Callable[[], bool] | Callable[
         await asyncio.wait([watch])
 
 
-async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(consumer: BatchConsumer, answering: Kafka) -> None:
+async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(
+    consumer: BatchConsumer, answering: Kafka
+) -> None:
     await consumer.on_partitions_assigned(set())
     await _lost(consumer)
     assert answering.asked == consumer_module.MOST_SILENCES
@@ -97,13 +105,17 @@ async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process
 async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
     consumer: BatchConsumer, answering: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A consumer without partitions counts as polled a moment ago: that is so while it has been given none, not before."""
+    """A consumer without partitions counts as polled a moment ago: that is so while it has been
+    given none, not before.
+    """
     monkeypatch.setattr(consumer.progress, "last_poll", lambda: float("inf"))
     await _lost(consumer)
     assert answering.asked == consumer_module.MOST_SILENCES
 
 
-@pytest.mark.parametrize("error", [BrokerUnavailable("away"), TimeoutError(), ConnectionResetError()])
+@pytest.mark.parametrize(
+    "error", [BrokerUnavailable("away"), TimeoutError(), ConnectionResetError()]
+)
 async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
     consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,8 +139,12 @@ async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering:
     assert answering.asked == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("a decompressor's"), RuntimeError("a bug of the client")])
-async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(consumer: BatchConsumer, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("a decompressor's"), RuntimeError("a bug of the client")]
+)
+async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(
+    consumer: BatchConsumer, error: Exception
+) -> None:
     """FastStream would begin its loop anew, behind the records that were dropped."""
 
     async def fails(_: object) -> Any:
@@ -158,7 +174,15 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
             turns += 1
 
     pace = Counting(15, at_once=1)
-    paced: BatchConsumer = BatchConsumer("unit", ServiceSettings(), [TopicName.OUTCOMES], handler, MemorySender(), max_records=3, pace=pace)
+    paced: BatchConsumer = BatchConsumer(
+        "unit",
+        ServiceSettings(),
+        [TopicName.OUTCOMES],
+        handler,
+        MemorySender(),
+        max_records=3,
+        pace=pace,
+    )
     sizes = iter([3, 3, 2, 1])
     expected = [1, 1, 1, 2]
 
@@ -171,7 +195,9 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
         assert turns == count
 
 
-async def test_others_get_a_turn_between_the_portions_of_a_large_batch(consumer: BatchConsumer, handler: Handler) -> None:
+async def test_others_get_a_turn_between_the_portions_of_a_large_batch(
+    consumer: BatchConsumer, handler: Handler
+) -> None:
     turns: list[int] = []
 
     async def another() -> None:

@@ -10,7 +10,13 @@ from uuid import UUID
 import pytest
 
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.pagination.cursors import MOST_CHARACTERS, Cursor, next_link, read_cursor, write_cursor
+from shared.http.pagination.cursors import (
+    MOST_CHARACTERS,
+    Cursor,
+    next_link,
+    read_cursor,
+    write_cursor,
+)
 
 ID = UUID(int=7)
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -27,7 +33,10 @@ def test_a_time_comes_back(value: datetime | None) -> None:
     assert read_cursor(write_cursor(cursor), cursor.order, of_time=True) == cursor
 
 
-@pytest.mark.parametrize("value", ["lamp", "", "äöü 🪔 ?&=+/", "x" * 100, "\x01" * 100, "🪔" * 100, "2026-11-23T12:00:00Z"])
+@pytest.mark.parametrize(
+    "value",
+    ["lamp", "", "äöü 🪔 ?&=+/", "x" * 100, "\x01" * 100, "🪔" * 100, "2026-11-23T12:00:00Z"],
+)
 def test_a_text_comes_back_and_is_short_enough(value: str) -> None:
     cursor = Cursor("pins.title_asc", value, ID)
     written = write_cursor(cursor)
@@ -83,7 +92,9 @@ def test_a_cursor_of_another_order_is_refused() -> None:
 
 def test_a_link_asks_the_same_from_the_cursor_on() -> None:
     cursor = Cursor("pins.title_asc", "lamp", ID)
-    link = next_link("/v1/pins", {"limit": "5", "offset": "10", "q": 'a"b>&c', "cursor": "old"}, cursor)
+    link = next_link(
+        "/v1/pins", {"limit": "5", "offset": "10", "q": 'a"b>&c', "cursor": "old"}, cursor
+    )
     path, _, rest = link.removeprefix("<").partition("?")
     query, _, parameters = rest.partition(">")
     assert (path, parameters) == ("/v1/pins", '; rel="next"')

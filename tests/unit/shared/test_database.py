@@ -21,8 +21,18 @@ PASSING = [
     errors.IdleInTransactionSessionTimeout,
     errors.LockNotAvailable,
 ]
-INTEGRITY = [errors.NotNullViolation, errors.CheckViolation, errors.UniqueViolation, errors.ForeignKeyViolation]
-ABOUT_A_VALUE = [psycopg.DataError, errors.DatetimeFieldOverflow, errors.StringDataRightTruncation, errors.ProgramLimitExceeded]
+INTEGRITY = [
+    errors.NotNullViolation,
+    errors.CheckViolation,
+    errors.UniqueViolation,
+    errors.ForeignKeyViolation,
+]
+ABOUT_A_VALUE = [
+    psycopg.DataError,
+    errors.DatetimeFieldOverflow,
+    errors.StringDataRightTruncation,
+    errors.ProgramLimitExceeded,
+]
 
 
 @pytest.mark.parametrize("error", PASSING)
@@ -32,7 +42,9 @@ def test_invariant_9_what_passes_is_waited_for(error: type[psycopg.Error]) -> No
 
 
 @pytest.mark.parametrize("error", INTEGRITY)
-def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(error: type[psycopg.Error]) -> None:
+def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(
+    error: type[psycopg.Error],
+) -> None:
     assert not is_passing(error())
     assert not issubclass(error, REFUSALS)
 
@@ -48,5 +60,7 @@ def test_a_connection_that_broke_passes() -> None:
 
 
 def test_an_engine_shows_no_parameters() -> None:
-    engine = Database.of(DatabaseSettings(database_url=SecretStr("postgresql://u@h/d")), application="test").engine
+    engine = Database.of(
+        DatabaseSettings(database_url=SecretStr("postgresql://u@h/d")), application="test"
+    ).engine
     assert engine.sync_engine.hide_parameters

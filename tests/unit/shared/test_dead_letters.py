@@ -8,7 +8,9 @@ from shared.contract.topics import LARGEST_RECORD
 from shared.kafka.dead_letters import MAX_AROUND, MAX_VALUE, DeadLetter, history_of, to_record
 
 
-def consumed(*headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage") -> "ConsumerRecord[bytes, bytes]":
+def consumed(
+    *headers: tuple[str, bytes | None], value: bytes | None = b"\xff\x00garbage"
+) -> "ConsumerRecord[bytes, bytes]":
     return ConsumerRecord(
         topic="pinflow.rows.v1",
         partition=3,
@@ -45,7 +47,13 @@ def test_the_headers_say_where_and_why_as_text() -> None:
 
 
 def test_the_original_headers_stay_and_a_replay_keeps_its_history() -> None:
-    given = [("ce_id", b"7"), ("odd", b"\xff"), ("none", None), ("pinflow-replay-count", b"2"), ("pinflow-first-seen", b"then")]
+    given = [
+        ("ce_id", b"7"),
+        ("odd", b"\xff"),
+        ("none", None),
+        ("pinflow-replay-count", b"2"),
+        ("pinflow-first-seen", b"then"),
+    ]
     headers = dict(to_record(DeadLetter(consumed(*given), REASON), service="ingest").headers)
     assert headers["ce_id"] == b"7"
     assert headers["odd"] == b"\xff"
@@ -66,17 +74,34 @@ def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
 def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_says_so() -> None:
     """Kafka would refuse the letter, and its record would be tried again for ever."""
     given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
-    record = to_record(DeadLetter(consumed(*given, value=b"v" * MAX_VALUE), REASON), service="status")
+    record = to_record(
+        DeadLetter(consumed(*given, value=b"v" * MAX_VALUE), REASON), service="status"
+    )
     headers = dict(record.headers)
-    assert (headers["trace"], "large" in headers, headers["pinflow-truncated"]) == (b"kept", False, str(MAX_VALUE).encode())
-    assert len(record.value) + sum(len(name) + len(value) for name, value in record.headers) < LARGEST_RECORD
+    assert (headers["trace"], "large" in headers, headers["pinflow-truncated"]) == (
+        b"kept",
+        False,
+        str(MAX_VALUE).encode(),
+    )
+    assert (
+        len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
+        < LARGEST_RECORD
+    )
 
 
 def test_beside_a_small_value_large_headers_are_kept_whole() -> None:
-    headers = dict(to_record(DeadLetter(consumed(("large", b"x" * 4 * MAX_AROUND)), REASON), service="status").headers)
+    headers = dict(
+        to_record(
+            DeadLetter(consumed(("large", b"x" * 4 * MAX_AROUND)), REASON), service="status"
+        ).headers
+    )
     assert (len(headers["large"]), "pinflow-truncated" in headers) == (4 * MAX_AROUND, False)
 
 
 def test_what_is_handed_on_of_replays_is_little_whoever_sent_it() -> None:
-    given = [("pinflow-replay-count", b"1")] * 1000 + [("pinflow-first-seen", b"x" * 1000), ("ce_id", b"7"), ("pinflow-replay-count", None)]
+    given = [("pinflow-replay-count", b"1")] * 1000 + [
+        ("pinflow-first-seen", b"x" * 1000),
+        ("ce_id", b"7"),
+        ("pinflow-replay-count", None),
+    ]
     assert history_of(given) == [("pinflow-replay-count", b"1")]

@@ -21,7 +21,9 @@ def saying(trouble: str | None) -> Check:
         ("no answer", "no answer", (False, "unavailable")),
     ],
 )
-async def test_only_what_is_needed_makes_it_unready(needed: str | None, wanted: str | None, expected: tuple[bool, str]) -> None:
+async def test_only_what_is_needed_makes_it_unready(
+    needed: str | None, wanted: str | None, expected: tuple[bool, str]
+) -> None:
     health = Health()
     health.add("needed", saying(needed))
     health.add("wanted", saying(wanted), needed=False)

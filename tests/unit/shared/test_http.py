@@ -33,7 +33,10 @@ def api() -> FastAPI:
 
 
 async def test_a_client_that_goes_away_while_it_sends_is_neither_answered_nor_an_error() -> None:
-    received: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"x", "more_body": True}]
+    received: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"x", "more_body": True},
+    ]
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -42,11 +45,20 @@ async def test_a_client_that_goes_away_while_it_sends_is_neither_answered_nor_an
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/taken", "headers": [], "query_string": b"", "raw_path": b"/taken"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/taken",
+        "headers": [],
+        "query_string": b"",
+        "raw_path": b"/taken",
+    }
     with capture_logs() as logs:
         await api()(scope, receive, send)
     assert not sent
-    assert [(line["event"], line["log_level"], line["status"]) for line in logs] == [("request", "info", 499)]
+    assert [(line["event"], line["log_level"], line["status"]) for line in logs] == [
+        ("request", "info", 499)
+    ]
     labels = {"service": "testing", "method": "POST", "route": "/taken", "status": "499"}
     assert REGISTRY.get_sample_value("pinflow_http_seconds_count", labels) == 1
 
@@ -64,7 +76,9 @@ async def test_more_requests_than_may_be_in_work_are_told_to_come_again() -> Non
     async def healthz() -> str:
         return "ok"
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pinflow.test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://pinflow.test"
+    ) as client:
         in_work = [asyncio.create_task(client.get("/slow")) for _ in range(10)]
         await here.wait()
         await asyncio.sleep(0)
@@ -86,8 +100,12 @@ async def test_a_405_names_all_that_the_address_takes_and_no_redirect_leads_else
     @app.patch("/{other}")
     async def change(other: str) -> None: ...
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://evil.example") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://evil.example"
+    ) as client:
         refused = await client.delete("/taken")
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
-        assert (await client.options("/taken")).headers["allow"] == "GET, POST"  # not what /{other} takes
+        assert (await client.options("/taken")).headers[
+            "allow"
+        ] == "GET, POST"  # not what /{other} takes
         assert (await client.get("/taken/")).status_code == 404

@@ -52,7 +52,9 @@ async def test_a_workspace_leaves_one_turn_to_others_however_much_it_asks() -> N
     await asyncio.gather(*lists.tasks)
 
 
-async def test_where_there_is_one_turn_another_workspace_waits_for_one_list_and_not_for_all() -> None:
+async def test_where_there_is_one_turn_another_workspace_waits_for_one_list_and_not_for_all() -> (
+    None
+):
     lists = Lists(at_once=1)
     await lists.ask(A, "a0", "a1", "a2")
     await lists.ask(B, "b0", "b1")
@@ -71,14 +73,19 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are
     with pytest.raises(Overloaded) as refusal:
         async with lists.turns.turn(A):
             pytest.fail("there was room")
-    assert (refusal.value.status, refusal.value.details) == (429, {"limit": MOST_OF_ONE, "current": MOST_OF_ONE})
+    assert (refusal.value.status, refusal.value.details) == (
+        429,
+        {"limit": MOST_OF_ONE, "current": MOST_OF_ONE},
+    )
     await lists.ask(B, "b0")
     assert lists.begun == ["a0", "b0"]
     await lists.end("b0", *names)
     await asyncio.gather(*lists.tasks)
 
 
-async def test_a_turn_that_does_not_come_is_the_databases_silence_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_that_does_not_come_is_the_databases_silence_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "TURN_SECONDS", 0.02)
     lists = Lists(at_once=1)
     await lists.ask(A, "a0")

@@ -31,7 +31,9 @@ def record(message: str, *arguments: object, name: str = "aiokafka") -> logging.
 
 def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
     seldom = Seldom()
-    assert [seldom.filter(record("Unable connect to node with id %s", node)) for node in (1, 1, 2)] == [True, False, False]
+    assert [
+        seldom.filter(record("Unable connect to node with id %s", node)) for node in (1, 1, 2)
+    ] == [True, False, False]
     assert seldom.filter(record("Something else"))
     assert seldom.filter(record("Unable connect to node with id %s", 1, name="another"))
     clock.now += PAUSE_SECONDS
@@ -39,7 +41,9 @@ def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
 
 
 def test_what_is_meant_to_be_so_is_not_said() -> None:
-    assert not any(Seldom().filter(record(f"{known}. Make sure the topics exist.")) for known in KNOWN)
+    assert not any(
+        Seldom().filter(record(f"{known}. Make sure the topics exist.")) for known in KNOWN
+    )
 
 
 def fail(message: str) -> None:
@@ -47,14 +51,18 @@ def fail(message: str) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_no_line_holds_a_key_or_a_password_whoever_let_it_in(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_line_holds_a_key_or_a_password_whoever_let_it_in(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = structlog.get_config(), logging.getLogger().handlers[:], logging.getLogger().level
     key = new_api_key().plain
     payload = "a local variable's"
     try:
         configure_logging(ServiceSettings(log_format=log_format), service="testing")
         try:
-            fail(f"could not reach postgresql://pinflow:hunter2@db:5432/pinflow with {key}")  # pragma: allowlist secret
+            fail(
+                f"could not reach postgresql://pinflow:hunter2@db:5432/pinflow with {key}"
+            )  # pragma: allowlist secret
         except ValueError:
             structlog.get_logger().exception("failed", header=key)
             logging.getLogger("library").exception("failed with %s", key)

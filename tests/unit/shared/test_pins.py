@@ -9,7 +9,13 @@ from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
-from shared.contract.pins import PinSubmission, StrictPinSubmission, faults_of, fingerprint, first_fault
+from shared.contract.pins import (
+    PinSubmission,
+    StrictPinSubmission,
+    faults_of,
+    fingerprint,
+    first_fault,
+)
 from tests.support.factories import ACCOUNT, submitted
 
 
@@ -63,7 +69,13 @@ def test_a_related_term_is_named_by_its_place_among_those_sent_blank_ones_too() 
 
 
 def test_blank_related_terms_are_not_counted() -> None:
-    assert len(PinSubmission.model_validate(submitted(related_terms=["t", " "] * 50)).related_terms or []) == 50
+    assert (
+        len(
+            PinSubmission.model_validate(submitted(related_terms=["t", " "] * 50)).related_terms
+            or []
+        )
+        == 50
+    )
     assert PinSubmission.model_validate(submitted(related_terms=[" ", ""])).related_terms is None
 
 
@@ -72,7 +84,13 @@ def test_a_million_related_terms_are_one_fault() -> None:
 
 
 def test_every_fault_of_a_row_is_told_at_once_those_of_the_whole_last() -> None:
-    assert faults(title=" ", image_url=None, cover_image_url="no", cover_image_asset_id=str(ACCOUNT), description="a\0") == [
+    assert faults(
+        title=" ",
+        image_url=None,
+        cover_image_url="no",
+        cover_image_asset_id=str(ACCOUNT),
+        description="a\0",
+    ) == [
         ("title", "blank"),
         ("cover_image_url", "url_scheme"),
         (None, "media_source"),
@@ -126,15 +144,21 @@ def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
     assert message == f"title: {expected}"
 
 
-@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "a\x7fb", "a\x85b", "a\u2028b", "\\b\\f\\u00"])
+@pytest.mark.parametrize(
+    "text", ["a\tb", "a\nb", "a\r\nb", "a\x7fb", "a\x85b", "a\u2028b", "\\b\\f\\u00"]
+)
 def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) -> None:
     pin = PinSubmission.model_validate(submitted(title=text, related_terms=[text]))
     assert (pin.title, pin.related_terms) == (text, [text])
 
 
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F, 0x85])
-@pytest.mark.parametrize("field", ["title", "board_id", "idempotency_key", "link_url", "related_terms"])
-def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(field: str, code: int) -> None:
+@pytest.mark.parametrize(
+    "field", ["title", "board_id", "idempotency_key", "link_url", "related_terms"]
+)
+def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(
+    field: str, code: int
+) -> None:
     """The size of an import's batch is computed from this rule (shared/contract/import_limits.py)."""
     row = submitted(**{field: f"https://a.example/{chr(code)}x"})
     try:
@@ -151,7 +175,10 @@ def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refu
     ("fields", "message"),
     [
         ({"image_url": None}, "Either image_url or asset_id must be provided"),
-        ({"asset_id": "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"}, "Provide either image_url or asset_id, not both"),
+        (
+            {"asset_id": "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"},
+            "Provide either image_url or asset_id, not both",
+        ),
     ],
 )
 def test_exactly_one_source_of_the_image(fields: dict[str, Any], message: str) -> None:
@@ -183,12 +210,16 @@ def test_no_row_tells_of_more_than_twenty_faults() -> None:
 
 
 def test_keys_and_ids_lose_surrounding_space_and_texts_keep_it() -> None:
-    pin = PinSubmission.model_validate(submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps "))
+    pin = PinSubmission.model_validate(
+        submitted(idempotency_key=" k ", board_id="\tb ", title=" Lamps ")
+    )
     assert (pin.idempotency_key, pin.board_id, pin.title) == ("k", "b", " Lamps ")
 
 
 def test_white_space_around_run_at_is_dropped() -> None:
-    assert PinSubmission.model_validate(submitted(run_at=" 2027-01-01T01:00:00Z\t")).run_at == datetime(2027, 1, 1, 1, tzinfo=UTC)
+    assert PinSubmission.model_validate(
+        submitted(run_at=" 2027-01-01T01:00:00Z\t")
+    ).run_at == datetime(2027, 1, 1, 1, tzinfo=UTC)
 
 
 def test_run_at_becomes_utc() -> None:
@@ -197,11 +228,15 @@ def test_run_at_becomes_utc() -> None:
 
 
 def test_related_terms_may_be_text_with_commas() -> None:
-    assert PinSubmission.model_validate(submitted(related_terms=" lamps, ,light ")).related_terms == ["lamps", "light"]
+    assert PinSubmission.model_validate(
+        submitted(related_terms=" lamps, ,light ")
+    ).related_terms == ["lamps", "light"]
 
 
 def test_the_hash_of_a_color_is_optional_and_letters_become_upper_case() -> None:
-    assert PinSubmission.model_validate(submitted(dominant_color="6e7874")).dominant_color == "#6E7874"
+    assert (
+        PinSubmission.model_validate(submitted(dominant_color="6e7874")).dominant_color == "#6E7874"
+    )
 
 
 def test_a_url_is_kept_as_it_was_sent() -> None:
@@ -210,7 +245,10 @@ def test_a_url_is_kept_as_it_was_sent() -> None:
 
 
 def test_null_is_absent() -> None:
-    assert PinSubmission.model_validate({**submitted(), "description": None, "run_at": None}).run_at is None
+    assert (
+        PinSubmission.model_validate({**submitted(), "description": None, "run_at": None}).run_at
+        is None
+    )
 
 
 def test_unknown_fields_are_ignored_unless_strict() -> None:
@@ -218,7 +256,9 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
     PinSubmission.model_validate(row)
     with pytest.raises(ValidationError) as caught:
         StrictPinSubmission.model_validate(row)
-    assert [(fault.field, fault.code) for fault in faults_of(caught.value)] == [("colour", "extra_forbidden")]
+    assert [(fault.field, fault.code) for fault in faults_of(caught.value)] == [
+        ("colour", "extra_forbidden")
+    ]
 
 
 def of(**fields: Any) -> Any:
@@ -237,8 +277,12 @@ def test_the_fingerprint_compares_urls_as_browsers_would() -> None:
 
 
 def test_the_fingerprint_is_the_same_for_what_travels() -> None:
-    submission = PinSubmission.model_validate(submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b"))
-    assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(submission)
+    submission = PinSubmission.model_validate(
+        submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
+    )
+    assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(
+        submission
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +302,9 @@ def test_the_fingerprint_is_the_same_for_what_travels() -> None:
         ),
     ],
 )
-def test_a_fingerprint_stays_what_it_was_when_it_was_stored(fields: dict[str, Any], digits: str) -> None:
+def test_a_fingerprint_stays_what_it_was_when_it_was_stored(
+    fields: dict[str, Any], digits: str
+) -> None:
     """Or every repeated row would say that its content has changed, from an upgrade on."""
     row = submitted(**fields)
     assert fingerprint(PinSubmission.model_validate(row)).hex == digits

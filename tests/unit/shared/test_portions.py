@@ -16,5 +16,7 @@ from shared.runtime.portions import portions
         ([6, 6, 4, 1], [[6], [6, 4], [1]]),
     ],
 )
-def test_no_portion_weighs_more_than_it_may_unless_it_is_one_item(weights: list[int], expected: list[list[int]]) -> None:
+def test_no_portion_weighs_more_than_it_may_unless_it_is_one_item(
+    weights: list[int], expected: list[list[int]]
+) -> None:
     assert [list(portion) for portion in portions(weights, 10, lambda weight: weight)] == expected

@@ -49,7 +49,9 @@ def test_a_committed_offset_beyond_the_end_counts_as_the_end() -> None:
         (500, 0, 100, "another", Refusal.OTHER_CLUSTER),
     ],
 )
-def test_a_position_that_does_not_fit_the_log_is_refused(stored: int, begin: int, end: int, cluster: str, refusal: Refusal) -> None:
+def test_a_position_that_does_not_fit_the_log_is_refused(
+    stored: int, begin: int, end: int, cluster: str, refusal: Refusal
+) -> None:
     assert judged(stored, 40, begin=begin, end=end, cluster=cluster) is refusal
 
 

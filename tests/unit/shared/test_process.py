@@ -97,8 +97,12 @@ async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
     await machinery.stop()
 
 
-async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(left: list[str]) -> None:
-    """One that waited for the other would find the group rebalanced; one that did not leave would keep its place for a session."""
+async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(
+    left: list[str],
+) -> None:
+    """One that waited for the other would find the group rebalanced; one that did not leave would
+    keep its place for a session.
+    """
     machinery = machinery_of("pair", members=2)
     machinery.start()
     await eventually(lambda: NeverStarts.starting == 2)
@@ -136,7 +140,12 @@ process.serve(app, ServiceSettings(port=0))
 def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
     """What was lost may be what stopping waits for."""
     ended = subprocess.run(
-        [sys.executable, "-c", LOSES_A_PART_AND_HANGS], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True
+        [sys.executable, "-c", LOSES_A_PART_AND_HANGS],
+        cwd=CHECKOUT,
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 1, ended.stderr
     assert "stop_hangs" in ended.stdout
@@ -166,7 +175,12 @@ process.serve(app, ServiceSettings(port=0))
 def test_a_service_collects_garbage_but_not_in_what_it_has_imported() -> None:
     """Its __main__ switches the collector off before it imports anything."""
     ended = subprocess.run(
-        [sys.executable, "-c", SHOWS_THE_COLLECTOR], cwd=CHECKOUT, timeout=60, check=False, capture_output=True, text=True
+        [sys.executable, "-c", SHOWS_THE_COLLECTOR],
+        cwd=CHECKOUT,
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert "collects True spares True" in ended.stdout, ended.stderr
 

@@ -52,7 +52,9 @@ async def test_a_partition_is_processed_up_to_its_position() -> None:
     assert await progress(Consumer()).processed() == {PARTITION: 10}
 
 
-@pytest.mark.parametrize("consumer", [None, Consumer(is_assigned=False)], ids=["not-started", "another-replicas"])
+@pytest.mark.parametrize(
+    "consumer", [None, Consumer(is_assigned=False)], ids=["not-started", "another-replicas"]
+)
 async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) -> None:
     seen = progress(consumer)
     assert await seen.processed() == {}
@@ -92,7 +94,9 @@ async def test_a_paused_partition_is_not_read() -> None:
     assert await progress(Consumer(is_paused=True)).readings() == {}
 
 
-async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(progress_module, "POSITION_SECONDS", 0.05)
 
     class InARebalance(Consumer):
@@ -121,9 +125,13 @@ async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(mon
     ],
     ids=["none", "a-run", "in-turns", "falling", "two-topics"],
 )
-def test_first_offsets_are_the_lowest_of_each_partition(records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]) -> None:
+def test_first_offsets_are_the_lowest_of_each_partition(
+    records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]
+) -> None:
     """A batch is put back to them: one too high would skip records."""
-    assert first_offsets([_record(*one) for one in records]) == {TopicPartition(*key): offset for key, offset in first.items()}
+    assert first_offsets([_record(*one) for one in records]) == {
+        TopicPartition(*key): offset for key, offset in first.items()
+    }
 
 
 def _record(topic: str, partition: int, offset: int) -> "ConsumerRecord[bytes, bytes]":

@@ -69,5 +69,7 @@ async def test_none_of_it_is_lost_whoever_gives_up_and_when() -> None:
         for user in chance.sample(users, 10):
             user.cancel()
         results = await asyncio.gather(*users, return_exceptions=True)
-        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
+        assert all(
+            result is None or isinstance(result, asyncio.CancelledError) for result in results
+        ), results
     await room.take(100)

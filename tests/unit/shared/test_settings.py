@@ -24,7 +24,9 @@ SECRET = "hunter2"  # pragma: allowlist secret
         f"host=h password={SECRET}",
     ],
 )
-def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_shown(url: str) -> None:
+def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_shown(
+    url: str,
+) -> None:
     with pytest.raises(ValidationError) as error:
         DatabaseSettings(database_url=SecretStr(url))
     assert "database_url" in str(error.value)
@@ -46,7 +48,9 @@ def test_a_database_url_that_both_readers_understand_is_taken(url: str) -> None:
     assert DatabaseSettings(database_url=SecretStr(url)).database_url.get_secret_value() == url
 
 
-def test_what_is_wrong_with_one_setting_does_not_show_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_wrong_with_one_setting_does_not_show_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PINFLOW_KAFKA_SASL_PASSWORD", SECRET)
     monkeypatch.setenv("PINFLOW_DATABASE_URL", f"postgresql://u:{SECRET}@h/db")
     for setting, value in (("acceptance_deadline_seconds", "1"), ("database_pool_size", "0")):

@@ -1,4 +1,6 @@
-"""Who gets which partitions: the assignor that consumers have by default, given the names that ours have."""
+"""Who gets which partitions: the assignor that consumers have by default, given the names that ours
+have.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,23 +18,35 @@ from tests.support.fakes import MemorySender
 
 def consumer_of(replica: int, member: int) -> BatchConsumer:
     settings = ServiceSettings(replica=str(replica))
-    return BatchConsumer("publisher", settings, [TopicName.IMPORTS], Handler(), MemorySender(), member=member)
+    return BatchConsumer(
+        "publisher", settings, [TopicName.IMPORTS], Handler(), MemorySender(), member=member
+    )
 
 
 @pytest.mark.parametrize("partitions", [6, 10, 12, 16])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 12])
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_processes_and_members_share_evenly(replicas: int, members: int, partitions: int) -> None:
-    consumers = {consumer_of(replica, member).group_instance_id: replica for replica in range(replicas) for member in range(members)}
+    consumers = {
+        consumer_of(replica, member).group_instance_id: replica
+        for replica in range(replicas)
+        for member in range(members)
+    }
     shares = assigned(list(consumers), partitions)
-    of_processes = [sum(shares[name] for name in consumers if consumers[name] == replica) for replica in range(replicas)]
+    of_processes = [
+        sum(shares[name] for name in consumers if consumers[name] == replica)
+        for replica in range(replicas)
+    ]
     assert sum(shares.values()) == partitions
     assert max(shares.values()) - min(shares.values()) <= 1
     assert max(of_processes) - min(of_processes) <= 1
 
 
 def assigned(names: list[str], partitions: int) -> dict[str, int]:
-    """How many each gets, by name. Kafka makes a static member's id of its name and something random."""
+    """How many each gets, by name.
+
+    Kafka makes a static member's id of its name and something random.
+    """
     ids = {f"{name}-{number * 7919 % 101:03}": name for number, name in enumerate(names)}
     cluster: Any = SimpleNamespace(partitions_for_topic=lambda _topic: set(range(partitions)))
     asked = {one: RoundRobinPartitionAssignor.metadata(["rows"]) for one in ids}

@@ -151,7 +151,9 @@ def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
     assert watch.seconds == 0
 
 
-def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_this_process(watch: Watch) -> None:
+def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_this_process(
+    watch: Watch,
+) -> None:
     for answer in range(100):
         watch.observe(one=Reading(5, 9, answer, is_held=True))
     assert watch.seconds == 99
@@ -164,7 +166,9 @@ def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) 
     assert watch.stalls.longest() is not None
 
 
-def test_a_partition_whose_records_are_fetched_waits_for_its_turn_while_others_move(watch: Watch) -> None:
+def test_a_partition_whose_records_are_fetched_waits_for_its_turn_while_others_move(
+    watch: Watch,
+) -> None:
     for number in range(200):
         watch.observe(one=Reading(5, 900, 1, is_fetched=True), other=Reading(number, 900, 1))
     assert watch.seconds == 0

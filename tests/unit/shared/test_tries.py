@@ -31,14 +31,18 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(keys: Keys, clock: Clock) -> Authenticator:
-    settings = ServiceSettings(access_cache_seconds=5, access_failed_tries=MOST, access_failed_seconds=WINDOW)
+    settings = ServiceSettings(
+        access_cache_seconds=5, access_failed_tries=MOST, access_failed_seconds=WINDOW
+    )
     return Authenticator(keys, settings, clock)
 
 
 _numbers: Iterator[int] = iter(range(1_000_000))
 
 
-async def wrong(authenticator: Authenticator, address: str = OFFICE, key: str | None = None) -> RequestRefused:
+async def wrong(
+    authenticator: Authenticator, address: str = OFFICE, key: str | None = None
+) -> RequestRefused:
     with pytest.raises(RequestRefused) as refusal:
         await authenticator.authenticate(key or f"wrong-{next(_numbers)}", address)
     return refusal.value
@@ -49,7 +53,9 @@ async def spend(authenticator: Authenticator, address: str = OFFICE) -> None:
     assert codes == ["unauthorized"] * MOST + ["too_many_attempts"]
 
 
-async def test_too_many_wrong_keys_are_429_and_the_wait_that_is_told_is_enough(authenticator: Authenticator, clock: Clock) -> None:
+async def test_too_many_wrong_keys_are_429_and_the_wait_that_is_told_is_enough(
+    authenticator: Authenticator, clock: Clock
+) -> None:
     await spend(authenticator)
     refusal = await wrong(authenticator)
     assert (refusal.status, refusal.code) == (429, "too_many_attempts")
@@ -65,7 +71,9 @@ async def test_another_address_is_not_meant(authenticator: Authenticator) -> Non
     assert (await wrong(authenticator, "203.0.113.8")).status == 401
 
 
-async def test_one_wrong_key_again_and_again_is_counted_without_asking_the_database(authenticator: Authenticator, keys: Keys) -> None:
+async def test_one_wrong_key_again_and_again_is_counted_without_asking_the_database(
+    authenticator: Authenticator, keys: Keys
+) -> None:
     statuses = [(await wrong(authenticator, key="the same")).status for _ in range(2 * MOST)]
     assert statuses == [401] * MOST + [429] * MOST
     assert keys.asked == 1
@@ -78,7 +86,9 @@ async def test_no_key_at_all_is_no_try(authenticator: Authenticator) -> None:
     await spend(authenticator)
 
 
-async def test_good_keys_of_the_same_office_go_on_working_known_or_new(authenticator: Authenticator, keys: Keys, clock: Clock) -> None:
+async def test_good_keys_of_the_same_office_go_on_working_known_or_new(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
     known, new = keys.add("known"), keys.add("new")
     assert await authenticator.authenticate("known", OFFICE) == known
     await spend(authenticator)
@@ -101,7 +111,9 @@ async def test_good_keys_cost_no_try(authenticator: Authenticator, keys: Keys) -
     await spend(authenticator)
 
 
-@pytest.mark.parametrize("spent", [False, True], ids=["fresh address", "address that has spent its tries"])
+@pytest.mark.parametrize(
+    "spent", [False, True], ids=["fresh address", "address that has spent its tries"]
+)
 async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_all_let_in(
     authenticator: Authenticator, keys: Keys, monkeypatch: pytest.MonkeyPatch, *, spent: bool
 ) -> None:
@@ -110,11 +122,16 @@ async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_a
         await spend(authenticator)
     before = keys.asked
     monkeypatch.setattr(authentication, "PATIENCE_SECONDS", 60 if spent else 0.0)
-    assert await asyncio.gather(*(authenticator.authenticate("new", OFFICE) for _ in range(100))) == [good] * 100
+    assert (
+        await asyncio.gather(*(authenticator.authenticate("new", OFFICE) for _ in range(100)))
+        == [good] * 100
+    )
     assert keys.asked - before == 1
 
 
-async def test_a_try_that_nobody_could_judge_is_none(authenticator: Authenticator, keys: Keys) -> None:
+async def test_a_try_that_nobody_could_judge_is_none(
+    authenticator: Authenticator, keys: Keys
+) -> None:
     keys.away = True
     for number in range(3 * MOST):
         with pytest.raises(DatabaseUnavailable):
@@ -136,7 +153,9 @@ async def test_a_flood_of_wrong_keys_asks_the_database_one_question_at_a_time(
     assert keys.asked - before == 1
 
 
-async def test_a_flood_that_comes_all_at_once_is_counted_before_it_is_looked_up(authenticator: Authenticator, keys: Keys) -> None:
+async def test_a_flood_that_comes_all_at_once_is_counted_before_it_is_looked_up(
+    authenticator: Authenticator, keys: Keys
+) -> None:
     keys.answers.clear()
     flood = asyncio.gather(*(wrong(authenticator) for _ in range(200)))
     await eventually(lambda: keys.asked == MOST + 1)  # those on credit, and one whose turn it is

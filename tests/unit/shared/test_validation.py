@@ -24,11 +24,14 @@ def test_a_fault_of_the_whole_has_no_field() -> None:
 
 def test_a_description_holds_nothing_of_the_payload() -> None:
     secret = "s3cret" * 100  # pragma: allowlist secret
-    assert "s3cret" not in describe(error_of({"request_id": secret, "workspace_id": [secret], "rows": secret}))
+    assert "s3cret" not in describe(
+        error_of({"request_id": secret, "workspace_id": [secret], "rows": secret})
+    )
 
 
 def test_a_description_is_bounded_however_long_the_payload_is() -> None:
     error = ValidationError.from_exception_data(
-        "Some", [{"type": "missing", "loc": ("name" * 100, index), "input": None} for index in range(1000)]
+        "Some",
+        [{"type": "missing", "loc": ("name" * 100, index), "input": None} for index in range(1000)],
     )
     assert len(describe(error)) == MAX_DESCRIPTION

@@ -26,7 +26,13 @@ class Store(JobStore):
     def __init__(self) -> None:
         """Needs no database."""
 
-    async def announce(self, limit: int, deliver: Callable[[Sequence[Row]], Awaitable[None]], *, patience_seconds: float = 0) -> int:
+    async def announce(
+        self,
+        limit: int,
+        deliver: Callable[[Sequence[Row]], Awaitable[None]],
+        *,
+        patience_seconds: float = 0,
+    ) -> int:
         self.patience_seconds = patience_seconds
         await deliver([])
         return limit

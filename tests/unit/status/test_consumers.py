@@ -31,7 +31,11 @@ class Store:
 
     async def fold(self, batch: Fold, _advance: Advance, *, moves: bool) -> int:
         self.moves.append(moves)
-        if any(result.idempotency_key == FAULTY for results in batch.results.values() for result in results):
+        if any(
+            result.idempotency_key == FAULTY
+            for results in batch.results.values()
+            for result in results
+        ):
             raise Refused("a value")
         self.folds.append(batch)
         return 0
@@ -56,7 +60,9 @@ def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
     async def nothing() -> int:
         return 0
 
-    return FoldHandler(store, NAMES, Sweeper("announcer", nothing, interval_seconds=1), keep_uploads=keep_uploads)
+    return FoldHandler(
+        store, NAMES, Sweeper("announcer", nothing, interval_seconds=1), keep_uploads=keep_uploads
+    )
 
 
 def delivered(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":
@@ -84,33 +90,56 @@ def settled(job: ImportAccepted, *rows: int) -> RowsSettled:
     return rows_settled(job, *[created(row) for row in rows])
 
 
-async def test_a_fold_is_bounded_in_results_not_in_records(handler: FoldHandler, store: Store) -> None:
+async def test_a_fold_is_bounded_in_results_not_in_records(
+    handler: FoldHandler, store: Store
+) -> None:
     job = import_accepted(job_id=uuid4(), total_rows=16)
-    events: list[ImportAccepted | RowsSettled] = [job, *(settled(job, *range(first, first + 4)) for first in (1, 5, 9, 13))]
+    events: list[ImportAccepted | RowsSettled] = [
+        job,
+        *(settled(job, *range(first, first + 4)) for first in (1, 5, 9, 13)),
+    ]
     decoded, poison = handler.decode([delivered(event) for event in events])
     assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [8, 8]
-    assert [result.row_number for batch in store.folds for result in batch.results[job.job_id]] == list(range(1, 17))
+    assert [
+        result.row_number for batch in store.folds for result in batch.results[job.job_id]
+    ] == list(range(1, 17))
 
 
-async def test_a_record_larger_than_a_fold_may_be_is_folded_alone(handler: FoldHandler, store: Store) -> None:
+async def test_a_record_larger_than_a_fold_may_be_is_folded_alone(
+    handler: FoldHandler, store: Store
+) -> None:
     job = import_accepted(total_rows=30)
-    decoded, poison = handler.decode([delivered(settled(job, 1)), delivered(settled(job, *range(2, 22))), delivered(settled(job, 22))])
+    decoded, poison = handler.decode(
+        [
+            delivered(settled(job, 1)),
+            delivered(settled(job, *range(2, 22))),
+            delivered(settled(job, 22)),
+        ]
+    )
     await handler.process(decoded, poison, Advance())
     assert store.sizes == [1, 20, 1]
 
 
-async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alone(handler: FoldHandler, store: Store) -> None:
+async def test_invariant_8_what_is_refused_in_one_portion_leaves_the_others_alone(
+    handler: FoldHandler, store: Store
+) -> None:
     job = import_accepted(total_rows=30)
     bad = rows_settled(job, created(9, idempotency_key=FAULTY))
-    records = [delivered(settled(job, *range(1, 9))), delivered(bad), delivered(settled(job, *range(10, 19)))]
+    records = [
+        delivered(settled(job, *range(1, 9))),
+        delivered(bad),
+        delivered(settled(job, *range(10, 19))),
+    ]
     decoded, poison = handler.decode(records)
     letters = await handler.process(decoded, poison, Advance())
     assert [letter.record for letter in letters] == [records[1]]
     assert sum(store.sizes) == 17
 
 
-async def test_nothing_to_fold_asks_nothing_of_the_store(handler: FoldHandler, store: Store) -> None:
+async def test_nothing_to_fold_asks_nothing_of_the_store(
+    handler: FoldHandler, store: Store
+) -> None:
     assert await handler.process([], [], Advance()) == []
     assert store.folds == []
 
@@ -122,7 +151,9 @@ def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHan
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
 
-def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(handler: FoldHandler) -> None:
+def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(
+    handler: FoldHandler,
+) -> None:
     """Postgres would store it, and every list and every announcement that comes upon it would fail."""
     record = delivered(import_accepted())
     value = json.loads(record.value or b"")
@@ -137,7 +168,11 @@ PACKED = bytes(cramjam.zstd.compress(b"title\nLamp\n"))
 
 def upload(content: bytes = PACKED, **fields: object) -> bytes:
     about = FileUploaded(job_id=uuid4(), workspace_id=uuid4(), format=UploadFormat.CSV, size=11)
-    return json.dumps({**about.model_dump(mode="json"), **fields}, separators=(",", ":")).encode() + b"\n" + content
+    return (
+        json.dumps({**about.model_dump(mode="json"), **fields}, separators=(",", ":")).encode()
+        + b"\n"
+        + content
+    )
 
 
 async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: Store) -> None:
@@ -150,7 +185,9 @@ async def test_an_upload_is_kept_as_it_came_packed(handler: FoldHandler, store: 
 
 async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store: Store) -> None:
     content = PACKED.ljust(4 * BYTES_PER_ROW, b"x")
-    decoded, poison = handler.decode([record_of(TopicName.IMPORTS, upload(content)) for _ in range(5)])
+    decoded, poison = handler.decode(
+        [record_of(TopicName.IMPORTS, upload(content)) for _ in range(5)]
+    )
     await handler.process(decoded, poison, Advance())
     assert [len(batch.uploads) for batch in store.folds] == [2, 2, 1]
 
@@ -170,9 +207,23 @@ async def test_a_fold_is_bounded_in_bytes_of_uploads(handler: FoldHandler, store
         upload(size=-1),
         b'{"kind":"u",',
     ],
-    ids=["no line feed", "empty", "not zstd", "two line feeds", "no JSON", "job", "workspace", "format", "encoding", "size", "cut"],
+    ids=[
+        "no line feed",
+        "empty",
+        "not zstd",
+        "two line feeds",
+        "no JSON",
+        "job",
+        "workspace",
+        "format",
+        "encoding",
+        "size",
+        "cut",
+    ],
 )
-def test_invariant_8_an_upload_that_cannot_be_read_is_poison(handler: FoldHandler, value: bytes) -> None:
+def test_invariant_8_an_upload_that_cannot_be_read_is_poison(
+    handler: FoldHandler, value: bytes
+) -> None:
     decoded, poison = handler.decode([record_of(TopicName.IMPORTS, value)])
     assert (decoded, [letter.reason.code for letter in poison]) == ([], ["invalid_record"])
 
@@ -189,7 +240,9 @@ async def test_where_uploads_are_not_kept_they_are_dropped(store: Store) -> None
     assert [(list(batch.jobs), batch.uploads) for batch in store.folds] == [([job.job_id], {})]
 
 
-async def test_results_of_failed_rows_come_on_the_topic_of_imports(handler: FoldHandler, store: Store) -> None:
+async def test_results_of_failed_rows_come_on_the_topic_of_imports(
+    handler: FoldHandler, store: Store
+) -> None:
     job = import_accepted(total_rows=2)
     failures = record_of(TopicName.IMPORTS, settled(job, 1).model_dump_json().encode())
     decoded, poison = handler.decode([delivered(job), failures])

@@ -40,7 +40,10 @@ def test_results_of_one_job_come_together() -> None:
 
 def test_what_is_kept_is_answered_whole_with_what_is_null() -> None:
     fault = failed(2).model_copy(update={"errors": [Fault(code="c", message="m")]})
-    late, early = tally(NOTHING_SETTLED, [fault]).results, tally(NOTHING_SETTLED, [existing(1)]).results
+    late, early = (
+        tally(NOTHING_SETTLED, [fault]).results,
+        tally(NOTHING_SETTLED, [existing(1)]).results,
+    )
     first, second = orjson.loads(document([late or "", early or ""]))
     assert first == {**existing(1).model_dump(mode="json"), "errors": []}
     assert second == fault.model_dump(mode="json")

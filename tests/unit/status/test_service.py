@@ -29,7 +29,13 @@ class Jobs:
     async def is_replaying(self) -> bool:
         return self._replaying
 
-    async def job(self, _workspace_id: UUID, _job_id: UUID, *, with_results: bool = True) -> dict[str, Any] | Missing:  # noqa: ARG002
+    async def job(
+        self,
+        _workspace_id: UUID,
+        _job_id: UUID,
+        *,
+        with_results: bool = True,  # noqa: ARG002
+    ) -> dict[str, Any] | Missing:
         self.asked += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -76,9 +82,14 @@ async def test_a_young_job_that_appears_while_it_is_waited_for_is_answered() -> 
 
 async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
     refused = await refusal(Jobs(Missing.UNKNOWN), young())
-    assert (refused.code, refused.status, refused.headers) == ("status_behind", 503, {"Retry-After": "2"})
+    assert (refused.code, refused.status, refused.headers) == (
+        "status_behind",
+        503,
+        {"Retry-After": "2"},
+    )
     assert refused.message == (
-        "This job is not known yet. Its import may still be on its way. Ask again: the answer is final 5 minutes after the import."
+        "This job is not known yet. Its import may still be on its way. Ask again: the answer is "
+        "final 5 minutes after the import."
     )
 
 
@@ -102,14 +113,18 @@ async def test_invariant_10_a_young_job_of_another_workspace_is_not_found_at_onc
     assert jobs.asked == 1
 
 
-async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_is_not_found() -> None:
+async def test_invariant_10_a_young_job_that_turns_out_to_be_another_workspaces_is_not_found() -> (
+    None
+):
     jobs = Jobs(Missing.UNKNOWN, Missing.UNKNOWN, Missing.FOREIGN)
     assert (await refusal(jobs, young())).code == "not_found"
     assert jobs.asked == 3
 
 
 @pytest.mark.parametrize("missing", Missing)
-@pytest.mark.parametrize("job_id", [uuid4(), new_job_id(NOW - timedelta(minutes=6))], ids=["no-v7", "old"])
+@pytest.mark.parametrize(
+    "job_id", [uuid4(), new_job_id(NOW - timedelta(minutes=6))], ids=["no-v7", "old"]
+)
 async def test_any_other_missing_job_is_not_found_at_once(job_id: UUID, missing: Missing) -> None:
     jobs = Jobs(missing)
     assert (await refusal(jobs, job_id)).code == "not_found"
@@ -122,7 +137,9 @@ async def test_prefer_wait_waits_for_the_end() -> None:
 
 
 async def test_prefer_wait_gives_up_with_the_job_as_it_is() -> None:
-    assert await JobQueries(Jobs(RUNNING), Sent()).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
+    assert (
+        await JobQueries(Jobs(RUNNING), Sent()).get(WORKSPACE, uuid4(), wait_seconds=0.1) == RUNNING
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,19 +164,31 @@ def test_prefer_is_read_as_rfc_7240_says_and_never_refuses(values: list[str], se
 
 def test_young_is_five_minutes_either_way() -> None:
     ages = [timedelta(minutes=minutes) for minutes in (-6, -4, 0, 4, 6)]
-    assert [is_young(new_job_id(NOW - age), NOW) for age in ages] == [False, True, True, True, False]
+    assert [is_young(new_job_id(NOW - age), NOW) for age in ages] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 async def test_a_job_that_a_restored_postgres_lost_may_still_come_back() -> None:
     old = new_job_id(NOW - timedelta(hours=1))
     refused = await refusal(Jobs(Missing.UNKNOWN, replaying=True), old)
-    assert (refused.code, refused.status, refused.headers) == ("status_behind", 503, {"Retry-After": "2"})
+    assert (refused.code, refused.status, refused.headers) == (
+        "status_behind",
+        503,
+        {"Retry-After": "2"},
+    )
     assert "restored from a backup" in refused.message
 
 
 async def test_a_job_that_comes_back_while_it_is_asked_for_is_answered() -> None:
     jobs = Jobs(Missing.UNKNOWN, {"job_id": "back", **ENDED}, replaying=True)
-    assert (await JobQueries(jobs, Sent()).get(WORKSPACE, new_job_id(NOW - timedelta(hours=1))))["job_id"] == "back"
+    assert (await JobQueries(jobs, Sent()).get(WORKSPACE, new_job_id(NOW - timedelta(hours=1))))[
+        "job_id"
+    ] == "back"
 
 
 async def test_another_workspaces_job_is_404_even_while_imports_are_read_again() -> None:

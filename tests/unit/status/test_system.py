@@ -22,7 +22,10 @@ async def listening(handle: Handler) -> AsyncIterator[str]:
 def answering(status: str, body: bytes) -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
         await writer.drain()
         writer.close()
 
@@ -53,7 +56,13 @@ async def trouble_of(url: str) -> str | None:
     ("handle", "trouble"),
     [
         (answering("200 OK", b"{}"), None),
-        (answering("503 Service Unavailable", b'{"checks": {"machinery": "starting", "database": "ok"}}'), "starting"),
+        (
+            answering(
+                "503 Service Unavailable",
+                b'{"checks": {"machinery": "starting", "database": "ok"}}',
+            ),
+            "starting",
+        ),
         (answering("500 Internal Server Error", b"oh"), "status 500"),
         (answering("502 Bad Gateway", b"[]"), "status 502"),
         (hang_up, "no answer"),
@@ -65,7 +74,9 @@ async def test_a_service_is_as_it_says(handle: Handler, trouble: str | None) -> 
         assert await trouble_of(url) == trouble
 
 
-async def test_a_service_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(system, "CHECK_SECONDS", 0.1)
     async with listening(say_nothing) as url:
         assert await trouble_of(url) == "no answer"
@@ -78,9 +89,20 @@ async def test_a_service_that_is_not_there_gives_no_answer() -> None:
     assert await trouble_of("not-a-url") == "no answer"
 
 
-async def test_of_several_replicas_one_that_does_its_work_is_enough_else_it_is_said_what_is_wrong_with_each() -> None:
-    waiting = answering("503 Service Unavailable", b'{"checks": {"machinery": "no partitions assigned yet", "lease": "ok"}}')
-    async with listening(answering("200 OK", b"{}")) as working, listening(waiting) as waits, listening(hang_up) as away:
+async def test_of_several_replicas_one_that_does_its_work_is_enough_else_it_is_said_what_is_wrong_with_each() -> (
+    None
+):
+    waiting = answering(
+        "503 Service Unavailable",
+        b'{"checks": {"machinery": "no partitions assigned yet", "lease": "ok"}}',
+    )
+    async with (
+        listening(answering("200 OK", b"{}")) as working,
+        listening(waiting) as waits,
+        listening(hang_up) as away,
+    ):
         assert await trouble_of(f"{away},{working}") is None
         assert await trouble_of(f"{waits}, {working}") is None
-        assert await trouble_of(f"{waits},{away},{away}") == "no partitions assigned yet | no answer"
+        assert (
+            await trouble_of(f"{waits},{away},{away}") == "no partitions assigned yet | no answer"
+        )

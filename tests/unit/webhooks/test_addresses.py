@@ -50,7 +50,16 @@ PRIVATE = [
     "fec0::1",
     "ff02::1",
 ]
-PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "223.255.255.255", "2606:4700::1111"]
+PUBLIC = [
+    "8.8.8.8",
+    "1.1.1.1",
+    "172.15.255.255",
+    "172.32.0.1",
+    "100.63.255.255",
+    "100.128.0.1",
+    "223.255.255.255",
+    "2606:4700::1111",
+]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -66,12 +75,22 @@ def test_a_public_address_is_permitted(address: str) -> None:
 
 def test_an_allowed_network_is_permitted_and_its_neighbours_are_not() -> None:
     rules = AddressRules.of(allowed="10.1.0.0/16, fd00:1::/64")
-    assert [rules.permits(one) for one in ("10.1.2.3", "10.2.0.1", "fd00:1::5", "fd00:2::5")] == [True, False, True, False]
+    assert [rules.permits(one) for one in ("10.1.2.3", "10.2.0.1", "fd00:1::5", "fd00:2::5")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_ports_are_numbers_and_ranges() -> None:
     rules = AddressRules.of(ports="80, 443,8000-8002")
-    assert [port for port in (22, 80, 443, 7999, 8000, 8002, 8003) if rules.permits_port(port)] == [80, 443, 8000, 8002]
+    assert [port for port in (22, 80, 443, 7999, 8000, 8002, 8003) if rules.permits_port(port)] == [
+        80,
+        443,
+        8000,
+        8002,
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "http", "0", "65536", "90-80", "80,,443", "-1"])
@@ -82,7 +101,17 @@ def test_what_are_no_ports_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "①②⑦.⓪.⓪.①"],
+    [
+        "127.0.0.1",
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "169.254.169.254",
+        "①②⑦.⓪.⓪.①",
+    ],
 )
 def test_an_address_is_seen_through_however_it_is_spelt(host: str) -> None:
     url = WebhookCreate(url=f"http://{host}/", secret="x" * 16).url
@@ -102,4 +131,9 @@ def test_an_address_is_seen_through_however_it_is_spelt(host: str) -> None:
     ],
 )
 def test_what_a_url_tells_without_being_looked_up(url: str, refusal: str | None) -> None:
-    assert AddressRules.of(ports="80,443,1024-65535").refusal(WebhookCreate(url=url, secret="x" * 16).url) == refusal
+    assert (
+        AddressRules.of(ports="80,443,1024-65535").refusal(
+            WebhookCreate(url=url, secret="x" * 16).url
+        )
+        == refusal
+    )

@@ -42,8 +42,13 @@ def test_an_id_tells_when_its_event_was_announced(webhook_id: UUID, event_id: st
     assert made > lowest_id_of(NOON - timedelta(days=7))
 
 
-@pytest.mark.parametrize(("announced_ms", "taken_for"), [(-1, 0), (-(2**63), 0), (2**48, 2**48 - 1), (2**63 - 1, 2**48 - 1)])
-def test_a_time_that_no_id_can_carry_is_taken_for_the_nearest(announced_ms: int, taken_for: int) -> None:
+@pytest.mark.parametrize(
+    ("announced_ms", "taken_for"),
+    [(-1, 0), (-(2**63), 0), (2**48, 2**48 - 1), (2**63 - 1, 2**48 - 1)],
+)
+def test_a_time_that_no_id_can_carry_is_taken_for_the_nearest(
+    announced_ms: int, taken_for: int
+) -> None:
     webhook_id = uuid4()
     made = delivery_id(webhook_id, "evt_1", announced_ms)
     assert made == delivery_id(webhook_id, "evt_1", taken_for)
@@ -52,7 +57,11 @@ def test_a_time_that_no_id_can_carry_is_taken_for_the_nearest(announced_ms: int,
 
 def test_an_events_id_is_the_same_again_and_nobody_elses() -> None:
     workspace = uuid4()
-    ids = [event_id_of(one, ce_id) for one in (workspace, UUID(int=1)) for ce_id in (b"a:published", b"b:published")]
+    ids = [
+        event_id_of(one, ce_id)
+        for one in (workspace, UUID(int=1))
+        for ce_id in (b"a:published", b"b:published")
+    ]
     assert ids[0] == event_id_of(workspace, b"a:published")
     assert len(set(ids)) == 4
     assert all(one.startswith("evt_") and one.isascii() and "." not in one for one in ids)

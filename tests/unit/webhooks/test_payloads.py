@@ -14,11 +14,25 @@ from tests.support.factories import ACCOUNT, NOON
 
 WORKSPACE = uuid4()
 JOB, PIN = uuid4(), uuid4()
-SHARED: dict[str, Any] = {"pin_id": PIN, "workspace_id": WORKSPACE, "account_id": ACCOUNT, "board_id": "b", "idempotency_key": "k\0 ü"}
-COUNTERS = {"total_rows": 3, "processed_rows": 3, "created_rows": 1, "existing_rows": 1, "failed_rows": 1}
+SHARED: dict[str, Any] = {
+    "pin_id": PIN,
+    "workspace_id": WORKSPACE,
+    "account_id": ACCOUNT,
+    "board_id": "b",
+    "idempotency_key": "k\0 ü",
+}
+COUNTERS = {
+    "total_rows": 3,
+    "processed_rows": 3,
+    "created_rows": 1,
+    "existing_rows": 1,
+    "failed_rows": 1,
+}
 
 
-def told(kind: EventType, value: bytes, *, ce_id: bytes | None = b"an-id", key: UUID = WORKSPACE) -> Announcement | None:
+def told(
+    kind: EventType, value: bytes, *, ce_id: bytes | None = b"an-id", key: UUID = WORKSPACE
+) -> Announcement | None:
     headers: list[tuple[str, bytes | None]] = [("ce_type", kind.encode())]
     return announcement(key, [*headers, ("ce_id", ce_id)] if ce_id is not None else headers, value)
 
@@ -50,7 +64,11 @@ def test_a_published_pin() -> None:
 def test_a_failed_pin() -> None:
     event = PinFailed(**SHARED, error_code="board_not_found", error_message="gone", failed_at=NOON)
     read = document(EventType.PIN_FAILED, event.model_dump_json().encode())
-    assert (read["event"], read["data"]["error_code"], read["data"]["job_id"]) == ("pin.failed", "board_not_found", None)
+    assert (read["event"], read["data"]["error_code"], read["data"]["job_id"]) == (
+        "pin.failed",
+        "board_not_found",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +80,9 @@ def test_a_failed_pin() -> None:
     ],
 )
 def test_an_import_that_ended(status: JobStatus, name: str) -> None:
-    event = ImportCompleted(job_id=JOB, workspace_id=WORKSPACE, status=status, **COUNTERS, completed_at=NOON)
+    event = ImportCompleted(
+        job_id=JOB, workspace_id=WORKSPACE, status=status, **COUNTERS, completed_at=NOON
+    )
     read = document(EventType.IMPORT_COMPLETED, event.model_dump_json().encode())
     assert read["event"] == name
     assert read["data"] == {

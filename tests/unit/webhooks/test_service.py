@@ -2,7 +2,15 @@
 
 import pytest
 
-from services.webhooks.delivery.policy import Answer, Delivered, GivenUp, Patience, Retry, RetryPolicy, decide
+from services.webhooks.delivery.policy import (
+    Answer,
+    Delivered,
+    GivenUp,
+    Patience,
+    Retry,
+    RetryPolicy,
+    decide,
+)
 
 POLICY = RetryPolicy(attempts=4, first_seconds=5, factor=3, longest_seconds=40)
 REFUSED = Answer(500, "answered 500")

@@ -7,7 +7,18 @@ from services.webhooks.delivery.repository import Busy, Due, Room
 
 
 def due(*, failing: bool = False) -> Due:
-    return Due(uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, "https://hooks.example/", "s" * 16, uuid4(), failing)
+    return Due(
+        uuid4(),
+        uuid4(),
+        "evt_1",
+        "pin.published",
+        "{}",
+        0,
+        "https://hooks.example/",
+        "s" * 16,
+        uuid4(),
+        failing,
+    )
 
 
 def test_what_is_under_way_takes_room_until_it_is_given_back() -> None:
@@ -15,7 +26,9 @@ def test_what_is_under_way_takes_room_until_it_is_given_back() -> None:
     for each in (one, one, other):
         slots.take(each)
     assert slots.room == Room(2, 2, 3, 4)
-    assert sorted(slots.busy) == sorted([Busy(one.webhook_id, one.workspace_id, 2), Busy(other.webhook_id, other.workspace_id, 1)])
+    assert sorted(slots.busy) == sorted(
+        [Busy(one.webhook_id, one.workspace_id, 2), Busy(other.webhook_id, other.workspace_id, 1)]
+    )
     for each in (one, one, other):
         slots.give_back(each)
     assert (slots.room, slots.busy) == (Room(5, 2, 3, 4), [])

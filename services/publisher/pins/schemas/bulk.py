@@ -31,7 +31,9 @@ class BulkItemResponse(BaseModel):
         if isinstance(verdict, Kept):
             return cls(id=item_id, status=BulkStatus.SKIPPED, error_message=verdict.message)
         status = BulkStatus.SKIPPED if verdict.status == HTTPStatus.CONFLICT else BulkStatus.FAILED
-        return cls(id=item_id, status=status, error_code=verdict.code, error_message=verdict.message)
+        return cls(
+            id=item_id, status=status, error_code=verdict.code, error_message=verdict.message
+        )
 
 
 class BulkResponse(BaseModel):
@@ -46,12 +48,22 @@ class BulkResponse(BaseModel):
     def of(cls, ids: Sequence[UUID], verdicts: Mapping[UUID, Verdict]) -> "BulkResponse":
         results, seen = [], set[UUID]()
         for one in ids:
-            results.append(_repeated(one) if one in seen else BulkItemResponse.of(one, verdicts[one]))
+            results.append(
+                _repeated(one) if one in seen else BulkItemResponse.of(one, verdicts[one])
+            )
             seen.add(one)
-        counts = {f"{status}_count": sum(result.status is status for result in results) for status in BulkStatus}
+        counts = {
+            f"{status}_count": sum(result.status is status for result in results)
+            for status in BulkStatus
+        }
         return cls(**counts, results=results)
 
 
 def _repeated(item_id: UUID) -> BulkItemResponse:
     message = "This id stands in the list before."
-    return BulkItemResponse(id=item_id, status=BulkStatus.SKIPPED, error_code=ErrorCode.DUPLICATE_ID, error_message=message)
+    return BulkItemResponse(
+        id=item_id,
+        status=BulkStatus.SKIPPED,
+        error_code=ErrorCode.DUPLICATE_ID,
+        error_message=message,
+    )

@@ -30,4 +30,9 @@ class PinValidationResponse(BaseModel):
     @classmethod
     def of(cls, report: Report) -> "PinValidationResponse":
         checks = [PinValidationCheck(**check._asdict()) for check in report.checks]
-        return cls(valid=report.valid, checks=checks, resolved=report.resolved, existing_pin_id=report.existing_pin_id)
+        return cls(
+            valid=report.valid,
+            checks=checks,
+            resolved=report.resolved,
+            existing_pin_id=report.existing_pin_id,
+        )

@@ -97,7 +97,10 @@ class PinBatchItemResult(BaseModel):
 
 
 class PinBatchResponse(BaseModel):
-    """One result for each pin, in the order of the request. Pinflow has no quota: `headroom` is null."""
+    """One result for each pin, in the order of the request.
+
+    Pinflow has no quota: `headroom` is null.
+    """
 
     created_count: int
     existing_count: int
@@ -107,8 +110,15 @@ class PinBatchResponse(BaseModel):
 
     @classmethod
     def of(cls, items: Sequence[Item], base_url: str) -> "PinBatchResponse":
-        counts = {f"{status}_count": sum(item.status is status for item in items) for status in RowStatus}
-        return cls(**counts, results=[PinBatchItemResult.of(index, item, base_url) for index, item in enumerate(items)])
+        counts = {
+            f"{status}_count": sum(item.status is status for item in items) for status in RowStatus
+        }
+        return cls(
+            **counts,
+            results=[
+                PinBatchItemResult.of(index, item, base_url) for index, item in enumerate(items)
+            ],
+        )
 
 
 class PinDeleteResponse(BaseModel):
@@ -116,7 +126,9 @@ class PinDeleteResponse(BaseModel):
     deleted: bool = True
     removed_from_pinterest: bool = False
     pinterest_pin_id: str | None = None
-    reason: str | None = "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+    reason: str | None = (
+        "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+    )
 
 
 class JobStatusResponse(BaseModel):
@@ -137,7 +149,8 @@ class JobStatusResponse(BaseModel):
             pin_id=row["pin_id"],
             status=_PIN_STATUS[row["state"]],
             submitted_at=row["created_at"],
-            completed_at=row["published_at"] or (row["failed_at"] if row["state"] == PinState.FAILED else None),
+            completed_at=row["published_at"]
+            or (row["failed_at"] if row["state"] == PinState.FAILED else None),
             error_code=row["error_code"],
             error_message=row["error_message"],
         )

@@ -1,4 +1,6 @@
-"""A limit's work in a process of its own, set up as a service's is, and what it used of its own and of the servers."""
+"""A limit's work in a process of its own, set up as a service's is, and what it used of its own and
+of the servers.
+"""
 
 import asyncio
 import time
@@ -23,18 +25,24 @@ def apart(work: Callable[[Given], Figures], given: Given, *, processes: int = 1)
     """What `work` returns in each of so many processes, which run at the same time."""
     context = get_context("spawn")
     begin = (context.Barrier(processes),)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=begin) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_set_up, initargs=begin
+    ) as pool:
         return list(pool.map(work, [given] * processes))
 
 
 def _set_up(begin: Barrier) -> None:
     spare_the_collector()
-    begin.wait(START_SECONDS)  # or the first would have done the others' work before they had imported it
+    begin.wait(
+        START_SECONDS
+    )  # or the first would have done the others' work before they had imported it
 
 
 @dataclass
 class Meter:
-    """CPU of the servers and of this process; not what `uncounted` took of the latter: making the material, or another limit's part."""
+    """CPU of the servers and of this process; not what `uncounted` took of the latter: making the
+    material, or another limit's part.
+    """
 
     pids: Mapping[str, int]
     rows: int = 0
@@ -80,4 +88,7 @@ class Meter:
 
 
 def mean_of(found: Sequence[Figures], group: str) -> dict[str, float]:
-    return {name: round(sum(one[group][name] for one in found) / len(found), 2) for name in found[0][group]}
+    return {
+        name: round(sum(one[group][name] for one in found) / len(found), 2)
+        for name in found[0][group]
+    }

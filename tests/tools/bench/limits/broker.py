@@ -1,6 +1,7 @@
 """Measures the broker alone: the same record batches, appended and read as the services do it.
 
-Read by bare consumers: what FastStream and our own loop around it cost is no floor. Job events, one for 500 rows, are left out.
+Read by bare consumers: what FastStream and our own loop around it cost is no floor. Job events, one
+for 500 rows, are left out.
 """
 
 import asyncio
@@ -32,7 +33,9 @@ from tests.tools.bench.limits.given import Limits
 from tests.tools.bench.scenarios.bench import CONCURRENCY, MOST_UNSETTLED
 
 IMPORTS = 24
-"""Different ones, made before anything is measured: they are sent again and again, over all partitions."""
+"""Different ones, made before anything is measured: they are sent again and again, over all
+partitions.
+"""
 MEMBERS = 2
 
 
@@ -57,7 +60,14 @@ def measure_broker(limits: Limits) -> Figures:
     with fresh_topics(servers.bootstrap_servers) as prefix:
         pids = {"kafka": servers.pids["kafka"]}
         sizes = (limits.rows_at_once, limits.records_at_once)
-        given = _Given(servers.bootstrap_servers, prefix, pids, limits.warm_up_seconds, lengths.limit_seconds, *sizes)
+        given = _Given(
+            servers.bootstrap_servers,
+            prefix,
+            pids,
+            limits.warm_up_seconds,
+            lengths.limit_seconds,
+            *sizes,
+        )
         (figures,) = apart(_measure, given)
     return figures
 
@@ -67,7 +77,9 @@ def _measure(given: _Given) -> Figures:
 
 
 async def _drive(given: _Given) -> Figures:
-    settings = IngestSettings(kafka_bootstrap_servers=given.bootstrap_servers, topic_prefix=given.topic_prefix)
+    settings = IngestSettings(
+        kafka_bootstrap_servers=given.bootstrap_servers, topic_prefix=given.topic_prefix
+    )
     acceptance, producer = Acceptance(settings), RecordProducer(settings, client_id="bench")
     meter = Meter(given.pids)
     work = _Work(settings, acceptance, producer, given, meter)
@@ -94,7 +106,14 @@ async def _drive(given: _Given) -> Figures:
 
 
 class _Work:
-    def __init__(self, settings: ServiceSettings, acceptance: Acceptance, producer: RecordProducer, given: _Given, meter: Meter) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        acceptance: Acceptance,
+        producer: RecordProducer,
+        given: _Given,
+        meter: Meter,
+    ) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix)
         self._acceptance = acceptance
@@ -104,7 +123,9 @@ class _Work:
         made = [_made() for _ in range(IMPORTS)]
         self._imports = cycle([one.batch for one in made])
         self._announced = cycle([one.announced for one in made])
-        self.all_joined = asyncio.Barrier(MEMBERS + 2)  # with the reader of outcomes and who measures: a rebalance refuses commits
+        self.all_joined = asyncio.Barrier(
+            MEMBERS + 2
+        )  # with the reader of outcomes and who measures: a rebalance refuses commits
         self._room = asyncio.Semaphore(MOST_UNSETTLED)
 
     async def append_imports(self) -> None:
@@ -118,13 +139,21 @@ class _Work:
         rows = RecordFilter(self._names[TopicName.IMPORTS], is_for_publisher)
         async with self._consumer("publisher", rows, TopicName.IMPORTS) as consumer:
             while True:
-                batches = await consumer.getmany(timeout_ms=10**10, max_records=self._given.rows_at_once)
+                batches = await consumer.getmany(
+                    timeout_ms=10**10, max_records=self._given.rows_at_once
+                )
                 count = sum(len(records) for records in batches.values())
                 imports, owed = divmod(owed + count, MAX_ROWS)
                 announced = [next(self._announced) for _ in range(imports)]
                 await asyncio.gather(
-                    self._producer.send(self._names[TopicName.OUTCOMES], [one for each in announced for one in each.outcomes]),
-                    self._producer.send(self._names[TopicName.PIN_EVENTS], [one for each in announced for one in each.pin_events]),
+                    self._producer.send(
+                        self._names[TopicName.OUTCOMES],
+                        [one for each in announced for one in each.outcomes],
+                    ),
+                    self._producer.send(
+                        self._names[TopicName.PIN_EVENTS],
+                        [one for each in announced for one in each.pin_events],
+                    ),
                 )
                 await consumer.commit()
                 self._meter.count(count)
@@ -133,13 +162,17 @@ class _Work:
 
     async def take_outcomes(self) -> None:
         wanted = RecordFilter(self._names[TopicName.IMPORTS], is_for_status, is_whole_import)
-        async with self._consumer("status", wanted, TopicName.IMPORTS, TopicName.OUTCOMES) as consumer:
+        async with self._consumer(
+            "status", wanted, TopicName.IMPORTS, TopicName.OUTCOMES
+        ) as consumer:
             while True:
                 await consumer.getmany(timeout_ms=10**10, max_records=self._given.records_at_once)
                 await consumer.commit()
 
     @asynccontextmanager
-    async def _consumer(self, group: str, wanted: RecordFilter, *topics: TopicName) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(
+        self, group: str, wanted: RecordFilter, *topics: TopicName
+    ) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             *(self._names[topic] for topic in topics),
             **client_options(self._settings, client_id="bench"),

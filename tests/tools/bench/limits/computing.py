@@ -1,4 +1,7 @@
-"""Parsing, validation, decoding, deciding and writing alone: no server, no network. Both cores are kept busy, as the pipeline does."""
+"""Parsing, validation, decoding, deciding and writing alone: no server, no network.
+
+Both cores are kept busy, as the pipeline does.
+"""
 
 import os
 import time
@@ -19,7 +22,9 @@ IMPORTS_AT_ONCE = 4
 
 
 def measure_computing(limits: Limits) -> Figures:
-    """Where the pipeline's parts stand in each other's way for caches and memory, so must these: a process a core."""
+    """Where the pipeline's parts stand in each other's way for caches and memory, so must these: a
+    process a core.
+    """
     processes = min(CORES, os.cpu_count() or 1)
     found = apart(_measure, limits.lengths.limit_seconds, processes=processes)
     cpu = mean_of(found, "cpu_us_per_row")
@@ -64,7 +69,9 @@ def _go_through(clocks: _Clocks) -> int:
         imports = [material.accept(body) for body in bodies]
     with clocks.of("publisher"):
         asks = material.read_rows(imports)
-    found = found_of(asks, NO_HISTORY, {}, datetime.now(UTC))  # the store's part: counted with the database
+    found = found_of(
+        asks, NO_HISTORY, {}, datetime.now(UTC)
+    )  # the store's part: counted with the database
     with clocks.of("publisher"):
         announced = material.announce(decide_all(asks, {}, found))
     with clocks.of("status"):

@@ -1,4 +1,6 @@
-"""The database alone: the statements of the publisher's store and of the fold, by their own repositories, in batches of the same size."""
+"""The database alone: the statements of the publisher's store and of the fold, by their own
+repositories, in batches of the same size.
+"""
 
 import asyncio
 import contextlib
@@ -43,7 +45,9 @@ class _Given:
 def measure_database(limits: Limits) -> Figures:
     with fresh_database(limits.servers.owner_url) as url:
         pids = {"postgres": limits.servers.pids["postgres"]}
-        given = _Given(url, pids, limits.lengths.limit_seconds, limits.rows_at_once, limits.records_at_once)
+        given = _Given(
+            url, pids, limits.lengths.limit_seconds, limits.rows_at_once, limits.records_at_once
+        )
         (figures,) = apart(_measure, given)
     return {**figures, "rows_at_once": given.rows_at_once, "records_at_once": given.records_at_once}
 
@@ -54,7 +58,11 @@ def _measure(given: _Given) -> Figures:
 
 async def _drive(given: _Given) -> Figures:
     publisher, status = (
-        Database.of(DatabaseSettings(database_url=SecretStr(with_role(given.url, role))), application="bench", connections=4)
+        Database.of(
+            DatabaseSettings(database_url=SecretStr(with_role(given.url, role))),
+            application="bench",
+            connections=4,
+        )
         for role in ("pinflow_publisher", "pinflow_status")
     )
     meter = Meter(given.pids)

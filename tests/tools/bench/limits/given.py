@@ -1,4 +1,6 @@
-"""What every limit is given: servers on which no service runs, how long, and what this round has found."""
+"""What every limit is given: servers on which no service runs, how long, and what this round has
+found.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ class Limits:
     @property
     def rows_at_once(self) -> int:
         """What the publisher takes: as it did at full load, else its maximum."""
-        return int(self._seen("publisher") or PublisherSettings.model_fields["consumer_max_records"].default)
+        return int(
+            self._seen("publisher")
+            or PublisherSettings.model_fields["consumer_max_records"].default
+        )
 
     @property
     def records_at_once(self) -> int:

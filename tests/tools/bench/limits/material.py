@@ -1,4 +1,6 @@
-"""What goes through a pipeline, made by the services' own code, with no server near: imports, rows, outcomes, pin events."""
+"""What goes through a pipeline, made by the services' own code, with no server near: imports, rows,
+outcomes, pin events.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +12,14 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
 from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import NO_HISTORY, Ask, Outcome, decide_all, found_of, in_order
+from services.publisher.rows.outcomes import (
+    NO_HISTORY,
+    Ask,
+    Outcome,
+    decide_all,
+    found_of,
+    in_order,
+)
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
 from shared.contract.decoding import decoder, quick_decoder
@@ -20,7 +29,9 @@ from shared.http.bodies import parse_json
 from shared.kafka.producer import Record
 from tests.tools.bench.bodies import json_body, rows_like_a_shops
 
-WORKSPACE = NewWorkspace(uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)])
+WORKSPACE = NewWorkspace(
+    uuid4(), "", [NewAccount(uuid4(), ["board-1", "board-2", "board-3"]) for _ in range(2)]
+)
 BODY = json_body(rows_like_a_shops(WORKSPACE))
 
 decode_row = quick_decoder(RowAccepted)
@@ -41,12 +52,21 @@ def accept(body: bytes) -> ImportBatch:
     rows = validate(require_rows(parse_json(body)))
     now = datetime.now(UTC)
     upload = Upload(UploadFormat.JSON, body)
-    return batch_of(Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows, upload=upload))
+    return batch_of(
+        Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows, upload=upload)
+    )
 
 
 def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
     """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
-    return in_order([decode_row(record.value) for batch in imports for record in batch.records if is_for_publisher(record.value)])
+    return in_order(
+        [
+            decode_row(record.value)
+            for batch in imports
+            for record in batch.records
+            if is_for_publisher(record.value)
+        ]
+    )
 
 
 def found_new(asks: Sequence[Ask]) -> list[Outcome]:

@@ -1,4 +1,7 @@
-"""All peers, by name. Not in __init__.py: a peer's own processes, which have only what they need, import that too."""
+"""All peers, by name.
+
+Not in __init__.py: a peer's own processes, which have only what they need, import that too.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +18,10 @@ STAGE_ROWS = 20_000
 """That a stage is given for each second asked for: what Pinflow's takes about a second for."""
 
 Measure = Callable[[float, float], Figures]
-"""On servers of its own, for so many seconds after so many to warm up. Raises LocalError without the peers' software."""
+"""On servers of its own, for so many seconds after so many to warm up.
+
+Raises LocalError without the peers' software.
+"""
 
 
 def _imports(peer: Peer, seconds: float, warm_up_seconds: float) -> Figures:
@@ -23,7 +29,9 @@ def _imports(peer: Peer, seconds: float, warm_up_seconds: float) -> Figures:
         return measure(peer, servers, seconds, warm_up_seconds)
 
 
-def _stage(work: Callable[[Servers, int, int], Figures], seconds: float, warm_up_seconds: float) -> Figures:
+def _stage(
+    work: Callable[[Servers, int, int], Figures], seconds: float, warm_up_seconds: float
+) -> Figures:
     with peer_servers() as servers:
         return work(servers, round(seconds * STAGE_ROWS), round(warm_up_seconds * STAGE_ROWS))
 

@@ -1,4 +1,7 @@
-"""Celery as a team that knows it would set it up; only where its packages are (`make bench-peers`). Worker: celery_worker.py."""
+"""Celery as a team that knows it would set it up; only where its packages are (`make bench-peers`).
+
+Worker: celery_worker.py.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,14 +20,29 @@ from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
 
 SETTLE_IMPORT_TASK, SETTLE_ROW_TASK = "settle_import", "settle_row"
 PREFETCH = {SETTLE_IMPORT_TASK: 4, SETTLE_ROW_TASK: 64}
-"""Tasks that a worker's process has before it asks for more: short ones many, or each would wait for Redis."""
+"""Tasks that a worker's process has before it asks for more: short ones many, or each would wait
+for Redis.
+"""
 
-RETRIES: dict[str, Any] = {"autoretry_for": (psycopg.OperationalError,), "retry_backoff": True, "max_retries": None}
+RETRIES: dict[str, Any] = {
+    "autoretry_for": (psycopg.OperationalError,),
+    "retry_backoff": True,
+    "max_retries": None,
+}
 
 
 def create_celery(settings: PeerSettings, task: str) -> Any:
-    """Set for one of the two tasks. A task is acknowledged when it is done: whatever a killed worker had comes again."""
-    register("orjson", lambda value: orjson.dumps(value).decode(), orjson.loads, "application/x-orjson", "utf-8")
+    """Set for one of the two tasks.
+
+    A task is acknowledged when it is done: whatever a killed worker had comes again.
+    """
+    register(
+        "orjson",
+        lambda value: orjson.dumps(value).decode(),
+        orjson.loads,
+        "application/x-orjson",
+        "utf-8",
+    )
     app = Celery("peer", broker=settings.redis_url)
     app.conf.update(
         task_serializer="orjson",
@@ -37,16 +55,26 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
     )
-    # Redis gives a task that nobody acknowledged to another worker only after visibility_timeout: an hour, by default
+    # Redis gives a task that nobody acknowledged to another worker only after visibility_timeout:
+    # an hour, by default
     connection = _Connection(settings.database_url.get_secret_value())
 
-    def settle_import(job_id: str, workspace_id: str, accepted_at: str, content: list[rows.Sent]) -> None:
+    def settle_import(
+        job_id: str, workspace_id: str, accepted_at: str, content: list[rows.Sent]
+    ) -> None:
         job = UUID(job_id)
-        made = rows.values(UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.received(content))
+        made = rows.values(
+            UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.received(content)
+        )
         connection.execute(SETTLE_IMPORT, (*columns(COLUMNS, made), job))
 
     def settle_row(job_id: str, workspace_id: str, accepted_at: str, content: rows.Sent) -> None:
-        made = rows.values(UUID(workspace_id), UUID(job_id), datetime.fromisoformat(accepted_at), rows.received([content]))
+        made = rows.values(
+            UUID(workspace_id),
+            UUID(job_id),
+            datetime.fromisoformat(accepted_at),
+            rows.received([content]),
+        )
         connection.execute(SETTLE_ROW, columns(COLUMNS, made))
 
     app.task(settle_import, name=SETTLE_IMPORT_TASK, **RETRIES)
@@ -63,6 +91,8 @@ class _Connection:
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> None:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self._url, autocommit=True, prepare_threshold=1, application_name="peer-worker")
+            self._connection = psycopg.connect(
+                self._url, autocommit=True, prepare_threshold=1, application_name="peer-worker"
+            )
             self._connection.adapters.register_dumper(Column, ColumnDumper)
         self._connection.execute(statement.encode(), parameters, binary=True)

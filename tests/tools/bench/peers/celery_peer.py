@@ -14,12 +14,21 @@ from tests.tools.bench.peers.peer import Servers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
 
 BOTH_LACK = (
-    "202 is not durable: Redis writes to its disk once a second, so a crash of the machine loses what was accepted in the last one.",
-    "Job and rows are written apart, to Postgres and to Redis: a crash in between leaves a job that never ends.",
+    (
+        "202 is not durable: Redis writes to its disk once a second, so a crash of the machine loses "
+        "what was accepted in the last one."
+    ),
+    (
+        "Job and rows are written apart, to Postgres and to Redis: a crash in between leaves a job "
+        "that never ends."
+    ),
     "A killed worker's tasks come again only after the visibility timeout, an hour by default.",
     "No dead letters: a task that can't be read is logged and dropped.",
     "No order among rows of equal keys of different imports: whichever worker is first.",
-    "No events for others, no schedules, no accounts and boards checked, no telling whether an existing row's content matches.",
+    (
+        "No events for others, no schedules, no accounts and boards checked, no telling whether an "
+        "existing row's content matches."
+    ),
 )
 
 
@@ -37,11 +46,23 @@ class CeleryPeer:
         python = software.python()
         modules = {
             WEB: (python, "-m", "tests.tools.bench.peers.celery_web", self.task),
-            "worker": (python, "-m", "tests.tools.bench.peers.celery_worker", self.task, str(self.worker_processes)),
+            "worker": (
+                python,
+                "-m",
+                "tests.tools.bench.peers.celery_worker",
+                self.task,
+                str(self.worker_processes),
+            ),
         }
         with (
             redis_server(directory) as (url, redis),
-            processes(servers, directory, schema=f"peer_{self.task}", modules=modules, variables={"PINFLOW_REDIS_URL": url}) as running,
+            processes(
+                servers,
+                directory,
+                schema=f"peer_{self.task}",
+                modules=modules,
+                variables={"PINFLOW_REDIS_URL": url},
+            ) as running,
         ):
             yield replace(running, pids={**running.pids, "redis": redis.process.pid})
 
@@ -51,7 +72,13 @@ ROW_BY_ROW = CeleryPeer(
     "settle_row",
     worker_processes=8,
     most_unsettled=4,
-    lacks=(*BOTH_LACK, "Rows of one import are published in whatever order workers are free; one of two equal keys in it wins by chance."),
+    lacks=(
+        *BOTH_LACK,
+        (
+            "Rows of one import are published in whatever order workers are free; one of two equal "
+            "keys in it wins by chance."
+        ),
+    ),
 )
 WHOLE_IMPORTS = CeleryPeer(
     "Celery with Redis, a task an import",
@@ -68,11 +95,20 @@ WHOLE_IMPORTS = CeleryPeer(
 
 @contextmanager
 def redis_server(directory: Path) -> Iterator[tuple[str, RunningProgram]]:
-    """With an append-only file, written to disk every second: the least for tasks that must not be lost, and what most run."""
+    """With an append-only file, written to disk every second: the least for tasks that must not be
+    lost, and what most run.
+    """
     port = choose({"redis": SERVICES_FROM + SERVICES_APART})["redis"]
     data = directory / "redis"
     data.mkdir()
-    options = {"port": str(port), "bind": "127.0.0.1", "dir": str(data), "appendonly": "yes", "appendfsync": "everysec", "save": ""}
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(data),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+    }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     running = RunningProgram(Program("redis", (software.redis_server(), *arguments)), directory)
     running.start()

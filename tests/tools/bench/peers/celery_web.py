@@ -1,4 +1,6 @@
-"""python -m tests.tools.bench.peers.celery_web TASK: the job goes to Postgres, its rows to Redis; then 202."""
+"""python -m tests.tools.bench.peers.celery_web TASK: the job goes to Postgres, its rows to Redis;
+then 202.
+"""
 
 import asyncio
 import sys
@@ -33,7 +35,9 @@ def _publish(celery: Any, task: str, job: Job) -> None:
     portions = [content] if task == SETTLE_IMPORT_TASK else content
     with celery.producer_pool.acquire(block=True) as producer:
         for portion in portions:
-            celery.tasks[task].apply_async((job.id, job.workspace_id, job.accepted_at.isoformat(), portion), producer=producer)
+            celery.tasks[task].apply_async(
+                (job.id, job.workspace_id, job.accepted_at.isoformat(), portion), producer=producer
+            )
 
 
 if __name__ == "__main__":

@@ -20,13 +20,28 @@ CONNECTOR = "pins"
 BATCH = 2000
 """Records a statement, and a poll: as the publisher's. The default is 500."""
 LACKS = (
-    "Takes records whose ids have been computed, fields flattened and schema told by someone else; it decides nothing.",
+    (
+        "Takes records whose ids have been computed, fields flattened and schema told by someone "
+        "else; it decides nothing."
+    ),
     "No outcomes: nobody learns which row was created, which stood there before.",
-    "The last of two rows under one key wins and overwrites the first; Pinflow's first one stands for ever.",
-    "A record that Postgres refuses stops the task, or, told to go on, loses the batch's order; a restart is by hand.",
+    (
+        "The last of two rows under one key wins and overwrites the first; Pinflow's first one stands "
+        "for ever."
+    ),
+    (
+        "A record that Postgres refuses stops the task, or, told to go on, loses the batch's order; a "
+        "restart is by hand."
+    ),
     "No events for others, no schedules, no accounts and boards checked.",
 )
-JVM_OPTIONS = ("-Xms256m", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
+JVM_OPTIONS = (
+    "-Xms256m",
+    "-Xmx2g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+)
 """Those of Kafka's own start script for Connect."""
 
 FIELDS = (*COLUMNS, ("state", "text"), ("published_at", "timestamptz"))
@@ -40,13 +55,23 @@ _JSON = {"type": "string", "name": "io.debezium.data.Json"}
 
 
 def schema() -> str:
-    """The records' own, told once to the converter (Kafka 4.2 on): with one in each record they would be six times as large."""
-    fields = [{"field": name, "optional": True, **(_JSON if name == "related_terms" else _TYPES[kind])} for name, kind in FIELDS]
-    return json.dumps({"type": "struct", "name": "pin", "optional": False, "fields": fields}, separators=(",", ":"))
+    """The records' own, told once to the converter (Kafka 4.2 on): with one in each record they
+    would be six times as large.
+    """
+    fields = [
+        {"field": name, "optional": True, **(_JSON if name == "related_terms" else _TYPES[kind])}
+        for name, kind in FIELDS
+    ]
+    return json.dumps(
+        {"type": "struct", "name": "pin", "optional": False, "fields": fields},
+        separators=(",", ":"),
+    )
 
 
 @contextmanager
-def connect(directory: Path, *, kafka: str, topic: str, database_url: str, table: str) -> Iterator[RunningProgram]:
+def connect(
+    directory: Path, *, kafka: str, topic: str, database_url: str, table: str
+) -> Iterator[RunningProgram]:
     """A worker with the connector, its tasks running. Raises LocalError without its software."""
     port = choose({"connect": SERVICES_FROM})["connect"]
     worker, sink = directory / "worker.properties", directory / "sink.properties"
@@ -54,7 +79,16 @@ def connect(directory: Path, *, kafka: str, topic: str, database_url: str, table
     sink.write_text(_properties(_sink(topic, database_url, table)), encoding="utf-8")
     class_path = software.connect_class_path()
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-    command = (java(), *JVM_OPTIONS, quiet, "-cp", class_path, "org.apache.kafka.connect.cli.ConnectStandalone", str(worker), str(sink))
+    command = (
+        java(),
+        *JVM_OPTIONS,
+        quiet,
+        "-cp",
+        class_path,
+        "org.apache.kafka.connect.cli.ConnectStandalone",
+        str(worker),
+        str(sink),
+    )
     running = RunningProgram(Program("connect", command), directory)
     running.start()
     try:
@@ -86,7 +120,9 @@ def _sink(topic: str, database_url: str, table: str) -> dict[str, str]:
         "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector",
         "tasks.max": "2",
         "topics": topic,
-        "connection.url": f"jdbc:postgresql://{url.hostname}:{url.port}{url.path}?reWriteBatchedInserts=true",
+        "connection.url": (
+            f"jdbc:postgresql://{url.hostname}:{url.port}{url.path}?reWriteBatchedInserts=true"
+        ),
         "connection.username": url.username or "",
         "connection.password": url.password or "",
         "collection.name.format": table,
@@ -106,7 +142,9 @@ def _properties(values: dict[str, str]) -> str:
 
 def _works(port: int) -> bool:
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/connectors/{CONNECTOR}/status", timeout=2, trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/connectors/{CONNECTOR}/status", timeout=2, trust_env=False
+        )
     except httpx.TransportError:
         return False
     tasks = answer.json().get("tasks", []) if answer.is_success else []

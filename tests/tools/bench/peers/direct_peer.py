@@ -1,4 +1,6 @@
-"""(d) What a team does before it needs Kafka: one FastAPI process that inserts the whole import in the request."""
+"""(d) What a team does before it needs Kafka: one FastAPI process that inserts the whole import in
+the request.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,18 @@ from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
 class DirectPeer:
     name = "FastAPI, inserted in the request"
     lacks = (
-        "While Postgres is away or slow nothing is accepted: there is nothing between the client and the database.",
-        "A burst waits in the clients' connections; there is no admission, and no other workspace's turn.",
-        "No request ids: an answer that was lost leaves a client to send again, which makes a second job.",
+        (
+            "While Postgres is away or slow nothing is accepted: there is nothing between the client "
+            "and the database."
+        ),
+        (
+            "A burst waits in the clients' connections; there is no admission, and no other "
+            "workspace's turn."
+        ),
+        (
+            "No request ids: an answer that was lost leaves a client to send again, which makes a "
+            "second job."
+        ),
         "No result for each row, and no telling whether an existing row's content matches.",
         "No events for others, no schedules, no accounts and boards checked.",
     )

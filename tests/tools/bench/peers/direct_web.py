@@ -1,4 +1,6 @@
-"""python -m tests.tools.bench.peers.direct_web: the whole import is inserted while its client waits, and answered with 201."""
+"""python -m tests.tools.bench.peers.direct_web: the whole import is inserted while its client
+waits, and answered with 201.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

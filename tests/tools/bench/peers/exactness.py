@@ -6,14 +6,25 @@ MOST_NAMED = 3
 
 
 def faults_of(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
-    """In words; empty when all is well. `sent` and `stored` are rows by the mark of their import, `counted` what its jobs say."""
-    lost = {mark: rows - stored.get(mark, 0) for mark, rows in sent.items() if stored.get(mark, 0) < rows}
-    extra = {mark: rows - sent.get(mark, 0) for mark, rows in stored.items() if rows > sent.get(mark, 0)}
+    """In words; empty when all is well.
+
+    `sent` and `stored` are rows by the mark of their import, `counted` what its jobs say.
+    """
+    lost = {
+        mark: rows - stored.get(mark, 0)
+        for mark, rows in sent.items()
+        if stored.get(mark, 0) < rows
+    }
+    extra = {
+        mark: rows - sent.get(mark, 0) for mark, rows in stored.items() if rows > sent.get(mark, 0)
+    }
     faults = []
     if lost:
         faults.append(f"{sum(lost.values())} rows lost, of {len(lost)} imports ({_some(lost)})")
     if extra:
-        faults.append(f"{sum(extra.values())} rows that nobody sent, of {len(extra)} imports ({_some(extra)})")
+        faults.append(
+            f"{sum(extra.values())} rows that nobody sent, of {len(extra)} imports ({_some(extra)})"
+        )
     if counted != (total := sum(sent.values())):
         faults.append(f"the jobs count {counted} rows, {total} were sent")
     return faults

@@ -1,4 +1,6 @@
-"""python -m tests.tools.bench.peers.faststream_web: the job goes to Postgres, its rows to Kafka, a message each; then 202."""
+"""python -m tests.tools.bench.peers.faststream_web: the job goes to Postgres, its rows to Kafka, a
+message each; then 202.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +17,12 @@ from tests.tools.bench.peers.web import Intake, Job, create_app, insert_job
 @asynccontextmanager
 async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterator[Intake]:
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
-    async with KafkaBroker(settings.kafka_bootstrap_servers, acks="all", enable_idempotence=True, max_batch_size=900 * 1024) as broker:
+    async with KafkaBroker(
+        settings.kafka_bootstrap_servers,
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=900 * 1024,
+    ) as broker:
 
         async def publish(job: Job) -> None:
             async with database.pipeline() as driver:
@@ -26,7 +33,10 @@ async def open_intake(settings: PeerSettings, database: Database) -> AsyncIterat
 
 
 def _messages(job: Job) -> list[RowAccepted]:
-    """What has been validated is not validated again. The job's id stands in for the content's fingerprint, which no peer computes."""
+    """What has been validated is not validated again.
+
+    The job's id stands in for the content's fingerprint, which no peer computes.
+    """
     return [
         RowAccepted.model_construct(
             kind="r",

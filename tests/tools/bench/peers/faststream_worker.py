@@ -1,4 +1,6 @@
-"""python -m tests.tools.bench.peers.faststream_worker: a message a row, as in FastStream's examples, and acknowledged when done."""
+"""python -m tests.tools.bench.peers.faststream_worker: a message a row, as in FastStream's
+examples, and acknowledged when done.
+"""
 
 import logging
 
@@ -16,7 +18,9 @@ from tests.tools.bench.peers.process import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_ROW
 
 AT_ONCE = 6
-"""A partition's rows one after the other, the topic's six at once: FastStream's own way to have several without losing any."""
+"""A partition's rows one after the other, the topic's six at once: FastStream's own way to have
+several without losing any.
+"""
 
 
 def create_worker(settings: PeerSettings) -> FastStream:

@@ -16,7 +16,9 @@ class Servers:
     kafka_bootstrap_servers: str
     kafka_data: Path
     database_url: str
-    """The owner's, of a database with Pinflow's schemas: a peer makes a schema of its own beside them."""
+    """The owner's, of a database with Pinflow's schemas: a peer makes a schema of its own beside
+    them.
+    """
     workspace: NewWorkspace
     pids: Mapping[str, int]
 
@@ -26,7 +28,10 @@ TOPIC_PREFIX = "peer"
 
 
 class Running(Protocol):
-    """A peer that takes imports. `base_url` has Pinflow's path for them; `pids` are the roots of its process trees, by name."""
+    """A peer that takes imports.
+
+    `base_url` has Pinflow's path for them; `pids` are the roots of its process trees, by name.
+    """
 
     @property
     def base_url(self) -> str: ...
@@ -42,7 +47,10 @@ class Running(Protocol):
         """It is asked twice a second."""
 
     def faults(self, sent: Mapping[str, int]) -> list[str]:
-        """What is not as it should be, in words, of imports by their mark and the rows each had. All has settled by then."""
+        """What is not as it should be, in words, of imports by their mark and the rows each had.
+
+        All has settled by then.
+        """
 
 
 class Peer(Protocol):
@@ -59,7 +67,9 @@ class Peer(Protocol):
 
     @property
     def most_unsettled(self) -> int:
-        """Imports accepted and not settled at which clients wait: enough to keep it busy, and to be done soon after the end."""
+        """Imports accepted and not settled at which clients wait: enough to keep it busy, and to be
+        done soon after the end.
+        """
 
     def running(self, servers: Servers, directory: Path) -> AbstractContextManager[Running]:
         """Started, empty and ready; stopped at the end."""

@@ -21,4 +21,12 @@ class PeerSettings(ServiceSettings):
 
 def serve(app: FastAPI, settings: PeerSettings) -> None:
     spare_the_collector()  # a team that looks at a profile finds this first
-    uvicorn.run(app, host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )

@@ -35,9 +35,17 @@ class RunningProcesses:
 
 @contextmanager
 def processes(
-    servers: Servers, directory: Path, *, schema: str, modules: Mapping[str, tuple[str, ...]], variables: Mapping[str, str] | None = None
+    servers: Servers,
+    directory: Path,
+    *,
+    schema: str,
+    modules: Mapping[str, tuple[str, ...]],
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[RunningProcesses]:
-    """`modules` are the commands of Python processes, by name; one of them is WEB. `variables` are further settings, with their prefix."""
+    """`modules` are the commands of Python processes, by name; one of them is WEB.
+
+    `variables` are further settings, with their prefix.
+    """
     port = choose({WEB: SERVICES_FROM})[WEB]
     base_url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
@@ -53,13 +61,21 @@ def processes(
             "PINFLOW_TOPIC_PREFIX": TOPIC_PREFIX,
             **(variables or {}),
         }
-        programs = {name: RunningProgram(Program(name, command, environment), directory) for name, command in modules.items()}
+        programs = {
+            name: RunningProgram(Program(name, command, environment), directory)
+            for name, command in modules.items()
+        }
         for program in programs.values():
             stack.callback(program.close)
             program.start()
         programs[WEB].wait_until(lambda: _answers(base_url))
         try:
-            yield RunningProcesses(base_url, {name: program.process.pid for name, program in programs.items()}, schema, store)
+            yield RunningProcesses(
+                base_url,
+                {name: program.process.pid for name, program in programs.items()},
+                schema,
+                store,
+            )
         except Exception as error:
             for name, program in programs.items():
                 error.add_note(f"{name}'s log ends:\n{program.tail()}")

@@ -1,7 +1,9 @@
-"""(e) The publisher's stage alone, against a native engine: equal rows stand on a topic; how fast do they come into the table?
+"""(e) The publisher's stage alone, against a native engine: equal rows stand on a topic; how fast
+do they come into the table?
 
-Either has its records in the form it needs (stage_records.py), compressed alike, in as many partitions. Started and warmed up, a process
-is stopped for as long as the rows are produced, so that neither its start nor producing is in the figures.
+Either has its records in the form it needs (stage_records.py), compressed alike, in as many
+partitions. Started and warmed up, a process is stopped for as long as the rows are produced, so
+that neither its start nor producing is in the figures.
 """
 
 import asyncio
@@ -56,7 +58,10 @@ class Stage:
 
 def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
     """Pinflow's publisher: outcomes and pin events are made, too."""
-    with tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory, _topics(servers) as kafka:
+    with (
+        tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
+        _topics(servers) as kafka,
+    ):
         port = choose({"publisher": SERVICES_FROM})["publisher"]
         variables = {
             "PINFLOW_KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
@@ -69,7 +74,9 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
         program.start()
         try:
             program.wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
-            return _measure(Stage(servers, kafka, program, "publisher", row_events), rows, warm_up_rows)
+            return _measure(
+                Stage(servers, kafka, program, "publisher", row_events), rows, warm_up_rows
+            )
         finally:
             program.close()
 
@@ -77,7 +84,10 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
 def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
     """Kafka Connect with Debezium's JDBC sink. Raises LocalError without its software."""
     schema = "peer_connect"
-    with tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory, _topics(servers) as kafka:
+    with (
+        tempfile.TemporaryDirectory(prefix="pinflow-stage-") as directory,
+        _topics(servers) as kafka,
+    ):
         Store(servers.database_url, schema).close()
         topic = TopicNames(kafka.topic_prefix)[TopicName.IMPORTS]
         with connect(
@@ -87,23 +97,33 @@ def measure_connect(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
             database_url=servers.database_url,
             table=f"{schema}.pins",
         ) as program:
-            return _measure(Stage(servers, kafka, program, schema, flat_rows), rows, warm_up_rows) | {"lacks": list(LACKS)}
+            return _measure(
+                Stage(servers, kafka, program, schema, flat_rows), rows, warm_up_rows
+            ) | {"lacks": list(LACKS)}
 
 
 @contextmanager
 def _topics(servers: Servers) -> Iterator[KafkaSettings]:
-    settings = KafkaSettings(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX)
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=TOPIC_PREFIX
+    )
     asyncio.run(create_topics(settings))
     yield settings
     asyncio.run(delete_topics(settings))
 
 
 def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
-    """Raises AssertionError when there are other rows in the end, or not all of them within DRAIN_SECONDS."""
+    """Raises AssertionError when there are other rows in the end, or not all of them within
+    DRAIN_SECONDS.
+    """
     workspace = stage.servers.workspace
     prepared = json_body(rows_like_a_shops(workspace)).prepared
     warm, measured = (
-        [stage.form(workspace.id, marked(prepared, new_mark())) for _ in range(max(1, count // MAX_ROWS))] for count in (warm_up_rows, rows)
+        [
+            stage.form(workspace.id, marked(prepared, new_mark()))
+            for _ in range(max(1, count // MAX_ROWS))
+        ]
+        for count in (warm_up_rows, rows)
     )
     with psycopg.connect(stage.servers.database_url, autocommit=True) as connection:
         asyncio.run(produce(stage.kafka, warm))
@@ -112,7 +132,10 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
         asyncio.run(produce(stage.kafka, measured))
         before, started = _look(stage), time.perf_counter()
         stage.program.resume()
-        took = _wait_for_rows(connection, stage.table, (len(warm) + len(measured)) * MAX_ROWS) - started
+        took = (
+            _wait_for_rows(connection, stage.table, (len(warm) + len(measured)) * MAX_ROWS)
+            - started
+        )
     figures = costs(before, _look(stage), len(measured) * MAX_ROWS, took)
     largest = max(len(record.value) for records in measured for record in records)
     return {**figures, "bytes_of_a_record_at_most": largest, "exact": 1, "faults": [], "lacks": []}
@@ -120,18 +143,28 @@ def _measure(stage: Stage, rows: int, warm_up_rows: int) -> Figures:
 
 def _look(stage: Stage) -> Seen:
     servers = stage.servers
-    found = space(servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema])
-    return Seen(usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found, {})
+    found = space(
+        servers.database_url, servers.kafka_data, stage.kafka.topic_prefix, [stage.schema]
+    )
+    return Seen(
+        usage({**servers.pids, stage.program.program.name: stage.program.process.pid}), found, {}
+    )
 
 
 def _wait_for_rows(connection: "psycopg.Connection[Any]", table: str, wanted: int) -> float:
-    """When the last of so many rows came. Seen from the table's size, which costs nothing to ask for; counted only once that rests."""
+    """When the last of so many rows came.
+
+    Seen from the table's size, which costs nothing to ask for; counted only once that rests.
+    """
     deadline = time.perf_counter() + DRAIN_SECONDS
     size, changed = -1, time.perf_counter()
     while (now := time.perf_counter()) < deadline:
         if (seen := _number(connection, f"select pg_relation_size('{table}')")) != size:
             size, changed = seen, now
-        elif now - changed > QUIET_SECONDS and (found := _number(connection, f"select count(*) from {table}")) >= wanted:
+        elif (
+            now - changed > QUIET_SECONDS
+            and (found := _number(connection, f"select count(*) from {table}")) >= wanted
+        ):
             assert found == wanted, f"{found} rows in {table}, {wanted} were sent"
             return changed
         time.sleep(0.02)

@@ -1,4 +1,6 @@
-"""An import's rows on a peer's way: validated by Pinflow's own model, as its users would write one, in one call."""
+"""An import's rows on a peer's way: validated by Pinflow's own model, as its users would write one,
+in one call.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,11 @@ CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")
 """The columns that are a row's own. The others come from its job, or are computed."""
 _content = attrgetter(*CONTENT)
 _OF_TEXT: dict[str, Callable[[str], Any]] = {"uuid": UUID, "timestamptz": datetime.fromisoformat}
-_PARSERS = {CONTENT.index(name): _OF_TEXT[kind] for name, kind in COLUMNS if name in CONTENT and kind in _OF_TEXT}
+_PARSERS = {
+    CONTENT.index(name): _OF_TEXT[kind]
+    for name, kind in COLUMNS
+    if name in CONTENT and kind in _OF_TEXT
+}
 
 Sent: TypeAlias = Sequence[Any]
 """A row as JSON carries it: its number, then CONTENT."""
@@ -50,7 +56,9 @@ def parse(body: bytes) -> Parsed:
     try:
         return Parsed(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))
     except ValidationError:
-        return Parsed([(number, pin) for number, row in enumerate(raw, 1) if (pin := _valid(row))], len(raw))
+        return Parsed(
+            [(number, pin) for number, row in enumerate(raw, 1) if (pin := _valid(row))], len(raw)
+        )
 
 
 def _valid(row: object) -> PinSubmission | None:
@@ -63,13 +71,25 @@ def _valid(row: object) -> PinSubmission | None:
 def received(rows: Iterable[Sent]) -> list[Sent]:
     """With ids and times again, which JSON knows only as text."""
     return [
-        (number, *(_PARSERS[place](value) if value is not None and place in _PARSERS else value for place, value in enumerate(content)))
+        (
+            number,
+            *(
+                _PARSERS[place](value) if value is not None and place in _PARSERS else value
+                for place, value in enumerate(content)
+            ),
+        )
         for number, *content in rows
     ]
 
 
-def values(workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[Sent]) -> list[tuple[Any, ...]]:
-    """In the order of COLUMNS. The id stands where Pinflow has the content's fingerprint: peers don't tell whether a payload matches."""
+def values(
+    workspace_id: UUID, job_id: UUID, accepted_at: datetime, rows: Iterable[Sent]
+) -> list[tuple[Any, ...]]:
+    """In the order of COLUMNS.
+
+    The id stands where Pinflow has the content's fingerprint: peers don't tell whether a payload
+    matches.
+    """
     key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
     made = []
     for number, *content in rows:

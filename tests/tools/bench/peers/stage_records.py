@@ -31,7 +31,9 @@ def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
 
 
 def flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:
-    """A row of the table each, its id computed, without what is null: Connect has no way to compute or to nest."""
+    """A row of the table each, its id computed, without what is null: Connect has no way to compute
+    or to nest.
+    """
     return list(_flat_rows(workspace_id, body))
 
 
@@ -40,7 +42,9 @@ def _flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
     names = [name for name, _ in connect_sink.FIELDS]
     for values in rows.values(workspace_id, new_job_id(now), now, rows.parse(body).sent()):
         document = zip(names, (*values, "published", now), strict=True)
-        yield Record(None, orjson.dumps({name: value for name, value in document if value is not None}))
+        yield Record(
+            None, orjson.dumps({name: value for name, value in document if value is not None})
+        )
 
 
 async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) -> None:
@@ -56,4 +60,6 @@ async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) 
     async with producer:
         partitions = await partition_count(producer, topic)
         for number, records in enumerate(imports):
-            await asyncio.gather(*await append_records(producer, topic, number % partitions, records))
+            await asyncio.gather(
+                *await append_records(producer, topic, number % partitions, records)
+            )

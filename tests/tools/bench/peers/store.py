@@ -1,7 +1,8 @@
 """A peer's tables, in a schema of its own, and the statements that settle rows in them.
 
-The statement is the publisher's, less what only Pinflow has: one unique key, computed; typed columns as binary arrays, sorted by id;
-on conflict do nothing. Connections find the tables by their search path.
+The statement is the publisher's, less what only Pinflow has: one unique key, computed; typed
+columns as binary arrays, sorted by id; on conflict do nothing. Connections find the tables by their
+search path.
 """
 
 from collections.abc import Mapping
@@ -82,7 +83,10 @@ SETTLE_IMPORT = f"""
     from counted c
     where job_id = %b::uuid and jobs.created + jobs.existing + jobs.failed + c.rows <= total
 """
-"""A whole import at once, with the job's counters in the same transaction. Processed twice it counts once: it would exceed the total."""
+"""A whole import at once, with the job's counters in the same transaction.
+
+Processed twice it counts once: it would exceed the total.
+"""
 
 SETTLE_ROW = f"""
     with {_ROWS}, {_PUBLISH}
@@ -90,7 +94,9 @@ SETTLE_ROW = f"""
     select origin_job_id, origin_row, origin_row in (select origin_row from inserted) from rows
     on conflict do nothing
 """
-"""A row for itself, with a result of its own: counters of the job would have all workers wait for each other's commits."""
+"""A row for itself, with a result of its own: counters of the job would have all workers wait for
+each other's commits.
+"""
 
 PROGRESS = "select total, failed, created, existing from progress where job_id = %b::uuid"
 
@@ -111,11 +117,18 @@ class Store:
 
     def settled_rows(self) -> int:
         """What jobs count and what has a result: neither is counted in both."""
-        return self._number("select (select count(*) from results) + coalesce(sum(created + existing + failed), 0) from jobs")
+        return self._number(
+            "select (select count(*) from results) + coalesce(sum(created + existing + failed), 0) "
+            "from jobs"
+        )
 
     def stored(self) -> Mapping[str, int]:
         """Rows by the mark of the import, which is what their keys begin with."""
-        return dict(self._connection.execute("select split_part(idempotency_key, '-', 1), count(*) from pins group by 1").fetchall())
+        return dict(
+            self._connection.execute(
+                "select split_part(idempotency_key, '-', 1), count(*) from pins group by 1"
+            ).fetchall()
+        )
 
     def counted(self) -> int:
         return self._number("select coalesce(sum(created), 0) from progress")

@@ -1,4 +1,6 @@
-"""The same imports that Pinflow is measured with, sent to a peer: as fast as it takes them, while not too many wait to be settled."""
+"""The same imports that Pinflow is measured with, sent to a peer: as fast as it takes them, while
+not too many wait to be settled.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,9 @@ SETTLE_SECONDS = 180.0
 
 @dataclass
 class Submissions:
-    """`sent` are the rows of each import that was accepted, by its mark; `accepted` how long each took, in seconds."""
+    """`sent` are the rows of each import that was accepted, by its mark; `accepted` how long each
+    took, in seconds.
+    """
 
     base_url: str
     workspace: NewWorkspace
@@ -48,15 +52,27 @@ class Submissions:
             started = time.perf_counter()
             watching = asyncio.create_task(self._watch())
             try:
-                await asyncio.gather(*(self._submit_until(client, started + seconds, most_unsettled * MAX_ROWS) for _ in range(CLIENTS)))
-                await eventually(lambda: self._settled >= self.rows, seconds=SETTLE_SECONDS, every=0.05)
+                await asyncio.gather(
+                    *(
+                        self._submit_until(client, started + seconds, most_unsettled * MAX_ROWS)
+                        for _ in range(CLIENTS)
+                    )
+                )
+                await eventually(
+                    lambda: self._settled >= self.rows, seconds=SETTLE_SECONDS, every=0.05
+                )
             except AssertionError:  # a peer that loses rows is to be said so, not to end the run
-                self.faults.append(f"{self.rows - self._settled} rows had not settled {SETTLE_SECONDS:.0f} s after the last was sent")
+                self.faults.append(
+                    f"{self.rows - self._settled} rows had not settled {SETTLE_SECONDS:.0f} s "
+                    "after the last was sent"
+                )
             finally:
                 watching.cancel()
             return time.perf_counter() - started
 
-    async def _submit_until(self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int) -> None:
+    async def _submit_until(
+        self, client: httpx.AsyncClient, end: float, most_unsettled_rows: int
+    ) -> None:
         await submit_while(
             lambda: time.perf_counter() < end,
             lambda: self.rows - self._settled < most_unsettled_rows,

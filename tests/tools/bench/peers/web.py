@@ -1,4 +1,6 @@
-"""The HTTP side that all peers have: one process that takes an import, validates it, hands it on, and tells how far a job is."""
+"""The HTTP side that all peers have: one process that takes an import, validates it, hands it on,
+and tells how far a job is.
+"""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +36,9 @@ Intake: TypeAlias = Callable[[Job], Awaitable[None]]
 Open: TypeAlias = Callable[[PeerSettings, Database], AbstractAsyncContextManager[Intake]]
 
 
-def create_app(settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED) -> FastAPI:
+def create_app(
+    settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
+) -> FastAPI:
     """`accepted`: what an import is answered, 201 by a peer that has settled it by then."""
     database = Database.of(settings, application="peer")
     key = settings.api_key.get_secret_value()
@@ -63,7 +67,9 @@ def create_app(settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatu
         now = datetime.now(UTC)
         job = Job(new_job_id(now), settings.workspace_id, now, rows.parse(await request.body()))
         await request.app.state.intake(job)
-        return _json({"id": job.id, "total_rows": job.rows.total, "failed_rows": job.rows.failed}, accepted)
+        return _json(
+            {"id": job.id, "total_rows": job.rows.total, "failed_rows": job.rows.failed}, accepted
+        )
 
     @app.get(f"{IMPORTS}/{{job_id}}")
     async def progress(job_id: UUID, request: Request) -> Response:
@@ -73,7 +79,15 @@ def create_app(settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatu
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         total, failed, created, existing = found
-        return _json({"id": job_id, "total_rows": total, "failed_rows": failed, "created_rows": created, "existing_rows": existing})
+        return _json(
+            {
+                "id": job_id,
+                "total_rows": total,
+                "failed_rows": failed,
+                "created_rows": created,
+                "existing_rows": existing,
+            }
+        )
 
     return app
 

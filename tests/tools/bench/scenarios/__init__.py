@@ -23,6 +23,11 @@ USUAL: dict[str, Scenario] = {
     "burst": burst,
 }
 """In this order: what comes later builds on the rate that was found before."""
-LONG: dict[str, Scenario] = {"growth": growth, "backlog": backlog, "soak": soak, "catalogue": catalogue}
+LONG: dict[str, Scenario] = {
+    "growth": growth,
+    "backlog": backlog,
+    "soak": soak,
+    "catalogue": catalogue,
+}
 """Only when asked for."""
 ALL = {"growth": growth} | USUAL | LONG  # growth begins with an empty store

@@ -1,4 +1,6 @@
-"""What every scenario works with: one installation, how long things take, and what this round has found so far."""
+"""What every scenario works with: one installation, how long things take, and what this round has
+found so far.
+"""
 
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +14,23 @@ from tests.tools.bench.batches import Batches, records_in_a_batch
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.installation import Installation
 from tests.tools.bench.load import Load
-from tests.tools.bench.measure import GENERATOR, Usage, cores_busy, cpu_per_row, latencies, megabytes
+from tests.tools.bench.measure import (
+    GENERATOR,
+    Usage,
+    cores_busy,
+    cpu_per_row,
+    latencies,
+    megabytes,
+)
 from tests.tools.bench.sources import HttpSource
 from tests.tools.bench.space import Space, bytes_per_row
 
 CONCURRENCY = 4
 MOST_UNSETTLED = 150
-"""Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog. More clients only take CPU away."""
+"""Imports accepted and not settled: enough to keep every stage busy, a bound for the backlog.
+
+More clients only take CPU away.
+"""
 PROBE_SECONDS = 15.0
 
 
@@ -29,7 +41,11 @@ class Lengths:
     seconds: float = 60.0
     """Of the loaded scenarios; those beside the pipeline take a third."""
     warm_up_seconds: float = 30.0
-    """Before anything is measured. In a broker's first half minute under load its compiler takes 7 µs a row; it must have done by then."""
+    """Before anything is measured.
+
+    In a broker's first half minute under load its compiler takes 7 µs a row; it must have done by
+    then.
+    """
     idle_imports: int = 100
     burst_imports: int = 100
     workspaces: int = 20
@@ -67,10 +83,15 @@ class Bench:
 
     def new_load(self, workspaces: Sequence[NewWorkspace] | None = None) -> Load:
         """Of JSON imports."""
-        return Load(self.installation.base_url, [HttpSource(one) for one in workspaces or self.installation.new_workspaces(1)])
+        return Load(
+            self.installation.base_url,
+            [HttpSource(one) for one in workspaces or self.installation.new_workspaces(1)],
+        )
 
     def warm_up(self) -> None:
-        uvloop.run(self.new_load().saturate(self.lengths.warm_up_seconds, CONCURRENCY, MOST_UNSETTLED))
+        uvloop.run(
+            self.new_load().saturate(self.lengths.warm_up_seconds, CONCURRENCY, MOST_UNSETTLED)
+        )
 
     def imports_per_second(self) -> float:
         """At the most: this round's sustained rate, or what a short look says."""
@@ -78,15 +99,22 @@ class Bench:
             return float(sustained["rows_per_second"]) / MAX_ROWS
         if self.probed_rate is None:
             load = self.new_load()
-            took = uvloop.run(load.saturate(min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MOST_UNSETTLED))
+            took = uvloop.run(
+                load.saturate(min(PROBE_SECONDS, self.lengths.seconds), CONCURRENCY, MOST_UNSETTLED)
+            )
             self.probed_rate = load.imports / took
         return self.probed_rate
 
     def look(self) -> Seen:
-        return Seen(self.installation.usage(), self.installation.space(), self.installation.batches())
+        return Seen(
+            self.installation.usage(), self.installation.space(), self.installation.batches()
+        )
 
     def measured(self, load: Load, work: Coroutine[Any, Any, float]) -> Figures:
-        """`work` drives the load and returns how long that took. Fails when a row did not become what it must."""
+        """`work` drives the load and returns how long that took.
+
+        Fails when a row did not become what it must.
+        """
         before = self.look()
         took = uvloop.run(work)
         return self.figures(load, before, took)
@@ -106,7 +134,10 @@ class Bench:
 
 def costs(before: Seen, after: Seen, rows: int, took: float) -> Figures:
     """What so many rows took of everything, the generator's part named apart."""
-    cpu = {name: round(value, 2) for name, value in cpu_per_row(before.usage, after.usage, rows).items()}
+    cpu = {
+        name: round(value, 2)
+        for name, value in cpu_per_row(before.usage, after.usage, rows).items()
+    }
     generator = cpu.pop(GENERATOR)
     return {
         "rows": rows,

@@ -1,4 +1,6 @@
-"""Every list, filter and order at millions of pins, and single pins, while another workspace's imports come at half of what is possible."""
+"""Every list, filter and order at millions of pins, and single pins, while another workspace's
+imports come at half of what is possible.
+"""
 
 import asyncio
 import random
@@ -22,7 +24,9 @@ from tests.tools.bench.stored import NEEDLE, account, fill
 SMALL_WORKSPACES = 200
 DEFAULTS = {"list_scan_limit": "50000", "list_count_limit": "10000"}
 PER_SECOND = 12.0
-"""Questions, one in two of which looks at many rows: more would measure how they wait for each other. There are some 60 kinds."""
+"""Questions, one in two of which looks at many rows: more would measure how they wait for each
+other. There are some 60 kinds.
+"""
 
 
 class Question(NamedTuple):
@@ -35,9 +39,17 @@ class Question(NamedTuple):
 def catalogue(bench: Bench) -> Figures:
     large, *small = bench.installation.new_workspaces(1 + SMALL_WORKSPACES)
     started = time.perf_counter()
-    fill(bench.installation.database_url, bench.lengths.catalogue_pins, large.id, [one.id for one in small])
+    fill(
+        bench.installation.database_url,
+        bench.lengths.catalogue_pins,
+        large.id,
+        [one.id for one in small],
+    )
     filled = round(time.perf_counter() - started, 1)
-    with bench.installation.setting("publisher", **DEFAULTS), bench.installation.setting("status", **DEFAULTS):
+    with (
+        bench.installation.setting("publisher", **DEFAULTS),
+        bench.installation.setting("status", **DEFAULTS),
+    ):
         rate, load = bench.imports_per_second() / 2, bench.new_load()
         found: dict[str, _Asking] = {}
 
@@ -56,7 +68,9 @@ def catalogue(bench: Bench) -> Figures:
     }
 
 
-async def _ask_all(bench: Bench, found: dict[str, "_Asking"], workspaces: Mapping[str, NewWorkspace]) -> None:
+async def _ask_all(
+    bench: Bench, found: dict[str, "_Asking"], workspaces: Mapping[str, NewWorkspace]
+) -> None:
     """Every question in turn, of either workspace."""
     async with open_client(bench.installation.base_url) as http:
         for size, workspace in workspaces.items():
@@ -73,18 +87,24 @@ async def _ask_all(bench: Bench, found: dict[str, "_Asking"], workspaces: Mappin
 class _Asking:
     """One question, again and again. Where it has several addresses, one after the other."""
 
-    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], question: Question) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, headers: dict[str, str], question: Question
+    ) -> None:
         self._http = http
         self._headers = headers
         self._question = question
         self._urls = cycle(question.url.split(" "))
         self.times = Latencies()
         self.unavailable = 0
-        """Times that it was answered 503: lists that take turns, on a machine that is too busy for their number."""
+        """Times that it was answered 503: lists that take turns, on a machine that is too busy for
+        their number.
+        """
 
     async def __call__(self) -> httpx.Response:
         answer = await self._http.get(next(self._urls), headers=self._headers)
-        is_refused = self._question.is_too_wide and answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+        is_refused = (
+            self._question.is_too_wide and answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+        )
         is_unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
         self.unavailable += is_unavailable
         if is_refused or is_unavailable:
@@ -92,11 +112,18 @@ class _Asking:
         return answer
 
 
-async def _questions(http: httpx.AsyncClient, headers: dict[str, str], *, is_large: bool) -> Sequence[Question]:
+async def _questions(
+    http: httpx.AsyncClient, headers: dict[str, str], *, is_large: bool
+) -> Sequence[Question]:
     """`is_large`: with more rows than one page may look at."""
     first = await http.get("/v1/pins", headers=headers)
     some_pins = [pin["id"] for pin in first.raise_for_status().json()]
-    some_schedules = [one["id"] for one in (await http.get("/v1/schedules?limit=200", headers=headers)).raise_for_status().json()]
+    some_schedules = [
+        one["id"]
+        for one in (await http.get("/v1/schedules?limit=200", headers=headers))
+        .raise_for_status()
+        .json()
+    ]
     recently = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     singles = [
         Question("GET pin", " ".join(f"/v1/pins/{one}" for one in some_pins)),
@@ -107,7 +134,10 @@ async def _questions(http: httpx.AsyncClient, headers: dict[str, str], *, is_lar
         Question("pins, 200", "/v1/pins?limit=200"),
         Question("pins, next page", str(next_url(first))),
         Question("pins offset=5000", "/v1/pins?offset=5000"),
-        *(Question(f"pins status={status}", f"/v1/pins?status={status}") for status in ("published", "failed", "queued")),
+        *(
+            Question(f"pins status={status}", f"/v1/pins?status={status}")
+            for status in ("published", "failed", "queued")
+        ),
         Question("pins error_code", "/v1/pins?error_code=account_not_found"),
         Question("pins account_id", f"/v1/pins?account_id={account(3)}"),
         Question("pins board_id", "/v1/pins?board_id=board-7"),
@@ -116,7 +146,10 @@ async def _questions(http: httpx.AsyncClient, headers: dict[str, str], *, is_lar
         Question("pins q, some", "/v1/pins?q=abc"),
         Question("pins q, none", f"/v1/pins?q={NEEDLE}", is_too_wide=is_large),
         Question("schedules", "/v1/schedules"),
-        *(Question(f"schedules status={status}", f"/v1/schedules?status={status}") for status in ("scheduled", "queued", "done", "failed")),
+        *(
+            Question(f"schedules status={status}", f"/v1/schedules?status={status}")
+            for status in ("scheduled", "queued", "done", "failed")
+        ),
         Question("schedules q, none", f"/v1/schedules?q={NEEDLE}", is_too_wide=is_large),
         Question("imports", "/v1/pins/imports"),
     ]
@@ -129,4 +162,8 @@ def _sorted_lists(since: str, *, is_large: bool) -> Iterator[Question]:
         yield Question(f"pins sort={sort}", f"/v1/pins?sort={sort}", is_too_wide=too_wide)
     yield Question("pins sort=title_asc since", f"/v1/pins?sort=title_asc&since={since}")
     for sort in ("run_at_asc", "title_asc"):
-        yield Question(f"schedules sort={sort}", f"/v1/schedules?sort={sort}", is_too_wide=is_large and sort == "title_asc")
+        yield Question(
+            f"schedules sort={sort}",
+            f"/v1/schedules?sort={sort}",
+            is_too_wide=is_large and sort == "title_asc",
+        )

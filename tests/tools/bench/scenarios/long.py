@@ -13,15 +13,21 @@ LOOK_SECONDS = 1.0
 SOAK_LOOK_SECONDS = 5.0
 STEPS = 5
 BEGUN, DRAINED = 0.02, 0.98
-"""Parts of a backlog between which its rate is taken: not while the publisher starts, nor of the last batches."""
+"""Parts of a backlog between which its rate is taken: not while the publisher starts, nor of the
+last batches.
+"""
 
 
 def backlog(bench: Bench) -> Figures:
-    """Imports are accepted while no publisher runs; then how fast one drains them, and its memory meanwhile."""
+    """Imports are accepted while no publisher runs; then how fast one drains them, and its memory
+    meanwhile.
+    """
     installation, rows = bench.installation, bench.lengths.backlog_rows
     load, limit = bench.new_load(), str(2 * rows)
     progress: list[tuple[float, int]] = []
-    with installation.setting("ingest", max_unsettled_rows_per_workspace=limit, max_unsettled_rows=limit):
+    with installation.setting(
+        "ingest", max_unsettled_rows_per_workspace=limit, max_unsettled_rows=limit
+    ):
         installation.stop("publisher")
         filled = uvloop.run(load.fill(rows // MAX_ROWS, CONCURRENCY))
         installation.start("publisher")
@@ -48,16 +54,24 @@ def _rate(progress: list[tuple[float, int]], imports: int) -> float:
 
 
 def growth(bench: Bench) -> Figures:
-    """CPU a row of the same short load at 0 publications and each fifth of the way, filled through the pipeline itself."""
+    """CPU a row of the same short load at 0 publications and each fifth of the way, filled through
+    the pipeline itself.
+    """
     aim, points = bench.lengths.grow_rows, []
     stands = 0
     for step in range(STEPS + 1):
         while (missing := aim * step // STEPS - stands) > 0:
             filling = bench.new_load()
-            uvloop.run(filling.saturate(bench.lengths.seconds, CONCURRENCY, MOST_UNSETTLED, most=-(-missing // MAX_ROWS)))
+            uvloop.run(
+                filling.saturate(
+                    bench.lengths.seconds, CONCURRENCY, MOST_UNSETTLED, most=-(-missing // MAX_ROWS)
+                )
+            )
             stands += filling.rows
         probe = bench.new_load()
-        figures = bench.measured(probe, probe.saturate(bench.lengths.short, CONCURRENCY, MOST_UNSETTLED))
+        figures = bench.measured(
+            probe, probe.saturate(bench.lengths.short, CONCURRENCY, MOST_UNSETTLED)
+        )
         names = ("rows_per_second", "cpu_us_per_row", "cpu_us_per_row_in_all", "bytes_per_row")
         points.append({"publications": stands, **{name: figures[name] for name in names}})
         stands += probe.rows

@@ -15,7 +15,10 @@ def topic(bench: Bench) -> Figures:
     settings = KafkaSettings(kafka_bootstrap_servers=installation.servers.bootstrap_servers)
     producer = RecordProducer(settings, client_id="bench-upstream")
     name = TopicNames(installation.topic_prefix)[TopicName.IMPORT_REQUESTS]
-    load = Load(installation.base_url, [TopicSource(one, producer, name) for one in installation.new_workspaces(CONCURRENCY)])
+    load = Load(
+        installation.base_url,
+        [TopicSource(one, producer, name) for one in installation.new_workspaces(CONCURRENCY)],
+    )
 
     async def request() -> float:
         await producer.start()

@@ -1,4 +1,7 @@
-"""One request, one answer: single pins, and questions asked while imports come. An open loop: latencies count from the due time."""
+"""One request, one answer: single pins, and questions asked while imports come.
+
+An open loop: latencies count from the due time.
+"""
 
 import asyncio
 import random
@@ -39,7 +42,10 @@ def pins(bench: Bench) -> Figures:
     """`POST /v1/pins`: as many as eight clients get through, then half of that in an open loop."""
     (workspace,) = bench.installation.new_workspaces(1)
     (row,) = rows_for(workspace, 1, prefix=TAG.decode())
-    body, headers = orjson.dumps(row), {"X-API-Key": workspace.api_key, "Content-Type": "application/json"}
+    body, headers = (
+        orjson.dumps(row),
+        {"X-API-Key": workspace.api_key, "Content-Type": "application/json"},
+    )
 
     def post(http: httpx.AsyncClient) -> Ask:
         return lambda: http.post("/v1/pins", content=marked(body, new_mark()))
@@ -56,27 +62,42 @@ def pins(bench: Bench) -> Figures:
     took = uvloop.run(fastest(most, bench.lengths.short / 2))
     figures = costs(before, bench.look(), len(most.seconds), took)
     uvloop.run(paced(half, bench.lengths.short / 2, figures["rows_per_second"] / 2))
-    return {**figures, "answered_ms": latencies(most.seconds), "answered_at_half_load_ms": latencies(half.seconds)}
+    return {
+        **figures,
+        "answered_ms": latencies(most.seconds),
+        "answered_at_half_load_ms": latencies(half.seconds),
+    }
 
 
 def queries(bench: Bench) -> Figures:
-    """Lists, jobs with their results, and pins, asked for in turn while another workspace's imports come at half of what is possible."""
+    """Lists, jobs with their results, and pins, asked for in turn while another workspace's imports
+    come at half of what is possible.
+    """
     (asked,) = bench.installation.new_workspaces(1)
     rate, load, examples = bench.imports_per_second() / 2, bench.new_load(), bench.new_load([asked])
-    kinds = {name: Latencies() for name in ("list_imports", "import_with_results", "list_pins", "pin")}
+    kinds = {
+        name: Latencies() for name in ("list_imports", "import_with_results", "list_pins", "pin")
+    }
 
     async def both() -> float:
-        async with open_client(bench.installation.base_url, headers={"X-API-Key": asked.api_key}) as http:
+        async with open_client(
+            bench.installation.base_url, headers={"X-API-Key": asked.api_key}
+        ) as http:
             asks = await _questions(http)
             pairs = list(zip(kinds.values(), asks, strict=True))
             seconds = bench.lengths.short
-            took, _ = await asyncio.gather(load.pace(seconds, rate), pace(pairs, seconds, QUESTIONS_PER_SECOND))
+            took, _ = await asyncio.gather(
+                load.pace(seconds, rate), pace(pairs, seconds, QUESTIONS_PER_SECOND)
+            )
             return took
 
     uvloop.run(examples.fill(EXAMPLES, CLIENTS))
     uvloop.run(examples.drain([]))
     figures = bench.measured(load, both())
-    return {**figures, "answered_ms": {name: latencies(found.seconds) for name, found in kinds.items()}}
+    return {
+        **figures,
+        "answered_ms": {name: latencies(found.seconds) for name, found in kinds.items()},
+    }
 
 
 async def _questions(http: httpx.AsyncClient) -> list[Ask]:

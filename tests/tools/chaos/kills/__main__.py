@@ -1,5 +1,5 @@
-"""python -m tests.tools.chaos.kills --kind KIND --count N: kills brokers or producers, and checks that no
-import suffers.
+"""python -m tests.tools.chaos.kills --kind KIND --count N: kills brokers or producers, and checks
+that no import suffers.
 
 Goes on where a run with the same tally ended. Exit code 1 if an import was accepted in part, lost
 or doubled, or a partition stood still.
@@ -31,7 +31,11 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
 
     def note(kill: Kill) -> None:
         tally.add(kill)
-        print(f"{kill.kind} {kill.number}: {'FAILED ' + '; '.join(kill.details) if kill.failed else 'ok'}", flush=True)
+        print(
+            f"{kill.kind} {kill.number}: "
+            f"{'FAILED ' + '; '.join(kill.details) if kill.failed else 'ok'}",
+            flush=True,
+        )
 
     while (done := max((kill.number for kill in tally.kills), default=0)) < count:
         numbers = range(done + 1, 1 + min(count, done + KILLS_OF_AN_INSTALLATION[kind]))
@@ -39,7 +43,10 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
             if kind is Kind.DISK:
                 brokers, disk = stack.enter_context(broker_on_small_disk())
             else:
-                brokers, disk = stack.enter_context(brokers_of(NODES if kind is Kind.THREE else 1)), None
+                brokers, disk = (
+                    stack.enter_context(brokers_of(NODES if kind is Kind.THREE else 1)),
+                    None,
+                )
             uvloop.run(kill_repeatedly(kind, brokers, disk, numbers, seed, note))
 
 
@@ -71,7 +78,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=list(map(str, Kind)), default=str(Kind.LONE))
     parser.add_argument("--count", type=int, default=10, help="kills that the tally has in the end")
-    parser.add_argument("--tally", type=Path, help="the file with one line for each kill; default: .pinflow/kills/KIND.jsonl")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the delays and the imports")
-    parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="only print the totals of these tallies")
+    parser.add_argument(
+        "--tally",
+        type=Path,
+        help="the file with one line for each kill; default: .pinflow/kills/KIND.jsonl",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="of the delays and the imports"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="only print the totals of these tallies",
+    )
     sys.exit(main_of(parser.parse_args()))

@@ -58,7 +58,9 @@ class Brokers:
         """
         node = self.kafka.nodes[node_id - 1]
         properties = "".join(f"{name}={value}\n" for name, value in node.properties().items())
-        _properties_of(node).write_text(properties + (SHORT_SESSION if short_session else ""), encoding="utf-8")
+        _properties_of(node).write_text(
+            properties + (SHORT_SESSION if short_session else ""), encoding="utf-8"
+        )
         self.programs[node_id - 1].start()
 
 
@@ -69,7 +71,10 @@ def _properties_of(node: Kafka) -> Path:
 @contextmanager
 def brokers_of(number: int) -> Iterator[Brokers]:
     """Gives so many brokers, ready, whose data is gone afterwards."""
-    with _directory() as directory, kafka_cluster(directory, brokers=number, jvm_options=_jvm_options()) as (kafka, programs):
+    with (
+        _directory() as directory,
+        kafka_cluster(directory, brokers=number, jvm_options=_jvm_options()) as (kafka, programs),
+    ):
         yield Brokers(kafka, programs)
 
 
@@ -83,7 +88,10 @@ def broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
         disk = SmallDisk(directory / "kafka" / "data")
         disk.mount()
         try:
-            with kafka_cluster(directory, brokers=1, jvm_options=_jvm_options()) as (kafka, programs):
+            with kafka_cluster(directory, brokers=1, jvm_options=_jvm_options()) as (
+                kafka,
+                programs,
+            ):
                 yield Brokers(kafka, programs), disk
         finally:
             disk.unmount()
@@ -96,8 +104,15 @@ def _jvm_options() -> tuple[str, ...]:
         ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
         _run(java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
         made = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may be making it
-        options = (*QUICK_START, f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={made}")
-        with _directory() as directory, kafka_cluster(directory, brokers=1, jvm_options=options) as (_, (program,)):
+        options = (
+            *QUICK_START,
+            f"-XX:SharedArchiveFile={base}",
+            f"-XX:ArchiveClassesAtExit={made}",
+        )
+        with (
+            _directory() as directory,
+            kafka_cluster(directory, brokers=1, jvm_options=options) as (_, (program,)),
+        ):
             program.terminate()
         made.replace(ARCHIVE)
     return (*QUICK_START, f"-XX:SharedArchiveFile={base}:{ARCHIVE}")

@@ -38,7 +38,9 @@ class Answer(NamedTuple):
 class Clients:
     """Appends imports through several acceptances and notes them in the ledger."""
 
-    def __init__(self, acceptances: list[Acceptance], factory: ImportFactory, ledger: Ledger) -> None:
+    def __init__(
+        self, acceptances: list[Acceptance], factory: ImportFactory, ledger: Ledger
+    ) -> None:
         self._acceptances = acceptances
         self._factory = factory
         self._ledger = ledger
@@ -62,7 +64,9 @@ class Clients:
                 made = self._prepared.popleft() if self._prepared else self._factory.build()
                 goes = goes_on(await self._append(acceptance, *made))
 
-        await asyncio.gather(*(work(acceptance) for acceptance in self._acceptances * IMPORTS_AT_ONCE))
+        await asyncio.gather(
+            *(work(acceptance) for acceptance in self._acceptances * IMPORTS_AT_ONCE)
+        )
 
     async def probe(self) -> set[int]:
         """Waits until every partition accepts an import. Returns those that did not in time."""
@@ -75,7 +79,9 @@ class Clients:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
 
-        probes = {partition: asyncio.create_task(probe(partition)) for partition in range(PARTITIONS)}
+        probes = {
+            partition: asyncio.create_task(probe(partition)) for partition in range(PARTITIONS)
+        }
         _, late = await asyncio.wait(probes.values(), timeout=PROBE_SECONDS)
         for task in late:
             task.cancel()
@@ -105,6 +111,8 @@ async def clients_of(
 ) -> AsyncIterator[Clients]:
     """Gives clients with so many acceptances, connected."""
     async with AsyncExitStack() as stack:
-        replicas = [settings.model_copy(update={"replica": str(number)}) for number in range(instances)]
+        replicas = [
+            settings.model_copy(update={"replica": str(number)}) for number in range(instances)
+        ]
         acceptances = [await stack.enter_async_context(acceptance_of(one)) for one in replicas]
         yield Clients(acceptances, factory, ledger)

@@ -28,14 +28,22 @@ class ImportFactory:
         self._noise = base64.b64encode(random.randbytes(NOISE_BYTES))
         self._workspace_id = uuid4()
 
-    def build(self, *, rows: int | None = None, partition: tuple[int, int] | None = None) -> tuple[UUID, ImportBatch]:
+    def build(
+        self, *, rows: int | None = None, partition: tuple[int, int] | None = None
+    ) -> tuple[UUID, ImportBatch]:
         """Builds an import; `partition` is where it must go, and of how many."""
         now = datetime.now(UTC)
         job_id = new_job_id(now)
-        while partition is not None and partition_of(str(job_id).encode(), partition[1]) != partition[0]:
+        while (
+            partition is not None
+            and partition_of(str(job_id).encode(), partition[1]) != partition[0]
+        ):
             job_id = new_job_id(now)
         count = rows or self._random.randint(*ROWS)
-        failed = [RowResult(row_number=count + number, status=RowStatus.FAILED) for number in range(1, FAILED_ROWS + 1)]
+        failed = [
+            RowResult(row_number=count + number, status=RowStatus.FAILED)
+            for number in range(1, FAILED_ROWS + 1)
+        ]
         accepted = Import(
             job_id=job_id,
             workspace_id=self._workspace_id,
@@ -48,9 +56,12 @@ class ImportFactory:
         return job_id, batch_of(accepted)
 
     def _row(self, number: int) -> ValidRow:
-        content = b'{"board_id":"board","title":"row","idempotency_key":"%d","description":"%b"}' % (
-            number,
-            self._slice(self._random.randint(*self._row_bytes)),
+        content = (
+            b'{"board_id":"board","title":"row","idempotency_key":"%d","description":"%b"}'
+            % (
+                number,
+                self._slice(self._random.randint(*self._row_bytes)),
+            )
         )
         return ValidRow(number, content, b"%032x" % number)
 

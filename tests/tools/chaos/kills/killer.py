@@ -1,7 +1,7 @@
 """Sends SIGKILL at the right moment, from a process that the scheduler prefers.
 
-On a busy machine the process that appends imports waits for its turn: kills that it sent itself came up to
-400 ms late.
+On a busy machine the process that appends imports waits for its turn: kills that it sent itself
+came up to 400 ms late.
 """
 
 import os
@@ -38,7 +38,9 @@ def killer() -> Iterator[Killer]:
     command = (sys.executable, "-m", "tests.tools.chaos.kills.killer")
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT)
     with process:
-        with suppress(PermissionError):  # not root: then kills are later. Niceness counts only within a session
+        with suppress(
+            PermissionError
+        ):  # not root: then kills are later. Niceness counts only within a session
             os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
         yield Killer(process)  # then its input ends, and so does it
 

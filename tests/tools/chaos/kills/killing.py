@@ -66,30 +66,60 @@ class Run:
 
 
 async def kill_repeatedly(
-    kind: Kind, brokers: Brokers, disk: SmallDisk | None, numbers: range, seed: int, report: Callable[[Kill], None]
+    kind: Kind,
+    brokers: Brokers,
+    disk: SmallDisk | None,
+    numbers: range,
+    seed: int,
+    report: Callable[[Kill], None],
 ) -> None:
     """Kills for each of the numbers and reports it; in the end reads the whole topic again."""
-    settings = IngestSettings(kafka_bootstrap_servers=brokers.kafka.bootstrap_servers, topic_prefix=f"k-{uuid4().hex[:8]}")
-    await create_topics(settings, tuple(topic for topic in TOPICS if topic.name is TopicName.IMPORTS))
+    settings = IngestSettings(
+        kafka_bootstrap_servers=brokers.kafka.bootstrap_servers, topic_prefix=f"k-{uuid4().hex[:8]}"
+    )
+    await create_topics(
+        settings, tuple(topic for topic in TOPICS if topic.name is TopicName.IMPORTS)
+    )
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     ledger = Ledger()
     factory = ImportFactory(Random(f"{seed} {numbers.start}"))
     with killer() as preferred:
         async with clients_of(settings, factory, ledger) as clients:
-            run = Run(settings, topic, brokers, ledger, TopicReader(settings.kafka_bootstrap_servers, topic), clients, preferred)
+            run = Run(
+                settings,
+                topic,
+                brokers,
+                ledger,
+                TopicReader(settings.kafka_bootstrap_servers, topic),
+                clients,
+                preferred,
+            )
             await _kill_all(run, kind, disk, numbers, seed, report)
             again = Kill(kind, numbers[-1], seed)
-            again.judge(*await TopicReader(settings.kafka_bootstrap_servers, topic).check(ledger.read_again()))
+            again.judge(
+                *await TopicReader(settings.kafka_bootstrap_servers, topic).check(
+                    ledger.read_again()
+                )
+            )
     if again.failed:
         again.details.insert(0, "when the whole topic was read again")
         report(again)
 
 
-async def _kill_all(run: Run, kind: Kind, disk: SmallDisk | None, numbers: range, seed: int, report: Callable[[Kill], None]) -> None:
+async def _kill_all(
+    run: Run,
+    kind: Kind,
+    disk: SmallDisk | None,
+    numbers: range,
+    seed: int,
+    report: Callable[[Kill], None],
+) -> None:
     await run.clients.probe()
     if kind is Kind.PRODUCER:
         for start in range(0, len(numbers), PRODUCERS_A_CHECK):
-            for kill in await _kill_producers(run, numbers[start : start + PRODUCERS_A_CHECK], seed):
+            for kill in await _kill_producers(
+                run, numbers[start : start + PRODUCERS_A_CHECK], seed
+            ):
                 report(kill)
     else:
         for number in numbers:
@@ -124,8 +154,12 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
     return kill
 
 
-async def _kill_after_acknowledgement(run: Run, kill: Kill, random: Random) -> tuple[int, float, "asyncio.Task[None]"]:
-    """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are still under way."""
+async def _kill_after_acknowledgement(
+    run: Run, kill: Kill, random: Random
+) -> tuple[int, float, "asyncio.Task[None]"]:
+    """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are
+    still under way.
+    """
     delay, remaining = random.uniform(0, LATEST_KILL_SECONDS), random.randint(1, MOST_BEFORE)
     leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
     chosen: list[tuple[int, float]] = []
@@ -153,7 +187,10 @@ async def _kill_after_acknowledgement(run: Run, kill: Kill, random: Random) -> t
 
 
 async def _leaders(run: Run) -> dict[int, int]:
-    return {partition: await leader_of(run.settings, run.topic, partition) for partition in range(run.settings.topic_partitions)}
+    return {
+        partition: await leader_of(run.settings, run.topic, partition)
+        for partition in range(run.settings.topic_partitions)
+    }
 
 
 async def _fill(run: Run) -> None:
@@ -178,9 +215,15 @@ async def _kill_producers(run: Run, numbers: range, seed: int) -> list[Kill]:
 
 async def _kill_producer(run: Run, kill: Kill) -> Kill:
     random = Random(f"{kill.seed} {kill.kind} {kill.number}")
-    arguments = (run.settings.kafka_bootstrap_servers, run.settings.topic_prefix, str(random.getrandbits(32)))
+    arguments = (
+        run.settings.kafka_bootstrap_servers,
+        run.settings.topic_prefix,
+        str(random.getrandbits(32)),
+    )
     command = (sys.executable, "-m", "tests.tools.chaos.kills.producing", *arguments)
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
     try:
         async with asyncio.timeout(PRODUCER_SECONDS):
             await _listen(run, kill, process, until_sending=random.randint(1, MOST_BEFORE))

@@ -99,7 +99,9 @@ class Ledger:
     def read_again(self) -> "Ledger":
         """Returns a ledger of the same imports of which nothing has been read."""
         again = Ledger()
-        again._sent = {job_id: _Sent(sent.content, sent.outcome) for job_id, sent in self._sent.items()}
+        again._sent = {
+            job_id: _Sent(sent.content, sent.outcome) for job_id, sent in self._sent.items()
+        }
         return again
 
     def check(self) -> Verdict:

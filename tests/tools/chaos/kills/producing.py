@@ -1,5 +1,5 @@
-"""python -m tests.tools.chaos.kills.producing KAFKA PREFIX SEED: appends imports until it is killed, and
-says what it does.
+"""python -m tests.tools.chaos.kills.producing KAFKA PREFIX SEED: appends imports until it is
+killed, and says what it does.
 
 Prints `sending JOB RECORDS CHECKSUM` before it appends an import and `OUTCOME JOB` when it was
 answered.

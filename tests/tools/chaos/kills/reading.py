@@ -15,8 +15,9 @@ ATTEMPT_SECONDS = 15
 """For a consumer to start: of one that meets a broker just started aiokafka may never hear
 again."""
 DEADLINE_SECONDS = 60
-"""Without one new record, by either isolation level. Two hundred megabytes take a busy machine longer
-than a minute: only standing still counts."""
+"""Without one new record, by either isolation level. Two hundred megabytes take a busy machine
+longer than a minute: only standing still counts.
+"""
 
 
 class TopicReader:
@@ -40,7 +41,10 @@ class TopicReader:
             ends = await consumer.end_offsets(consumer.assignment())
             for place, start in starts.items():
                 if ends[place] < start:
-                    shortened.append(f"partition {place.partition} ended at {start} and now ends at {ends[place]}")
+                    shortened.append(
+                        f"partition {place.partition} ended at {start} and now ends at "
+                        f"{ends[place]}"
+                    )
             behind = await _read(consumer, ends, counts, "uncommitted", ledger)
         async with self._consumer("read_committed", starts) as consumer:
             behind |= await _read(consumer, ends, counts, "committed")
@@ -52,7 +56,9 @@ class TopicReader:
         return verdict, {place.partition for place in behind}
 
     @asynccontextmanager
-    async def _consumer(self, isolation_level: str, starts: dict[TopicPartition, int]) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(
+        self, isolation_level: str, starts: dict[TopicPartition, int]
+    ) -> AsyncIterator[AIOKafkaConsumer]:
         """Gives a new consumer at these positions, or at the beginning."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:

@@ -84,7 +84,17 @@ def load(files: Iterable[Path]) -> list[Kill]:
     return [Kill(**(fields | {"kind": Kind(fields["kind"])})) for fields in map(json.loads, lines)]
 
 
-SUMMED = ("acknowledged", "unknown", "unknown_standing", "refused", "partial", "lost", "doubled", "unexpected", "standing_still")
+SUMMED = (
+    "acknowledged",
+    "unknown",
+    "unknown_standing",
+    "refused",
+    "partial",
+    "lost",
+    "doubled",
+    "unexpected",
+    "standing_still",
+)
 
 SOON_MS = 30
 """A busy machine makes some kills later than they should be."""
@@ -102,12 +112,26 @@ def report(kills: Iterable[Kill]) -> str:
     ]
     for kind, found in by_kind.items():
         sums = [sum(getattr(kill, name) for kill in found) for name in SUMMED]
-        pauses = sorted(kill.seconds_until_accepting for kill in found if kill.seconds_until_accepting is not None)
-        soon = sum(kill.ms_after_acknowledgement is not None and kill.ms_after_acknowledgement <= SOON_MS for kill in found)
+        pauses = sorted(
+            kill.seconds_until_accepting
+            for kill in found
+            if kill.seconds_until_accepting is not None
+        )
+        soon = sum(
+            kill.ms_after_acknowledgement is not None and kill.ms_after_acknowledgement <= SOON_MS
+            for kill in found
+        )
         pause = f"; {pauses[len(pauses) // 2]:.1f}, {pauses[-1]:.1f}" if pauses else ""
-        lines.append(f"{kind:10}{len(found):>7}" + "".join(f"{count:>17}" for count in sums) + f"  {soon}{pause}")
+        lines.append(
+            f"{kind:10}{len(found):>7}"
+            + "".join(f"{count:>17}" for count in sums)
+            + f"  {soon}{pause}"
+        )
     for found in by_kind.values():
         for kill in found:
             if kill.failed:
-                lines += [f"{kill.kind} {kill.number} (seed {kill.seed}): {detail}" for detail in kill.details]
+                lines += [
+                    f"{kill.kind} {kill.number} (seed {kill.seed}): {detail}"
+                    for detail in kill.details
+                ]
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from uuid import UUID
 from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 FIRST_KEY = "first key"
 

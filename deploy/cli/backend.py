@@ -15,9 +15,11 @@ from deploy.cli.exits import Exit, fail
 from shared.access.destination_repository import DestinationRepository
 from shared.access.key_repository import UnknownAccounts
 from shared.access.keys import Scope
-from shared.access.repository import AccessRepository, AlreadyThere, NoSuchParent
+from shared.access.model import AlreadyThere, NoSuchParent
+from shared.access.repository import AccessRepository
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.postgres.database import Database, Row, is_passing
+from shared.postgres.database import Database, is_passing
+from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 T = TypeVar("T")

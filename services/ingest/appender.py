@@ -40,7 +40,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from shared.kafka.connection import abort_connections, client_options, close_client, is_dead
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ import cramjam
 import msgspec
 
 from services.ingest.records import UPLOAD_LEVEL, ImportBatch
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 
 
 @dataclass(frozen=True, slots=True)

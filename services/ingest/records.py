@@ -20,8 +20,7 @@ from shared.contract.events import (
     UploadFormat,
 )
 from shared.contract.import_limits import MAX_RESULTS
-from shared.kafka.dead_letters import Header
-from shared.kafka.producer import Record
+from shared.kafka.records import Header, Record
 
 UPLOAD_LEVEL = 1
 """The level of zstd. 215 kB of JSON take 0.8 us a row and become 38 kB. Level 3 takes twice as long

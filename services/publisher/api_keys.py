@@ -14,9 +14,10 @@ from shared.access.authentication import unauthorized
 from shared.access.dependencies import require_scope
 from shared.access.key_repository import KeyRepository, TooManyKeys, UnknownAccounts
 from shared.access.keys import Scope, new_api_key
-from shared.access.repository import AccessRepository, Principal
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 DEFAULT_SCOPES = (Scope.READ, Scope.WRITE)
 """Of a key that is asked for without: it can work, but destroy nothing that it was not trusted with

@@ -14,9 +14,9 @@ from shared.access.destination_repository import (
     DestinationRepository,
     TooManyBoards,
 )
-from shared.access.repository import NoSuchParent, Principal
+from shared.access.model import NoSuchParent, Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 FIRST_BOARD_ID = 10**17
 """Board ids have 18 digits, as Pinterest's have."""

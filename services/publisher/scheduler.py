@@ -9,9 +9,10 @@ from uuid import UUID
 from services.publisher.rows.events import OutboxEvent, outbox_record
 from services.publisher.rows.outcomes import Failure, failure_of
 from services.publisher.rows.repository import PinStore
-from shared.access.repository import AccessRepository, BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
+from shared.access.repository import AccessRepository
 from shared.kafka.producer import RecordSender
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Scheduler:

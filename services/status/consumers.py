@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, Upload, fold, weight
 from shared.contract.decoding import decoder
-from shared.contract.errors import ErrorCode, Poison
+from shared.contract.errors import ErrorCode, Poison, Refused
 from shared.contract.events import IMPORT_EVENT, FileUploaded, RowsSettled
 from shared.contract.import_records import is_import, is_upload
 from shared.contract.topics import TopicName, TopicNames
@@ -17,7 +17,6 @@ from shared.contract.validation import describe
 from shared.kafka.consumer import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Refused
 from shared.runtime import metrics
 from shared.runtime.periodic import Sweeper
 from shared.runtime.portions import portions

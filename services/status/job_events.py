@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from services.status.repository import JobStore
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import ImportCompleted
-from shared.kafka.producer import Record, RecordSender
-from shared.postgres.database import Row
+from shared.kafka.producer import RecordSender
+from shared.kafka.records import Record
+from shared.postgres.row import Row
 
 SOURCE = "/pinflow/status"
 DELIVERY_SECONDS = 5.0

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from services.status.tables import jobs
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.events import JobStatus, SourceType
 from shared.contract.pins import Instant
 from shared.http.pagination.pages import Lists

@@ -11,10 +11,12 @@ from services.status.folding import Fold, tally
 from services.status.results import document
 from services.status.service import Missing
 from services.status.tables import jobs
+from shared.contract.errors import Refused
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, columns, names, unnest
-from shared.postgres.database import Database, Refused, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 JOB_COLUMNS = (
     ("job_id", "uuid"),

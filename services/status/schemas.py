@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel
 
 from shared.contract.events import Fault, JobStatus, Notice, RowStatus, SourceType
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class RowResultResponse(BaseModel):

@@ -14,7 +14,7 @@ import structlog
 from shared.access.cache import Clock
 from shared.access.failed_attempts import FailedTries
 from shared.access.keys import hash_api_key
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
 from shared.runtime.settings import ServiceSettings
 

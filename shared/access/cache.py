@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Hashable
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from shared.access.repository import AccessRepository, BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
+from shared.access.repository import AccessRepository
 
 REMEMBER_SECONDS = 30.0
 MOST_REMEMBERED = 50_000

@@ -8,7 +8,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
 
 _header = APIKeyHeader(

@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access.repository import NoSuchParent
+from shared.access.model import NoSuchParent
 from shared.access.tables import accounts, boards
 from shared.contract.errors import PinflowError
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 
 class AccountRevoked(PinflowError):

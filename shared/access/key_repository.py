@@ -21,10 +21,12 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
-from shared.access.repository import KEY_COLUMNS, Principal, principal_of, told_apart
+from shared.access.model import Principal
+from shared.access.repository import KEY_COLUMNS, principal_of, told_apart
 from shared.access.tables import accounts, api_keys
 from shared.contract.errors import PinflowError
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 # The keys of one workspace are made one after the other, or two at once would both find room
 _LOCK = text("select pg_advisory_xact_lock(:lock, hashtext(:workspace))")

@@ -5,56 +5,16 @@ Managing over HTTP: key_repository.py, destination_repository.py.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from enum import Enum, auto
-from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
 from sqlalchemy import Insert, exc, func, insert, select, text, update
 
 from shared.access.keys import NewKey, Scope
+from shared.access.model import AlreadyThere, BoardCheck, Destination, NoSuchParent, Principal
 from shared.access.tables import accounts, api_keys, boards, workspaces
-from shared.contract.errors import PinflowError
-from shared.postgres.database import Database, Row
-
-
-class Principal(NamedTuple):
-    """Who is asking."""
-
-    workspace_id: UUID
-    key_id: UUID
-    scopes: frozenset[str]
-    account_ids: frozenset[UUID] | None = None
-    """The key's allow-list: the accounts it may read and publish to; None for all of the
-    workspace's.
-    """
-
-    def permits(self, account_id: UUID) -> bool:
-        return self.account_ids is None or account_id in self.account_ids
-
-
-class Destination(NamedTuple):
-    """Where a pin is to go, as the row says."""
-
-    workspace_id: UUID
-    account_id: UUID
-    board_id: str
-
-
-class BoardCheck(Enum):
-    KNOWN = auto()
-    NO_ACCOUNT = auto()
-    """Unknown, revoked, or another workspace's: all the same to who asks."""
-    NO_BOARD = auto()
-
-
-class NoSuchParent(PinflowError):
-    """The workspace or account that something was to be added to does not exist."""
-
-
-class AlreadyThere(PinflowError):
-    """A board of that id already belongs to the account."""
-
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 _CHECK = text("""
     select d.workspace_id, d.account_id, d.board_id, a.id is not null as has_account, b.board_id is not null as has_board

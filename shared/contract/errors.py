@@ -142,6 +142,13 @@ class PositionBehind(Unavailable):
     """
 
 
+class Refused(PinflowError):
+    """Postgres would not take a value: no retry mends it.
+
+    Somewhere in the batch is a record that must be given up.
+    """
+
+
 class Poison(PinflowError):
     """A record that no retry can mend. It goes to dead letters with this code and message."""
 

@@ -8,9 +8,22 @@ from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
 
+from shared.contract.dead_letters import (
+    ERROR_CLASS,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    FIRST_SEEN,
+    OFFSET,
+    PARTITION,
+    PREFIX,
+    REPLAYS,
+    SERVICE,
+    TOPIC,
+    TRUNCATED,
+)
 from shared.contract.errors import Poison
 from shared.contract.import_limits import MEBIBYTE
-from shared.kafka.producer import Record
+from shared.kafka.records import Header, Record
 
 MAX_MESSAGE = 1000
 MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
@@ -24,20 +37,6 @@ MAX_HISTORY = 64
 
 Whoever produces can send one, and ingest hands it on to each of 500 rows.
 """
-PREFIX = "pinflow-"
-TOPIC = "pinflow-topic"
-PARTITION = "pinflow-partition"
-OFFSET = "pinflow-offset"
-SERVICE = "pinflow-service"
-ERROR_CLASS = "pinflow-error-class"
-ERROR_CODE = "pinflow-error-code"
-ERROR_MESSAGE = "pinflow-error-message"
-REPLAYS = "pinflow-replay-count"
-FIRST_SEEN = "pinflow-first-seen"
-TRUNCATED = "pinflow-truncated"
-"""Only on a letter of which something was cut: how many bytes its value had."""
-
-Header = tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -26,24 +25,12 @@ from shared.kafka.connection import (
     is_producer_dead,
     unavailable,
 )
+from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-MAX_BATCH_BYTES = 900 * 1024
-"""Below the topics' limit of 1 MiB a batch.
-
-Much less, and an import goes out in twenty round trips.
-"""
 SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A struct, as there is one or more for each row: a fifth of a NamedTuple's price."""
-
-    key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]] = []  # aiokafka takes a list only; never changed
 
 
 class RecordSender(Protocol):

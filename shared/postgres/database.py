@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
@@ -14,14 +14,12 @@ from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from shared.contract.errors import DatabaseUnavailable, PinflowError, PositionBehind
+from shared.contract.errors import DatabaseUnavailable, PositionBehind, Refused
 from shared.postgres.arrays import Column, ColumnDumper
+from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings
 
 DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
-
-Row: TypeAlias = Mapping[str, Any]
-"""A row of a query, by column."""
 
 PASSING_STATES = (
     "08",
@@ -76,13 +74,6 @@ ALIVE = {
 """libpq's: what waits for a server whose machine is gone, a rollback without a deadline too, waits
 20 s and not a quarter of an hour.
 """
-
-
-class Refused(PinflowError):
-    """Postgres would not take a value: no retry mends it.
-
-    Somewhere in the batch is a record that must be given up.
-    """
 
 
 def create_engine(

@@ -22,7 +22,8 @@ from deploy.administration import NewWorkspace
 from deploy.local.ports import choose
 from shared.contract.cloudevents import EventType
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for

@@ -26,7 +26,7 @@ from shared.contract.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_status, opening
 from shared.contract.topics import TopicName
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from shared.runtime import metrics
 from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, job_of

@@ -10,7 +10,8 @@ import psycopg
 
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.support.infrastructure import kafka_server, postgres_server
 from tests.support.kafka import cluster_id_of, records_of

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer, RecordSender
+from shared.kafka.producer import RecordProducer, RecordSender
+from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 from tests.support.fakes import MemorySender
 from tests.support.kafka import records_of

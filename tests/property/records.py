@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aiokafka import ConsumerRecord
 
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 
 NAMES = TopicNames()
 

@@ -28,8 +28,9 @@ from shared.contract.errors import RequestRefused
 from shared.contract.import_records import is_for_publisher, is_for_status
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import Record
-from shared.postgres.database import Database, Row
+from shared.kafka.records import Record
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 from shared.runtime.periodic import Sweeper
 from tests.property.conftest import Run
 from tests.property.documents import good_rows, mutated, wrong_rows

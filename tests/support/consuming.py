@@ -17,7 +17,8 @@ from shared.kafka.dormancy import always
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.positions.tracker import Preparation
-from shared.kafka.producer import Record, RecordProducer, RecordSender
+from shared.kafka.producer import RecordProducer, RecordSender
+from shared.kafka.records import Record
 from shared.kafka.skipping import RecordFilter
 from shared.kafka.stalls import STALLED_AFTER
 from shared.runtime.settings import ServiceSettings

@@ -4,7 +4,8 @@
 
 from collections.abc import Sequence
 
-from shared.kafka.producer import Record, partition_of
+from shared.kafka.producer import partition_of
+from shared.kafka.records import Record
 
 PARTITIONS = 6
 

@@ -13,7 +13,8 @@ from deploy.cli.main import app
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.dead_letters import DeadLetter, to_record
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 
 NAMES = TopicNames()

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from services.status.lists import ImportFilters, ImportLists
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import Page
 from shared.postgres.database import Database

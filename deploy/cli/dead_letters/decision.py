@@ -15,9 +15,9 @@ import orjson
 
 from deploy.cli.dead_letters.letter import MAX_REPLAYS, Letter, RowName
 from shared.contract.cloudevents import EventType, headers
+from shared.contract.dead_letters import FIRST_SEEN, REPLAYS
 from shared.contract.topics import TOPICS, TopicName
-from shared.kafka.dead_letters import FIRST_SEEN, REPLAYS
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 
 OVERHEAD = 512
 """Bytes that a record may grow by: the broker's framing, and headers that the first try had not."""

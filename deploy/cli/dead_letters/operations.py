@@ -25,7 +25,7 @@ from deploy.cli.dead_letters.topic import LettersTopic
 from services.publisher.rows.consumer import named
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 

@@ -11,9 +11,9 @@ from aiokafka import ConsumerRecord
 
 from deploy.cli.dead_letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
 from services.publisher.rows.consumer import named
+from shared.contract import dead_letters
 from shared.contract.import_records import is_row, is_upload
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka import dead_letters
 
 REPLAYED = "pinflow-replayed"
 REPLAYED_AS = "pinflow-replayed-as"

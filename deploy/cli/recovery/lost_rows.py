@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.contract.errors import ErrorCode
 from shared.contract.events import Fault, RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
 RESULTS_IN_A_RECORD = 200

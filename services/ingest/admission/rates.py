@@ -5,7 +5,8 @@ settled yet.
 from uuid import UUID
 
 from services.ingest.admission.limits import Admission, Meter
-from shared.access.repository import AccessRepository, Principal
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
 from shared.contract.errors import not_found
 
 

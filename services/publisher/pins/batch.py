@@ -8,11 +8,11 @@ from services.publisher.pins.commands import Direct, PinCommands
 from services.publisher.pins.requests import pin_of, pins_of
 from services.publisher.pins.transitions import require_destination, require_permitted, usable
 from shared.access.cache import BoardDirectory
-from shared.access.repository import BoardCheck, Destination, Principal
+from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import RequestRefused
 from shared.contract.events import MAX_KEY, RowStatus
 from shared.contract.pins import printable
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Item(NamedTuple):

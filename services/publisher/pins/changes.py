@@ -5,9 +5,10 @@ from uuid import UUID
 
 from services.publisher.pins.commands import PinCommands, Verdict
 from services.publisher.pins.transitions import Change, Decide, require_destination
-from shared.access.repository import AccessRepository, BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
+from shared.access.repository import AccessRepository
 from shared.contract.errors import RequestRefused
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Changes:

@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.publisher.pins.schedules import require_future
 from services.publisher.rows.outcomes import failure_of
-from shared.access.repository import BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, Fault, PinContent
 from shared.contract.pins import PinSubmission, faults_of, fingerprint, first_fault, printable
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class CheckName(StrEnum):

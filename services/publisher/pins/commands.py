@@ -24,7 +24,8 @@ from shared.contract.errors import RETRY_AFTER, ErrorCode, PositionBehind, Reque
 from shared.contract.events import PinContent
 from shared.contract.pins import fingerprint
 from shared.postgres.arrays import Column, columns, names, unnest
-from shared.postgres.database import Database, DriverConnection, Row, driver_connection
+from shared.postgres.database import Database, DriverConnection, driver_connection
+from shared.postgres.row import Row
 
 
 class Direct(NamedTuple):

@@ -23,10 +23,11 @@ from services.publisher.pins.requests import PinForNow, ScheduleSubmission, obje
 from services.publisher.pins.schedules import given_key, made_key
 from services.publisher.pins.transitions import same_schedule, usable
 from services.publisher.rows.outcomes import failure_of
-from shared.access.repository import AccessRepository, BoardCheck, Destination, Principal
+from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.repository import AccessRepository
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.pins import fingerprint
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 _ACCOUNT_FIRST = "Its account must be right first."
 

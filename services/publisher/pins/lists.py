@@ -8,7 +8,7 @@ from services.publisher.pins.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.schemas.pins import PinStatus
 from services.publisher.pins.schemas.schedules import ScheduleStatus
 from services.publisher.pins.sorting import FOLDED, IS_DUE, order_of_pins, order_of_schedules
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
 

@@ -6,7 +6,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from services.publisher.rows.outcomes import PinState
 from services.publisher.tables import pins
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
 IS_PIN = and_(

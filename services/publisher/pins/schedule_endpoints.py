@@ -16,7 +16,7 @@ from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.schedules import ScheduleResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import not_found
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404

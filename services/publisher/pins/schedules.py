@@ -21,10 +21,10 @@ from services.publisher.pins.transitions import (
     same_schedule,
 )
 from shared.access.cache import BoardDirectory
-from shared.access.repository import Destination, Principal
+from shared.access.model import Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import PinContent
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Schedules:

@@ -22,8 +22,8 @@ from services.publisher.pins.transitions import (
     usable,
 )
 from shared.access.cache import BoardDirectory
-from shared.access.repository import Destination, Principal
-from shared.postgres.database import Row
+from shared.access.model import Destination, Principal
+from shared.postgres.row import Row
 
 
 class Pins:

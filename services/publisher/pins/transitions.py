@@ -11,11 +11,11 @@ from uuid import UUID
 from services.publisher.pins.requests import ScheduleSubmission, edited
 from services.publisher.rows.events import OutboxEvent, pin_published, pin_rescheduled
 from services.publisher.rows.outcomes import PinState, failure_of
-from shared.access.repository import BoardCheck, Destination, Principal
+from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.contract.pins import PinSubmission
 from shared.contract.schedule_ids import schedule_id_of
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Change(NamedTuple):

@@ -31,7 +31,7 @@ from shared.contract.events import (
 )
 from shared.contract.pins import printable
 from shared.contract.schedule_ids import schedule_id_of
-from shared.kafka.producer import MAX_BATCH_BYTES, Record
+from shared.kafka.records import MAX_BATCH_BYTES, Record
 
 _write = msgspec.json.Encoder().encode
 

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import Field
 
 from services.publisher.ids import pin_id_of
-from shared.access.repository import BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROWS, RowAccepted, RowStatus
 from shared.contract.schedule_ids import schedule_id_of

@@ -35,7 +35,8 @@ from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS
 from shared.postgres.arrays import Column, columns, names, unnest
-from shared.postgres.database import Database, DriverConnection, Row
+from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

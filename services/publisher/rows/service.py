@@ -21,10 +21,10 @@ from services.publisher.rows.outcomes import (
     new_failures,
 )
 from services.publisher.rows.repository import Judge
-from shared.access.repository import BoardCheck, Destination
+from shared.access.model import BoardCheck, Destination
+from shared.contract.errors import Refused
 from shared.contract.events import EARLIEST, LATEST, RowAccepted
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Refused
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from services.webhooks.subscriptions.schemas import (
     refused_url,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.http.app import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
 from shared.http.bodies import Bodies, parse_json, require_content_type

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.webhooks.delivery.policy import DeliveryStatus
 from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 
 # One at a time for a workspace: two that count at once would both find room, two that look for the
 # same both find none

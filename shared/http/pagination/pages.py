@@ -10,7 +10,8 @@ from shared.http.pagination import statements
 from shared.http.pagination.cursors import Cursor
 from shared.http.pagination.search import Page, Search, Walk
 from shared.http.pagination.turns import Turns
-from shared.postgres.database import Database, DriverConnection, Row
+from shared.postgres.database import Database, DriverConnection
+from shared.postgres.row import Row
 from shared.runtime.settings import ListSettings
 
 MICROSECOND = timedelta(microseconds=1)

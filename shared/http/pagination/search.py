@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from shared.http.pagination.cursors import Cursor
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 
 class Key(NamedTuple):

@@ -31,7 +31,8 @@ from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import Record, RecordProducer, partition_of
+from shared.kafka.producer import RecordProducer, partition_of
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 from tests.integration.conftest import make_workspace

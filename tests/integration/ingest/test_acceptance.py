@@ -19,7 +19,7 @@ from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.import_limits import LARGEST_IMPORT
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from tests.support.acceptance_log import (
     RECORDS,
     ROWS,

@@ -17,7 +17,7 @@ from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
 from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace

@@ -17,7 +17,7 @@ from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.lists import PinLists
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.http.app import create_api
 from shared.http.health import Health
 from shared.http.pagination.pages import Lists

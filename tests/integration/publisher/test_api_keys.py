@@ -22,7 +22,8 @@ from services.publisher.config import PublisherSettings
 from shared.access import usage
 from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
-from shared.access.repository import AccessRepository, Principal
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
 from shared.contract.errors import RequestRefused
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.integration.publisher.conftest import Client, refusal, serving

@@ -21,7 +21,8 @@ from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import cluster_id
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.runtime.settings import ServiceSettings
 from tests.support.infrastructure import fresh_topics

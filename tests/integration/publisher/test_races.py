@@ -15,7 +15,8 @@ from sqlalchemy import text
 from services.publisher.rows.outcomes import Failure
 from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 from tests.integration.publisher.conftest import Client, pin_of, refusal
 from tests.support.waiting import eventually
 

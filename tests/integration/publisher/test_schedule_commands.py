@@ -13,7 +13,7 @@ from services.publisher.rows.repository import PinStore
 from services.publisher.rows.service import Settler
 from shared.access.cache import BoardDirectory
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.events import RowAccepted
 from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.positions.advance import Advance

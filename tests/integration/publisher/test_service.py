@@ -19,7 +19,8 @@ from shared.access.keys import Scope
 from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.factories import row_accepted, submitted

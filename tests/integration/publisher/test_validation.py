@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.publisher.conftest import Client, made, refusal, serving

@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from shared.contract.errors import Refused
 from shared.postgres.arrays import Column, columns
-from shared.postgres.database import Database, Refused, driver_connection
+from shared.postgres.database import Database, driver_connection
 from shared.runtime.settings import DatabaseSettings
 from tests.support.columns import STATEMENT, TABLE
 

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared.contract.errors import DatabaseUnavailable
+from shared.contract.errors import DatabaseUnavailable, Refused
 from shared.postgres import database as database_module
-from shared.postgres.database import Database, Refused, connection_options
+from shared.postgres.database import Database, connection_options
 from shared.runtime.settings import DatabaseSettings
 
 LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)

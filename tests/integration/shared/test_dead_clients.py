@@ -21,7 +21,8 @@ from shared.kafka import connection as connection_module
 from shared.kafka import consumer as consuming_module
 from shared.kafka.connection import DISCARD_SECONDS, client_options
 from shared.kafka.consumer import BatchConsumer, ConsumerLost
-from shared.kafka.producer import Record, RecordProducer, discard
+from shared.kafka.producer import RecordProducer, discard
+from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming, of, produce, some
 from tests.support.kafka import kill_metadata_task, records_of

@@ -13,7 +13,8 @@ from shared.contract.events import MAX_ROWS, RecordKind
 from shared.contract.import_limits import LARGEST_IMPORT, MEBIBYTE
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
 from shared.contract.topics import TOPICS, TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.kafka.skipping import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming

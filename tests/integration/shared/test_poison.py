@@ -17,7 +17,8 @@ from shared.kafka.admin import create_topics, delete_topics
 from shared.kafka.consumer import Batch
 from shared.kafka.dead_letters import MAX_VALUE, DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
 from tests.support.kafka import records_of

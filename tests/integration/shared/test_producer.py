@@ -3,7 +3,8 @@
 import asyncio
 
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 
 LARGE = Record(b"one key, so one partition", b"x" * 190_000)
 

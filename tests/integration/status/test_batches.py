@@ -21,7 +21,8 @@ from shared.kafka.broker import create_broker
 from shared.kafka.consumer import Batch, BatchConsumer
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.kafka.skipping import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.factories import NOON, submitted

@@ -16,11 +16,11 @@ from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
 from services.status.service import Missing, Row
-from shared.contract.errors import BrokerUnavailable
+from shared.contract.errors import BrokerUnavailable, Refused
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.http.pagination.search import NOTHING
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Database, Refused
+from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.support.listing import listed

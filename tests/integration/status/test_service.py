@@ -28,7 +28,8 @@ from shared.contract.events import (
     UploadFormat,
 )
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.factories import (

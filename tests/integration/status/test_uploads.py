@@ -23,7 +23,8 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_upload
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 from shared.runtime.periodic import Sweeper
 from tests.property.records import NAMES, received
 from tests.support.factories import NOON, failed

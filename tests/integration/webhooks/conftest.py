@@ -16,7 +16,8 @@ from services.webhooks.config import WebhooksSettings
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import ImportCompleted, JobStatus, PinPublished
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import ACCOUNT

@@ -43,7 +43,8 @@ from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import DatabaseUnavailable
 from shared.kafka.positions.advance import Advance
 from shared.postgres.arrays import columns
-from shared.postgres.database import Database, Row, driver_connection
+from shared.postgres.database import Database, driver_connection
+from shared.postgres.row import Row
 from shared.runtime import metrics
 from tests.support.waiting import eventually
 

@@ -17,7 +17,8 @@ from services.webhooks.config import WebhooksSettings
 from services.webhooks.delivery.sender import USER_AGENT
 from shared.contract.events import JobStatus
 from shared.contract.topics import PARTITIONS, TopicName, TopicNames
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks, import_ended, pin_published

@@ -7,7 +7,7 @@ import pytest
 from pinbridge_sdk.models.webhooks import WebhookResponse
 
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.integration.webhooks.conftest import SECRET, Webhooks

@@ -20,12 +20,13 @@ from services.publisher.rows.repository import PinStore
 from services.publisher.rows.service import Settler
 from services.publisher.scheduler import Scheduler
 from shared.access.cache import BoardDirectory
-from shared.access.repository import AccessRepository, Principal
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
 from shared.contract.errors import RequestRefused
 from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
 from tests.property.records import NAMES, received

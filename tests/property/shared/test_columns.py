@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.contract.errors import Refused
 from shared.postgres.arrays import columns
-from shared.postgres.database import Database, Refused
+from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.documents import offsets
 from tests.property.profiles import examples

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
-from shared.postgres.database import Row
+from shared.postgres.row import Row
 
 Import = ImportAccepted | ImportRejected
 JobEvent = Import | RowsSettled

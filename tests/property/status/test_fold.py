@@ -36,7 +36,8 @@ from shared.contract.events import (
 )
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Database, Row
+from shared.postgres.database import Database
+from shared.postgres.row import Row
 from shared.runtime.periodic import Sweeper
 from tests.property.conftest import Run
 from tests.property.ids import Ids

@@ -10,7 +10,8 @@ import orjson
 
 from deploy.administration import NewWorkspace
 from shared.contract.cloudevents import EventType, headers
-from shared.kafka.producer import Record, RecordProducer
+from shared.kafka.producer import RecordProducer
+from shared.kafka.records import Record
 from tests.tools.bench.bodies import (
     TAG,
     Body,

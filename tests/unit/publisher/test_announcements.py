@@ -23,11 +23,11 @@ from services.publisher.rows.outcomes import (
     found_of,
     in_order,
 )
-from shared.access.repository import BoardCheck
+from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
 from shared.contract.import_limits import MEBIBYTE
-from shared.kafka.producer import Record
+from shared.kafka.records import Record
 from tests.support.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()

@@ -7,7 +7,7 @@ import pytest
 
 from services.publisher.api_keys import require_no_more
 from shared.access.keys import Scope
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import RequestRefused
 
 A, B = uuid4(), uuid4()

@@ -8,7 +8,7 @@ import pytest
 from shared.access import authentication
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key, new_api_key
-from shared.access.repository import Principal
+from shared.access.model import Principal
 from shared.contract.errors import DatabaseUnavailable, RequestRefused
 from shared.runtime.settings import ServiceSettings
 from tests.support.waiting import eventually

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from services.status import job_events as announcements
 from services.status.job_events import Announcer
 from services.status.repository import JobStore
-from shared.kafka.producer import Record
-from shared.postgres.database import Row
+from shared.kafka.records import Record
+from shared.postgres.row import Row
 
 
 class Sender:

@@ -10,10 +10,10 @@ from aiokafka import ConsumerRecord
 from services.status import consumers
 from services.status.consumers import FoldHandler
 from services.status.folding import BYTES_PER_ROW, Fold
+from shared.contract.errors import Refused
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.advance import Advance
-from shared.postgres.database import Refused
 from shared.runtime.periodic import Sweeper
 from tests.support.factories import created, import_accepted, rows_settled
 

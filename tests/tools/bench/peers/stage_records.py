@@ -14,7 +14,8 @@ from services.ingest.records import Import, batch_of
 from shared.contract.events import SourceType
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
 from shared.http.bodies import parse_json
-from shared.kafka.producer import MAX_BATCH_BYTES, Record, append_records, partition_count
+from shared.kafka.producer import append_records, partition_count
+from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.peers import connect_sink, rows
 

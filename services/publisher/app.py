@@ -2,9 +2,11 @@
 
 from fastapi import FastAPI
 
-from services.publisher.api_keys import ApiKeys
+from services.access.boards.repository import DestinationRepository
+from services.access.boards.service import Destinations
+from services.access.keys.repository import KeyRepository
+from services.access.keys.service import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.changes import Changes
 from services.publisher.pins.commands import PinCommands
@@ -22,8 +24,6 @@ from services.publisher.rows.service import Settler
 from services.publisher.scheduler import OutboxSweeper, Scheduler
 from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
 from shared.contract.import_records import is_for_publisher

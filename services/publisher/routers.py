@@ -4,7 +4,8 @@ the keys.
 
 from fastapi import APIRouter
 
-from services.publisher.endpoints import api_keys, pinterest
+from services.access.boards import endpoints as pinterest
+from services.access.keys import endpoints as api_keys
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import job_endpoints as jobs
 from services.publisher.pins import schedule_endpoints as schedules

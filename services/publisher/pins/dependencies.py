@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from services.publisher.api_keys import ApiKeys
+from services.access.boards.service import Destinations
+from services.access.keys.service import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
 from services.publisher.pins.admission import Admission
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.dry_run import Validation
@@ -18,11 +17,8 @@ from services.publisher.pins.repository import PinQueries
 from services.publisher.pins.schedules import Schedules
 from services.publisher.pins.service import Pins
 from shared.access.repository import AccessRepository
-from shared.http.app import refusals
 from shared.http.bodies import Bodies, parse_json, require_content_type
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-CONFLICT = refusals(HTTPStatus.CONFLICT)
 BODIES_AT_ONCE = 64 * 1024 * 1024
 """Bytes. As many bodies at their limit as there may be requests at once."""
 BATCHES_AT_ONCE = 16 * 1024 * 1024

@@ -15,7 +15,7 @@ from services.ingest.service import Imports
 from shared.access.authentication import Authenticator
 from shared.access.cache import WorkspaceDirectory
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from shared.access.usage import KeyUsage, KeyUsageClient
 from shared.contract.topics import TopicName
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.bodies import Bodies
@@ -45,7 +45,8 @@ def create_app(settings: IngestSettings) -> FastAPI:
         producer,
         max_records=settings.import_request_batch,
     )
-    usage = KeyUsage(access)
+    usage_client = KeyUsageClient(settings.access_url)
+    usage = KeyUsage(usage_client)
     machinery = Machinery(
         "ingest",
         settings,
@@ -59,7 +60,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     app = create_api(
         "ingest",
         summary="Accepts imports: whole, durably, once.",
-        lifespan=lifespan_of(machinery, database.dispose),
+        lifespan=lifespan_of(machinery, usage_client.close, database.dispose),
         health=health,
         concurrency=settings.http_concurrency,
     )

@@ -2,10 +2,6 @@
 
 from fastapi import FastAPI
 
-from services.access.boards.repository import DestinationRepository
-from services.access.boards.service import Destinations
-from services.access.keys.repository import KeyRepository
-from services.access.keys.service import ApiKeys
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.changes import Changes
@@ -25,7 +21,7 @@ from services.publisher.scheduler import OutboxSweeper, Scheduler
 from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from shared.access.usage import KeyUsage, KeyUsageClient
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName, TopicNames
 from shared.http.app import add_process_endpoints, create_api
@@ -73,7 +69,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         settings, application="pinflow-publisher-http", connections=http_connections
     )
     http_access, queries = AccessRepository(http_database), PinQueries(http_database)
-    usage = KeyUsage(http_access)
+    usage_client = KeyUsageClient(settings.access_url)
+    usage = KeyUsage(usage_client)
     scheduler = Scheduler(store, access, settings.sweep_limit)
     outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
     machinery = Machinery(
@@ -93,16 +90,18 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     commands = _commands(
         PinCommands(http_database, history.confirm), http_access, queries, settings
     )
-    keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
-    destinations = Destinations(
-        DestinationRepository(http_database), settings.max_boards_per_account
-    )
     health = Health()
     machinery.watch_over(health)
     app = create_api(
         "publisher",
         summary="Publishes rows once, and answers for pins and schedules.",
-        lifespan=lifespan_of(machinery, history.close, database.dispose, http_database.dispose),
+        lifespan=lifespan_of(
+            machinery,
+            usage_client.close,
+            history.close,
+            database.dispose,
+            http_database.dispose,
+        ),
         health=health,
         concurrency=settings.http_concurrency,
     )
@@ -110,7 +109,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     app.state.history = history
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
     lists = PinLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
-    app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
+    app.state.ports = Ports(settings, queries, lists, commands)
     app.include_router(router)
     add_process_endpoints(app)
     add_unsupported_endpoints(app, Answering.PUBLISHER)

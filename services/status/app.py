@@ -13,13 +13,14 @@ from services.status.repository import JobStore
 from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
-from services.status.system import add_system_endpoints, http_pool, watch_everything
+from services.status.system import add_system_endpoints, watch_everything
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from shared.access.usage import KeyUsage, KeyUsageClient
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName, TopicNames
 from shared.http.app import create_api
+from shared.http.client import http_pool
 from shared.http.health import Health
 from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
@@ -68,7 +69,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))
     cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)
     access = AccessRepository(http_database)
-    usage = KeyUsage(access)
+    usage_client = KeyUsageClient(settings.access_url)
+    usage = KeyUsage(usage_client)
     machinery = Machinery(
         "status",
         settings,
@@ -84,7 +86,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app = create_api(
         "status",
         summary="Knows what became of every row.",
-        lifespan=lifespan_of(machinery, http.aclose, database.dispose, http_database.dispose),
+        lifespan=lifespan_of(
+            machinery, usage_client.close, http.aclose, database.dispose, http_database.dispose
+        ),
         health=health,
         concurrency=settings.http_concurrency,
     )

@@ -16,7 +16,7 @@ from services.webhooks.subscriptions.endpoints import Ports, router
 from services.webhooks.subscriptions.repository import WebhookRegistry
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from shared.access.usage import KeyUsage, KeyUsageClient
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
 from shared.http.app import add_process_endpoints, create_api
@@ -50,7 +50,8 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         settings, application="pinflow-webhooks-http", connections=http_connections
     )
     access = AccessRepository(http_database)
-    usage = KeyUsage(access)
+    usage_client = KeyUsageClient(settings.access_url)
+    usage = KeyUsage(usage_client)
     store = DeliveryStore(database)
     resolver = Resolver(
         2 * settings.webhook_deliveries_at_once
@@ -92,7 +93,9 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     app = create_api(
         "webhooks",
         summary="Tells whoever asked what became of pins and imports.",
-        lifespan=lifespan_of(machinery, database.dispose, http_database.dispose, close_resolver),
+        lifespan=lifespan_of(
+            machinery, usage_client.close, database.dispose, http_database.dispose, close_resolver
+        ),
         health=health,
         concurrency=settings.http_concurrency,
     )

@@ -101,7 +101,8 @@ class Machinery:
 
     async def _run(self) -> None:
         await self._lease.acquire()
-        await until_available("kafka", lambda: require_topics(self._settings))
+        if self._parts or self._consumers:  # the access service needs Postgres only
+            await until_available("kafka", lambda: require_topics(self._settings))
         for part in self._parts:
             self._running_parts.append(part)
             await part.start()

@@ -6,17 +6,14 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from services.access.boards.service import Destinations
-from services.access.keys.service import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.pins.admission import Admission
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.dry_run import Validation
 from services.publisher.pins.lists import PinLists
 from services.publisher.pins.repository import PinQueries
 from services.publisher.pins.schedules import Schedules
 from services.publisher.pins.service import Pins
-from shared.access.repository import AccessRepository
+from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies, parse_json, require_content_type
 
 BODIES_AT_ONCE = 64 * 1024 * 1024
@@ -42,20 +39,16 @@ class Ports:
         settings: PublisherSettings,
         queries: PinQueries,
         lists: PinLists,
-        access: AccessRepository,
         commands: Commands,
-        keys: ApiKeys,
-        destinations: Destinations,
     ) -> None:
         self.base_url = settings.base_url
         self.max_bulk_ids = settings.max_bulk_ids
         self.queries = queries
         self.lists = lists
-        self.access = access
-        self.keys = keys
-        self.destinations = destinations
         self.pins, self.batches, self.schedules, self.validation = commands
-        self.admission = Admission(settings.max_direct_pins)
+        self.admission = ConcurrentWrites(
+            settings.max_direct_pins, written="pins are being published or changed"
+        )
         self.bodies = _bodies(settings, settings.pin_body_limit, BODIES_AT_ONCE)
         self._batches = _bodies(settings, settings.batch_body_limit, BATCHES_AT_ONCE)
 

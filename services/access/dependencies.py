@@ -1,0 +1,46 @@
+"""Gives the endpoints what they use. app.py stores it once in app.state."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from services.access.boards.service import BoardService
+from services.access.keys.service import KeyService
+from shared.http.admission import ConcurrentWrites
+from shared.http.bodies import Bodies, parse_json, require_content_type
+
+
+@dataclass(frozen=True)
+class AccessDependencies:
+    keys: KeyService
+    boards: BoardService
+    bodies: Bodies
+    writes: ConcurrentWrites
+
+    async def read_json(self, request: Request) -> Any:
+        """Reads the JSON that was sent. Raises RequestRefused."""
+        require_content_type(request, "application/json")
+        async with self.bodies.reading(request) as body:
+            return parse_json(body)
+
+    @asynccontextmanager
+    async def document(self, request: Request) -> AsyncIterator[Any]:
+        """Reads the JSON that was sent, and admits what is done with it until the block ends.
+
+        Raises RequestRefused; Overloaded at once.
+        """
+        require_content_type(request, "application/json")
+        async with self.bodies.reading(request) as body:
+            with self.writes.one():
+                yield parse_json(body)
+
+
+async def _dependencies(request: Request) -> AccessDependencies:
+    dependencies: AccessDependencies = request.app.state.dependencies
+    return dependencies
+
+
+Access = Annotated[AccessDependencies, Depends(_dependencies)]

@@ -1,4 +1,4 @@
-"""Gives the endpoints what they use. app.py stores it once in app.state."""
+"""Names what the access service's endpoints use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +11,13 @@ from services.access.boards.service import BoardService
 from services.access.keys.service import KeyService
 from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.dependencies import provided
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AccessDependencies:
+    """Holds what create_app made for the endpoints."""
+
     keys: KeyService
     boards: BoardService
     bodies: Bodies
@@ -38,9 +41,4 @@ class AccessDependencies:
                 yield parse_json(body)
 
 
-async def _dependencies(request: Request) -> AccessDependencies:
-    dependencies: AccessDependencies = request.app.state.dependencies
-    return dependencies
-
-
-Access = Annotated[AccessDependencies, Depends(_dependencies)]
+Access = Annotated[AccessDependencies, Depends(provided(AccessDependencies))]

@@ -14,11 +14,11 @@ from services.access.boards.schemas import (
 )
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.idempotency import IdempotencyKey
 from shared.http.requests import checked, json_body
 
-router = APIRouter(tags=["pinterest"])
+router = APIRouter(tags=["pinterest"], responses=NO_ACCESS)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
 _REPLAYED: dict[int | str, dict[str, Any]] = {
@@ -34,15 +34,15 @@ _REPLAYED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/v1/pinterest/accounts")
-async def list_accounts(who: ReadAccess, access: Access) -> list[AccountResponse]:
+async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
     """The workspace's accounts, revoked ones too; of a key with a list of accounts, those on it."""
-    return [AccountResponse.of(row) for row in await access.boards.list_accounts(who)]
+    return [AccountResponse.of(row) for row in await access.boards.list_accounts(principal)]
 
 
 @router.delete(
     "/v1/pinterest/accounts/{account_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
 )
-async def revoke_account(account_id: str, who: DestructiveAccess, access: Access) -> None:
+async def revoke_account(account_id: str, principal: DestructiveAccess, access: Access) -> None:
     """Revoke an account: nothing is published to it any more. It stays in the list, its boards and
     pins stay as they are. Idempotent.
 
@@ -50,13 +50,15 @@ async def revoke_account(account_id: str, who: DestructiveAccess, access: Access
     remembered so long. After that they fail with `account_not_found`. So does what is scheduled,
     each pin when it is due. Only an operator can restore an account.
     """
-    await access.boards.revoke_account(who, uuid_or_404(account_id, "Account"))
+    await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
 
 @router.get("/v1/pinterest/boards", responses=NOT_FOUND)
-async def list_boards(account_id: str, who: ReadAccess, access: Access) -> list[BoardResponse]:
+async def list_boards(
+    account_id: str, principal: ReadAccess, access: Access
+) -> list[BoardResponse]:
     """An account's boards, in the order of their ids."""
-    rows = await access.boards.list_boards(who, uuid_or_404(account_id, "Account"))
+    rows = await access.boards.list_boards(principal, uuid_or_404(account_id, "Account"))
     return [BoardResponse.of(row) for row in rows]
 
 
@@ -69,7 +71,7 @@ async def list_boards(account_id: str, who: ReadAccess, access: Access) -> list[
 async def create_board(
     request: Request,
     response: Response,
-    who: WriteAccess,
+    principal: WriteAccess,
     access: Access,
     idempotency_key: IdempotencyKey = None,
 ) -> BoardResponse:
@@ -85,7 +87,7 @@ async def create_board(
     async with access.document(request) as document:
         asked = checked(BoardCreate, document)
         row, made = await access.boards.create_board(
-            who, asked.account_id, asked.values(), idempotency_key
+            principal, asked.account_id, asked.values(), idempotency_key
         )
     if not made:
         response.headers["Idempotent-Replayed"] = "true"
@@ -98,7 +100,7 @@ async def create_board(
     responses=OVERLOADED | NOT_FOUND | UNREADABLE,
 )
 async def update_board(
-    board_id: str, request: Request, who: WriteAccess, access: Access
+    board_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> BoardResponse:
     """Change a board's name, description or privacy; what is absent or null stays.
 
@@ -106,7 +108,9 @@ async def update_board(
     """
     async with access.document(request) as document:
         asked = checked(BoardUpdate, document)
-        row = await access.boards.update_board(who, asked.account_id, board_id, asked.changes())
+        row = await access.boards.update_board(
+            principal, asked.account_id, board_id, asked.changes()
+        )
     return BoardResponse.of(row)
 
 
@@ -114,7 +118,7 @@ async def update_board(
     "/v1/pinterest/boards/{board_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
 )
 async def delete_board(
-    board_id: str, account_id: str, who: DestructiveAccess, access: Access
+    board_id: str, account_id: str, principal: DestructiveAccess, access: Access
 ) -> None:
     """Delete a board. Pins that were published to it stay, and go on naming it; what is scheduled
     to it fails when due.
@@ -123,14 +127,14 @@ async def delete_board(
     publish is remembered so long. Idempotent in its effect; the second answer is 404
     `board_not_found`, as nothing is left that it could speak of.
     """
-    await access.boards.delete_board(who, uuid_or_404(account_id, "Account"), board_id)
+    await access.boards.delete_board(principal, uuid_or_404(account_id, "Account"), board_id)
 
 
 @router.get("/v1/pinterest/boards/{board_id}/access", responses=NOT_FOUND)
 async def check_board_access(
     board_id: str,
     account_id: str,
-    who: ReadAccess,
+    principal: ReadAccess,
     access: Access,
     *,
     fresh: Annotated[bool, Query(description="Changes nothing: every answer is fresh.")] = False,  # noqa: ARG001 - PinBridge's clients send it
@@ -140,5 +144,7 @@ async def check_board_access(
 
     It is the store that is asked (`source`), not Pinterest.
     """
-    account, board = await access.boards.find(who, uuid_or_404(account_id, "Account"), board_id)
+    account, board = await access.boards.find(
+        principal, uuid_or_404(account_id, "Account"), board_id
+    )
     return BoardAccessResponse.of(board_id, account, board)

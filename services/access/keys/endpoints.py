@@ -13,17 +13,17 @@ from services.access.keys.schemas import (
     KeyUsageReport,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.requests import checked, json_body
 
-router = APIRouter(tags=["api-keys"])
+router = APIRouter(tags=["api-keys"], responses=NO_ACCESS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate))
 
 
 @router.get("/v1/api-keys")
-async def list_api_keys(who: ReadAccess, access: Access) -> list[ApiKeyResponse]:
+async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyResponse]:
     """The workspace's keys, the newest last; never the keys themselves, but their first characters
     as `prefix`.
 
@@ -31,7 +31,7 @@ async def list_api_keys(who: ReadAccess, access: Access) -> list[ApiKeyResponse]
     of accounts sees only keys whose lists lie within its own. `last_used_at` is right to a minute
     or two.
     """
-    return [ApiKeyResponse.of(row) for row in await access.keys.list_visible(who)]
+    return [ApiKeyResponse.of(row) for row in await access.keys.list_visible(principal)]
 
 
 @router.post(
@@ -41,7 +41,7 @@ async def list_api_keys(who: ReadAccess, access: Access) -> list[ApiKeyResponse]
     responses=OVERLOADED | UNREADABLE | CONFLICT,
 )
 async def create_api_key(
-    request: Request, response: Response, who: WriteAccess, access: Access
+    request: Request, response: Response, principal: WriteAccess, access: Access
 ) -> ApiKeyCreateResponse:
     """Make a key. `api_key` is told this once and stands nowhere: only its hash is kept.
 
@@ -55,7 +55,7 @@ async def create_api_key(
     async with access.document(request) as document:
         asked = checked(ApiKeyCreate, document)
         row, plain = await access.keys.create(
-            who, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
+            principal, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
         )
     response.headers["Cache-Control"] = "no-store"
     return ApiKeyCreateResponse.of(row, plain)
@@ -67,7 +67,7 @@ async def create_api_key(
     responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT,
 )
 async def update_api_key(
-    key_id: str, request: Request, who: WriteAccess, access: Access
+    key_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> ApiKeyResponse:
     """Change a key's name, scopes or accounts. Services act on it within 10 seconds. Idempotent.
 
@@ -77,19 +77,19 @@ async def update_api_key(
     """
     key = uuid_or_404(key_id, "API key")
     async with access.document(request) as document:
-        row = await access.keys.change(who, key, checked(ApiKeyUpdate, document).changes())
+        row = await access.keys.change(principal, key, checked(ApiKeyUpdate, document).changes())
     return ApiKeyResponse.of(row)
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-async def revoke_api_key(key_id: str, who: DestructiveAccess, access: Access) -> None:
+async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Access) -> None:
     """Revoke a key, for good: within 10 seconds nothing takes it any more. It stays in the list for
     30 days.
 
     Idempotent: a key that is revoked already answers 204 too, and keeps its time. A key may revoke
     itself.
     """
-    await access.keys.revoke(who, uuid_or_404(key_id, "API key"))
+    await access.keys.revoke(principal, uuid_or_404(key_id, "API key"))
 
 
 @internal_router.post("/key-usage", status_code=HTTPStatus.NO_CONTENT)

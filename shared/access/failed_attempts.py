@@ -16,7 +16,7 @@ class FailedTries:
     """Lets an address fail `most` times at once, then once in every `window_seconds` / `most`
     (GCRA: one number an address, the moment at which all its failures are forgotten).
 
-    In this process's memory: four services with R replicas each allow 4 R times as many.
+    In this process's memory: five services with R replicas each allow 5 R times as many.
     MOST_ADDRESSES are remembered, the one that failed longest ago makes room.
     """
 

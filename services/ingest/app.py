@@ -5,8 +5,8 @@ from fastapi import FastAPI
 from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.monitor import BacklogWatch
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.admission.rates import Rates
-from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.endpoints import internal_router, meter_router, router
@@ -66,7 +66,10 @@ def create_app(settings: IngestSettings) -> FastAPI:
     app.state.machinery = machinery
     app.state.authenticator = Authenticator(access, settings, used=usage.note)
     app.state.imports = Imports(
-        acceptance, admission, Turns.of(settings), keep_uploads=settings.upload_retention_days > 0
+        acceptance,
+        admission,
+        ImportQueue.of(settings),
+        keep_uploads=settings.upload_retention_days > 0,
     )
     app.state.rates = Rates(admission, access)
     app.state.bodies = Bodies(

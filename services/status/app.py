@@ -23,10 +23,10 @@ from shared.http.app import create_api
 from shared.http.health import Health
 from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.pace import Pace
 from shared.kafka.producer import RecordProducer
 from shared.kafka.skipping import RecordFilter
 from shared.postgres.database import Database
+from shared.runtime.limits.token_buckets import token_bucket
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
 from shared.unsupported import Answering, add_unsupported_endpoints
@@ -52,7 +52,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
-    pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
+    pace = token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE)
     own_records = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
     consumer = BatchConsumer(
         "status",

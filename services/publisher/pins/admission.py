@@ -1,35 +1,29 @@
-"""How many writing requests are let in at once: each holds one of few connections to Postgres, or
-waits for one.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Limits how many requests write at once: each holds a connection to Postgres, or waits for one."""
 
 from shared.contract.errors import ErrorCode, Overloaded
+from shared.runtime.limits.concurrency import ConcurrencyLimit
+from shared.runtime.limits.reservations import LimitReached, Reservation
 
 
 class Admission:
-    def __init__(self, most_at_once: int) -> None:
-        self._most = most_at_once
-        self._current = 0
+    """Refuses a request that writes while as many others do as may at once."""
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Overloaded at once when there is no room."""
-        if self._current >= self._most:
+    def __init__(self, most_at_once: int) -> None:
+        self._requests = ConcurrencyLimit(most_at_once)
+
+    def one(self) -> Reservation:
+        """Returns the request's place, as a context manager. Raises Overloaded at once."""
+        try:
+            return self._requests.acquire()
+        except LimitReached as reached:
             message = (
-                f"{self._current} pins are being published or changed, as many as may be at once. "
-                "Nothing was done."
+                f"{reached.current} pins are being published or changed, as many as may be at "
+                "once. Nothing was done."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,
                 message,
                 retry_after=1,
-                limit=self._most,
-                current=self._current,
-            )
-        self._current += 1
-        try:
-            yield
-        finally:
-            self._current -= 1
+                limit=reached.limit,
+                current=reached.current,
+            ) from None

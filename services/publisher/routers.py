@@ -8,7 +8,7 @@ from services.publisher.endpoints import api_keys, pinterest
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import job_endpoints as jobs
 from services.publisher.pins import schedule_endpoints as schedules
-from shared.http.app import NO_ACCESS
+from shared.http.errors import NO_ACCESS
 
 router = APIRouter(responses=NO_ACCESS)
 for part in (pins, schedules, jobs, pinterest, api_keys):

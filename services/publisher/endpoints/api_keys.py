@@ -14,7 +14,8 @@ from services.publisher.schemas.api_keys import (
     ApiKeyUpdate,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import OVERLOADED, UNREADABLE
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["api-keys"])
 

@@ -17,8 +17,9 @@ from services.publisher.schemas.pinterest import (
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import OVERLOADED, UNREADABLE
 from shared.http.idempotency import IdempotencyKey
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["pinterest"])
 

@@ -18,8 +18,8 @@ from services.publisher.pins.repository import PinQueries
 from services.publisher.pins.schedules import Schedules
 from services.publisher.pins.service import Pins
 from shared.access.repository import AccessRepository
-from shared.http.app import refusals
 from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.errors import refusals
 
 NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
 CONFLICT = refusals(HTTPStatus.CONFLICT)

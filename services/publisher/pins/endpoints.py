@@ -15,8 +15,9 @@ from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.pins import PinBatchResponse, PinDeleteResponse, PinResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import OVERLOADED, UNREADABLE
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["pins"])
 

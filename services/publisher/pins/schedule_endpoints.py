@@ -19,9 +19,10 @@ from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAcces
 from shared.access.model import Principal
 from shared.contract.errors import not_found
 from shared.contract.schedule_ids import pin_id_of_schedule
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import OVERLOADED, UNREADABLE
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(tags=["schedules"])
 

@@ -24,8 +24,9 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.app import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
 from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.errors import NO_ACCESS, UNREADABLE, refusals
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
 

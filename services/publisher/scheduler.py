@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from services.publisher.rows.events import OutboxEvent, outbox_record
-from services.publisher.rows.outcomes import Failure, failure_of
+from services.publisher.model import Failure, failure_of
+from services.publisher.pin_events import OutboxEvent, outbox_record
 from services.publisher.rows.repository import PinStore
 from shared.access.model import BoardCheck, Destination
 from shared.access.repository import AccessRepository

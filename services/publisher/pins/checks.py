@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
+from services.publisher.model import failure_of
 from services.publisher.pins.schedules import require_future
-from services.publisher.rows.outcomes import failure_of
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, Fault, PinContent

@@ -14,11 +14,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
+from services.publisher.pin_events import OutboxEvent, pin_published, pin_scheduled
 from services.publisher.pins.repository import IS_DUE
 from services.publisher.pins.transitions import AsAsked, Change, Decide
-from services.publisher.rows.events import OutboxEvent, pin_published, pin_scheduled
-from services.publisher.rows.outcomes import PinState
-from services.publisher.rows.repository import COLUMNS, alike
 from services.publisher.tables import outbox, pins
 from shared.contract.errors import RETRY_AFTER, ErrorCode, PositionBehind, RequestRefused
 from shared.contract.events import PinContent
@@ -73,9 +72,9 @@ now, when they are published.
 # Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
 # deadlock
 _INSERT = f"""
-    insert into publisher.pins ({names(COLUMNS)}, state, published_at)
-    select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)}, '{PinState.PUBLISHED}', now()
-    from {unnest(COLUMNS)} as r({names(COLUMNS)})
+    insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+    select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)}, '{PinState.PUBLISHED}', now()
+    from {unnest(PIN_COLUMNS)} as r({names(PIN_COLUMNS)})
     order by r.pin_id
     on conflict (pin_id) do nothing
     returning pin_id
@@ -138,7 +137,7 @@ class PinCommands:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in made])
             inserted = await driver.execute(
-                _INSERT, columns(COLUMNS, _values_of(made)), binary=True
+                _INSERT, columns(PIN_COLUMNS, _values_of(made)), binary=True
             )
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
                 _SELECT, (Column("uuid", list(pin_ids)),)
@@ -175,7 +174,9 @@ class PinCommands:
             }
             decided = {pin_id: _decided(decide, rows.get(pin_id)) for pin_id in pin_ids}
             changes = {pin_id: one for pin_id, one in decided.items() if isinstance(one, Change)}
-            for values, ids in alike({pin_id: change.values for pin_id, change in changes.items()}):
+            for values, ids in group_by_change(
+                {pin_id: change.values for pin_id, change in changes.items()}
+            ):
                 ours = (pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(ids))
                 await connection.execute(
                     update(pins).where(*ours).values(**values, updated_at=func.now())
@@ -275,7 +276,7 @@ async def _announce(driver: DriverConnection, events: Sequence[OutboxEvent]) -> 
 
 
 def _values_of(made: Sequence[Direct]) -> Iterator[tuple[Any, ...]]:
-    """Each pin's values, in the order of COLUMNS; `created_at` is its place, counted to 0."""
+    """Each pin's values, in the order of PIN_COLUMNS; `created_at` is its place, counted to 0."""
     for place, pin in enumerate(made, -len(made)):
         terms = pin.content.related_terms
         about = {
@@ -287,4 +288,4 @@ def _values_of(made: Sequence[Direct]) -> Iterator[tuple[Any, ...]]:
             "related_terms": None if terms is None else orjson.dumps(terms).decode(),
         }
         values = {**pin.content.model_dump(), **about}
-        yield tuple(values.get(name) for name, _ in COLUMNS)
+        yield tuple(values.get(name) for name, _ in PIN_COLUMNS)

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import failure_of
 from services.publisher.pins.checks import (
     Attempt,
     Check,
@@ -22,7 +23,6 @@ from services.publisher.pins.repository import PinQueries
 from services.publisher.pins.requests import PinForNow, ScheduleSubmission, object_of
 from services.publisher.pins.schedules import given_key, made_key
 from services.publisher.pins.transitions import same_schedule, usable
-from services.publisher.rows.outcomes import failure_of
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ErrorCode, RequestRefused

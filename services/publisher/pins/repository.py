@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
-from services.publisher.rows.outcomes import PinState
+from services.publisher.model import PinState
 from services.publisher.tables import pins
 from shared.postgres.database import Database
 from shared.postgres.row import Row

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from services.publisher.model import PinState, failure_of
+from services.publisher.pin_events import OutboxEvent, pin_published, pin_rescheduled
 from services.publisher.pins.requests import ScheduleSubmission, edited
-from services.publisher.rows.events import OutboxEvent, pin_published, pin_rescheduled
-from services.publisher.rows.outcomes import PinState, failure_of
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.contract.pins import PinSubmission

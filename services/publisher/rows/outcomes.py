@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, NamedTuple
 from uuid import UUID
 
@@ -11,50 +10,14 @@ import msgspec
 from pydantic import Field
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import Failure, Origin, StoredPin, failure_of
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_ROWS, RowAccepted, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
 
-
-class PinState(StrEnum):
-    """docs/states.md draws them."""
-
-    SCHEDULED = "scheduled"
-    PUBLISHED = "published"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Origin(NamedTuple):
-    """The row of the import that a pin came from; (None, None) for one that came by a direct call."""
-
-    job_id: UUID | None
-    row_number: int | None
-
-
 # What there is one of for each row of a usual batch is a struct: a fifth of a NamedTuple's price,
 # and not the collector's to walk
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """What the keyed store holds under an id."""
-
-    pin_id: UUID
-    workspace_id: UUID
-    idempotency_key: str
-    origin_job_id: UUID | None
-    origin_row: int | None
-    fingerprint: UUID
-    run_at: datetime | None
-    published_at: datetime | None
-
-
-class Failure(NamedTuple):
-    """Why a row failed, as it is recorded and reported for ever."""
-
-    error_code: str
-    error_message: str
 
 
 class Recorded(NamedTuple):
@@ -111,9 +74,9 @@ class Found:
     promised: Mapping[UUID, tuple[Origin, Recorded]]
     """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
     to that row until it is replayed."""
-    standing: Mapping[UUID, Stored]
+    standing: Mapping[UUID, StoredPin]
     """The pins that stood under the batch's ids before, by pin id."""
-    stored: Mapping[UUID, Stored]
+    stored: Mapping[UUID, StoredPin]
     """The pins that stand under them now, by pin id."""
 
     @property
@@ -128,12 +91,12 @@ class Created(msgspec.Struct, frozen=True, gc=False):
     """
 
     ask: Ask
-    stored: Stored
+    stored: StoredPin
 
 
 class Existing(msgspec.Struct, frozen=True, gc=False):
     ask: Ask
-    stored: Stored
+    stored: StoredPin
 
 
 class Failed(NamedTuple):
@@ -193,7 +156,7 @@ def is_published(ask: Ask, history: History) -> bool:
 def found_of(
     publishable: Iterable[Ask],
     history: History,
-    standing: Mapping[UUID, Stored],
+    standing: Mapping[UUID, StoredPin],
     settled_at: datetime,
 ) -> Found:
     """What the store holds after the batch. `standing` stood there before; of the rest, the first
@@ -209,11 +172,11 @@ def found_of(
     return Found(history.recorded, history.promised, standing, stored)
 
 
-def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
+def _as_stored(ask: Ask, settled_at: datetime) -> StoredPin:
     row, run_at = ask.row, scheduled_for(ask.row)
     published_at = settled_at if run_at is None else None
     key = row.row.idempotency_key
-    return Stored(
+    return StoredPin(
         ask.pin_id,
         row.workspace_id,
         key,
@@ -243,17 +206,6 @@ def destinations_of(rows: Iterable[RowAccepted]) -> set[Destination]:
 
 def destination_of(row: RowAccepted) -> Destination:
     return Destination(row.workspace_id, row.row.account_id, row.row.board_id)
-
-
-def failure_of(check: BoardCheck, destination: Destination) -> Failure:
-    if check is BoardCheck.NO_ACCOUNT:
-        return Failure(
-            ErrorCode.ACCOUNT_NOT_FOUND,
-            f"account_id: no account {destination.account_id} in this workspace",
-        )
-    return Failure(
-        ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account"
-    )
 
 
 def decide_all(
@@ -304,7 +256,7 @@ def _without_pin(ask: Ask, found: Found, refused: Failure | None) -> Failed | Re
     return _failed(ask.row, refused or UNREADABLE)
 
 
-def _as_recorded(ask: Ask, recorded: Recorded, stored: Stored | None) -> Outcome:
+def _as_recorded(ask: Ask, recorded: Recorded, stored: StoredPin | None) -> Outcome:
     if recorded.failure is not None:
         return _failed(ask.row, recorded.failure)
     if recorded.status is RowStatus.CREATED and stored is not None and _is_origin(ask.row, stored):
@@ -316,7 +268,7 @@ def _replayed(row: RowAccepted, recorded: Recorded) -> Replayed:
     return Replayed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded)
 
 
-def _is_origin(row: RowAccepted, stored: Stored) -> bool:
+def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
     return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
 
 

@@ -3,28 +3,33 @@
 HTTP's SQL is in queries.py and commands.py.
 """
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.rows import args_row
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.publisher.rows.events import OutboxEvent, pin_failed, pin_published
+from services.publisher.model import (
+    PIN_COLUMNS,
+    STORED_COLUMNS,
+    Failure,
+    Origin,
+    PinState,
+    StoredPin,
+    group_by_change,
+)
+from services.publisher.pin_events import OutboxEvent, pin_failed, pin_published
 from services.publisher.rows.outcomes import (
     Ask,
     Doomed,
     Failed,
-    Failure,
     Found,
     History,
-    Origin,
-    PinState,
     Recorded,
-    Stored,
     found_of,
     jobs_of,
     scheduled_for,
@@ -58,28 +63,6 @@ HISTORY = f"""
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
 
-COLUMNS = (
-    ("pin_id", "uuid"),
-    ("workspace_id", "uuid"),
-    ("account_id", "uuid"),
-    ("asset_id", "uuid"),
-    ("cover_image_asset_id", "uuid"),
-    ("fingerprint", "uuid"),
-    ("origin_job_id", "uuid"),
-    ("origin_row", "int4"),
-    ("run_at", "timestamptz"),
-    ("created_at", "int8"),
-    ("idempotency_key", "text"),
-    ("board_id", "text"),
-    ("title", "text"),
-    ("description", "text"),
-    ("alt_text", "text"),
-    ("link_url", "text"),
-    ("image_url", "text"),
-    ("cover_image_url", "text"),
-    ("dominant_color", "text"),
-    ("related_terms", "text"),
-)
 _VALUES = {
     "created_at": "timestamptz 'epoch' + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
@@ -90,10 +73,10 @@ _VALUES = {
 # publishers with overlapping keys deadlock (measured).
 INSERT = f"""
     with inserted as (
-        insert into publisher.pins ({names(COLUMNS)}, state, published_at)
-        select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
+        insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+        select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
             case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
-        from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
+        from {unnest(PIN_COLUMNS)} with ordinality as r({names(PIN_COLUMNS)}, position)
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
@@ -121,7 +104,7 @@ INSERT = f"""
 # that is every id that is asked for, nothing stood before, and nothing is looked for (14.3 → 12.2
 # µs a row of Postgres in the whole pipeline, more the larger the table).
 SELECT = f"""
-    select {", ".join(Stored.__struct_fields__)} from publisher.pins
+    select {", ".join(STORED_COLUMNS)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid) and current_setting('pinflow.inserted')::int4 < %b::int4
 """
 
@@ -191,9 +174,9 @@ class PinStore:
                 history = _history_of(await recorded.fetchall())
                 publishable = _publishable(asks, passed, history)
             inserted = await driver.execute(
-                INSERT, columns(COLUMNS, _values_of(publishable)), binary=True
+                INSERT, columns(PIN_COLUMNS, _values_of(publishable)), binary=True
             )
-            cursor = driver.cursor(binary=True, row_factory=_stored)
+            cursor = driver.cursor(binary=True, row_factory=args_row(StoredPin))
             stored = await cursor.execute(SELECT, (ids, len({ask.pin_id.int for ask in asks})))
             if at_once:
                 await driver.commit()
@@ -243,7 +226,7 @@ class PinStore:
             changes = {
                 row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows
             }
-            for change, ids in alike(changes):
+            for change, ids in group_by_change(changes):
                 await connection.execute(
                     update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now)
                 )
@@ -285,20 +268,12 @@ def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:
     return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
 
 
-def alike(changes: Mapping[UUID, dict[str, Any]]) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
-    """The changes, each with all the pins that it is for: nearly always one for all."""
-    groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
-    for pin_id, change in changes.items():
-        groups[tuple(change.items())].append(pin_id)
-    return ((dict(change), ids) for change, ids in groups.items())
-
-
 def _event_when_due(pin: Row) -> OutboxEvent:
     return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)
 
 
 def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
-    """Each row's values, in the order of COLUMNS."""
+    """Each row's values, in the order of PIN_COLUMNS."""
     accepted: dict[datetime, int] = {}
     for ask in asks:
         row, pin = ask.row, ask.row.row
@@ -349,10 +324,6 @@ def _history_of(rows: Iterable[tuple[Any, ...]]) -> History:
         if promised_id is not None:
             promised[promised_id] = (origin, recorded[origin])
     return History(recorded, promised)
-
-
-def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
-    return lambda values: Stored(*values)
 
 
 async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from services.publisher.rows.outcomes import Failure
+from services.publisher.model import Failure
 from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
 from shared.postgres.database import Database

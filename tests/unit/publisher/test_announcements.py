@@ -11,15 +11,14 @@ import orjson
 import pytest
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import Failure, failure_of
 from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import (
     NO_HISTORY,
     Doomed,
     Failed,
-    Failure,
     decide_all,
     destination_of,
-    failure_of,
     found_of,
     in_order,
 )

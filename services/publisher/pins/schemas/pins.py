@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from services.publisher.model import PinState
 from services.publisher.pins.batch import Item
-from services.publisher.rows.outcomes import PinState
 from shared.contract.events import RowStatus
 
 

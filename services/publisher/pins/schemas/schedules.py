@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.rows.outcomes import PinState
+from services.publisher.model import PinState
 from shared.contract.schedule_ids import schedule_id_of
 
 

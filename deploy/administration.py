@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.access.key_repository import KeyRepository
+from services.access.keys.repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database

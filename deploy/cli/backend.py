@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from deploy import administration
 from deploy.cli.exits import Exit, fail
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import UnknownAccounts
+from services.access.boards.repository import DestinationRepository
+from services.access.keys.repository import UnknownAccounts
 from shared.access.keys import Scope
 from shared.access.model import AlreadyThere, NoSuchParent
 from shared.access.repository import AccessRepository

@@ -2,19 +2,22 @@
 
 from fastapi import FastAPI
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
-from services.publisher.pins.batch import Batches
-from services.publisher.pins.changes import Changes
-from services.publisher.pins.commands import PinCommands
-from services.publisher.pins.dependencies import Commands, Ports
-from services.publisher.pins.dry_run import Validation
-from services.publisher.pins.lists import PinLists
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.schedules import Schedules
-from services.publisher.pins.service import Pins
-from services.publisher.routers import router
+from services.publisher.pins import endpoints as pins
+from services.publisher.pins import schedule_endpoints as schedules
+from services.publisher.pins.admission import Admission
+from services.publisher.pins.batch import BatchService
+from services.publisher.pins.dependencies import (
+    CONCURRENT_BATCH_BYTES,
+    CONCURRENT_BODY_BYTES,
+    JsonReader,
+    PinDependencies,
+)
+from services.publisher.pins.dry_run.service import DryRunService
+from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.repository import Confirm, PinRepository
+from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.history import OutcomeHistory
 from services.publisher.rows.repository import PinStore
@@ -22,13 +25,11 @@ from services.publisher.rows.service import Settler
 from services.publisher.scheduler import OutboxSweeper, Scheduler
 from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName, TopicNames
-from shared.http.app import add_process_endpoints, create_api
+from shared.http.app import NO_ACCESS, add_process_endpoints, create_api
 from shared.http.health import Health
 from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
@@ -72,7 +73,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     http_database = Database.of(
         settings, application="pinflow-publisher-http", connections=http_connections
     )
-    http_access, queries = AccessRepository(http_database), PinQueries(http_database)
+    http_access = AccessRepository(http_database)
     usage = KeyUsage(http_access)
     scheduler = Scheduler(store, access, settings.sweep_limit)
     outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
@@ -90,13 +91,6 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
     )
 
-    commands = _commands(
-        PinCommands(http_database, history.confirm), http_access, queries, settings
-    )
-    keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
-    destinations = Destinations(
-        DestinationRepository(http_database), settings.max_boards_per_account
-    )
     health = Health()
     machinery.watch_over(health)
     app = create_api(
@@ -109,22 +103,50 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     app.state.machinery = machinery
     app.state.history = history
     app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
-    lists = PinLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
-    app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
-    app.include_router(router)
+    app.state.dependencies = _pin_dependencies(
+        settings,
+        http_database,
+        http_access,
+        history.confirm,
+        concurrent_lists=max(1, http_connections - 1),
+    )
+    for router in (pins.router, schedules.router, pins.job_router):
+        app.include_router(router, responses=NO_ACCESS)
     add_process_endpoints(app)
     add_unsupported_endpoints(app, Answering.PUBLISHER)
     return app
 
 
-def _commands(
-    store: PinCommands, access: AccessRepository, queries: PinQueries, settings: PublisherSettings
-) -> Commands:
+def _pin_dependencies(
+    settings: PublisherSettings,
+    database: Database,
+    access: AccessRepository,
+    confirm: Confirm,
+    *,
+    concurrent_lists: int,
+) -> PinDependencies:
+    repository = PinRepository(database, confirm)
     boards = BoardDirectory(access)
-    changes = Changes(store, access)
-    return Commands(
-        Pins(queries, store, boards, changes),
-        Batches(store, boards, settings.max_batch_pins),
-        Schedules(queries, store, boards, changes),
-        Validation(queries, access),
+    admission = Admission(settings.max_direct_pins)
+    return PinDependencies(
+        base_url=settings.base_url,
+        max_bulk_ids=settings.max_bulk_ids,
+        pins=PinService(repository, boards, access),
+        schedules=ScheduleService(repository, boards, access),
+        batches=BatchService(repository, boards, settings.max_batch_pins),
+        dry_run=DryRunService(repository, access),
+        lists=PinLists(Lists(database, settings, at_once=concurrent_lists)),
+        admission=admission,
+        reader=JsonReader.create(
+            settings,
+            admission,
+            limit=settings.pin_body_limit,
+            concurrent_bytes=CONCURRENT_BODY_BYTES,
+        ),
+        batch_reader=JsonReader.create(
+            settings,
+            admission,
+            limit=settings.batch_body_limit,
+            concurrent_bytes=CONCURRENT_BATCH_BYTES,
+        ),
     )

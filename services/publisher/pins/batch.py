@@ -48,9 +48,7 @@ class BatchService:
         pins = [item for item in items if isinstance(item, NewPin)]
         failing = await self._boards.failing({pin.destination for pin in pins})
         firsts = _first_publishable(pins, failing)
-        owners = await self._pins.publish_all(
-            list(firsts.values()), {pin.pin_id for pin in pins}
-        )
+        owners = await self._pins.publish_all(list(firsts.values()), {pin.pin_id for pin in pins})
         created = {pin_id: pin for pin_id, pin in firsts.items() if owners[pin_id].is_new}
         settling = _Settling(principal, failing, owners, created)
         return [

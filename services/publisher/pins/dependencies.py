@@ -1,106 +1,85 @@
-"""What the endpoints have in common: the ports they work with, and how they say what they take."""
+"""Gives the endpoints what they work with. app.py sets it once, as `app.state.dependencies`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
 from services.publisher.pins.admission import Admission
-from services.publisher.pins.batch import Batches
-from services.publisher.pins.dry_run import Validation
-from services.publisher.pins.lists import PinLists
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.schedules import Schedules
-from services.publisher.pins.service import Pins
-from shared.access.repository import AccessRepository
-from shared.http.app import refusals
+from services.publisher.pins.batch import BatchService
+from services.publisher.pins.dry_run.service import DryRunService
+from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.service import PinService
 from shared.http.bodies import Bodies, parse_json, require_content_type
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-CONFLICT = refusals(HTTPStatus.CONFLICT)
-BODIES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes. As many bodies at their limit as there may be requests at once."""
-BATCHES_AT_ONCE = 16 * 1024 * 1024
-"""Two of the longest; of usual ones many more."""
+CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
+"""As many bodies at their limit as there may be requests at once."""
+CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
+"""Two of the longest batches, and many more of usual ones."""
 
 
-class Commands(NamedTuple):
-    """What decides on single pins and schedules."""
+class JsonReader:
+    """Reads JSON bodies, and admits a limited number of requests to what is done with them.
 
-    pins: Pins
-    batches: Batches
-    schedules: Schedules
-    validation: Validation
+    Raises RequestRefused; Overloaded at once if there is no room.
+    """
 
+    def __init__(self, bodies: Bodies, admission: Admission) -> None:
+        self._bodies = bodies
+        self._admission = admission
 
-class Ports:
-    """What the endpoints work with; app.py puts it into app.state."""
-
-    def __init__(
-        self,
-        settings: PublisherSettings,
-        queries: PinQueries,
-        lists: PinLists,
-        access: AccessRepository,
-        commands: Commands,
-        keys: ApiKeys,
-        destinations: Destinations,
-    ) -> None:
-        self.base_url = settings.base_url
-        self.max_bulk_ids = settings.max_bulk_ids
-        self.queries = queries
-        self.lists = lists
-        self.access = access
-        self.keys = keys
-        self.destinations = destinations
-        self.pins, self.batches, self.schedules, self.validation = commands
-        self.admission = Admission(settings.max_direct_pins)
-        self.bodies = _bodies(settings, settings.pin_body_limit, BODIES_AT_ONCE)
-        self._batches = _bodies(settings, settings.batch_body_limit, BATCHES_AT_ONCE)
+    @classmethod
+    def create(
+        cls, settings: PublisherSettings, admission: Admission, *, limit: int, concurrent_bytes: int
+    ) -> "JsonReader":
+        """`limit` is for one body and `concurrent_bytes` for all bodies at once, in bytes."""
+        bodies = Bodies(
+            limit_bytes=limit,
+            seconds=settings.body_seconds,
+            at_once_bytes=max(concurrent_bytes, 2 * limit),
+        )
+        return cls(bodies, admission)
 
     @asynccontextmanager
     async def document(self, request: Request) -> AsyncIterator[Any]:
-        """The JSON that was sent, and admission for what is done with it.
-
-        Raises RequestRefused; Overloaded at once.
-        """
-        async with self._reading(request, self.bodies) as body:
+        async with self._reading(request) as body:
             yield parse_json(body)
 
     @asynccontextmanager
-    async def document_if_any(self, request: Request) -> AsyncIterator[Any]:
-        """The same; None for no body."""
-        async with self._reading(request, self.bodies) as body:
+    async def optional_document(self, request: Request) -> AsyncIterator[Any]:
+        """Yields None for an empty body."""
+        async with self._reading(request) as body:
             yield parse_json(body) if body.strip() else None
 
     @asynccontextmanager
-    async def batch(self, request: Request) -> AsyncIterator[Any]:
-        """The same, of many pins."""
-        async with self._reading(request, self._batches) as body:
-            yield parse_json(body)
-
-    @asynccontextmanager
-    async def _reading(self, request: Request, bodies: Bodies) -> AsyncIterator[bytes]:
+    async def _reading(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
-        async with bodies.reading(request) as body:
-            with self.admission.one():
+        async with self._bodies.reading(request) as body:
+            with self._admission.one():
                 yield body
 
 
-def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
-    return Bodies(
-        limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(at_once, 2 * limit)
-    )
+@dataclass(frozen=True)
+class PinDependencies:
+    base_url: str
+    max_bulk_ids: int
+    pins: PinService
+    schedules: ScheduleService
+    batches: BatchService
+    dry_run: DryRunService
+    lists: PinLists
+    admission: Admission
+    """Admits requests that change something and have no body."""
+    reader: JsonReader
+    batch_reader: JsonReader
 
 
-async def _ports(request: Request) -> Ports:
-    ports: Ports = request.app.state.ports
-    return ports
+async def _dependencies(request: Request) -> PinDependencies:
+    return cast("PinDependencies", request.app.state.dependencies)
 
 
-Publisher = Annotated[Ports, Depends(_ports)]
+Dependencies = Annotated[PinDependencies, Depends(_dependencies)]

@@ -1,4 +1,4 @@
-"""HTTP of pins: what is published, and publishing, editing, deleting and retrying it."""
+"""HTTP endpoints of pins, and of the jobs that publish them."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,19 +6,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.config import MAX_BATCH_PINS
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.filters import PinFilters
-from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of, json_body
-from services.publisher.pins.requests import PIN_FIELDS, PinRetry, ids_of
+from services.publisher.pins.dependencies import Dependencies
+from services.publisher.pins.lists.filters import PinFilters
+from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of
+from services.publisher.pins.requests import PIN_FIELDS, PinRetry, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
-from services.publisher.pins.schemas.pins import PinBatchResponse, PinDeleteResponse, PinResponse
+from services.publisher.pins.schemas.pins import (
+    JobStatusResponse,
+    PinBatchResponse,
+    PinDeleteResponse,
+    PinResponse,
+)
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import json_body
 
 router = APIRouter(tags=["pins"])
+job_router = APIRouter(tags=["jobs"])
 
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -39,7 +45,7 @@ _PINS = {
 _BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
 _EDIT = json_body(fields_of(PIN, PIN_FIELDS))
 _RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
-_REMOVAL = Query(description="Answer 200 and say what has become of it on Pinterest.")
+_DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become of it on Pinterest.")
 
 
 @router.post(
@@ -49,30 +55,32 @@ _REMOVAL = Query(description="Answer 200 and say what has become of it on Pinter
     responses=OVERLOADED | UNREADABLE | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
-    request: Request, response: Response, who: WriteAccess, publisher: Publisher
+    request: Request, response: Response, principal: WriteAccess, deps: Dependencies
 ) -> PinResponse:
     """Publish one pin now.
 
     The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
     """
-    async with publisher.document(request) as document:
-        row, made = await publisher.pins.publish(who, document)
-    if not made:
+    async with deps.reader.document(request) as document:
+        owner = await deps.pins.publish(principal, document)
+    if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.of(row, publisher.base_url)
+    return PinResponse.of(owner.row, deps.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
-async def create_pins(request: Request, who: WriteAccess, publisher: Publisher) -> PinBatchResponse:
+async def create_pins(
+    request: Request, principal: WriteAccess, deps: Dependencies
+) -> PinBatchResponse:
     """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails
     it alone, and the answer is 200.
 
     Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
     pin.
     """
-    async with publisher.batch(request) as document:
-        items = await publisher.batches.publish(who, document)
-    return PinBatchResponse.of(items, publisher.base_url)
+    async with deps.batch_reader.document(request) as document:
+        items = await deps.batches.publish(principal, document)
+    return PinBatchResponse.of(items, deps.base_url)
 
 
 @router.post(
@@ -81,49 +89,49 @@ async def create_pins(request: Request, who: WriteAccess, publisher: Publisher) 
     responses=OVERLOADED | UNREADABLE,
 )
 async def validate_pin(
-    request: Request, who: WriteAccess, publisher: Publisher
+    request: Request, principal: WriteAccess, deps: Dependencies
 ) -> PinValidationResponse:
     """A dry run of `POST /v1/pins`: what it would find, check by check.
 
     Nothing is stored; 200 also for what is not valid.
     """
-    async with publisher.document(request) as document:
-        report = await publisher.validation.pin(who, document)
+    async with deps.reader.document(request) as document:
+        report = await deps.dry_run.check_pin(principal, document)
     return PinValidationResponse.of(report)
 
 
 @router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def delete_pins(
-    request: Request, who: DestructiveAccess, publisher: Publisher
+    request: Request, principal: DestructiveAccess, deps: Dependencies
 ) -> BulkResponse:
     """Delete up to 100 pins in one transaction; their keys stay taken.
 
     Sent again, those that are gone fail with `not_found`.
     """
-    async with publisher.document(request) as document:
-        ids = ids_of(document, publisher.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.delete_all(who, ids))
+    async with deps.reader.document(request) as document:
+        ids = parse_ids(document, deps.max_bulk_ids)
+        return BulkResponse.of(ids, await deps.pins.delete_all(principal, ids))
 
 
 @router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
-async def retry_pins(request: Request, who: WriteAccess, publisher: Publisher) -> BulkResponse:
+async def retry_pins(request: Request, principal: WriteAccess, deps: Dependencies) -> BulkResponse:
     """Publish up to 100 failed pins in one transaction. Those that are published, or about to be,
     are skipped: it is safe to send again.
 
     One whose account or board is not there fails, and stays as it is.
     """
-    async with publisher.document(request) as document:
-        ids = ids_of(document, publisher.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.retry_all(who, ids))
+    async with deps.reader.document(request) as document:
+        ids = parse_ids(document, deps.max_bulk_ids)
+        return BulkResponse.of(ids, await deps.pins.retry_all(principal, ids))
 
 
 @router.get("/v1/pins", responses=PAGED)
 async def list_pins(
     request: Request,
     response: Response,
-    who: ReadAccess,
-    publisher: Publisher,
-    asked: Annotated[PinFilters, Query()],
+    principal: ReadAccess,
+    deps: Dependencies,
+    query: Annotated[PinFilters, Query()],
 ) -> list[PinResponse]:
     """What is published, failed or due, newest first unless asked otherwise; nothing that was
     deleted.
@@ -131,18 +139,16 @@ async def list_pins(
     A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is
     refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
     """
-    page = await publisher.lists.pins(who, asked)
-    describe_page(request, response, asked, page)
-    return [PinResponse.of(row, publisher.base_url) for row in page.rows]
+    page = await deps.lists.pins(principal, query)
+    describe_page(request, response, query, page)
+    return [PinResponse.of(row, deps.base_url) for row in page.rows]
 
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
-async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResponse:
+async def get_pin(pin_id: str, principal: ReadAccess, deps: Dependencies) -> PinResponse:
     """A pin that is published, due or failed. A schedule that is not due is none yet."""
-    row = await publisher.queries.pin(who.workspace_id, uuid_or_404(pin_id, "Pin"))
-    if row is None or not who.permits(row["account_id"]):
-        raise not_found("Pin")
-    return PinResponse.of(row, publisher.base_url)
+    row = await deps.pins.get(principal, uuid_or_404(pin_id, "Pin"))
+    return PinResponse.of(row, deps.base_url)
 
 
 @router.patch(
@@ -151,7 +157,7 @@ async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResp
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def edit_pin(
-    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    pin_id: str, request: Request, principal: WriteAccess, deps: Dependencies
 ) -> PinResponse:
     """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published`
     after that.
@@ -159,9 +165,9 @@ async def edit_pin(
     A field that is left out stays, null clears it (not title and board_id). Safe to send again.
     Whether later rows under the key have `payload_matches` goes by the content that came first.
     """
-    async with publisher.document(request) as document:
-        row = await publisher.pins.edit(who, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.base_url)
+    async with deps.reader.document(request) as document:
+        row = await deps.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, deps.base_url)
 
 
 @router.delete(
@@ -175,18 +181,18 @@ async def edit_pin(
 )
 async def delete_pin(
     pin_id: str,
-    who: DestructiveAccess,
-    publisher: Publisher,
+    principal: DestructiveAccess,
+    deps: Dependencies,
     *,
-    delete_from_pinterest: Annotated[bool, _REMOVAL] = False,
+    delete_from_pinterest: Annotated[bool, _DELETE_FROM_PINTEREST] = False,
 ) -> Response:
     """Delete a pin, published or not; of a schedule's, the schedule goes with it. Its key stays
     taken, so nothing is published twice.
 
     Sent again it is 404, as for a pin that never was: nothing more happens.
     """
-    with publisher.admission.one():
-        row = await publisher.pins.delete(who, uuid_or_404(pin_id, "Pin"))
+    with deps.admission.one():
+        row = await deps.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
     if not delete_from_pinterest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return Response(
@@ -200,13 +206,23 @@ async def delete_pin(
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def retry_pin(
-    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    pin_id: str, request: Request, principal: WriteAccess, deps: Dependencies
 ) -> PinResponse:
     """Publish a failed pin at once, to another account or board if the body names one.
 
     422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
     to send again: 409 `pin_already_published` then.
     """
-    async with publisher.document_if_any(request) as document:
-        row = await publisher.pins.retry(who, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.base_url)
+    async with deps.reader.optional_document(request) as document:
+        row = await deps.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, deps.base_url)
+
+
+@job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
+async def get_job(job_id: str, principal: ReadAccess, deps: Dependencies) -> JobStatusResponse:
+    """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin
+    that `GET /v1/pins/{pin_id}` shows.
+
+    Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
+    """
+    return JobStatusResponse.of(await deps.pins.get_job(principal, uuid_or_404(job_id, "Job")))

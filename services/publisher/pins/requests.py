@@ -1,10 +1,10 @@
 """Parses what clients send. Every function here raises RequestRefused (422)."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from shared.contract.errors import ErrorCode, RequestRefused
@@ -14,12 +14,9 @@ from shared.contract.pins import (
     Instant,
     Key,
     PinSubmission,
-    faults_of,
-    first_fault,
     printable,
 )
-
-M = TypeVar("M", bound=BaseModel)
+from shared.http.requests import checked, object_of, refused
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """A pin's fields. Requests, answers and inserts take them from here."""
@@ -71,28 +68,13 @@ class PinRetry(BaseModel):
     account_id: Identifier | None = None
 
 
-def require_object(document: object) -> dict[str, Any]:
-    """Returns the document if it is a JSON object."""
-    if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
-    return document
-
-
-def checked(model: type[M], document: object) -> M:
-    """Validates an object. The refusal names every fault."""
-    try:
-        return model.model_validate(require_object(document))
-    except ValidationError as error:
-        raise _refused(faults_of(error)) from None
-
-
 def parse_pin(document: object) -> PinForNow:
     return checked(PinForNow, document)
 
 
 def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
     """Parses a schedule under the key that `requested_key` or `generate_key` gave."""
-    return checked(ScheduleSubmission, {**require_object(document), "idempotency_key": key})
+    return checked(ScheduleSubmission, {**object_of(document), "idempotency_key": key})
 
 
 def requested_key(document: object, header: str | None) -> Any:
@@ -100,7 +82,7 @@ def requested_key(document: object, header: str | None) -> Any:
 
     Returns None if neither has one: the server generates it.
     """
-    key = require_object(document).get("idempotency_key")
+    key = object_of(document).get("idempotency_key")
     if header is None or key is None:
         return key if header is None else header
     if header != (key.strip() if isinstance(key, str) else key):
@@ -140,13 +122,13 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
         if parsed is None
     ]
     if faults:
-        raise _refused(faults[:MAX_ROW_FAULTS])
+        raise refused(faults[:MAX_ROW_FAULTS])
     return [parsed for parsed in ids if parsed is not None]
 
 
 def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     """Returns the fields to change, as they were sent. An explicit null is a change too."""
-    changes = {name: value for name, value in require_object(document).items() if name in names}
+    changes = {name: value for name, value in object_of(document).items() if name in names}
     if not changes:
         raise RequestRefused(
             ErrorCode.INVALID_PAYLOAD,
@@ -196,8 +178,3 @@ def _uuid_or_none(value: object) -> UUID | None:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _refused(faults: list[Fault]) -> RequestRefused:
-    code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])

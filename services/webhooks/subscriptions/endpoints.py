@@ -24,12 +24,11 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.app import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE, uuid_or_404
 from shared.http.bodies import Bodies, parse_json, require_content_type
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
 BODIES_AT_ONCE = 16 * 1024 * 1024
 """Bytes. As many bodies at their limit as there may be requests at once."""
 
@@ -113,7 +112,7 @@ def _webhook_id(webhook_id: str) -> UUID:
     "",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_body(WebhookCreate),
-    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT),
+    responses=UNREADABLE | CONFLICT,
 )
 async def create_webhook(
     request: Request, response: Response, who: WriteAccess, webhooks: Webhooks
@@ -223,7 +222,7 @@ async def get_delivery(
 @router.post(
     "/{webhook_id}/deliveries/{delivery_id}/resend",
     status_code=HTTPStatus.ACCEPTED,
-    responses=NOT_FOUND | refusals(HTTPStatus.CONFLICT),
+    responses=NOT_FOUND | CONFLICT,
 )
 async def resend_delivery(
     webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks

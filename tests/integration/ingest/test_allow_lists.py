@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from pinbridge_sdk.models.system import RateMeterResponse
 
+from services.access.keys.repository import KeyRepository
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
-from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.contract.events import RecordKind, RowAccepted, RowResult, RowsSettled
 from shared.contract.topics import TopicName

@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI
 from services.publisher.config import PublisherSettings
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
-from services.publisher.pins.lists import PinLists
+from services.publisher.pins.lists.service import PinLists
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
@@ -50,7 +50,7 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
         "publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100
     )
     app.state.authenticator = Authenticator(keys, settings)
-    app.state.ports = SimpleNamespace(
+    app.state.dependencies = SimpleNamespace(
         lists=PinLists(Lists(database, settings)), base_url=settings.base_url
     )
     router = APIRouter()

@@ -27,13 +27,13 @@ from services.publisher.pins.requests import (
     ScheduleSubmission,
     generate_key,
     requested_key,
-    require_object,
 )
 from services.publisher.pins.transitions import resolve_existing, resolve_replay
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.pins import fingerprint
+from shared.http.requests import object_of
 from shared.postgres.row import Row
 
 _ACCOUNT_FIRST = "Its account must be right first."
@@ -47,7 +47,7 @@ class DryRunService:
         self._access = access
 
     async def check_pin(self, principal: Principal, document: object) -> Report:
-        attempt = Attempt(PinForNow, require_object(document), CONTENT_FIELDS)
+        attempt = Attempt(PinForNow, object_of(document), CONTENT_FIELDS)
         account, board = await self._check_destination(principal, attempt)
         key_check, existing = await self._check_key(principal, attempt)
         late = attempt.wrong(CheckName.RUN_AT)
@@ -61,10 +61,12 @@ class DryRunService:
         ]
         return Report(checks, attempt.resolved(), existing)
 
-    async def check_schedule(self, principal: Principal, document: object, header: str | None) -> Report:
+    async def check_schedule(
+        self, principal: Principal, document: object, header: str | None
+    ) -> Report:
         requested = requested_key(document, header)
         key = generate_key() if requested is None else requested
-        keyed = {**require_object(document), "idempotency_key": key}
+        keyed = {**object_of(document), "idempotency_key": key}
         attempt = Attempt(ScheduleSubmission, keyed, CONTENT_FIELDS)
         account, board = await self._check_destination(principal, attempt)
         checks = [
@@ -84,7 +86,9 @@ class DryRunService:
         key_check, existing = await self._check_schedule_key(principal, attempt)
         return Report([*checks, key_check], attempt.resolved(), existing)
 
-    async def _check_destination(self, principal: Principal, attempt: Attempt) -> tuple[Check, Check]:
+    async def _check_destination(
+        self, principal: Principal, attempt: Attempt
+    ) -> tuple[Check, Check]:
         account_id, board_id = attempt.value("account_id"), attempt.value("board_id")
         wrong, wrong_board = attempt.wrong(CheckName.ACCOUNT), attempt.wrong(CheckName.BOARD)
         if wrong is None and not principal.permits(account_id):
@@ -126,7 +130,9 @@ class DryRunService:
                 CheckName.KEY, "The key is taken: by the same content or not, can't be told yet."
             ), _visible_id(principal, row)
         try:
-            resolve_replay(principal, attempt.content.idempotency_key, fingerprint(attempt.content), row)
+            resolve_replay(
+                principal, attempt.content.idempotency_key, fingerprint(attempt.content), row
+            )
         except RequestRefused as refusal:
             return key_refused(refusal), _visible_id(principal, row)
         return key_taken(row, attempt.content), row["pin_id"]

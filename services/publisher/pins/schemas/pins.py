@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.publisher.model import PinState
-from services.publisher.pins.batch import Item
+from services.publisher.pins.batch import BatchItem
 from shared.contract.events import RowStatus
 
 
@@ -85,7 +85,7 @@ class PinBatchItemResult(BaseModel):
     """Existing: whether the content is that which was first accepted under the key."""
 
     @classmethod
-    def of(cls, index: int, item: Item, base_url: str) -> "PinBatchItemResult":
+    def of(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
         return cls(
             index=index,
             idempotency_key=item.key,
@@ -109,7 +109,7 @@ class PinBatchResponse(BaseModel):
     headroom: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, items: Sequence[Item], base_url: str) -> "PinBatchResponse":
+    def of(cls, items: Sequence[BatchItem], base_url: str) -> "PinBatchResponse":
         counts = {
             f"{status}_count": sum(item.status is status for item in items) for status in RowStatus
         }

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.publisher.model import PinState
+from services.publisher.pins.requests import CONTENT_FIELDS
 from shared.contract.schedule_ids import schedule_id_of
 
 
@@ -28,21 +29,7 @@ _SCHEDULE_STATUS = {
     PinState.CANCELLED: ScheduleStatus.CANCELED,
 }
 
-_PAYLOAD = (
-    "account_id",
-    "board_id",
-    "title",
-    "description",
-    "alt_text",
-    "link_url",
-    "image_url",
-    "asset_id",
-    "cover_image_url",
-    "cover_image_asset_id",
-    "related_terms",
-    "dominant_color",
-    "idempotency_key",
-)
+_PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
 
 
 class ScheduleResponse(BaseModel):

@@ -4,17 +4,16 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.openapi import json_body
-from services.publisher.pins.requests import checked
-from services.publisher.schemas.api_keys import (
+from services.access.keys.schemas import (
     ApiKeyCreate,
     ApiKeyCreateResponse,
     ApiKeyResponse,
     ApiKeyUpdate,
 )
+from services.publisher.pins.dependencies import Publisher
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.requests import checked, json_body
 
 router = APIRouter(tags=["api-keys"])
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from shared.access.destination_repository import (
+from services.access.boards.repository import (
     AccountRevoked,
     DestinationRepository,
     TooManyBoards,

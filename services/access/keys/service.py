@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import func
 
+from services.access.keys.repository import KeyRepository, TooManyKeys, UnknownAccounts
 from shared.access.authentication import unauthorized
 from shared.access.dependencies import require_scope
-from shared.access.key_repository import KeyRepository, TooManyKeys, UnknownAccounts
 from shared.access.keys import Scope, new_api_key
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository

@@ -17,10 +17,10 @@ from pinbridge_sdk.models.pinterest import (
 )
 from sqlalchemy import select, text
 
+from services.access.boards.repository import DestinationRepository, TooManyBoards
+from services.access.keys.repository import KeyRepository
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from shared.access.destination_repository import DestinationRepository, TooManyBoards
-from shared.access.key_repository import KeyRepository
 from shared.access.keys import Scope, new_api_key
 from shared.access.tables import accounts as table
 from shared.postgres.database import Database

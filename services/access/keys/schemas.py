@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.publisher.schemas.texts import NAMED, given, require_text
+from services.access.texts import NAMED, given, require_text
 from shared.access.keys import Scope
 
 

@@ -16,11 +16,11 @@ import pytest_asyncio
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
 from sqlalchemy import text
 
-from services.publisher.api_keys import ApiKeys
+from services.access.keys.repository import REVOKED_MOST, KeyRepository
+from services.access.keys.service import ApiKeys
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
 from shared.access import usage
-from shared.access.key_repository import REVOKED_MOST, KeyRepository
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository

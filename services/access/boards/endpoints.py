@@ -5,20 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.openapi import json_body
-from services.publisher.pins.requests import checked
-from services.publisher.schemas.pinterest import (
+from services.access.boards.schemas import (
     AccountResponse,
     BoardAccessResponse,
     BoardCreate,
     BoardResponse,
     BoardUpdate,
 )
+from services.publisher.pins.dependencies import Publisher
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.idempotency import IdempotencyKey
+from shared.http.requests import checked, json_body
 
 router = APIRouter(tags=["pinterest"])
 

@@ -5,6 +5,8 @@ from fastapi import FastAPI
 from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
 from services.publisher.destinations import Destinations
+from services.publisher.outbox import OutboxRelay
+from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.changes import Changes
 from services.publisher.pins.commands import PinCommands
@@ -17,9 +19,10 @@ from services.publisher.pins.service import Pins
 from services.publisher.routers import router
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.history import OutcomeHistory
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
-from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
+from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
 from shared.access.destination_repository import DestinationRepository
@@ -49,9 +52,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         settings, application="pinflow-publisher", connections=settings.background_connections
     )
     access = AccessRepository(database)
-    store = PinStore(database)
+    store = RowRepository(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
-    handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
+    handler = RowsHandler(RowService(store, BoardDirectory(access)), producer, names)
     history = OutcomeHistory(store, settings, names)
     rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
     consumers = [
@@ -74,8 +77,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     http_access, queries = AccessRepository(http_database), PinQueries(http_database)
     usage = KeyUsage(http_access)
-    scheduler = Scheduler(store, access, settings.sweep_limit)
-    outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
+    scheduler = Scheduler(DuePins(database), access, settings.sweep_limit)
+    outbox = OutboxRelay(
+        OutboxRepository(database), producer, names[TopicName.PIN_EVENTS], settings.sweep_limit
+    )
     machinery = Machinery(
         "publisher",
         settings,

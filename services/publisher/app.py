@@ -3,6 +3,8 @@
 from fastapi import FastAPI
 
 from services.publisher.config import PublisherSettings
+from services.publisher.outbox import OutboxRelay
+from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.admission import Admission
@@ -20,9 +22,10 @@ from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.history import OutcomeHistory
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
-from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
+from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository
@@ -50,9 +53,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         settings, application="pinflow-publisher", connections=settings.background_connections
     )
     access = AccessRepository(database)
-    store = PinStore(database)
+    store = RowRepository(database)
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
-    handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
+    handler = RowsHandler(RowService(store, BoardDirectory(access)), producer, names)
     history = OutcomeHistory(store, settings, names)
     rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
     consumers = [
@@ -75,8 +78,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     http_access = AccessRepository(http_database)
     usage = KeyUsage(http_access)
-    scheduler = Scheduler(store, access, settings.sweep_limit)
-    outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
+    scheduler = Scheduler(DuePins(database), access, settings.sweep_limit)
+    outbox = OutboxRelay(
+        OutboxRepository(database), producer, names[TopicName.PIN_EVENTS], settings.sweep_limit
+    )
     machinery = Machinery(
         "publisher",
         settings,

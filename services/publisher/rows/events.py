@@ -130,7 +130,7 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
 
 
 def _event_of(outcome: Created) -> _Published | _Scheduled:
-    row, stored = outcome.ask.row, outcome.stored
+    row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
     workspace_id, job_id, number, key = (
         row.workspace_id,
@@ -181,7 +181,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
         elif isinstance(outcome, Replayed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
         else:
-            row = outcome.ask.row
+            row = outcome.keyed.row
             by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
     return [
         record
@@ -220,7 +220,7 @@ def _records_that_fit(
 
 
 def _settled(outcome: Created | Existing) -> _Result:
-    row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
+    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
     if isinstance(outcome, Created):
         return _Result(
             row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id

@@ -1,111 +1,115 @@
-"""Accounts and boards as clients manage them: in the store only, as no call to Pinterest is made in
-this version.
+"""The use cases of accounts and boards.
+
+They are changed in the store only: this version makes no call to Pinterest.
 """
 
-import secrets
 from collections.abc import Mapping
-from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from services.access.boards.repository import (
     AccountRevoked,
-    DestinationRepository,
+    BoardRepository,
     TooManyBoards,
+    UnknownAccount,
 )
-from shared.access.model import NoSuchParent, Principal
+from shared.access.board_ids import board_id_for, new_board_id
+from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.postgres.row import Row
 
-FIRST_BOARD_ID = 10**17
-"""Board ids have 18 digits, as Pinterest's have."""
-BOARD_IDS = 9 * 10**17
 
-
-class Destinations:
-    """What a key's list of accounts does not have is as if it did not exist.
+class BoardService:
+    """Treats an account that is not on the key's list as if it did not exist.
 
     Raises RequestRefused.
     """
 
-    def __init__(self, repository: DestinationRepository, most_boards: int) -> None:
+    def __init__(self, repository: BoardRepository, max_boards: int) -> None:
         self._repository = repository
-        self._most_boards = most_boards
+        self._max_boards = max_boards
+
+    async def list_accounts(self, principal: Principal) -> list[Row]:
+        rows = await self._repository.list_accounts(principal.workspace_id)
+        return [row for row in rows if principal.permits(row["id"])]
+
+    async def list_boards(self, principal: Principal, account_id: UUID) -> list[Row]:
+        _require_permitted(principal, account_id)
+        rows = await self._repository.list_boards(principal.workspace_id, account_id)
+        if rows is None:
+            raise not_found("Account")
+        return rows
 
     async def create_board(
-        self, who: Principal, account_id: UUID, values: Mapping[str, Any], key: str | None
+        self,
+        principal: Principal,
+        account_id: UUID,
+        values: Mapping[str, Any],
+        idempotency_key: str | None,
     ) -> tuple[Row, bool]:
-        """The board, and whether this call made it: the same `key` on the same account names the
-        same board.
+        """Returns the board, and whether this call made it.
+
+        The same `idempotency_key` on the same account names the same board.
         """
-        _require(who, account_id)
-        board_id = board_id_of(account_id, key)
+        _require_permitted(principal, account_id)
+        board_id = (
+            new_board_id() if idempotency_key is None else board_id_for(account_id, idempotency_key)
+        )
         try:
             return await self._repository.create_board(
-                who.workspace_id, account_id, board_id, values, most=self._most_boards
+                principal.workspace_id, account_id, board_id, values, limit=self._max_boards
             )
-        except NoSuchParent:
+        except UnknownAccount:
             raise not_found("Account") from None
         except AccountRevoked:
             message = "This account is revoked: it takes no boards and no pins."
             raise RequestRefused(ErrorCode.ACCOUNT_REVOKED, message, HTTPStatus.CONFLICT) from None
         except TooManyBoards:
-            message = f"This account has {self._most_boards} boards, as many as it may have."
+            message = f"This account has {self._max_boards} boards, as many as it may have."
             raise RequestRefused(
-                ErrorCode.TOO_MANY_BOARDS, message, HTTPStatus.CONFLICT, limit=self._most_boards
+                ErrorCode.TOO_MANY_BOARDS, message, HTTPStatus.CONFLICT, limit=self._max_boards
             ) from None
 
     async def update_board(
-        self, who: Principal, account_id: UUID, board_id: str, changes: Mapping[str, Any]
+        self, principal: Principal, account_id: UUID, board_id: str, changes: Mapping[str, Any]
     ) -> Row:
-        permitted = who.permits(account_id)
-        row = (
-            await self._repository.update_board(who.workspace_id, account_id, board_id, changes)
-            if permitted
-            else None
+        if not principal.permits(account_id):
+            raise _board_not_found()
+        row = await self._repository.update_board(
+            principal.workspace_id, account_id, board_id, changes
         )
         if row is None:
-            raise _no_board()
+            raise _board_not_found()
         return row
 
-    async def delete_board(self, who: Principal, account_id: UUID, board_id: str) -> None:
+    async def delete_board(self, principal: Principal, account_id: UUID, board_id: str) -> None:
         if not (
-            who.permits(account_id)
-            and await self._repository.delete_board(who.workspace_id, account_id, board_id)
+            principal.permits(account_id)
+            and await self._repository.delete_board(principal.workspace_id, account_id, board_id)
         ):
-            raise _no_board()
+            raise _board_not_found()
 
-    async def find(self, who: Principal, account_id: UUID, board_id: str) -> tuple[Row, Row | None]:
-        """The account, and the board if it has it."""
-        _require(who, account_id)
-        account, board = await self._repository.find(who.workspace_id, account_id, board_id)
+    async def find(
+        self, principal: Principal, account_id: UUID, board_id: str
+    ) -> tuple[Row, Row | None]:
+        """Returns the account, and the board if the account has it."""
+        _require_permitted(principal, account_id)
+        account, board = await self._repository.find(principal.workspace_id, account_id, board_id)
         if account is None:
             raise not_found("Account")
         return account, board
 
-    async def revoke_account(self, who: Principal, account_id: UUID) -> None:
-        _require(who, account_id)
-        if not await self._repository.revoke_account(who.workspace_id, account_id):
+    async def revoke_account(self, principal: Principal, account_id: UUID) -> None:
+        _require_permitted(principal, account_id)
+        if not await self._repository.revoke_account(principal.workspace_id, account_id):
             raise not_found("Account")
 
 
-def board_id_of(account_id: UUID, key: str | None) -> str:
-    """By the key, if there is one; else any."""
-    if key is None:
-        number = secrets.randbelow(BOARD_IDS)
-    else:
-        number = (
-            int.from_bytes(blake2b(account_id.bytes + key.encode(), digest_size=16).digest())
-            % BOARD_IDS
-        )
-    return str(FIRST_BOARD_ID + number)
-
-
-def _require(who: Principal, account_id: UUID) -> None:
-    if not who.permits(account_id):
+def _require_permitted(principal: Principal, account_id: UUID) -> None:
+    if not principal.permits(account_id):
         raise not_found("Account")
 
 
-def _no_board() -> RequestRefused:
+def _board_not_found() -> RequestRefused:
     return RequestRefused(ErrorCode.BOARD_NOT_FOUND, "Board not found", HTTPStatus.NOT_FOUND)

@@ -1,9 +1,11 @@
-"""SQL with which keys are managed: always by workspace, what is decided of a key while it is held."""
+"""SQL of API keys: always by workspace, and what is decided of a key while it is locked."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -11,7 +13,6 @@ from sqlalchemy import (
     Uuid,
     cast,
     func,
-    insert,
     select,
     text,
     true,
@@ -22,9 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
 from shared.access.model import Principal
-from shared.access.repository import KEY_COLUMNS, principal_of, told_apart
-from shared.access.tables import accounts, api_keys
-from shared.contract.errors import PinflowError
+from shared.access.statements import KEY_COLUMNS, insert_key, select_known_accounts
+from shared.access.tables import api_keys
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -34,37 +34,80 @@ LOCK = 7_103_549
 """The class of these locks."""
 
 REVOKED_FOR = timedelta(days=30)
-REVOKED_MOST = 200
+MAX_REVOKED = 200
 """How long, and how many, revoked keys are listed: they stay in the table for ever, and lists of
 keys have no pages.
 """
 
-Judge = Callable[[Row, Principal | None], Mapping[str, Any]]
-"""Looks at a key and at the one that asks, and returns what is to change; or raises, and nothing
-does.
-"""
-Permit = Callable[[Principal | None], object]
-"""Looks at the key that asks; raises, and nothing is made."""
+# In order of ids, as every process reports the same keys. What another has just written stands: one
+# write a minute is meant
+_MARK_USED = text("""
+    with used as materialized (
+        select id from access.api_keys
+        where id = any(cast(:ids as uuid[]))
+            and (last_used_at is null or last_used_at < now() - interval '30 seconds')
+        order by id for no key update
+    )
+    update access.api_keys k set last_used_at = now() from used where k.id = used.id
+""")
 
 
-class UnknownAccounts(PinflowError):
-    """A key was to have accounts that the workspace does not have."""
+@dataclass(frozen=True)
+class LockedKeys:
+    """One transaction on a workspace's keys. It is committed when the block ends."""
 
-    def __init__(self, account_ids: list[UUID]) -> None:
-        super().__init__(f"The workspace has no account {', '.join(map(str, account_ids))}.")
-        self.account_ids = account_ids
+    workspace_id: UUID
+    key: Row | None
+    """The key to be changed; None if the workspace has none of that id, or none was named."""
+    asking: Principal | None
+    """The asking key as it is now; None if it is revoked, or was not named."""
+    _connection: AsyncConnection
 
+    async def known_accounts(self, account_ids: Collection[UUID]) -> set[UUID]:
+        """Returns those of the ids that are accounts of the workspace."""
+        found = await self._connection.execute(
+            select_known_accounts(self.workspace_id, account_ids)
+        )
+        return set(found.scalars())
 
-class TooManyKeys(PinflowError):
-    """The workspace has as many keys as it may, the revoked ones not counted."""
+    async def count_active_keys(self) -> int:
+        """Counts the keys that are not revoked. No other key is made until the block ends."""
+        await self._connection.execute(_LOCK, {"lock": LOCK, "workspace": str(self.workspace_id)})
+        active = (
+            select(func.count())
+            .select_from(api_keys)
+            .where(api_keys.c.workspace_id == self.workspace_id, api_keys.c.revoked_at.is_(None))
+        )
+        count: int = (await self._connection.execute(active)).scalar_one()
+        return count
+
+    async def create(
+        self,
+        new: NewKey,
+        *,
+        name: str,
+        scopes: Collection[Scope],
+        account_ids: Collection[UUID] | None,
+    ) -> Row:
+        statement = insert_key(
+            self.workspace_id, new, name=name, scopes=scopes, account_ids=account_ids
+        )
+        return dict((await self._connection.execute(statement)).mappings().one())
+
+    async def update(self, key_id: UUID, changes: Mapping[str, Any]) -> Row:
+        """Changes columns of a locked key, and returns it as it is then."""
+        its = (api_keys.c.workspace_id == self.workspace_id) & (api_keys.c.id == key_id)
+        changed = await self._connection.execute(
+            update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS)
+        )
+        return dict(changed.mappings().one())
+
+    async def revoke(self, key_id: UUID) -> None:
+        await self.update(key_id, {"revoked_at": func.now()})
 
 
 class KeyRepository:
-    """Raises DatabaseUnavailable when Postgres is away.
-
-    `by` is the key that asks. It is held until the end, so that it is neither revoked nor narrowed
-    between its look and the write; who judges is shown what it is then, None when it is revoked.
-    """
+    """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,73 +115,34 @@ class KeyRepository:
     async def list_keys(
         self, workspace_id: UUID, *, within: Collection[UUID] | None = None
     ) -> list[Row]:
-        """Active ones, and those that were revoked lately, the newest last.
+        """Returns the active keys and those that were revoked lately, the newest last.
 
         `within`: only keys whose accounts lie within these.
         """
         its = (api_keys.c.workspace_id == workspace_id) & _lies_within(within)
         active = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at.is_(None))
         revoked = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at > func.now() - REVOKED_FOR)
-        revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(REVOKED_MOST)
+        revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(MAX_REVOKED)
         found = union_all(active, select(revoked.subquery())).subquery()
         return await self._database.all(select(found).order_by(found.c.created_at, found.c.id))
 
-    async def create(
-        self,
-        workspace_id: UUID,
-        key: NewKey,
-        *,
-        name: str,
-        scopes: Collection[Scope],
-        account_ids: Collection[UUID] | None = None,
-        most: int | None = None,
-        by: UUID | None = None,
-        permit: Permit | None = None,
-    ) -> Row:
-        """Raises what `permit` does, NoSuchParent for an unknown workspace, UnknownAccounts,
-        TooManyKeys when there are `most` already.
-        """
-        values = {
-            "id": uuid4(),
-            "workspace_id": workspace_id,
-            "name": name,
-            "key_hash": key.hashed,
-            "prefix": key.prefix,
-            "scopes": [scope.value for scope in scopes],
-            "account_ids": None if account_ids is None else list(account_ids),
-        }
-        with told_apart():
-            async with self._database.transaction() as connection:
-                if permit is not None:
-                    permit(_asking(by, await _held(connection, workspace_id, by)))
-                await _require_accounts(connection, workspace_id, account_ids)
-                if most is not None:
-                    await _require_room(connection, workspace_id, most)
-                made = await connection.execute(
-                    insert(api_keys).values(**values).returning(*KEY_COLUMNS)
-                )
-                return dict(made.mappings().one())
+    @asynccontextmanager
+    async def locked(
+        self, workspace_id: UUID, key_id: UUID | None = None, *, by: UUID | None = None
+    ) -> AsyncIterator[LockedKeys]:
+        """Locks the key `key_id` and the asking key `by` until the block ends.
 
-    async def change(
-        self, workspace_id: UUID, key_id: UUID, judge: Judge, *, by: UUID | None = None
-    ) -> Row | None:
-        """The key as it is then; None when the workspace has none of that id.
-
-        Raises what `judge` does, and UnknownAccounts.
+        So the asking key is neither revoked nor narrowed between the decision and the write.
         """
         async with self._database.transaction() as connection:
-            held = await _held(connection, workspace_id, key_id, by)
-            if (row := held.get(key_id)) is None:
-                return None
-            changes = judge(row, _asking(by, held))
-            if not changes:
-                return row
-            await _require_accounts(connection, workspace_id, changes.get("account_ids"))
-            its = (api_keys.c.workspace_id == workspace_id) & (api_keys.c.id == key_id)
-            changed = await connection.execute(
-                update(api_keys).where(its).values(**changes).returning(*KEY_COLUMNS)
+            keys = await _lock(connection, workspace_id, {key_id, by} - {None})
+            yield LockedKeys(
+                workspace_id, keys.get(key_id), _principal_of(keys.get(by)), connection
             )
-            return dict(changed.mappings().one())
+
+    async def mark_used(self, key_ids: Collection[UUID]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(_MARK_USED, {"ids": list(key_ids)})
 
 
 def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
@@ -147,10 +151,10 @@ def _lies_within(account_ids: Collection[UUID] | None) -> ColumnElement[bool]:
     return api_keys.c.account_ids.bool_op("<@")(cast(list(account_ids), ARRAY(Uuid)))
 
 
-async def _held(
-    connection: AsyncConnection, workspace_id: UUID, *key_ids: UUID | None
-) -> dict[UUID, Row]:
-    """The keys, locked; in order of ids, or two that change each other deadlock."""
+async def _lock(
+    connection: AsyncConnection, workspace_id: UUID, key_ids: Collection[UUID | None]
+) -> dict[UUID | None, Row]:
+    # In order of ids, or two keys that change each other deadlock
     its = (api_keys.c.workspace_id == workspace_id) & api_keys.c.id.in_(key_ids)
     rows = await connection.execute(
         select(*KEY_COLUMNS).where(its).order_by(api_keys.c.id).with_for_update(key_share=True)
@@ -158,31 +162,5 @@ async def _held(
     return {row["id"]: dict(row) for row in rows.mappings()}
 
 
-def _asking(by: UUID | None, held: Mapping[UUID, Row]) -> Principal | None:
-    row = None if by is None else held.get(by)
-    return None if row is None or row["revoked_at"] is not None else principal_of(row)
-
-
-async def _require_accounts(
-    connection: AsyncConnection, workspace_id: UUID, account_ids: Collection[UUID] | None
-) -> None:
-    if account_ids is None:
-        return
-    query = select(accounts.c.id).where(
-        accounts.c.workspace_id == workspace_id, accounts.c.id.in_(list(account_ids))
-    )
-    known = set((await connection.execute(query)).scalars())
-    if unknown := [one for one in account_ids if one not in known]:
-        raise UnknownAccounts(unknown)
-
-
-async def _require_room(connection: AsyncConnection, workspace_id: UUID, most: int) -> None:
-    await connection.execute(_LOCK, {"lock": LOCK, "workspace": str(workspace_id)})
-    active = (
-        select(func.count())
-        .select_from(api_keys)
-        .where(api_keys.c.workspace_id == workspace_id, api_keys.c.revoked_at.is_(None))
-    )
-    count = (await connection.execute(active)).scalar_one()
-    if count >= most:
-        raise TooManyKeys(f"{count} of {most}")
+def _principal_of(key: Row | None) -> Principal | None:
+    return None if key is None or key["revoked_at"] is not None else Principal.of_key(key)

@@ -1,24 +1,25 @@
-"""Gives the endpoints what they work with. app.py sets it once, as `app.state.dependencies`."""
+"""Names what the endpoints use, and reads the bodies of their requests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from services.publisher.config import PublisherSettings
-from services.publisher.pins.admission import Admission
 from services.publisher.pins.batch import BatchService
 from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinLists
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
+from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.dependencies import provided
 
-CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
+_CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
 """As many bodies at their limit as there may be requests at once."""
-CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
+_CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
 """Two of the longest batches, and many more of usual ones."""
 
 
@@ -28,21 +29,9 @@ class JsonReader:
     Raises RequestRefused; Overloaded at once if there is no room.
     """
 
-    def __init__(self, bodies: Bodies, admission: Admission) -> None:
+    def __init__(self, bodies: Bodies, writes: ConcurrentWrites) -> None:
         self._bodies = bodies
-        self._admission = admission
-
-    @classmethod
-    def create(
-        cls, settings: PublisherSettings, admission: Admission, *, limit: int, concurrent_bytes: int
-    ) -> "JsonReader":
-        """`limit` is for one body and `concurrent_bytes` for all bodies at once, in bytes."""
-        bodies = Bodies(
-            limit_bytes=limit,
-            seconds=settings.body_seconds,
-            at_once_bytes=max(concurrent_bytes, 2 * limit),
-        )
-        return cls(bodies, admission)
+        self._writes = writes
 
     @asynccontextmanager
     async def document(self, request: Request) -> AsyncIterator[Any]:
@@ -59,27 +48,41 @@ class JsonReader:
     async def _reading(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
         async with self._bodies.reading(request) as body:
-            with self._admission.one():
+            with self._writes.one():
                 yield body
 
 
-@dataclass(frozen=True)
-class PinDependencies:
-    base_url: str
-    max_bulk_ids: int
+def pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+    """Makes the reader of all requests but batches."""
+    bodies = _bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
+    return JsonReader(bodies, writes)
+
+
+def batch_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+    bodies = _bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
+    return JsonReader(bodies, writes)
+
+
+def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
+    return Bodies(
+        limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(at_once, 2 * limit)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherDependencies:
+    """Holds what create_app made for the endpoints."""
+
+    settings: PublisherSettings
     pins: PinService
     schedules: ScheduleService
     batches: BatchService
     dry_run: DryRunService
     lists: PinLists
-    admission: Admission
-    """Admits requests that change something and have no body."""
     reader: JsonReader
     batch_reader: JsonReader
+    writes: ConcurrentWrites
+    """Admits commands without a body."""
 
 
-async def _dependencies(request: Request) -> PinDependencies:
-    return cast("PinDependencies", request.app.state.dependencies)
-
-
-Dependencies = Annotated[PinDependencies, Depends(_dependencies)]
+Publisher = Annotated[PublisherDependencies, Depends(provided(PublisherDependencies))]

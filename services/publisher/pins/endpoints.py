@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.config import MAX_BATCH_PINS
-from services.publisher.pins.dependencies import Dependencies
+from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
 from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of
 from services.publisher.pins.requests import PIN_FIELDS, PinRetry, parse_ids
@@ -19,12 +19,12 @@ from services.publisher.pins.schemas.pins import (
     PinResponse,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.pagination.paging import PAGED, describe_page
 from shared.http.requests import json_body
 
-router = APIRouter(tags=["pins"])
-job_router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["pins"], responses=NO_ACCESS)
+job_router = APIRouter(tags=["jobs"], responses=NO_ACCESS)
 
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -55,22 +55,22 @@ _DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become o
     responses=OVERLOADED | UNREADABLE | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
-    request: Request, response: Response, principal: WriteAccess, deps: Dependencies
+    request: Request, response: Response, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Publish one pin now.
 
     The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
     """
-    async with deps.reader.document(request) as document:
-        owner = await deps.pins.publish(principal, document)
+    async with publisher.reader.document(request) as document:
+        owner = await publisher.pins.publish(principal, document)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.of(owner.row, deps.base_url)
+    return PinResponse.of(owner.row, publisher.settings.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
 async def create_pins(
-    request: Request, principal: WriteAccess, deps: Dependencies
+    request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinBatchResponse:
     """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails
     it alone, and the answer is 200.
@@ -78,9 +78,9 @@ async def create_pins(
     Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
     pin.
     """
-    async with deps.batch_reader.document(request) as document:
-        items = await deps.batches.publish(principal, document)
-    return PinBatchResponse.of(items, deps.base_url)
+    async with publisher.batch_reader.document(request) as document:
+        items = await publisher.batches.publish(principal, document)
+    return PinBatchResponse.of(items, publisher.settings.base_url)
 
 
 @router.post(
@@ -89,40 +89,42 @@ async def create_pins(
     responses=OVERLOADED | UNREADABLE,
 )
 async def validate_pin(
-    request: Request, principal: WriteAccess, deps: Dependencies
+    request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinValidationResponse:
     """A dry run of `POST /v1/pins`: what it would find, check by check.
 
     Nothing is stored; 200 also for what is not valid.
     """
-    async with deps.reader.document(request) as document:
-        report = await deps.dry_run.check_pin(principal, document)
+    async with publisher.reader.document(request) as document:
+        report = await publisher.dry_run.check_pin(principal, document)
     return PinValidationResponse.of(report)
 
 
 @router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def delete_pins(
-    request: Request, principal: DestructiveAccess, deps: Dependencies
+    request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
     """Delete up to 100 pins in one transaction; their keys stay taken.
 
     Sent again, those that are gone fail with `not_found`.
     """
-    async with deps.reader.document(request) as document:
-        ids = parse_ids(document, deps.max_bulk_ids)
-        return BulkResponse.of(ids, await deps.pins.delete_all(principal, ids))
+    async with publisher.reader.document(request) as document:
+        ids = parse_ids(document, publisher.settings.max_bulk_ids)
+        return BulkResponse.of(ids, await publisher.pins.delete_all(principal, ids))
 
 
 @router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
-async def retry_pins(request: Request, principal: WriteAccess, deps: Dependencies) -> BulkResponse:
+async def retry_pins(
+    request: Request, principal: WriteAccess, publisher: Publisher
+) -> BulkResponse:
     """Publish up to 100 failed pins in one transaction. Those that are published, or about to be,
     are skipped: it is safe to send again.
 
     One whose account or board is not there fails, and stays as it is.
     """
-    async with deps.reader.document(request) as document:
-        ids = parse_ids(document, deps.max_bulk_ids)
-        return BulkResponse.of(ids, await deps.pins.retry_all(principal, ids))
+    async with publisher.reader.document(request) as document:
+        ids = parse_ids(document, publisher.settings.max_bulk_ids)
+        return BulkResponse.of(ids, await publisher.pins.retry_all(principal, ids))
 
 
 @router.get("/v1/pins", responses=PAGED)
@@ -130,7 +132,7 @@ async def list_pins(
     request: Request,
     response: Response,
     principal: ReadAccess,
-    deps: Dependencies,
+    publisher: Publisher,
     query: Annotated[PinFilters, Query()],
 ) -> list[PinResponse]:
     """What is published, failed or due, newest first unless asked otherwise; nothing that was
@@ -139,16 +141,16 @@ async def list_pins(
     A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is
     refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
     """
-    page = await deps.lists.pins(principal, query)
+    page = await publisher.lists.pins(principal, query)
     describe_page(request, response, query, page)
-    return [PinResponse.of(row, deps.base_url) for row in page.rows]
+    return [PinResponse.of(row, publisher.settings.base_url) for row in page.rows]
 
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
-async def get_pin(pin_id: str, principal: ReadAccess, deps: Dependencies) -> PinResponse:
+async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> PinResponse:
     """A pin that is published, due or failed. A schedule that is not due is none yet."""
-    row = await deps.pins.get(principal, uuid_or_404(pin_id, "Pin"))
-    return PinResponse.of(row, deps.base_url)
+    row = await publisher.pins.get(principal, uuid_or_404(pin_id, "Pin"))
+    return PinResponse.of(row, publisher.settings.base_url)
 
 
 @router.patch(
@@ -157,7 +159,7 @@ async def get_pin(pin_id: str, principal: ReadAccess, deps: Dependencies) -> Pin
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def edit_pin(
-    pin_id: str, request: Request, principal: WriteAccess, deps: Dependencies
+    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published`
     after that.
@@ -165,9 +167,9 @@ async def edit_pin(
     A field that is left out stays, null clears it (not title and board_id). Safe to send again.
     Whether later rows under the key have `payload_matches` goes by the content that came first.
     """
-    async with deps.reader.document(request) as document:
-        row = await deps.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, deps.base_url)
+    async with publisher.reader.document(request) as document:
+        row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, publisher.settings.base_url)
 
 
 @router.delete(
@@ -182,7 +184,7 @@ async def edit_pin(
 async def delete_pin(
     pin_id: str,
     principal: DestructiveAccess,
-    deps: Dependencies,
+    publisher: Publisher,
     *,
     delete_from_pinterest: Annotated[bool, _DELETE_FROM_PINTEREST] = False,
 ) -> Response:
@@ -191,8 +193,8 @@ async def delete_pin(
 
     Sent again it is 404, as for a pin that never was: nothing more happens.
     """
-    with deps.admission.one():
-        row = await deps.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
+    with publisher.writes.one():
+        row = await publisher.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
     if not delete_from_pinterest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return Response(
@@ -206,23 +208,23 @@ async def delete_pin(
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def retry_pin(
-    pin_id: str, request: Request, principal: WriteAccess, deps: Dependencies
+    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Publish a failed pin at once, to another account or board if the body names one.
 
     422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
     to send again: 409 `pin_already_published` then.
     """
-    async with deps.reader.optional_document(request) as document:
-        row = await deps.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, deps.base_url)
+    async with publisher.reader.optional_document(request) as document:
+        row = await publisher.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, publisher.settings.base_url)
 
 
 @job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
-async def get_job(job_id: str, principal: ReadAccess, deps: Dependencies) -> JobStatusResponse:
+async def get_job(job_id: str, principal: ReadAccess, publisher: Publisher) -> JobStatusResponse:
     """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin
     that `GET /v1/pins/{pin_id}` shows.
 
     Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
     """
-    return JobStatusResponse.of(await deps.pins.get_job(principal, uuid_or_404(job_id, "Job")))
+    return JobStatusResponse.of(await publisher.pins.get_job(principal, uuid_or_404(job_id, "Job")))

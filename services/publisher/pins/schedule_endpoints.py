@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.publisher.pins.dependencies import Dependencies
+from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import ScheduleFilters
 from services.publisher.pins.openapi import ANY_OBJECT, IDS, SCHEDULE, both, fields_of
 from services.publisher.pins.requests import SCHEDULE_FIELDS, parse_ids
@@ -18,12 +18,12 @@ from services.publisher.pins.transitions import CommandResult
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.schedule_ids import pin_id_of_schedule
-from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.paging import PAGED, describe_page
 from shared.http.requests import json_body
 
-router = APIRouter(tags=["schedules"])
+router = APIRouter(tags=["schedules"], responses=NO_ACCESS)
 
 _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -48,10 +48,10 @@ BulkCommand = Callable[[Principal, Collection[UUID]], Awaitable[Mapping[UUID, Co
 
 
 async def _change_all(
-    request: Request, principal: Principal, deps: Dependencies, command: BulkCommand
+    request: Request, principal: Principal, publisher: Publisher, command: BulkCommand
 ) -> BulkResponse:
-    async with deps.reader.document(request) as document:
-        ids = parse_ids(document, deps.max_bulk_ids)
+    async with publisher.reader.document(request) as document:
+        ids = parse_ids(document, publisher.settings.max_bulk_ids)
         pin_ids = {schedule_id: pin_id_of_schedule(schedule_id) for schedule_id in ids}
         results = await command(principal, pin_ids.values())
     return BulkResponse.of(ids, {item: results[pin_id] for item, pin_id in pin_ids.items()})
@@ -71,7 +71,7 @@ async def create_schedule(
     request: Request,
     response: Response,
     principal: WriteAccess,
-    deps: Dependencies,
+    publisher: Publisher,
     idempotency_key: IdempotencyKey = None,
 ) -> ScheduleResponse:
     """Publish one pin at `run_at`, which must lie in the future (422 `run_at_in_past`); account and
@@ -83,8 +83,8 @@ async def create_schedule(
     of both, 422 `invalid_parameter` when they differ. Without either the server makes a key, and
     the same request again makes a second schedule.
     """
-    async with deps.reader.document(request) as document:
-        owner = await deps.schedules.create(principal, document, idempotency_key)
+    async with publisher.reader.document(request) as document:
+        owner = await publisher.schedules.create(principal, document, idempotency_key)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
     return ScheduleResponse.of(owner.row)
@@ -98,7 +98,7 @@ async def create_schedule(
 async def validate_schedule(
     request: Request,
     principal: WriteAccess,
-    deps: Dependencies,
+    publisher: Publisher,
     idempotency_key: IdempotencyKey = None,
 ) -> PinValidationResponse:
     """A dry run of `POST /v1/schedules`: what it would find, check by check. Nothing is stored; 200
@@ -107,43 +107,43 @@ async def validate_schedule(
     But 422 `invalid_parameter` for an `Idempotency-Key` that can't be one, or that is not the
     body's.
     """
-    async with deps.reader.document(request) as document:
-        report = await deps.dry_run.check_schedule(principal, document, idempotency_key)
+    async with publisher.reader.document(request) as document:
+        report = await publisher.dry_run.check_schedule(principal, document, idempotency_key)
     return PinValidationResponse.of(report)
 
 
 @router.post("/v1/schedules/bulk-cancel", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def cancel_schedules(
-    request: Request, principal: WriteAccess, deps: Dependencies
+    request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
     """Cancel up to 100 schedules in one transaction.
 
     Those that are cancelled, done or failed are skipped: it is safe to send again.
     """
-    return await _change_all(request, principal, deps, deps.schedules.cancel_all)
+    return await _change_all(request, principal, publisher, publisher.schedules.cancel_all)
 
 
 @router.post("/v1/schedules/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def retry_schedules(
-    request: Request, principal: WriteAccess, deps: Dependencies
+    request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
     """Revive up to 100 failed or cancelled schedules in one transaction.
 
     Those that wait or are done are skipped: safe to send again.
     """
-    return await _change_all(request, principal, deps, deps.schedules.retry_all)
+    return await _change_all(request, principal, publisher, publisher.schedules.retry_all)
 
 
 @router.post("/v1/schedules/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def delete_schedules(
-    request: Request, principal: DestructiveAccess, deps: Dependencies
+    request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
     """Delete up to 100 schedules in one transaction; their keys stay taken. Those that are done are
     skipped: delete their pins.
 
     Sent again, those that are gone fail with `not_found`.
     """
-    return await _change_all(request, principal, deps, deps.schedules.delete_all)
+    return await _change_all(request, principal, publisher, publisher.schedules.delete_all)
 
 
 @router.get("/v1/schedules", responses=PAGED)
@@ -151,7 +151,7 @@ async def list_schedules(
     request: Request,
     response: Response,
     principal: ReadAccess,
-    deps: Dependencies,
+    publisher: Publisher,
     query: Annotated[ScheduleFilters, Query()],
 ) -> list[ScheduleResponse]:
     """What is to be published at a time, or was: the latest `run_at` first unless asked otherwise;
@@ -161,16 +161,16 @@ async def list_schedules(
     is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
     answered.
     """
-    page = await deps.lists.schedules(principal, query)
+    page = await publisher.lists.schedules(principal, query)
     describe_page(request, response, query, page)
     return [ScheduleResponse.of(row) for row in page.rows]
 
 
 @router.get("/v1/schedules/{schedule_id}", responses=NOT_FOUND)
 async def get_schedule(
-    schedule_id: str, principal: ReadAccess, deps: Dependencies
+    schedule_id: str, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    return ScheduleResponse.of(await deps.schedules.get(principal, _pin_id(schedule_id)))
+    return ScheduleResponse.of(await publisher.schedules.get(principal, _pin_id(schedule_id)))
 
 
 @router.patch(
@@ -179,7 +179,7 @@ async def get_schedule(
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def edit_schedule(
-    schedule_id: str, request: Request, principal: WriteAccess, deps: Dependencies
+    schedule_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Change a schedule that waits for its time; 409 `schedule_not_pending` for any other.
 
@@ -187,8 +187,8 @@ async def edit_schedule(
     two, one takes the other's place. What comes out must be what could have been sent at first.
     Safe to send again.
     """
-    async with deps.reader.document(request) as document:
-        row = await deps.schedules.edit(principal, _pin_id(schedule_id), document)
+    async with publisher.reader.document(request) as document:
+        row = await publisher.schedules.edit(principal, _pin_id(schedule_id), document)
     return ScheduleResponse.of(row)
 
 
@@ -198,7 +198,7 @@ async def edit_schedule(
     responses=OVERLOADED | NOT_FOUND | CONFLICT,
 )
 async def delete_schedule(
-    schedule_id: str, principal: DestructiveAccess, deps: Dependencies
+    schedule_id: str, principal: DestructiveAccess, publisher: Publisher
 ) -> None:
     """Delete a schedule that waits, was cancelled or has failed; what waits is not published any
     more, and the key stays taken.
@@ -206,13 +206,13 @@ async def delete_schedule(
     One that is done is its pin's: 409 `schedule_already_published`, delete the pin. Sent again it
     is 404: nothing more happens.
     """
-    with deps.admission.one():
-        await deps.schedules.delete(principal, _pin_id(schedule_id))
+    with publisher.writes.one():
+        await publisher.schedules.delete(principal, _pin_id(schedule_id))
 
 
 @router.post("/v1/schedules/{schedule_id}/cancel", responses=OVERLOADED | NOT_FOUND | CONFLICT)
 async def cancel_schedule(
-    schedule_id: str, principal: WriteAccess, deps: Dependencies
+    schedule_id: str, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Cancel a schedule, as long as it is not published; its key stays taken. Safe to send again:
     the same answer.
@@ -220,20 +220,20 @@ async def cancel_schedule(
     409 `schedule_not_pending` when it was published or failed before. Either this or the
     publication wins, never both.
     """
-    with deps.admission.one():
-        row = await deps.schedules.cancel(principal, _pin_id(schedule_id))
+    with publisher.writes.one():
+        row = await publisher.schedules.cancel(principal, _pin_id(schedule_id))
     return ScheduleResponse.of(row)
 
 
 @router.post("/v1/schedules/{schedule_id}/retry", responses=OVERLOADED | NOT_FOUND | CONFLICT)
 async def retry_schedule(
-    schedule_id: str, principal: WriteAccess, deps: Dependencies
+    schedule_id: str, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
     """Revive a schedule that has failed or was cancelled: for its time if that lies ahead, else at
     once. Safe to send again.
 
     Account and board are checked when it is due. 409 `schedule_already_published` when it is done.
     """
-    with deps.admission.one():
-        row = await deps.schedules.retry(principal, _pin_id(schedule_id))
+    with publisher.writes.one():
+        row = await publisher.schedules.retry(principal, _pin_id(schedule_id))
     return ScheduleResponse.of(row)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import orjson
 from sqlalchemy import text
 
+from deploy.administration import OperatorRepository
 from services.publisher.ids import pin_id_of
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
@@ -62,6 +63,7 @@ class Publisher:
         self._pool = pool
         self.store = RowRepository(pool)
         self.access = AccessRepository(pool)
+        self.operator = OperatorRepository(pool)
 
     async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
         """One batch, as a process that has just started would: it knows no board yet."""

@@ -6,8 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
-from services.publisher.pins.schemas.pins import PinStatus
-from services.publisher.pins.schemas.schedules import ScheduleStatus
+from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.contract.pins import Instant
 from shared.http.pagination.paging import Paging
 

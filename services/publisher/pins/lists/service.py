@@ -4,8 +4,7 @@ from typing import Any
 
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.sorting import FOLDED, IS_DUE, pin_order, schedule_order
-from services.publisher.pins.schemas.pins import PinStatus
-from services.publisher.pins.schemas.schedules import ScheduleStatus
+from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.access.model import Principal
 from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk

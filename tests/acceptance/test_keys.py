@@ -38,6 +38,7 @@ MARGIN_SECONDS = 3.0
 READS = {
     "ingest": None,
     "publisher": "/v1/pins",
+    "access": "/v1/pinterest/accounts",
     "status": "/v1/pins/imports",
     "webhooks": "/v1/webhooks",
 }
@@ -75,7 +76,7 @@ class Installation:
         return row["id"], plain
 
     def revoke(self, key_id: UUID) -> None:
-        assert administer(self.url, lambda access: access.revoke_key(key_id))
+        assert administer(self.url, lambda operator: operator.revoke_key(key_id))
 
     def ask(self, name: str, key: str) -> int:
         """The status of a request with `key` to one service, past the gateway. ingest has nothing
@@ -127,7 +128,7 @@ def installation(
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {"ingest": 422, "publisher": 200, "status": 200, "webhooks": 200}
+GOOD = {"ingest": 422, "publisher": 200, "access": 200, "status": 200, "webhooks": 200}
 """422: the key is good, the import empty."""
 
 

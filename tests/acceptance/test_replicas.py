@@ -128,7 +128,7 @@ class Groups:
         """Once so many have joined, no member and no process has more of a topic than another, but
         for one partition.
         """
-        for service in SERVICES:
+        for service in READ:
             members = await self._complete(service, replicas * MEMBERS[service])
             for topic in READ[service]:
                 shares = Shares(self._names[topic], members)

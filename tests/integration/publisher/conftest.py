@@ -49,7 +49,7 @@ async def serving(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
         yield client
-    await app.state.ports.queries._database.dispose()
+    await app.state.dependencies.pins._pins._database.dispose()
 
 
 class Client:
@@ -106,7 +106,7 @@ class Client:
     async def failed(self, **fields: Any) -> dict[str, Any]:
         """A schedule whose board had gone when it was due."""
         board = f"gone-{uuid4()}"
-        await self.workspace.access.add_board(
+        await self.workspace.operator.add_board(
             self.workspace.id, self.workspace.account_id, board, name="Going"
         )
         schedule = await self.due(board_id=board, **fields)

@@ -4,9 +4,7 @@ repositories, in batches of the same size.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import uvloop
 from pydantic import SecretStr
@@ -135,8 +133,5 @@ class _Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
-            await self._jobs.announce(limit, _tell_nobody)
-
-
-async def _tell_nobody(_jobs: Sequence[Any]) -> None:
-    return None
+            async with self._jobs.unannounced(limit):
+                pass  # nobody is told

@@ -15,6 +15,7 @@ from shared.access.cache import Clock
 from shared.access.keys import hash_api_key
 from shared.access.model import Principal
 from shared.access.network import network_of
+from shared.access.refusals import unauthorized
 from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
 from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
@@ -23,8 +24,8 @@ log = structlog.get_logger()
 
 MOST_KEYS = 10_000
 MAX_ADDRESSES = 10_000
-"""Whose failed attempts are remembered. Each process counts for itself: four services with R
-replicas each allow 4 R times as many.
+"""Whose failed attempts are remembered. Each process counts for itself: five services with R
+replicas each allow 5 R times as many.
 """
 PATIENCE_SECONDS = 0.5
 """How long a key that was good before waits for a database that does not answer, and any other for
@@ -222,15 +223,6 @@ class Authenticator:
             self._unknown.forget(key_hash)
             self._known.put(key_hash, answer)
         return answer
-
-
-def unauthorized(message: str) -> RequestRefused:
-    return RequestRefused(
-        ErrorCode.UNAUTHORIZED,
-        message,
-        HTTPStatus.UNAUTHORIZED,
-        headers={"WWW-Authenticate": 'Bearer realm="pinflow"'},
-    )
 
 
 def _too_many(wait: float) -> RequestRefused:

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared.http.concurrency import LimitConcurrency
 from shared.http.errors import add_error_handlers, refusals
 from shared.http.health import Health
-from shared.http.requests import HeadAsGet, RequestContext
+from shared.http.middleware import HeadAsGet, RequestContext
 
 VERSION = version("pinflow")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

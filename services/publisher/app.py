@@ -37,7 +37,6 @@ from shared.kafka.skipping import RecordFilter
 from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
-from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
@@ -113,7 +112,6 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
     app.include_router(router)
     add_process_endpoints(app)
-    add_unsupported_endpoints(app, Answering.PUBLISHER)
     return app
 
 

@@ -14,6 +14,7 @@ from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, http_pool, watch_everything
+from services.status.unsupported import add_unsupported_endpoints
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
 from shared.access.usage import KeyUsage
@@ -29,7 +30,6 @@ from shared.kafka.skipping import RecordFilter
 from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
-from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -98,5 +98,5 @@ def create_app(settings: StatusSettings) -> FastAPI:
     app.state.queries = JobQueries(http_store, SentImports(http, settings.ingest_url))
     app.include_router(router)
     add_system_endpoints(app)
-    add_unsupported_endpoints(app, Answering.STATUS)
+    add_unsupported_endpoints(app)
     return app

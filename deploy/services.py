@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceDescription:
     """One service. It runs as `python -m services.NAME` and owns the schema NAME in Postgres."""
 
     name: str
@@ -53,14 +53,14 @@ class Service:
 
 
 _TABLE = (
-    Service(
+    ServiceDescription(
         "ingest",
         port=8001,
         routes=("/v1/pins/imports/json", "/v1/pins/imports/csv", "/v1/rate-meter"),
         # Ten imports of the largest size at once take 423 MB (docs/performance.md)
         memory_mib=1024,
     ),
-    Service(
+    ServiceDescription(
         "status",
         port=8003,
         routes=(
@@ -73,7 +73,7 @@ _TABLE = (
             "/v1/pinterest/terms/related",
         ),
     ),
-    Service(
+    ServiceDescription(
         "publisher",
         port=8002,
         routes=(
@@ -89,9 +89,11 @@ _TABLE = (
         memory_mib=1024,
     ),
     # Not required: events wait for it in Kafka
-    Service("webhooks", port=8004, routes=("/v1/webhooks", "/v1/webhooks/*"), is_required=False),
+    ServiceDescription(
+        "webhooks", port=8004, routes=("/v1/webhooks", "/v1/webhooks/*"), is_required=False
+    ),
 )
-SERVICES: Mapping[str, Service] = {service.name: service for service in _TABLE}
+SERVICES: Mapping[str, ServiceDescription] = {service.name: service for service in _TABLE}
 
 FALLBACK = SERVICES["status"]
 """The service that answers all other paths, and the readiness of the whole."""

@@ -1,6 +1,6 @@
 """Generates the gateway's routes from the table of services."""
 
-from deploy.services import FALLBACK, SERVICES, Service
+from deploy.services import FALLBACK, SERVICES, ServiceDescription
 
 INTRODUCTION = """\
 # Made from deploy/services.py by `make schemas`; a test compares. The Caddyfile imports it.
@@ -23,5 +23,5 @@ def text() -> str:
     return "".join([INTRODUCTION, *routes, FALLBACK_ROUTE.format(service=FALLBACK)])
 
 
-def _route(service: Service) -> str:
+def _route(service: ServiceDescription) -> str:
     return ROUTE.format(service=service, paths=" ".join(service.routes))

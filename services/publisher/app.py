@@ -20,46 +20,35 @@ from services.publisher.rows.history import OutcomeHistory
 from services.publisher.rows.repository import PinStore
 from services.publisher.rows.service import Settler
 from services.publisher.scheduler import OutboxSweeper, Scheduler
-from shared.access.authentication import Authenticator
 from shared.access.cache import BoardDirectory
 from shared.access.destination_repository import DestinationRepository
 from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
 from shared.contract.import_records import is_for_publisher
-from shared.contract.topics import TopicName, TopicNames
-from shared.http.app import add_process_endpoints, create_api
-from shared.http.health import Health
-from shared.http.pagination.pages import Lists
+from shared.contract.topics import TopicName
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.producer import RecordProducer
 from shared.kafka.skipping import RecordFilter
-from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
-from shared.runtime.service import Machinery, lifespan_of
+from shared.runtime.service import Service
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
-    """Makes everything and starts nothing: that is the lifespan's."""
-    names = TopicNames(settings.topic_prefix)
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
-    # rows from being settled
-    database = Database.of(
-        settings, application="pinflow-publisher", connections=settings.background_connections
-    )
-    access = AccessRepository(database)
-    store = PinStore(database)
-    producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
-    handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
-    history = OutcomeHistory(store, settings, names)
-    rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
+    """Makes everything and starts nothing: the application's lifespan does."""
+    background = settings.background_connections
+    service = Service("publisher", settings, background_connections=background)
+    background_access = AccessRepository(service.database)
+    store = PinStore(service.database)
+    history = OutcomeHistory(store, settings, service.topics)
+    settler = Settler(store, BoardDirectory(background_access))
+    handler = RowsHandler(settler, service.producer, service.topics)
+    rows = RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher)
     consumers = [
         BatchConsumer(
             "publisher",
             settings,
             [TopicName.IMPORTS],
             handler,
-            producer,
+            service.producer,
             member=member,
             record_filter=rows,
             positions=store.positions,
@@ -67,51 +56,37 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         )
         for member in range(settings.row_consumers)
     ]
-    http_connections = settings.database_pool_size - settings.background_connections
-    http_database = Database.of(
-        settings, application="pinflow-publisher-http", connections=http_connections
-    )
-    http_access, queries = AccessRepository(http_database), PinQueries(http_database)
-    usage = KeyUsage(http_access)
-    scheduler = Scheduler(store, access, settings.sweep_limit)
-    outbox = OutboxSweeper(store, producer, names[TopicName.PIN_EVENTS], settings.sweep_limit)
-    machinery = Machinery(
-        "publisher",
-        settings,
-        parts=[producer],
-        consumers=consumers,
-        sweepers=[
-            Sweeper(
-                "scheduler", scheduler.sweep, interval_seconds=settings.schedule_interval_seconds
-            ),
-            Sweeper("outbox", outbox.sweep, interval_seconds=settings.schedule_interval_seconds),
-            usage.sweeper(),
-        ],
-    )
+    scheduler = Scheduler(store, background_access, settings.sweep_limit)
+    pin_events = service.topics[TopicName.PIN_EVENTS]
+    outbox = OutboxSweeper(store, service.producer, pin_events, settings.sweep_limit)
+    interval = settings.schedule_interval_seconds
 
+    queries = PinQueries(service.http_database)
     commands = _commands(
-        PinCommands(http_database, history.confirm), http_access, queries, settings
+        PinCommands(service.http_database, history.confirm), service.access, queries, settings
     )
-    keys = ApiKeys(KeyRepository(http_database), http_access, settings.max_api_keys)
-    destinations = Destinations(
-        DestinationRepository(http_database), settings.max_boards_per_account
-    )
-    health = Health()
-    machinery.watch_over(health)
-    app = create_api(
-        "publisher",
+    app = service.create_app(
         summary="Publishes rows once, and answers for pins and schedules.",
-        lifespan=lifespan_of(machinery, history.close, database.dispose, http_database.dispose),
-        health=health,
-        concurrency=settings.http_concurrency,
+        dependencies=Ports(
+            settings,
+            queries,
+            PinLists(service.lists(settings)),
+            service.access,
+            commands,
+            ApiKeys(KeyRepository(service.http_database), service.access, settings.max_api_keys),
+            Destinations(
+                DestinationRepository(service.http_database), settings.max_boards_per_account
+            ),
+        ),
+        routers=[router],
+        consumers=consumers,
+        tasks=[
+            Sweeper("scheduler", scheduler.sweep, interval_seconds=interval),
+            Sweeper("outbox", outbox.sweep, interval_seconds=interval),
+        ],
+        closing=[history.close],
     )
-    app.state.machinery = machinery
     app.state.history = history
-    app.state.authenticator = Authenticator(http_access, settings, used=usage.note)
-    lists = PinLists(Lists(http_database, settings, at_once=max(1, http_connections - 1)))
-    app.state.ports = Ports(settings, queries, lists, http_access, commands, keys, destinations)
-    app.include_router(router)
-    add_process_endpoints(app)
     return app
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.status.config import StatusSettings
+from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.contract.errors import DatabaseUnavailable
 from shared.http.app import VERSION, add_metrics_endpoint
@@ -33,15 +34,15 @@ async def root() -> RootResponse:
 
 
 @router.get("/healthz")
-async def health(request: Request) -> HealthResponse:
+async def health(service: Status) -> HealthResponse:
     """This process is up. Whether everything works is /readyz."""
     return HealthResponse(
-        status="ok", version=VERSION, environment=_settings(request).environment, checks=None
+        status="ok", version=VERSION, environment=service.settings.environment, checks=None
     )
 
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
-async def readiness(request: Request, response: Response) -> ReadinessResponse:
+async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
     Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
@@ -53,7 +54,7 @@ async def readiness(request: Request, response: Response) -> ReadinessResponse:
     return ReadinessResponse(
         status=report.status,
         version=VERSION,
-        environment=_settings(request).environment,
+        environment=service.settings.environment,
         database=report.checks["database"],
         checks=report.checks,
     )
@@ -62,7 +63,7 @@ async def readiness(request: Request, response: Response) -> ReadinessResponse:
 @router.get("/internal/readyz", include_in_schema=False)
 async def own_readiness(request: Request) -> JSONResponse:
     """Tells whether this process is ready. For its supervisor: a restart mends no other process."""
-    trouble = await request.app.state.own_check()
+    trouble = await request.app.state.runtime.trouble()
     return JSONResponse(
         {"status": trouble or OK},
         HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE,
@@ -133,8 +134,3 @@ async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | Non
     except (ValueError, KeyError, TypeError, AttributeError):  # not one of ours
         return f"status {answer.status}"
     return "; ".join(trouble for trouble in troubles if trouble != OK)
-
-
-def _settings(request: Request) -> StatusSettings:
-    settings: StatusSettings = request.app.state.settings
-    return settings

@@ -99,7 +99,7 @@ def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
 
 
 async def _ports(request: Request) -> Ports:
-    ports: Ports = request.app.state.ports
+    ports: Ports = request.app.state.dependencies
     return ports
 
 

@@ -49,7 +49,7 @@ async def serving(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
         yield client
-    await app.state.ports.queries._database.dispose()
+    await app.state.dependencies.queries._database.dispose()
 
 
 class Client:

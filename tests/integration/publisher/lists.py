@@ -50,7 +50,7 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
         "publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100
     )
     app.state.authenticator = Authenticator(keys, settings)
-    app.state.ports = SimpleNamespace(
+    app.state.dependencies = SimpleNamespace(
         lists=PinLists(Lists(database, settings)), base_url=settings.base_url
     )
     router = APIRouter()

@@ -20,7 +20,7 @@ from deploy.cli.main import app as cli
 from deploy.generate.applications import settings_of
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
-from deploy.services import FALLBACK, SERVICES, WATCHED, Service
+from deploy.services import FALLBACK, SERVICES, WATCHED, ServiceDescription
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
-def test_a_service_runs_as_the_table_says(service: Service) -> None:
+def test_a_service_runs_as_the_table_says(service: ServiceDescription) -> None:
     container = CONTAINERS[service.name]
     assert container["command"] == ["python", "-m", f"services.{service.name}"]
     assert mebibytes(container["mem_limit"]) == service.memory_mib

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import uvloop
 from pydantic import SecretStr
@@ -134,12 +133,9 @@ class _Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
-            await self._jobs.announce(limit, _tell_nobody)
+            async with self._jobs.unannounced(limit):
+                pass  # nobody is told
 
 
 def _nothing_fails(_found: Found) -> Sequence[Failed]:
     return ()
-
-
-async def _tell_nobody(_jobs: Sequence[Any]) -> None:
-    return None

@@ -82,11 +82,14 @@ _TABLE = (
             "/v1/schedules",
             "/v1/schedules/*",
             "/v1/jobs/*",
-            "/v1/pinterest/*",
-            "/v1/api-keys",
-            "/v1/api-keys/*",
         ),
         memory_mib=1024,
+    ),
+    ServiceDescription(
+        "access",
+        port=8005,
+        routes=("/v1/pinterest/*", "/v1/api-keys", "/v1/api-keys/*"),
+        reads=frozenset(),
     ),
     # Not required: events wait for it in Kafka
     ServiceDescription(

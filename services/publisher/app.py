@@ -2,9 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.changes import Changes
 from services.publisher.pins.commands import PinCommands
@@ -21,8 +19,6 @@ from services.publisher.rows.repository import PinStore
 from services.publisher.rows.service import Settler
 from services.publisher.scheduler import OutboxSweeper, Scheduler
 from shared.access.cache import BoardDirectory
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName
@@ -71,12 +67,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
             settings,
             queries,
             PinLists(service.lists(settings)),
-            service.access,
             commands,
-            ApiKeys(KeyRepository(service.http_database), service.access, settings.max_api_keys),
-            Destinations(
-                DestinationRepository(service.http_database), settings.max_boards_per_account
-            ),
         ),
         routers=[router],
         consumers=consumers,

@@ -13,19 +13,13 @@ from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.contract.errors import DatabaseUnavailable
 from shared.http.app import VERSION, add_metrics_endpoint
+from shared.http.client import NO_ANSWER
 from shared.http.health import OK, Check, Health
 from shared.postgres.database import Database
 
 router = APIRouter(tags=["system"])
 
 CHECK_SECONDS = 1.5
-IDLE_SECONDS = 5
-NO_ANSWER = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
 
 
 @router.get("/")
@@ -73,15 +67,6 @@ async def own_readiness(request: Request) -> JSONResponse:
 def add_system_endpoints(api: FastAPI) -> None:
     api.include_router(router)
     add_metrics_endpoint(api)
-
-
-def http_pool() -> httpcore.AsyncConnectionPool:
-    """Makes the connections for requests to other services.
-
-    httpcore and not httpx, which reads all certificate authorities and imports its command line at
-    its start: 0.1 s of CPU, 4 MB.
-    """
-    return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)
 
 
 def watch_everything(

@@ -2,27 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
-from services.publisher.pins.admission import Admission
 from services.publisher.pins.batch import Batches
 from services.publisher.pins.dry_run import Validation
 from services.publisher.pins.lists import PinLists
 from services.publisher.pins.repository import PinQueries
 from services.publisher.pins.schedules import Schedules
 from services.publisher.pins.service import Pins
-from shared.access.repository import AccessRepository
-from shared.http.app import refusals
+from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies, parse_json, require_content_type
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-CONFLICT = refusals(HTTPStatus.CONFLICT)
 BODIES_AT_ONCE = 64 * 1024 * 1024
 """Bytes. As many bodies at their limit as there may be requests at once."""
 BATCHES_AT_ONCE = 16 * 1024 * 1024
@@ -46,20 +39,16 @@ class Ports:
         settings: PublisherSettings,
         queries: PinQueries,
         lists: PinLists,
-        access: AccessRepository,
         commands: Commands,
-        keys: ApiKeys,
-        destinations: Destinations,
     ) -> None:
         self.base_url = settings.base_url
         self.max_bulk_ids = settings.max_bulk_ids
         self.queries = queries
         self.lists = lists
-        self.access = access
-        self.keys = keys
-        self.destinations = destinations
         self.pins, self.batches, self.schedules, self.validation = commands
-        self.admission = Admission(settings.max_direct_pins)
+        self.admission = ConcurrentWrites(
+            settings.max_direct_pins, written="pins are being published or changed"
+        )
         self.bodies = _bodies(settings, settings.pin_body_limit, BODIES_AT_ONCE)
         self._batches = _bodies(settings, settings.batch_body_limit, BATCHES_AT_ONCE)
 

@@ -19,7 +19,7 @@ from services.publisher.pins.checks import (
     skipped,
 )
 from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.requests import PinForNow, ScheduleSubmission, object_of
+from services.publisher.pins.requests import PinForNow, ScheduleSubmission
 from services.publisher.pins.schedules import given_key, made_key
 from services.publisher.pins.transitions import same_schedule, usable
 from services.publisher.rows.outcomes import failure_of
@@ -27,6 +27,7 @@ from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.pins import fingerprint
+from shared.http.requests import object_of
 from shared.postgres.row import Row
 
 _ACCOUNT_FIRST = "Its account must be right first."

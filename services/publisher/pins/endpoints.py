@@ -6,17 +6,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.config import MAX_BATCH_PINS
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.filters import PinFilters
-from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of, json_body
+from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of
 from services.publisher.pins.requests import PIN_FIELDS, PinRetry, ids_of
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
 from services.publisher.pins.schemas.pins import PinBatchResponse, PinDeleteResponse, PinResponse
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import json_body
 
 router = APIRouter(tags=["pins"])
 

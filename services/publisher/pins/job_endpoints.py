@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from services.publisher.pins.dependencies import NOT_FOUND, Publisher
+from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.schemas.pins import JobStatusResponse
 from shared.access.dependencies import ReadAccess
 from shared.contract.errors import not_found
-from shared.http.app import uuid_or_404
+from shared.http.app import NOT_FOUND, uuid_or_404
 
 router = APIRouter(tags=["jobs"])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.publisher.config import MAX_BULK_IDS
 from services.publisher.pins.requests import PinForNow, ScheduleSubmission
+from shared.http.requests import json_body
 
 ANY_OBJECT = {
     "type": "object",
@@ -20,12 +21,6 @@ SCHEDULE["required"].remove("idempotency_key")
 SCHEDULE["properties"]["idempotency_key"] = {
     "anyOf": [SCHEDULE["properties"]["idempotency_key"], {"type": "null"}]
 }
-
-
-def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    return {
-        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
-    }
 
 
 def fields_of(

@@ -1,7 +1,7 @@
 """What clients send to the publisher, read. Everything here raises RequestRefused (422)."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -15,11 +15,9 @@ from shared.contract.pins import (
     Key,
     PinSubmission,
     faults_of,
-    first_fault,
     printable,
 )
-
-M = TypeVar("M", bound=BaseModel)
+from shared.http.requests import checked, object_of, refused
 
 PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
 """What may be changed of a pin; of a schedule:"""
@@ -68,20 +66,6 @@ class PinRetry(BaseModel):
     account_id: Identifier | None = None
 
 
-def object_of(document: object) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
-    return document
-
-
-def checked(model: type[M], document: object) -> M:
-    """What the model makes of an object, or every fault that it finds."""
-    try:
-        return model.model_validate(object_of(document))
-    except ValidationError as error:
-        raise _refused(faults_of(error)) from None
-
-
 def pin_of(document: object) -> PinContent:
     return content_of(PinForNow, object_of(document))
 
@@ -94,7 +78,7 @@ def content_of(model: type[PinSubmission], fields: Mapping[str, Any]) -> PinCont
     try:
         return PinContent.model_validate(model.model_validate(fields).model_dump())
     except ValidationError as error:
-        raise _refused(faults_of(error)) from None
+        raise refused(faults_of(error)) from None
 
 
 def retry_of(document: object) -> dict[str, Any]:
@@ -120,7 +104,7 @@ def ids_of(document: object, most: int) -> list[UUID]:
         if one is None
     ]
     if faults:
-        raise _refused(faults[:MAX_ROW_FAULTS])
+        raise refused(faults[:MAX_ROW_FAULTS])
     return [one for one in ids if one is not None]
 
 
@@ -176,8 +160,3 @@ def _uuid_or_none(value: object) -> UUID | None:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _refused(faults: list[Fault]) -> RequestRefused:
-    code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])

@@ -8,9 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.pins.commands import Verdict
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
+from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.filters import ScheduleFilters
-from services.publisher.pins.openapi import ANY_OBJECT, IDS, SCHEDULE, both, fields_of, json_body
+from services.publisher.pins.openapi import ANY_OBJECT, IDS, SCHEDULE, both, fields_of
 from services.publisher.pins.requests import SCHEDULE_FIELDS, ids_of
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
@@ -19,9 +19,10 @@ from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAcces
 from shared.access.model import Principal
 from shared.contract.errors import not_found
 from shared.contract.schedule_ids import pin_id_of_schedule
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import json_body
 
 router = APIRouter(tags=["schedules"])
 

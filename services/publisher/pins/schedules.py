@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from services.publisher.pins.changes import Changes
 from services.publisher.pins.commands import Direct, PinCommands, Verdict
 from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.requests import SCHEDULE_FIELDS, given_of, object_of, schedule_of
+from services.publisher.pins.requests import SCHEDULE_FIELDS, given_of, schedule_of
 from services.publisher.pins.transitions import (
     cancel_schedule,
     delete_schedule,
@@ -24,6 +24,7 @@ from shared.access.cache import BoardDirectory
 from shared.access.model import Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import PinContent
+from shared.http.requests import object_of
 from shared.postgres.row import Row
 
 

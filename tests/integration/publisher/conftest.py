@@ -106,7 +106,7 @@ class Client:
     async def failed(self, **fields: Any) -> dict[str, Any]:
         """A schedule whose board had gone when it was due."""
         board = f"gone-{uuid4()}"
-        await self.workspace.access.add_board(
+        await self.workspace.operator.add_board(
             self.workspace.id, self.workspace.account_id, board, name="Going"
         )
         schedule = await self.due(board_id=board, **fields)

@@ -72,7 +72,7 @@ async def test_a_repeated_request_is_answered_the_same_whatever_has_become_of_it
     client: Client,
 ) -> None:
     board = f"going-{uuid4()}"
-    await client.workspace.access.add_board(
+    await client.workspace.operator.add_board(
         client.workspace.id, client.workspace.account_id, board, name="Going"
     )
     body = client.schedule(board_id=board, run_at="2031-01-01T00:00:00Z")
@@ -542,7 +542,7 @@ async def test_a_repeated_request_tells_nothing_of_an_account_that_the_schedule_
 ) -> None:
     other = await workspace.add_account("other")
     board = f"gone-{uuid4()}"
-    await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Going")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, board, name="Going")
     body = client.schedule(board_id=board, idempotency_key="k")
     schedule = made(await client.post("/v1/schedules", body))
     await client.make_due(schedule)

@@ -251,7 +251,7 @@ async def test_invariant_4_a_failed_row_redelivered_after_its_cause_has_gone_is_
 ) -> None:
     row = row_of(workspace, board_id="soon")
     await settler.settle([row])
-    await workspace.access.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
     again = await settler.settle([row])
     assert told(again.outcomes) == [("failed", "board_not_found")]
     assert await publications(database, workspace) == 0
@@ -331,7 +331,7 @@ async def test_invariant_4_the_outcome_of_a_row_that_postgres_refuses_does_not_c
     first = told(
         (await settler.settle([impossible])).outcomes
     )  # the checks refuse it: Postgres never sees its title
-    await workspace.access.add_board(workspace.id, workspace.account_id, "later", name="Later")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, "later", name="Later")
     assert told((await settler.settle([impossible])).outcomes) == first
     assert first == [("existing", (pin_id_of(workspace.id, "k"), None))]
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import orjson
 from sqlalchemy import text
 
+from deploy.administration import OperatorRepository
 from services.publisher.ids import pin_id_of
 from services.publisher.pins.changes import Changes
 from services.publisher.pins.commands import PinCommands
@@ -63,6 +64,7 @@ class Publisher:
         self._pool = pool
         self.store = PinStore(pool)
         self.access = AccessRepository(pool)
+        self.operator = OperatorRepository(pool)
 
     async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
         """One batch, as a process that has just started would: it knows no board yet."""

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.publisher.schemas.texts import NAMED, STORABLE, given, require_storable, require_text
+from services.access.texts import NAMED, STORABLE, given, require_storable, require_text
 from shared.contract.errors import ErrorCode
 
 Privacy = Literal["PUBLIC", "PROTECTED", "SECRET"]

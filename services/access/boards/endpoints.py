@@ -5,22 +5,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.openapi import json_body
-from services.publisher.pins.requests import checked
-from services.publisher.schemas.pinterest import (
+from services.access.boards.schemas import (
     AccountResponse,
     BoardAccessResponse,
     BoardCreate,
     BoardResponse,
     BoardUpdate,
 )
+from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.idempotency import IdempotencyKey
+from shared.http.requests import checked, json_body
 
-router = APIRouter(tags=["pinterest"])
+router = APIRouter(tags=["pinterest"], responses=NO_ACCESS)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
 _REPLAYED: dict[int | str, dict[str, Any]] = {
@@ -36,16 +34,15 @@ _REPLAYED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/v1/pinterest/accounts")
-async def list_accounts(who: ReadAccess, publisher: Publisher) -> list[AccountResponse]:
+async def list_accounts(principal: ReadAccess, access: Access) -> list[AccountResponse]:
     """The workspace's accounts, revoked ones too; of a key with a list of accounts, those on it."""
-    rows = await publisher.access.list_accounts(who.workspace_id)
-    return [AccountResponse.of(row) for row in rows if who.permits(row["id"])]
+    return [AccountResponse.of(row) for row in await access.boards.list_accounts(principal)]
 
 
 @router.delete(
     "/v1/pinterest/accounts/{account_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
 )
-async def revoke_account(account_id: str, who: DestructiveAccess, publisher: Publisher) -> None:
+async def revoke_account(account_id: str, principal: DestructiveAccess, access: Access) -> None:
     """Revoke an account: nothing is published to it any more. It stays in the list, its boards and
     pins stay as they are. Idempotent.
 
@@ -53,22 +50,15 @@ async def revoke_account(account_id: str, who: DestructiveAccess, publisher: Pub
     remembered so long. After that they fail with `account_not_found`. So does what is scheduled,
     each pin when it is due. Only an operator can restore an account.
     """
-    await publisher.destinations.revoke_account(who, uuid_or_404(account_id, "Account"))
+    await access.boards.revoke_account(principal, uuid_or_404(account_id, "Account"))
 
 
 @router.get("/v1/pinterest/boards", responses=NOT_FOUND)
 async def list_boards(
-    account_id: str, who: ReadAccess, publisher: Publisher
+    account_id: str, principal: ReadAccess, access: Access
 ) -> list[BoardResponse]:
     """An account's boards, in the order of their ids."""
-    account = uuid_or_404(account_id, "Account")
-    rows = (
-        await publisher.access.list_boards(who.workspace_id, account)
-        if who.permits(account)
-        else None
-    )
-    if rows is None:
-        raise not_found("Account")
+    rows = await access.boards.list_boards(principal, uuid_or_404(account_id, "Account"))
     return [BoardResponse.of(row) for row in rows]
 
 
@@ -81,8 +71,8 @@ async def list_boards(
 async def create_board(
     request: Request,
     response: Response,
-    who: WriteAccess,
-    publisher: Publisher,
+    principal: WriteAccess,
+    access: Access,
     idempotency_key: IdempotencyKey = None,
 ) -> BoardResponse:
     """Make a board that rows and pins can name at once. Its id is Pinflow's, in the form of
@@ -94,10 +84,10 @@ async def create_board(
     `token_revoked`; so is one with as many boards as it may have, 2000 by default:
     `too_many_boards`.
     """
-    async with publisher.document(request) as document:
+    async with access.document(request) as document:
         asked = checked(BoardCreate, document)
-        row, made = await publisher.destinations.create_board(
-            who, asked.account_id, asked.values(), idempotency_key
+        row, made = await access.boards.create_board(
+            principal, asked.account_id, asked.values(), idempotency_key
         )
     if not made:
         response.headers["Idempotent-Replayed"] = "true"
@@ -110,16 +100,16 @@ async def create_board(
     responses=OVERLOADED | NOT_FOUND | UNREADABLE,
 )
 async def update_board(
-    board_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    board_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> BoardResponse:
     """Change a board's name, description or privacy; what is absent or null stays.
 
     Idempotent. Unknown: 404 `board_not_found`.
     """
-    async with publisher.document(request) as document:
+    async with access.document(request) as document:
         asked = checked(BoardUpdate, document)
-        row = await publisher.destinations.update_board(
-            who, asked.account_id, board_id, asked.changes()
+        row = await access.boards.update_board(
+            principal, asked.account_id, board_id, asked.changes()
         )
     return BoardResponse.of(row)
 
@@ -128,7 +118,7 @@ async def update_board(
     "/v1/pinterest/boards/{board_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND
 )
 async def delete_board(
-    board_id: str, account_id: str, who: DestructiveAccess, publisher: Publisher
+    board_id: str, account_id: str, principal: DestructiveAccess, access: Access
 ) -> None:
     """Delete a board. Pins that were published to it stay, and go on naming it; what is scheduled
     to it fails when due.
@@ -137,15 +127,15 @@ async def delete_board(
     publish is remembered so long. Idempotent in its effect; the second answer is 404
     `board_not_found`, as nothing is left that it could speak of.
     """
-    await publisher.destinations.delete_board(who, uuid_or_404(account_id, "Account"), board_id)
+    await access.boards.delete_board(principal, uuid_or_404(account_id, "Account"), board_id)
 
 
 @router.get("/v1/pinterest/boards/{board_id}/access", responses=NOT_FOUND)
 async def check_board_access(
     board_id: str,
     account_id: str,
-    who: ReadAccess,
-    publisher: Publisher,
+    principal: ReadAccess,
+    access: Access,
     *,
     fresh: Annotated[bool, Query(description="Changes nothing: every answer is fresh.")] = False,  # noqa: ARG001 - PinBridge's clients send it
 ) -> BoardAccessResponse:
@@ -154,7 +144,7 @@ async def check_board_access(
 
     It is the store that is asked (`source`), not Pinterest.
     """
-    account, board = await publisher.destinations.find(
-        who, uuid_or_404(account_id, "Account"), board_id
+    account, board = await access.boards.find(
+        principal, uuid_or_404(account_id, "Account"), board_id
     )
     return BoardAccessResponse.of(board_id, account, board)

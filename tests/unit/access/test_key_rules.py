@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.publisher.api_keys import require_no_more
+from services.access.keys.rules import require_no_more
 from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.contract.errors import RequestRefused

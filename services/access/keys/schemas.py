@@ -16,8 +16,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.publisher.schemas.texts import NAMED, given, require_text
+from services.access.texts import NAMED, given, require_text
 from shared.access.keys import Scope
+from shared.access.usage import MAX_REPORTED_KEYS
 
 
 def _in_order(scopes: list[Scope]) -> list[Scope]:
@@ -112,3 +113,7 @@ class ApiKeyCreateResponse(BaseModel):
     @classmethod
     def of(cls, row: Mapping[str, Any], plain: str) -> "ApiKeyCreateResponse":
         return cls(**row, pinterest_account_ids=row["account_ids"], api_key=plain)
+
+
+class KeyUsageReport(BaseModel):
+    key_ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_REPORTED_KEYS)]

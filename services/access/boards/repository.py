@@ -1,4 +1,4 @@
-"""SQL with which accounts and boards are managed: always by workspace."""
+"""SQL of accounts and boards: always by workspace."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,15 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access.model import NoSuchParent
+from shared.access.statements import is_account, select_accounts, select_boards
 from shared.access.tables import accounts, boards
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database
 from shared.postgres.row import Row
+
+
+class UnknownAccount(PinflowError):
+    """The workspace does not have the account."""
 
 
 class AccountRevoked(PinflowError):
@@ -22,11 +26,21 @@ class TooManyBoards(PinflowError):
     """The account has as many boards as it may."""
 
 
-class DestinationRepository:
+class BoardRepository:
     """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def list_accounts(self, workspace_id: UUID) -> list[Row]:
+        return await self._database.all(select_accounts(workspace_id))
+
+    async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
+        """Returns None for an unknown account."""
+        query = select(accounts.c.id).where(is_account(workspace_id, account_id))
+        if await self._database.first(query) is None:
+            return None
+        return await self._database.all(select_boards(account_id))
 
     async def create_board(
         self,
@@ -35,17 +49,17 @@ class DestinationRepository:
         board_id: str,
         values: Mapping[str, Any],
         *,
-        most: int,
+        limit: int,
     ) -> tuple[Row, bool]:
-        """The board under that id, and whether this call made it.
+        """Returns the board under that id, and whether this call made it.
 
-        Raises NoSuchParent, AccountRevoked, TooManyBoards.
+        Raises UnknownAccount, AccountRevoked, and TooManyBoards beyond `limit`.
         """
         # Held, so that two at once don't both find room, and none is added to an account that is
         # being revoked
         holding = (
             select(accounts.c.revoked_at)
-            .where(_account(workspace_id, account_id))
+            .where(is_account(workspace_id, account_id))
             .with_for_update(key_share=True)
         )
         new = insert(boards).values(
@@ -54,7 +68,7 @@ class DestinationRepository:
         async with self._database.transaction() as connection:
             account = (await connection.execute(holding)).mappings().first()
             if account is None:
-                raise NoSuchParent(f"no account {account_id}")
+                raise UnknownAccount(f"no account {account_id}")
             if account["revoked_at"] is not None:
                 raise AccountRevoked(f"account {account_id}")
             made = (
@@ -72,16 +86,14 @@ class DestinationRepository:
                     select(func.count()).where(boards.c.account_id == account_id)
                 )
             ).scalar_one()
-            if count > most:
-                raise TooManyBoards(f"{most}")
+            if count > limit:
+                raise TooManyBoards(f"{limit}")
             return dict(made), True
 
     async def update_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str, changes: Mapping[str, Any]
     ) -> Row | None:
-        """None for a board that the account does not have, or an account that the workspace does
-        not have.
-        """
+        """Returns None for an unknown board or account."""
         statement = (
             update(boards)
             .where(_board(workspace_id, account_id, board_id))
@@ -91,7 +103,7 @@ class DestinationRepository:
         return await self._database.first(statement)
 
     async def delete_board(self, workspace_id: UUID, account_id: UUID, board_id: str) -> bool:
-        """False when there was none."""
+        """Returns False if there was none."""
         statement = (
             delete(boards)
             .where(_board(workspace_id, account_id, board_id))
@@ -102,10 +114,10 @@ class DestinationRepository:
     async def find(
         self, workspace_id: UUID, account_id: UUID, board_id: str
     ) -> tuple[Row | None, Row | None]:
-        """An account and a board of it, either None when there is none."""
+        """Returns an account and a board of it, each None if there is none."""
         async with self._database.transaction() as connection:
             account = await connection.execute(
-                select(accounts).where(_account(workspace_id, account_id))
+                select(accounts).where(is_account(workspace_id, account_id))
             )
             board = await connection.execute(
                 select(boards).where(_board(workspace_id, account_id, board_id))
@@ -113,30 +125,17 @@ class DestinationRepository:
             return _one(account), _one(board)
 
     async def revoke_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """False for an account that the workspace does not have; revoking twice keeps the first
-        time.
-        """
+        """Returns False for an unknown account. Revoking again keeps the first time."""
         # Both from the row as it was before
-        changed = {
+        changes = {
             "revoked_at": func.coalesce(accounts.c.revoked_at, func.now()),
             "updated_at": case(
                 (accounts.c.revoked_at.is_(None), func.now()), else_=accounts.c.updated_at
             ),
         }
-        return await self._changed(workspace_id, account_id, changed)
-
-    async def restore_account(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """False for an account that the workspace does not have."""
-        return await self._changed(
-            workspace_id, account_id, {"revoked_at": None, "updated_at": func.now()}
-        )
-
-    async def _changed(
-        self, workspace_id: UUID, account_id: UUID, changes: Mapping[str, Any]
-    ) -> bool:
         statement = (
             update(accounts)
-            .where(_account(workspace_id, account_id))
+            .where(is_account(workspace_id, account_id))
             .values(**changes)
             .returning(accounts.c.id)
         )
@@ -146,10 +145,6 @@ class DestinationRepository:
 def _one(found: CursorResult[Any]) -> Row | None:
     row = found.mappings().first()
     return None if row is None else dict(row)
-
-
-def _account(workspace_id: UUID, account_id: UUID) -> ColumnElement[bool]:
-    return and_(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)
 
 
 def _board(workspace_id: UUID, account_id: UUID, board_id: str) -> ColumnElement[bool]:

@@ -1,28 +1,29 @@
-"""HTTP of API keys: who has one, and what it may do."""
+"""HTTP of API keys, and the internal route by which services report which keys were used."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.openapi import json_body
-from services.publisher.pins.requests import checked
-from services.publisher.schemas.api_keys import (
+from services.access.dependencies import Access
+from services.access.keys.schemas import (
     ApiKeyCreate,
     ApiKeyCreateResponse,
     ApiKeyResponse,
     ApiKeyUpdate,
+    KeyUsageReport,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.requests import checked, json_body
 
-router = APIRouter(tags=["api-keys"])
+router = APIRouter(tags=["api-keys"], responses=NO_ACCESS)
+internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate))
 
 
 @router.get("/v1/api-keys")
-async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyResponse]:
+async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyResponse]:
     """The workspace's keys, the newest last; never the keys themselves, but their first characters
     as `prefix`.
 
@@ -30,7 +31,7 @@ async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyRes
     of accounts sees only keys whose lists lie within its own. `last_used_at` is right to a minute
     or two.
     """
-    return [ApiKeyResponse.of(row) for row in await publisher.keys.visible_to(who)]
+    return [ApiKeyResponse.of(row) for row in await access.keys.list_visible(principal)]
 
 
 @router.post(
@@ -40,7 +41,7 @@ async def list_api_keys(who: ReadAccess, publisher: Publisher) -> list[ApiKeyRes
     responses=OVERLOADED | UNREADABLE | CONFLICT,
 )
 async def create_api_key(
-    request: Request, response: Response, who: WriteAccess, publisher: Publisher
+    request: Request, response: Response, principal: WriteAccess, access: Access
 ) -> ApiKeyCreateResponse:
     """Make a key. `api_key` is told this once and stands nowhere: only its hash is kept.
 
@@ -51,10 +52,10 @@ async def create_api_key(
     Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the
     list under the name, and ask again.
     """
-    async with publisher.document(request) as document:
+    async with access.document(request) as document:
         asked = checked(ApiKeyCreate, document)
-        row, plain = await publisher.keys.create(
-            who, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
+        row, plain = await access.keys.create(
+            principal, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
         )
     response.headers["Cache-Control"] = "no-store"
     return ApiKeyCreateResponse.of(row, plain)
@@ -66,7 +67,7 @@ async def create_api_key(
     responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT,
 )
 async def update_api_key(
-    key_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    key_id: str, request: Request, principal: WriteAccess, access: Access
 ) -> ApiKeyResponse:
     """Change a key's name, scopes or accounts. Services act on it within 10 seconds. Idempotent.
 
@@ -75,17 +76,24 @@ async def update_api_key(
     more than itself, nor make it so: 403. A revoked key is 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
-    async with publisher.document(request) as document:
-        row = await publisher.keys.change(who, key, checked(ApiKeyUpdate, document).changes())
+    async with access.document(request) as document:
+        row = await access.keys.change(principal, key, checked(ApiKeyUpdate, document).changes())
     return ApiKeyResponse.of(row)
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-async def revoke_api_key(key_id: str, who: DestructiveAccess, publisher: Publisher) -> None:
+async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Access) -> None:
     """Revoke a key, for good: within 10 seconds nothing takes it any more. It stays in the list for
     30 days.
 
     Idempotent: a key that is revoked already answers 204 too, and keeps its time. A key may revoke
     itself.
     """
-    await publisher.keys.revoke(who, uuid_or_404(key_id, "API key"))
+    await access.keys.revoke(principal, uuid_or_404(key_id, "API key"))
+
+
+@internal_router.post("/key-usage", status_code=HTTPStatus.NO_CONTENT)
+async def note_key_usage(request: Request, access: Access) -> None:
+    """For the other services; the gateway has no such route. Idempotent."""
+    report = checked(KeyUsageReport, await access.read_json(request))
+    await access.keys.note_usage(report.key_ids)

@@ -1,4 +1,4 @@
-"""Accounts and boards over HTTP, as the publisher's own database role: what clients may change, and
+"""Accounts and boards over HTTP, as the access service's own database role: what clients may change, and
 what that does to publishing.
 """
 
@@ -17,14 +17,15 @@ from pinbridge_sdk.models.pinterest import (
 )
 from sqlalchemy import select, text
 
-from services.publisher.app import create_app
-from services.publisher.config import PublisherSettings
-from shared.access.destination_repository import DestinationRepository, TooManyBoards
-from shared.access.key_repository import KeyRepository
-from shared.access.keys import Scope, new_api_key
+from deploy.administration import OperatorRepository, create_key
+from services.access.app import create_app
+from services.access.boards.repository import BoardRepository, TooManyBoards
+from services.access.config import AccessSettings
+from shared.access.keys import Scope
 from shared.access.tables import accounts as table
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
+from tests.integration.publisher.conftest import serving
 from tests.support.factories import BOARD, submitted
 from tests.support.infrastructure import with_role
 from tests.support.services import running
@@ -39,27 +40,32 @@ Headers = dict[str, str]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(
-    kafka: str, topic_prefix: str, database_url: str
-) -> AsyncIterator[httpx.AsyncClient]:
-    settings = PublisherSettings(
-        kafka_bootstrap_servers=kafka,
-        topic_prefix=topic_prefix,
-        database_url=with_role(database_url, "pinflow_publisher"),
+async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = AccessSettings(
+        database_url=with_role(database_url, "pinflow_access"),
         max_boards_per_account=MOST_BOARDS,
     )
     async with running(create_app(settings)) as client:
         yield client
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def publisher(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(with_role(database_url, "pinflow_publisher")) as client:
+        yield client
+
+
 async def headers_of(
     database: Database, workspace: Workspace, *scopes: Scope, account_ids: list[UUID] | None = None
 ) -> Headers:
-    key = new_api_key()
-    await KeyRepository(database).create(
-        workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids
+    _, plain = await create_key(
+        OperatorRepository(database),
+        workspace.id,
+        name="test",
+        scopes=scopes or list(Scope),
+        account_ids=account_ids or (),
     )
-    return {"X-API-Key": key.plain}
+    return {"X-API-Key": plain}
 
 
 async def create_board(
@@ -114,9 +120,11 @@ async def accounts(http: httpx.AsyncClient, headers: Headers) -> list[PinterestA
     return [PinterestAccountResponse.model_validate(one) for one in answer.json()]
 
 
-async def publish(http: httpx.AsyncClient, workspace: Workspace, board_id: str) -> httpx.Response:
+async def publish(
+    publisher: httpx.AsyncClient, workspace: Workspace, board_id: str
+) -> httpx.Response:
     body = submitted(account_id=str(workspace.account_id), board_id=board_id)
-    return await http.post("/v1/pins", json=body, headers=workspace.headers)
+    return await publisher.post("/v1/pins", json=body, headers=workspace.headers)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
@@ -124,7 +132,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def test_a_new_board_can_be_published_to_at_once(
-    http: httpx.AsyncClient, workspace: Workspace
+    http: httpx.AsyncClient, publisher: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     answer = await create_board(
         http,
@@ -142,7 +150,7 @@ async def test_a_new_board_can_be_published_to_at_once(
         "SECRET",
     )
     assert (len(board.id), board.id.isdigit()) == (18, True)
-    assert (await publish(http, workspace, board.id)).status_code == 201
+    assert (await publish(publisher, workspace, board.id)).status_code == 201
     assert answer.json() in (await boards(http, workspace.headers, workspace.account_id)).json()
     plain = (
         await create_board(
@@ -237,12 +245,12 @@ async def test_an_account_has_no_more_boards_than_it_may(
 async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(
     database: Database, workspace: Workspace
 ) -> None:
-    repository = DestinationRepository(database)
+    repository = BoardRepository(database)
 
     async def make(number: int) -> bool:
         try:
             await repository.create_board(
-                workspace.id, workspace.account_id, str(number), {"name": "x"}, most=2
+                workspace.id, workspace.account_id, str(number), {"name": "x"}, limit=2
             )
         except TooManyBoards:
             return False
@@ -310,11 +318,11 @@ async def test_a_change_of_nothing_or_to_nonsense_is_422(
 
 
 async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(
-    http: httpx.AsyncClient, workspace: Workspace
+    http: httpx.AsyncClient, publisher: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     board_id = (await create_board(http, workspace.headers, workspace.account_id)).json()["id"]
     unused = (await create_board(http, workspace.headers, workspace.account_id)).json()["id"]
-    pin = (await publish(http, workspace, board_id)).json()
+    pin = (await publish(publisher, workspace, board_id)).json()
     for gone in (board_id, unused):
         answer = await delete_board(http, workspace.headers, workspace.account_id, gone)
         assert (answer.status_code, answer.content) == (204, b"")
@@ -322,10 +330,10 @@ async def test_a_deleted_board_takes_no_pins_and_those_that_stand_keep_it(
             404,
             "board_not_found",
         )
-    assert (await http.get(f"/v1/pins/{pin['id']}", headers=workspace.headers)).json()[
+    assert (await publisher.get(f"/v1/pins/{pin['id']}", headers=workspace.headers)).json()[
         "board_id"
     ] == board_id
-    assert refusal(await publish(http, workspace, unused)) == (
+    assert refusal(await publish(publisher, workspace, unused)) == (
         422,
         "board_not_found",
     )  # the other is remembered for half a minute
@@ -377,7 +385,7 @@ async def test_whether_a_board_can_be_published_to_is_told_with_the_reason(
 
 
 async def test_a_revoked_account_takes_nothing_more_and_stays_in_the_list(
-    http: httpx.AsyncClient, workspace: Workspace, database: Database
+    http: httpx.AsyncClient, publisher: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     for _ in range(2):  # again, it changes nothing
         answer = await revoke(http, workspace.headers, workspace.account_id)
@@ -389,7 +397,7 @@ async def test_a_revoked_account_takes_nothing_more_and_stays_in_the_list(
             True,
             account.revoked_at,
         )
-    assert refusal(await publish(http, workspace, BOARD)) == (422, "account_not_found")
+    assert refusal(await publish(publisher, workspace, BOARD)) == (422, "account_not_found")
     assert refusal(await create_board(http, workspace.headers, workspace.account_id)) == (
         409,
         "token_revoked",
@@ -398,8 +406,8 @@ async def test_a_revoked_account_takes_nothing_more_and_stays_in_the_list(
         board["id"]
         for board in (await boards(http, workspace.headers, workspace.account_id)).json()
     ] == [BOARD]
-    assert await DestinationRepository(database).restore_account(workspace.id, workspace.account_id)
-    assert (await publish(http, workspace, BOARD)).status_code == 201
+    assert await workspace.operator.restore_account(workspace.id, workspace.account_id)
+    assert (await publish(publisher, workspace, BOARD)).status_code == 201
 
 
 Attempt = Callable[[httpx.AsyncClient, Headers, UUID], Awaitable[httpx.Response]]

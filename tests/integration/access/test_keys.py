@@ -1,4 +1,4 @@
-"""API keys over HTTP, as the publisher's own database role: made, changed and revoked within what
+"""API keys over HTTP, as the access service's own database role: made, changed and revoked within what
 the asking key may do itself.
 """
 
@@ -16,12 +16,13 @@ import pytest_asyncio
 from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
 from sqlalchemy import text
 
-from services.publisher.api_keys import ApiKeys
-from services.publisher.app import create_app
-from services.publisher.config import PublisherSettings
+from deploy.administration import create_key
+from services.access.app import create_app
+from services.access.config import AccessSettings
+from services.access.keys.repository import MAX_REVOKED, KeyRepository
+from services.access.keys.service import KeyService
 from shared.access import usage
-from shared.access.key_repository import REVOKED_MOST, KeyRepository
-from shared.access.keys import Scope, hash_api_key, new_api_key
+from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import RequestRefused
@@ -39,13 +40,9 @@ WAITING = text(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(
-    kafka: str, topic_prefix: str, database_url: str
-) -> AsyncIterator[httpx.AsyncClient]:
-    settings = PublisherSettings(
-        kafka_bootstrap_servers=kafka,
-        topic_prefix=topic_prefix,
-        database_url=with_role(database_url, "pinflow_publisher"),
+async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = AccessSettings(
+        database_url=with_role(database_url, "pinflow_access"),
         access_cache_seconds=CACHE_SECONDS,
         max_api_keys=MOST_KEYS,
     )
@@ -80,17 +77,19 @@ def repository(database: Database) -> KeyRepository:
 
 
 async def key_of(
-    repository: KeyRepository,
     workspace: Workspace,
     *scopes: Scope,
     account_ids: Collection[UUID] | None = None,
     name: str = "test",
 ) -> Key:
-    key = new_api_key()
-    row = await repository.create(
-        workspace.id, key, name=name, scopes=scopes or list(Scope), account_ids=account_ids
+    row, plain = await create_key(
+        workspace.operator,
+        workspace.id,
+        name=name,
+        scopes=scopes or list(Scope),
+        account_ids=account_ids or (),
     )
-    return Key(row["id"], key.plain)
+    return Key(row["id"], plain)
 
 
 async def create(http: httpx.AsyncClient, who: Workspace | Key, **fields: Any) -> httpx.Response:
@@ -136,7 +135,9 @@ async def test_a_new_key_works_at_once_and_is_told_only_once(
     made = APIKeyCreateResponse.model_validate(answer.json())
     assert (made.workspace_id, made.name, made.scopes) == (workspace.id, "ci", ["read", "write"])
     assert made.pinterest_account_ids == [workspace.account_id]
-    assert (await http.get("/v1/pins", headers={"X-API-Key": made.api_key})).status_code == 200
+    assert (
+        await http.get("/v1/pinterest/accounts", headers={"X-API-Key": made.api_key})
+    ).status_code == 200
     keys = await listed(http, workspace)
     assert [key["name"] for key in keys] == ["test", "ci"]  # the newest last
     shown = APIKeyResponse.model_validate(keys[-1])
@@ -256,10 +257,10 @@ async def test_a_workspace_has_no_more_keys_than_it_may_and_revoked_ones_do_not_
 
 
 async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
-    narrow = await key_of(repository, workspace, Scope.READ, Scope.WRITE, account_ids=[own])
+    narrow = await key_of(workspace, Scope.READ, Scope.WRITE, account_ids=[own])
     assert refusal(
         await create(
             http, narrow, name="x", scopes=["destructive"], pinterest_account_ids=[str(own)]
@@ -288,9 +289,9 @@ async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
 
 
 async def test_a_change_changes_what_is_given_and_nothing_else(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    key = await key_of(repository, workspace, Scope.READ, account_ids=[workspace.account_id])
+    key = await key_of(workspace, Scope.READ, account_ids=[workspace.account_id])
     for _ in range(2):  # again, it is the same
         answer = await change(http, workspace, key.id, name="renamed")
         shown = APIKeyResponse.model_validate(answer.json())
@@ -349,10 +350,10 @@ async def test_a_change_to_an_unknown_account_is_422(
 
 
 async def test_a_change_holds_within_the_caches_seconds(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     other = await workspace.add_account()
-    key = await key_of(repository, workspace)
+    key = await key_of(workspace)
     boards = f"/v1/pinterest/boards?account_id={other}"
     assert (await http.get(boards, headers=key.headers)).status_code == 200
     assert (
@@ -366,10 +367,10 @@ async def test_a_change_holds_within_the_caches_seconds(
 
 
 async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    wide = await key_of(repository, workspace)
-    plain = await key_of(repository, workspace, Scope.READ, Scope.WRITE)
+    wide = await key_of(workspace)
+    plain = await key_of(workspace, Scope.READ, Scope.WRITE)
     assert refusal(await change(http, plain, wide.id, name="mine now")) == (
         403,
         "insufficient_scope",
@@ -378,7 +379,7 @@ async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
         403,
         "insufficient_scope",
     )
-    listing = await key_of(repository, workspace, Scope.WRITE, account_ids=[workspace.account_id])
+    listing = await key_of(workspace, Scope.WRITE, account_ids=[workspace.account_id])
     assert refusal(await change(http, listing, listing.id, pinterest_account_ids=None)) == (
         403,
         "account_not_permitted",
@@ -387,13 +388,13 @@ async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
 
 
 async def test_a_key_with_a_list_sees_and_touches_only_keys_within_it(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     own, other = workspace.account_id, await workspace.add_account()
-    mine = await key_of(repository, workspace, account_ids=[own], name="mine")
-    within = await key_of(repository, workspace, Scope.READ, account_ids=[own], name="within")
+    mine = await key_of(workspace, account_ids=[own], name="mine")
+    within = await key_of(workspace, Scope.READ, account_ids=[own], name="within")
     beyond = [
-        await key_of(repository, workspace, account_ids=ids, name="beyond")
+        await key_of(workspace, account_ids=ids, name="beyond")
         for ids in (None, [other], [own, other])
     ]
     assert [key["name"] for key in await listed(http, mine)] == ["mine", "within"]
@@ -404,10 +405,10 @@ async def test_a_key_with_a_list_sees_and_touches_only_keys_within_it(
 
 
 async def test_invariant_10_another_workspaces_keys_do_not_exist(
-    http: httpx.AsyncClient, workspace: Workspace, database: Database, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     owner = await make_workspace(database)
-    key = await key_of(repository, owner)
+    key = await key_of(owner)
     assert [one["name"] for one in await listed(http, workspace)] == ["test"]
     for attempt in (change(http, workspace, key.id, name="x"), revoke(http, workspace, key.id)):
         assert refusal(await attempt) == (404, "not_found")
@@ -418,14 +419,14 @@ async def test_invariant_10_another_workspaces_keys_do_not_exist(
 
 
 async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_in_the_list(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
-    key = await key_of(repository, workspace)
-    assert (await http.get("/v1/pins", headers=key.headers)).status_code == 200
+    key = await key_of(workspace)
+    assert (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 200
     assert (await revoke(http, workspace, key.id)).status_code == 204
 
     async def is_refused() -> bool:
-        return (await http.get("/v1/pins", headers=key.headers)).status_code == 401
+        return (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 401
 
     await eventually(is_refused, seconds=CACHE_SECONDS + 5)
     revoked_at = (await listed(http, workspace))[-1]["revoked_at"]
@@ -436,10 +437,10 @@ async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_i
 
 
 async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
-    http: httpx.AsyncClient, workspace: Workspace, database: Database, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
     """However many there were: a loop that makes keys and revokes them must not make the list long."""
-    mine = await key_of(repository, workspace, account_ids=[workspace.account_id], name="mine")
+    mine = await key_of(workspace, account_ids=[workspace.account_id], name="mine")
     foreign = await workspace.add_account()
     async with database.transaction() as connection:
         for name, revoked, account_id in (
@@ -452,14 +453,14 @@ async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
                 "revoked": revoked,
                 "ids": account_id and [account_id],
                 "workspace": workspace.id,
-                "count": 2 * REVOKED_MOST,
+                "count": 2 * MAX_REVOKED,
             }
             await connection.execute(REVOKED, values)
     names = [key["name"] for key in await listed(http, workspace)]
-    assert Counter(names) == {"foreign": REVOKED_MOST, "test": 1, "mine": 1}
+    assert Counter(names) == {"foreign": MAX_REVOKED, "test": 1, "mine": 1}
     assert names[-2:] == ["test", "mine"]
     assert Counter(key["name"] for key in await listed(http, mine)) == {
-        "lately": REVOKED_MOST,
+        "lately": MAX_REVOKED,
         "mine": 1,
     }
     times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
@@ -467,23 +468,23 @@ async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
         times, reverse=True
     )  # in the order in which they were made, the other way round
     assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (
-        REVOKED_MOST - 1
+        MAX_REVOKED - 1
     ) * timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])
 async def test_revoking_wants_the_destructive_scope(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository, scope: Scope
+    http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
-    key = await key_of(repository, workspace, scope)
+    key = await key_of(workspace, scope)
     assert refusal(await revoke(http, key, key.id)) == (403, "insufficient_scope")
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.DESTRUCTIVE])
 async def test_making_and_changing_want_the_write_scope(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository, scope: Scope
+    http: httpx.AsyncClient, workspace: Workspace, scope: Scope
 ) -> None:
-    key = await key_of(repository, workspace, scope)
+    key = await key_of(workspace, scope)
     for attempt in (
         create(http, key, name="x", scopes=[scope]),
         change(http, key, key.id, name="x"),
@@ -496,11 +497,12 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
 ) -> None:
     """Its check may be remembered for some seconds: what is made in them would last."""
     access = AccessRepository(database)
-    keys = ApiKeys(repository, access, MOST_KEYS)
-    key = await key_of(repository, workspace)
+    keys = KeyService(repository, MOST_KEYS)
+    key = await key_of(workspace)
     remembered = await access.find_principal(hash_api_key(key.plain))
     assert remembered is not None
-    await repository.change(workspace.id, key.id, lambda *_: {"scopes": ["read"]})
+    async with repository.locked(workspace.id, key.id) as locked:
+        await locked.update(key.id, {"scopes": ["read"]})
     for attempt in (
         keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
         keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
@@ -508,11 +510,14 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
         with pytest.raises(RequestRefused) as narrowed:
             await attempt
         assert narrowed.value.code == "insufficient_scope"
-    await access.revoke_key(key.id)
+    await workspace.operator.revoke_key(key.id)
     with pytest.raises(RequestRefused) as revoked:
         await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
     assert revoked.value.status == 401
-    assert [row["name"] for row in await access.list_keys(workspace.id)] == ["test", "test"]
+    assert [row["name"] for row in await workspace.operator.list_keys(workspace.id)] == [
+        "test",
+        "test",
+    ]
 
 
 @pytest.mark.parametrize("attempt", ["create", "change"])
@@ -520,10 +525,10 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
     database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
 ) -> None:
     access = AccessRepository(database)
-    keys = ApiKeys(repository, access, MOST_KEYS)
+    keys = KeyService(repository, MOST_KEYS)
     key, other = (
-        await key_of(repository, workspace),
-        await key_of(repository, workspace, Scope.READ),
+        await key_of(workspace),
+        await key_of(workspace, Scope.READ),
     )
     who = await access.find_principal(hash_api_key(key.plain))
     assert who is not None
@@ -544,29 +549,30 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
     with pytest.raises(RequestRefused) as revoked:
         await trying
     assert revoked.value.status == 401
-    assert [(row["name"], row["scopes"]) for row in await access.list_keys(workspace.id)][2:] == [
-        ("test", ["read"])
-    ]
+    assert [
+        (row["name"], row["scopes"]) for row in await workspace.operator.list_keys(workspace.id)
+    ][2:] == [("test", ["read"])]
 
 
 async def test_keys_that_change_each_other_at_once_do_not_deadlock(
     database: Database, workspace: Workspace, repository: KeyRepository
 ) -> None:
-    keys = ApiKeys(repository, AccessRepository(database), MOST_KEYS)
-    made = [await key_of(repository, workspace) for _ in range(2)]
+    keys = KeyService(repository, MOST_KEYS)
+    made = [await key_of(workspace) for _ in range(2)]
     one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
     changes = [(one, other), (other, one)] * 10
     await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
-    assert [
-        row["name"] for row in (await AccessRepository(database).list_keys(workspace.id))[1:]
-    ] == ["x", "x"]
+    assert [row["name"] for row in (await workspace.operator.list_keys(workspace.id))[1:]] == [
+        "x",
+        "x",
+    ]
 
 
 async def test_when_a_key_was_last_used_is_told(
-    http: httpx.AsyncClient, workspace: Workspace, repository: KeyRepository
+    http: httpx.AsyncClient, workspace: Workspace
 ) -> None:
     before = datetime.now(UTC)
-    await key_of(repository, workspace, name="idle")
+    await key_of(workspace, name="idle")
 
     async def used() -> dict[str, Any]:
         return {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
@@ -585,18 +591,16 @@ async def test_when_a_key_was_last_used_is_told(
 
 
 async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(
-    database: Database, workspace: Workspace
+    workspace: Workspace, repository: KeyRepository
 ) -> None:
-    access = AccessRepository(database)
-
     async def last_used() -> datetime | None:
-        (key,) = await access.list_keys(workspace.id)
+        (key,) = await workspace.operator.list_keys(workspace.id)
         at: datetime | None = key["last_used_at"]
         return at
 
-    (key,) = await access.list_keys(workspace.id)
-    await asyncio.gather(*(access.mark_used([key["id"], uuid4()]) for _ in range(8)))
+    (key,) = await workspace.operator.list_keys(workspace.id)
+    await asyncio.gather(*(repository.mark_used([key["id"], uuid4()]) for _ in range(8)))
     first = await last_used()
     assert first is not None
-    await access.mark_used([key["id"]])
+    await repository.mark_used([key["id"]])
     assert await last_used() == first

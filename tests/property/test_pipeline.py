@@ -18,8 +18,8 @@ from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
 from services.status.service import Missing
@@ -50,7 +50,9 @@ class Pipeline:
         self._pool = pool
         self._outcomes = MemorySender()
         self._publisher = RowsHandler(
-            Settler(PinStore(pool), BoardDirectory(AccessRepository(pool))), self._outcomes, NAMES
+            RowService(RowRepository(pool), BoardDirectory(AccessRepository(pool))),
+            self._outcomes,
+            NAMES,
         )
         self._jobs = JobStore(pool)
         self._status = FoldHandler(

@@ -1,13 +1,12 @@
-"""What the lists of pins and schedules can be asked, as PinBridge's clients ask it."""
+"""Query parameters of the lists of pins and schedules, named as in PinBridge."""
 
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
-from services.publisher.pins.schemas.pins import PinStatus
-from services.publisher.pins.schemas.schedules import ScheduleStatus
-from services.publisher.pins.sorting import PinSort, ScheduleSort
+from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
+from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.contract.pins import Instant
 from shared.http.pagination.paging import Paging
 

@@ -1,4 +1,4 @@
-"""The orders in which pins and schedules are listed, as PinBridge's clients name them."""
+"""Orders of the lists of pins and schedules, named as in PinBridge."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -58,11 +58,11 @@ _SCHEDULE_KEYS = {
 }
 
 
-def order_of_pins(sort: PinSort) -> Order:
+def pin_order(sort: PinSort) -> Order:
     return _order("pins", sort, _PIN_KEYS)
 
 
-def order_of_schedules(sort: ScheduleSort) -> Order:
+def schedule_order(sort: ScheduleSort) -> Order:
     return _order("schedules", sort, _SCHEDULE_KEYS)
 
 

@@ -1,13 +1,10 @@
-"""The lists of pins and schedules: by which indexes their rows are found, and what is then looked
-at in each.
-"""
+"""Lists pins and schedules: the indexes that find their rows, and the conditions on each row."""
 
 from typing import Any
 
-from services.publisher.pins.filters import PinFilters, ScheduleFilters
-from services.publisher.pins.schemas.pins import PinStatus
-from services.publisher.pins.schemas.schedules import ScheduleStatus
-from services.publisher.pins.sorting import FOLDED, IS_DUE, order_of_pins, order_of_schedules
+from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
+from services.publisher.pins.lists.sorting import FOLDED, IS_DUE, pin_order, schedule_order
+from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.access.model import Principal
 from shared.http.pagination.pages import Lists
 from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
@@ -19,7 +16,7 @@ SHOWN = Walk("deleted_at is null and state in ('published', 'failed')", "created
 FAILED = Walk("deleted_at is null and state = 'failed'", "created_at")
 SCHEDULED = Walk("deleted_at is null and run_at is not null", "run_at")
 PAST = Walk(f"{SCHEDULED.where} and run_at <= now()", "run_at")
-"""Of schedules: nothing is published, or fails, before it is due."""
+"""Schedules only: nothing is published, or fails, before it is due."""
 WAITING = Walk(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
 _ADVICE = "GET /v1/schedules?status=queued has those that are due, in the order of run_at."
 DUE = Walk(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
@@ -44,7 +41,7 @@ _STATES = {
     "done": "published",
     "canceled": "cancelled",
 }
-"""Of statuses that a walk's rows have among others."""
+"""The states of statuses that are not alone in their walk."""
 _FOUND = " or ".join(
     f"strpos(lower({column} {FOLDED}), lower(cast(%(q)s as text) {FOLDED})) > 0"
     for column in ("title", "description", "link_url")
@@ -52,73 +49,73 @@ _FOUND = " or ".join(
 
 
 class PinLists:
-    """Of what the key may see.
+    """Lists what the key may see.
 
-    Raises RequestRefused (422) for a cursor that fits not, and for a search that is too wide.
+    Raises RequestRefused (422) for a cursor of another list, and for a search that is too wide.
     """
 
     def __init__(self, lists: Lists) -> None:
         self._lists = lists
 
-    async def pins(self, who: Principal, asked: PinFilters) -> Page:
-        """What is published, failed, or due."""
-        walks = _PINS.get(asked.status, ())
-        if asked.error_code is not None:
-            walks = (FAILED,) if asked.status in {None, PinStatus.FAILED} else ()
-        if asked.removed:
+    async def pins(self, principal: Principal, query: PinFilters) -> Page:
+        """Lists what is published, failed or due."""
+        walks = _PINS.get(query.status, ())
+        if query.error_code is not None:
+            walks = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
+        if query.removed:
             walks = ()
-        return await self._page(who, asked, walks, order_of_pins(asked.sort), window="created_at")
+        return await self._page(principal, query, walks, pin_order(query.sort), window="created_at")
 
-    async def schedules(self, who: Principal, asked: ScheduleFilters) -> Page:
-        """What has a time to be published at, or had one."""
-        walks = _SCHEDULES.get(asked.status, ())
-        return await self._page(who, asked, walks, order_of_schedules(asked.sort), window="run_at")
+    async def schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
+        """Lists what has, or had, a time to be published at."""
+        walks = _SCHEDULES.get(query.status, ())
+        return await self._page(
+            principal, query, walks, schedule_order(query.sort), window="run_at"
+        )
 
     async def _page(
         self,
-        who: Principal,
-        asked: PinFilters | ScheduleFilters,
+        principal: Principal,
+        query: PinFilters | ScheduleFilters,
         walks: tuple[Walk, ...],
         order: Order,
         *,
         window: str,
     ) -> Page:
-        after = asked.after(order)
-        is_permitted = who.account_ids != frozenset() and (
-            asked.account_id is None or who.permits(asked.account_id)
+        after = query.after(order)
+        is_permitted = principal.account_ids != frozenset() and (
+            query.account_id is None or principal.permits(query.account_id)
         )
         if not walks or not is_permitted:
             return NOTHING
-        conditions, values = _narrowed(who, asked)
+        conditions, values = _conditions(principal, query)
         search = Search(
             table="publisher.pins",
             id="pin_id",
             walks=walks,
             order=order,
             window=window,
-            since=asked.since,
-            until=asked.until,
+            since=query.since,
+            until=query.until,
             conditions=conditions,
             values=values,
             also=f"{IS_DUE} as is_due",
         )
-        return await self._lists.page(search, limit=asked.limit, offset=asked.offset, after=after)
+        return await self._lists.page(search, limit=query.limit, offset=query.offset, after=after)
 
 
-def _narrowed(
-    who: Principal, asked: PinFilters | ScheduleFilters
+def _conditions(
+    principal: Principal, query: PinFilters | ScheduleFilters
 ) -> tuple[list[str], dict[str, Any]]:
-    """The conditions on each row that is looked at, cheap ones first, and the values that they
-    name.
-    """
+    """Returns the conditions on each row, cheap ones first, and the values that they name."""
     values = {
-        "workspace_id": who.workspace_id,
-        "account_id": asked.account_id,
-        "permitted": None if who.account_ids is None else list(who.account_ids),
-        "board_id": asked.board_id,
-        "state": _STATES.get(asked.status or ""),
-        "error_code": asked.error_code if isinstance(asked, PinFilters) else None,
-        "q": asked.q or None,
+        "workspace_id": principal.workspace_id,
+        "account_id": query.account_id,
+        "permitted": None if principal.account_ids is None else list(principal.account_ids),
+        "board_id": query.board_id,
+        "state": _STATES.get(query.status or ""),
+        "error_code": query.error_code if isinstance(query, PinFilters) else None,
+        "q": query.q or None,
     }
     conditions = {
         "account_id": "account_id = %(account_id)s",

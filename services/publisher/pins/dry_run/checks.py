@@ -1,26 +1,25 @@
-"""The checks of a dry run that need no one: what was sent, read field by field, and how a check
-says what it found.
-"""
+"""Checks of a dry run that need no I/O: reads a request field by field and reports each check."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.publisher.pins.schedules import require_future
-from services.publisher.rows.outcomes import failure_of
+from services.publisher.model import failure_of
+from services.publisher.pins.transitions import require_future
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.events import MAX_ROW_FAULTS, Fault, PinContent
+from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.pins import PinSubmission, faults_of, fingerprint, first_fault, printable
 from shared.postgres.row import Row
 
 
 class CheckName(StrEnum):
     FIELDS = "fields"
-    """Of those that no other check is about."""
+    """All fields that no other check is about."""
     ACCOUNT = "account"
     BOARD = "board"
     MEDIA = "media"
@@ -47,7 +46,7 @@ class Check(NamedTuple):
 class Report(NamedTuple):
     checks: list[Check]
     resolved: dict[str, Any] | None
-    """The content as it would be stored; None when something is wrong with its form."""
+    """The content as it would be stored. None if something is wrong with its form."""
     existing_pin_id: UUID | None = None
 
     @property
@@ -55,7 +54,7 @@ class Report(NamedTuple):
         return all(check.status is not CheckStatus.FAILED for check in self.checks)
 
 
-_OF_FIELD = {
+_FIELD_CHECKS = {
     "account_id": CheckName.ACCOUNT,
     "board_id": CheckName.BOARD,
     "idempotency_key": CheckName.KEY,
@@ -65,7 +64,7 @@ _OF_FIELD = {
     "cover_image_url": CheckName.MEDIA,
     "cover_image_asset_id": CheckName.MEDIA,
 }
-_OF_THE_WHOLE = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDIA}
+_FAULT_CHECKS = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDIA}
 
 _REMEDIES = {
     ErrorCode.VALIDATION_ERROR: "Mend what details.errors names.",
@@ -79,36 +78,32 @@ _ANOTHER_KEY = "Take another idempotency_key."
 
 
 class Attempt:
-    """What was sent, read as far as it can be: one wrong field does not keep the others from being
-    checked.
-    """
+    """Reads a request as far as possible: one wrong field does not keep the others unchecked."""
 
     def __init__(
         self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]
     ) -> None:
-        """`known`: names of fields; others are ignored, as they would be in earnest."""
+        """`known` are names of fields. Others are ignored, as a real request's are."""
         self._model = model
         self._fields = {name: value for name, value in fields.items() if name in known}
         self.unknown = [printable(name) for name in fields if name not in known]
-        self.content: PinContent | None = None
+        self.content: PinSubmission | None = None
         self._faults: list[Fault] = []
         try:
-            self.content = PinContent.model_validate(
-                model.model_validate(self._fields).model_dump()
-            )
+            self.content = model.model_validate(self._fields)
         except ValidationError as error:
             self._faults = faults_of(error)
 
     def wrong(self, name: CheckName) -> Check | None:
-        """The check as failed, if a fault is its own."""
-        faults = [fault for fault in self._faults if _check_of(fault) is name]
+        """Returns the check as failed, if a fault belongs to it."""
+        faults = [fault for fault in self._faults if _check_name(fault) is name]
         if not faults:
             return None
         code, message = first_fault(faults)
         return failed(name, code, message, errors=[fault.model_dump() for fault in faults])
 
     def value(self, name: str) -> Any:
-        """As it would be stored; None if it can't be."""
+        """Returns a field as it would be stored. None if it can't be."""
         if self.content is not None:
             return getattr(self.content, name)
         try:
@@ -119,7 +114,7 @@ class Attempt:
             return None
 
     def resolved(self, *hidden: str) -> dict[str, Any] | None:
-        """The content as it would be stored; None when something is wrong with its form."""
+        """Returns the content as it would be stored. None if something is wrong with its form."""
         return (
             None
             if self.content is None
@@ -127,9 +122,9 @@ class Attempt:
         )
 
 
-def _check_of(fault: Fault) -> CheckName:
+def _check_name(fault: Fault) -> CheckName:
     field = (fault.field or "").partition(".")[0]
-    return _OF_FIELD.get(field) or _OF_THE_WHOLE.get(fault.code, CheckName.FIELDS)
+    return _FIELD_CHECKS.get(field) or _FAULT_CHECKS.get(fault.code, CheckName.FIELDS)
 
 
 def check_fields(attempt: Attempt) -> Check:
@@ -151,23 +146,23 @@ def check_media(attempt: Attempt) -> Check:
     return passed(CheckName.MEDIA, "image_url is well-formed; it is not fetched.")
 
 
-def check_run_at(attempt: Attempt) -> Check:
+def check_run_at(attempt: Attempt, now: datetime) -> Check:
     if (wrong := attempt.wrong(CheckName.RUN_AT)) is not None:
         return wrong
     try:
-        require_future(attempt.value("run_at"))
+        require_future(attempt.value("run_at"), now)
     except RequestRefused as refusal:
         return failed(CheckName.RUN_AT, refusal.code, refusal.message)
     return passed(CheckName.RUN_AT, "run_at lies in the future.")
 
 
-def check_board(known: BoardCheck, destination: Destination) -> Check:
-    if known is BoardCheck.NO_BOARD:
-        return failed(CheckName.BOARD, *failure_of(known, destination))
+def check_board(check: BoardCheck, destination: Destination) -> Check:
+    if check is BoardCheck.NO_BOARD:
+        return failed(CheckName.BOARD, *failure_of(check, destination))
     return passed(CheckName.BOARD, "The account has this board.")
 
 
-def key_taken(row: Row, content: PinContent | None) -> Check:
+def key_taken(row: Row, content: PinSubmission | None) -> Check:
     details = (
         {} if content is None else {"payload_matches": fingerprint(content) == row["fingerprint"]}
     )

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from deploy.administration import OperatorRepository
 from services.ingest.admission.limits import Admission
-from services.ingest.admission.turns import Turns
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
 from services.status.service import Missing
@@ -50,7 +50,9 @@ class Pipeline:
         self._pool = pool
         self._outcomes = MemorySender()
         self._publisher = RowsHandler(
-            Settler(PinStore(pool), BoardDirectory(AccessRepository(pool))), self._outcomes, NAMES
+            RowService(RowRepository(pool), BoardDirectory(AccessRepository(pool))),
+            self._outcomes,
+            NAMES,
         )
         self._jobs = JobStore(pool)
         self._status = FoldHandler(
@@ -70,7 +72,9 @@ class Pipeline:
         self._outcomes.topics.clear()
         try:
             settings = IngestSettings()
-            imports = Imports(self, Admission(settings), Turns.of(settings), keep_uploads=True)
+            imports = Imports(
+                self, Admission(settings), ImportQueue.of(settings), keep_uploads=True
+            )
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except RequestRefused:
             return None

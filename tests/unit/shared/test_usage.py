@@ -105,7 +105,7 @@ AWAY = "http://127.0.0.1:9"
 async def test_a_report_goes_to_the_first_replica_that_takes_it() -> None:
     broken, works, spare = Replica("503 Service Unavailable"), Replica(), Replica()
     async with broken.listening() as one, works.listening() as two, spare.listening() as three:
-        client = KeyUsageClient(",".join([AWAY, one, two, three]))
+        client = KeyUsageClient(f"{AWAY},{one},{two},{three}")
         await client.mark_used({A})
         await client.close()
     assert (broken.reports, works.reports, spare.reports) == ([[A]], [[A]], [])

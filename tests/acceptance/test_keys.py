@@ -3,6 +3,7 @@ but with who has it.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -104,9 +105,10 @@ def installation(
     tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str
 ) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("keys")
-    noisy = directory / "Caddyfile"
-    noisy.write_text(
-        gateway.CADDYFILE.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
+    noisy = shutil.copytree(gateway.DIRECTORY, directory / "noisy")
+    caddyfile = noisy / "Caddyfile"
+    caddyfile.write_text(
+        caddyfile.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
         encoding="utf-8",
     )
     with (
@@ -114,7 +116,7 @@ def installation(
         postgres_server(directory) as (postgres, process),
         fresh_database(postgres.url) as url,
     ):
-        patch.setattr(gateway, "CADDYFILE", noisy)
+        patch.setattr(gateway, "DIRECTORY", noisy)
         variables = {
             "access_cache_seconds": str(CACHE_SECONDS),
             "access_stale_seconds": str(STALE_SECONDS),

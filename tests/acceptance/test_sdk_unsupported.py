@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pinbridge_sdk.errors import APIError
 
-from shared.unsupported import AREAS
+from services.status.unsupported import AREAS
 from tests.contract.compatibility import LEFT_OUT, SDK
 from tests.support.deployment import Deployment
 from tests.support.sdk import placeholders_for

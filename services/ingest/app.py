@@ -22,6 +22,7 @@ from shared.http.bodies import Bodies
 from shared.http.health import Health
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
+from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.postgres.database import Database
 from shared.runtime.service import Machinery, lifespan_of
 
@@ -38,12 +39,17 @@ def create_app(settings: IngestSettings) -> FastAPI:
         Ledger(database), WorkspaceDirectory(access), acceptance, admission, settings
     )
     requests = BatchConsumer(
-        "ingest",
+        Subscription(
+            name="ingest",
+            topics=(TopicName.IMPORT_REQUESTS,),
+            isolation="read_committed",  # upstream systems may produce in transactions
+            offset_reset="earliest",
+            acknowledgement=Acknowledgement.OFFSET_AFTER_WORK,
+            max_records=settings.import_request_batch,
+        ),
         settings,
-        [TopicName.IMPORT_REQUESTS],
         handler,
         producer,
-        max_records=settings.import_request_batch,
     )
     usage = KeyUsage(access)
     machinery = Machinery(

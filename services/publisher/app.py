@@ -33,7 +33,7 @@ from shared.http.health import Health
 from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
@@ -53,16 +53,22 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     producer = RecordProducer(settings, client_id=f"pinflow-publisher-{settings.replica}")
     handler = RowsHandler(Settler(store, BoardDirectory(access)), producer, names)
     history = OutcomeHistory(store, settings, names)
-    rows = RecordFilter(names[TopicName.IMPORTS], is_for_publisher)
+    rows = Subscription(
+        name="publisher",
+        topics=(TopicName.IMPORTS,),
+        isolation="read_uncommitted",
+        offset_reset="none",
+        acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+        max_records=settings.consumer_max_records,
+        record_filter=RecordFilter(names[TopicName.IMPORTS], is_for_publisher),
+    )
     consumers = [
         BatchConsumer(
-            "publisher",
+            rows,
             settings,
-            [TopicName.IMPORTS],
             handler,
             producer,
             member=member,
-            record_filter=rows,
             positions=store.positions,
             preparation=history,
         )

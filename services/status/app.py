@@ -25,7 +25,7 @@ from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.pace import Pace
 from shared.kafka.producer import RecordProducer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
@@ -50,19 +50,22 @@ def create_app(settings: StatusSettings) -> FastAPI:
     sweeper = Sweeper(
         "announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds
     )
-    topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
     handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
     pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
-    own_records = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
     consumer = BatchConsumer(
-        "status",
+        Subscription(
+            name="status",
+            topics=(TopicName.IMPORTS, TopicName.OUTCOMES),
+            isolation="read_uncommitted",
+            offset_reset="none",
+            acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+            max_records=settings.fold_records,
+            record_filter=RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import),
+        ),
         settings,
-        topics,
         handler,
         producer,
-        max_records=settings.fold_records,
         pace=pace,
-        record_filter=own_records,
         positions=store.positions,
     )
     cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))

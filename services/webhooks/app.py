@@ -21,8 +21,9 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
-from shared.kafka.consumer import BatchConsumer, Gathering
+from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
+from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
 from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Machinery, lifespan_of
@@ -58,13 +59,18 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     courier = _courier(settings, store, resolver)
     producer = RecordProducer(settings, client_id=f"pinflow-webhooks-{settings.replica}")
     consumer = BatchConsumer(
-        "webhooks",
+        Subscription(
+            name="webhooks",
+            topics=(TopicName.PIN_EVENTS, TopicName.JOB_EVENTS),
+            isolation="read_uncommitted",
+            offset_reset="none",
+            acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+            max_records=settings.event_records,
+            fetch=FetchSettings(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
+        ),
         settings,
-        [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
         EventHandler(store, courier),
         producer,
-        max_records=settings.event_records,
-        gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
         is_wanted=store.anyone_listens,
         positions=store.positions,
     )

@@ -17,14 +17,8 @@ from aiokafka.structs import RecordMetadata
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import LARGEST_RECORD
-from shared.kafka.connection import (
-    DISCARD_SECONDS,
-    REQUEST_TIMEOUT_MS,
-    client_options,
-    close_client,
-    is_producer_dead,
-    unavailable,
-)
+from shared.kafka.aiokafka_internals import discard, is_producer_dead
+from shared.kafka.connection import REQUEST_TIMEOUT_MS, client_options, unavailable
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
@@ -75,32 +69,6 @@ async def append_records(
     if batch.record_count():
         futures.append(await producer.send_batch(batch, topic, partition=partition))
     return futures
-
-
-async def discard(producer: AIOKafkaProducer) -> None:
-    """Throw a producer away without waiting for anything it still wants to send."""
-    # stop() would first wait for the broker to take what was given up; so its sender is stopped
-    # before
-    if producer._sender is not None and (sending := producer._sender.sender_task) is not None:  # noqa: SLF001
-        await _end(sending)
-    await close_client(producer.client)
-    producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
-
-
-async def _end(sending: "asyncio.Task[None]") -> None:
-    """Cancelled once, aiokafka's sender waits for what it has begun: for ever, if that waits for
-    metadata of a client that has died.
-
-    A second cancellation ends that, and the sender with it. Never awaited: it would raise what it
-    died of, or take our own cancellation.
-    """
-    for _ in range(2):
-        if sending.done():
-            return
-        sending.cancel()
-        await asyncio.wait({sending}, timeout=DISCARD_SECONDS)
-    if not sending.done():
-        log.warning("sender_left_behind")
 
 
 class RecordProducer:

@@ -17,7 +17,6 @@ from fastapi import FastAPI
 from shared.contract.errors import Unavailable
 from shared.http.health import Health
 from shared.kafka.admin import leave_group, require_topics
-from shared.kafka.broker import create_broker
 from shared.kafka.consumer import BatchConsumer
 from shared.postgres.lease import ReplicaLease
 from shared.runtime.periodic import Sweeper
@@ -70,15 +69,6 @@ class Machinery:
         self._stopping = False
         self.started = False
         self.on_lost: Callable[[], None] = lambda: None
-        # One each: a broker starts its subscribers one after the other, each when the one before
-        # has its partitions. Members of one group must join together, or it is rebalanced for every
-        # one of them
-        self._brokers = [
-            create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}")
-            for _ in consumers
-        ]
-        for broker, consumer in zip(self._brokers, consumers, strict=True):
-            consumer.subscribe(broker)
 
     def watch_over(self, health: Health) -> None:
         """Tell `health` what does not do its work."""
@@ -107,10 +97,10 @@ class Machinery:
             await part.start()
         for consumer in (
             self._consumers
-        ):  # before the brokers' start, which waits for partitions and could do so for ever
+        ):  # before their start, which waits for partitions and could do so for ever
             self._spawn(consumer.title, consumer.watch())
         self._joining = True
-        await asyncio.gather(*(broker.start() for broker in self._brokers))
+        await asyncio.gather(*(consumer.start() for consumer in self._consumers))
         for sweeper in self._sweepers:
             self._spawn(sweeper.name, sweeper.run())
         self.started = True
@@ -133,7 +123,7 @@ class Machinery:
             self.on_lost()
 
     async def stop(self) -> None:
-        """Finish the batches in flight within the brokers' grace; give back the partitions, the
+        """Finish the batches in flight within the stop timeout; give back the partitions, the
         producers and the name.
         """
         self._stopping = True
@@ -144,7 +134,7 @@ class Machinery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for failed in await asyncio.gather(
-            *(broker.stop() for broker in self._brokers), return_exceptions=True
+            *(consumer.stop() for consumer in self._consumers), return_exceptions=True
         ):
             if (
                 failed is not None

@@ -25,11 +25,12 @@ from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import cluster_id
+from shared.kafka.aiokafka_internals import load_consumer_metadata
+from shared.kafka.batches import ends_of
 from shared.kafka.connection import client_options
 from shared.kafka.positions.advance import Advance, Span
+from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import StoredPosition
-from shared.kafka.positions.tracker import Preparation
-from shared.kafka.progress import ends_of
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -237,8 +238,7 @@ class OutcomeHistory(Preparation):
             return self._reader
 
     async def _partitions(self, reader: AIOKafkaConsumer) -> list[TopicPartition]:
-        # aiokafka 0.14 has no public way to load a topic's metadata without a subscription
-        await reader._client._wait_on_metadata(self._topic)  # noqa: SLF001
+        await load_consumer_metadata(reader, self._topic)
         numbers = reader.partitions_for_topic(self._topic)
         if not numbers:
             raise UnknownTopicOrPartitionError(self._topic)

@@ -14,7 +14,7 @@ from shared.contract.errors import BrokerUnavailable, ErrorCode, Poison
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import create_topics, delete_topics
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import MAX_VALUE, DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer

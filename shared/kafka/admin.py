@@ -54,7 +54,7 @@ async def cluster_id(settings: KafkaSettings) -> str:
 
 
 class Topics(NamedTuple):
-    """Names the topics that were made, and existing ones with other partitions than the setting's."""
+    """Names new topics, and existing ones with another number of partitions than the setting."""
 
     made: list[str]
     kept: dict[str, tuple[int, int]]

@@ -33,7 +33,7 @@ from shared.kafka.positions.tracker import PositionTracker
 from shared.kafka.producer import RecordSender
 from shared.kafka.rebalances import Rebalances
 from shared.kafka.recovery import Recovery
-from shared.kafka.subscription import Subscription
+from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.runtime import metrics
 from shared.runtime.settings import ServiceSettings
 
@@ -67,7 +67,8 @@ class BatchConsumer:
         Raises ValueError if `positions` do not fit the subscription's acknowledgement.
         """
         if subscription.has_positions != (positions is not None):
-            raise ValueError(f"{subscription.name}: {subscription.acknowledgement} and positions")
+            rule = Acknowledgement.POSITION_WITH_WORK
+            raise ValueError(f"{subscription.name}: {rule} needs `positions`, and they need it")
         self.name = subscription.name
         self.title = f"{self.name}.{member}" if member else self.name
         self.names = TopicNames(settings.topic_prefix)
@@ -185,9 +186,8 @@ class BatchConsumer:
     async def _consume(self) -> None:
         try:
             while not self._stopping:
-                batch = await self._fetcher.fetch()
-                if batch and not self._stopping:
-                    await self._process(batch)
+                # No variable: a batch of megabytes would stay in memory until the next one comes
+                await self._process(await self._fetcher.fetch())
         except ConsumerStoppedError:  # by ourselves
             return
         except Exception as error:
@@ -196,6 +196,8 @@ class BatchConsumer:
             self.health.give_up(repr(error))
 
     async def _process(self, batch: Batch) -> None:
+        if not batch or self._stopping:
+            return
         started = time.monotonic()
         self._idle.clear()
         self._oldest = min(map(_timestamp, batch)) / 1000

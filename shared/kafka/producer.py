@@ -83,9 +83,9 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._making = asyncio.Lock()
-        # aiokafka 0.14 has room for one waiting batch a partition, and is not fair. When three tasks
-        # sent to one partition, the third failed within a second with a timeout of ten (measured:
-        # 62 of 62). A lock is fair
+        # aiokafka 0.14 has room for one waiting batch a partition, and is not fair. Measured: when
+        # three tasks sent to one partition, the third failed within a second, though it should have
+        # waited for ten (62 of 62). A lock is fair
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:

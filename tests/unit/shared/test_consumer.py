@@ -173,6 +173,23 @@ async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -
     assert consumer.trouble() == "no partitions assigned yet"
 
 
+async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on would commit past it."""
+
+    async def fetch() -> Batch:
+        return (_record(b"", 0),)
+
+    def fail(_: Batch) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(consumer._member, "fetch", fetch)
+    monkeypatch.setattr(consumer._processor, "rewind", fail)  # the commit fails: not started
+    await consumer._consume()
+    assert consumer.trouble() == "lost: RuntimeError('a bug')"
+
+
 async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
     turns = 0
 

@@ -2,12 +2,12 @@
 
 import structlog
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiolimiter import AsyncLimiter
 
 from shared.kafka.batches import Batch
 from shared.kafka.broker import GroupMember
 from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.consumer_health.progress import Progress
-from shared.kafka.pace import Pace
 from shared.kafka.positions.tracker import PositionTracker
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ class BatchFetcher:
         progress: Progress,
         health: ConsumerHealth,
         tracker: PositionTracker | None,
-        pace: Pace | None,
+        pace: AsyncLimiter | None,
     ) -> None:
         self._member = member
         self._title = title
@@ -45,7 +45,7 @@ class BatchFetcher:
         """
         if self._pace is not None and not self._was_full:
             # After a full batch the next is there already, and no larger for waiting
-            await self._pace.turn()
+            await self._pace.acquire()
         try:
             batch = await self._member.fetch()
         except ConsumerStoppedError:

@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.runtime.portions import portions
+from shared.runtime.chunks import chunked
 
 DECODE_CHUNK_BYTES = 1024 * 1024
 """Bytes of values after which other tasks get a turn: 4 ms of outcomes (15 ms by pydantic). A batch
@@ -45,7 +45,7 @@ async def decode_in_chunks(
 ) -> tuple[list[Any], list[DeadLetter]]:
     """Decodes a batch, and lets HTTP requests and heartbeats run between its chunks."""
     decoded, poison = [], []
-    for chunk in portions(records, DECODE_CHUNK_BYTES, _size):
+    for chunk in chunked(records, DECODE_CHUNK_BYTES, _size):
         good, bad = handler.decode(chunk)
         decoded += good
         poison += bad

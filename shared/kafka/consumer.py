@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError
+from aiolimiter import AsyncLimiter
 
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.batch_fetcher import BatchFetcher
@@ -26,7 +27,6 @@ from shared.kafka.consumer_health.stalls import STALLED_AFTER
 from shared.kafka.dormancy import Dormancy, always
 from shared.kafka.failure_policy import FailurePolicy, ReadPositionsAgain, WaitForCapacity
 from shared.kafka.idle_offsets import IdleOffsets
-from shared.kafka.pace import Pace
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.positions.tracker import PositionTracker
@@ -53,7 +53,7 @@ class BatchConsumer:
         producer: RecordSender,
         *,
         member: int = 0,
-        pace: Pace | None = None,
+        pace: AsyncLimiter | None = None,
         is_wanted: Callable[[], Awaitable[bool]] = always,
         positions: PositionStore | None = None,
         preparation: Preparation | None = None,

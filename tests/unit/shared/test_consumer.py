@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError
+from aiolimiter import AsyncLimiter
 
 from shared.contract.errors import BrokerUnavailable
 from shared.kafka.batches import DECODE_CHUNK_BYTES, Batch, decode_in_chunks
@@ -16,7 +17,6 @@ from shared.kafka.consumer import BatchConsumer
 from shared.kafka.consumer_health import health as health_module
 from shared.kafka.consumer_health.health import ConsumerLost
 from shared.kafka.dead_letters import DeadLetter
-from shared.kafka.pace import Pace
 from shared.kafka.positions.advance import Advance
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import subscription_of
@@ -193,12 +193,12 @@ async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
 async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
     turns = 0
 
-    class Counting(Pace):
-        async def turn(self) -> None:
+    class Counting(AsyncLimiter):
+        async def acquire(self, amount: float = 1) -> None:
             nonlocal turns
-            turns += 1
+            turns += int(amount)
 
-    pace = Counting(15, at_once=1)
+    pace = Counting(1)
     paced = BatchConsumer(
         subscription_of(max_records=3), ServiceSettings(), handler, MemorySender(), pace=pace
     )

@@ -12,6 +12,7 @@ from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.dependencies import IngestDependencies
 from services.ingest.endpoints import internal_router, meter_router, router
 from services.ingest.repository import Ledger
+from services.ingest.requested_imports import RequestedImports
 from services.ingest.service import Imports
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.topics import TopicName
@@ -28,11 +29,13 @@ def create_app(settings: IngestSettings) -> FastAPI:
     watch = BacklogWatch(settings, admission)
     acceptance = Acceptance(settings)
     handler = ImportRequestsHandler(
-        Ledger(service.database),
-        WorkspaceDirectory(service.access),
-        acceptance,
-        admission,
-        settings,
+        RequestedImports(
+            Ledger(service.database),
+            WorkspaceDirectory(service.access),
+            acceptance,
+            admission,
+            settings,
+        )
     )
     requests = BatchConsumer(
         Subscription(

@@ -1,12 +1,11 @@
 """All SQL on the schema `ingest`: the ledger of requests that name themselves."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
+from services.ingest.requests import Claim, RequestKey, Standing
 from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
@@ -29,32 +28,6 @@ DECIDE = """
     where workspace_id = %b and request_id = %b and job_id = %b and state = 'pending'
     returning decision
 """
-
-
-class RequestKey(NamedTuple):
-    workspace_id: UUID
-    request_id: str
-
-
-class Claim(NamedTuple):
-    """What a request would be, were it the first under its name."""
-
-    key: RequestKey
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-
-
-class Standing(NamedTuple):
-    """What the ledger has under a name: the first claim, whoever made it."""
-
-    body_hash: bytes
-    job_id: UUID
-    accepted_at: datetime
-    committed: bool
-    decision: bytes | None = None
-    """The packed decision (services/ingest/decisions.py). None before it is made, and again once it
-    is committed."""
 
 
 class Ledger:

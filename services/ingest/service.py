@@ -26,7 +26,7 @@ from shared.contract.errors import (
 )
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.pins import printable
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
 
 MAX_FILENAME = 255

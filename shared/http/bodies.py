@@ -1,13 +1,10 @@
 """Reading what a client sends: never more than the limit, and JSON as strict as the contract says."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Any, NoReturn
 
-import orjson
 from fastapi import Request
 
 from shared.contract.errors import RETRY_AFTER, ErrorCode, RequestRefused
@@ -172,44 +169,3 @@ def _too_large(limit_bytes: int) -> RequestRefused:
         headers={"Connection": "close"},
         limit_bytes=limit_bytes,
     )
-
-
-def parse_json(body: bytes) -> Any:
-    """Raises RequestRefused (`invalid_json`) with line, column and offset.
-
-    orjson refuses a document with a lone surrogate in any string; the contract fails only its row.
-    So what orjson refuses is given to the standard library, whose verdict counts; NaN and Infinity,
-    which it would take, are no JSON. Of equal names in one object the last counts, to both.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _parse_slowly(body)
-
-
-def _parse_slowly(body: bytes) -> Any:
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        where: dict[str, Any] = {"line": error.lineno, "column": error.colno, "offset": error.pos}
-        message = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        raise RequestRefused(ErrorCode.INVALID_JSON, message, **where) from None
-    except UnicodeDecodeError as error:
-        message = f"Invalid JSON: byte {error.start} is not UTF-8."
-        raise RequestRefused(ErrorCode.INVALID_JSON, message, offset=error.start) from None
-    except RecursionError:
-        raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
-    except _NoJsonValue as error:
-        raise RequestRefused(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
-    except ValueError:  # Python's own words for it tell the reader to change a setting of Python's
-        raise RequestRefused(
-            ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits."
-        ) from None
-
-
-class _NoJsonValue(ValueError):
-    pass
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _NoJsonValue(f"{name} is no JSON value")

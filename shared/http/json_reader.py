@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import Request
 
+from shared.contract.strict_json import parse_json
 from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.bodies import Bodies, require_content_type
 
 
 class JsonReader:

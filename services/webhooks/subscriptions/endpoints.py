@@ -22,7 +22,8 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.bodies import parse_json, require_content_type
+from shared.contract.strict_json import parse_json
+from shared.http.bodies import require_content_type
 from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE
 from shared.http.requests import uuid_or_404
 

@@ -22,7 +22,9 @@ from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
-from services.ingest.repository import Claim, Ledger, RequestKey
+from services.ingest.repository import Ledger
+from services.ingest.requested_imports import RequestedImports
+from services.ingest.requests import Claim, RequestKey
 from services.ingest.tables import requests
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.cloudevents import EventType, headers
@@ -62,7 +64,9 @@ def handler(
     ledger: Ledger, workspace: Workspace, acceptance: Acceptance, settings: IngestSettings
 ) -> ImportRequestsHandler:
     return ImportRequestsHandler(
-        ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings
+        RequestedImports(
+            ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings
+        )
     )
 
 
@@ -191,7 +195,9 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
 
     body = request(workspace, request_id="e")
     dying = ImportRequestsHandler(
-        ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings
+        RequestedImports(
+            ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings
+        )
     )
     with pytest.raises(BrokerUnavailable):
         await handle(dying, delivered(body))
@@ -221,7 +227,9 @@ async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_
 
     record = delivered(request(workspace, request_id="r"))
     restoring = ImportRequestsHandler(
-        ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings
+        RequestedImports(
+            ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings
+        )
     )
     with pytest.raises(DatabaseUnavailable, match="claim"):
         await handle(restoring, record)
@@ -249,12 +257,18 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
     access = WorkspaceDirectory(workspace.access)
     with pytest.raises(BrokerUnavailable):
         await handle(
-            ImportRequestsHandler(ledger, access, Dying(), Admission(settings), settings), record
+            ImportRequestsHandler(
+                RequestedImports(ledger, access, Dying(), Admission(settings), settings)
+            ),
+            record,
         )
     monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
     assert (
         await handle(
-            ImportRequestsHandler(ledger, access, acceptance, Admission(settings), settings), record
+            ImportRequestsHandler(
+                RequestedImports(ledger, access, acceptance, Admission(settings), settings)
+            ),
+            record,
         )
         == []
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import require_rows, validate
 from shared.contract.errors import RequestRefused
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from tests.property.conftest import Run
 from tests.property.documents import FIELDS
 from tests.property.ingest.test_uploads import TYPE, requested

@@ -14,7 +14,7 @@ from services.ingest.parsing.rows import require_rows, validate
 from shared.contract.errors import RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
 from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from tests.property.documents import (
     good_rows,
     json_documents,

@@ -16,7 +16,9 @@ from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.records import ImportBatch
-from services.ingest.repository import Claim, Ledger, RequestKey, Standing
+from services.ingest.repository import Ledger
+from services.ingest.requested_imports import RequestedImports
+from services.ingest.requests import Claim, RequestKey, Standing
 from shared.access.cache import WorkspaceDirectory
 from shared.access.repository import AccessRepository
 from shared.contract.cloudevents import EventType
@@ -95,7 +97,9 @@ class Requesting(RuleBasedStateMachine):
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
         settings = IngestSettings(imports_at_once=2)
         self._handler = ImportRequestsHandler(
-            self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings
+            RequestedImports(
+                self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings
+            )
         )
 
     @rule(

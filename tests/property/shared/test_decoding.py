@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.requested_imports import RequestedImports
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
@@ -142,11 +143,13 @@ def handlers() -> dict[Reader, Any]:
     status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
     settings = IngestSettings()
     requests = ImportRequestsHandler(
-        cast("Any", None),
-        cast("WorkspaceDirectory", None),
-        cast("Any", None),
-        Admission(settings),
-        settings,
+        RequestedImports(
+            cast("Any", None),
+            cast("WorkspaceDirectory", None),
+            cast("Any", None),
+            Admission(settings),
+            settings,
+        )
     )
     return {
         Reader.ROWS: RowsHandler(cast("RowService", None), MemorySender(), NAMES),

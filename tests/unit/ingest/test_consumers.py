@@ -14,19 +14,20 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.ingest import consumers
+from services.ingest import requests
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
-from services.ingest.repository import Claim, RequestKey, Standing
+from services.ingest.requested_imports import RequestedImports
+from services.ingest.requests import Claim, RequestKey, Standing
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.events import RecordKind
 from shared.contract.import_records import opening
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
 from tests.support.factories import submitted
@@ -109,7 +110,9 @@ async def log() -> ImportLog:
 def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestsHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
     return ImportRequestsHandler(
-        ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings
+        RequestedImports(
+            ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings
+        )
     )
 
 
@@ -229,7 +232,7 @@ async def test_bodies_are_parsed_off_the_event_loop(
         threads.add(threading.get_ident())
         return parse_json(body)
 
-    monkeypatch.setattr(consumers, "parse_json", watched)
+    monkeypatch.setattr(requests, "parse_json", watched)
     await handle(handler, request("a"), request("b"))
     assert threads
     assert threading.get_ident() not in threads
@@ -252,7 +255,7 @@ async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
     with pytest.raises(AcceptanceUnknown):
         await handle(handler, asked)
     # every row is refused, or worse
-    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
     log.failing = {}
     await handle(handler, asked)
     first, second = log.batches

@@ -6,7 +6,7 @@ import pytest
 
 from services.ingest.parsing.rows import Misshapen, require_rows, validate
 from shared.contract.errors import RequestRefused
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from tests.support.factories import submitted
 
 

@@ -33,7 +33,7 @@ from shared.contract.import_limits import (
 )
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
 from shared.contract.pins import PinSubmission, fingerprint
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from tests.support.factories import submitted
 from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 

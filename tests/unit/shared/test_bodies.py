@@ -9,7 +9,8 @@ from fastapi import Request
 from starlette.types import Message
 
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.bodies import SMALL, Bodies, parse_json, require_content_type
+from shared.contract.strict_json import parse_json
+from shared.http.bodies import SMALL, Bodies, require_content_type
 
 LIMIT = 4 * SMALL
 

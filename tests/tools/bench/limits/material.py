@@ -25,7 +25,7 @@ from services.status.folding import Foldable
 from shared.contract.decoding import decoder, quick_decoder
 from shared.contract.events import IMPORT_EVENT, RowAccepted, RowsSettled, SourceType, UploadFormat
 from shared.contract.import_records import is_for_publisher, is_import, is_upload
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from shared.kafka.records import Record
 from tests.tools.bench.bodies import json_body, rows_like_a_shops
 

@@ -15,7 +15,7 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 from services.ingest.parsing.rows import require_rows
 from services.publisher.ids import pin_id_of
 from shared.contract.pins import PinSubmission
-from shared.http.bodies import parse_json
+from shared.contract.strict_json import parse_json
 from tests.tools.bench.peers.store import COLUMNS
 
 CONTENT = tuple(name for name, _ in COLUMNS[COLUMNS.index(("account_id", "uuid")) :])

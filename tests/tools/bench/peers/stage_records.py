@@ -12,8 +12,8 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import Import, batch_of
 from shared.contract.events import SourceType
+from shared.contract.strict_json import parse_json
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
-from shared.http.bodies import parse_json
 from shared.kafka.producer import append_records, partition_count
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings

@@ -1,0 +1,151 @@
+"""Identifies requests of `import-requests` and decides what each becomes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import NamedTuple
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from services.ingest.decisions import Decision
+from services.ingest.ids import new_job_id
+from services.ingest.parsing.rows import require_rows, validate
+from services.ingest.records import Import, Upload, batch_of, batch_of_rejection
+from shared.contract.cloudevents import EventType
+from shared.contract.errors import ErrorCode, Poison, RequestRefused
+from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
+from shared.contract.pins import printable
+from shared.contract.strict_json import parse_json
+from shared.contract.validation import describe
+from shared.kafka.records import Header
+
+MAX_SOURCE = 255
+"""Characters of `source`, the name that a sender gives to what it imports."""
+
+
+class RequestKey(NamedTuple):
+    """Names a request: its sender chose the request id within the workspace."""
+
+    workspace_id: UUID
+    request_id: str
+
+
+class Claim(NamedTuple):
+    """Describes the job that a request becomes if it is the first under its key."""
+
+    key: RequestKey
+    body_hash: bytes
+    job_id: UUID
+    accepted_at: datetime
+
+
+class Standing(NamedTuple):
+    """Holds what the ledger has under a key: the first claim, whichever process made it."""
+
+    body_hash: bytes
+    job_id: UUID
+    accepted_at: datetime
+    committed: bool
+    decision: bytes | None = None
+    """The packed decision (services/ingest/decisions.py). None before it is made, and again once it
+    is committed."""
+
+
+class ReceivedRequest(NamedTuple):
+    """Holds a request that has a key.
+
+    Its rows are parsed when it is its turn: those of a whole batch could be half a gigabyte.
+    """
+
+    key: RequestKey
+    body: bytes
+    body_hash: bytes
+    history: Sequence[Header]
+    """The headers that tell of replays. They go on with each of the import's rows."""
+
+
+def require_type(event_type: bytes | None) -> None:
+    """Raises Poison if the CloudEvents type is not ImportRequested's."""
+    if event_type != EventType.IMPORT_REQUESTED.encode():
+        raise Poison(
+            ErrorCode.INVALID_RECORD,
+            f"ce_type must be {EventType.IMPORT_REQUESTED}, not {printable(repr(event_type))}",
+        )
+
+
+def identify_request(body: bytes, history: Sequence[Header]) -> ReceivedRequest:
+    """Reads a request's key. Raises Poison if it has none."""
+    request = _parse(body)
+    if "\0" in request.request_id:
+        raise Poison(ErrorCode.INVALID_RECORD, "request_id: must not contain the character NUL")
+    key = RequestKey(request.workspace_id, request.request_id)
+    return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), history)
+
+
+def claim_for(request: ReceivedRequest) -> Claim:
+    """Makes a claim with a new job id."""
+    now = datetime.now(UTC)
+    return Claim(request.key, request.body_hash, new_job_id(now), now)
+
+
+def require_same_body(request: ReceivedRequest, standing: Standing) -> None:
+    """Raises Poison if the key was used before for another body."""
+    if standing.body_hash != request.body_hash:
+        message = f"request_id {request.key.request_id} was used before for another body"
+        raise Poison(ErrorCode.REQUEST_ID_REUSED, message)
+
+
+def decide(request: ReceivedRequest, standing: Standing, *, keep_upload: bool) -> Decision:
+    """Decides what a request becomes: an import, or a failed job that says why not."""
+    requested = _parse(request.body)
+    try:
+        source = _source_name(requested.source)
+        rows = validate(require_rows(requested.rows))
+    except RequestRefused as refusal:
+        return Decision(batch_of_rejection(_rejected(requested, standing, refusal)), accepted=False)
+    accepted = Import(
+        job_id=standing.job_id,
+        workspace_id=requested.workspace_id,
+        accepted_at=standing.accepted_at,
+        source_type=SourceType.JSON,
+        source_filename=source,
+        rows=rows,
+        request_id=requested.request_id,
+        history=request.history,
+        upload=Upload(UploadFormat.REQUEST, request.body) if keep_upload else None,
+    )
+    return Decision(batch_of(accepted), accepted=True, failed_rows=len(rows.failed))
+
+
+def _parse(body: bytes) -> ImportRequested:
+    try:
+        return ImportRequested.model_validate(parse_json(body))
+    except RequestRefused as refusal:
+        raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
+    except ValidationError as error:
+        raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
+
+
+def _source_name(source: object) -> str | None:
+    if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE):
+        raise RequestRefused(
+            ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
+        )
+    return printable(source, MAX_SOURCE) if source else None
+
+
+def _rejected(
+    request: ImportRequested, standing: Standing, refusal: RequestRefused
+) -> ImportRejected:
+    return ImportRejected(
+        job_id=standing.job_id,
+        workspace_id=request.workspace_id,
+        source_filename=printable(request.source, MAX_SOURCE)
+        if isinstance(request.source, str)
+        else None,
+        accepted_at=standing.accepted_at,
+        request_id=request.request_id,
+        error_code=refusal.code,
+        error_message=refusal.message,
+    )

@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 from sqlalchemy import delete, select
 
-from services.ingest import consumers
+from services.ingest import requests
 from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
@@ -262,7 +262,7 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
             ),
             record,
         )
-    monkeypatch.setattr(consumers, "validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
     assert (
         await handle(
             ImportRequestsHandler(

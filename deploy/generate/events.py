@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from deploy.generate import configuration
 from deploy.generate.openapi import document
 from shared.contract.events import PUBLISHED_SCHEMAS
@@ -20,10 +22,10 @@ CONFIGURATION = Path("docs/configuration.md")
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the checkout, with its text."""
     return {OPENAPI: _text(document()), CONFIGURATION: configuration.text()} | {
-        Path("docs/events") / f"{_kebab(model.__name__)}.v1.json": _text(
-            model.model_json_schema(mode="validation")
+        Path("docs/events") / f"{_kebab(event.__name__)}.v1.json": _text(
+            TypeAdapter(event).json_schema(mode="validation")
         )
-        for model in PUBLISHED_SCHEMAS
+        for event in PUBLISHED_SCHEMAS
     }
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from msgspec import to_builtins
+from msgspec.structs import asdict
 from pydantic import TypeAdapter, ValidationError
 
 from services.publisher.pins.schedules import require_future
@@ -93,9 +95,7 @@ class Attempt:
         self.content: PinContent | None = None
         self._faults: list[Fault] = []
         try:
-            self.content = PinContent.model_validate(
-                model.model_validate(self._fields).model_dump()
-            )
+            self.content = model.model_validate(self._fields).to_content()
         except ValidationError as error:
             self._faults = faults_of(error)
 
@@ -105,7 +105,7 @@ class Attempt:
         if not faults:
             return None
         code, message = first_fault(faults)
-        return failed(name, code, message, errors=[fault.model_dump() for fault in faults])
+        return failed(name, code, message, errors=[asdict(fault) for fault in faults])
 
     def value(self, name: str) -> Any:
         """As it would be stored; None if it can't be."""
@@ -120,11 +120,10 @@ class Attempt:
 
     def resolved(self, *hidden: str) -> dict[str, Any] | None:
         """The content as it would be stored; None when something is wrong with its form."""
-        return (
-            None
-            if self.content is None
-            else self.content.model_dump(mode="json", exclude_none=True, exclude=set(hidden))
-        )
+        if self.content is None:
+            return None
+        values: dict[str, Any] = to_builtins(self.content)  # without what is null
+        return {name: value for name, value in values.items() if name not in hidden}
 
 
 def _check_of(fault: Fault) -> CheckName:

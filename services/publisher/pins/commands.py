@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
+from msgspec.structs import asdict
 from psycopg.rows import dict_row
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -215,7 +216,7 @@ class PinCommands:
         }
         statement = (
             insert(pins)
-            .values(**{**pin.content.model_dump(), **about, **state})
+            .values(**{**asdict(pin.content), **about, **state})
             .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
             .returning(pins, IS_DUE.label("is_due"))
         )
@@ -286,5 +287,5 @@ def _values_of(made: Sequence[Direct]) -> Iterator[tuple[Any, ...]]:
             "created_at": place,
             "related_terms": None if terms is None else orjson.dumps(terms).decode(),
         }
-        values = {**pin.content.model_dump(), **about}
+        values = {**asdict(pin.content), **about}
         yield tuple(values.get(name) for name, _ in COLUMNS)

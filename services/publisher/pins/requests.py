@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+from msgspec.structs import asdict
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -92,7 +93,7 @@ def schedule_of(document: object, key: str) -> PinContent:
 
 def content_of(model: type[PinSubmission], fields: Mapping[str, Any]) -> PinContent:
     try:
-        return PinContent.model_validate(model.model_validate(fields).model_dump())
+        return model.model_validate(fields).to_content()
     except ValidationError as error:
         raise _refused(faults_of(error)) from None
 
@@ -149,7 +150,7 @@ def edited(
         for one, other in (pair, pair[::-1])
         if given.get(one) is not None and other not in given
     }
-    stands = {name: row[name] for name in PinContent.model_fields}
+    stands = {name: row[name] for name in PinContent.__struct_fields__}
     if row["run_at"] is not None:
         stands["run_at"] = row["run_at"].isoformat()
     content = content_of(model, {**stands, **given, **replaced})
@@ -180,4 +181,4 @@ def _uuid_or_none(value: object) -> UUID | None:
 
 def _refused(faults: list[Fault]) -> RequestRefused:
     code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])
+    return RequestRefused(code, message, errors=[asdict(fault) for fault in faults])

@@ -6,10 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
-
-import msgspec
 
 from services.publisher.rows.outcomes import (
     Created,
@@ -23,17 +21,19 @@ from shared.contract.cloudevents import EventType, common_headers, headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     MAX_KEY,
+    Fault,
     PinEvent,
     PinFailed,
     PinPublished,
     PinScheduled,
+    RowResult,
+    RowsSettled,
     RowStatus,
 )
 from shared.contract.pins import printable
 from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.wire import encode
 from shared.kafka.records import MAX_BATCH_BYTES, Record
-
-_write = msgspec.json.Encoder().encode
 
 SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {
@@ -59,20 +59,6 @@ Reached: TypeAlias = Mapping[int, int]
 Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
-# What there is one of for each row is a struct: half a dictionary's price, and quickly written
-
-
-class _PinEvent(msgspec.Struct, frozen=True, gc=False):
-    version: int
-    pin_id: UUID
-    workspace_id: UUID
-    account_id: UUID
-    board_id: str
-    idempotency_key: str
-    job_id: UUID
-    row_number: int
-
-
 _UUID = 36
 _PIN_AT = len('{"version":1,"pin_id":"')
 _WORKSPACE_AT = _PIN_AT + _UUID + len('","workspace_id":"')
@@ -83,33 +69,6 @@ _PIN_ID, _WORKSPACE_ID = (
 """Where their texts stand in an event that has been written: making them again would cost a tenth
 of it, each.
 """
-
-
-class _Published(_PinEvent, frozen=True, gc=False):
-    """PinPublished."""
-
-    published_at: datetime | None
-
-
-class _Scheduled(_PinEvent, frozen=True, gc=False):
-    """PinScheduled."""
-
-    schedule_id: UUID
-    run_at: datetime
-
-
-class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """RowResult."""
-
-    row_number: int
-    status: RowStatus
-    idempotency_key: str | None = None
-    pin_id: UUID | None = None
-    schedule_id: UUID | None = None
-    payload_matches: bool | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    errors: list[dict[str, str]] | None = None
 
 
 class OutboxEvent(NamedTuple):
@@ -171,7 +130,7 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
-            value = _write(_event_of(outcome))
+            value = encode(_event_of(outcome))
             pin_id = value[_PIN_ID]
             if outcome.stored.run_at is None:
                 about = [("ce_id", pin_id + b":published"), *published]
@@ -181,39 +140,30 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     return records
 
 
-def _event_of(outcome: Created) -> _Published | _Scheduled:
+def _event_of(outcome: Created) -> PinPublished | PinScheduled:
     row, stored = outcome.ask.row, outcome.stored
     pin = row.row
-    workspace_id, job_id, number, key = (
-        row.workspace_id,
-        row.job_id,
-        row.row_number,
-        pin.idempotency_key,
-    )
     if stored.run_at is None:
-        return _Published(
-            1,
-            stored.pin_id,
-            workspace_id,
-            pin.account_id,
-            pin.board_id,
-            key,
-            job_id,
-            number,
-            stored.published_at,
+        return PinPublished(
+            pin_id=stored.pin_id,
+            workspace_id=row.workspace_id,
+            account_id=pin.account_id,
+            board_id=pin.board_id,
+            idempotency_key=pin.idempotency_key,
+            job_id=row.job_id,
+            row_number=row.row_number,
+            published_at=cast("datetime", stored.published_at),
         )
-    schedule_id = schedule_id_of(stored.pin_id)
-    return _Scheduled(
-        1,
-        stored.pin_id,
-        workspace_id,
-        pin.account_id,
-        pin.board_id,
-        key,
-        job_id,
-        number,
-        schedule_id,
-        stored.run_at,
+    return PinScheduled(
+        pin_id=stored.pin_id,
+        workspace_id=row.workspace_id,
+        account_id=pin.account_id,
+        board_id=pin.board_id,
+        idempotency_key=pin.idempotency_key,
+        job_id=row.job_id,
+        row_number=row.row_number,
+        schedule_id=schedule_id_of(stored.pin_id),
+        run_at=stored.run_at,
     )
 
 
@@ -224,7 +174,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     records the outcomes that lie behind its positions (history.py).
     """
     extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
-    by_job: dict[tuple[int, int], list[_Result]] = defaultdict(
+    by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(
         list
     )  # not by UUIDs: they are hashed and compared in Python
     for outcome in outcomes:
@@ -243,7 +193,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
 
 
 def _records_of_job(
-    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+    job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
@@ -253,16 +203,14 @@ def _records_of_job(
 
 
 def _records_that_fit(
-    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+    job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
     """Halved until they do.
 
     One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was
     decoded.
     """
-    value = _write(
-        {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results}
-    )
+    value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
         yield from _records_that_fit(job_id, workspace_id, results[:middle], extra_headers)
@@ -271,49 +219,60 @@ def _records_that_fit(
         yield Record(str(job_id).encode(), value, extra_headers)
 
 
-def _settled(outcome: Created | Existing) -> _Result:
+def _settled(outcome: Created | Existing) -> RowResult:
     row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
     if isinstance(outcome, Created):
-        return _Result(
-            row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id
+        return RowResult(
+            row_number=row.row_number,
+            status=RowStatus.CREATED,
+            pin_id=pin_id,
+            schedule_id=schedule_id,
+            idempotency_key=row.row.idempotency_key,
         )
-    matches = outcome.stored.fingerprint == row.fingerprint
-    return _Result(
-        row.row_number, RowStatus.EXISTING, row.row.idempotency_key, pin_id, schedule_id, matches
+    return RowResult(
+        row_number=row.row_number,
+        status=RowStatus.EXISTING,
+        pin_id=pin_id,
+        schedule_id=schedule_id,
+        idempotency_key=row.row.idempotency_key,
+        payload_matches=outcome.stored.fingerprint == row.fingerprint,
     )
 
 
-def _failed(outcome: Failed) -> _Result:
+def _failed(outcome: Failed) -> RowResult:
     code, message = outcome.failure.error_code, outcome.failure.error_message[:MAX_MESSAGE]
-    fault = {"code": code, "message": message}
+    fault = Fault(code=code, message=message)
     key = None
     if outcome.row is not None:
         content = outcome.row.row
-        key = printable(
-            content.idempotency_key, MAX_KEY
-        )  # nobody has stored it: it may hold what Postgres can't
+        # nobody has stored it: it may hold what Postgres can't
+        key = printable(content.idempotency_key, MAX_KEY)
         if name := FIELDS.get(code):
-            told = message.removeprefix(f"{name}: ")
-            fault |= {
-                "field": name,
-                "message": told,
-                "value": printable(str(getattr(content, name))),
-            }
-    return _Result(
-        outcome.row_number,
-        RowStatus.FAILED,
-        key,
+            fault = Fault(
+                code=code,
+                field=name,
+                message=message.removeprefix(f"{name}: "),
+                value=printable(str(getattr(content, name))),
+            )
+    return RowResult(
+        row_number=outcome.row_number,
+        status=RowStatus.FAILED,
+        idempotency_key=key,
         error_code=code,
         error_message=message,
         errors=[fault],
     )
 
 
-def _replayed(outcome: Replayed) -> _Result:
+def _replayed(outcome: Replayed) -> RowResult:
     recorded = outcome.recorded
-    ids = (recorded.pin_id, recorded.schedule_id)
-    return _Result(
-        outcome.row_number, recorded.status, outcome.idempotency_key, *ids, recorded.payload_matches
+    return RowResult(
+        row_number=outcome.row_number,
+        status=recorded.status,
+        pin_id=recorded.pin_id,
+        schedule_id=recorded.schedule_id,
+        idempotency_key=outcome.idempotency_key,
+        payload_matches=recorded.payload_matches,
     )
 
 
@@ -346,6 +305,4 @@ def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
 
 
 def _waiting(kind: EventType, event_id: str, event: PinEvent, at: datetime) -> OutboxEvent:
-    return OutboxEvent(
-        kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at
-    )
+    return OutboxEvent(kind, event_id, str(event.workspace_id), encode(event), at)

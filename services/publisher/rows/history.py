@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
 from services.publisher.rows.repository import PinStore
-from shared.contract.decoding import decoder
 from shared.contract.errors import BrokerUnavailable, PositionBehind
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import decoder
 from shared.kafka.admin import cluster_id
 from shared.kafka.connection import client_options
 from shared.kafka.positions.advance import Advance, Span

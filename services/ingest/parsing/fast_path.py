@@ -85,7 +85,7 @@ def _rule(name: str) -> TypeAdapter[Any]:
 
 
 _terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule("run_at")
-_LENIENT_ROW, _STRICT_ROW = _row_type(strict=False), _row_type(strict=True)
+LENIENT_ROW, STRICT_ROW = _row_type(strict=False), _row_type(strict=True)
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
 """JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
 such a letter looks the same; then the model decides."""
@@ -96,7 +96,7 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
 
     Raises NOT_PLAIN: then nothing is said of it.
     """
-    pin = msgspec.convert(row, _STRICT_ROW if strict else _LENIENT_ROW)
+    pin = msgspec.convert(row, STRICT_ROW if strict else LENIENT_ROW)
     key, board = pin.idempotency_key, pin.board_id
     # strip() gives the very same string where there is nothing to strip
     if key.strip() is not key or board.strip() is not board or pin.title.isspace():

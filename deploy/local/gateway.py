@@ -11,7 +11,7 @@ from deploy.local.programs import Program
 from deploy.local.software import caddy
 from deploy.services import SERVICES
 
-CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
+CADDYFILE = CHECKOUT / "deploy" / "gateway" / "Caddyfile"
 
 
 def gateway(

@@ -6,16 +6,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from services.ingest.admission.rates import Rates
+from services.ingest.dependencies import Ingest
 from services.ingest.parsing.multipart import reading_upload
 from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
-from services.ingest.service import Imports, location_of
+from services.ingest.service import location_of
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
 from shared.contract.events import MAX_ROWS
 from shared.contract.pins import PinSubmission
 from shared.http.app import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
-from shared.http.bodies import Bodies, require_content_type
+from shared.http.bodies import require_content_type
 
 router = APIRouter(
     prefix="/v1/pins/imports",
@@ -26,31 +26,16 @@ internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 meter_router = APIRouter(tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND))
 
 
-# Dependencies are async: FastAPI hands any other to a thread
-async def _bodies(request: Request) -> Bodies:
-    bodies: Bodies = request.app.state.bodies
-    return bodies
-
-
-ImportBodies = Annotated[Bodies, Depends(_bodies)]
-
-
-async def _with_room(request: Request, who: WriteAccess, bodies: ImportBodies) -> Imports:
-    imports: Imports = request.app.state.imports
+async def _require_room(request: Request, principal: WriteAccess, ingest: Ingest) -> None:
+    """Refuses an import before its body is read. Raises Overloaded."""
     try:
-        imports.require_room(who.workspace_id)
+        ingest.imports.require_room(principal.workspace_id)
     except Overloaded:
-        await bodies.discard(request)
+        await ingest.bodies.discard(request)
         raise
-    return imports
 
 
-async def _rates(request: Request) -> Rates:
-    rates: Rates = request.app.state.rates
-    return rates
-
-
-Accepting = Annotated[Imports, Depends(_with_room)]
+HasRoom = Depends(_require_room)
 Strict = Annotated[
     bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")
 ]
@@ -99,13 +84,13 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
     openapi_extra=_body("application/json", _ROWS),
+    dependencies=[HasRoom],
 )
 async def import_json(
     request: Request,
     response: Response,
-    who: WriteAccess,
-    imports: Accepting,
-    bodies: ImportBodies,
+    principal: WriteAccess,
+    ingest: Ingest,
     *,
     strict: Strict = False,
 ) -> ImportAcceptedResponse:
@@ -115,9 +100,9 @@ async def import_json(
     `account_not_permitted`.
     """
     require_content_type(request, "application/json")
-    async with bodies.reading(request) as body:
-        accepted = await imports.accept_json(
-            who.workspace_id, body, strict=strict, account_ids=who.account_ids
+    async with ingest.bodies.reading(request) as body:
+        accepted = await ingest.imports.accept_json(
+            principal.workspace_id, body, strict=strict, account_ids=principal.account_ids
         )
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
@@ -128,13 +113,13 @@ async def import_json(
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
     openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV),
+    dependencies=[HasRoom],
 )
 async def import_csv(
     request: Request,
     response: Response,
-    who: WriteAccess,
-    imports: Accepting,
-    bodies: ImportBodies,
+    principal: WriteAccess,
+    ingest: Ingest,
     *,
     strict: Strict = False,
 ) -> ImportAcceptedResponse:
@@ -144,28 +129,27 @@ async def import_csv(
     Rows for an account that is not on the key's list of accounts fail, each for itself, with
     `account_not_permitted`.
     """
-    async with reading_upload(request, bodies) as upload:
-        accepted = await imports.accept_csv(
-            who.workspace_id,
+    async with reading_upload(request, ingest.bodies) as upload:
+        accepted = await ingest.imports.accept_csv(
+            principal.workspace_id,
             upload.data,
             upload.filename,
             strict=strict,
-            account_ids=who.account_ids,
+            account_ids=principal.account_ids,
         )
     response.headers["Location"] = location_of(accepted.job_id)
     return ImportAcceptedResponse.of(accepted)
 
 
 @internal_router.get("/imports/{job_id}")
-async def get_sent_import(job_id: UUID, request: Request) -> dict[str, bool]:
-    """For status; the gateway has no such route."""
-    imports: Imports = request.app.state.imports
-    return {"may_stand": imports.recent.may_stand(job_id)}
+async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
+    """Tells status whether an import may stand. The gateway has no such route."""
+    return {"may_stand": ingest.imports.recent.may_stand(job_id)}
 
 
 @meter_router.get("/v1/rate-meter")
 async def get_rate_meter(
-    account_id: str, who: ReadAccess, rates: Annotated[Rates, Depends(_rates)]
+    account_id: str, principal: ReadAccess, ingest: Ingest
 ) -> RateMeterResponse:
     """How many rows may still be accepted before imports are answered 429: `tokens_available`, as
     the replica that answers has it.
@@ -175,4 +159,4 @@ async def get_rate_meter(
     not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
     """
     account = uuid_or_404(account_id, "Account")
-    return RateMeterResponse.of(account, *await rates.of_account(who, account))
+    return RateMeterResponse.of(account, *await ingest.rates.of_account(principal, account))

@@ -1,4 +1,4 @@
-"""The one place that builds the status service."""
+"""Builds the status service."""
 
 from datetime import timedelta
 
@@ -6,97 +6,69 @@ from fastapi import FastAPI
 
 from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, StatusSettings
 from services.status.consumers import FoldHandler
+from services.status.dependencies import StatusDependencies
 from services.status.endpoints import router
-from services.status.job_events import Announcer
+from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
 from services.status.repository import JobStore
 from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
-from services.status.system import add_system_endpoints, http_pool, watch_everything
-from shared.access.authentication import Authenticator
-from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from services.status.system import add_system_endpoints, watch_everything
 from shared.contract.import_records import is_for_status, is_whole_import
-from shared.contract.topics import TopicName, TopicNames
-from shared.http.app import create_api
-from shared.http.health import Health
-from shared.http.pagination.pages import Lists
+from shared.contract.topics import TopicName
+from shared.http.client import http_pool
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.pace import Pace
-from shared.kafka.producer import RecordProducer
 from shared.kafka.skipping import RecordFilter
-from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
-from shared.runtime.service import Machinery, lifespan_of
+from shared.runtime.service import Service
 from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
-    """Makes everything and starts nothing: that is the lifespan's."""
-    names = TopicNames(settings.topic_prefix)
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
-    # outcomes from being folded
-    database = Database.of(
-        settings, application="pinflow-status", connections=BACKGROUND_CONNECTIONS
-    )
-    http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
-    http_database = Database.of(
-        settings, application="pinflow-status-http", connections=http_connections
-    )
-    store, http_store = JobStore(database), JobStore(http_database)
-    producer = RecordProducer(settings, client_id=f"pinflow-status-{settings.replica}")
-    announcer = Announcer(store, producer, names[TopicName.JOB_EVENTS], settings.announce_limit)
-    sweeper = Sweeper(
+    """Makes everything and starts nothing: the application's lifespan does."""
+    service = Service("status", settings, background_connections=BACKGROUND_CONNECTIONS)
+    store = JobStore(service.database)
+    retention_days = settings.upload_retention_days
+    job_events = service.topics[TopicName.JOB_EVENTS]
+    announcer = JobAnnouncer(store, service.producer, job_events, settings.announce_limit)
+    announcing = Sweeper(
         "announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds
     )
-    topics = [TopicName.IMPORTS, TopicName.OUTCOMES]
-    handler = FoldHandler(store, names, sweeper, keep_uploads=settings.upload_retention_days > 0)
-    pace = Pace(settings.folds_per_second, FOLDS_AT_ONCE)
-    own_records = RecordFilter(names[TopicName.IMPORTS], is_for_status, is_whole_import)
+    cleaner = UploadCleaner(store, timedelta(days=retention_days))
     consumer = BatchConsumer(
         "status",
         settings,
-        topics,
-        handler,
-        producer,
+        [TopicName.IMPORTS, TopicName.OUTCOMES],
+        FoldHandler(store, service.topics, announcing, keep_uploads=retention_days > 0),
+        service.producer,
         max_records=settings.fold_records,
-        pace=pace,
-        record_filter=own_records,
+        pace=Pace(settings.folds_per_second, FOLDS_AT_ONCE),
+        record_filter=RecordFilter(
+            service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
+        ),
         positions=store.positions,
     )
-    cleaner = UploadCleaner(store, timedelta(days=settings.upload_retention_days))
-    cleaning = Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS)
-    access = AccessRepository(http_database)
-    usage = KeyUsage(access)
-    machinery = Machinery(
-        "status",
-        settings,
-        parts=[producer],
-        consumers=[consumer],
-        sweepers=[sweeper, cleaning, usage.sweeper()],
-    )
-
-    health = Health()
-    machinery.watch_over(health)
     http = http_pool()
-    watch_everything(health, settings, database, http)
-    app = create_api(
-        "status",
+    watch_everything(service.health, settings, service.database, http)
+    app = service.create_app(
         summary="Knows what became of every row.",
-        lifespan=lifespan_of(machinery, http.aclose, database.dispose, http_database.dispose),
-        health=health,
-        concurrency=settings.http_concurrency,
+        dependencies=StatusDependencies(
+            settings=settings,
+            jobs=JobQueries(
+                JobStore(service.http_database), SentImports(http, settings.ingest_url)
+            ),
+            lists=ImportLists(service.lists(settings)),
+        ),
+        routers=[router],
+        consumers=[consumer],
+        tasks=[
+            announcing,
+            Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
+        ],
+        closing=[http.aclose],
+        add_endpoints=add_system_endpoints,
     )
-    app.state.settings = settings
-    app.state.machinery = machinery
-    app.state.own_check = machinery.trouble
-    app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.lists = ImportLists(
-        Lists(http_database, settings, at_once=max(1, http_connections - 1))
-    )
-    app.state.queries = JobQueries(http_store, SentImports(http, settings.ingest_url))
-    app.include_router(router)
-    add_system_endpoints(app)
     add_unsupported_endpoints(app, Answering.STATUS)
     return app

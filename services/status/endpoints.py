@@ -4,11 +4,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from services.status.lists import ImportFilters, ImportLists
+from services.status.dependencies import Status
+from services.status.lists import ImportFilters
 from services.status.schemas import ImportJobResponse, job_document
-from services.status.service import JobQueries, parse_prefer_wait
+from services.status.service import parse_prefer_wait
 from shared.access.dependencies import ReadAccess
 from shared.http.app import NO_ACCESS, refusals, uuid_or_404
 from shared.http.pagination.paging import PAGED, describe_page
@@ -32,16 +33,6 @@ _PREFER = {
 }
 
 
-async def _lists(request: Request) -> ImportLists:
-    lists: ImportLists = request.app.state.lists
-    return lists
-
-
-async def _queries(request: Request) -> JobQueries:
-    queries: JobQueries = request.app.state.queries
-    return queries
-
-
 def _json(document: object, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(document), media_type="application/json", headers=headers)
 
@@ -49,9 +40,9 @@ def _json(document: object, headers: dict[str, str] | None = None) -> Response:
 @router.get("", response_model=list[ImportJobResponse], responses=PAGED)
 async def list_imports(
     request: Request,
-    who: ReadAccess,
-    lists: Annotated[ImportLists, Depends(_lists)],
-    asked: Annotated[ImportFilters, Query()],
+    principal: ReadAccess,
+    status: Status,
+    query: Annotated[ImportFilters, Query()],
 ) -> Response:
     """The workspace's imports, newest first, without their results.
 
@@ -59,9 +50,9 @@ async def list_imports(
     is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
     answered.
     """
-    page = await lists.imports(who, asked)
+    page = await status.lists.imports(principal, query)
     response = _json([job_document(job) for job in page.rows])
-    describe_page(request, response, asked, page)
+    describe_page(request, response, query, page)
     return response
 
 
@@ -74,13 +65,15 @@ async def list_imports(
 async def get_import(
     job_id: str,
     request: Request,
-    who: ReadAccess,
-    queries: Annotated[JobQueries, Depends(_queries)],
+    principal: ReadAccess,
+    status: Status,
 ) -> Response:
     """One import with what became of each row, in row order.
 
     `Prefer: wait=N` (at most 30) waits N seconds for its end.
     """
     wait = parse_prefer_wait(request.headers.getlist("prefer"))
-    job = await queries.get(who.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait)
+    job = await status.jobs.get(
+        principal.workspace_id, uuid_or_404(job_id, "Import job"), wait_seconds=wait
+    )
     return _json(job_document(job), {"Preference-Applied": f"wait={wait}"} if wait else None)

@@ -1,8 +1,4 @@
-"""Jobs that ended, told to whoever listens on `job-events`: at least once, always under the same
-id.
-"""
-
-from collections.abc import Sequence
+"""Announces jobs that ended on `job-events`: at least once, always under the same event id."""
 
 from services.status.repository import JobStore
 from shared.contract.cloudevents import EventType, headers
@@ -14,12 +10,12 @@ from shared.postgres.row import Row
 
 SOURCE = "/pinflow/status"
 DELIVERY_SECONDS = 5.0
-"""A producer would wait longer for a silent Kafka, but the jobs are locked meanwhile: folds that
-meet them would run out of time.
-"""
+"""How long Kafka may take. The jobs are locked meanwhile, and folds that meet them wait."""
 
 
-class Announcer:
+class JobAnnouncer:
+    """Announces jobs in portions. Replicas share the work: each takes jobs that no other has."""
+
     def __init__(self, store: JobStore, producer: RecordSender, topic: str, limit: int) -> None:
         self._store = store
         self._producer = producer
@@ -27,21 +23,20 @@ class Announcer:
         self._limit = limit
 
     async def sweep(self) -> int:
-        """Announce a portion; how many.
+        """Announces a portion and returns how many jobs it had.
 
-        Raises BrokerUnavailable, DatabaseUnavailable: none of them is marked then.
+        Raises BrokerUnavailable or DatabaseUnavailable; none of them is marked then.
         """
-        return await self._store.announce(
-            self._limit, self._deliver, patience_seconds=DELIVERY_SECONDS
-        )
-
-    async def _deliver(self, jobs: Sequence[Row]) -> None:
-        await self._producer.send(
-            self._topic, [announcement(job) for job in jobs], seconds=DELIVERY_SECONDS
-        )
+        unannounced = self._store.unannounced(self._limit, patience_seconds=DELIVERY_SECONDS)
+        async with unannounced as jobs:
+            records = [announcement(job) for job in jobs]
+            if records:
+                await self._producer.send(self._topic, records, seconds=DELIVERY_SECONDS)
+        return len(records)
 
 
 def announcement(job: Row) -> Record:
+    """Builds the record of an ImportCompleted."""
     counters = {name: job[name] for name in ("created_rows", "existing_rows", "failed_rows")}
     names = (
         "request_id",

@@ -1,6 +1,7 @@
 """All SQL on the schema `status`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -206,17 +207,14 @@ class JobStore:
                 await connection.execute(DELETE_UPLOADS, {"retention": retention, "limit": limit})
             ).rowcount
 
-    async def announce(
-        self,
-        limit: int,
-        deliver: Callable[[Sequence[Row]], Awaitable[None]],
-        *,
-        patience_seconds: float = 0,
-    ) -> int:
-        """Hand jobs that ended and were not announced to `deliver`; marked when it returns, found
-        again when it raises.
+    @asynccontextmanager
+    async def unannounced(
+        self, limit: int, *, patience_seconds: float = 0
+    ) -> AsyncIterator[Sequence[Row]]:
+        """Locks jobs that ended and are not announced, and marks them as announced at the end.
 
-        They are locked while it works, for which it has `patience_seconds`.
+        If the body raises, none is marked and all are found again. The body has
+        `patience_seconds`. Jobs that another process holds are passed over.
         """
         ended = (
             select(jobs)
@@ -227,10 +225,9 @@ class JobStore:
         )
         async with self._database.transaction(patience_seconds=patience_seconds) as connection:
             rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
+            yield rows
             if rows:
-                await deliver(rows)
                 ids = [row["job_id"] for row in rows]
                 await connection.execute(
                     update(jobs).where(jobs.c.job_id.in_(ids)).values(announced_at=func.now())
                 )
-        return len(rows)

@@ -10,22 +10,17 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from services.status.config import StatusSettings
+from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.contract.errors import DatabaseUnavailable
 from shared.http.app import VERSION, add_metrics_endpoint
+from shared.http.client import NO_ANSWER
 from shared.http.health import OK, Check, Health
 from shared.postgres.database import Database
 
 router = APIRouter(tags=["system"])
 
 CHECK_SECONDS = 1.5
-IDLE_SECONDS = 5
-NO_ANSWER = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
 
 
 @router.get("/")
@@ -34,19 +29,19 @@ async def root() -> RootResponse:
 
 
 @router.get("/healthz")
-async def health(request: Request) -> HealthResponse:
+async def health(service: Status) -> HealthResponse:
     """This process is up. Whether everything works is /readyz."""
     return HealthResponse(
-        status="ok", version=VERSION, environment=_settings(request).environment, checks=None
+        status="ok", version=VERSION, environment=service.settings.environment, checks=None
     )
 
 
 @router.get("/readyz", responses={503: {"model": ReadinessResponse}})
-async def readiness(request: Request, response: Response) -> ReadinessResponse:
+async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
-    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
-    wait.
+    If only access or webhooks is away, it is 200 with the status `degraded`: imports go on, and
+    events wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:
@@ -54,7 +49,7 @@ async def readiness(request: Request, response: Response) -> ReadinessResponse:
     return ReadinessResponse(
         status=report.status,
         version=VERSION,
-        environment=_settings(request).environment,
+        environment=service.settings.environment,
         database=report.checks["database"],
         checks=report.checks,
     )
@@ -76,7 +71,7 @@ async def docs() -> HTMLResponse:
 @router.get("/internal/readyz", include_in_schema=False)
 async def own_readiness(request: Request) -> JSONResponse:
     """This process alone, for its supervisor: restarting it would not mend another."""
-    trouble = await request.app.state.own_check()
+    trouble = await request.app.state.runtime.trouble()
     return JSONResponse(
         {"status": trouble or OK},
         HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE,
@@ -88,19 +83,13 @@ def add_system_endpoints(api: FastAPI) -> None:
     add_metrics_endpoint(api)
 
 
-def http_pool() -> httpcore.AsyncConnectionPool:
-    """What httpx is made of. httpx reads all certificate authorities at once and imports its
-    command line: 0.1 s of CPU, 4 MB.
-    """
-    return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)
-
-
 def watch_everything(
     health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool
 ) -> None:
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
+    health.add("access", service_check(http, settings.access_url), needed=False)
     health.add("webhooks", service_check(http, settings.webhooks_url), needed=False)
 
 
@@ -146,8 +135,3 @@ async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | Non
     except (ValueError, KeyError, TypeError, AttributeError):  # not one of ours
         return f"status {answer.status}"
     return "; ".join(trouble for trouble in troubles if trouble != OK)
-
-
-def _settings(request: Request) -> StatusSettings:
-    settings: StatusSettings = request.app.state.settings
-    return settings

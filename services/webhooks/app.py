@@ -1,4 +1,4 @@
-"""The one place that builds the webhooks service."""
+"""Builds the webhooks service."""
 
 from datetime import timedelta
 
@@ -12,20 +12,15 @@ from services.webhooks.delivery.repository import DeliveryStore
 from services.webhooks.delivery.retention import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
 from services.webhooks.delivery.sender import Sender
 from services.webhooks.delivery.worker import Courier
-from services.webhooks.subscriptions.endpoints import Ports, router
+from services.webhooks.dependencies import WebhooksDependencies
+from services.webhooks.subscriptions.endpoints import router
 from services.webhooks.subscriptions.repository import WebhookRegistry
-from shared.access.authentication import Authenticator
-from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
-from shared.http.app import add_process_endpoints, create_api
-from shared.http.health import Health
+from shared.http.bodies import Bodies
 from shared.kafka.consumer import BatchConsumer, Gathering
-from shared.kafka.producer import RecordProducer
-from shared.postgres.database import Database
 from shared.runtime.periodic import Sweeper
-from shared.runtime.service import Machinery, lifespan_of
+from shared.runtime.service import Service
 
 EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
 """Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one
@@ -38,72 +33,61 @@ longer.
 """
 
 
+BODIES_AT_ONCE = 16 * MEBIBYTE
+"""Bytes. As many bodies at their limit as there may be requests at once."""
+
+
 def create_app(settings: WebhooksSettings) -> FastAPI:
-    """Makes everything and starts nothing: that is the lifespan's."""
-    # Apart from HTTP's: requests that wait for a connection, or hold one for long, must not keep
-    # events from being delivered
-    database = Database.of(
-        settings, application="pinflow-webhooks", connections=BACKGROUND_CONNECTIONS
-    )
-    http_connections = settings.database_pool_size - BACKGROUND_CONNECTIONS
-    http_database = Database.of(
-        settings, application="pinflow-webhooks-http", connections=http_connections
-    )
-    access = AccessRepository(http_database)
-    usage = KeyUsage(access)
-    store = DeliveryStore(database)
-    resolver = Resolver(
-        2 * settings.webhook_deliveries_at_once
-    )  # an attempt that is over may leave a look-up behind
+    """Makes everything and starts nothing: the application's lifespan does."""
+    service = Service("webhooks", settings, background_connections=BACKGROUND_CONNECTIONS)
+    store = DeliveryStore(service.database)
+    # An attempt that is over may leave a look-up behind
+    resolver = Resolver(2 * settings.webhook_deliveries_at_once)
     courier = _courier(settings, store, resolver)
-    producer = RecordProducer(settings, client_id=f"pinflow-webhooks-{settings.replica}")
     consumer = BatchConsumer(
         "webhooks",
         settings,
         [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
         EventHandler(store, courier),
-        producer,
+        service.producer,
         max_records=settings.event_records,
         gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
         is_wanted=store.anyone_listens,
         positions=store.positions,
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
-    machinery = Machinery(
-        "webhooks",
-        settings,
-        parts=[producer, courier],
-        consumers=[consumer],
-        sweepers=[
-            Sweeper("dormancy", consumer.dormancy.look, interval_seconds=DORMANCY_SECONDS),
-            Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
-            Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
-            Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
-            usage.sweeper(),
-        ],
-    )
-
-    health = Health()
-    machinery.watch_over(health)
 
     async def close_resolver() -> None:
         resolver.close()
 
-    app = create_api(
-        "webhooks",
+    return service.create_app(
         summary="Tells whoever asked what became of pins and imports.",
-        lifespan=lifespan_of(machinery, database.dispose, http_database.dispose, close_resolver),
-        health=health,
-        concurrency=settings.http_concurrency,
+        dependencies=WebhooksDependencies(
+            bodies=_bodies(settings),
+            rules=settings.address_rules,
+            registry=WebhookRegistry(service.http_database, settings.webhooks_per_workspace),
+            courier=courier,
+        ),
+        routers=[router],
+        components=[courier],
+        consumers=[consumer],
+        tasks=[
+            Sweeper("dormancy", consumer.dormancy.look, interval_seconds=DORMANCY_SECONDS),
+            Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
+            Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
+            Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
+        ],
+        closing=[close_resolver],
     )
-    app.state.machinery = machinery
-    app.state.authenticator = Authenticator(access, settings, used=usage.note)
-    app.state.ports = Ports(
-        settings, WebhookRegistry(http_database, settings.webhooks_per_workspace), courier
+
+
+def _bodies(settings: WebhooksSettings) -> Bodies:
+    limit = settings.webhook_body_limit
+    return Bodies(
+        limit_bytes=limit,
+        seconds=settings.body_seconds,
+        at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
-    app.include_router(router)
-    add_process_endpoints(app)
-    return app
 
 
 def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolver) -> Courier:

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from deploy.administration import NewWorkspace
+from deploy.administration import NewWorkspace, create_key
 from deploy.local import gateway
 from deploy.services import SERVICES
 from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
@@ -38,6 +38,7 @@ MARGIN_SECONDS = 3.0
 READS = {
     "ingest": None,
     "publisher": "/v1/pins",
+    "access": "/v1/pinterest/accounts",
     "status": "/v1/pins/imports",
     "webhooks": "/v1/webhooks",
 }
@@ -66,16 +67,16 @@ class Installation:
             )
 
     def new_key(self) -> tuple[UUID, str]:
-        key = new_api_key()
-        return administer(
+        row, plain = administer(
             self.url,
-            lambda access: access.create_key(
-                self.workspace.id, key, name="test", scopes=list(Scope)
+            lambda operator: create_key(
+                operator, self.workspace.id, name="test", scopes=list(Scope)
             ),
-        ), key.plain
+        )
+        return row["id"], plain
 
     def revoke(self, key_id: UUID) -> None:
-        assert administer(self.url, lambda access: access.revoke_key(key_id))
+        assert administer(self.url, lambda operator: operator.revoke_key(key_id))
 
     def ask(self, name: str, key: str) -> int:
         """The status of a request with `key` to one service, past the gateway. ingest has nothing
@@ -127,7 +128,7 @@ def installation(
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {"ingest": 422, "publisher": 200, "status": 200, "webhooks": 200}
+GOOD = {"ingest": 422, "publisher": 200, "access": 200, "status": 200, "webhooks": 200}
 """422: the key is good, the import empty."""
 
 

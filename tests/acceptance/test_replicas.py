@@ -128,7 +128,7 @@ class Groups:
         """Once so many have joined, no member and no process has more of a topic than another, but
         for one partition.
         """
-        for service in SERVICES:
+        for service in READ:
             members = await self._complete(service, replicas * MEMBERS[service])
             for topic in READ[service]:
                 shares = Shares(self._names[topic], members)
@@ -198,6 +198,7 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
         "database": "ok",
         "ingest": "ok",
         "publisher": "ok",
+        "access": "ok",
         "webhooks": "ok",
     }
 

@@ -6,24 +6,28 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
-from shared.runtime.service import Machinery
+from deploy.services import SERVICES
+from shared.runtime.components import ServiceRuntime
 from tests.support.waiting import eventually
+
+WITH_KAFKA = tuple(name for name in SERVICES if name != "access")
+"""The services that consume and produce records."""
 
 
 @asynccontextmanager
 async def running(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """The application with its lifespan; `ready` waits until its machinery works."""
-    machinery: Machinery = app.state.machinery
+    """The application with its lifespan; `ready` waits until its runtime works."""
+    runtime: ServiceRuntime = app.state.runtime
     lost: list[bool] = []
-    machinery.on_lost = lambda: lost.append(True)
+    runtime.on_lost = lambda: lost.append(True)
     async with app.router.lifespan_context(app):
         if ready:
-            await eventually(lambda: _works(machinery), seconds=30)
+            await eventually(lambda: _works(runtime), seconds=30)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
             yield client
     assert not lost, "a part of the service was lost; see the log"
 
 
-async def _works(machinery: Machinery) -> bool:
-    return await machinery.trouble() is None
+async def _works(runtime: ServiceRuntime) -> bool:
+    return await runtime.trouble() is None

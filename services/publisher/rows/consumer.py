@@ -9,8 +9,15 @@ from aiokafka import ConsumerRecord
 from pydantic import TypeAdapter, ValidationError
 
 from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed
-from services.publisher.rows.service import Settler
+from services.publisher.rows.outcomes import (
+    Created,
+    Existing,
+    Failed,
+    Outcome,
+    Replayed,
+    UnreadableRow,
+)
+from services.publisher.rows.service import RowService
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.import_records import is_row
@@ -24,19 +31,19 @@ from shared.kafka.producer import RecordSender
 from shared.runtime import metrics
 
 _parse = decoder(RowAccepted)
-_doomed = TypeAdapter(Doomed)
+_unreadable_row = TypeAdapter(UnreadableRow)
 
 
 Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 
 
 class RowsHandler:
-    """Settles the rows of a batch; a row that can't be read but can be named settles as failed
+    """Settles the rows of a batch. An unreadable row settles as failed if its identity can be read
     (invariant 8).
     """
 
-    def __init__(self, settler: Settler, producer: RecordSender, names: TopicNames) -> None:
-        self._settler = settler
+    def __init__(self, rows: RowService, producer: RecordSender, names: TopicNames) -> None:
+        self._rows = rows
         self._producer = producer
         self._outcomes = names[TopicName.OUTCOMES]
         self._pin_events = names[TopicName.PIN_EVENTS]
@@ -61,13 +68,13 @@ class RowsHandler:
         self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         # A record of a kind that is not known yet may say something else about a row
-        doomed = [
-            name
+        unreadable = [
+            identity
             for letter in poison
-            if is_row(letter.record.value) and (name := named(letter.record.value))
+            if is_row(letter.record.value) and (identity := row_identity(letter.record.value))
         ]
-        settlement = await self._settler.settle(
-            [row for _, row in decoded], doomed, advance=advance
+        settlement = await self._rows.settle(
+            [row for _, row in decoded], unreadable, advance=advance
         )
         offsets = advance.offsets()
         reached = {partition.partition: offset for partition, offset in offsets.items()}
@@ -86,11 +93,11 @@ class RowsHandler:
         ]
 
 
-def named(value: bytes | None) -> Doomed | None:
-    """Job, workspace and row number, if they can still be read of a record that can't."""
+def row_identity(value: bytes | None) -> UnreadableRow | None:
+    """Reads job, workspace and row number from a record that can't be decoded. None if it can't."""
     try:
         document = orjson.loads(value or b"")
-        return _doomed.validate_python(
+        return _unreadable_row.validate_python(
             [document["job_id"], document["workspace_id"], document["row_number"]]
         )
     except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors

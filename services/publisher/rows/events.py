@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 from uuid import UUID
 
+from services.publisher.pin_events import SOURCE
 from services.publisher.rows.outcomes import (
     Created,
     Existing,
@@ -17,13 +18,11 @@ from services.publisher.rows.outcomes import (
     Replayed,
     result_ids,
 )
-from shared.contract.cloudevents import EventType, common_headers, headers
+from shared.contract.cloudevents import EventType, common_headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     MAX_KEY,
     Fault,
-    PinEvent,
-    PinFailed,
     PinPublished,
     PinScheduled,
     RowResult,
@@ -35,7 +34,6 @@ from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.wire import encode
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 
-SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
     ErrorCode.BOARD_NOT_FOUND: "board_id",
@@ -71,54 +69,6 @@ of it, each.
 """
 
 
-class OutboxEvent(NamedTuple):
-    """An event as it waits in the outbox, written in the transaction that made it true."""
-
-    event_type: str
-    event_id: str
-    key: str
-    payload: bytes
-    occurred_at: datetime
-
-
-def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
-    event = PinPublished(**_shared(row), published_at=row["published_at"])
-    return _waiting(
-        EventType.PIN_PUBLISHED, f"{row['pin_id']}:published", event, row["published_at"]
-    )
-
-
-def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
-    at = row["failed_at"]
-    error = {"error_code": row["error_code"], "error_message": row["error_message"]}
-    event = PinFailed(
-        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error
-    )
-    return _waiting(EventType.PIN_FAILED, f"{row['pin_id']}:failed:{at.isoformat()}", event, at)
-
-
-def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Of a direct call; under the same id as an imported row's."""
-    return _waiting(
-        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled", _scheduled(row), row["created_at"]
-    )
-
-
-def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Moved, or revived: another fact each time, so another id."""
-    at = row["updated_at"]
-    return _waiting(
-        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled:{at.isoformat()}", _scheduled(row), at
-    )
-
-
-def outbox_record(event: OutboxEvent) -> Record:
-    about = headers(
-        EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
-    )
-    return Record(event.key.encode(), event.payload, about)
-
-
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """PinPublished or PinScheduled for every created row, in the rows' order.
 
@@ -141,7 +91,7 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
 
 
 def _event_of(outcome: Created) -> PinPublished | PinScheduled:
-    row, stored = outcome.ask.row, outcome.stored
+    row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
     if stored.run_at is None:
         return PinPublished(
@@ -183,7 +133,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
         elif isinstance(outcome, Replayed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
         else:
-            row = outcome.ask.row
+            row = outcome.keyed.row
             by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
     return [
         record
@@ -220,7 +170,7 @@ def _records_that_fit(
 
 
 def _settled(outcome: Created | Existing) -> RowResult:
-    row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
+    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
     if isinstance(outcome, Created):
         return RowResult(
             row_number=row.row_number,
@@ -287,22 +237,3 @@ def parse_positions(header: bytes) -> dict[int, int]:
     """Decodes what `positions_header` encoded. Raises ValueError."""
     pairs = (part.split(":") for part in header.decode().split(","))
     return {int(partition): int(offset) for partition, offset in pairs}
-
-
-def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
-    return {
-        **{name: row[name] for name in names},
-        "job_id": row["origin_job_id"],
-        "row_number": row["origin_row"],
-    }
-
-
-def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
-    return PinScheduled(
-        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), run_at=row["run_at"]
-    )
-
-
-def _waiting(kind: EventType, event_id: str, event: PinEvent, at: datetime) -> OutboxEvent:
-    return OutboxEvent(kind, event_id, str(event.workspace_id), encode(event), at)

@@ -5,14 +5,12 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from services.webhooks.config import WebhooksSettings
 from services.webhooks.delivery.policy import DeliveryStatus
 from services.webhooks.delivery.ssrf import AddressRules
-from services.webhooks.delivery.worker import Courier
-from services.webhooks.subscriptions.repository import WebhookRegistry
+from services.webhooks.dependencies import Webhooks
 from services.webhooks.subscriptions.schemas import (
     WebhookCreate,
     WebhookDeliveryResponse,
@@ -24,51 +22,25 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.app import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
-from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE, uuid_or_404
+from shared.http.bodies import parse_json, require_content_type
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-BODIES_AT_ONCE = 16 * 1024 * 1024
-"""Bytes. As many bodies at their limit as there may be requests at once."""
+
+async def _read(request: Request, webhooks: Webhooks) -> Any:
+    require_content_type(request, "application/json")
+    async with webhooks.bodies.reading(request) as body:
+        return parse_json(body)
 
 
-class Ports:
-    """What the endpoints work with; app.py puts it into app.state."""
+def _require_reachable(rules: AddressRules, url: str | None) -> None:
+    """Raises RequestRefused (422) if the URL can never lead to a receiver.
 
-    def __init__(
-        self, settings: WebhooksSettings, registry: WebhookRegistry, courier: Courier
-    ) -> None:
-        limit = settings.webhook_body_limit
-        self.bodies = Bodies(
-            limit_bytes=limit,
-            seconds=settings.body_seconds,
-            at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
-        )
-        self.rules: AddressRules = settings.address_rules
-        self.registry = registry
-        self.courier = courier
-
-    async def read(self, request: Request) -> Any:
-        require_content_type(request, "application/json")
-        async with self.bodies.reading(request) as body:
-            return parse_json(body)
-
-    def require_reachable(self, url: str | None) -> None:
-        """Raises RequestRefused (422) for what can be told to lead to no receiver; a name is looked
-        up at each connection.
-        """
-        if url is not None and (reason := self.rules.refusal(url)) is not None:
-            raise refused_url(reason)
-
-
-async def _ports(request: Request) -> Ports:
-    ports: Ports = request.app.state.ports
-    return ports
-
-
-Webhooks = Annotated[Ports, Depends(_ports)]
+    A name is looked up at each connection.
+    """
+    if url is not None and (reason := rules.refusal(url)) is not None:
+        raise refused_url(reason)
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
@@ -113,7 +85,7 @@ def _webhook_id(webhook_id: str) -> UUID:
     "",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_body(WebhookCreate),
-    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT),
+    responses=UNREADABLE | CONFLICT,
 )
 async def create_webhook(
     request: Request, response: Response, who: WriteAccess, webhooks: Webhooks
@@ -125,8 +97,8 @@ async def create_webhook(
     is told of all.
     """
     _require_whole_workspace(who)
-    wanted = parsed(WebhookCreate, await webhooks.read(request))
-    webhooks.require_reachable(wanted.url)
+    wanted = parsed(WebhookCreate, await _read(request, webhooks))
+    _require_reachable(webhooks.rules, wanted.url)
     row, made = await webhooks.registry.create(who.workspace_id, wanted.model_dump(mode="json"))
     if not made:
         response.headers["Idempotent-Replayed"] = "true"
@@ -159,8 +131,8 @@ async def update_webhook(
     enabled again, which also forgets its failures.
     """
     _require_whole_workspace(who)
-    wanted = parsed(WebhookUpdate, await webhooks.read(request))
-    webhooks.require_reachable(wanted.url)
+    wanted = parsed(WebhookUpdate, await _read(request, webhooks))
+    _require_reachable(webhooks.rules, wanted.url)
     changes = wanted.model_dump(mode="json", exclude_none=True)
     row = await webhooks.registry.change(who.workspace_id, _webhook_id(webhook_id), changes)
     webhooks.courier.wake()
@@ -223,7 +195,7 @@ async def get_delivery(
 @router.post(
     "/{webhook_id}/deliveries/{delivery_id}/resend",
     status_code=HTTPStatus.ACCEPTED,
-    responses=NOT_FOUND | refusals(HTTPStatus.CONFLICT),
+    responses=NOT_FOUND | CONFLICT,
 )
 async def resend_delivery(
     webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks

@@ -248,14 +248,12 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, created(1)))
-
-    async def given_up_late(_jobs: object) -> None:
-        await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
-        raise BrokerUnavailable("silent")
-
     hasty = JobStore(Database(database.engine, timeout_seconds=0.3))
-    with pytest.raises(BrokerUnavailable):
-        await hasty.announce(10, given_up_late, patience_seconds=5)
+    unannounced = hasty.unannounced(10, patience_seconds=5)
+    await unannounced.__aenter__()
+    await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
+    silent = BrokerUnavailable("silent")
+    assert not await unannounced.__aexit__(BrokerUnavailable, silent, None)
 
 
 async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(

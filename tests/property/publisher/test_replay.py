@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.publisher.rows.history import outcomes_in
+from services.publisher.rows.history_parsing import parse_outcomes
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
@@ -71,11 +71,11 @@ class World:
     def __init__(self, publisher: Publisher, run: Run, database: Database) -> None:
         self.publisher, self.run, self.database = publisher, run, database
         self._ids = Ids()
-        self.workspace_id: UUID = run(publisher.access.create_workspace("Test"))
+        self.workspace_id: UUID = run(publisher.operator.create_workspace("Test"))
         self._accounts = {}
         for name in ("lasting", "revoked"):
-            account_id = run(publisher.access.add_account(self.workspace_id, name=name))
-            run(publisher.access.add_board(self.workspace_id, account_id, "there", name="There"))
+            account_id = run(publisher.operator.add_account(self.workspace_id, name=name))
+            run(publisher.operator.add_board(self.workspace_id, account_id, "there", name="There"))
             self._accounts[name] = account_id
         self.logs: list[list[Sent]] = [[] for _ in range(PARTITIONS)]
         self.positions = [0] * PARTITIONS
@@ -118,7 +118,9 @@ class World:
         """Does what would change outcomes, were they decided anew."""
         for account_id in self._accounts.values():
             self.run(
-                self.publisher.access.add_board(self.workspace_id, account_id, "soon", name="Soon")
+                self.publisher.operator.add_board(
+                    self.workspace_id, account_id, "soon", name="Soon"
+                )
             )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
 
@@ -131,7 +133,7 @@ class World:
         self.run(self._write(backup))
         self.positions = list(backup.positions)
         records = received_all(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
-        self.run(self.publisher.store.record_outcomes(outcomes_in(records), Advance()))
+        self.run(self.publisher.store.record_outcomes(parse_outcomes(records), Advance()))
 
     async def _read(self, name: str, column: str) -> str:
         query = text(

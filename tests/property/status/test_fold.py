@@ -120,12 +120,11 @@ class Status:
         """Those of `ids` that a sweep announces; it announces whatever else has ended too."""
         told: list[UUID] = []
 
-        async def deliver(jobs: Sequence[Row]) -> None:
-            told.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
-
-        while await self.store.announce(200, deliver):
-            pass
-        return told
+        while True:
+            async with self.store.unannounced(200) as jobs:
+                told.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
+            if not jobs:
+                return told
 
 
 async def _nothing() -> int:

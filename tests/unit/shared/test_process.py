@@ -10,8 +10,8 @@ import pytest
 from deploy.local.layout import CHECKOUT
 from shared.contract.topics import TopicName
 from shared.kafka.consumer import BatchConsumer, ConsumerLost
-from shared.runtime import service as process
-from shared.runtime.service import Machinery
+from shared.runtime import components
+from shared.runtime.components import ServiceRuntime
 from shared.runtime.settings import ServiceSettings
 from tests.support.fakes import MemorySender
 from tests.support.waiting import eventually
@@ -72,29 +72,29 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
     def broker(*_: object, **__: object) -> Any:
         return NeverStarts()
 
-    monkeypatch.setattr(process, "ReplicaLease", Lease)
-    monkeypatch.setattr(process, "require_topics", _there)
-    monkeypatch.setattr(process, "create_broker", broker)
-    monkeypatch.setattr(process, "leave_group", leave)
+    monkeypatch.setattr(components, "ReplicaLease", Lease)
+    monkeypatch.setattr(components, "require_topics", _there)
+    monkeypatch.setattr(components, "create_broker", broker)
+    monkeypatch.setattr(components, "leave_group", leave)
     monkeypatch.setattr(NeverStarts, "starting", 0)
 
 
-def machinery_of(name: str, members: int = 1) -> Machinery:
+def runtime_of(name: str, members: int = 1) -> ServiceRuntime:
     settings = ServiceSettings()
     consumers = [
         Consumer(name, settings, [TopicName.OUTCOMES], None, MemorySender(), member=member)  # type: ignore[arg-type]
         for member in range(members)
     ]
-    return Machinery("unit", settings, consumers=consumers)
+    return ServiceRuntime("unit", settings, consumers=consumers)
 
 
 async def test_a_consumer_that_never_gets_partitions_is_watched_too() -> None:
-    machinery = machinery_of("lost")
+    runtime = runtime_of("lost")
     lost = asyncio.Event()
-    machinery.on_lost = lost.set
-    machinery.start()
+    runtime.on_lost = lost.set
+    runtime.start()
     await asyncio.wait_for(lost.wait(), 10)
-    await machinery.stop()
+    await runtime.stop()
 
 
 async def test_members_of_one_group_join_together_and_leave_even_if_they_never_got_partitions(
@@ -103,16 +103,16 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
     """One that waited for the other would find the group rebalanced; one that did not leave would
     keep its place for a session.
     """
-    machinery = machinery_of("pair", members=2)
-    machinery.start()
+    runtime = runtime_of("pair", members=2)
+    runtime.start()
     await eventually(lambda: NeverStarts.starting == 2)
-    assert not machinery.started
-    await machinery.stop()
+    assert not runtime.started
+    await runtime.stop()
     assert left == ["pinflow.pair-0", "pinflow.pair.1-0"]
 
 
 async def test_what_never_began_to_join_has_nothing_to_leave(left: list[str]) -> None:
-    await machinery_of("idle").stop()
+    await runtime_of("idle").stop()
     assert not left
 
 
@@ -121,18 +121,18 @@ import asyncio
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from fastapi import FastAPI
-from shared.runtime import service as process
+from shared.runtime import process
 from shared.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def lifespan(app):
-    asyncio.get_running_loop().call_later(0.2, lambda: app.state.machinery.on_lost())
+    asyncio.get_running_loop().call_later(0.2, lambda: app.state.runtime.on_lost())
     yield
     await asyncio.Event().wait()
 
 process.LOST_SECONDS = 1.0
 app = FastAPI(lifespan=lifespan)
-app.state.machinery = SimpleNamespace()
+app.state.runtime = SimpleNamespace()
 process.serve(app, ServiceSettings(port=0))
 """
 
@@ -157,17 +157,18 @@ gc.disable()
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from fastapi import FastAPI
-from shared.runtime import service as process
+import shared.runtime.service  # imports what services import
+from shared.runtime import process
 from shared.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def lifespan(app):
     print("collects", gc.isenabled(), "spares", gc.get_freeze_count() > 100_000)
-    asyncio.get_running_loop().call_later(0.2, lambda: app.state.machinery.on_lost())
+    asyncio.get_running_loop().call_later(0.2, lambda: app.state.runtime.on_lost())
     yield
 
 app = FastAPI(lifespan=lifespan)
-app.state.machinery = SimpleNamespace()
+app.state.runtime = SimpleNamespace()
 process.serve(app, ServiceSettings(port=0))
 """
 
@@ -186,11 +187,11 @@ def test_a_service_collects_garbage_but_not_in_what_it_has_imported() -> None:
 
 
 async def test_a_part_that_was_cancelled_by_nobody_here_is_lost_too() -> None:
-    machinery = machinery_of("quiet")
+    runtime = runtime_of("quiet")
     lost = asyncio.Event()
-    machinery.on_lost = lost.set
-    machinery.start()
-    await eventually(lambda: machinery._tasks)
-    next(iter(machinery._tasks)).cancel()
+    runtime.on_lost = lost.set
+    runtime.start()
+    await eventually(lambda: runtime._tasks)
+    next(iter(runtime._tasks)).cancel()
     await asyncio.wait_for(lost.wait(), 10)
-    await machinery.stop()
+    await runtime.stop()

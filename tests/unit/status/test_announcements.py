@@ -1,12 +1,28 @@
 """Announcing waits for Kafka no longer than the locks of the jobs may be held."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
 
 from services.status import job_events as announcements
-from services.status.job_events import Announcer
+from services.status.job_events import JobAnnouncer
 from services.status.repository import JobStore
 from shared.kafka.records import Record
 from shared.postgres.row import Row
+
+ENDED: Row = {
+    "request_id": None,
+    "job_id": uuid4(),
+    "workspace_id": uuid4(),
+    "status": "completed",
+    "total_rows": 1,
+    "created_rows": 1,
+    "existing_rows": 0,
+    "failed_rows": 0,
+    "error_message": None,
+    "completed_at": datetime(2026, 11, 29, tzinfo=UTC),
+}
 
 
 class Sender:
@@ -19,26 +35,22 @@ class Sender:
 
 
 class Store(JobStore):
-    """Has one portion of no jobs to announce; remembers how much time there is for it."""
+    """Has one job to announce; remembers how much time there is for it."""
 
     patience_seconds = 0.0
 
     def __init__(self) -> None:
         """Needs no database."""
 
-    async def announce(
-        self,
-        limit: int,
-        deliver: Callable[[Sequence[Row]], Awaitable[None]],
-        *,
-        patience_seconds: float = 0,
-    ) -> int:
+    @asynccontextmanager
+    async def unannounced(
+        self, _limit: int, *, patience_seconds: float = 0
+    ) -> AsyncIterator[Sequence[Row]]:
         self.patience_seconds = patience_seconds
-        await deliver([])
-        return limit
+        yield [ENDED]
 
 
 async def test_kafka_has_no_more_time_than_the_locks_of_the_jobs_may_be_held() -> None:
     store, sender = Store(), Sender()
-    assert await Announcer(store, sender, "job-events", 1).sweep() == 1
+    assert await JobAnnouncer(store, sender, "job-events", 1).sweep() == 1
     assert sender.seconds == store.patience_seconds == announcements.DELIVERY_SECONDS

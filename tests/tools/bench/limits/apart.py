@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from typing import TypeVar
 
-from shared.runtime.service import spare_the_collector
+from shared.runtime.process import configure_gc
 from tests.tools.bench.figures import Figures
 from tests.tools.bench.measure import GENERATOR, cpu_per_row, usage
 
@@ -32,7 +32,7 @@ def apart(work: Callable[[Given], Figures], given: Given, *, processes: int = 1)
 
 
 def _set_up(begin: Barrier) -> None:
-    spare_the_collector()
+    configure_gc()
     begin.wait(
         START_SECONDS
     )  # or the first would have done the others' work before they had imported it

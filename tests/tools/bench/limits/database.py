@@ -4,15 +4,13 @@ repositories, in batches of the same size.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import uvloop
 from pydantic import SecretStr
 
-from services.publisher.rows.outcomes import Ask, Failed, Found
-from services.publisher.rows.repository import PinStore
+from services.publisher.rows.outcomes import KeyedRow
+from services.publisher.rows.repository import RowRepository
 from services.status.config import StatusSettings
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
@@ -66,7 +64,7 @@ async def _drive(given: _Given) -> Figures:
         for role in ("pinflow_publisher", "pinflow_status")
     )
     meter = Meter(given.pids)
-    work = _Work(PinStore(publisher), JobStore(status), given, meter)
+    work = _Work(RowRepository(publisher), JobStore(status), given, meter)
     try:
         async with asyncio.TaskGroup() as group:
             for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
@@ -83,7 +81,7 @@ async def _drive(given: _Given) -> Figures:
 
 
 class _Work:
-    def __init__(self, store: PinStore, jobs: JobStore, given: _Given, meter: Meter) -> None:
+    def __init__(self, store: RowRepository, jobs: JobStore, given: _Given, meter: Meter) -> None:
         self._store = store
         self._jobs = jobs
         self._imports_at_once = max(1, round(given.rows_at_once / MAX_ROWS))
@@ -97,18 +95,19 @@ class _Work:
     async def settle(self) -> None:
         while not self.ended.is_set():
             with self._meter.uncounted():
-                asks, events = self._fresh()
-            await self._store.settle(asks, asks, (), Advance(), _nothing_fails)
-            self._meter.count(len(asks))
+                rows, events = self._fresh()
+            async with self._store.batch(Advance()) as batch:
+                await batch.publish(rows, rows)
+            self._meter.count(len(rows))
             for event in events:
                 await self._events.put(event)
         await self._events.put(None)
 
-    def _fresh(self) -> tuple[list[Ask], list[Foldable]]:
+    def _fresh(self) -> tuple[list[KeyedRow], list[Foldable]]:
         imports = [material.accept(material.BODY.fresh()) for _ in range(self._imports_at_once)]
-        asks = material.read_rows(imports)
-        announced = material.announce(material.found_new(asks))
-        return asks, material.read_events(imports, announced.outcomes)
+        rows = material.read_rows(imports)
+        announced = material.announce(material.found_new(rows))
+        return rows, material.read_events(imports, announced.outcomes)
 
     async def fold(self) -> None:
         while events := await self._next_events():
@@ -134,12 +133,5 @@ class _Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
-            await self._jobs.announce(limit, _tell_nobody)
-
-
-def _nothing_fails(_found: Found) -> Sequence[Failed]:
-    return ()
-
-
-async def _tell_nobody(_jobs: Sequence[Any]) -> None:
-    return None
+            async with self._jobs.unannounced(limit):
+                pass  # nobody is told

@@ -2,13 +2,13 @@
 
 import sys
 
-from shared.runtime.service import spare_the_collector
+from shared.runtime.process import configure_gc
 from tests.tools.bench.peers.celery_app import create_celery
 from tests.tools.bench.peers.process import PeerSettings
 
 if __name__ == "__main__":
     task, processes = sys.argv[1:]
     app = create_celery(PeerSettings(), task)
-    spare_the_collector()
+    configure_gc()
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning")
     app.worker_main(["worker", "--pool", "prefork", "--concurrency", processes, *quiet])

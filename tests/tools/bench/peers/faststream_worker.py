@@ -12,7 +12,7 @@ from shared.contract.events import RowAccepted
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.arrays import columns
 from shared.postgres.database import Database
-from shared.runtime.service import spare_the_collector
+from shared.runtime.process import configure_gc
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.process import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_ROW
@@ -45,5 +45,5 @@ def create_worker(settings: PeerSettings) -> FastStream:
 
 if __name__ == "__main__":
     worker = create_worker(PeerSettings())
-    spare_the_collector()
+    configure_gc()
     uvloop.run(worker.run(log_level=logging.WARNING))

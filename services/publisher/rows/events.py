@@ -1,6 +1,4 @@
-"""What the publisher tells the world of pins, and status of rows: records, made lean, as there is
-one or more for each row.
-"""
+"""Builds the records of a batch of rows: pin events, and outcomes for the status service."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +68,7 @@ of it, each.
 
 
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """PinPublished or PinScheduled for every created row, in the rows' order.
+    """Builds PinPublished or PinScheduled for every created row, in the rows' order.
 
     A redelivered row announces again, under the same id.
     """
@@ -80,9 +78,10 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
-            value = encode(_event_of(outcome))
+            event = _event_of(outcome)
+            value = encode(event)
             pin_id = value[_PIN_ID]
-            if outcome.stored.run_at is None:
+            if isinstance(event, PinPublished):
                 about = [("ce_id", pin_id + b":published"), *published]
             else:
                 about = [("ce_id", pin_id + b":scheduled"), *scheduled]
@@ -124,17 +123,17 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     records the outcomes that lie behind its positions (history.py).
     """
     extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
-    by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(
-        list
-    )  # not by UUIDs: they are hashed and compared in Python
+    # not by UUIDs: they are hashed and compared in Python
+    by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(list)
     for outcome in outcomes:
-        if isinstance(outcome, Failed):
-            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
-        elif isinstance(outcome, Replayed):
-            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
-        else:
-            row = outcome.keyed.row
-            by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
+        match outcome:
+            case Created() | Existing():
+                row = outcome.keyed.row
+                by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
+            case Failed():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
+            case Replayed():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
     return [
         record
         for (job, workspace), results in by_job.items()
@@ -155,7 +154,7 @@ def _records_of_job(
 def _records_that_fit(
     job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
-    """Halved until they do.
+    """Halves the results until each record fits.
 
     One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was
     decoded.

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import TypeAlias, cast
+from typing import TypeAlias
 from uuid import UUID
 
 from services.publisher.pin_events import SOURCE
@@ -101,7 +101,7 @@ def _event_of(outcome: Created) -> PinPublished | PinScheduled:
             idempotency_key=pin.idempotency_key,
             job_id=row.job_id,
             row_number=row.row_number,
-            published_at=cast("datetime", stored.published_at),
+            published_at=stored.published_at,  # type: ignore[arg-type] # it is published at once
         )
     return PinScheduled(
         pin_id=stored.pin_id,
@@ -127,9 +127,12 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(list)
     for outcome in outcomes:
         match outcome:
-            case Created() | Existing():
+            case Created():
                 row = outcome.keyed.row
-                by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
+                by_job[row.job_id.int, row.workspace_id.int].append(_created(outcome))
+            case Existing():
+                row = outcome.keyed.row
+                by_job[row.job_id.int, row.workspace_id.int].append(_existing(outcome))
             case Failed():
                 by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
             case Replayed():
@@ -168,16 +171,19 @@ def _records_that_fit(
         yield Record(str(job_id).encode(), value, extra_headers)
 
 
-def _settled(outcome: Created | Existing) -> RowResult:
+def _created(outcome: Created) -> RowResult:
     row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
-    if isinstance(outcome, Created):
-        return RowResult(
-            row_number=row.row_number,
-            status=RowStatus.CREATED,
-            pin_id=pin_id,
-            schedule_id=schedule_id,
-            idempotency_key=row.row.idempotency_key,
-        )
+    return RowResult(
+        row_number=row.row_number,
+        status=RowStatus.CREATED,
+        pin_id=pin_id,
+        schedule_id=schedule_id,
+        idempotency_key=row.row.idempotency_key,
+    )
+
+
+def _existing(outcome: Existing) -> RowResult:
+    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
     return RowResult(
         row_number=row.row_number,
         status=RowStatus.EXISTING,

@@ -5,8 +5,8 @@ from fastapi import FastAPI
 from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.monitor import BacklogWatch
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.admission.rates import Rates
-from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.dependencies import IngestDependencies
@@ -17,6 +17,7 @@ from shared.access.cache import WorkspaceDirectory
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
 from shared.kafka.consumer import BatchConsumer
+from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.runtime.service import Service
 
 
@@ -34,18 +35,25 @@ def create_app(settings: IngestSettings) -> FastAPI:
         settings,
     )
     requests = BatchConsumer(
-        "ingest",
+        Subscription(
+            name="ingest",
+            topics=(TopicName.IMPORT_REQUESTS,),
+            isolation="read_committed",  # upstream systems may produce in transactions
+            offset_reset="earliest",
+            acknowledgement=Acknowledgement.OFFSET_AFTER_WORK,
+            max_records=settings.import_request_batch,
+        ),
         settings,
-        [TopicName.IMPORT_REQUESTS],
         handler,
         service.producer,
-        max_records=settings.import_request_batch,
     )
     keep_uploads = settings.upload_retention_days > 0
     return service.create_app(
         summary="Accepts imports: whole, durably, once.",
         dependencies=IngestDependencies(
-            imports=Imports(acceptance, admission, Turns.of(settings), keep_uploads=keep_uploads),
+            imports=Imports(
+                acceptance, admission, ImportQueue.of(settings), keep_uploads=keep_uploads
+            ),
             rates=Rates(admission, service.access),
             bodies=Bodies(
                 limit_bytes=settings.import_body_limit,

@@ -29,7 +29,7 @@ from shared.contract.pins import printable
 from shared.contract.validation import describe
 from shared.contract.wire import decoder
 from shared.http.bodies import parse_json
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, history_of
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics

@@ -90,9 +90,8 @@ class JobStatus(StrEnum):
 
 
 class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that is wrong with a row.
-
-    `field` is null when it is the row as a whole; `value` is cut at 200 characters.
+    """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is
+    cut at 200 characters.
     """
 
     code: str
@@ -150,9 +149,8 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
 
 
 class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one row.
-
-    Created: either pin_id or schedule_id, the first choice; existing: what the store has.
+    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what
+    the store has.
     """
 
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
@@ -203,7 +201,6 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
 
 class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
     """A request that came by topic and that HTTP would have refused: a failed job without rows.
-
     Topic `imports`.
     """
 

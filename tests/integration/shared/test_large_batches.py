@@ -16,7 +16,7 @@ from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming
 from tests.support.factories import import_accepted

@@ -29,7 +29,7 @@ from shared.contract.events import (
 from shared.contract.import_records import is_for_publisher, is_for_status, opening
 from shared.contract.topics import LARGEST_RECORD, TopicName
 from shared.contract.wire import encode
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, to_record
 from shared.runtime.periodic import Sweeper
 from tests.contract import pydantic_events

@@ -1,0 +1,159 @@
+"""Imports are parsed and written a few at once, in a round-robin by workspace."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.ingest.admission.queue import ImportQueue
+from shared.contract.errors import BrokerUnavailable, Overloaded
+from tests.support.waiting import eventually
+
+A, B = uuid4(), uuid4()
+
+
+class Works:
+    """Runs imports until they are told to end, and notes the order in which they began."""
+
+    def __init__(self, queue: ImportQueue) -> None:
+        self.queue = queue
+        self.begun: list[str] = []
+        self._ends: dict[str, asyncio.Event] = {}
+
+    def begin(self, name: str, workspace: UUID) -> "asyncio.Task[None]":
+        self._ends[name] = asyncio.Event()
+        return asyncio.create_task(self._work(name, workspace))
+
+    async def _work(self, name: str, workspace: UUID) -> None:
+        async with self.queue.slot(workspace):
+            self.begun.append(name)
+            await self._ends[name].wait()
+
+    def end(self, name: str) -> None:
+        self._ends[name].set()
+
+
+def works(*, at_once: int = 1, max_waiting: int = 100, timeout_seconds: float = 60) -> Works:
+    return Works(
+        ImportQueue(at_once=at_once, max_waiting=max_waiting, timeout_seconds=timeout_seconds)
+    )
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_no_more_than_so_many_at_once() -> None:
+    scene = works(at_once=2)
+    tasks = [scene.begin(f"a{number}", A) for number in range(5)]
+    await settle()
+    assert scene.begun == ["a0", "a1"]
+    for number in range(5):
+        await has_begun(scene, f"a{number}")
+        scene.end(f"a{number}")
+    await asyncio.gather(*tasks)
+
+
+async def test_one_import_of_another_workspace_waits_for_one_and_not_for_all_of_a_flood() -> None:
+    scene = works()
+    tasks = [scene.begin(f"a{number}", A) for number in range(5)]
+    await settle()
+    tasks += [scene.begin("b0", B), scene.begin("b1", B)]
+    await settle()
+    order = ["a0", "a1", "b0", "a2", "b1", "a3", "a4"]
+    for name in order:
+        await has_begun(scene, name)
+        scene.end(name)
+    await asyncio.gather(*tasks)
+    assert scene.begun == order
+
+
+async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_a_reserve() -> None:
+    scene = works(max_waiting=10)
+    tasks = [scene.begin(f"a{number}", A) for number in range(11)]
+    await settle()
+    with pytest.raises(Overloaded) as refusal:
+        async with scene.queue.slot(A):
+            raise AssertionError("not reached")
+    assert (
+        refusal.value.status,
+        refusal.value.details["limit"],
+        refusal.value.details["current"],
+    ) == (429, 10, 10)
+    tasks.append(scene.begin("b", B))
+    await settle()
+    scene.end("a0")
+    for name in ["a1", "b", *(f"a{number}" for number in range(2, 11))]:
+        scene.end(name)
+    await asyncio.gather(*tasks)
+    assert "b" in scene.begun
+
+
+async def test_an_import_that_waits_too_long_is_an_overload_if_others_were_written() -> None:
+    scene = works(at_once=2, timeout_seconds=0.05)
+    tasks = [scene.begin("a0", A), scene.begin("a1", A)]
+    await settle()
+    first, second = scene.begin("a2", A), scene.begin("a3", A)
+    await settle()
+    scene.end("a0")
+    await has_begun(scene, "a2")
+    with pytest.raises(Overloaded):
+        await second
+    for name in ("a1", "a2"):
+        scene.end(name)
+    await asyncio.gather(first, *tasks)
+
+
+async def test_an_import_that_waits_too_long_is_the_brokers_silence_if_none_was_written() -> None:
+    scene = works(timeout_seconds=0.05)
+    task = scene.begin("a0", A)
+    await settle()
+    with pytest.raises(BrokerUnavailable):
+        async with scene.queue.slot(A):
+            raise AssertionError("not reached")
+    scene.end("a0")
+    await task
+
+
+async def has_begun(scene: Works, name: str) -> None:
+    await eventually(lambda: name in scene.begun)
+
+
+async def test_no_slot_is_lost_when_those_that_wait_go_away() -> None:
+    scene = works()
+    holding = scene.begin("a0", A)
+    await settle()
+    waiting = [scene.begin(f"a{number}", A) for number in range(1, 20)]
+    await settle()
+    for task in waiting[::2]:
+        task.cancel()
+    scene.end("a0")  # in the same moment
+    for number in range(1, 20):
+        scene.end(f"a{number}")
+    await asyncio.gather(holding, *waiting, return_exceptions=True)
+    async with asyncio.timeout(5), scene.queue.slot(B):
+        assert not scene.queue._queue.total_waiting
+
+
+async def test_an_import_that_waits_for_kafka_releases_its_slot() -> None:
+    queue = ImportQueue(at_once=1, max_waiting=10, timeout_seconds=60)
+    async with queue.slot(A) as waiting:
+        waiting.release_early()
+        async with asyncio.timeout(5), queue.slot(B):
+            pass
+    async with asyncio.timeout(5), queue.slot(A):  # the slot exists once, not twice
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), queue.slot(B):
+                pass
+
+
+async def test_only_so_many_imports_wait_for_kafka_without_a_slot() -> None:
+    queue = ImportQueue(at_once=1, max_waiting=1, timeout_seconds=60)
+    async with queue.slot(A) as first:
+        first.release_early()
+        async with queue.slot(A) as second:
+            second.release_early()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), queue.slot(B):
+                    pass

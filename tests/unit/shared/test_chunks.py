@@ -1,0 +1,22 @@
+"""What is cut up stays whole and in order."""
+
+import pytest
+
+from shared.runtime.chunks import chunked
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([], []),
+        ([4, 4], [[4, 4]]),
+        ([10], [[10]]),
+        ([5, 5, 1], [[5, 5], [1]]),
+        ([11, 1, 12], [[11], [1], [12]]),
+        ([6, 6, 4, 1], [[6], [6, 4], [1]]),
+    ],
+)
+def test_no_chunk_weighs_more_than_it_may_unless_it_is_one_item(
+    weights: list[int], expected: list[list[int]]
+) -> None:
+    assert [list(chunk) for chunk in chunked(weights, 10, lambda weight: weight)] == expected

@@ -1,0 +1,109 @@
+"""Lists share connections: one workspace's searches keep nobody else's waiting."""
+
+import asyncio
+from functools import partial
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.contract.errors import DatabaseUnavailable, Overloaded
+from shared.http.pagination import queue as module
+from shared.http.pagination.queue import MAX_PER_WORKSPACE, ListQueue
+from tests.support.waiting import eventually
+
+A, B, C = uuid4(), uuid4(), uuid4()
+
+
+class Lists:
+    """Each is looked up until it is let go."""
+
+    def __init__(self, at_once: int) -> None:
+        self.queue = ListQueue(at_once)
+        self.begun: list[str] = []
+        self._ends: dict[str, asyncio.Event] = {}
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, workspace: UUID, *names: str) -> None:
+        """They have begun, or stand in line."""
+        for name in names:
+            self._ends[name] = asyncio.Event()
+            self.tasks.append(asyncio.create_task(self._look(name, workspace)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def end(self, *names: str) -> None:
+        """Each when it has begun."""
+        for name in names:
+            await eventually(partial(self.begun.count, name))
+            self._ends[name].set()
+
+    async def _look(self, name: str, workspace: UUID) -> None:
+        async with self.queue.slot(workspace):
+            self.begun.append(name)
+            await self._ends[name].wait()
+
+
+async def test_a_workspace_leaves_one_slot_to_others_however_much_it_asks() -> None:
+    lists = Lists(at_once=2)
+    await lists.ask(A, "a0", "a1", "a2")
+    await lists.ask(B, "b0")
+    assert lists.begun == ["a0", "b0"]
+    await lists.end("a0", "b0", "a1", "a2")
+    await asyncio.gather(*lists.tasks)
+
+
+async def test_where_there_is_one_slot_another_workspace_waits_for_one_list_and_not_for_all() -> (
+    None
+):
+    lists = Lists(at_once=1)
+    await lists.ask(A, "a0", "a1", "a2")
+    await lists.ask(B, "b0", "b1")
+    await lists.ask(C, "c0")
+    order = ["a0", "b0", "c0", "a1", "b1", "a2"]
+    for name in order:
+        await lists.end(name)
+    await asyncio.gather(*lists.tasks)
+    assert lists.begun == order
+
+
+async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are_not() -> None:
+    lists = Lists(at_once=2)
+    names = [f"a{number}" for number in range(MAX_PER_WORKSPACE)]
+    await lists.ask(A, *names)
+    with pytest.raises(Overloaded) as refusal:
+        async with lists.queue.slot(A):
+            pytest.fail("there was room")
+    assert (refusal.value.status, refusal.value.details) == (
+        429,
+        {"limit": MAX_PER_WORKSPACE, "current": MAX_PER_WORKSPACE},
+    )
+    await lists.ask(B, "b0")
+    assert lists.begun == ["a0", "b0"]
+    await lists.end("b0", *names)
+    await asyncio.gather(*lists.tasks)
+
+
+async def test_a_list_that_waits_too_long_is_the_databases_silence_and_no_slot_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
+    lists = Lists(at_once=1)
+    await lists.ask(A, "a0")
+    await lists.ask(B, "b0", "b1")
+    refused = await asyncio.gather(*lists.tasks[1:], return_exceptions=True)
+    assert [type(one) for one in refused] == [DatabaseUnavailable] * 2
+    await lists.ask(B, "b2")
+    lists.tasks[-1].cancel()
+    await lists.end("a0")
+    await asyncio.gather(*lists.tasks, return_exceptions=True)
+    async with lists.queue.slot(B):
+        pass
+
+
+async def test_nothing_is_kept_of_workspaces_that_ask_no_more() -> None:
+    lists = Lists(at_once=1)
+    await lists.ask(A, "a0", "a1")
+    await lists.end("a0", "a1")
+    await asyncio.gather(*lists.tasks)
+    queue = lists.queue._queue
+    assert (dict(queue._queues), dict(queue._held), dict(queue._round)) == ({}, {}, {})

@@ -27,6 +27,7 @@ from shared.contract.errors import ErrorCode, Overloaded, Poison, RequestRefused
 from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
 from shared.contract.pins import printable
 from shared.contract.validation import describe
+from shared.contract.wire import decoder
 from shared.http.bodies import parse_json
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, history_of
@@ -41,6 +42,7 @@ ROOM_PATIENCE_SECONDS = 1.0
 which it is the first. Then the consumer looks whether it is to stop, and begins anew.
 """
 
+_requests = decoder(ImportRequested)
 
 Delivery: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -213,7 +215,7 @@ def _named(record: Delivery) -> Delivered:
 
 def _parsed(record: Delivery) -> ImportRequested:
     try:
-        return ImportRequested.model_validate(parse_json(record.value or b""))
+        return _requests.from_document(parse_json(record.value or b""))
     except RequestRefused as refusal:
         raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
     except ValidationError as error:

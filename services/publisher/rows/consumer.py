@@ -18,19 +18,18 @@ from services.publisher.rows.outcomes import (
     UnreadableRow,
 )
 from services.publisher.rows.service import RowService
-from shared.contract.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.import_records import is_row
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
+from shared.contract.wire import UNDECODABLE, decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordSender
 from shared.runtime import metrics
 
-_parse_quickly = quick_decoder(RowAccepted)
 _parse = decoder(RowAccepted)
 _unreadable_row = TypeAdapter(UnreadableRow)
 
@@ -51,7 +50,7 @@ class RowsHandler:
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         try:
-            return [(record, _parse_quickly(record.value or b"")) for record in records], []
+            return [(record, _parse.strict(record.value or b"")) for record in records], []
         except UNDECODABLE:
             return self._decode_one_by_one(records)
 

@@ -27,7 +27,7 @@ from services.ingest.tables import requests
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.contract.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
+from shared.contract.events import ImportAccepted, ImportRejected, RecordKind, decode_import
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -108,7 +108,7 @@ class Imports:
     async def of(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
         records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
         values = values_of((record.value for record in records), RecordKind.IMPORT)
-        events = [IMPORT_EVENT.validate_json(value) for value in values]
+        events = [decode_import(value) for value in values]
         return [event for event in events if event.request_id == request_id]
 
     async def rows(self, job_id: UUID) -> int:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
-from shared.contract.events import MAX_ROW_FAULTS, PinContent
+from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import (
     PinSubmission,
     StrictPinSubmission,
@@ -280,9 +280,7 @@ def test_the_fingerprint_is_the_same_for_what_travels() -> None:
     submission = PinSubmission.model_validate(
         submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
     )
-    assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(
-        submission
-    )
+    assert fingerprint(submission.to_content()) == fingerprint(submission)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ import asyncio
 from collections import Counter
 from typing import TypeAlias
 
-import orjson
 from aiokafka import ConsumerRecord
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed
@@ -15,6 +14,7 @@ from shared.contract.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.import_records import is_row
+from shared.contract.row_identity import row_identity
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
 from shared.kafka.consumer import Batch
@@ -25,7 +25,6 @@ from shared.runtime import metrics
 
 _parse_quickly = quick_decoder(RowAccepted)
 _parse = decoder(RowAccepted)
-_doomed = TypeAdapter(Doomed)
 
 
 Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
@@ -88,14 +87,9 @@ class RowsHandler:
 
 
 def named(value: bytes | None) -> Doomed | None:
-    """Job, workspace and row number, if they can still be read of a record that can't."""
-    try:
-        document = orjson.loads(value or b"")
-        return _doomed.validate_python(
-            [document["job_id"], document["workspace_id"], document["row_number"]]
-        )
-    except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
-        return None
+    """Identifies a row that can't be read, or returns None."""
+    identity = row_identity(value)
+    return None if identity is None else Doomed(*identity)
 
 
 def _count(outcomes: list[Outcome]) -> None:

@@ -62,26 +62,11 @@ import waited up to 14 s for that.
 
 Not for a lone node: it would fence itself after a pause of 4 s.
 """
-FOR_PROXIED = {
-    "listener.security.protocol.map": "PROXIED:PLAINTEXT",
-    "listeners": "PROXIED://127.0.0.1:{ports.proxied}",
-    "advertised.listeners": "PROXIED://127.0.0.1:{ports.proxy}",
-}
 
 
 class NodePorts(NamedTuple):
-    """Where a node listens. `proxied` and `proxy`, both or none, are for clients that come through
-    a proxy of a test's.
-
-    Whoever asks at `proxied` is told that this broker is at `proxy`: so all that a client sends
-    passes the proxy, which listens there and forwards to `proxied`, while the brokers talk to each
-    other without it.
-    """
-
     clients: int
     controller: int
-    proxied: int | None = None
-    proxy: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +119,6 @@ class Kafka:
         properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
         if not self._is_alone:
             properties |= FOR_SEVERAL
-        if self.ports.proxied is not None:
-            for name, listener in FOR_PROXIED.items():
-                properties[name] += "," + listener.format(**values)
         return properties
 
     def prepare(self) -> Program:

@@ -57,7 +57,8 @@ def _what_it_shows(file: Path, *, again: bool) -> str:
         "All published rows were there before: importing the same file again publishes nothing "
         "twice."
         if again
-        else "The file has ten faulty rows and one repeated key on purpose.\nRun make demo again: the same rows are then existing."
+        else "The file has ten faulty rows and one repeated key on purpose.\n"
+        "Run make demo again: the same rows are then existing."
     )
     return f"\n{first}\nThe file as it was sent: {file}"
 

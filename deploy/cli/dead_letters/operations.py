@@ -1,4 +1,4 @@
-"""Find letters, plan what becomes of them, replay them: reads and writes here, decided elsewhere."""
+"""Finds letters, plans their replay and replays them. decision.py decides."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field

@@ -96,7 +96,7 @@ def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
 
 
 def _fill_oddly(url: str, deleted: ImportAccepted, made_up: ImportAccepted) -> None:
-    """One that has ended, without its results; and one that has a result of a row that no job has."""
+    """Adds an ended job without its results, and a result of a row that its job does not have."""
     with psycopg.connect(url) as connection:
         connection.execute(
             JOB, (deleted.job_id, deleted.workspace_id, NOON, 500, 500, 0, 0, "completed", NOON)

@@ -33,7 +33,8 @@ from tests.property.records import NAMES, received
 from tests.support.fakes import MemorySender
 
 PINS = text("""
-    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
+    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
+        deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text(

@@ -28,7 +28,7 @@ WATCH_SECONDS = 0.2
 
 
 class Arena:
-    """`kafka` and `database_url` are the servers' own addresses; services come through the proxies."""
+    """`kafka` and `database_url` are the servers' addresses. Services come through the proxies."""
 
     def __init__(
         self,

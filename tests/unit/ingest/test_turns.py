@@ -90,9 +90,7 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_
     assert "b" in scene.begun
 
 
-async def test_a_turn_that_does_not_come_is_an_overload_if_others_went_on_and_else_the_brokers_silence() -> (
-    None
-):
+async def test_a_turn_that_does_not_come_is_an_overload_or_else_the_brokers_silence() -> None:
     scene = works(at_once=2, patience_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await settle()

@@ -1,6 +1,4 @@
-"""What the stack remembers from one start to the next: its ports and passwords, and how many
-brokers its data is spread over.
-"""
+"""Stores what the stack remembers from one start to the next."""
 
 import json
 import secrets
@@ -22,8 +20,11 @@ def _new_passwords() -> dict[str, str]:
 @dataclass
 class State:
     brokers: int = 1
+    """How many brokers the data is spread over."""
     ports: dict[str, int] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
+    installation: str = ""
+    """A random id, also of the Kafka cluster. Empty until this version has started the stack."""
 
     def __post_init__(self) -> None:
         self.ports = {**PREFERRED, **preferred_ports(self.brokers), **self.ports}

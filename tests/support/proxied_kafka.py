@@ -39,6 +39,7 @@ def with_proxies(
             node.jvm_options,
             node.node_id,
             node.controllers,
+            node.cluster_id,
             proxied=port,
             proxy=proxy,
         )

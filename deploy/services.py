@@ -2,6 +2,6 @@
 upstream of the gateway's.
 """
 
-SERVICES = ("ingest", "publisher", "status", "webhooks")
+SERVICES = ("ingest", "publisher", "access", "status", "webhooks")
 ANSWERED_FOR = tuple(name for name in SERVICES if name != "status")
 """Whom the status service, whose readiness is the gateway's, asks for theirs."""

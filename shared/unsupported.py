@@ -132,7 +132,6 @@ AREAS = (
         "The operator adds accounts with `pinflow accounts add`; /v1/pinterest/accounts lists "
         "them.",
         ("GET /v1/pinterest/oauth/start", "GET /v1/pinterest/oauth/callback"),
-        Answering.PUBLISHER,
     ),
     Area(
         "analytics",
@@ -146,7 +145,6 @@ AREAS = (
         "/v1/pinterest/terms/related",
         "It asks nothing of Pinterest: related_terms of a pin are kept as they are sent.",
         ("GET /v1/pinterest/terms/related",),
-        Answering.PUBLISHER,
     ),
     Area(
         "dashboard",

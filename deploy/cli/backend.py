@@ -10,13 +10,17 @@ from uuid import UUID
 import psycopg
 from pydantic import ValidationError
 
-from deploy import administration
+from deploy.administration import (
+    AlreadyExists,
+    NewWorkspace,
+    NoSuchParent,
+    OperatorRepository,
+    UnknownAccounts,
+)
+from deploy.administration import create_key as make_key
+from deploy.administration import create_workspace as make_workspace
 from deploy.cli.exits import Exit, fail
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import UnknownAccounts
 from shared.access.keys import Scope
-from shared.access.model import AlreadyThere, NoSuchParent
-from shared.access.repository import AccessRepository
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.postgres.database import Database, is_passing
 from shared.postgres.row import Row
@@ -52,32 +56,25 @@ def create_topics() -> tuple[list[str], list[str]]:
     return created.topics.made, topics.remarks(created)
 
 
-def create_workspace(name: str, *, accounts: int, boards: int) -> administration.NewWorkspace:
-    return with_access(
-        lambda access: administration.create_workspace(
-            access, name, accounts=accounts, boards=boards
-        )
+def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:
+    return as_operator(
+        lambda operator: make_workspace(operator, name, accounts=accounts, boards=boards)
     )
 
 
 def create_key(
     workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]
 ) -> tuple[Row, str]:
-    return with_database(
-        lambda database: administration.create_key(
-            database, workspace_id, name=name, scopes=scopes, account_ids=account_ids
+    return as_operator(
+        lambda operator: make_key(
+            operator, workspace_id, name=name, scopes=scopes, account_ids=account_ids
         )
     )
 
 
-def restore_account(workspace_id: UUID, account_id: UUID) -> bool:
-    return with_database(
-        lambda database: DestinationRepository(database).restore_account(workspace_id, account_id)
-    )
-
-
-def with_access(work: Callable[[AccessRepository], Awaitable[T]]) -> T:
-    return with_database(lambda database: work(AccessRepository(database)))
+def as_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
+    """Does `work` on the schema `access`, as the database's owner."""
+    return with_database(lambda database: work(OperatorRepository(database)))
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
@@ -97,7 +94,7 @@ def explained(work: Callable[[], T]) -> T:
     """Do `work`; what Pinflow raises becomes a message and an exit code."""
     try:
         return work()
-    except (NoSuchParent, AlreadyThere, UnknownAccounts) as error:
+    except (NoSuchParent, AlreadyExists, UnknownAccounts) as error:
         fail(str(error))
     except DatabaseUnavailable as error:
         fail(

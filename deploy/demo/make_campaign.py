@@ -1,12 +1,12 @@
 """python -m deploy.demo.make_campaign: write campaign.csv.
 
-Its account ids read ACCOUNT_1 and ACCOUNT_2, as each workspace has ids of its own: `make demo`
-writes these in before it sends the file.
+Each workspace has accounts and boards of its own. The file names them ACCOUNT_1, ACCOUNT_2 and
+BOARD_1_1 (the first board of ACCOUNT_1) to BOARD_2_5; `make demo` writes the real ids in.
 """
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CAMPAIGN = Path(__file__).with_name("campaign.csv")
@@ -53,7 +53,7 @@ COLORS = ("#C2410C", "#365314", "#1E3A8A", "#78350F", "#0F766E")
 
 MISTAKES: dict[int, Row] = {
     41: {"title": ""},
-    87: {"board_id": "board-99"},
+    87: {"board_id": "700000000000000000"},
     133: {"run_at": "2031-04-01T09:00:00"},
     178: {"dominant_color": "terracotta"},
     222: {"account_id": "7d5bd1f0-3f7e-4c9e-8a57-0d1f5d6f9a10"},
@@ -73,8 +73,18 @@ REPEATED = {500: 1}
 """Rows that repeat another: `existing`, not published twice."""
 
 
+def campaign_for(accounts: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Returns the campaign for a workspace: `accounts` are account ids, each with its board ids."""
+    text = CAMPAIGN.read_text(encoding="utf-8")
+    for number, (account_id, board_ids) in enumerate(accounts, 1):
+        text = text.replace(f"ACCOUNT_{number},", f"{account_id},")
+        for position, board_id in enumerate(board_ids, 1):
+            text = text.replace(f"BOARD_{number}_{position},", f"{board_id},")
+    return text
+
+
 def campaign() -> str:
-    """The file's text."""
+    """Returns the file's text."""
     rows = [_row(number) for number in range(1, ROWS + 1)]
     for number, first in REPEATED.items():
         rows[number - 1] = rows[first - 1]
@@ -89,9 +99,10 @@ def _row(number: int) -> Row:
     thing, room = THINGS[number % len(THINGS)], ROOMS[number % len(ROOMS)]
     a_thing = f"an {thing}" if thing[0] in "aeiou" else f"a {thing}"
     slug = f"{thing.replace(' ', '-')}-{number:03}"
+    account, board = number % ACCOUNTS + 1, number % BOARDS + 1
     row = {
-        "account_id": f"ACCOUNT_{number % ACCOUNTS + 1}",
-        "board_id": f"board-{number % BOARDS + 1}",
+        "account_id": f"ACCOUNT_{account}",
+        "board_id": f"BOARD_{account}_{board}",
         "title": f"{thing.capitalize()} for the {room}, no. {number}",
         "description": (
             f'Autumn collection: {a_thing} that makes the {room} a place to stay. "Made to last," '

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic_settings import BaseSettings
 
 from deploy.services import SERVICES
+from services.access.config import AccessSettings
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
@@ -46,6 +47,7 @@ GROUPS = (
     Group("Uploads", UploadSettings, "ingest, status: the same value."),
     Group("Ingest", IngestSettings, "ingest."),
     Group("Publisher", PublisherSettings, "publisher."),
+    Group("Access", AccessSettings, "access."),
     Group("Status", StatusSettings, "status."),
     Group("Webhooks", WebhooksSettings, "webhooks."),
 )

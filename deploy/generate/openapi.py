@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from deploy.generate.examples import add_examples
+from services.access.app import create_app as create_access
+from services.access.config import AccessSettings
 from services.ingest.app import create_app as create_ingest
 from services.ingest.config import IngestSettings
 from services.publisher.app import create_app as create_publisher
@@ -43,6 +45,7 @@ def applications() -> tuple[FastAPI, ...]:
     return (
         create_ingest(IngestSettings()),
         create_publisher(PublisherSettings()),
+        create_access(AccessSettings()),
         create_status(StatusSettings()),
         create_webhooks(WebhooksSettings()),
     )

@@ -7,7 +7,7 @@ import typer
 
 from deploy.cli.client import PinflowClient
 from deploy.cli.imports import report, watch
-from deploy.demo.make_campaign import CAMPAIGN
+from deploy.demo.make_campaign import CAMPAIGN, campaign_for
 from deploy.local.layout import LocalError
 from deploy.local.stack import Stack
 from shared.contract.events import JobStatus
@@ -23,7 +23,7 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
     env = stack.env()
     base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
     file = stack.directory / "campaign.csv"
-    file.write_text(_campaign_for(base_url, api_key), encoding="utf-8")
+    file.write_text(campaign_for(_accounts(base_url, api_key)), encoding="utf-8")
     typer.echo(f"\nImporting {CAMPAIGN.name} (500 rows) through {base_url}\n")
     client = PinflowClient(base_url, api_key, PATIENCE_SECONDS)
     job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))
@@ -34,22 +34,24 @@ def run_demo(stack: Stack, *, stays_up: bool) -> int:
     return 0 if settled else 1
 
 
-def _campaign_for(base_url: str, api_key: str) -> str:
-    """The campaign with this workspace's accounts."""
-    answer = httpx.get(
-        f"{base_url}/v1/pinterest/accounts",
-        headers={"X-API-Key": api_key},
-        timeout=10,
-        trust_env=False,
-    )
+def _accounts(base_url: str, api_key: str) -> list[tuple[str, list[str]]]:
+    """Returns the workspace's account ids, each with its board ids."""
+    pinterest = f"{base_url}/v1/pinterest"
+    with httpx.Client(headers={"X-API-Key": api_key}, timeout=10, trust_env=False) as client:
+        account_ids = _ids_at(client, f"{pinterest}/accounts")
+        return [
+            (account_id, _ids_at(client, f"{pinterest}/boards?account_id={account_id}"))
+            for account_id in account_ids
+        ]
+
+
+def _ids_at(client: httpx.Client, url: str) -> list[str]:
+    answer = client.get(url)
     if not answer.is_success:
         raise LocalError(
-            f"The accounts could not be read: {answer.text}\nRun make clean, then make demo."
+            f"Accounts and boards could not be read: {answer.text}\nRun make clean, then make demo."
         )
-    text = CAMPAIGN.read_text(encoding="utf-8")
-    for number, account in enumerate(answer.json(), 1):
-        text = text.replace(f"ACCOUNT_{number},", f"{account['id']},")
-    return text
+    return [str(item["id"]) for item in answer.json()]
 
 
 def _what_it_shows(file: Path, *, again: bool) -> str:

@@ -11,6 +11,7 @@ PREFERRED = {
     "publisher": 8002,
     "status": 8003,
     "webhooks": 8004,
+    "access": 8005,
     "postgres": 5432,
 }
 """Kafka's are in kafka.py: there may be one broker or three."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from deploy.administration import create_workspace
+from deploy.administration import OperatorRepository, create_workspace
 from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
 from deploy.local.kafka import KafkaCluster, chosen_ports, new_cluster_id
@@ -250,12 +250,13 @@ class Stack:
         settings = DatabaseSettings(database_url=SecretStr(self._postgres.url))
         database = Database.of(settings, application="pinflow-local")
         try:
-            access = AccessRepository(database)
-            if "PINFLOW_API_KEY" in known and await access.workspace_exists(
+            if "PINFLOW_API_KEY" in known and await AccessRepository(database).workspace_exists(
                 UUID(known["PINFLOW_WORKSPACE_ID"])
             ):
                 return {name: known[name] for name in ("PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID")}
-            made = await create_workspace(access, WORKSPACE, accounts=ACCOUNTS, boards=BOARDS)
+            made = await create_workspace(
+                OperatorRepository(database), WORKSPACE, accounts=ACCOUNTS, boards=BOARDS
+            )
         finally:
             await database.dispose()
         return {"PINFLOW_API_KEY": made.api_key, "PINFLOW_WORKSPACE_ID": str(made.id)}

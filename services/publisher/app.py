@@ -2,30 +2,29 @@
 
 from fastapi import FastAPI
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
-from services.publisher.pins.batch import Batches
-from services.publisher.pins.changes import Changes
-from services.publisher.pins.commands import PinCommands
-from services.publisher.pins.dependencies import Commands, Ports
-from services.publisher.pins.dry_run import Validation
-from services.publisher.pins.lists import PinLists
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.schedules import Schedules
-from services.publisher.pins.service import Pins
-from services.publisher.routers import router
+from services.publisher.outbox import OutboxRelay
+from services.publisher.outbox_repository import OutboxRepository
+from services.publisher.pins import endpoints as pins
+from services.publisher.pins import schedule_endpoints as schedules
+from services.publisher.pins.batch import BatchService
+from services.publisher.pins.dependencies import PublisherDependencies, batch_reader, pin_reader
+from services.publisher.pins.dry_run.service import DryRunService
+from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.repository import Confirm, PinRepository
+from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.history import OutcomeHistory
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
-from services.publisher.scheduler import OutboxSweeper, Scheduler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
+from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.access.cache import BoardDirectory
-from shared.access.destination_repository import DestinationRepository
-from shared.access.key_repository import KeyRepository
 from shared.access.repository import AccessRepository
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName
+from shared.http.admission import ConcurrentWrites
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.skipping import RecordFilter
 from shared.runtime.periodic import Sweeper
@@ -38,10 +37,10 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     background = settings.background_connections
     service = Service("publisher", settings, background_connections=background)
     background_access = AccessRepository(service.database)
-    store = PinStore(service.database)
+    store = RowRepository(service.database)
     history = OutcomeHistory(store, settings, service.topics)
-    settler = Settler(store, BoardDirectory(background_access))
-    handler = RowsHandler(settler, service.producer, service.topics)
+    row_service = RowService(store, BoardDirectory(background_access))
+    handler = RowsHandler(row_service, service.producer, service.topics)
     rows = RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher)
     consumers = [
         BatchConsumer(
@@ -57,29 +56,17 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         )
         for member in range(settings.row_consumers)
     ]
-    scheduler = Scheduler(store, background_access, settings.sweep_limit)
+    scheduler = Scheduler(DuePins(service.database), background_access, settings.sweep_limit)
     pin_events = service.topics[TopicName.PIN_EVENTS]
-    outbox = OutboxSweeper(store, service.producer, pin_events, settings.sweep_limit)
+    outbox = OutboxRelay(
+        OutboxRepository(service.database), service.producer, pin_events, settings.sweep_limit
+    )
     interval = settings.schedule_interval_seconds
 
-    queries = PinQueries(service.http_database)
-    commands = _commands(
-        PinCommands(service.http_database, history.confirm), service.access, queries, settings
-    )
     app = service.create_app(
         summary="Publishes rows once, and answers for pins and schedules.",
-        dependencies=Ports(
-            settings,
-            queries,
-            PinLists(service.lists(settings)),
-            service.access,
-            commands,
-            ApiKeys(KeyRepository(service.http_database), service.access, settings.max_api_keys),
-            Destinations(
-                DestinationRepository(service.http_database), settings.max_boards_per_account
-            ),
-        ),
-        routers=[router],
+        dependencies=_dependencies(service, settings, history.confirm),
+        routers=[pins.router, schedules.router, pins.job_router],
         consumers=consumers,
         tasks=[
             Sweeper("scheduler", scheduler.sweep, interval_seconds=interval),
@@ -92,14 +79,22 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     return app
 
 
-def _commands(
-    store: PinCommands, access: AccessRepository, queries: PinQueries, settings: PublisherSettings
-) -> Commands:
-    boards = BoardDirectory(access)
-    changes = Changes(store, access)
-    return Commands(
-        Pins(queries, store, boards, changes),
-        Batches(store, boards, settings.max_batch_pins),
-        Schedules(queries, store, boards, changes),
-        Validation(queries, access),
+def _dependencies(
+    service: Service, settings: PublisherSettings, confirm: Confirm
+) -> PublisherDependencies:
+    repository = PinRepository(service.http_database, confirm)
+    boards = BoardDirectory(service.access)
+    writes = ConcurrentWrites(
+        settings.max_direct_pins, written="pins are being published or changed"
+    )
+    return PublisherDependencies(
+        settings=settings,
+        pins=PinService(repository, boards, service.access),
+        schedules=ScheduleService(repository, boards, service.access),
+        batches=BatchService(repository, boards, settings.max_batch_pins),
+        dry_run=DryRunService(repository, service.access),
+        lists=PinLists(service.lists(settings)),
+        reader=pin_reader(settings, writes),
+        batch_reader=batch_reader(settings, writes),
+        writes=writes,
     )

@@ -35,13 +35,6 @@ class PublisherSettings(ServiceSettings, ListSettings):
     """Requests that publish or change pins and schedules, in work or waiting for a connection; a
     batch is one. Beyond it, 429 at once.
     """
-    max_api_keys: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """API keys of one workspace that are not revoked.
-
-    Keys that an operator makes count, and are not held up.
-    """
-    max_boards_per_account: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    """As many as Pinterest lets an account have. They are listed in one answer."""
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:

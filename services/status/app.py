@@ -14,9 +14,10 @@ from services.status.repository import JobStore
 from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
-from services.status.system import add_system_endpoints, http_pool, watch_everything
+from services.status.system import add_system_endpoints, watch_everything
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
+from shared.http.client import http_pool
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.pace import Pace
 from shared.kafka.skipping import RecordFilter

@@ -2,25 +2,15 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, Field, model_validator
+from pydantic import Field, model_validator
 
-from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings
+from shared.runtime.settings import ListSettings, ServiceSettings, UploadSettings, Urls
 
 FOLDS_AT_ONCE = 6
 """As many as an import alone becomes, and some: its results are seen as soon as they can be."""
 BACKGROUND_CONNECTIONS = 4
 """Of the pool, for what is not HTTP: the consumer, the announcer, the cleaner, and the check of
 readiness."""
-
-
-def _require_urls(text: str) -> str:
-    return ",".join(
-        str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(",")
-    )  # raises ValueError
-
-
-Urls = Annotated[str, AfterValidator(_require_urls)]
-"""One or several, with commas."""
 
 
 class StatusSettings(ServiceSettings, ListSettings, UploadSettings):

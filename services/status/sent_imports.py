@@ -7,7 +7,7 @@ from uuid import UUID
 import httpcore
 import orjson
 
-from services.status.system import NO_ANSWER
+from shared.http.client import NO_ANSWER
 
 ASK_SECONDS = 1.0
 

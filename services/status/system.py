@@ -14,19 +14,13 @@ from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.contract.errors import DatabaseUnavailable
 from shared.http.app import VERSION, add_metrics_endpoint
+from shared.http.client import NO_ANSWER
 from shared.http.health import OK, Check, Health
 from shared.postgres.database import Database
 
 router = APIRouter(tags=["system"])
 
 CHECK_SECONDS = 1.5
-IDLE_SECONDS = 5
-NO_ANSWER = (
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
 
 
 @router.get("/")
@@ -46,8 +40,8 @@ async def health(service: Status) -> HealthResponse:
 async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
-    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
-    wait.
+    If only access or webhooks is away, it is 200 with the status `degraded`: imports go on, and
+    events wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:
@@ -89,19 +83,13 @@ def add_system_endpoints(api: FastAPI) -> None:
     add_metrics_endpoint(api)
 
 
-def http_pool() -> httpcore.AsyncConnectionPool:
-    """What httpx is made of. httpx reads all certificate authorities at once and imports its
-    command line: 0.1 s of CPU, 4 MB.
-    """
-    return httpcore.AsyncConnectionPool(keepalive_expiry=IDLE_SECONDS)
-
-
 def watch_everything(
     health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool
 ) -> None:
     health.add("database", database_check(database))
     health.add("ingest", service_check(http, settings.ingest_url))
     health.add("publisher", service_check(http, settings.publisher_url))
+    health.add("access", service_check(http, settings.access_url), needed=False)
     health.add("webhooks", service_check(http, settings.webhooks_url), needed=False)
 
 

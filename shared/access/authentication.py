@@ -15,6 +15,7 @@ from shared.access.cache import Clock
 from shared.access.failed_attempts import FailedTries
 from shared.access.keys import hash_api_key
 from shared.access.model import Principal
+from shared.access.refusals import unauthorized
 from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
 from shared.runtime.settings import ServiceSettings
 
@@ -213,15 +214,6 @@ class Authenticator:
             self._unknown.forget(key_hash)
             self._known.put(key_hash, answer)
         return answer
-
-
-def unauthorized(message: str) -> RequestRefused:
-    return RequestRefused(
-        ErrorCode.UNAUTHORIZED,
-        message,
-        HTTPStatus.UNAUTHORIZED,
-        headers={"WWW-Authenticate": 'Bearer realm="pinflow"'},
-    )
 
 
 def _too_many(wait: float) -> RequestRefused:

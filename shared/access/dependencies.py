@@ -1,6 +1,5 @@
 """FastAPI's side of access: who asks, and whether the key's scopes allow it."""
 
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -9,7 +8,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope
 from shared.access.model import Principal
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.access.refusals import require_scope
 
 _header = APIKeyHeader(
     name="X-API-Key", auto_error=False, description="An API key; wins over Authorization."
@@ -31,16 +30,6 @@ async def _principal(
 
 
 _Principal = Annotated[Principal, Depends(_principal)]
-
-
-def require_scope(principal: Principal, scope: Scope) -> Principal:
-    """Raises RequestRefused (403)."""
-    if scope not in principal.scopes:
-        message = f"This API key lacks the scope {scope}."
-        raise RequestRefused(
-            ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
-        )
-    return principal
 
 
 async def _reader(principal: _Principal) -> Principal:

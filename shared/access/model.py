@@ -1,10 +1,9 @@
 """Defines the value types of access: principals, destinations, and what a check says."""
 
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
-
-from shared.contract.errors import PinflowError
 
 
 class Principal(NamedTuple):
@@ -17,6 +16,12 @@ class Principal(NamedTuple):
     """The key's allow-list: the accounts it may read and publish to; None for all of the
     workspace's.
     """
+
+    @classmethod
+    def of_key(cls, row: Mapping[str, Any]) -> "Principal":
+        """Makes the principal of a key's row. The caller has checked that it is not revoked."""
+        account_ids = None if row["account_ids"] is None else frozenset(row["account_ids"])
+        return cls(row["workspace_id"], row["id"], frozenset(row["scopes"]), account_ids)
 
     def permits(self, account_id: UUID) -> bool:
         return self.account_ids is None or account_id in self.account_ids
@@ -35,11 +40,3 @@ class BoardCheck(Enum):
     NO_ACCOUNT = auto()
     """The account is unknown, revoked, or another workspace's. Answers never tell which."""
     NO_BOARD = auto()
-
-
-class NoSuchParent(PinflowError):
-    """The workspace or account that something was to be added to does not exist."""
-
-
-class AlreadyThere(PinflowError):
-    """A board of that id already belongs to the account."""

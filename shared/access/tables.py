@@ -1,7 +1,4 @@
-"""The tables of schema `access`.
-
-All services read them; the publisher, which serves them over HTTP, may write.
-"""
+"""Defines the tables of schema `access`. Every service reads some; only access writes them."""
 
 from sqlalchemy import (
     ARRAY,

@@ -1,34 +1,88 @@
-"""When each key was last used, to the minute: noted on the way of a request, written in the
-background.
-"""
+"""Keeps when each key was last used, to the minute: noted by requests, reported in the background."""
 
+import asyncio
 import time
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Protocol
 from uuid import UUID
 
+import orjson
 import structlog
 
 from shared.access.cache import Clock, Remembered
-from shared.contract.errors import DatabaseUnavailable
+from shared.contract.errors import Unavailable
+from shared.http.client import NO_ANSWER, http_pool
 from shared.runtime.periodic import Sweeper
 
 log = structlog.get_logger()
 
 EVERY_SECONDS = 60.0
-"""How often one key's use is written by one process."""
+"""How often one process reports the same key."""
 GATHERING_SECONDS = 5.0
-"""For how long uses are gathered into one statement. A process that is killed forgets so much."""
+"""How long uses are gathered into one report. A process that is killed forgets so much."""
+MAX_REPORTED_KEYS = 500
+"""Keys in one request to the access service."""
+REPORT_SECONDS = 1.0
+"""How long one replica of the access service may take to answer."""
 
 
 class UsedKeys(Protocol):
+    """Receives the ids of keys that were used: the access service, or its own repository."""
+
     async def mark_used(self, key_ids: Collection[UUID]) -> None: ...
 
 
-class KeyUsage:
-    """A request pays one look into a set.
+class AccessUnavailable(Unavailable):
+    """No replica of the access service took a report."""
 
-    What can't be written is logged and let go: a use of the key a minute later is noted again.
+
+class KeyUsageClient:
+    """Reports used keys to the access service, which alone writes them down."""
+
+    def __init__(self, urls: str) -> None:
+        """`urls`: one for each replica, separated by commas; any that answers will do."""
+        self._urls = urls.split(",")
+        self._http = http_pool()
+
+    async def mark_used(self, key_ids: Collection[UUID]) -> None:
+        """Raises AccessUnavailable. What was reported before stands: a report changes nothing if
+        it is repeated.
+        """
+        ids = list(key_ids)
+        for start in range(0, len(ids), MAX_REPORTED_KEYS):
+            await self._report(ids[start : start + MAX_REPORTED_KEYS])
+
+    async def _report(self, key_ids: list[UUID]) -> None:
+        body = orjson.dumps({"key_ids": key_ids})
+        troubles = []
+        for url in self._urls:
+            trouble = await self._try(url, body)
+            if trouble is None:
+                return
+            troubles.append(f"{url}: {trouble}")
+        raise AccessUnavailable("; ".join(troubles))
+
+    async def _try(self, url: str, body: bytes) -> str | None:
+        """Returns None if the replica took the report, else what is wrong with it."""
+        headers = [(b"Content-Type", b"application/json")]
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                answer = await self._http.request(
+                    "POST", f"{url}/internal/key-usage", headers=headers, content=body
+                )
+        except (TimeoutError, *NO_ANSWER):
+            return "no answer"
+        return None if answer.status == HTTPStatus.NO_CONTENT else f"status {answer.status}"
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+class KeyUsage:
+    """Notes uses of keys: a request pays one look into a set.
+
+    A report that fails is logged and dropped: the key's next use, a minute later, is noted again.
     """
 
     def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
@@ -45,12 +99,12 @@ class KeyUsage:
         return Sweeper("key usage", self.write, interval_seconds=GATHERING_SECONDS)
 
     async def write(self) -> int:
-        """A sweep that never fails, nor finds so much that it should go on at once."""
+        """Reports what was noted. Never fails, and never asks to be called again at once."""
         used, self._unwritten = self._unwritten, set()
         if used:
             try:
                 await self._keys.mark_used(used)
-            except DatabaseUnavailable as error:
+            except Unavailable as error:
                 log.warning("key_usage_lost", keys=len(used), error=str(error))
             except Exception:
                 log.exception("key_usage_lost", keys=len(used))

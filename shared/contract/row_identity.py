@@ -9,20 +9,22 @@ from pydantic import Field, TypeAdapter
 from shared.contract.events import MAX_ROWS
 
 
-class RowIdentity(NamedTuple):
+class UnreadableRow(NamedTuple):
+    """Identifies a row of which nothing else can be read. It settles as failed."""
+
     job_id: UUID
     workspace_id: UUID
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
-_identity = TypeAdapter(RowIdentity)
+_unreadable_row = TypeAdapter(UnreadableRow)
 
 
-def row_identity(value: bytes | None) -> RowIdentity | None:
+def row_identity(value: bytes | None) -> UnreadableRow | None:
     """Reads job, workspace and row number of a record, or returns None if one is missing."""
     try:
         document = orjson.loads(value or b"")
-        return _identity.validate_python(
+        return _unreadable_row.validate_python(
             [document["job_id"], document["workspace_id"], document["row_number"]]
         )
     except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors

@@ -62,6 +62,9 @@ def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
+NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
+CONFLICT = refusals(HTTPStatus.CONFLICT)
+
 NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 """Of every endpoint that wants a key."""
 

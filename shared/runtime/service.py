@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage
+from shared.access.usage import KeyUsage, KeyUsageClient, UsedKeys
 from shared.contract.topics import TopicNames
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
@@ -70,15 +70,20 @@ class Service:
         components: Sequence[Component] = (),
         tasks: Sequence[Sweeper] = (),
         closing: Sequence[Close] = (),
+        used_keys: UsedKeys | None = None,
         add_endpoints: Callable[[FastAPI], None] = add_process_endpoints,
     ) -> FastAPI:
         """Makes the application and starts nothing: its lifespan does.
 
         `dependencies` is what the service's endpoints ask for (shared/http/dependencies.py).
         `closing` runs after everything has stopped, before the database's pools are closed.
+        `used_keys` is told which keys were used; if not given, it is the access service.
         """
         settings = self._settings
-        usage = KeyUsage(self.access)
+        if used_keys is None:
+            used_keys = client = KeyUsageClient(settings.access_url)
+            closing = [client.close, *closing]
+        usage = KeyUsage(used_keys)
         producers = [self.producer] if "producer" in self.__dict__ else []
         runtime = ServiceRuntime(
             self.name,

@@ -6,7 +6,14 @@ from functools import cached_property
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contract.topics import PARTITIONS
@@ -31,6 +38,16 @@ def _require_addresses(text: str) -> str:
 
 Addresses = Annotated[str, AfterValidator(_require_addresses)]
 """IP addresses and networks, with commas."""
+
+
+def _require_urls(text: str) -> str:
+    return ",".join(
+        str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(",")
+    )  # raises ValueError
+
+
+Urls = Annotated[str, AfterValidator(_require_urls)]
+"""One or several, with commas."""
 
 
 class KafkaSettings(BaseSettings):
@@ -195,6 +212,10 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
     """
     access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
     """See access_failed_tries."""
+    access_url: Urls = "http://127.0.0.1:8005"
+    """Where the access service is told which keys were used, and asked whether it is ready. Several
+    replicas with commas: one that answers is enough.
+    """
     trusted_proxies: Addresses = "127.0.0.1"
     """Whose X-Forwarded-For is believed: the gateway's addresses or networks, with commas.
 

@@ -11,8 +11,7 @@ import pytest
 from pinbridge_sdk import AsyncPinbridgeClient, PinbridgeClient
 from pydantic import SecretStr
 
-from deploy.administration import NewWorkspace, create_workspace
-from shared.access.repository import AccessRepository
+from deploy.administration import NewWorkspace, OperatorRepository, create_workspace
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.deployment import Deployment, deployed
@@ -21,7 +20,7 @@ from tests.support.sdk import Awaited
 T = TypeVar("T")
 
 
-def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T]]) -> T:
+def administer(database_url: str, work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
     """Do `work` as an operator does it, in SQL."""
 
     async def connected() -> T:
@@ -29,7 +28,7 @@ def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T
             DatabaseSettings(database_url=SecretStr(database_url)), application="tests"
         )
         try:
-            return await work(AccessRepository(database))
+            return await work(OperatorRepository(database))
         finally:
             await database.dispose()
 
@@ -38,7 +37,7 @@ def administer(database_url: str, work: Callable[[AccessRepository], Awaitable[T
 
 def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
     return administer(
-        database_url, lambda access: create_workspace(access, name, accounts=2, boards=3)
+        database_url, lambda operator: create_workspace(operator, name, accounts=2, boards=3)
     )
 
 

@@ -56,6 +56,7 @@ def test_readiness_asks_everyone(client: httpx.Client) -> None:
         "database": "ok",
         "ingest": "ok",
         "publisher": "ok",
+        "access": "ok",
         "webhooks": "ok",
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from deploy.administration import NewWorkspace
-from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, campaign
+from deploy.demo.make_campaign import CAMPAIGN, MISTAKES, campaign, campaign_for
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, job_of
@@ -111,18 +111,18 @@ def test_the_demos_campaign_has_the_mistakes_it_says(
     client: httpx.Client, workspace: NewWorkspace
 ) -> None:
     assert CAMPAIGN.read_text(encoding="utf-8") == campaign()
-    text = campaign()
-    for number, account in enumerate(workspace.accounts, 1):
-        text = text.replace(f"ACCOUNT_{number},", f"{account.id},")
-    boards = {row["board_id"] for row in csv.DictReader(io.StringIO(text))}
-    assert boards == {"board-1", "board-2", "board-3", "board-4", "board-5", "board-99"}
+    text = campaign_for([(str(account.id), account.boards) for account in workspace.accounts])
+    known = {board for account in workspace.accounts for board in account.boards}
+    named = {row["board_id"] for row in csv.DictReader(io.StringIO(text))}
+    # This workspace has three boards an account, the demo's five
+    unknown = {f"BOARD_{account}_{board}" for account in (1, 2) for board in (4, 5)}
+    assert named == known | unknown | {MISTAKES[87]["board_id"]}
     accepted = client.post(
         "/v1/pins/imports/csv", files={"file": ("campaign.csv", text.encode(), "text/csv")}
     ).json()
     job = job_of(client, accepted["id"])
     assert job["source_filename"] == "campaign.csv"
     failed = {r["row_number"]: r["error_code"] for r in job["results"] if r["status"] == "failed"}
-    # This workspace has three boards an account, the demo's five
     assert {number for number, code in failed.items() if code != "board_not_found"} == set(
         MISTAKES
     ) - {87}

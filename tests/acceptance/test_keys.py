@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from deploy.administration import NewWorkspace
+from deploy.administration import NewWorkspace, create_key
 from deploy.local import gateway
 from deploy.services import SERVICES
 from shared.access.keys import SHOWN_CHARACTERS, Scope, hash_api_key, new_api_key
@@ -66,13 +66,13 @@ class Installation:
             )
 
     def new_key(self) -> tuple[UUID, str]:
-        key = new_api_key()
-        return administer(
+        row, plain = administer(
             self.url,
-            lambda access: access.create_key(
-                self.workspace.id, key, name="test", scopes=list(Scope)
+            lambda operator: create_key(
+                operator, self.workspace.id, name="test", scopes=list(Scope)
             ),
-        ), key.plain
+        )
+        return row["id"], plain
 
     def revoke(self, key_id: UUID) -> None:
         assert administer(self.url, lambda access: access.revoke_key(key_id))

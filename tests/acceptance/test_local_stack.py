@@ -124,9 +124,11 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="module")
-def account(shell: Shell) -> str:
-    listed = json.loads(shell.pinflow("accounts", "list", "--json").stdout)
-    return str(listed[0]["id"])
+def destination(shell: Shell) -> dict[str, str]:
+    """Where rows can be published: an account, and a board of it."""
+    account = json.loads(shell.pinflow("accounts", "list", "--json").stdout)[0]["id"]
+    board = json.loads(shell.pinflow("boards", "list", account, "--json").stdout)[0]["board_id"]
+    return {"account_id": account, "board_id": board}
 
 
 class Portal(BaseHTTPRequestHandler):
@@ -297,8 +299,10 @@ def status_of(base_url: str, key: str) -> int:
     ).status_code
 
 
-def test_down_leaves_no_process_and_up_finds_the_data_again(shell: Shell, account: str) -> None:
-    file = write(shell, "kept.json", [submitted(account_id=account, idempotency_key="kept")])
+def test_down_leaves_no_process_and_up_finds_the_data_again(
+    shell: Shell, destination: dict[str, str]
+) -> None:
+    file = write(shell, "kept.json", [submitted(**destination, idempotency_key="kept")])
     assert shell.pinflow("import", file).returncode == 0
     pids = [shell.pid(name) for name in (*PROCESSES, "supervisor")]
     down = shell.local("down")
@@ -320,8 +324,10 @@ def test_processes_that_lost_their_supervisor_are_found_and_ended(shell: Shell) 
     assert not psutil.pid_exists(orphan)
 
 
-def test_import_tells_the_outcome_by_table_and_exit_code(shell: Shell, account: str) -> None:
-    good = submitted(account_id=account, idempotency_key="cli-1")
+def test_import_tells_the_outcome_by_table_and_exit_code(
+    shell: Shell, destination: dict[str, str]
+) -> None:
+    good = submitted(**destination, idempotency_key="cli-1")
     assert shell.pinflow("import", write(shell, "good.json", [good])).returncode == 0
     mixed = shell.pinflow("import", write(shell, "mixed.json", [good, {**good, "title": ""}]))
     assert mixed.returncode == 1
@@ -348,9 +354,12 @@ def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
     assert (listed.returncode, "does not answer as Pinflow does" in listed.stderr) == (2, True)
 
 
-def test_import_reads_standard_input_and_csv(shell: Shell, account: str) -> None:
-    header = "account_id,board_id,title,image_url,idempotency_key"
-    text = f"{header}\n{account},board-1,Shelf,https://cdn.example/s.jpg,cli-csv\n"
+def test_import_reads_standard_input_and_csv(shell: Shell, destination: dict[str, str]) -> None:
+    text = (
+        "account_id,board_id,title,image_url,idempotency_key\n"
+        f"{destination['account_id']},{destination['board_id']},Shelf,"
+        "https://cdn.example/s.jpg,cli-csv\n"
+    )
     done = shell.pinflow("import", "-", "--format", "csv", "--json", stdin=text)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["source_type"] == "csv"
@@ -396,11 +405,11 @@ def test_a_pinflow_that_is_away_is_exit_code_3(shell: Shell) -> None:
     assert (no_kafka.returncode, "Kafka does not answer" in no_kafka.stderr) == (3, True)
 
 
-def test_imports_are_listed_and_shown(shell: Shell, account: str) -> None:
+def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str]) -> None:
     file = write(
         shell,
         "shown.json",
-        [submitted(account_id=account, idempotency_key="shown", board_id="nowhere")],
+        [submitted(**{**destination, "board_id": "nowhere", "idempotency_key": "shown"})],
     )
     job = json.loads(shell.pinflow("import", file, "--json").stdout)
     assert job["id"] in shell.pinflow("imports", "list").stdout

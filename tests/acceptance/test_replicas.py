@@ -198,6 +198,7 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
         "database": "ok",
         "ingest": "ok",
         "publisher": "ok",
+        "access": "ok",
         "webhooks": "ok",
     }
 

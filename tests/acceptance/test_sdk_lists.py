@@ -50,8 +50,9 @@ async def test_pins_are_found_by_every_filter(sdk: Any, workspace: NewWorkspace)
     for account in workspace.accounts:
         wanted = {pin.idempotency_key for pin in pins if pin.pinterest_account_id == account.id}
         assert await found(account_id=account.id) == wanted
-    assert await found(board_id="board-3") == {
-        pin.idempotency_key for pin in pins if pin.board_id == "board-3"
+    board = pins[0].board_id
+    assert await found(board_id=board) == {
+        pin.idempotency_key for pin in pins if pin.board_id == board
     }
     assert (
         await found(status="failed")
@@ -128,8 +129,9 @@ async def test_schedules_are_found_by_every_filter(sdk: Any, workspace: NewWorks
             if one.pinterest_account_id == account.id
         }
         assert await found(account_id=account.id) == wanted
-    assert await found(board_id="board-3") == {
-        one.id for one in (first, second, third, special) if one.payload["board_id"] == "board-3"
+    board = first.payload["board_id"]
+    assert await found(board_id=board) == {
+        one.id for one in (first, second, third, special) if one.payload["board_id"] == board
     }
     assert await found(status="canceled") == {first.id}
     assert await found(status=ScheduleStatus.SCHEDULED) == everything - {first.id}

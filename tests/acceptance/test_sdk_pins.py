@@ -17,9 +17,14 @@ from tests.acceptance.rows import rows_for
 
 CSV = """\
 account_id,board_id,title,image_url,idempotency_key
-{account},board-1,Shelf,https://cdn.example/s.jpg,csv-1
-{account},board-1,,,csv-2
+{account},{board},Shelf,https://cdn.example/s.jpg,csv-1
+{account},{board},,,csv-2
 """
+
+
+def csv_of(workspace: NewWorkspace) -> str:
+    account = workspace.accounts[0]
+    return CSV.format(account=account.id, board=account.boards[0])
 
 
 async def test_rows_are_imported_and_followed_to_their_pins(
@@ -45,7 +50,7 @@ async def test_rows_are_imported_and_followed_to_their_pins(
 async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(
     sdk: Any, workspace: NewWorkspace
 ) -> None:
-    text = CSV.format(account=workspace.accounts[0].id)
+    text = csv_of(workspace)
     accepted = await sdk.pins.import_csv(BytesIO(text.encode()), filename="autumn.csv")
     job = await ended(sdk, accepted.id)
     assert (job.source_filename, job.source_type, job.status) == (
@@ -60,9 +65,7 @@ async def test_a_csv_is_imported_and_its_wrong_row_fails_alone(
 async def test_imports_are_listed_by_status_and_source(sdk: Any, workspace: NewWorkspace) -> None:
     good = await imported(sdk, rows_for(workspace, 1, prefix="good"))
     bad = await imported(sdk, rows_for(workspace, 1, prefix="bad", board_id="nowhere"))
-    upload = await sdk.pins.import_csv(
-        CSV.format(account=workspace.accounts[0].id).encode(), filename="a.csv"
-    )
+    upload = await sdk.pins.import_csv(csv_of(workspace).encode(), filename="a.csv")
     await ended(sdk, upload.id)
     assert [job.id for job in await sdk.pins.list_imports()] == [upload.id, bad.id, good.id]
     assert [job.id for job in await sdk.pins.list_imports(source_type=ImportSourceType.CSV)] == [
@@ -154,13 +157,14 @@ async def test_a_failed_pin_is_edited_and_published(sdk: Any, workspace: NewWork
     (failed,) = await failed_pins(sdk, workspace, 1)
     assert (failed.error_code, failed.published_at) == ("board_not_found", None)
     assert failed.failed_at is not None
+    board = workspace.accounts[0].boards[0]
     edited = await sdk.pins.update(
-        failed.id, PinUpdate(title="Another title", description=None, board_id="board-1")
+        failed.id, PinUpdate(title="Another title", description=None, board_id=board)
     )
     assert (edited.title, edited.description, edited.board_id, edited.status) == (
         "Another title",
         None,
-        "board-1",
+        board,
         PinStatus.FAILED,
     )
     published = await sdk.pins.retry(failed.id)
@@ -181,14 +185,14 @@ async def test_failed_pins_are_tried_again_elsewhere_and_many_at_once(
     first, second, third = await failed_pins(sdk, workspace, 3)
     account = workspace.accounts[1]
     moved = await sdk.pins.retry(
-        first.id, PinRetryRequest(board_id="board-2", account_id=account.id)
+        first.id, PinRetryRequest(board_id=account.boards[1], account_id=account.id)
     )
     assert (moved.status, moved.board_id, moved.pinterest_account_id) == (
         PinStatus.PUBLISHED,
-        "board-2",
+        account.boards[1],
         account.id,
     )
-    await sdk.pins.update(second.id, {"board_id": "board-1"})
+    await sdk.pins.update(second.id, {"board_id": workspace.accounts[0].boards[0]})
     retried = await sdk.pins.bulk_retry([second.id, third.id, first.id, uuid4()])
     outcomes = {one.id: one.status for one in retried.results}
     assert (outcomes[second.id], outcomes[third.id], len(outcomes)) == ("succeeded", "failed", 4)

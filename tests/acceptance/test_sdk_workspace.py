@@ -98,7 +98,9 @@ async def test_a_key_is_made_limited_changed_and_revoked(
         {APIKeyScope.READ, APIKeyScope.WRITE},
         [second.id],
     )
-    elsewhere = rows_for(workspace, 1, prefix="x", account_id=str(first.id), board_id="board-1")[0]
+    elsewhere = rows_for(
+        workspace, 1, prefix="x", account_id=str(first.id), board_id=first.boards[0]
+    )[0]
 
     async def refused() -> bool:
         try:

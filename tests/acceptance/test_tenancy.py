@@ -12,9 +12,9 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
+from deploy.administration import OperatorRepository
 from deploy.generate.openapi import applications, document
 from shared.access.keys import Scope, new_api_key
-from shared.access.repository import AccessRepository
 from shared.unsupported import AREAS
 from tests.acceptance.conftest import administer
 from tests.acceptance.tenancy.allow_lists import OF_THE_WORKSPACE, PERMITTED
@@ -144,9 +144,9 @@ def narrow_keys(tenants: Tenants, database_url: str) -> dict[Scope, str]:
     """A key with one scope each."""
     keys = {scope: new_api_key() for scope in Scope}
 
-    async def create(access: AccessRepository) -> None:
+    async def create(operator: OperatorRepository) -> None:
         for scope, key in keys.items():
-            await access.create_key(tenants.owner.id, key, name=scope, scopes=[scope])
+            await operator.create_key(tenants.owner.id, key, name=scope, scopes=[scope])
 
     administer(database_url, create)
     return {scope: key.plain for scope, key in keys.items()}

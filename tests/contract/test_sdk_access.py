@@ -12,8 +12,9 @@ from pinbridge_sdk.models.pinterest import (
 from pinbridge_sdk.models.system import RateMeterAccount, RateMeterNode, RateMeterResponse
 from pydantic import BaseModel
 
+from services.access.boards import schemas as pinterest
+from services.access.keys import schemas as api_keys
 from services.ingest import schemas as ingest
-from services.publisher.schemas import api_keys, pinterest
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (api_keys.ApiKeyResponse, APIKeyResponse),

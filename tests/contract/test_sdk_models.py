@@ -20,10 +20,10 @@ from pinbridge_sdk.models.schedules import ScheduleResponse
 from pinbridge_sdk.models.system import HealthResponse, ReadinessResponse, RootResponse
 from pydantic import BaseModel
 
+from services.access.boards import schemas as pinterest
 from services.ingest.schemas import ImportAcceptedResponse
 from services.publisher.pins.schemas import bulk, pins, schedules
 from services.publisher.pins.schemas import dry_run as validation
-from services.publisher.schemas import pinterest
 from services.status import schemas as status
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from deploy.administration import OperatorRepository
 from shared.access.keys import Scope, new_api_key
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
@@ -24,15 +25,16 @@ class Workspace:
     account_id: UUID
     api_key: str
     access: AccessRepository
+    operator: OperatorRepository
 
     @property
     def headers(self) -> dict[str, str]:
         return {"X-API-Key": self.api_key}
 
     async def add_account(self, *boards: str) -> UUID:
-        account_id = await self.access.add_account(self.id, name="Another Account")
+        account_id = await self.operator.add_account(self.id, name="Another Account")
         for board in boards:
-            await self.access.add_board(self.id, account_id, board, name=board)
+            await self.operator.add_board(self.id, account_id, board, name=board)
         return account_id
 
 
@@ -40,13 +42,13 @@ async def make_workspace(
     database: Database, *, scopes: tuple[Scope, ...] = tuple(Scope)
 ) -> Workspace:
     """A workspace with a key, one account, and one board on it."""
-    access = AccessRepository(database)
-    workspace_id = await access.create_workspace("Test")
+    operator = OperatorRepository(database)
+    workspace_id = await operator.create_workspace("Test")
     key = new_api_key()
-    await access.create_key(workspace_id, key, name="test", scopes=scopes)
-    account_id = await access.add_account(workspace_id, name="Test Account")
-    await access.add_board(workspace_id, account_id, BOARD, name="Lamps")
-    return Workspace(workspace_id, account_id, key.plain, access)
+    await operator.create_key(workspace_id, key, name="test", scopes=scopes)
+    account_id = await operator.add_account(workspace_id, name="Test Account")
+    await operator.add_board(workspace_id, account_id, BOARD, name="Lamps")
+    return Workspace(workspace_id, account_id, key.plain, AccessRepository(database), operator)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -11,14 +11,15 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.administration import OperatorRepository
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from services.status.repository import JobStore
 from services.status.service import Missing
@@ -46,10 +47,12 @@ class Pipeline:
     """
 
     def __init__(self, pool: Database) -> None:
-        self._access = AccessRepository(pool)
+        self._pool = pool
         self._outcomes = MemorySender()
         self._publisher = RowsHandler(
-            Settler(PinStore(pool), BoardDirectory(self._access)), self._outcomes, NAMES
+            RowService(RowRepository(pool), BoardDirectory(AccessRepository(pool))),
+            self._outcomes,
+            NAMES,
         )
         self._jobs = JobStore(pool)
         self._status = FoldHandler(
@@ -58,9 +61,10 @@ class Pipeline:
 
     async def workspace(self) -> tuple[UUID, UUID]:
         """A new one, and its account."""
-        workspace_id = await self._access.create_workspace("Test")
-        account_id = await self._access.add_account(workspace_id, name="Test")
-        await self._access.add_board(workspace_id, account_id, "there", name="There")
+        operator = OperatorRepository(self._pool)
+        workspace_id = await operator.create_workspace("Test")
+        account_id = await operator.add_account(workspace_id, name="Test")
+        await operator.add_board(workspace_id, account_id, "there", name="There")
         return workspace_id, account_id
 
     async def run(self, workspace_id: UUID, document: bytes) -> Row | None:

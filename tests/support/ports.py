@@ -37,5 +37,5 @@ KAFKA = _FIRST
 POSTGRES = _FIRST + 100
 SERVICES_FROM = _FIRST + 150
 """Of the first service; the next have theirs SERVICES_APART higher."""
-SERVICES_APART = 70
+SERVICES_APART = 60
 PROXIES = _FIRST + 510

@@ -1,12 +1,17 @@
-"""Many pins in one call: each as if it had come alone, in the order of the list."""
+"""Publishes many pins in one call: each as if it had come alone, in the order of the list."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from services.publisher.pins.commands import Direct, PinCommands
-from services.publisher.pins.requests import pin_of, pins_of
-from services.publisher.pins.transitions import require_destination, require_permitted, usable
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.requests import parse_pin, parse_pins
+from services.publisher.pins.transitions import (
+    KeyOwner,
+    NewPin,
+    require_destination,
+    resolve_existing,
+)
 from shared.access.cache import BoardDirectory
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import RequestRefused
@@ -14,9 +19,11 @@ from shared.contract.events import MAX_KEY, RowStatus
 from shared.contract.pins import printable
 from shared.postgres.row import Row
 
+FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
 
-class Item(NamedTuple):
-    """What became of one: what stands under its key, or why it failed."""
+
+class BatchItem(NamedTuple):
+    """The result for one item: the row that owns its key, or why it failed."""
 
     key: str
     status: RowStatus
@@ -25,92 +32,87 @@ class Item(NamedTuple):
     refusal: RequestRefused | None = None
 
 
-class Batches:
-    def __init__(self, commands: PinCommands, boards: BoardDirectory, most: int) -> None:
-        self._commands = commands
+class BatchService:
+    def __init__(self, pins: PinRepository, boards: BoardDirectory, limit: int) -> None:
+        self._pins = pins
         self._boards = boards
-        self._most = most
+        self._limit = limit
 
-    async def publish(self, who: Principal, document: object) -> list[Item]:
-        """One transaction for all that are valid; a fault fails its item alone.
+    async def publish(self, principal: Principal, document: object) -> list[BatchItem]:
+        """Publishes all valid pins in one transaction. A fault fails its item alone.
 
         Raises RequestRefused for the whole.
         """
-        documents = pins_of(document, self._most)
-        asked = [_asked(who, one) for one in documents]
-        pins = [one for one in asked if isinstance(one, Direct)]
-        failing = await self._boards.failing({_destination(pin) for pin in pins})
-        firsts: dict[UUID, Direct] = {}  # of equal keys the first that may be published
-        for pin in pins:
-            if _destination(pin) not in failing:
-                firsts.setdefault(pin.pin_id, pin)
-        stands, new = await self._commands.publish_all(
-            list(firsts.values()), {pin.pin_id for pin in pins}
-        )
-        settling = _Settling(who, failing, stands, {pin_id: firsts[pin_id] for pin_id in new})
+        documents = parse_pins(document, self._limit)
+        items = [_parse_item(principal, item) for item in documents]
+        pins = [item for item in items if isinstance(item, NewPin)]
+        failing = await self._boards.failing({pin.destination for pin in pins})
+        firsts = _first_publishable(pins, failing)
+        owners = await self._pins.publish_all(list(firsts.values()), {pin.pin_id for pin in pins})
+        created = {pin_id: pin for pin_id, pin in firsts.items() if owners[pin_id].is_new}
+        settling = _Settling(principal, failing, owners, created)
         return [
-            settling.item(one, document) for one, document in zip(asked, documents, strict=True)
+            settling.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]
 
 
 class _Settling:
-    """What each item is told, one after the other."""
+    """Settles one item after the other."""
 
     def __init__(
         self,
-        who: Principal,
-        failing: Mapping[Destination, BoardCheck],
-        stands: Mapping[UUID, Row],
-        winners: Mapping[UUID, Direct],
+        principal: Principal,
+        failing: FailedChecks,
+        owners: Mapping[UUID, KeyOwner],
+        created: Mapping[UUID, NewPin],
     ) -> None:
-        self._who = who
+        self._principal = principal
         self._failing = failing
-        self._stands = stands
-        self._to_come = dict(winners)
-        """Whose turn has not come: before it, nothing stands under their keys."""
+        self._owners = owners
+        self._ahead = dict(created)
+        """Created pins whose turn has not come. Until then, nothing owns their keys."""
 
-    def item(self, asked: Direct | RequestRefused, document: object) -> Item:
-        if isinstance(asked, RequestRefused):
-            return Item(_key_of(document), RowStatus.FAILED, refusal=asked)
-        key = asked.content.idempotency_key
+    def settle(self, item: NewPin | RequestRefused, document: object) -> BatchItem:
+        if isinstance(item, RequestRefused):
+            return BatchItem(_sent_key(document), RowStatus.FAILED, refusal=item)
         try:
-            return self._settled(asked, key)
+            return self._settle_pin(item)
         except RequestRefused as refusal:
-            return Item(key, RowStatus.FAILED, refusal=refusal)
+            return BatchItem(item.content.idempotency_key, RowStatus.FAILED, refusal=refusal)
 
-    def _settled(self, pin: Direct, key: str) -> Item:
-        row = self._stands.get(pin.pin_id)
-        winner = self._to_come.get(pin.pin_id)
-        if winner is pin:
-            del self._to_come[pin.pin_id]
-        if row is None or (winner is not None and winner is not pin):
-            require_destination(self._failing, _destination(pin))
-        if row is None:
+    def _settle_pin(self, pin: NewPin) -> BatchItem:
+        key = pin.content.idempotency_key
+        owner = self._owners.get(pin.pin_id)
+        created = self._ahead.get(pin.pin_id)
+        if created is pin:
+            del self._ahead[pin.pin_id]
+        if owner is None or (created is not None and created is not pin):
+            require_destination(self._failing, pin.destination)
+        if owner is None:
             raise AssertionError("a pin that could be published was not")
-        if winner is pin:
-            return Item(key, RowStatus.CREATED, row)
-        return Item(
-            key,
-            RowStatus.EXISTING,
-            usable(self._who, key, row),
-            row["fingerprint"] == pin.fingerprint,
-        )
+        if created is pin:
+            return BatchItem(key, RowStatus.CREATED, owner.row)
+        row = resolve_existing(self._principal, key, owner.row)
+        return BatchItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
 
 
-def _asked(who: Principal, document: object) -> Direct | RequestRefused:
+def _parse_item(principal: Principal, document: object) -> NewPin | RequestRefused:
     try:
-        content = pin_of(document)
-        require_permitted(who, content.account_id)
+        return NewPin.create(principal, parse_pin(document))
     except RequestRefused as refusal:
         return refusal
-    return Direct.of(who.workspace_id, content)
 
 
-def _destination(pin: Direct) -> Destination:
-    return Destination(pin.workspace_id, pin.content.account_id, pin.content.board_id)
+def _first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> dict[UUID, NewPin]:
+    """Returns the first pin of each key whose board passed its check."""
+    firsts: dict[UUID, NewPin] = {}
+    for pin in pins:
+        if pin.destination not in failing:
+            firsts.setdefault(pin.pin_id, pin)
+    return firsts
 
 
-def _key_of(document: Any) -> str:
-    """As it was sent, of what could not be read; the SDK wants a text."""
+def _sent_key(document: Any) -> str:
+    """Returns the key of an item that could not be read, as it was sent. The SDK wants a text."""
     key = document.get("idempotency_key") if isinstance(document, dict) else None
     return printable(key, MAX_KEY) if isinstance(key, str) else ""

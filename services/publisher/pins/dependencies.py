@@ -1,95 +1,66 @@
-"""What the endpoints have in common: the ports they work with, and how they say what they take."""
+"""Names what the endpoints use, and reads the bodies of their requests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from services.publisher.api_keys import ApiKeys
 from services.publisher.config import PublisherSettings
-from services.publisher.destinations import Destinations
-from services.publisher.pins.admission import Admission
-from services.publisher.pins.batch import Batches
-from services.publisher.pins.dry_run import Validation
-from services.publisher.pins.lists import PinLists
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.schedules import Schedules
-from services.publisher.pins.service import Pins
-from shared.access.repository import AccessRepository
-from shared.http.app import refusals
+from services.publisher.pins.batch import BatchService
+from services.publisher.pins.dry_run.service import DryRunService
+from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.service import PinService
+from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.dependencies import provided
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-CONFLICT = refusals(HTTPStatus.CONFLICT)
-BODIES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes. As many bodies at their limit as there may be requests at once."""
-BATCHES_AT_ONCE = 16 * 1024 * 1024
-"""Two of the longest; of usual ones many more."""
-
-
-class Commands(NamedTuple):
-    """What decides on single pins and schedules."""
-
-    pins: Pins
-    batches: Batches
-    schedules: Schedules
-    validation: Validation
+_CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
+"""As many bodies at their limit as there may be requests at once."""
+_CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
+"""Two of the longest batches, and many more of usual ones."""
 
 
-class Ports:
-    """What the endpoints work with; app.py puts it into app.state."""
+class JsonReader:
+    """Reads JSON bodies, and admits a limited number of requests to what is done with them.
 
-    def __init__(
-        self,
-        settings: PublisherSettings,
-        queries: PinQueries,
-        lists: PinLists,
-        access: AccessRepository,
-        commands: Commands,
-        keys: ApiKeys,
-        destinations: Destinations,
-    ) -> None:
-        self.base_url = settings.base_url
-        self.max_bulk_ids = settings.max_bulk_ids
-        self.queries = queries
-        self.lists = lists
-        self.access = access
-        self.keys = keys
-        self.destinations = destinations
-        self.pins, self.batches, self.schedules, self.validation = commands
-        self.admission = Admission(settings.max_direct_pins)
-        self.bodies = _bodies(settings, settings.pin_body_limit, BODIES_AT_ONCE)
-        self._batches = _bodies(settings, settings.batch_body_limit, BATCHES_AT_ONCE)
+    Raises RequestRefused; Overloaded at once if there is no room.
+    """
+
+    def __init__(self, bodies: Bodies, writes: ConcurrentWrites) -> None:
+        self._bodies = bodies
+        self._writes = writes
 
     @asynccontextmanager
     async def document(self, request: Request) -> AsyncIterator[Any]:
-        """The JSON that was sent, and admission for what is done with it.
-
-        Raises RequestRefused; Overloaded at once.
-        """
-        async with self._reading(request, self.bodies) as body:
+        async with self._reading(request) as body:
             yield parse_json(body)
 
     @asynccontextmanager
-    async def document_if_any(self, request: Request) -> AsyncIterator[Any]:
-        """The same; None for no body."""
-        async with self._reading(request, self.bodies) as body:
+    async def optional_document(self, request: Request) -> AsyncIterator[Any]:
+        """Yields None for an empty body."""
+        async with self._reading(request) as body:
             yield parse_json(body) if body.strip() else None
 
     @asynccontextmanager
-    async def batch(self, request: Request) -> AsyncIterator[Any]:
-        """The same, of many pins."""
-        async with self._reading(request, self._batches) as body:
-            yield parse_json(body)
-
-    @asynccontextmanager
-    async def _reading(self, request: Request, bodies: Bodies) -> AsyncIterator[bytes]:
+    async def _reading(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
-        async with bodies.reading(request) as body:
-            with self.admission.one():
+        async with self._bodies.reading(request) as body:
+            with self._writes.one():
                 yield body
+
+
+def pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+    """Makes the reader of all requests but batches."""
+    bodies = _bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
+    return JsonReader(bodies, writes)
+
+
+def batch_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+    bodies = _bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
+    return JsonReader(bodies, writes)
 
 
 def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
@@ -98,9 +69,20 @@ def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
     )
 
 
-async def _ports(request: Request) -> Ports:
-    ports: Ports = request.app.state.dependencies
-    return ports
+@dataclass(frozen=True, slots=True)
+class PublisherDependencies:
+    """Holds what create_app made for the endpoints."""
+
+    settings: PublisherSettings
+    pins: PinService
+    schedules: ScheduleService
+    batches: BatchService
+    dry_run: DryRunService
+    lists: PinLists
+    reader: JsonReader
+    batch_reader: JsonReader
+    writes: ConcurrentWrites
+    """Admits commands without a body."""
 
 
-Publisher = Annotated[Ports, Depends(_ports)]
+Publisher = Annotated[PublisherDependencies, Depends(provided(PublisherDependencies))]

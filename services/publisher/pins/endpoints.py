@@ -1,4 +1,4 @@
-"""HTTP of pins: what is published, and publishing, editing, deleting and retrying it."""
+"""HTTP endpoints of pins, and of the jobs that publish them."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -6,19 +6,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.config import MAX_BATCH_PINS
-from services.publisher.pins.dependencies import CONFLICT, NOT_FOUND, Publisher
-from services.publisher.pins.filters import PinFilters
-from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of, json_body
-from services.publisher.pins.requests import PIN_FIELDS, PinRetry, ids_of
+from services.publisher.pins.dependencies import Publisher
+from services.publisher.pins.lists.filters import PinFilters
+from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of
+from services.publisher.pins.requests import PIN_FIELDS, PinRetry, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
-from services.publisher.pins.schemas.pins import PinBatchResponse, PinDeleteResponse, PinResponse
+from services.publisher.pins.schemas.pins import (
+    JobStatusResponse,
+    PinBatchResponse,
+    PinDeleteResponse,
+    PinResponse,
+)
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.contract.errors import not_found
-from shared.http.app import OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import json_body
 
-router = APIRouter(tags=["pins"])
+router = APIRouter(tags=["pins"], responses=NO_ACCESS)
+job_router = APIRouter(tags=["jobs"], responses=NO_ACCESS)
 
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -39,7 +45,7 @@ _PINS = {
 _BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
 _EDIT = json_body(fields_of(PIN, PIN_FIELDS))
 _RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
-_REMOVAL = Query(description="Answer 200 and say what has become of it on Pinterest.")
+_DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become of it on Pinterest.")
 
 
 @router.post(
@@ -49,30 +55,32 @@ _REMOVAL = Query(description="Answer 200 and say what has become of it on Pinter
     responses=OVERLOADED | UNREADABLE | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
-    request: Request, response: Response, who: WriteAccess, publisher: Publisher
+    request: Request, response: Response, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Publish one pin now.
 
     The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
     """
-    async with publisher.document(request) as document:
-        row, made = await publisher.pins.publish(who, document)
-    if not made:
+    async with publisher.reader.document(request) as document:
+        owner = await publisher.pins.publish(principal, document)
+    if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.of(row, publisher.base_url)
+    return PinResponse.of(owner.row, publisher.settings.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
-async def create_pins(request: Request, who: WriteAccess, publisher: Publisher) -> PinBatchResponse:
+async def create_pins(
+    request: Request, principal: WriteAccess, publisher: Publisher
+) -> PinBatchResponse:
     """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails
     it alone, and the answer is 200.
 
     Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
     pin.
     """
-    async with publisher.batch(request) as document:
-        items = await publisher.batches.publish(who, document)
-    return PinBatchResponse.of(items, publisher.base_url)
+    async with publisher.batch_reader.document(request) as document:
+        items = await publisher.batches.publish(principal, document)
+    return PinBatchResponse.of(items, publisher.settings.base_url)
 
 
 @router.post(
@@ -81,49 +89,51 @@ async def create_pins(request: Request, who: WriteAccess, publisher: Publisher) 
     responses=OVERLOADED | UNREADABLE,
 )
 async def validate_pin(
-    request: Request, who: WriteAccess, publisher: Publisher
+    request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinValidationResponse:
     """A dry run of `POST /v1/pins`: what it would find, check by check.
 
     Nothing is stored; 200 also for what is not valid.
     """
-    async with publisher.document(request) as document:
-        report = await publisher.validation.pin(who, document)
+    async with publisher.reader.document(request) as document:
+        report = await publisher.dry_run.check_pin(principal, document)
     return PinValidationResponse.of(report)
 
 
 @router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
 async def delete_pins(
-    request: Request, who: DestructiveAccess, publisher: Publisher
+    request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
     """Delete up to 100 pins in one transaction; their keys stay taken.
 
     Sent again, those that are gone fail with `not_found`.
     """
-    async with publisher.document(request) as document:
-        ids = ids_of(document, publisher.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.delete_all(who, ids))
+    async with publisher.reader.document(request) as document:
+        ids = parse_ids(document, publisher.settings.max_bulk_ids)
+        return BulkResponse.of(ids, await publisher.pins.delete_all(principal, ids))
 
 
 @router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
-async def retry_pins(request: Request, who: WriteAccess, publisher: Publisher) -> BulkResponse:
+async def retry_pins(
+    request: Request, principal: WriteAccess, publisher: Publisher
+) -> BulkResponse:
     """Publish up to 100 failed pins in one transaction. Those that are published, or about to be,
     are skipped: it is safe to send again.
 
     One whose account or board is not there fails, and stays as it is.
     """
-    async with publisher.document(request) as document:
-        ids = ids_of(document, publisher.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.retry_all(who, ids))
+    async with publisher.reader.document(request) as document:
+        ids = parse_ids(document, publisher.settings.max_bulk_ids)
+        return BulkResponse.of(ids, await publisher.pins.retry_all(principal, ids))
 
 
 @router.get("/v1/pins", responses=PAGED)
 async def list_pins(
     request: Request,
     response: Response,
-    who: ReadAccess,
+    principal: ReadAccess,
     publisher: Publisher,
-    asked: Annotated[PinFilters, Query()],
+    query: Annotated[PinFilters, Query()],
 ) -> list[PinResponse]:
     """What is published, failed or due, newest first unless asked otherwise; nothing that was
     deleted.
@@ -131,18 +141,16 @@ async def list_pins(
     A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is
     refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
     """
-    page = await publisher.lists.pins(who, asked)
-    describe_page(request, response, asked, page)
-    return [PinResponse.of(row, publisher.base_url) for row in page.rows]
+    page = await publisher.lists.pins(principal, query)
+    describe_page(request, response, query, page)
+    return [PinResponse.of(row, publisher.settings.base_url) for row in page.rows]
 
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
-async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResponse:
+async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> PinResponse:
     """A pin that is published, due or failed. A schedule that is not due is none yet."""
-    row = await publisher.queries.pin(who.workspace_id, uuid_or_404(pin_id, "Pin"))
-    if row is None or not who.permits(row["account_id"]):
-        raise not_found("Pin")
-    return PinResponse.of(row, publisher.base_url)
+    row = await publisher.pins.get(principal, uuid_or_404(pin_id, "Pin"))
+    return PinResponse.of(row, publisher.settings.base_url)
 
 
 @router.patch(
@@ -151,7 +159,7 @@ async def get_pin(pin_id: str, who: ReadAccess, publisher: Publisher) -> PinResp
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def edit_pin(
-    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published`
     after that.
@@ -159,9 +167,9 @@ async def edit_pin(
     A field that is left out stays, null clears it (not title and board_id). Safe to send again.
     Whether later rows under the key have `payload_matches` goes by the content that came first.
     """
-    async with publisher.document(request) as document:
-        row = await publisher.pins.edit(who, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.base_url)
+    async with publisher.reader.document(request) as document:
+        row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, publisher.settings.base_url)
 
 
 @router.delete(
@@ -175,18 +183,18 @@ async def edit_pin(
 )
 async def delete_pin(
     pin_id: str,
-    who: DestructiveAccess,
+    principal: DestructiveAccess,
     publisher: Publisher,
     *,
-    delete_from_pinterest: Annotated[bool, _REMOVAL] = False,
+    delete_from_pinterest: Annotated[bool, _DELETE_FROM_PINTEREST] = False,
 ) -> Response:
     """Delete a pin, published or not; of a schedule's, the schedule goes with it. Its key stays
     taken, so nothing is published twice.
 
     Sent again it is 404, as for a pin that never was: nothing more happens.
     """
-    with publisher.admission.one():
-        row = await publisher.pins.delete(who, uuid_or_404(pin_id, "Pin"))
+    with publisher.writes.one():
+        row = await publisher.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
     if not delete_from_pinterest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return Response(
@@ -200,13 +208,23 @@ async def delete_pin(
     responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
 )
 async def retry_pin(
-    pin_id: str, request: Request, who: WriteAccess, publisher: Publisher
+    pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
     """Publish a failed pin at once, to another account or board if the body names one.
 
     422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
     to send again: 409 `pin_already_published` then.
     """
-    async with publisher.document_if_any(request) as document:
-        row = await publisher.pins.retry(who, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.base_url)
+    async with publisher.reader.optional_document(request) as document:
+        row = await publisher.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
+    return PinResponse.of(row, publisher.settings.base_url)
+
+
+@job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
+async def get_job(job_id: str, principal: ReadAccess, publisher: Publisher) -> JobStatusResponse:
+    """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin
+    that `GET /v1/pins/{pin_id}` shows.
+
+    Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
+    """
+    return JobStatusResponse.of(await publisher.pins.get_job(principal, uuid_or_404(job_id, "Job")))

@@ -1,10 +1,11 @@
-"""What OpenAPI says of bodies that are read by `documents.py`, not by FastAPI."""
+"""Describes bodies in OpenAPI that `requests.py` parses, not FastAPI."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from services.publisher.config import MAX_BULK_IDS
 from services.publisher.pins.requests import PinForNow, ScheduleSubmission
+from shared.http.requests import json_body
 
 ANY_OBJECT = {
     "type": "object",
@@ -22,16 +23,10 @@ SCHEDULE["properties"]["idempotency_key"] = {
 }
 
 
-def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    return {
-        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
-    }
-
-
 def fields_of(
     schema: dict[str, Any], names: Iterable[str], *never: dict[str, Any]
 ) -> dict[str, Any]:
-    """At least one of these fields of what it describes, and none of `never`."""
+    """Returns the schema of an edit: at least one of these fields, and nothing in `never`."""
     properties = {name: schema["properties"][name] for name in names}
     return {
         "type": "object",
@@ -42,7 +37,7 @@ def fields_of(
 
 
 def both(*names: str) -> dict[str, Any]:
-    """All of these, none of them null."""
+    """Returns the schema of an object that has all of these fields, none of them null."""
     return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 
 

@@ -1,42 +1,241 @@
-"""All SQL with which HTTP reads one pin or schedule; lists.py has that of many."""
+"""Reads and changes pins and schedules for HTTP: all SQL but that of lists.
 
+Each change is one transaction, and its events are in the outbox with it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, TypeAlias, assert_never
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from psycopg.rows import dict_row
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.publisher.rows.outcomes import PinState
+from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
+from services.publisher.pin_events import OutboxEvent, pin_published, pin_scheduled
+from services.publisher.pins.statements import (
+    INSERT,
+    IS_DUE,
+    PROMISED,
+    SELECT,
+    add_events,
+    insert_values,
+    new_values,
+    select_rows,
+)
+from services.publisher.pins.transitions import (
+    CommandResult,
+    Decision,
+    KeyOwner,
+    NewPin,
+    NoOp,
+    Skipped,
+    Update,
+    Updated,
+)
 from services.publisher.tables import pins
-from shared.postgres.database import Database
+from shared.contract.errors import RETRY_AFTER, ErrorCode, PositionBehind, RequestRefused
+from shared.postgres.arrays import Column, columns
+from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
 
-IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
-IS_PIN = and_(
-    pins.c.deleted_at.is_(None),
-    or_(pins.c.state.in_([PinState.PUBLISHED, PinState.FAILED]), IS_DUE),
-)
-IS_SCHEDULE = and_(pins.c.deleted_at.is_(None), pins.c.run_at.is_not(None))
+Confirm: TypeAlias = Callable[[float], Awaitable[None]]
+"""Checks a connection by the time when it was made (OutcomeHistory.confirm). Raises Unavailable."""
 
 
-class PinQueries:
+class LockedPins:
+    """A workspace's rows under lock, until the transaction ends.
+
+    `rows` has every id that was asked for, in order. None is no row: another workspace's, too.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, workspace_id: UUID, rows: dict[UUID, Row | None]
+    ) -> None:
+        self._connection = connection
+        self._workspace_id = workspace_id
+        self.rows = rows
+
+    async def apply(
+        self, decisions: dict[UUID, Decision | RequestRefused]
+    ) -> dict[UUID, CommandResult]:
+        """Writes the updates among the decisions."""
+        updates = {
+            pin_id: decision
+            for pin_id, decision in decisions.items()
+            if isinstance(decision, Update)
+        }
+        values = {pin_id: change.values for pin_id, change in updates.items()}
+        for change, ids in group_by_change(values):
+            ours = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
+            await self._connection.execute(
+                update(pins).where(*ours).values(**change, updated_at=func.now())
+            )
+        updated = {pin_id: _after(self._row(pin_id), change) for pin_id, change in values.items()}
+        events = [
+            change.event(updated[pin_id]) for pin_id, change in updates.items() if change.event
+        ]
+        await add_events(await driver_connection(self._connection), events)
+        return {
+            pin_id: self._result(pin_id, decision, updated)
+            for pin_id, decision in decisions.items()
+        }
+
+    def _result(
+        self, pin_id: UUID, decision: Decision | RequestRefused, updated: dict[UUID, Row]
+    ) -> CommandResult:
+        match decision:
+            case Update():
+                return Updated(updated[pin_id])
+            case NoOp(message):
+                return Skipped(self._row(pin_id), message)
+            case RequestRefused():
+                return decision
+            case _:
+                assert_never(decision)
+
+    def _row(self, pin_id: UUID) -> Row:
+        if (row := self.rows[pin_id]) is None:
+            raise AssertionError("decided on a row that is not there")
+        return row
+
+
+class LockedPin:
+    """One row under lock, until the transaction ends."""
+
+    def __init__(self, pin_id: UUID, locked: LockedPins) -> None:
+        self._pin_id = pin_id
+        self._locked = locked
+        self.row = locked.rows[pin_id]
+
+    async def apply(self, decision: Decision) -> Row:
+        """Writes the decision. Returns the row as it is then."""
+        result = (await self._locked.apply({self._pin_id: decision}))[self._pin_id]
+        if isinstance(result, RequestRefused):
+            raise result
+        return result.row
+
+
+class PinRepository:
     """Raises DatabaseUnavailable when Postgres is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, confirm: Confirm) -> None:
+        """`confirm` refuses a connection that may lead to an older copy of Postgres."""
         self._database = database
+        self._confirm = confirm
 
-    async def pin(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """A pin that is published, due or failed; a schedule that is not due is none yet."""
-        return await self._first(
-            and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_PIN)
+    async def find(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
+        """Finds the workspace's row under the id, in whatever state, deleted ones too.
+
+        Takes no lock: under lock it may be another.
+        """
+        return (await self.find_all(workspace_id, [pin_id])).get(pin_id)
+
+    async def find_all(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
+        rows = await self._database.all(select_rows(workspace_id, pin_ids))
+        return {row["pin_id"]: row for row in rows}
+
+    @asynccontextmanager
+    async def locked(self, workspace_id: UUID, pin_id: UUID) -> AsyncIterator[LockedPin]:
+        """Opens a transaction that changes one row."""
+        async with self.locked_all(workspace_id, [pin_id]) as locked:
+            yield LockedPin(pin_id, locked)
+
+    @asynccontextmanager
+    async def locked_all(
+        self, workspace_id: UUID, pin_ids: Collection[UUID]
+    ) -> AsyncIterator[LockedPins]:
+        """Opens a transaction that changes rows.
+
+        What the scheduler is about to publish is waited for, and what is locked here it passes over
+        until its next look: of two that want a row, the second decides on what the first has made
+        of it.
+        """
+        statement = select_rows(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
+        async with self._database.transaction() as connection:
+            found = (await connection.execute(statement)).mappings()
+            rows = {row["pin_id"]: dict(row) for row in found}
+            yield LockedPins(
+                connection, workspace_id, {pin_id: rows.get(pin_id) for pin_id in pin_ids}
+            )
+
+    async def publish(self, pin: NewPin) -> KeyOwner:
+        """Publishes a pin if its key is free. Raises RequestRefused (503), as publish_all does.
+
+        A call that loses the race for the key finds the winner.
+        """
+        published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
+        return await self._create(pin, published, pin_published)
+
+    async def schedule(self, schedule: NewPin) -> KeyOwner:
+        """Creates a schedule, as `publish` does a pin."""
+        return await self._create(schedule, {"state": PinState.SCHEDULED}, pin_scheduled)
+
+    async def publish_all(
+        self, new: Sequence[NewPin], pin_ids: Collection[UUID]
+    ) -> dict[UUID, KeyOwner]:
+        """Publishes those of `new` whose keys are free. No two may have the same key.
+
+        Returns what then owns the keys of `pin_ids`. Raises RequestRefused (503) while a key may
+        belong to a row that is read again.
+        """
+        async with self._database.pipeline() as driver:
+            await self._require_free(driver, [pin.pin_id for pin in new])
+            inserted = await driver.execute(
+                INSERT, columns(PIN_COLUMNS, insert_values(new)), binary=True
+            )
+            selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
+                SELECT, (Column("uuid", list(pin_ids)),)
+            )
+            created = {pin_id for (pin_id,) in await inserted.fetchall()}
+            rows: dict[UUID, Row] = {row["pin_id"]: row for row in await selected.fetchall()}
+            await add_events(
+                driver, [pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created]
+            )
+        return {pin_id: KeyOwner(row, pin_id in created) for pin_id, row in rows.items()}
+
+    async def _create(
+        self, pin: NewPin, state: dict[str, Any], event: Callable[[Row], OutboxEvent]
+    ) -> KeyOwner:
+        values = {**new_values(pin), "created_at": func.now(), **state}
+        statement = (
+            insert(pins)
+            .values(**values)
+            .on_conflict_do_nothing(index_elements=[pins.c.pin_id])
+            .returning(pins, IS_DUE)
         )
+        async with self._database.transaction() as connection:
+            driver = await driver_connection(connection)
+            await self._require_free(driver, [pin.pin_id])
+            created = (await connection.execute(statement)).mappings().first()
+            if created is not None:
+                await add_events(driver, [event(dict(created))])
+                return KeyOwner(dict(created), is_new=True)
+            # A statement of its own sees the row that the conflict was with
+            owner = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
+            return KeyOwner(dict((await connection.execute(owner)).mappings().one()), is_new=False)
 
-    async def any(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """Whatever stands under the id, deleted and scheduled ones too."""
-        return await self._first(and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id))
+    async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
+        """Raises RequestRefused (503) while a key may belong to a row that is read again."""
+        try:
+            await self._confirm(self._database.made_at(driver))
+            cursor = await driver.execute(PROMISED, [Column("uuid", pin_ids)], binary=True)
+            is_free = not await cursor.fetchall()
+        except PositionBehind:
+            is_free = False
+        if not is_free:
+            message = (
+                "Postgres may have been restored from a backup, and a row with this idempotency "
+                "key may be published again. Send the request again in some minutes."
+            )
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
-    async def schedule(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        return await self._first(
-            and_(pins.c.workspace_id == workspace_id, pins.c.pin_id == pin_id, IS_SCHEDULE)
-        )
 
-    async def _first(self, where: ColumnElement[bool]) -> Row | None:
-        return await self._database.first(select(pins, IS_DUE.label("is_due")).where(where))
+def _after(row: Row, change: dict[str, Any]) -> Row:
+    after = {**row, **change, "updated_at": row["now"]}
+    is_due = after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"]
+    return {**after, "is_due": is_due}

@@ -1,28 +1,27 @@
-"""What clients send to the publisher, read. Everything here raises RequestRefused (422)."""
+"""Parses what clients send. Every function here raises RequestRefused (422)."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, TypeVar
-from uuid import UUID
+from typing import Annotated, Any
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.events import MAX_ROW_FAULTS, Fault, PinContent
+from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.pins import (
     Identifier,
     Instant,
     Key,
     PinSubmission,
-    faults_of,
-    first_fault,
     printable,
 )
+from shared.http.requests import checked, object_of, refused
 
-M = TypeVar("M", bound=BaseModel)
-
+CONTENT_FIELDS = tuple(PinSubmission.model_fields)
+"""A pin's fields. Requests, answers and inserts take them from here."""
 PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
-"""What may be changed of a pin; of a schedule:"""
+"""The fields of a pin that PATCH may change."""
 SCHEDULE_FIELDS = (
     "run_at",
     "board_id",
@@ -34,6 +33,7 @@ SCHEDULE_FIELDS = (
     "cover_image_url",
     "cover_image_asset_id",
 )
+"""The fields of a schedule that PATCH may change."""
 _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_id"))
 
 
@@ -68,95 +68,97 @@ class PinRetry(BaseModel):
     account_id: Identifier | None = None
 
 
-def object_of(document: object) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
-    return document
+def parse_pin(document: object) -> PinForNow:
+    return checked(PinForNow, document)
 
 
-def checked(model: type[M], document: object) -> M:
-    """What the model makes of an object, or every fault that it finds."""
-    try:
-        return model.model_validate(object_of(document))
-    except ValidationError as error:
-        raise _refused(faults_of(error)) from None
+def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
+    """Parses a schedule under the key that `requested_key` or `generate_key` gave."""
+    return checked(ScheduleSubmission, {**object_of(document), "idempotency_key": key})
 
 
-def pin_of(document: object) -> PinContent:
-    return content_of(PinForNow, object_of(document))
+def requested_key(document: object, header: str | None) -> Any:
+    """Returns the key of the header `Idempotency-Key`, or of the body, not validated.
+
+    Returns None if neither has one: the server generates it.
+    """
+    key = object_of(document).get("idempotency_key")
+    if header is None or key is None:
+        return key if header is None else header
+    if header != (key.strip() if isinstance(key, str) else key):
+        raise RequestRefused(
+            ErrorCode.INVALID_PARAMETER,
+            "Idempotency-Key: is not the idempotency_key of the body. Send one of them.",
+        )
+    return header
 
 
-def schedule_of(document: object, key: str) -> PinContent:
-    return content_of(ScheduleSubmission, {**object_of(document), "idempotency_key": key})
+def generate_key() -> str:
+    """Makes a key for a schedule that came without one."""
+    return f"schedule-{uuid4()}"
 
 
-def content_of(model: type[PinSubmission], fields: Mapping[str, Any]) -> PinContent:
-    try:
-        return PinContent.model_validate(model.model_validate(fields).model_dump())
-    except ValidationError as error:
-        raise _refused(faults_of(error)) from None
-
-
-def retry_of(document: object) -> dict[str, Any]:
-    """The account and board to take instead, if any."""
+def parse_retry(document: object) -> dict[str, Any]:
+    """Returns the account and board to publish to instead. Empty if the request names none."""
     return {} if document is None else checked(PinRetry, document).model_dump(exclude_none=True)
 
 
-def pins_of(document: object, most: int) -> list[Any]:
-    return _listed(document, "pins", most, ErrorCode.TOO_MANY_PINS)
+def parse_pins(document: object, limit: int) -> list[Any]:
+    """Returns the items of a batch, each not parsed yet."""
+    return _require_list(document, "pins", limit, ErrorCode.TOO_MANY_PINS)
 
 
-def ids_of(document: object, most: int) -> list[UUID]:
-    listed = _listed(document, "ids", most, ErrorCode.TOO_MANY_IDS)
-    ids = [_uuid_or_none(one) for one in listed]
+def parse_ids(document: object, limit: int) -> list[UUID]:
+    items = _require_list(document, "ids", limit, ErrorCode.TOO_MANY_IDS)
+    ids = [_uuid_or_none(item) for item in items]
     faults = [
         Fault(
             code="uuid_parsing",
             field=f"ids.{position}",
             message="Must be a UUID",
-            value=printable(listed[position]),
+            value=printable(items[position]),
         )
-        for position, one in enumerate(ids)
-        if one is None
+        for position, parsed in enumerate(ids)
+        if parsed is None
     ]
     if faults:
-        raise _refused(faults[:MAX_ROW_FAULTS])
-    return [one for one in ids if one is not None]
+        raise refused(faults[:MAX_ROW_FAULTS])
+    return [parsed for parsed in ids if parsed is not None]
 
 
-def given_of(document: object, names: Collection[str]) -> dict[str, Any]:
-    """The fields that are to change, as they were sent; an explicit null is one of them."""
-    given = {name: value for name, value in object_of(document).items() if name in names}
-    if not given:
+def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
+    """Returns the fields to change, as they were sent. An explicit null is a change too."""
+    changes = {name: value for name, value in object_of(document).items() if name in names}
+    if not changes:
         raise RequestRefused(
             ErrorCode.INVALID_PAYLOAD,
             f"Nothing to change: give at least one of {', '.join(names)}.",
         )
-    return given
+    return changes
 
 
-def edited(
-    model: type[PinSubmission], row: Mapping[str, Any], given: Mapping[str, Any]
+def changed_values(
+    model: type[PinSubmission], row: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What changes in the row.
+    """Returns the row's new values.
 
-    What comes out is checked as a whole: it must be what could have been sent at first.
+    Validates the changed row as a whole: it must be what could have been sent at first.
     """
     # One source of an image takes the other's place: both at once are never valid
     replaced = {
         other: None
         for pair in _EXCLUSIVE
-        for one, other in (pair, pair[::-1])
-        if given.get(one) is not None and other not in given
+        for source, other in (pair, pair[::-1])
+        if changes.get(source) is not None and other not in changes
     }
-    stands = {name: row[name] for name in PinContent.model_fields}
+    current = {name: row[name] for name in CONTENT_FIELDS}
     if row["run_at"] is not None:
-        stands["run_at"] = row["run_at"].isoformat()
-    content = content_of(model, {**stands, **given, **replaced})
-    return {name: getattr(content, name) for name in (*given, *replaced)}
+        current["run_at"] = row["run_at"].isoformat()
+    pin = checked(model, {**current, **changes, **replaced})
+    return {name: getattr(pin, name) for name in (*changes, *replaced)}
 
 
-def _listed(document: object, name: str, most: int, too_many: ErrorCode) -> list[Any]:
+def _require_list(document: object, name: str, limit: int, too_many: ErrorCode) -> list[Any]:
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise RequestRefused(
@@ -164,9 +166,9 @@ def _listed(document: object, name: str, most: int, too_many: ErrorCode) -> list
         )
     if not items:
         raise RequestRefused(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
-    if len(items) > most:
+    if len(items) > limit:
         raise RequestRefused(
-            too_many, f"{len(items)} {name}: send {most} at most.", limit=most, count=len(items)
+            too_many, f"{len(items)} {name}: send {limit} at most.", limit=limit, count=len(items)
         )
     return items
 
@@ -176,8 +178,3 @@ def _uuid_or_none(value: object) -> UUID | None:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _refused(faults: list[Fault]) -> RequestRefused:
-    code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])

@@ -1,114 +1,112 @@
-"""Single schedules: made, edited, cancelled, revived, deleted; the scheduler publishes them."""
+"""Creates, edits, cancels, retries and deletes schedules. The scheduler publishes them."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from services.publisher.pins.changes import Changes
-from services.publisher.pins.commands import Direct, PinCommands, Verdict
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.requests import SCHEDULE_FIELDS, given_of, object_of, schedule_of
-from services.publisher.pins.transitions import (
-    cancel_schedule,
-    delete_schedule,
-    edit_schedule,
-    require_destination,
-    require_permitted,
-    retry_schedule,
-    run_at_in_past,
-    same_schedule,
+from services.publisher.pins import transitions
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.requests import (
+    SCHEDULE_FIELDS,
+    generate_key,
+    parse_changes,
+    parse_schedule,
+    requested_key,
 )
+from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
 from shared.access.cache import BoardDirectory
-from shared.access.model import Destination, Principal
-from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.events import PinContent
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
+from shared.contract.errors import RequestRefused
 from shared.postgres.row import Row
 
 
-class Schedules:
-    """By their pins' ids. Raises RequestRefused."""
+class ScheduleService:
+    """Takes the ids of the schedules' pins. Raises RequestRefused."""
 
     def __init__(
-        self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes
+        self, pins: PinRepository, boards: BoardDirectory, access: AccessRepository
     ) -> None:
-        self._queries = queries
-        self._commands = commands
+        self._pins = pins
         self._boards = boards
-        self._changes = changes
+        self._access = access
 
-    async def create(self, who: Principal, document: object, key: str | None) -> tuple[Row, bool]:
-        """Returns what stands under the key, and whether this call made it."""
-        content = schedule_of(
-            document, made_key() if (given := given_key(document, key)) is None else given
-        )
-        require_permitted(who, content.account_id)
-        schedule = Direct.of(who.workspace_id, content)
-        refusal = await self._refusal(who, content)
+    async def get(self, principal: Principal, pin_id: UUID) -> Row:
+        return transitions.require_schedule(principal, await self._find(principal, pin_id))
+
+    async def create(self, principal: Principal, document: object, header: str | None) -> KeyOwner:
+        """Creates a schedule. `header` is the request's Idempotency-Key."""
+        key = requested_key(document, header)
+        content = parse_schedule(document, generate_key() if key is None else key)
+        schedule = NewPin.create(principal, content)
+        refusal = await self._refusal(schedule)
         if refusal is None:
-            row, made = await self._commands.schedule_directly(schedule)
-        elif (stands := await self._queries.any(who.workspace_id, schedule.pin_id)) is not None:
+            owner = await self._pins.schedule(schedule)
+        elif (row := await self._find(principal, schedule.pin_id)) is not None:
             # A request that is repeated is answered the same, whatever its account and the time
             # have become since
-            row, made = stands, False
+            owner = KeyOwner(row, is_new=False)
         else:
             raise refusal
-        return same_schedule(who, content.idempotency_key, schedule.fingerprint, row), made
+        transitions.resolve_replay(
+            principal, content.idempotency_key, schedule.fingerprint, owner.row
+        )
+        return owner
 
-    async def _refusal(self, who: Principal, content: PinContent) -> RequestRefused | None:
-        destination = Destination(who.workspace_id, content.account_id, content.board_id)
+    async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
+        changes = parse_changes(document, SCHEDULE_FIELDS)
+        found = await self._find(principal, pin_id)
+        planned = transitions.edit_schedule(principal, changes, found)
+        # Read before the lock, and never from the cache: see PinService
+        if (moved := transitions.new_destination(found, planned)) is not None:
+            transitions.require_destination(await self._access.check_boards([moved]), moved)
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            update = transitions.edit_schedule(principal, changes, current.row)
+            return await current.apply(update)
+
+    async def cancel(self, principal: Principal, pin_id: UUID) -> Row:
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            return await current.apply(transitions.cancel_schedule(principal, current.row))
+
+    async def retry(self, principal: Principal, pin_id: UUID) -> Row:
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            return await current.apply(transitions.retry_schedule(principal, current.row))
+
+    async def delete(self, principal: Principal, pin_id: UUID) -> Row:
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            return await current.apply(transitions.delete_schedule(principal, current.row))
+
+    async def cancel_all(
+        self, principal: Principal, pin_ids: Collection[UUID]
+    ) -> dict[UUID, CommandResult]:
+        async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
+            cancel_schedule = partial(transitions.cancel_schedule, principal)
+            return await current.apply(transitions.decide_each(current.rows, cancel_schedule))
+
+    async def retry_all(
+        self, principal: Principal, pin_ids: Collection[UUID]
+    ) -> dict[UUID, CommandResult]:
+        async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
+            retry_schedule = partial(transitions.retry_schedule, principal)
+            return await current.apply(transitions.decide_each(current.rows, retry_schedule))
+
+    async def delete_all(
+        self, principal: Principal, pin_ids: Collection[UUID]
+    ) -> dict[UUID, CommandResult]:
+        async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
+            delete_schedule = partial(transitions.delete_schedule, principal)
+            return await current.apply(transitions.decide_each(current.rows, delete_schedule))
+
+    async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
+        return await self._pins.find(principal.workspace_id, pin_id)
+
+    async def _refusal(self, schedule: NewPin) -> RequestRefused | None:
+        """Checks what may change between two equal requests: account, board and time."""
+        failing = await self._boards.failing([schedule.destination])
         try:
-            require_destination(await self._boards.failing([destination]), destination)
-            require_future(content.run_at)
+            transitions.require_destination(failing, schedule.destination)
+            transitions.require_future(schedule.content.run_at, datetime.now(UTC))
         except RequestRefused as refusal:
             return refusal
         return None
-
-    async def edit(self, who: Principal, pin_id: UUID, document: object) -> Row:
-        given = given_of(document, SCHEDULE_FIELDS)
-        return await self._changes.edit(
-            who.workspace_id, pin_id, partial(edit_schedule, who, given)
-        )
-
-    async def cancel(self, who: Principal, pin_id: UUID) -> Row:
-        return await self._changes.one(who.workspace_id, pin_id, partial(cancel_schedule, who))
-
-    async def retry(self, who: Principal, pin_id: UUID) -> Row:
-        return await self._changes.one(who.workspace_id, pin_id, partial(retry_schedule, who))
-
-    async def delete(self, who: Principal, pin_id: UUID) -> Row:
-        return await self._changes.one(who.workspace_id, pin_id, partial(delete_schedule, who))
-
-    async def cancel_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(who.workspace_id, pin_ids, partial(cancel_schedule, who))
-
-    async def retry_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(who.workspace_id, pin_ids, partial(retry_schedule, who))
-
-    async def delete_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(who.workspace_id, pin_ids, partial(delete_schedule, who))
-
-
-def given_key(document: object, header: str | None) -> Any:
-    """The key of the header `Idempotency-Key`, or of the body, not checked yet; None when it is the
-    server's to make.
-    """
-    key = object_of(document).get("idempotency_key")
-    if header is None or key is None:
-        return key if header is None else header
-    if header != (key.strip() if isinstance(key, str) else key):
-        raise RequestRefused(
-            ErrorCode.INVALID_PARAMETER,
-            "Idempotency-Key: is not the idempotency_key of the body. Send one of them.",
-        )
-    return header
-
-
-def made_key() -> str:
-    return f"schedule-{uuid4()}"
-
-
-def require_future(run_at: datetime | None) -> None:
-    if run_at is None or run_at <= datetime.now(UTC):
-        raise run_at_in_past()

@@ -1,89 +1,104 @@
-"""Single pins: published at once, under the same rules and the same keys as the rows of an import;
-edited, deleted, tried again.
-"""
+"""Publishes, edits, deletes and retries single pins, under the keys and rules of imported rows."""
 
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services.publisher.pins.changes import Changes
-from services.publisher.pins.commands import Direct, PinCommands, Verdict
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.requests import PIN_FIELDS, given_of, pin_of, retry_of
-from services.publisher.pins.transitions import (
-    Decide,
-    delete_pin,
-    destination_of,
-    edit_pin,
-    require_destination,
-    require_permitted,
-    retry_pin,
-    usable,
-)
+from services.publisher.pins import transitions
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.requests import PIN_FIELDS, parse_changes, parse_pin, parse_retry
+from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
 from shared.access.cache import BoardDirectory
-from shared.access.model import Destination, Principal
+from shared.access.model import BoardCheck, Destination, Principal
+from shared.access.repository import AccessRepository
 from shared.postgres.row import Row
 
 
-class Pins:
-    """Raises RequestRefused."""
+class PinService:
+    """Raises RequestRefused.
+
+    What a change needs of `access` is read before the lock, and never from the cache: in the same
+    transaction each would hold one of few connections and wait for a second.
+    """
 
     def __init__(
-        self, queries: PinQueries, commands: PinCommands, boards: BoardDirectory, changes: Changes
+        self, pins: PinRepository, boards: BoardDirectory, access: AccessRepository
     ) -> None:
-        self._queries = queries
-        self._commands = commands
+        self._pins = pins
         self._boards = boards
-        self._changes = changes
+        self._access = access
 
-    async def publish(self, who: Principal, document: object) -> tuple[Row, bool]:
-        """Publish one pin. Returns what stands under its key, and whether this call made it."""
-        content = pin_of(document)
-        require_permitted(who, content.account_id)
-        pin = Direct.of(who.workspace_id, content)
-        destination = Destination(who.workspace_id, content.account_id, content.board_id)
-        failing = await self._boards.failing([destination])
-        if (
-            failing
-            and (stands := await self._queries.any(who.workspace_id, pin.pin_id)) is not None
-        ):
-            # A key that is taken answers what stands under it, whatever its account has become
-            # since
-            return usable(who, content.idempotency_key, stands), False
-        require_destination(failing, destination)
-        row, made = await self._commands.publish_directly(pin)
-        return usable(who, content.idempotency_key, row), made
+    async def get(self, principal: Principal, pin_id: UUID) -> Row:
+        return transitions.require_pin(principal, await self._find(principal, pin_id))
 
-    async def edit(self, who: Principal, pin_id: UUID, document: object) -> Row:
-        given = given_of(document, PIN_FIELDS)
-        return await self._changes.edit(who.workspace_id, pin_id, partial(edit_pin, who, given))
+    async def get_job(self, principal: Principal, job_id: UUID) -> Row:
+        """Returns the pin that the job publishes. Both have the same id."""
+        return transitions.require_pin(principal, await self._find(principal, job_id), noun="Job")
 
-    async def delete(self, who: Principal, pin_id: UUID) -> Row:
-        return await self._changes.one(who.workspace_id, pin_id, partial(delete_pin, who))
+    async def publish(self, principal: Principal, document: object) -> KeyOwner:
+        pin = NewPin.create(principal, parse_pin(document))
+        failing = await self._boards.failing([pin.destination])
+        # A key that is taken answers its owner, whatever its account has become since
+        if failing and (row := await self._find(principal, pin.pin_id)) is not None:
+            owner = KeyOwner(row, is_new=False)
+        else:
+            transitions.require_destination(failing, pin.destination)
+            owner = await self._pins.publish(pin)
+        transitions.resolve_existing(principal, pin.content.idempotency_key, owner.row)
+        return owner
 
-    async def delete_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(who.workspace_id, pin_ids, partial(delete_pin, who))
+    async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
+        changes = parse_changes(document, PIN_FIELDS)
+        found = await self._find(principal, pin_id)
+        planned = transitions.edit_pin(principal, changes, found)
+        if (moved := transitions.new_destination(found, planned)) is not None:
+            transitions.require_destination(await self._check({moved}), moved)
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            update = transitions.edit_pin(principal, changes, current.row)
+            return await current.apply(update)
 
-    async def retry(self, who: Principal, pin_id: UUID, document: object) -> Row:
-        """`document` may name another account or board to publish to."""
-        instead = retry_of(document)
+    async def delete(self, principal: Principal, pin_id: UUID) -> Row:
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            return await current.apply(transitions.delete_pin(principal, current.row))
+
+    async def delete_all(
+        self, principal: Principal, pin_ids: Collection[UUID]
+    ) -> dict[UUID, CommandResult]:
+        async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
+            delete_pin = partial(transitions.delete_pin, principal)
+            return await current.apply(transitions.decide_each(current.rows, delete_pin))
+
+    async def retry(self, principal: Principal, pin_id: UUID, document: object) -> Row:
+        """Publishes a failed pin, to another account or board if `document` names one."""
+        instead = parse_retry(document)
         if "account_id" in instead:
-            require_permitted(who, instead["account_id"])
-        return await self._changes.one(
-            who.workspace_id, pin_id, await self._retry(who, [pin_id], instead)
-        )
+            transitions.require_permitted(principal, instead["account_id"])
+        checks = await self._check_retries(principal, [pin_id], instead)
+        async with self._pins.locked(principal.workspace_id, pin_id) as current:
+            update = transitions.retry_pin(principal, instead, checks, current.row)
+            return await current.apply(update)
 
-    async def retry_all(self, who: Principal, pin_ids: Collection[UUID]) -> dict[UUID, Verdict]:
-        return await self._changes.each(
-            who.workspace_id, pin_ids, await self._retry(who, pin_ids, {})
-        )
+    async def retry_all(
+        self, principal: Principal, pin_ids: Collection[UUID]
+    ) -> dict[UUID, CommandResult]:
+        checks = await self._check_retries(principal, pin_ids, {})
+        async with self._pins.locked_all(principal.workspace_id, pin_ids) as current:
+            retry_pin = partial(transitions.retry_pin, principal, {}, checks)
+            return await current.apply(transitions.decide_each(current.rows, retry_pin))
 
-    async def _retry(
-        self, who: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]
-    ) -> Decide:
+    async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
+        return await self._pins.find(principal.workspace_id, pin_id)
+
+    async def _check(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
+        return await self._access.check_boards(destinations) if destinations else {}
+
+    async def _check_retries(
+        self, principal: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]
+    ) -> dict[Destination, BoardCheck]:
         # Of all, whatever their state: one that is due may have failed by the time that it is
         # locked
-        found = await self._changes.found(who.workspace_id, pin_ids)
-        checks = await self._changes.check({destination_of(pin, instead) for pin in found})
-        return partial(retry_pin, who, instead, checks)
+        found = await self._pins.find_all(principal.workspace_id, pin_ids)
+        return await self._check(
+            {transitions.retry_destination(pin, instead) for pin in found.values()}
+        )

@@ -1,79 +1,145 @@
-"""What a request makes of the row that stands under its id: decided here, without any I/O.
+"""Decides what a request does to the row under its id. Pure rules: no I/O.
 
-Rows are PinCommands', under lock.
+Every rule raises RequestRefused if the request may not do it.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
-from services.publisher.pins.requests import ScheduleSubmission, edited
-from services.publisher.rows.events import OutboxEvent, pin_published, pin_rescheduled
-from services.publisher.rows.outcomes import PinState, failure_of
+from services.publisher.ids import pin_id_of
+from services.publisher.model import PinState, failure_of
+from services.publisher.pin_events import OutboxEvent, pin_published, pin_rescheduled
+from services.publisher.pins.requests import ScheduleSubmission, changed_values
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
-from shared.contract.pins import PinSubmission
+from shared.contract.pins import PinSubmission, fingerprint
 from shared.contract.schedule_ids import schedule_id_of
 from shared.postgres.row import Row
 
 
-class Change(NamedTuple):
-    """`event` is announced of the row as it is then."""
+class NewPin(NamedTuple):
+    """A pin or schedule to create for a direct call."""
+
+    pin_id: UUID
+    workspace_id: UUID
+    content: PinSubmission
+    fingerprint: UUID
+
+    @classmethod
+    def create(cls, principal: Principal, content: PinSubmission) -> "NewPin":
+        """Raises RequestRefused (403) if the API key may not publish to the account."""
+        require_permitted(principal, content.account_id)
+        pin_id = pin_id_of(principal.workspace_id, content.idempotency_key)
+        return cls(pin_id, principal.workspace_id, content, fingerprint(content))
+
+    @property
+    def destination(self) -> Destination:
+        return Destination(self.workspace_id, self.content.account_id, self.content.board_id)
+
+
+class KeyOwner(NamedTuple):
+    """The row that owns an idempotency key, and whether this call created it."""
+
+    row: Row
+    is_new: bool
+
+
+# What a command does
+
+
+class Update(NamedTuple):
+    """Writes `values`. `event`, built from the updated row, goes to the outbox with them."""
 
     values: dict[str, Any]
     event: Callable[[Row], OutboxEvent] | None = None
 
 
-class AsAsked(NamedTuple):
-    """The row is already what the request wants it to be."""
+class NoOp(NamedTuple):
+    """Writes nothing: the row is already what the request wants it to be."""
 
     message: str
 
 
-Decide = Callable[[Row | None], Change | AsAsked]
-"""Raises RequestRefused. None is no row: what another workspace has, too."""
+Decision: TypeAlias = Update | NoOp
 
 
-# What a request may see
+class Updated(NamedTuple):
+    row: Row
 
 
-def require_pin(who: Principal, row: Row | None) -> Row:
-    """What /v1/pins/{id} shows to this key."""
-    if row is None or row["deleted_at"] is not None or not who.permits(row["account_id"]):
-        raise not_found("Pin")
+class Skipped(NamedTuple):
+    """The command had nothing to do."""
+
+    row: Row
+    message: str
+
+
+CommandResult: TypeAlias = Updated | Skipped | RequestRefused
+"""The result for one of many ids. A refusal is a value here: it fails its id alone."""
+
+
+def decide_each(
+    rows: Mapping[UUID, Row | None], rule: Callable[[Row | None], Decision]
+) -> dict[UUID, Decision | RequestRefused]:
+    """Applies a rule to many rows, by pin id."""
+    return {pin_id: _decide(rule, row) for pin_id, row in rows.items()}
+
+
+def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision | RequestRefused:
+    try:
+        return rule(row)
+    except RequestRefused as refusal:
+        return refusal
+
+
+# What a request may see. No row is what another workspace has, too.
+
+
+def require_pin(principal: Principal, row: Row | None, *, noun: str = "Pin") -> Row:
+    """Returns what /v1/pins/{id} shows to this key. A schedule is a pin once it is due."""
+    if row is None or row["deleted_at"] is not None or not principal.permits(row["account_id"]):
+        raise not_found(noun)
     if row["state"] not in {PinState.PUBLISHED, PinState.FAILED} and not row["is_due"]:
-        raise not_found("Pin")
+        raise not_found(noun)
     return row
 
 
-def require_schedule(who: Principal, row: Row | None) -> Row:
-    """What /v1/schedules/{id} shows to this key."""
+def require_schedule(principal: Principal, row: Row | None) -> Row:
+    """Returns what /v1/schedules/{id} shows to this key."""
     if (
         row is None
         or row["deleted_at"] is not None
         or row["run_at"] is None
-        or not who.permits(row["account_id"])
+        or not principal.permits(row["account_id"])
     ):
         raise not_found("Schedule")
     return row
 
 
-def require_permitted(who: Principal, account_id: UUID) -> None:
-    """Before anything is looked for: of an account that the key may not use, nothing is told."""
-    if not who.permits(account_id):
+def require_permitted(principal: Principal, account_id: UUID) -> None:
+    """Refuses an account that the key may not use, before anything of it is looked up."""
+    if not principal.permits(account_id):
         message = f"account_id: this API key may not publish to {account_id}."
         raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
 def require_destination(checks: Mapping[Destination, BoardCheck], destination: Destination) -> None:
+    """Refuses an account or board that failed its check."""
     check = checks.get(destination, BoardCheck.KNOWN)
     if check is not BoardCheck.KNOWN:
         failure = failure_of(check, destination)
         raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
 
 
-# What stands under the key of what is to be made
+def require_future(run_at: datetime | None, now: datetime) -> None:
+    if run_at is None or run_at <= now:
+        raise RequestRefused(ErrorCode.RUN_AT_IN_PAST, "run_at: must lie in the future.")
+
+
+# What owns the idempotency key of a pin or schedule to create
 
 _NOT_THEIRS = (
     "This idempotency key is taken by what this API key can't be shown; choose a different one."
@@ -81,9 +147,9 @@ _NOT_THEIRS = (
 """Of another account, or of another key with the same hash."""
 
 
-def usable(who: Principal, key: str, row: Row) -> Row:
-    """The pin that a request for it would have made."""
-    if not _stands_under(who, key, row):
+def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
+    """Returns the pin that the same request would have made."""
+    if not _owns_key(principal, key, row):
         raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
         raise _conflict(
@@ -91,19 +157,23 @@ def usable(who: Principal, key: str, row: Row) -> Row:
             "The pin under this key has been deleted; its key stays taken.",
             row,
         )
-    if row["state"] in {PinState.SCHEDULED, PinState.CANCELLED}:
-        schedule_id = schedule_id_of(row["pin_id"])
-        message = "This key belongs to a schedule."
-        raise _conflict(ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id))
-    return row
+    match PinState(row["state"]):
+        case PinState.PUBLISHED | PinState.FAILED:
+            return row
+        case PinState.SCHEDULED | PinState.CANCELLED:
+            schedule_id = schedule_id_of(row["pin_id"])
+            message = "This key belongs to a schedule."
+            raise _conflict(ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id))
+        case state:
+            assert_never(state)
 
 
-def same_schedule(who: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
-    """The schedule that the same request has made before."""
+def resolve_replay(principal: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
+    """Returns the schedule that the same request made before."""
     # The same content was for the same account; a retry may have moved it since to one that the key
     # may not use
     if (
-        not _stands_under(who, key, row)
+        not _owns_key(principal, key, row)
         or row["fingerprint"] != fingerprint
         or row["run_at"] is None
     ):
@@ -120,57 +190,58 @@ def same_schedule(who: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
     return row
 
 
-def _stands_under(who: Principal, key: str, row: Row) -> bool:
-    """And may be shown to who asks."""
-    return (row["workspace_id"], row["idempotency_key"]) == (who.workspace_id, key) and who.permits(
-        row["account_id"]
-    )
+def _owns_key(principal: Principal, key: str, row: Row) -> bool:
+    """Tells whether the row has the key, not only its hash, and the principal may see it."""
+    owner = (row["workspace_id"], row["idempotency_key"])
+    return owner == (principal.workspace_id, key) and principal.permits(row["account_id"])
 
 
 # Pins
 
 
-def edit_pin(who: Principal, given: Mapping[str, Any], row: Row | None) -> Change:
-    pin = require_pin(who, row)
+def edit_pin(principal: Principal, changes: Mapping[str, Any], row: Row | None) -> Update:
+    pin = require_pin(principal, row)
     _require_unpublished(
         pin,
         "A published pin can't be edited. Delete it and publish a corrected one under another key.",
     )
-    return Change(edited(PinSubmission, pin, given))
+    return Update(changed_values(PinSubmission, pin, changes))
 
 
-def delete_pin(who: Principal, row: Row | None) -> Change:
-    return _deleted(require_pin(who, row))
+def delete_pin(principal: Principal, row: Row | None) -> Update:
+    return _delete(require_pin(principal, row))
 
 
 def retry_pin(
-    who: Principal,
+    principal: Principal,
     instead: Mapping[str, Any],
     checks: Mapping[Destination, BoardCheck],
     row: Row | None,
-) -> Change:
-    """`instead`: the account and board to take, if others.
+) -> Update:
+    """Publishes a failed pin.
 
-    `checks`: of the destinations as they were before the lock.
+    `instead` has another account or board, if the request names one. `checks` are of the
+    destinations as they were before the lock.
     """
-    pin = require_pin(who, row)
+    pin = require_pin(principal, row)
     _require_unpublished(pin, "This pin is published.")
     if pin["state"] != PinState.FAILED:
         raise _conflict(
             ErrorCode.PIN_NOT_FAILED, "This pin has not failed: it is about to be published.", pin
         )
     # One that is not among them was edited in between, and checked for that
-    require_destination(checks, destination_of(pin, instead))
+    require_destination(checks, retry_destination(pin, instead))
     published = {
         "state": PinState.PUBLISHED,
         "published_at": pin["now"],
         "error_code": None,
         "error_message": None,
     }
-    return Change({**instead, **published}, pin_published)
+    return Update({**instead, **published}, pin_published)
 
 
-def destination_of(pin: Row, instead: Mapping[str, Any]) -> Destination:
+def retry_destination(pin: Row, instead: Mapping[str, Any]) -> Destination:
+    """Returns where a retry publishes the pin to."""
     return Destination(
         pin["workspace_id"],
         instead.get("account_id", pin["account_id"]),
@@ -178,56 +249,71 @@ def destination_of(pin: Row, instead: Mapping[str, Any]) -> Destination:
     )
 
 
+def new_destination(row: Row | None, update: Update) -> Destination | None:
+    """Returns where an edit moves the pin to. None if its board stays.
+
+    Its account changes only when it is published, and then an edit is refused.
+    """
+    if row is None or "board_id" not in update.values:
+        return None
+    return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
+
+
 # Schedules
 
 
-def edit_schedule(who: Principal, given: Mapping[str, Any], row: Row | None) -> Change:
-    schedule = require_schedule(who, row)
+def edit_schedule(principal: Principal, changes: Mapping[str, Any], row: Row | None) -> Update:
+    schedule = require_schedule(principal, row)
     if schedule["state"] != PinState.SCHEDULED or schedule["is_due"]:
         raise _not_pending(schedule)
-    values = edited(ScheduleSubmission, schedule, given)
-    moved = values.get("run_at", schedule["run_at"]) != schedule["run_at"]
-    if "run_at" in values and values["run_at"] <= schedule["now"]:
-        raise run_at_in_past()
-    return Change(values, pin_rescheduled if moved else None)
+    values = changed_values(ScheduleSubmission, schedule, changes)
+    is_moved = values.get("run_at", schedule["run_at"]) != schedule["run_at"]
+    if "run_at" in values:
+        require_future(values["run_at"], schedule["now"])
+    return Update(values, pin_rescheduled if is_moved else None)
 
 
-def cancel_schedule(who: Principal, row: Row | None) -> Change | AsAsked:
-    """One that is due may still be cancelled, as long as the scheduler has not taken it."""
-    schedule = require_schedule(who, row)
-    if schedule["state"] == PinState.CANCELLED:
-        return AsAsked("This schedule is cancelled already.")
-    if schedule["state"] != PinState.SCHEDULED:
-        raise _not_pending(schedule)
-    return Change({"state": PinState.CANCELLED})
+def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
+    """Cancels a schedule. One that is due can be cancelled until the scheduler has taken it."""
+    schedule = require_schedule(principal, row)
+    match PinState(schedule["state"]):
+        case PinState.SCHEDULED:
+            return Update({"state": PinState.CANCELLED})
+        case PinState.CANCELLED:
+            return NoOp("This schedule is cancelled already.")
+        case PinState.PUBLISHED | PinState.FAILED:
+            raise _not_pending(schedule)
+        case state:
+            assert_never(state)
 
 
-def retry_schedule(who: Principal, row: Row | None) -> Change | AsAsked:
-    """Its account and board are checked when it is due, as every schedule's."""
-    schedule = require_schedule(who, row)
-    _require_not_done(schedule, "This schedule is done: its pin is published.")
-    if schedule["state"] == PinState.SCHEDULED:
-        return AsAsked("This schedule is waiting for its time already.")
-    return Change(
-        {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}, pin_rescheduled
-    )
+def retry_schedule(principal: Principal, row: Row | None) -> Decision:
+    """Revives a schedule. Its account and board are checked when it is due, as every schedule's."""
+    schedule = require_schedule(principal, row)
+    match PinState(schedule["state"]):
+        case PinState.FAILED | PinState.CANCELLED:
+            revived = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
+            return Update(revived, pin_rescheduled)
+        case PinState.SCHEDULED:
+            return NoOp("This schedule is waiting for its time already.")
+        case PinState.PUBLISHED:
+            raise _already_done(schedule, "This schedule is done: its pin is published.")
+        case state:
+            assert_never(state)
 
 
-def delete_schedule(who: Principal, row: Row | None) -> Change:
-    schedule = require_schedule(who, row)
+def delete_schedule(principal: Principal, row: Row | None) -> Update:
+    schedule = require_schedule(principal, row)
     # There is one row for both
-    _require_not_done(schedule, "This schedule is done: delete its pin.")
-    return _deleted(schedule)
+    if schedule["state"] == PinState.PUBLISHED:
+        raise _already_done(schedule, "This schedule is done: delete its pin.")
+    return _delete(schedule)
 
 
-def run_at_in_past() -> RequestRefused:
-    return RequestRefused(ErrorCode.RUN_AT_IN_PAST, "run_at: must lie in the future.")
-
-
-def _deleted(row: Row) -> Change:
+def _delete(row: Row) -> Update:
     # One that waits is cancelled with it: the scheduler looks at the state only
     state = PinState.CANCELLED if row["state"] == PinState.SCHEDULED else row["state"]
-    return Change({"state": state, "deleted_at": row["now"]})
+    return Update({"state": state, "deleted_at": row["now"]})
 
 
 def _require_unpublished(pin: Row, message: str) -> None:
@@ -235,9 +321,8 @@ def _require_unpublished(pin: Row, message: str) -> None:
         raise _conflict(ErrorCode.PIN_ALREADY_PUBLISHED, message, pin)
 
 
-def _require_not_done(schedule: Row, message: str) -> None:
-    if schedule["state"] == PinState.PUBLISHED:
-        raise _conflict(ErrorCode.SCHEDULE_ALREADY_PUBLISHED, message, schedule)
+def _already_done(schedule: Row, message: str) -> RequestRefused:
+    return _conflict(ErrorCode.SCHEDULE_ALREADY_PUBLISHED, message, schedule)
 
 
 def _not_pending(schedule: Row) -> RequestRefused:

@@ -8,8 +8,8 @@ from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import Created, Doomed, Existing, Failed, Outcome, Replayed
-from services.publisher.rows.service import Settler
+from services.publisher.rows.outcomes import Created, Existing, Failed, Outcome, Replayed
+from services.publisher.rows.service import RowService
 from shared.contract.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
@@ -31,12 +31,12 @@ Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 
 
 class RowsHandler:
-    """Settles the rows of a batch; a row that can't be read but can be named settles as failed
+    """Settles the rows of a batch. An unreadable row settles as failed if its identity can be read
     (invariant 8).
     """
 
-    def __init__(self, settler: Settler, producer: RecordSender, names: TopicNames) -> None:
-        self._settler = settler
+    def __init__(self, rows: RowService, producer: RecordSender, names: TopicNames) -> None:
+        self._rows = rows
         self._producer = producer
         self._outcomes = names[TopicName.OUTCOMES]
         self._pin_events = names[TopicName.PIN_EVENTS]
@@ -61,13 +61,13 @@ class RowsHandler:
         self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         # A record of a kind that is not known yet may say something else about a row
-        doomed = [
-            name
+        unreadable = [
+            identity
             for letter in poison
-            if is_row(letter.record.value) and (name := named(letter.record.value))
+            if is_row(letter.record.value) and (identity := row_identity(letter.record.value))
         ]
-        settlement = await self._settler.settle(
-            [row for _, row in decoded], doomed, advance=advance
+        settlement = await self._rows.settle(
+            [row for _, row in decoded], unreadable, advance=advance
         )
         offsets = advance.offsets()
         reached = {partition.partition: offset for partition, offset in offsets.items()}
@@ -84,12 +84,6 @@ class RowsHandler:
             for record, row in decoded
             if id(row) in refused
         ]
-
-
-def named(value: bytes | None) -> Doomed | None:
-    """Identifies a row that can't be read, or returns None."""
-    identity = row_identity(value)
-    return None if identity is None else Doomed(*identity)
 
 
 def _count(outcomes: list[Outcome]) -> None:

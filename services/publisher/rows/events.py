@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from services.publisher.pin_events import SOURCE
 from services.publisher.rows.outcomes import (
     Created,
     Existing,
@@ -19,14 +20,10 @@ from services.publisher.rows.outcomes import (
     Replayed,
     result_ids,
 )
-from shared.contract.cloudevents import EventType, common_headers, headers
+from shared.contract.cloudevents import EventType, common_headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     MAX_KEY,
-    PinEvent,
-    PinFailed,
-    PinPublished,
-    PinScheduled,
     RowStatus,
 )
 from shared.contract.pins import printable
@@ -35,7 +32,6 @@ from shared.kafka.records import MAX_BATCH_BYTES, Record
 
 _write = msgspec.json.Encoder().encode
 
-SOURCE = "/pinflow/publisher"
 FIELDS: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
     ErrorCode.BOARD_NOT_FOUND: "board_id",
@@ -112,54 +108,6 @@ class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     errors: list[dict[str, str]] | None = None
 
 
-class OutboxEvent(NamedTuple):
-    """An event as it waits in the outbox, written in the transaction that made it true."""
-
-    event_type: str
-    event_id: str
-    key: str
-    payload: bytes
-    occurred_at: datetime
-
-
-def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
-    event = PinPublished(**_shared(row), published_at=row["published_at"])
-    return _waiting(
-        EventType.PIN_PUBLISHED, f"{row['pin_id']}:published", event, row["published_at"]
-    )
-
-
-def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
-    at = row["failed_at"]
-    error = {"error_code": row["error_code"], "error_message": row["error_message"]}
-    event = PinFailed(
-        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), failed_at=at, **error
-    )
-    return _waiting(EventType.PIN_FAILED, f"{row['pin_id']}:failed:{at.isoformat()}", event, at)
-
-
-def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Of a direct call; under the same id as an imported row's."""
-    return _waiting(
-        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled", _scheduled(row), row["created_at"]
-    )
-
-
-def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Moved, or revived: another fact each time, so another id."""
-    at = row["updated_at"]
-    return _waiting(
-        EventType.PIN_SCHEDULED, f"{row['pin_id']}:scheduled:{at.isoformat()}", _scheduled(row), at
-    )
-
-
-def outbox_record(event: OutboxEvent) -> Record:
-    about = headers(
-        EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
-    )
-    return Record(event.key.encode(), event.payload, about)
-
-
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """PinPublished or PinScheduled for every created row, in the rows' order.
 
@@ -182,7 +130,7 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
 
 
 def _event_of(outcome: Created) -> _Published | _Scheduled:
-    row, stored = outcome.ask.row, outcome.stored
+    row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
     workspace_id, job_id, number, key = (
         row.workspace_id,
@@ -233,7 +181,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
         elif isinstance(outcome, Replayed):
             by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
         else:
-            row = outcome.ask.row
+            row = outcome.keyed.row
             by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
     return [
         record
@@ -272,7 +220,7 @@ def _records_that_fit(
 
 
 def _settled(outcome: Created | Existing) -> _Result:
-    row, (pin_id, schedule_id) = outcome.ask.row, result_ids(outcome)
+    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
     if isinstance(outcome, Created):
         return _Result(
             row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id
@@ -328,24 +276,3 @@ def parse_positions(header: bytes) -> dict[int, int]:
     """Decodes what `positions_header` encoded. Raises ValueError."""
     pairs = (part.split(":") for part in header.decode().split(","))
     return {int(partition): int(offset) for partition, offset in pairs}
-
-
-def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
-    return {
-        **{name: row[name] for name in names},
-        "job_id": row["origin_job_id"],
-        "row_number": row["origin_row"],
-    }
-
-
-def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
-    return PinScheduled(
-        **_shared(row), schedule_id=schedule_id_of(row["pin_id"]), run_at=row["run_at"]
-    )
-
-
-def _waiting(kind: EventType, event_id: str, event: PinEvent, at: datetime) -> OutboxEvent:
-    return OutboxEvent(
-        kind, event_id, str(event.workspace_id), event.model_dump_json().encode(), at
-    )

@@ -18,7 +18,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPart
 from pydantic import ValidationError
 
 from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
-from services.publisher.rows.repository import PinStore
+from services.publisher.rows.repository import RowRepository
 from shared.contract.decoding import decoder
 from shared.contract.errors import BrokerUnavailable, PositionBehind
 from shared.contract.events import RowResult, RowsSettled, RowStatus
@@ -77,7 +77,7 @@ class OutcomeHistory(Preparation):
     All members of a process share one instance; calls take turns.
     """
 
-    def __init__(self, store: PinStore, settings: ServiceSettings, names: TopicNames) -> None:
+    def __init__(self, store: RowRepository, settings: ServiceSettings, names: TopicNames) -> None:
         self._store = store
         self._settings = settings
         self._topic = names[TopicName.OUTCOMES]

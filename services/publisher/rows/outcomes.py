@@ -1,60 +1,23 @@
-"""What becomes of a row: decided here, from what the store says, without any I/O."""
+"""Decides the outcome of each row from a snapshot of the store. Does no I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from pydantic import Field
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import Failure, Origin, StoredPin, failure_of
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_ROWS, RowAccepted, RowStatus
+from shared.contract.events import RowAccepted, RowStatus
+from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import schedule_id_of
 
-
-class PinState(StrEnum):
-    """docs/states.md draws them."""
-
-    SCHEDULED = "scheduled"
-    PUBLISHED = "published"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Origin(NamedTuple):
-    """The row of the import that a pin came from; (None, None) for one that came by a direct call."""
-
-    job_id: UUID | None
-    row_number: int | None
-
-
-# What there is one of for each row of a usual batch is a struct: a fifth of a NamedTuple's price,
-# and not the collector's to walk
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """What the keyed store holds under an id."""
-
-    pin_id: UUID
-    workspace_id: UUID
-    idempotency_key: str
-    origin_job_id: UUID | None
-    origin_row: int | None
-    fingerprint: UUID
-    run_at: datetime | None
-    published_at: datetime | None
-
-
-class Failure(NamedTuple):
-    """Why a row failed, as it is recorded and reported for ever."""
-
-    error_code: str
-    error_message: str
+# Types of which a batch has one for each row are structs: a fifth of a NamedTuple's price, and the
+# garbage collector does not walk them
 
 
 class Recorded(NamedTuple):
@@ -67,19 +30,16 @@ class Recorded(NamedTuple):
     failure: Failure | None = None
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """One row of a batch, with the id its key computes to."""
+class KeyedRow(msgspec.Struct, frozen=True, gc=False):
+    """Holds a row of a batch with the pin id that its idempotency key computes to."""
 
     row: RowAccepted
     pin_id: UUID
 
-
-class Doomed(NamedTuple):
-    """A row of which no more than its name can be read: it settles as failed."""
-
-    job_id: UUID
-    workspace_id: UUID
-    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    @property
+    def destination(self) -> Destination:
+        pin = self.row.row
+        return Destination(self.row.workspace_id, pin.account_id, pin.board_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,41 +63,43 @@ NO_HISTORY = History({}, {})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The store's answer to a batch."""
+class StoreSnapshot:
+    """Holds what the store says about a batch's rows and keys."""
 
     recorded: Mapping[Origin, Recorded]
     """The outcomes that were recorded before this batch."""
     promised: Mapping[UUID, tuple[Origin, Recorded]]
     """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
     to that row until it is replayed."""
-    standing: Mapping[UUID, Stored]
-    """The pins that stood under the batch's ids before, by pin id."""
-    stored: Mapping[UUID, Stored]
-    """The pins that stand under them now, by pin id."""
+    existing: Mapping[UUID, StoredPin]
+    """The pins that were stored under the batch's ids before it, by pin id."""
+    stored: Mapping[UUID, StoredPin]
+    """The pins that are stored under them now, by pin id."""
 
     @property
     def inserted(self) -> int:
-        return len(self.stored) - len(self.standing)
+        return len(self.stored) - len(self.existing)
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """Published, or scheduled, for this row.
+    """Reports a pin that was published or scheduled for this row.
 
-    Announced in the same breath: `stored` has what the event needs.
+    Its event is produced with the outcome: `stored` has what the event needs.
     """
 
-    ask: Ask
-    stored: Stored
+    keyed: KeyedRow
+    stored: StoredPin
 
 
 class Existing(msgspec.Struct, frozen=True, gc=False):
-    ask: Ask
-    stored: Stored
+    """Reports a pin that another row or call had stored under the row's key before."""
+
+    keyed: KeyedRow
+    stored: StoredPin
 
 
 class Failed(NamedTuple):
-    """`row` is None for one that can't be read."""
+    """Reports why a row failed. `row` is None for an unreadable row."""
 
     job_id: UUID
     workspace_id: UUID
@@ -147,7 +109,7 @@ class Failed(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A row that reports its recorded outcome. It announces no event."""
+    """Reports a row's recorded outcome. It announces no event."""
 
     job_id: UUID
     workspace_id: UUID
@@ -166,55 +128,70 @@ COLLISION = Failure(
 )
 
 
-def in_order(rows: Iterable[RowAccepted]) -> list[Ask]:
-    """The batch in the order in which rows win their keys: earliest job first, then by row number
-    (invariant 7).
+def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
+    """Sorts a batch into the order in which rows win their keys (invariant 7).
+
+    The earliest job comes first, then the lowest row number.
     """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
-    return [Ask(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
+    return [KeyedRow(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
 
 
 def scheduled_for(row: RowAccepted) -> datetime | None:
-    """When the row is to be published, if that lay in the future when its import was accepted: a
-    clock that moves must not decide it.
+    """Returns when to publish the row, None for at once.
+
+    A time counts if it lay in the future when the import was accepted: a clock that moves must not
+    decide it.
     """
     run_at = row.row.run_at
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
-def is_published(ask: Ask, history: History) -> bool:
-    """Tells whether a row may publish: no recorded outcome and no promise takes its key."""
-    origin = Origin(ask.row.job_id, ask.row.row_number)
+def may_publish(keyed: KeyedRow, history: History) -> bool:
+    """Tells whether no recorded outcome and no promise takes the row's key."""
+    origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (recorded := history.recorded.get(origin)) is not None:
         return recorded.status is RowStatus.CREATED
-    return ask.pin_id not in history.promised
+    return keyed.pin_id not in history.promised
 
 
-def found_of(
-    publishable: Iterable[Ask],
-    history: History,
-    standing: Mapping[UUID, Stored],
-    settled_at: datetime,
-) -> Found:
-    """What the store holds after the batch. `standing` stood there before; of the rest, the first
-    in order of each key was inserted.
+def select_publishable(
+    rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow], history: History
+) -> Sequence[KeyedRow]:
+    """Selects the rows that passed the checks, and those recorded as created.
 
-    What was inserted is known from the rows themselves: reading it back costs as much as inserting
-    it.
+    No later check refuses a row that is recorded as created.
     """
-    stored = dict(standing)
-    for ask in publishable:
-        if ask.pin_id not in stored and (history.is_empty or is_published(ask, history)):
-            stored[ask.pin_id] = _as_stored(ask, settled_at)
-    return Found(history.recorded, history.promised, standing, stored)
+    if not history.recorded:
+        return accepted
+    accepted_ids = {id(keyed) for keyed in accepted}
+    return [keyed for keyed in rows if id(keyed) in accepted_ids or history.is_created(keyed.row)]
 
 
-def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
-    row, run_at = ask.row, scheduled_for(ask.row)
+def build_snapshot(
+    publishable: Iterable[KeyedRow],
+    history: History,
+    existing: Mapping[UUID, StoredPin],
+    settled_at: datetime,
+) -> StoreSnapshot:
+    """Builds the snapshot after the batch's insert. `existing` are the pins stored before it.
+
+    The first row of each other key, in order, was inserted. That is known from the rows: to read
+    it back would cost as much as the insert.
+    """
+    stored = dict(existing)
+    for keyed in publishable:
+        if keyed.pin_id not in stored and (history.is_empty or may_publish(keyed, history)):
+            stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
+    return StoreSnapshot(history.recorded, history.promised, existing, stored)
+
+
+def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
+    row, run_at = keyed.row, scheduled_for(keyed.row)
     published_at = settled_at if run_at is None else None
     key = row.row.idempotency_key
-    return Stored(
-        ask.pin_id,
+    return StoredPin(
+        keyed.pin_id,
         row.workspace_id,
         key,
         row.job_id,
@@ -225,125 +202,119 @@ def _as_stored(ask: Ask, settled_at: datetime) -> Stored:
     )
 
 
-def jobs_of(rows: Iterable[RowAccepted | Doomed]) -> dict[int, UUID]:
-    """The rows' jobs, by their numbers: UUIDs are hashed and compared in Python."""
-    return {row.job_id.int: row.job_id for row in rows}
+def collect_jobs(rows: Iterable[RowAccepted | UnreadableRow]) -> list[UUID]:
+    """Collects the distinct jobs. Compares numbers: Python hashes and compares UUIDs slowly."""
+    return list({row.job_id.int: row.job_id for row in rows}.values())
 
 
-def destinations_of(rows: Iterable[RowAccepted]) -> set[Destination]:
-    """Where they go: a handful, whatever the number of rows.
+def collect_destinations(rows: Iterable[KeyedRow]) -> set[Destination]:
+    """Collects the distinct destinations: usually a handful, whatever the number of rows.
 
-    Told apart by numbers: UUIDs are hashed and compared in Python.
+    Compares numbers: Python hashes and compares UUIDs slowly.
     """
     distinct = {
-        (row.row.board_id, row.row.account_id.int, row.workspace_id.int): row for row in rows
+        (keyed.row.row.board_id, keyed.row.row.account_id.int, keyed.row.workspace_id.int): keyed
+        for keyed in rows
     }
-    return {destination_of(row) for row in distinct.values()}
-
-
-def destination_of(row: RowAccepted) -> Destination:
-    return Destination(row.workspace_id, row.row.account_id, row.row.board_id)
-
-
-def failure_of(check: BoardCheck, destination: Destination) -> Failure:
-    if check is BoardCheck.NO_ACCOUNT:
-        return Failure(
-            ErrorCode.ACCOUNT_NOT_FOUND,
-            f"account_id: no account {destination.account_id} in this workspace",
-        )
-    return Failure(
-        ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {destination.board_id} on this account"
-    )
+    return {keyed.destination for keyed in distinct.values()}
 
 
 def decide_all(
-    asks: Sequence[Ask], failing: Mapping[Destination, BoardCheck], found: Found
+    rows: Sequence[KeyedRow], failing: Mapping[Destination, BoardCheck], snapshot: StoreSnapshot
 ) -> list[Outcome]:
-    """The outcome of each row, the same under any redelivery and any cut into batches (invariant
-    4).
+    """Decides every row. `failing` are the destinations that the checks refuse.
+
+    The outcomes are the same under any redelivery and any cut into batches (invariant 4).
     """
     if not failing:
-        return [decide(ask, found, None, came_first=False) for ask in asks]
-    winners = _positions_of_winners(asks, found)
+        return [decide(keyed, snapshot, None, existed_before=False) for keyed in rows]
+    winners = _find_winners(rows, snapshot)
     outcomes: list[Outcome] = []
-    for position, ask in enumerate(asks):
-        destination = destination_of(ask.row)
+    for position, keyed in enumerate(rows):
+        destination = keyed.destination
         refused = failure_of(check, destination) if (check := failing.get(destination)) else None
-        outcomes.append(
-            decide(ask, found, refused, came_first=winners.get(ask.pin_id, -1) < position)
-        )
+        existed_before = winners.get(keyed.pin_id, -1) < position
+        outcomes.append(decide(keyed, snapshot, refused, existed_before=existed_before))
     return outcomes
 
 
-def decide(ask: Ask, found: Found, refused: Failure | None, *, came_first: bool) -> Outcome:
+def decide(
+    keyed: KeyedRow, snapshot: StoreSnapshot, refused: Failure | None, *, existed_before: bool
+) -> Outcome:
     """Decides a row. Precedence: its recorded outcome, the store, a promise, the checks.
 
-    `refused` is what the checks say of the row; `came_first` whether what the store holds under the
-    key was there before this row in the order of the batch: a row that may not be published must
-    not look like a repetition of a later one.
+    `refused` is the checks' failure. `existed_before` tells whether the pin under the key was there
+    before this row in the order of the batch: a row that may not be published must not look like a
+    repetition of a later one.
     """
-    row = ask.row
-    stored = found.stored.get(ask.pin_id)
-    if found.recorded and (recorded := found.recorded.get(Origin(row.job_id, row.row_number))):
-        return _as_recorded(ask, recorded, stored)
+    row = keyed.row
+    stored = snapshot.stored.get(keyed.pin_id)
+    if snapshot.recorded:
+        recorded = snapshot.recorded.get(Origin(row.job_id, row.row_number))
+        if recorded is not None:
+            return _repeat_recorded(keyed, recorded, stored)
     if stored is None:
-        return _without_pin(ask, found, refused)
+        return _decide_without_pin(keyed, snapshot, refused)
     if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
         return _failed(row, COLLISION)
     if _is_origin(row, stored):
-        return Created(ask, stored)
-    if refused is not None and not came_first:
+        return Created(keyed, stored)
+    if refused is not None and not existed_before:
         return _failed(row, refused)
-    return Existing(ask, stored)
+    return Existing(keyed, stored)
 
 
-def _without_pin(ask: Ask, found: Found, refused: Failure | None) -> Failed | Replayed:
-    if promise := found.promised.get(ask.pin_id):
+def _decide_without_pin(
+    keyed: KeyedRow, snapshot: StoreSnapshot, refused: Failure | None
+) -> Failed | Replayed:
+    if promise := snapshot.promised.get(keyed.pin_id):
         _, creator = promise
-        return _replayed(ask.row, creator._replace(status=RowStatus.EXISTING, payload_matches=None))
-    return _failed(ask.row, refused or UNREADABLE)
+        as_existing = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
+        return _replayed(keyed.row, as_existing)
+    return _failed(keyed.row, refused or UNREADABLE)
 
 
-def _as_recorded(ask: Ask, recorded: Recorded, stored: Stored | None) -> Outcome:
+def _repeat_recorded(keyed: KeyedRow, recorded: Recorded, stored: StoredPin | None) -> Outcome:
     if recorded.failure is not None:
-        return _failed(ask.row, recorded.failure)
-    if recorded.status is RowStatus.CREATED and stored is not None and _is_origin(ask.row, stored):
-        return Created(ask, stored)
-    return _replayed(ask.row, recorded)
+        return _failed(keyed.row, recorded.failure)
+    is_created = recorded.status is RowStatus.CREATED
+    if is_created and stored is not None and _is_origin(keyed.row, stored):
+        return Created(keyed, stored)
+    return _replayed(keyed.row, recorded)
 
 
 def _replayed(row: RowAccepted, recorded: Recorded) -> Replayed:
     return Replayed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded)
 
 
-def _is_origin(row: RowAccepted, stored: Stored) -> bool:
+def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
     return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
 
 
-def give_up(row: Doomed, found: Found) -> Failed | Replayed:
+def decide_unreadable(row: UnreadableRow, recorded: Mapping[Origin, Recorded]) -> Failed | Replayed:
     """Decides an unreadable row: it fails, unless another outcome is recorded."""
-    recorded = found.recorded.get(Origin(row.job_id, row.row_number))
-    if recorded is None:
+    before = recorded.get(Origin(row.job_id, row.row_number))
+    if before is None:
         return Failed(*row, UNREADABLE)
-    if recorded.failure is not None:
-        return Failed(*row, recorded.failure)
-    return Replayed(*row, None, recorded)
+    if before.failure is not None:
+        return Failed(*row, before.failure)
+    return Replayed(*row, None, before)
 
 
-def new_failures(outcomes: Iterable[Outcome], found: Found) -> list[Failed]:
+def new_failures(outcomes: Iterable[Outcome], recorded: Mapping[Origin, Recorded]) -> list[Failed]:
     """Returns the failures to record with the batch, so that a redelivery reads them back."""
     return [
         outcome
         for outcome in outcomes
         if isinstance(outcome, Failed)
-        and Origin(outcome.job_id, outcome.row_number) not in found.recorded
+        and Origin(outcome.job_id, outcome.row_number) not in recorded
     ]
 
 
 def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
-    """(pin_id, schedule_id) as the row reports them.
+    """Returns (pin_id, schedule_id) as the row reports them.
 
-    Created: the first choice, whatever has happened since; existing: as it stands.
+    A created row reports the same for ever; an existing one reports the pin's present state.
     """
     stored = outcome.stored
     if stored.run_at is None:
@@ -354,15 +325,15 @@ def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
     return stored.pin_id, schedule_id
 
 
-def _positions_of_winners(asks: Sequence[Ask], found: Found) -> dict[UUID, int]:
-    """Where in this batch the rows stand that were inserted by it; ids from before are not in it."""
+def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUID, int]:
+    """Finds the positions in this batch of the rows that it inserted, by pin id."""
     winners: dict[UUID, int] = {}
-    for position, ask in enumerate(asks):
-        stored = found.stored.get(ask.pin_id)
-        if stored is None or ask.pin_id in found.standing:
+    for position, keyed in enumerate(rows):
+        stored = snapshot.stored.get(keyed.pin_id)
+        if stored is None or keyed.pin_id in snapshot.existing:
             continue
-        if _is_origin(ask.row, stored):
-            winners[ask.pin_id] = position
+        if _is_origin(keyed.row, stored):
+            winners[keyed.pin_id] = position
     return winners
 
 

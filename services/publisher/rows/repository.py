@@ -1,42 +1,34 @@
-"""The keyed store of the pipeline: batches, schedules that are due, the outbox.
+"""Holds all SQL of the row pipeline: batches of rows, and outcomes that were read from Kafka."""
 
-HTTP's SQL is in queries.py and commands.py.
-"""
-
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from psycopg import AsyncCursor
+from psycopg.rows import args_row
+from sqlalchemy import text
 
-from services.publisher.rows.events import OutboxEvent, pin_failed, pin_published
+from services.publisher.model import PIN_COLUMNS, STORED_COLUMNS, Failure, Origin, StoredPin
 from services.publisher.rows.outcomes import (
-    Ask,
-    Doomed,
     Failed,
-    Failure,
-    Found,
     History,
-    Origin,
-    PinState,
+    KeyedRow,
     Recorded,
-    Stored,
-    found_of,
-    jobs_of,
+    StoreSnapshot,
+    build_snapshot,
+    collect_jobs,
     scheduled_for,
+    select_publishable,
 )
-from services.publisher.tables import outbox, pins
 from shared.contract.events import RowStatus
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
-from shared.kafka.producer import SEND_TIMEOUT_SECONDS
 from shared.postgres.arrays import Column, columns, names, unnest
 from shared.postgres.database import Database, DriverConnection
-from shared.postgres.row import Row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -52,48 +44,28 @@ OUTCOME_COLUMNS = (
     ("error_message", "text"),
     ("promised_pin_id", "uuid"),
 )
-# The recorded outcomes of these jobs' rows, and of other rows to which these pins are promised
+# Reads the recorded outcomes of these jobs' rows, and of other rows to which these pins are
+# promised
 HISTORY = f"""
     select {names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
 
-COLUMNS = (
-    ("pin_id", "uuid"),
-    ("workspace_id", "uuid"),
-    ("account_id", "uuid"),
-    ("asset_id", "uuid"),
-    ("cover_image_asset_id", "uuid"),
-    ("fingerprint", "uuid"),
-    ("origin_job_id", "uuid"),
-    ("origin_row", "int4"),
-    ("run_at", "timestamptz"),
-    ("created_at", "int8"),
-    ("idempotency_key", "text"),
-    ("board_id", "text"),
-    ("title", "text"),
-    ("description", "text"),
-    ("alt_text", "text"),
-    ("link_url", "text"),
-    ("image_url", "text"),
-    ("cover_image_url", "text"),
-    ("dominant_color", "text"),
-    ("related_terms", "text"),
-)
 _VALUES = {
     "created_at": "timestamptz 'epoch' + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
 }
 
-# One publication for each key, for ever, is the primary key's doing: the id is computed from
-# workspace and key. Of equal keys in one batch the first in order is inserted. Sorted by id, or two
+# The primary key makes a key publish once, for ever: the id is computed from workspace and key. Of
+# equal keys in one batch the first in order is inserted. The rows are sorted by id, or two
 # publishers with overlapping keys deadlock (measured).
 INSERT = f"""
     with inserted as (
-        insert into publisher.pins ({names(COLUMNS)}, state, published_at)
-        select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in COLUMNS)},
-            case when r.run_at is null then 'published' else 'scheduled' end, case when r.run_at is null then now() end
-        from {unnest(COLUMNS)} with ordinality as r({names(COLUMNS)}, position)
+        insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+        select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
+            case when r.run_at is null then 'published' else 'scheduled' end,
+            case when r.run_at is null then now() end
+        from {unnest(PIN_COLUMNS)} with ordinality as r({names(PIN_COLUMNS)}, position)
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
@@ -117,12 +89,13 @@ INSERT = f"""
 """
 
 # A statement of its own: in the same one, an id that another transaction has just committed comes
-# back from neither (measured). What this transaction has inserted is left out: it is known. When
-# that is every id that is asked for, nothing stood before, and nothing is looked for (14.3 → 12.2
-# µs a row of Postgres in the whole pipeline, more the larger the table).
+# back from neither (measured). It leaves out what this transaction has inserted: that is known. If
+# every id was inserted, nothing existed before, and nothing is looked up (14.3 → 12.2 µs a row of
+# Postgres in the whole pipeline, more with a larger table).
 SELECT = f"""
-    select {", ".join(Stored.__struct_fields__)} from publisher.pins
-    where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid) and current_setting('pinflow.inserted')::int4 < %b::int4
+    select {", ".join(STORED_COLUMNS)} from publisher.pins
+    where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
+        and current_setting('pinflow.inserted')::int4 < %b::int4
 """
 
 FAILURE_COLUMNS = (
@@ -143,16 +116,91 @@ RECORD_OUTCOMES = f"""
     on conflict do nothing
 """
 
-Judge = Callable[[Found], Sequence[Failed]]
-"""Decides the batch from what was found; returns the failures to record in the same transaction."""
+
+class RowBatch:
+    """One transaction that settles rows.
+
+    Call one of `publish`, `read` and `read_recorded`, then `record`.
+    """
+
+    def __init__(self, driver: DriverConnection, held: AsyncCursor[Any]) -> None:
+        self._driver = driver
+        self._held = held
+        """The answer of the statement that locks the positions: the transaction's time."""
+
+    async def publish(
+        self, rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow]
+    ) -> StoreSnapshot:
+        """Publishes accepted rows whose keys are free. Reads what is stored under all keys.
+
+        `accepted` are those of `rows` that passed their checks, in the same order. If all did, the
+        transaction is committed here, in its only round trip.
+        """
+        recorded = await self._select_recorded(collect_jobs(keyed.row for keyed in rows), rows)
+        if len(accepted) == len(rows):
+            inserted, existing = await self._insert_and_select(rows, rows)
+            await self._driver.commit()  # sent with the other statements, before any answer is read
+            history = _parse_history(await recorded.fetchall())
+            return await self._snapshot(rows, history, inserted, existing)
+        history = _parse_history(await recorded.fetchall())
+        publishable = select_publishable(rows, accepted, history)
+        inserted, existing = await self._insert_and_select(rows, publishable)
+        return await self._snapshot(publishable, history, inserted, existing)
+
+    async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
+        """Reads what is stored under the rows' keys. Publishes nothing."""
+        recorded = await self._select_recorded(collect_jobs(keyed.row for keyed in rows), rows)
+        inserted, existing = await self._insert_and_select(rows, ())
+        history = _parse_history(await recorded.fetchall())
+        return await self._snapshot((), history, inserted, existing)
+
+    async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, Recorded]:
+        """Reads the outcomes that are recorded for unreadable rows."""
+        recorded = await self._select_recorded(collect_jobs(rows), ())
+        return _parse_history(await recorded.fetchall()).recorded
+
+    async def record(self, failures: Sequence[Failed]) -> None:
+        """Records failures, so that a redelivery reads them back."""
+        if failures:
+            rows = [(failed.job_id, failed.row_number, *failed.failure) for failed in failures]
+            await self._driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))
+
+    async def _select_recorded(
+        self, jobs: Sequence[UUID], rows: Sequence[KeyedRow]
+    ) -> AsyncCursor[Any]:
+        values = (Column("uuid", jobs), _pin_ids(rows))
+        return await self._driver.execute(HISTORY, values, binary=True)
+
+    async def _insert_and_select(
+        self, rows: Sequence[KeyedRow], publishable: Sequence[KeyedRow]
+    ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
+        """Sends the insert of the publishable rows and the select of all rows' pins."""
+        values = columns(PIN_COLUMNS, _insert_values(publishable))
+        inserted = await self._driver.execute(INSERT, values, binary=True)
+        cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
+        distinct = len({keyed.pin_id.int for keyed in rows})
+        return inserted, await cursor.execute(SELECT, (_pin_ids(rows), distinct))
+
+    async def _snapshot(
+        self,
+        publishable: Sequence[KeyedRow],
+        history: History,
+        inserted: AsyncCursor[Any],
+        existing: AsyncCursor[StoredPin],
+    ) -> StoreSnapshot:
+        """Reads the answers of all other statements that were sent."""
+        ((now,),) = await self._held.fetchall()
+        pins = {pin.pin_id: pin for pin in await existing.fetchall()}
+        snapshot = build_snapshot(publishable, history, pins, now)
+        ((count, _),) = await inserted.fetchall()
+        if count != snapshot.inserted:
+            message = f"{count} pins were inserted, {snapshot.inserted} seem to be new"
+            raise AssertionError(message)
+        return snapshot
 
 
-DueCheck = Callable[[Sequence[Row]], Awaitable[Mapping[UUID, Failure]]]
-"""Why pins that are due can't be published, by pin id; the others can."""
-
-
-class PinStore:
-    """The keyed store.
+class RowRepository:
+    """Stores the pins and outcomes of rows.
 
     Raises DatabaseUnavailable when Postgres is away; any other database error is about what was
     stored.
@@ -162,51 +210,15 @@ class PinStore:
         self._database = database
         self.positions = PositionStore(database, "publisher")
 
-    async def settle(
-        self,
-        asks: Sequence[Ask],
-        passed: Sequence[Ask],
-        doomed: Sequence[Doomed],
-        advance: Advance,
-        judge: Judge,
-        *,
-        moves: bool = False,
-        publishes: bool = True,
-    ) -> None:
-        """Publishes a batch's rows and reads what stands under their keys, in one transaction.
+    @asynccontextmanager
+    async def batch(self, advance: Advance, *, moves: bool = False) -> AsyncIterator[RowBatch]:
+        """Opens a transaction that locks the advance's positions. With `moves`, it moves them.
 
-        `passed` are the `asks` that passed their checks, in order. If all did, one round trip is
-        enough. With `moves`, the transaction moves the advance's positions. Without `publishes`,
-        it publishes nothing. Raises PositionBehind.
+        Commits at the block's end. Raises PositionBehind, and Refused if Postgres would not take a
+        value.
         """
-        at_once = len(passed) == len(asks) and not doomed
         async with self._database.pipeline() as driver:
-            jobs = jobs_of(ask.row for ask in asks) | jobs_of(doomed)
-            ids = Column("uuid", [ask.pin_id for ask in asks])
-            held = await self.positions.hold(driver, advance, moves=moves)
-            job_ids = Column("uuid", list(jobs.values()))
-            recorded = await driver.execute(HISTORY, (job_ids, ids), binary=True)
-            publishable, history = passed, None
-            if not at_once and publishes:
-                history = _history_of(await recorded.fetchall())
-                publishable = _publishable(asks, passed, history)
-            inserted = await driver.execute(
-                INSERT, columns(COLUMNS, _values_of(publishable)), binary=True
-            )
-            cursor = driver.cursor(binary=True, row_factory=_stored)
-            stored = await cursor.execute(SELECT, (ids, len({ask.pin_id.int for ask in asks})))
-            if at_once:
-                await driver.commit()
-            ((now,),) = await held.fetchall()
-            if history is None:
-                history = _history_of(await recorded.fetchall())
-            standing = {pin.pin_id: pin for pin in await stored.fetchall()}
-            found = found_of(publishable, history, standing, now)
-            ((count, _),) = await inserted.fetchall()
-            if count != found.inserted:
-                raise AssertionError(f"{count} pins were inserted, {found.inserted} seem to be new")
-            if new := judge(found):
-                await _record(driver, new)
+            yield RowBatch(driver, await self.positions.hold(driver, advance, moves=moves))
         if moves:
             self.positions.note_stored(advance)
 
@@ -225,87 +237,20 @@ class PinStore:
         async with self._database.transaction() as connection:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
-    async def publish_due(self, limit: int, check: DueCheck) -> int:
-        """Publish what is due by the database's clock, or fail it as `check` says; events go to the
-        outbox. Returns how many.
-        """
-        due = (
-            select(pins)
-            .where(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
-            .order_by(pins.c.run_at, pins.c.created_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        async with self._database.transaction() as connection:
-            rows = [dict(row) for row in (await connection.execute(due)).mappings()]
-            failures = await check(rows) if rows else {}
-            now = (await connection.execute(select(func.now()))).scalar_one()
-            changes = {
-                row["pin_id"]: _change_when_due(failures.get(row["pin_id"]), now) for row in rows
-            }
-            for change, ids in alike(changes):
-                await connection.execute(
-                    update(pins).where(pins.c.pin_id.in_(ids)).values(**change, updated_at=now)
-                )
-            if rows:
-                events = [_event_when_due({**row, **changes[row["pin_id"]]}) for row in rows]
-                await connection.execute(insert(outbox), [event._asdict() for event in events])
-        return len(rows)
 
-    async def take_events(
-        self, limit: int, deliver: Callable[[Sequence[OutboxEvent]], Awaitable[None]]
-    ) -> int:
-        """Hand the oldest waiting events to `deliver`; they are gone once it returned, and stay
-        when it raised. Returns how many.
-        """
-        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
-            # Materialized: as a plain subquery the planner may run it again, and take other rows
-            # than it locked
-            taken = (
-                select(outbox.c.id)
-                .order_by(outbox.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-                .cte()
-                .prefix_with("MATERIALIZED")
-            )
-            statement = delete(outbox).where(outbox.c.id.in_(select(taken.c.id))).returning(outbox)
-            rows = (await connection.execute(statement)).mappings().all()
-            ordered = sorted(rows, key=lambda row: row["id"])
-            if ordered:
-                await deliver(
-                    [OutboxEvent(*(row[name] for name in OutboxEvent._fields)) for row in ordered]
-                )
-        return len(ordered)
+def _pin_ids(rows: Sequence[KeyedRow]) -> Column:
+    return Column("uuid", [keyed.pin_id for keyed in rows])
 
 
-def _change_when_due(failure: Failure | None, now: datetime) -> dict[str, Any]:
-    if failure is None:
-        return {"state": PinState.PUBLISHED, "published_at": now}
-    return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
-
-
-def alike(changes: Mapping[UUID, dict[str, Any]]) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
-    """The changes, each with all the pins that it is for: nearly always one for all."""
-    groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
-    for pin_id, change in changes.items():
-        groups[tuple(change.items())].append(pin_id)
-    return ((dict(change), ids) for change, ids in groups.items())
-
-
-def _event_when_due(pin: Row) -> OutboxEvent:
-    return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)
-
-
-def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
-    """Each row's values, in the order of COLUMNS."""
+def _insert_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
+    """Yields each row's values, in the order of PIN_COLUMNS."""
     accepted: dict[datetime, int] = {}
-    for ask in asks:
-        row, pin = ask.row, ask.row.row
+    for keyed in rows:
+        row, pin = keyed.row, keyed.row.row
         if (start := accepted.get(row.accepted_at)) is None:
             start = accepted[row.accepted_at] = (row.accepted_at - EPOCH) // MICROSECOND
         yield (
-            ask.pin_id,
+            keyed.pin_id,
             row.workspace_id,
             pin.account_id,
             pin.asset_id,
@@ -330,15 +275,7 @@ def _values_of(asks: Iterable[Ask]) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _publishable(asks: Sequence[Ask], passed: Sequence[Ask], history: History) -> Sequence[Ask]:
-    """Returns the rows that passed, and those recorded as created: no later check refuses them."""
-    if not history.recorded:
-        return passed
-    passed_ids = {id(ask) for ask in passed}
-    return [ask for ask in asks if id(ask) in passed_ids or history.is_created(ask.row)]
-
-
-def _history_of(rows: Iterable[tuple[Any, ...]]) -> History:
+def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
     recorded: dict[Origin, Recorded] = {}
     promised: dict[UUID, tuple[Origin, Recorded]] = {}
     for job_id, row_number, status, *ids_and_match, code, message, promised_id in rows:
@@ -349,15 +286,3 @@ def _history_of(rows: Iterable[tuple[Any, ...]]) -> History:
         if promised_id is not None:
             promised[promised_id] = (origin, recorded[origin])
     return History(recorded, promised)
-
-
-def _stored(_cursor: object) -> Callable[[Iterable[Any]], Stored]:
-    return lambda values: Stored(*values)
-
-
-async def _record(driver: DriverConnection, failures: Sequence[Failed]) -> None:
-    rows = [
-        (one.job_id, one.row_number, one.failure.error_code, one.failure.error_message)
-        for one in failures
-    ]
-    await driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))

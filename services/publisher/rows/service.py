@@ -1,52 +1,58 @@
-"""One batch of rows, from the checks to the outcomes: asks the ports, lets service.py decide."""
+"""Settles batches of rows: publishes what may be published and decides every row's outcome."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
+from services.publisher.model import Origin
 from services.publisher.rows.outcomes import (
-    Ask,
-    Doomed,
     Failed,
-    Found,
+    KeyedRow,
     Outcome,
+    Recorded,
+    StoreSnapshot,
+    collect_destinations,
     decide,
     decide_all,
-    destination_of,
-    destinations_of,
-    give_up,
-    in_order,
+    decide_unreadable,
     new_failures,
+    sort_rows,
 )
-from services.publisher.rows.repository import Judge
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import Refused
 from shared.contract.events import EARLIEST, LATEST, RowAccepted
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 
 log = structlog.get_logger()
 
+FailingBoards: TypeAlias = Mapping[Destination, BoardCheck]
+"""The destinations that no row may be published to, and why."""
+
+
+class Batch(Protocol):
+    async def publish(
+        self, rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow]
+    ) -> StoreSnapshot: ...
+
+    async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot: ...
+
+    async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, Recorded]: ...
+
+    async def record(self, failures: Sequence[Failed]) -> None: ...
+
 
 class Store(Protocol):
-    async def settle(
-        self,
-        asks: Sequence[Ask],
-        passed: Sequence[Ask],
-        doomed: Sequence[Doomed],
-        advance: Advance,
-        judge: Judge,
-        *,
-        moves: bool = False,
-        publishes: bool = True,
-    ) -> None: ...
+    def batch(
+        self, advance: Advance, *, moves: bool = False
+    ) -> AbstractAsyncContextManager[Batch]: ...
 
 
 class Boards(Protocol):
-    async def failing(
-        self, destinations: Collection[Destination]
-    ) -> Mapping[Destination, BoardCheck]: ...
+    async def failing(self, destinations: Collection[Destination]) -> FailingBoards: ...
 
 
 @dataclass(slots=True)
@@ -55,8 +61,12 @@ class Settlement:
     refused: list[tuple[RowAccepted, str]] = field(default_factory=list)
     """Rows that Postgres itself would not take, and what it said."""
 
+    def add(self, other: "Settlement") -> None:
+        self.outcomes += other.outcomes
+        self.refused += other.refused
 
-class Settler:
+
+class RowService:
     """Settles batches, idempotently.
 
     Raises DatabaseUnavailable or PositionBehind: then nothing is known, and the batch comes again.
@@ -69,95 +79,87 @@ class Settler:
     async def settle(
         self,
         rows: Sequence[RowAccepted],
-        doomed: Sequence[Doomed] = (),
+        unreadable: Sequence[UnreadableRow] = (),
         *,
         advance: Advance,
     ) -> Settlement:
-        """Settles a batch's rows. Every transaction holds the advance; a single one also moves it.
+        """Settles a batch's rows.
 
-        So no two publishers settle one partition at the same time.
+        Every transaction locks the advance's positions, so no two publishers settle one partition
+        at the same time. If one transaction is enough for the batch, it also moves them.
         """
-        failing = await self._boards.failing(destinations_of(rows))
-        settlement = _Settling(self._store, failing, advance)
-        await settlement.settle(in_order(rows), moves=not doomed)
-        await settlement.give_up(doomed)
-        return settlement.result
+        keyed = sort_rows(rows)
+        failing = await self._boards.failing(collect_destinations(keyed))
+        settlement = Settlement()
+        if keyed:
+            settlement.add(await self._settle(keyed, failing, advance, moves=not unreadable))
+        if unreadable:
+            settlement.outcomes += await self._fail_unreadable(unreadable, advance)
+        return settlement
 
-
-class _Settling:
-    """One batch on its way."""
-
-    def __init__(
-        self, store: Store, failing: Mapping[Destination, BoardCheck], advance: Advance
-    ) -> None:
-        self._store = store
-        self._failing = failing
-        self._advance = advance
-        self.result = Settlement()
-
-    async def settle(self, asks: Sequence[Ask], *, moves: bool = False) -> None:
-        if not asks:
-            return
-        outcomes: list[Outcome] = []
-
-        def judge(found: Found) -> list[Failed]:
-            outcomes.extend(decide_all(asks, self._failing, found))
-            return new_failures(outcomes, found)
-
-        failing = self._failing
-        if (
-            asks[0].row.accepted_at < EARLIEST or asks[-1].row.accepted_at >= LATEST
-        ):  # they are sorted by it
-            await self._bisect(asks, Refused("accepted_at is out of range"))
-            return
-        passed = (
-            [ask for ask in asks if destination_of(ask.row) not in failing] if failing else asks
-        )
+    async def _settle(
+        self,
+        rows: Sequence[KeyedRow],
+        failing: FailingBoards,
+        advance: Advance,
+        *,
+        moves: bool = False,
+    ) -> Settlement:
+        """Settles sorted rows. If Postgres refuses a value, the other rows settle without it."""
         try:
-            await self._store.settle(asks, passed, (), self._advance, judge, moves=moves)
+            return Settlement(await self._publish(rows, failing, advance, moves=moves))
         except Refused as refusal:
-            await self._bisect(asks, refusal)
-        else:
-            self.result.outcomes += outcomes
+            if len(rows) == 1:
+                return await self._settle_refused(rows[0], refusal, advance)
+        middle = len(rows) // 2
+        settlement = await self._settle(rows[:middle], failing, advance)
+        settlement.add(await self._settle(rows[middle:], failing, advance))
+        return settlement
 
-    async def give_up(self, doomed: Sequence[Doomed]) -> None:
-        """Record the rows as failed, unless they are already."""
-        if not doomed:
-            return
-        outcomes: list[Outcome] = []
+    async def _publish(
+        self,
+        rows: Sequence[KeyedRow],
+        failing: FailingBoards,
+        advance: Advance,
+        *,
+        moves: bool,
+    ) -> list[Outcome]:
+        """Publishes and decides sorted rows in one transaction. Raises Refused."""
+        if rows[0].row.accepted_at < EARLIEST or rows[-1].row.accepted_at >= LATEST:
+            raise Refused("accepted_at is out of range")
+        accepted = rows
+        if failing:
+            accepted = [keyed for keyed in rows if keyed.destination not in failing]
+        async with self._store.batch(advance, moves=moves) as batch:
+            snapshot = await batch.publish(rows, accepted)
+            outcomes = decide_all(rows, failing, snapshot)
+            await batch.record(new_failures(outcomes, snapshot.recorded))
+        return outcomes
 
-        def judge(found: Found) -> list[Failed]:
-            outcomes.extend(give_up(row, found) for row in doomed)
-            return new_failures(outcomes, found)
+    async def _settle_refused(
+        self, keyed: KeyedRow, refusal: Refused, advance: Advance
+    ) -> Settlement:
+        """Fails a row that can't be stored, unless its key exists.
 
-        await self._store.settle((), (), doomed, self._advance, judge)
-        self.result.outcomes += outcomes
-
-    async def _bisect(self, asks: Sequence[Ask], refusal: Refused) -> None:
-        """Postgres would not take something in the batch: find the row, and let the others settle."""
-        if len(asks) > 1:
-            middle = len(asks) // 2
-            await self.settle(asks[:middle])
-            await self.settle(asks[middle:])
-            return
-        row = asks[0].row
+        It ignores the checks, or the outcome would change with the row's board (invariant 4): if
+        the checks refuse the row, Postgres never sees it.
+        """
+        row = keyed.row
         log.error(
             "row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal)
         )
-        self.result.refused.append((row, str(refusal)))
-        await self._settle_unpublished(asks[0])
+        async with self._store.batch(advance) as batch:
+            snapshot = await batch.read([keyed])
+            outcomes = [decide(keyed, snapshot, None, existed_before=False)]
+            await batch.record(new_failures(outcomes, snapshot.recorded))
+        return Settlement(outcomes, [(row, str(refusal))])
 
-    async def _settle_unpublished(self, ask: Ask) -> None:
-        """A row that can't be stored fails, unless its key stands: as if the checks had refused it,
-        for then Postgres never sees it.
-
-        Or its outcome would change with its board (invariant 4).
-        """
-        outcomes: list[Outcome] = []
-
-        def judge(found: Found) -> list[Failed]:
-            outcomes.append(decide(ask, found, None, came_first=False))
-            return new_failures(outcomes, found)
-
-        await self._store.settle([ask], (), (), self._advance, judge, publishes=False)
-        self.result.outcomes += outcomes
+    async def _fail_unreadable(
+        self, rows: Sequence[UnreadableRow], advance: Advance
+    ) -> list[Outcome]:
+        """Fails rows that can't be read, unless they have another recorded outcome."""
+        async with self._store.batch(advance) as batch:
+            recorded = await batch.read_recorded(rows)
+            outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
+            await batch.record(new_failures(outcomes, recorded))
+        return outcomes

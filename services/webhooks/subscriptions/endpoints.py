@@ -22,12 +22,10 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.app import NO_ACCESS, UNREADABLE, refusals, uuid_or_404
+from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE, uuid_or_404
 from shared.http.bodies import parse_json, require_content_type
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
-
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
 
 
 async def _read(request: Request, webhooks: Webhooks) -> Any:
@@ -87,7 +85,7 @@ def _webhook_id(webhook_id: str) -> UUID:
     "",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_body(WebhookCreate),
-    responses=UNREADABLE | refusals(HTTPStatus.CONFLICT),
+    responses=UNREADABLE | CONFLICT,
 )
 async def create_webhook(
     request: Request, response: Response, who: WriteAccess, webhooks: Webhooks
@@ -197,7 +195,7 @@ async def get_delivery(
 @router.post(
     "/{webhook_id}/deliveries/{delivery_id}/resend",
     status_code=HTTPStatus.ACCEPTED,
-    responses=NOT_FOUND | refusals(HTTPStatus.CONFLICT),
+    responses=NOT_FOUND | CONFLICT,
 )
 async def resend_delivery(
     webhook_id: str, delivery_id: str, who: WriteAccess, webhooks: Webhooks

@@ -56,9 +56,10 @@ def a_change_on_an_account(
         before = tenants.state()
 
         def ask(account: str) -> httpx.Response:
+            url, named = path.format(board=tenants.board), {"account_id": account, **fields}
             if in_body:
-                return tenants.theirs.request(method, path, json={"account_id": account, **fields})
-            return tenants.theirs.request(method, path, params={"account_id": account, **fields})
+                return tenants.theirs.request(method, url, json=named)
+            return tenants.theirs.request(method, url, params=named)
 
         require_alike(
             ask(tenants.account), ask(str(uuid4())), codes={"not_found", "board_not_found"}

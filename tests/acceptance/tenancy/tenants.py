@@ -48,6 +48,11 @@ class Tenants:
         return str(self.owner.accounts[0].id)
 
     @property
+    def board(self) -> str:
+        """One of `account`'s."""
+        return self.owner.accounts[0].boards[0]
+
+    @property
     def pin(self) -> str:
         return str(self.job["results"][0]["pin_id"])
 

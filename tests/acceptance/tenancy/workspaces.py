@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from services.ingest.ids import new_job_id
+from shared.access.board_ids import new_board_id
 from tests.acceptance.rows import rows_for
 from tests.acceptance.tenancy.checks import (
     Check,
@@ -46,6 +47,14 @@ def delivery(tenants: Tenants) -> str:
     return f"{tenants.webhook}/deliveries/{tenants.delivery}"
 
 
+def board_access(tenants: Tenants) -> str:
+    return f"{tenants.board}/access?account_id={tenants.account}"
+
+
+def no_board_access() -> str:
+    return f"{new_board_id()}/access?account_id={uuid4()}"
+
+
 def no_delivery() -> str:
     return f"{uuid4()}/deliveries/{uuid4()}"
 
@@ -55,7 +64,7 @@ def of_account(tenants: Tenants) -> str:
 
 
 def of_board(tenants: Tenants) -> str:
-    return f"{of_account(tenants)}&board_id=board-1"
+    return f"{of_account(tenants)}&board_id={tenants.board}"
 
 
 def accounts_are_each_ones_own(tenants: Tenants) -> None:
@@ -178,7 +187,7 @@ def a_dry_run_tells_nothing(path: str) -> Check:
 
 def a_retry_elsewhere_finds_no_foreign_account(tenants: Tenants) -> None:
     a_change(
-        "POST", "/v1/pins/{}/retry", pin, {"account_id": tenants.account, "board_id": "board-1"}
+        "POST", "/v1/pins/{}/retry", pin, {"account_id": tenants.account, "board_id": tenants.board}
     )(tenants)
 
 
@@ -255,13 +264,13 @@ SCENARIOS: dict[Operation, Check] = {
         "POST", "/v1/pinterest/boards", {"name": "Theirs"}, in_body=True
     ),
     ("PATCH", "/v1/pinterest/boards/{board_id}"): a_change_on_an_account(
-        "PATCH", "/v1/pinterest/boards/board-1", {"name": "Theirs"}, in_body=True
+        "PATCH", "/v1/pinterest/boards/{board}", {"name": "Theirs"}, in_body=True
     ),
     ("DELETE", "/v1/pinterest/boards/{board_id}"): a_change_on_an_account(
-        "DELETE", "/v1/pinterest/boards/board-1", {}, in_body=False
+        "DELETE", "/v1/pinterest/boards/{board}", {}, in_body=False
     ),
     ("GET", "/v1/pinterest/boards/{board_id}/access"): one_thing(
-        "/v1/pinterest/boards/board-1/access?account_id={}", account
+        "/v1/pinterest/boards/{}", board_access, no_board_access
     ),
     ("GET", "/v1/rate-meter"): one_thing("/v1/rate-meter?account_id={}", account),
     ("GET", "/v1/api-keys"): keys_are_each_ones_own,

@@ -22,8 +22,8 @@ from deploy.cli.main import app
 from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
 from services.publisher.rows.events import outcome_records
 from services.publisher.rows.outcomes import Outcome
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from services.status.folding import fold
 from services.status.repository import JobStore
 from shared.access.cache import BoardDirectory
@@ -637,7 +637,7 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
             workspace_id=workspace.id,
             account_id=str(workspace.account_id),
         )
-        settler = Settler(PinStore(database), BoardDirectory(workspace.access))
+        settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
         settlement = await settler.settle([row], [], advance=Advance())
         await database.dispose()
         return settlement.outcomes

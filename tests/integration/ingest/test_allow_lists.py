@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from pinbridge_sdk.models.system import RateMeterResponse
 
+from deploy.administration import OperatorRepository, create_key
 from services.ingest.app import create_app
 from services.ingest.config import IngestSettings
-from shared.access.key_repository import KeyRepository
-from shared.access.keys import Scope, new_api_key
+from shared.access.keys import Scope
 from shared.contract.events import RecordKind, RowAccepted, RowResult, RowsSettled
 from shared.contract.topics import TopicName
 from shared.postgres.database import Database
@@ -47,11 +47,14 @@ async def http(
 async def headers_of(
     database: Database, workspace: Workspace, account_ids: list[UUID] | None, *scopes: Scope
 ) -> dict[str, str]:
-    key = new_api_key()
-    await KeyRepository(database).create(
-        workspace.id, key, name="test", scopes=scopes or list(Scope), account_ids=account_ids
+    _, plain = await create_key(
+        OperatorRepository(database),
+        workspace.id,
+        name="test",
+        scopes=scopes or list(Scope),
+        account_ids=account_ids or (),
     )
-    return {"X-API-Key": key.plain}
+    return {"X-API-Key": plain}
 
 
 class Settled(NamedTuple):

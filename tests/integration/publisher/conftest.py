@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.access.model import Principal
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.postgres.database import Database
@@ -49,7 +49,7 @@ async def serving(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
         yield client
-    await app.state.dependencies.queries._database.dispose()
+    await app.state.dependencies.pins._pins._database.dispose()
 
 
 class Client:
@@ -106,7 +106,7 @@ class Client:
     async def failed(self, **fields: Any) -> dict[str, Any]:
         """A schedule whose board had gone when it was due."""
         board = f"gone-{uuid4()}"
-        await self.workspace.access.add_board(
+        await self.workspace.operator.add_board(
             self.workspace.id, self.workspace.account_id, board, name="Going"
         )
         schedule = await self.due(board_id=board, **fields)
@@ -115,7 +115,7 @@ class Client:
         return schedule
 
     async def run_due(self) -> int:
-        return await Scheduler(PinStore(self._database), self.workspace.access, 100).sweep()
+        return await Scheduler(DuePins(self._database), self.workspace.access, 100).sweep()
 
     async def events(self, pin_id: UUID | str) -> list[str]:
         """The types of those that wait in the outbox, in order."""

@@ -4,7 +4,6 @@ runs.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,8 @@ from fastapi import APIRouter, FastAPI
 from services.publisher.config import PublisherSettings
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
-from services.publisher.pins.lists import PinLists
+from services.publisher.pins.dependencies import PublisherDependencies
+from services.publisher.pins.lists.service import PinLists
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
@@ -50,8 +50,17 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
         "publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100
     )
     app.state.authenticator = Authenticator(keys, settings)
-    app.state.dependencies = SimpleNamespace(
-        lists=PinLists(Lists(database, settings)), base_url=settings.base_url
+    unused: Any = None
+    app.state.dependencies = PublisherDependencies(
+        settings=settings,
+        lists=PinLists(Lists(database, settings)),
+        pins=unused,
+        schedules=unused,
+        batches=unused,
+        dry_run=unused,
+        reader=unused,
+        batch_reader=unused,
+        writes=unused,
     )
     router = APIRouter()
     for part in (pins, schedules):

@@ -58,7 +58,7 @@ async def test_the_longest_batch_is_taken(
     client: Client, http: httpx.AsyncClient, workspace: Workspace, letter: str
 ) -> None:
     board, url = letter * 255, f"https://cdn.example/{letter}".ljust(2048, letter)
-    await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Long")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, board, name="Long")
     longest = client.pin(
         board_id=board,
         title=letter * 100,

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from services.publisher.rows import history as history_module
 from services.publisher.rows.events import POSITIONS_HEADER, positions_header
 from services.publisher.rows.history import OutcomeHistory
-from services.publisher.rows.repository import PinStore
+from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
@@ -82,13 +82,13 @@ async def records(settings: ServiceSettings) -> AsyncIterator[Records]:
 
 
 @pytest.fixture
-def store(database: Database, database_url: str) -> PinStore:
+def store(database: Database, database_url: str) -> RowRepository:
     execute(database_url, "truncate publisher.positions, publisher.row_outcomes")
-    return PinStore(database)
+    return RowRepository(database)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def history(settings: ServiceSettings, store: PinStore) -> AsyncIterator[OutcomeHistory]:
+async def history(settings: ServiceSettings, store: RowRepository) -> AsyncIterator[OutcomeHistory]:
     names = TopicNames(settings.topic_prefix)
     imports = {TopicPartition(names[TopicName.IMPORTS], number): 0 for number in range(6)}
     await store.positions.add({**imports, first_of(settings): 50}, await cluster_id(settings))
@@ -115,7 +115,7 @@ def recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
     return execute(database_url, query, list(jobs))
 
 
-async def read_to(store: PinStore, settings: ServiceSettings) -> int:
+async def read_to(store: RowRepository, settings: ServiceSettings) -> int:
     """Returns how many records of the topic lie before the publisher's position there."""
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     stored = await store.positions.load()
@@ -125,7 +125,7 @@ async def read_to(store: PinStore, settings: ServiceSettings) -> int:
 async def test_invariant_4_outcomes_of_rows_behind_the_positions_are_recorded_whole(
     history: OutcomeHistory,
     records: Records,
-    store: PinStore,
+    store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
@@ -165,7 +165,7 @@ async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
 async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
     history: OutcomeHistory,
     records: Records,
-    store: PinStore,
+    store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
@@ -181,7 +181,7 @@ async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
 async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
     history: OutcomeHistory,
     records: Records,
-    store: PinStore,
+    store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
@@ -225,7 +225,7 @@ async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
 async def test_many_outcomes_are_recorded_portion_by_portion(
     history: OutcomeHistory,
     records: Records,
-    store: PinStore,
+    store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
@@ -266,7 +266,7 @@ async def test_outcomes_that_come_after_another_members_look_are_not_passed_over
 
 
 async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
-    history: OutcomeHistory, records: Records, store: PinStore, settings: ServiceSettings
+    history: OutcomeHistory, records: Records, store: RowRepository, settings: ServiceSettings
 ) -> None:
     await records.send(CREATED, reached=60)
     await history.catch_up()
@@ -292,7 +292,7 @@ async def test_results_that_postgres_could_not_take_stop_nothing(
 
 
 async def test_invariant_3_a_new_connection_is_confirmed_only_if_postgres_is_the_same(
-    history: OutcomeHistory, store: PinStore, settings: ServiceSettings, database_url: str
+    history: OutcomeHistory, store: RowRepository, settings: ServiceSettings, database_url: str
 ) -> None:
     with pytest.raises(PositionBehind):
         await history.confirm(time.monotonic())  # nothing was read yet

@@ -16,8 +16,8 @@ import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy import delete, text
 
-from services.publisher.pins.filters import PinFilters
-from services.publisher.pins.lists import PinLists
+from services.publisher.pins.lists.filters import PinFilters
+from services.publisher.pins.lists.service import PinLists
 from services.publisher.tables import pins
 from shared.http.pagination import pages as pages_module
 from shared.http.pagination.pages import Lists

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.publisher.pins.filters import PinFilters, ScheduleFilters
-from services.publisher.pins.lists import PinLists
-from services.publisher.pins.sorting import PinSort, ScheduleSort
+from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
+from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.status.lists import ImportFilters, ImportLists
 from shared.contract.errors import RequestRefused
 from shared.http.pagination import pages

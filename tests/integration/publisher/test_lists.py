@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.publisher.pins.sorting import PinSort, ScheduleSort
+from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from shared.postgres.database import Database
 from tests.integration.publisher.catalogue import (
     ACCOUNTS,

@@ -5,18 +5,14 @@ what is told is what is so.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
-from services.publisher.rows.outcomes import Failure
-from services.publisher.rows.repository import PinStore
 from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.postgres.database import Database
-from shared.postgres.row import Row
 from tests.integration.publisher.conftest import Client, pin_of, refusal
 from tests.support.waiting import eventually
 
@@ -37,7 +33,7 @@ async def due(client: Client) -> list[dict[str, Any]]:
 
 async def publish(client: Client, database: Database) -> None:
     """Two schedulers, as of two replicas, in small steps, until nothing is due."""
-    schedulers = [Scheduler(PinStore(database), client.workspace.access, 3) for _ in range(2)]
+    schedulers = [Scheduler(DuePins(database), client.workspace.access, 3) for _ in range(2)]
 
     async def work(scheduler: Scheduler) -> None:
         while await scheduler.sweep():
@@ -74,12 +70,14 @@ async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses
     schedule = await client.due()
     taken, let_go = asyncio.Event(), asyncio.Event()
 
-    async def check(_due: Sequence[Row]) -> Mapping[UUID, Failure]:
-        taken.set()
-        await let_go.wait()
-        return {}
+    async def publish_slowly() -> int:
+        async with DuePins(database).batch(10) as batch:
+            taken.set()
+            await let_go.wait()
+            await batch.publish(failures={})
+        return len(batch.pins)
 
-    publishing = asyncio.create_task(PinStore(database).publish_due(10, check))
+    publishing = asyncio.create_task(publish_slowly())
     await taken.wait()
     cancelling = asyncio.create_task(client.post(f"/v1/schedules/{schedule['id']}/cancel"))
 

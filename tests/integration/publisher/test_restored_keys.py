@@ -5,8 +5,10 @@ from uuid import uuid4
 import pytest
 
 from services.publisher.ids import pin_id_of
-from services.publisher.pins.commands import Direct, PinCommands
-from services.publisher.pins.requests import pin_of
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.requests import parse_pin
+from services.publisher.pins.transitions import NewPin
+from shared.access.model import Principal
 from shared.contract.errors import PositionBehind, RequestRefused
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, made, refusal
@@ -55,10 +57,11 @@ async def test_invariant_3_nothing_is_published_while_postgres_may_be_an_older_c
     async def is_behind(_made_at: float) -> None:
         raise PositionBehind("another Postgres")
 
-    commands = PinCommands(database, is_behind)
-    pin = Direct.of(client.workspace.id, pin_of(client.pin()))
+    repository = PinRepository(database, is_behind)
+    principal = Principal(client.workspace.id, uuid4(), frozenset())
+    pin = NewPin.create(principal, parse_pin(client.pin()))
     with pytest.raises(RequestRefused) as refused:
-        await commands.publish_directly(pin)
+        await repository.publish(pin)
     assert (refused.value.status, refused.value.code) == (503, "key_recovering")
     with pytest.raises(RequestRefused):
-        await commands.publish_all([pin], [pin.pin_id])
+        await repository.publish_all([pin], [pin.pin_id])

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from services.publisher.ids import pin_id_of
 from services.publisher.rows.outcomes import Created, Existing, result_ids
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from shared.access.cache import BoardDirectory
 from shared.access.keys import Scope
 from shared.access.model import Principal
@@ -72,7 +72,7 @@ async def test_a_repeated_request_is_answered_the_same_whatever_has_become_of_it
     client: Client,
 ) -> None:
     board = f"going-{uuid4()}"
-    await client.workspace.access.add_board(
+    await client.workspace.operator.add_board(
         client.workspace.id, client.workspace.account_id, board, name="Going"
     )
     body = client.schedule(board_id=board, run_at="2031-01-01T00:00:00Z")
@@ -376,12 +376,12 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     await client.post(f"/v1/schedules/{cancelled['id']}/cancel")
     pin = await client.published(idempotency_key="deleted")
     await client.delete(f"/v1/pins/{pin['id']}")
-    settler = Settler(PinStore(database), BoardDirectory(workspace.access))
+    settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
     about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     existing = {
-        one.ask.row.row.idempotency_key: result_ids(one)
+        one.keyed.row.row.idempotency_key: result_ids(one)
         for one in outcomes
         if isinstance(one, Existing)
     }
@@ -392,12 +392,12 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
 
 
 async def told(
-    settler: Settler, rows: list[RowAccepted]
+    settler: RowService, rows: list[RowAccepted]
 ) -> dict[UUID, tuple[UUID | None, UUID | None]]:
     """The ids that each row reports, all of them created."""
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     assert {type(one) for one in outcomes} == {Created}
-    return {one.ask.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
+    return {one.keyed.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
 
 
 async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports(
@@ -409,7 +409,7 @@ async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports
         row_accepted(**about, run_at="2031-01-01T00:00:00Z", idempotency_key=f"row-{number}")
         for number in range(4)
     ]
-    settler = Settler(PinStore(database), BoardDirectory(workspace.access))
+    settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
     first = await told(settler, rows)
     ids = [first[pin_id_of(workspace.id, f"row-{number}")][1] for number in range(4)]
     await client.patch(f"/v1/schedules/{ids[0]}", {"run_at": in_future(), "title": "Edited"})
@@ -542,7 +542,7 @@ async def test_a_repeated_request_tells_nothing_of_an_account_that_the_schedule_
 ) -> None:
     other = await workspace.add_account("other")
     board = f"gone-{uuid4()}"
-    await workspace.access.add_board(workspace.id, workspace.account_id, board, name="Going")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, board, name="Going")
     body = client.schedule(board_id=board, idempotency_key="k")
     schedule = made(await client.post("/v1/schedules", body))
     await client.make_due(schedule)

@@ -13,17 +13,17 @@ from services.publisher.ids import pin_id_of
 from services.publisher.rows.events import outcome_records
 from services.publisher.rows.outcomes import (
     Created,
-    Doomed,
     Existing,
     Failed,
     Outcome,
     Replayed,
     result_ids,
 )
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settlement, Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService, Settlement
 from shared.access.cache import BoardDirectory
 from shared.contract.events import RowAccepted, RowsSettled
+from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -34,14 +34,14 @@ from tests.support.factories import NOON, row_accepted
 class Partition:
     """What one publisher settles that has this partition."""
 
-    def __init__(self, settler: Settler, number: int) -> None:
+    def __init__(self, settler: RowService, number: int) -> None:
         self._settler = settler
         self._number = number
 
     async def settle(
-        self, rows: Sequence[RowAccepted], doomed: Sequence[Doomed] = ()
+        self, rows: Sequence[RowAccepted], unreadable: Sequence[UnreadableRow] = ()
     ) -> Settlement:
-        return await self._settler.settle(rows, doomed, advance=Advance())
+        return await self._settler.settle(rows, unreadable, advance=Advance())
 
 
 @pytest.fixture
@@ -50,7 +50,9 @@ def settler(database: Database, workspace: Workspace) -> Partition:
 
 
 def new_settler(database: Database, workspace: Workspace, partition: int = 0) -> Partition:
-    return Partition(Settler(PinStore(database), BoardDirectory(workspace.access)), partition)
+    return Partition(
+        RowService(RowRepository(database), BoardDirectory(workspace.access)), partition
+    )
 
 
 def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
@@ -157,7 +159,7 @@ async def test_an_existing_row_with_other_content_says_so(
     )
     settlement = await settler.settle([same, other])
     by_job = {
-        o.ask.row.job_id: o.stored.fingerprint == o.ask.row.fingerprint
+        o.keyed.row.job_id: o.stored.fingerprint == o.keyed.row.fingerprint
         for o in settlement.outcomes
         if isinstance(o, Existing)
     }
@@ -181,7 +183,7 @@ async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row
     ]
     settlement = await settler.settle(rows)
     winners = [
-        (o.ask.row.job_id, o.ask.row.row_number)
+        (o.keyed.row.job_id, o.keyed.row.row_number)
         for o in settlement.outcomes
         if isinstance(o, Created)
     ]
@@ -251,7 +253,7 @@ async def test_invariant_4_a_failed_row_redelivered_after_its_cause_has_gone_is_
 ) -> None:
     row = row_of(workspace, board_id="soon")
     await settler.settle([row])
-    await workspace.access.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
     again = await settler.settle([row])
     assert told(again.outcomes) == [("failed", "board_not_found")]
     assert await publications(database, workspace) == 0
@@ -284,14 +286,14 @@ async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_bat
     assert [kind for kind, _ in told(alone.outcomes)] == ["failed"]
 
 
-async def test_a_doomed_row_is_failed_and_recorded(
+async def test_an_unreadable_row_is_failed_and_recorded(
     settler: Partition, workspace: Workspace
 ) -> None:
-    doomed = Doomed(uuid4(), workspace.id, 7)
+    unreadable = UnreadableRow(uuid4(), workspace.id, 7)
     good = row_of(workspace)
-    settlement = await settler.settle([good], [doomed])
+    settlement = await settler.settle([good], [unreadable])
     assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "failed"]
-    now_readable = row_of(workspace, job_id=doomed.job_id, row_number=7)
+    now_readable = row_of(workspace, job_id=unreadable.job_id, row_number=7)
     assert told((await settler.settle([now_readable])).outcomes) == [("failed", "internal_error")]
 
 
@@ -303,7 +305,7 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
     poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
     kinds = {
-        o.ask.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__
+        o.keyed.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__
         for o in settlement.outcomes
     }
     assert kinds[poison.job_id] == "Failed"
@@ -331,7 +333,7 @@ async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its
     first = told(
         (await settler.settle([impossible])).outcomes
     )  # the checks refuse it: Postgres never sees its title
-    await workspace.access.add_board(workspace.id, workspace.account_id, "later", name="Later")
+    await workspace.operator.add_board(workspace.id, workspace.account_id, "later", name="Later")
     assert told((await settler.settle([impossible])).outcomes) == first
     assert first == [("existing", (pin_id_of(workspace.id, "k"), None))]
 
@@ -469,8 +471,8 @@ async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(
 ) -> None:
     row = row_of(workspace)
     await record(database, row, "created")
-    doomed = Doomed(row.job_id, workspace.id, row.row_number)
+    unreadable = UnreadableRow(row.job_id, workspace.id, row.row_number)
     pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
-    assert told((await settler.settle([], [doomed])).outcomes) == [
+    assert told((await settler.settle([], [unreadable])).outcomes) == [
         ("replayed created", (pin_id, None))
     ]

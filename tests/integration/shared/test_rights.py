@@ -30,14 +30,19 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "ingest.requests": KEEP,
     },
     "pinflow_publisher": {
-        "access.api_keys": APPEND,
+        "access.api_keys": READ,
         "access.accounts": READ,
-        "access.boards": {"SELECT", "INSERT", "DELETE"},
+        "access.boards": READ,
         "publisher.pins": KEEP,
         "publisher.row_outcomes": {*APPEND, "MAINTAIN"},
         "publisher.positions": KEEP,
         "publisher.position_seed": ONCE,
         "publisher.outbox": QUEUE,
+    },
+    "pinflow_access": {
+        "access.api_keys": APPEND,
+        "access.accounts": READ,
+        "access.boards": {"SELECT", "INSERT", "DELETE"},
     },
     "pinflow_status": {
         "access.api_keys": READ,
@@ -61,20 +66,18 @@ What is not here, of any table there is or will be, it may not.
 """
 
 UPDATABLE: dict[str, dict[str, set[str]]] = {
-    "pinflow_ingest": {"access.api_keys": {"last_used_at"}},
-    "pinflow_publisher": {
+    "pinflow_access": {
         "access.api_keys": {"last_used_at", "name", "scopes", "account_ids", "revoked_at"},
         "access.accounts": {"revoked_at", "updated_at"},
         "access.boards": {"name", "description", "privacy"},
     },
-    "pinflow_status": {"access.api_keys": {"last_used_at"}},
-    "pinflow_webhooks": {"access.api_keys": {"last_used_at"}},
 }
 """The columns that a role may change of tables that are not its own to update."""
 
 FUNCTIONS = {
     "pinflow_ingest": set[str](),
     "pinflow_publisher": {"publisher.hold_positions"},
+    "pinflow_access": set[str](),
     "pinflow_status": {"status.job_status", "status.hold_positions"},
     "pinflow_webhooks": {"webhooks.hold_positions"},
 }
@@ -152,7 +155,9 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
         where (grantee = 0 or grantee = %s::regrole) and {OURS}
     """
     by_column = {
-        (table, column, "UPDATE") for table, some in UPDATABLE[role].items() for column in some
+        (table, column, "UPDATE")
+        for table, some in UPDATABLE.get(role, {}).items()
+        for column in some
     }
     assert (
         set(catalog.execute(columns, (role,)).fetchall()) == by_column
@@ -181,9 +186,21 @@ def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role
     held = {name: (usage, create) for name, usage, create in catalog.execute(schemas, (role, role))}
     own = {table.partition(".")[0] for table in RIGHTS[role]}
     # `public` holds the version of the schema alone, which no role may read
-    assert held == {
-        name: (name in own | {"public"}, False) for name in ("access", "public", *SERVICES)
-    }
+    assert held == {name: (name in own | {"public"}, False) for name in ("public", *SERVICES)}
+
+
+def test_only_the_access_service_and_the_owner_may_write_in_access(catalog: Catalog) -> None:
+    writers = """
+        select distinct r.rolname from pg_roles r, pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'access' and c.relkind in ('r', 'p') and not r.rolsuper
+            and r.oid <> c.relowner and not pg_has_role(r.oid, 'pg_write_all_data', 'usage')
+            and (
+                has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+                or has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')
+            )
+    """
+    assert catalog.execute(writers).fetchall() == [("pinflow_access",)]
 
 
 @pytest.mark.parametrize("role", ROLES)

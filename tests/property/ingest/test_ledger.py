@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from deploy.administration import OperatorRepository
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
@@ -88,8 +89,8 @@ class Requesting(RuleBasedStateMachine):
 
     @initialize()
     def make_workspaces(self) -> None:
-        access = AccessRepository(self._pool)
-        self._workspaces = [self._run(access.create_workspace("Test")) for _ in range(2)]
+        operator, access = OperatorRepository(self._pool), AccessRepository(self._pool)
+        self._workspaces = [self._run(operator.create_workspace("Test")) for _ in range(2)]
         self._unknown = self._ids.new()
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
         settings = IngestSettings(imports_at_once=2)

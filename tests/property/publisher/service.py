@@ -9,16 +9,16 @@ from uuid import UUID, uuid4
 import orjson
 from sqlalchemy import text
 
+from deploy.administration import OperatorRepository
 from services.publisher.ids import pin_id_of
-from services.publisher.pins.changes import Changes
-from services.publisher.pins.commands import PinCommands
-from services.publisher.pins.repository import PinQueries
-from services.publisher.pins.schedules import Schedules
-from services.publisher.pins.service import Pins
+from services.publisher.pins.repository import PinRepository
+from services.publisher.pins.schedules import ScheduleService
+from services.publisher.pins.service import PinService
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.repository import PinStore
-from services.publisher.rows.service import Settler
+from services.publisher.rows.repository import RowRepository
+from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
+from services.publisher.scheduler_repository import DuePins
 from shared.access.cache import BoardDirectory
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
@@ -62,13 +62,14 @@ class Answer(NamedTuple):
 class Publisher:
     def __init__(self, pool: Database) -> None:
         self._pool = pool
-        self.store = PinStore(pool)
+        self.store = RowRepository(pool)
         self.access = AccessRepository(pool)
+        self.operator = OperatorRepository(pool)
 
     async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
         """One batch, as a process that has just started would: it knows no board yet."""
         sender = MemorySender()
-        handler = RowsHandler(Settler(self.store, BoardDirectory(self.access)), sender, NAMES)
+        handler = RowsHandler(RowService(self.store, BoardDirectory(self.access)), sender, NAMES)
         records = [
             received(
                 TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition
@@ -112,26 +113,16 @@ class Publisher:
             return str(refusal.code)
         return "done"
 
-    def _pins(self) -> Pins:
-        commands = PinCommands(self._pool, confirmed)
-        return Pins(
-            PinQueries(self._pool),
-            commands,
-            BoardDirectory(self.access),
-            Changes(commands, self.access),
-        )
+    def _pins(self) -> PinService:
+        repository = PinRepository(self._pool, confirmed)
+        return PinService(repository, BoardDirectory(self.access), self.access)
 
-    def _schedules(self) -> Schedules:
-        commands = PinCommands(self._pool, confirmed)
-        return Schedules(
-            PinQueries(self._pool),
-            commands,
-            BoardDirectory(self.access),
-            Changes(commands, self.access),
-        )
+    def _schedules(self) -> ScheduleService:
+        repository = PinRepository(self._pool, confirmed)
+        return ScheduleService(repository, BoardDirectory(self.access), self.access)
 
     async def run_due(self) -> None:
-        scheduler = Scheduler(self.store, self.access, 100)
+        scheduler = Scheduler(DuePins(self._pool), self.access, 100)
         while await scheduler.sweep():
             pass
 

@@ -70,11 +70,11 @@ class World:
     def __init__(self, publisher: Publisher, run: Run, database: Database) -> None:
         self.publisher, self.run, self.database = publisher, run, database
         self._ids = Ids()
-        self.workspace_id: UUID = run(publisher.access.create_workspace("Test"))
+        self.workspace_id: UUID = run(publisher.operator.create_workspace("Test"))
         self._accounts = {}
         for name in ("lasting", "revoked"):
-            account_id = run(publisher.access.add_account(self.workspace_id, name=name))
-            run(publisher.access.add_board(self.workspace_id, account_id, "there", name="There"))
+            account_id = run(publisher.operator.add_account(self.workspace_id, name=name))
+            run(publisher.operator.add_board(self.workspace_id, account_id, "there", name="There"))
             self._accounts[name] = account_id
         self.logs: list[list[Sent]] = [[] for _ in range(PARTITIONS)]
         self.positions = [0] * PARTITIONS
@@ -117,7 +117,9 @@ class World:
         """Does what would change outcomes, were they decided anew."""
         for account_id in self._accounts.values():
             self.run(
-                self.publisher.access.add_board(self.workspace_id, account_id, "soon", name="Soon")
+                self.publisher.operator.add_board(
+                    self.workspace_id, account_id, "soon", name="Soon"
+                )
             )
         self.run(self.publisher.revoke(self._accounts["revoked"]))
 

@@ -80,15 +80,15 @@ class Publishing(RuleBasedStateMachine):
         self._workspaces: list[UUID] = []
         self._accounts: dict[tuple[UUID, str], UUID] = {}
         for _ in range(2):
-            workspace_id = self._run(self._publisher.access.create_workspace("Test"))
+            workspace_id = self._run(self._publisher.operator.create_workspace("Test"))
             self._workspaces.append(workspace_id)
             for account in ("lasting", "revoked"):
                 account_id = self._run(
-                    self._publisher.access.add_account(workspace_id, name=account)
+                    self._publisher.operator.add_account(workspace_id, name=account)
                 )
                 self._accounts[workspace_id, account] = account_id
                 self._run(
-                    self._publisher.access.add_board(
+                    self._publisher.operator.add_board(
                         workspace_id, account_id, "there", name="There"
                     )
                 )
@@ -162,7 +162,9 @@ class Publishing(RuleBasedStateMachine):
         for (workspace_id, account), account_id in self._accounts.items():
             if account != "unknown":
                 self._run(
-                    self._publisher.access.add_board(workspace_id, account_id, "soon", name="Soon")
+                    self._publisher.operator.add_board(
+                        workspace_id, account_id, "soon", name="Soon"
+                    )
                 )
         self._has_soon = True
 

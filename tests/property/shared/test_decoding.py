@@ -15,7 +15,7 @@ from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.publisher.rows.consumer import RowsHandler
-from services.publisher.rows.service import Settler
+from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.cloudevents import EventType, headers
@@ -149,7 +149,7 @@ def handlers() -> dict[Reader, Any]:
         settings,
     )
     return {
-        Reader.ROWS: RowsHandler(cast("Settler", None), MemorySender(), NAMES),
+        Reader.ROWS: RowsHandler(cast("RowService", None), MemorySender(), NAMES),
         Reader.IMPORTS: status,
         Reader.OUTCOMES: status,
         Reader.REQUESTS: requests,

@@ -17,6 +17,7 @@ from deploy.local.kafka import Kafka
 from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import SETTINGS
 from deploy.local.software import LOCK, caddy, java
+from services.access.config import AccessSettings
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
@@ -45,6 +46,7 @@ PACKAGES = (
 SERVICES: dict[str, type[ServiceSettings]] = {
     "ingest": IngestSettings,
     "publisher": PublisherSettings,
+    "access": AccessSettings,
     "status": StatusSettings,
     "webhooks": WebhooksSettings,
 }

@@ -21,6 +21,7 @@ from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.migrations.runner import ROLES
 from deploy.services import ANSWERED_FOR
+from services.access.config import AccessSettings
 from services.ingest.config import IngestSettings
 from services.publisher.config import PublisherSettings
 from services.status.config import StatusSettings
@@ -36,6 +37,7 @@ CADDYFILE = (CHECKOUT / "deploy/gateway/Caddyfile").read_text(encoding="utf-8")
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "ingest": IngestSettings,
     "publisher": PublisherSettings,
+    "access": AccessSettings,
     "status": StatusSettings,
     "webhooks": WebhooksSettings,
 }

@@ -11,22 +11,20 @@ import orjson
 import pytest
 
 from services.publisher.ids import pin_id_of
+from services.publisher.model import Failure, failure_of
 from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import (
     NO_HISTORY,
-    Doomed,
     Failed,
-    Failure,
+    build_snapshot,
     decide_all,
-    destination_of,
-    failure_of,
-    found_of,
-    in_order,
+    sort_rows,
 )
 from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
 from shared.contract.import_limits import MEBIBYTE
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record
 from tests.support.factories import row_accepted
 
@@ -45,9 +43,9 @@ def without_board(row_number: int, longest: str) -> Failed:
     # six bytes
     content = row.row.model_copy(update={"board_id": longest, "idempotency_key": key})
     row = row.model_copy(update={"row": content})
-    return Failed(
-        JOB, WORKSPACE, row_number, failure_of(BoardCheck.NO_BOARD, destination_of(row)), row
-    )
+    (keyed,) = sort_rows([row])
+    failure = failure_of(BoardCheck.NO_BOARD, keyed.destination)
+    return Failed(JOB, WORKSPACE, row_number, failure, row)
 
 
 def row_numbers(records: list[Record]) -> list[int]:
@@ -82,7 +80,7 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
     recorded = Failure(
         ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account"
     )
-    records = outcome_records([Failed(*Doomed(JOB, WORKSPACE, 1), recorded)])
+    records = outcome_records([Failed(*UnreadableRow(JOB, WORKSPACE, 1), recorded)])
     (record,) = records
     assert len(record.value) < 10_000
     (result,) = orjson.loads(record.value)["results"]
@@ -97,9 +95,9 @@ def test_a_pin_event_is_named_and_keyed_by_what_it_tells(
     run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str
 ) -> None:
     row = row_accepted(run_at=run_at)
-    asks = in_order([row])
-    found = found_of(asks, NO_HISTORY, {}, datetime.now(UTC))
-    (record,) = pin_event_records(decide_all(asks, {}, found))
+    rows = sort_rows([row])
+    snapshot = build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC))
+    (record,) = pin_event_records(decide_all(rows, {}, snapshot))
     event = model.model_validate_json(record.value)
     assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)
     assert (event.workspace_id, event.account_id, event.job_id) == (

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.publisher.pins.requests import edited, given_of, ids_of
+from services.publisher.pins.requests import changed_values, parse_changes, parse_ids
 from shared.contract.errors import RequestRefused
 from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission
@@ -22,19 +22,19 @@ def row(**fields: Any) -> dict[str, Any]:
 
 def test_every_id_that_is_none_is_named() -> None:
     with pytest.raises(RequestRefused) as refused:
-        ids_of({"ids": [str(uuid4()), "x", None]}, 3)
+        parse_ids({"ids": [str(uuid4()), "x", None]}, 3)
     assert [fault["field"] for fault in refused.value.details["errors"]] == ["ids.1", "ids.2"]
 
 
 def test_an_id_may_be_written_in_any_way_that_python_reads() -> None:
     one = uuid4()
-    assert ids_of({"ids": [str(one), one.hex, str(one).upper()]}, 3) == [one] * 3
+    assert parse_ids({"ids": [str(one), one.hex, str(one).upper()]}, 3) == [one] * 3
 
 
 def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
-    assert given_of({"title": None, "x": 1, "idempotency_key": "k"}, ("title", "alt_text")) == {
-        "title": None
-    }
+    assert parse_changes(
+        {"title": None, "x": 1, "idempotency_key": "k"}, ("title", "alt_text")
+    ) == {"title": None}
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
 def test_what_changes_is_what_is_given_and_what_it_replaces(
     stands: dict[str, Any], given: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    assert edited(PinSubmission, row(**stands), given) == changes
+    assert changed_values(PinSubmission, row(**stands), given) == changes
 
 
 def test_what_comes_out_is_checked_as_a_whole() -> None:
     with pytest.raises(RequestRefused) as refused:
-        edited(PinSubmission, row(), {"image_url": None, "title": ""})
+        changed_values(PinSubmission, row(), {"image_url": None, "title": ""})
     assert [fault["code"] for fault in refused.value.details["errors"]] == ["blank", "media_source"]

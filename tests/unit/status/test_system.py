@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.status import system
-from services.status.system import http_pool, service_check
+from services.status.system import service_check
+from shared.http.client import http_pool
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from http import HTTPStatus
+from typing import assert_never
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.pins.commands import Changed, Kept, Verdict
-from shared.contract.errors import ErrorCode
+from services.publisher.pins.transitions import CommandResult, Skipped, Updated
+from shared.contract.errors import ErrorCode, RequestRefused
 
 
 class BulkStatus(StrEnum):
@@ -25,15 +26,19 @@ class BulkItemResponse(BaseModel):
     error_message: str | None = None
 
     @classmethod
-    def of(cls, item_id: UUID, verdict: Verdict) -> "BulkItemResponse":
-        if isinstance(verdict, Changed):
-            return cls(id=item_id, status=BulkStatus.SUCCEEDED)
-        if isinstance(verdict, Kept):
-            return cls(id=item_id, status=BulkStatus.SKIPPED, error_message=verdict.message)
-        status = BulkStatus.SKIPPED if verdict.status == HTTPStatus.CONFLICT else BulkStatus.FAILED
-        return cls(
-            id=item_id, status=status, error_code=verdict.code, error_message=verdict.message
-        )
+    def of(cls, item_id: UUID, result: CommandResult) -> "BulkItemResponse":
+        match result:
+            case Updated():
+                return cls(id=item_id, status=BulkStatus.SUCCEEDED)
+            case Skipped(message=message):
+                return cls(id=item_id, status=BulkStatus.SKIPPED, error_message=message)
+            case RequestRefused(status=HTTPStatus.CONFLICT):
+                status = BulkStatus.SKIPPED
+            case RequestRefused():
+                status = BulkStatus.FAILED
+            case _:
+                assert_never(result)
+        return cls(id=item_id, status=status, error_code=result.code, error_message=result.message)
 
 
 class BulkResponse(BaseModel):
@@ -45,13 +50,14 @@ class BulkResponse(BaseModel):
     results: list[BulkItemResponse]
 
     @classmethod
-    def of(cls, ids: Sequence[UUID], verdicts: Mapping[UUID, Verdict]) -> "BulkResponse":
+    def of(cls, ids: Sequence[UUID], by_id: Mapping[UUID, CommandResult]) -> "BulkResponse":
         results, seen = [], set[UUID]()
-        for one in ids:
+        for item_id in ids:
+            is_repeated = item_id in seen
             results.append(
-                _repeated(one) if one in seen else BulkItemResponse.of(one, verdicts[one])
+                _repeated(item_id) if is_repeated else BulkItemResponse.of(item_id, by_id[item_id])
             )
-            seen.add(one)
+            seen.add(item_id)
         counts = {
             f"{status}_count": sum(result.status is status for result in results)
             for status in BulkStatus

@@ -2,23 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.pins.batch import Item
-from services.publisher.rows.outcomes import PinState
+from services.publisher.model import PinState
+from services.publisher.pins.batch import BatchItem
+from services.publisher.pins.statuses import PinStatus, pin_status
 from shared.contract.events import RowStatus
-
-
-class PinStatus(StrEnum):
-    QUEUED = "queued"
-    DEFERRED = "deferred"
-    PUBLISHING = "publishing"
-    PUBLISHED = "published"
-    FAILED = "failed"
 
 
 class PinResponse(BaseModel):
@@ -58,18 +50,11 @@ class PinResponse(BaseModel):
                 **named,
                 "id": row["pin_id"],
                 "pinterest_account_id": row["account_id"],
-                "status": _PIN_STATUS[row["state"]],
+                "status": pin_status(row["state"]),
                 "image_url": image_url,
                 "media_url": image_url,
             }
         )
-
-
-_PIN_STATUS = {
-    PinState.PUBLISHED: PinStatus.PUBLISHED,
-    PinState.FAILED: PinStatus.FAILED,
-    PinState.SCHEDULED: PinStatus.QUEUED,  # due: the scheduler is about to publish it
-}
 
 
 class PinBatchItemResult(BaseModel):
@@ -85,7 +70,7 @@ class PinBatchItemResult(BaseModel):
     """Existing: whether the content is that which was first accepted under the key."""
 
     @classmethod
-    def of(cls, index: int, item: Item, base_url: str) -> "PinBatchItemResult":
+    def of(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
         return cls(
             index=index,
             idempotency_key=item.key,
@@ -109,7 +94,7 @@ class PinBatchResponse(BaseModel):
     headroom: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, items: Sequence[Item], base_url: str) -> "PinBatchResponse":
+    def of(cls, items: Sequence[BatchItem], base_url: str) -> "PinBatchResponse":
         counts = {
             f"{status}_count": sum(item.status is status for item in items) for status in RowStatus
         }
@@ -147,7 +132,7 @@ class JobStatusResponse(BaseModel):
         return cls(
             job_id=row["pin_id"],
             pin_id=row["pin_id"],
-            status=_PIN_STATUS[row["state"]],
+            status=pin_status(row["state"]),
             submitted_at=row["created_at"],
             completed_at=row["published_at"]
             or (row["failed_at"] if row["state"] == PinState.FAILED else None),

@@ -2,47 +2,16 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.rows.outcomes import PinState
+from services.publisher.pins.requests import CONTENT_FIELDS
+from services.publisher.pins.statuses import ScheduleStatus, schedule_status
 from shared.contract.schedule_ids import schedule_id_of
 
-
-class ScheduleStatus(StrEnum):
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    DEFERRED = "deferred"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-
-_SCHEDULE_STATUS = {
-    PinState.PUBLISHED: ScheduleStatus.DONE,
-    PinState.FAILED: ScheduleStatus.FAILED,
-    PinState.CANCELLED: ScheduleStatus.CANCELED,
-}
-
-_PAYLOAD = (
-    "account_id",
-    "board_id",
-    "title",
-    "description",
-    "alt_text",
-    "link_url",
-    "image_url",
-    "asset_id",
-    "cover_image_url",
-    "cover_image_asset_id",
-    "related_terms",
-    "dominant_color",
-    "idempotency_key",
-)
+_PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
 
 
 class ScheduleResponse(BaseModel):
@@ -59,13 +28,12 @@ class ScheduleResponse(BaseModel):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ScheduleResponse":
-        waiting = ScheduleStatus.QUEUED if row["is_due"] else ScheduleStatus.SCHEDULED
         return cls(
             id=schedule_id_of(row["pin_id"]),
             workspace_id=row["workspace_id"],
             pinterest_account_id=row["account_id"],
             run_at=row["run_at"],
-            status=_SCHEDULE_STATUS.get(row["state"], waiting),
+            status=schedule_status(row["state"], is_due=row["is_due"]),
             payload={name: row[name] for name in _PAYLOAD if row[name] is not None},
             last_error=row["error_message"],
             pin_id=row["pin_id"] if row["published_at"] is not None else None,

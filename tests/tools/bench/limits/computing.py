@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from services.publisher.rows.outcomes import NO_HISTORY, decide_all, found_of
+from services.publisher.rows.outcomes import NO_HISTORY, build_snapshot, decide_all
 from services.status.folding import fold
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures
@@ -68,12 +68,11 @@ def _go_through(clocks: _Clocks) -> int:
     with clocks.of("ingest"):
         imports = [material.accept(body) for body in bodies]
     with clocks.of("publisher"):
-        asks = material.read_rows(imports)
-    found = found_of(
-        asks, NO_HISTORY, {}, datetime.now(UTC)
-    )  # the store's part: counted with the database
+        rows = material.read_rows(imports)
+    # The store's part: counted with the database
+    snapshot = build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC))
     with clocks.of("publisher"):
-        announced = material.announce(decide_all(asks, {}, found))
+        announced = material.announce(decide_all(rows, {}, snapshot))
     with clocks.of("status"):
         fold(material.read_events(imports, announced.outcomes))
     return IMPORTS_AT_ONCE * MAX_ROWS

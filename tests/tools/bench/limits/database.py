@@ -4,14 +4,13 @@ repositories, in batches of the same size.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import uvloop
 from pydantic import SecretStr
 
-from services.publisher.rows.outcomes import Ask, Failed, Found
-from services.publisher.rows.repository import PinStore
+from services.publisher.rows.outcomes import KeyedRow
+from services.publisher.rows.repository import RowRepository
 from services.status.config import StatusSettings
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
@@ -65,7 +64,7 @@ async def _drive(given: _Given) -> Figures:
         for role in ("pinflow_publisher", "pinflow_status")
     )
     meter = Meter(given.pids)
-    work = _Work(PinStore(publisher), JobStore(status), given, meter)
+    work = _Work(RowRepository(publisher), JobStore(status), given, meter)
     try:
         async with asyncio.TaskGroup() as group:
             for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
@@ -82,7 +81,7 @@ async def _drive(given: _Given) -> Figures:
 
 
 class _Work:
-    def __init__(self, store: PinStore, jobs: JobStore, given: _Given, meter: Meter) -> None:
+    def __init__(self, store: RowRepository, jobs: JobStore, given: _Given, meter: Meter) -> None:
         self._store = store
         self._jobs = jobs
         self._imports_at_once = max(1, round(given.rows_at_once / MAX_ROWS))
@@ -96,18 +95,19 @@ class _Work:
     async def settle(self) -> None:
         while not self.ended.is_set():
             with self._meter.uncounted():
-                asks, events = self._fresh()
-            await self._store.settle(asks, asks, (), Advance(), _nothing_fails)
-            self._meter.count(len(asks))
+                rows, events = self._fresh()
+            async with self._store.batch(Advance()) as batch:
+                await batch.publish(rows, rows)
+            self._meter.count(len(rows))
             for event in events:
                 await self._events.put(event)
         await self._events.put(None)
 
-    def _fresh(self) -> tuple[list[Ask], list[Foldable]]:
+    def _fresh(self) -> tuple[list[KeyedRow], list[Foldable]]:
         imports = [material.accept(material.BODY.fresh()) for _ in range(self._imports_at_once)]
-        asks = material.read_rows(imports)
-        announced = material.announce(material.found_new(asks))
-        return asks, material.read_events(imports, announced.outcomes)
+        rows = material.read_rows(imports)
+        announced = material.announce(material.found_new(rows))
+        return rows, material.read_events(imports, announced.outcomes)
 
     async def fold(self) -> None:
         while events := await self._next_events():
@@ -135,7 +135,3 @@ class _Work:
                     await self.ended.wait()
             async with self._jobs.unannounced(limit):
                 pass  # nobody is told
-
-
-def _nothing_fails(_found: Found) -> Sequence[Failed]:
-    return ()

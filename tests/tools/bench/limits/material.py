@@ -14,11 +14,11 @@ from services.ingest.records import Import, ImportBatch, Upload, batch_of
 from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import (
     NO_HISTORY,
-    Ask,
+    KeyedRow,
     Outcome,
+    build_snapshot,
     decide_all,
-    found_of,
-    in_order,
+    sort_rows,
 )
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
@@ -57,9 +57,9 @@ def accept(body: bytes) -> ImportBatch:
     )
 
 
-def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
+def read_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
     """Decodes the rows and puts them in order as the publisher does; it skips the other records."""
-    return in_order(
+    return sort_rows(
         [
             decode_row(record.value)
             for batch in imports
@@ -69,9 +69,9 @@ def read_rows(imports: Sequence[ImportBatch]) -> list[Ask]:
     )
 
 
-def found_new(asks: Sequence[Ask]) -> list[Outcome]:
+def found_new(rows: Sequence[KeyedRow]) -> list[Outcome]:
     """The outcomes of rows of which the store held none."""
-    return decide_all(asks, {}, found_of(asks, NO_HISTORY, {}, datetime.now(UTC)))
+    return decide_all(rows, {}, build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC)))
 
 
 def announce(outcomes: Sequence[Outcome]) -> Announced:

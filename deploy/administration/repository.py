@@ -1,0 +1,145 @@
+"""SQL of operators' commands on the schema `access`. It needs the database's owner."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from uuid import UUID, uuid4
+
+import psycopg
+from sqlalchemy import Executable, exc, func, insert, select, update
+
+from shared.access.keys import NewKey, Scope
+from shared.access.statements import (
+    KEY_COLUMNS,
+    insert_key,
+    is_account,
+    select_accounts,
+    select_boards,
+    select_known_accounts,
+)
+from shared.access.tables import accounts, api_keys, boards, workspaces
+from shared.contract.errors import PinflowError
+from shared.postgres.database import Database
+from shared.postgres.row import Row
+
+
+class NoSuchParent(PinflowError):
+    """The workspace or account that something was to be added to does not exist."""
+
+
+class AlreadyExists(PinflowError):
+    """A board of that id already belongs to the account."""
+
+
+class OperatorRepository:
+    """Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create_workspace(self, name: str) -> UUID:
+        workspace_id = uuid4()
+        await self._write(insert(workspaces).values(id=workspace_id, name=name))
+        return workspace_id
+
+    async def list_workspaces(self) -> list[Row]:
+        return await self._database.all(select(workspaces).order_by(workspaces.c.created_at))
+
+    async def create_key(
+        self,
+        workspace_id: UUID,
+        key: NewKey,
+        *,
+        name: str,
+        scopes: Collection[Scope],
+        account_ids: Collection[UUID] | None = None,
+    ) -> Row:
+        """Returns the key as it is listed. Raises NoSuchParent for an unknown workspace."""
+        with translate_integrity_errors():
+            statement = insert_key(
+                workspace_id, key, name=name, scopes=scopes, account_ids=account_ids
+            )
+            (row,) = await self._database.all(statement)
+            return row
+
+    async def known_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
+        """Returns those of the ids that are accounts of the workspace."""
+        rows = await self._database.all(select_known_accounts(workspace_id, account_ids))
+        return {row["id"] for row in rows}
+
+    async def list_keys(self, workspace_id: UUID) -> list[Row]:
+        """Returns all keys of the workspace, whenever they were revoked, the newest last."""
+        query = select(*KEY_COLUMNS).where(api_keys.c.workspace_id == workspace_id)
+        return await self._database.all(query.order_by(api_keys.c.created_at, api_keys.c.id))
+
+    async def revoke_key(self, key_id: UUID) -> bool:
+        """Returns False for an unknown key. Revoking again keeps the first time."""
+        statement = (
+            update(api_keys)
+            .where(api_keys.c.id == key_id)
+            .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+            .returning(api_keys.c.id)
+        )
+        return await self._database.first(statement) is not None
+
+    async def add_account(self, workspace_id: UUID, *, name: str) -> UUID:
+        """Raises NoSuchParent for an unknown workspace."""
+        account_id = uuid4()
+        values = {
+            "id": account_id,
+            "workspace_id": workspace_id,
+            "display_name": name,
+            "username": "-".join(name.lower().split()),
+        }
+        await self._write(insert(accounts).values(**values))
+        return account_id
+
+    async def list_accounts(self, workspace_id: UUID) -> list[Row]:
+        return await self._database.all(select_accounts(workspace_id))
+
+    async def restore_account(self, workspace_id: UUID, account_id: UUID) -> bool:
+        """Returns False for an unknown account."""
+        statement = (
+            update(accounts)
+            .where(is_account(workspace_id, account_id))
+            .values(revoked_at=None, updated_at=func.now())
+            .returning(accounts.c.id)
+        )
+        return await self._database.first(statement) is not None
+
+    async def add_board(
+        self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str
+    ) -> None:
+        """Raises NoSuchParent for an account that the workspace does not have, AlreadyExists for a
+        board that the account has.
+        """
+        values = {
+            "workspace_id": workspace_id,
+            "account_id": account_id,
+            "board_id": board_id,
+            "name": name,
+        }
+        await self._write(insert(boards).values(**values))
+
+    async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
+        """Returns None for an account that the workspace does not have."""
+        if not await self.known_accounts(workspace_id, [account_id]):
+            return None
+        return await self._database.all(select_boards(account_id))
+
+    async def _write(self, statement: Executable) -> None:
+        with translate_integrity_errors():
+            async with self._database.transaction() as connection:
+                await connection.execute(statement)
+
+
+@contextmanager
+def translate_integrity_errors() -> Iterator[None]:
+    """Raises NoSuchParent or AlreadyExists for what a constraint refuses."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if isinstance(error.orig, psycopg.errors.ForeignKeyViolation):
+            raise NoSuchParent(str(error.orig.diag.message_detail)) from error
+        if isinstance(error.orig, psycopg.errors.UniqueViolation):
+            raise AlreadyExists(str(error.orig.diag.message_detail)) from error
+        raise

@@ -1,0 +1,70 @@
+"""Makes workspaces and keys in one go, for the command line and the local stack alike."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
+
+from deploy.administration.repository import OperatorRepository
+from shared.access.board_ids import new_board_id
+from shared.access.keys import Scope, new_api_key
+from shared.contract.errors import PinflowError
+from shared.postgres.row import Row
+
+FIRST_KEY = "first key"
+
+
+class UnknownAccounts(PinflowError):
+    """A key was to have accounts that the workspace does not have."""
+
+
+class NewAccount(NamedTuple):
+    id: UUID
+    boards: list[str]
+    """In the order of their ids, as lists have them."""
+
+
+class NewWorkspace(NamedTuple):
+    id: UUID
+    api_key: str
+    accounts: list[NewAccount]
+
+
+async def create_key(
+    operator: OperatorRepository,
+    workspace_id: UUID,
+    *,
+    name: str,
+    scopes: Collection[Scope],
+    account_ids: Collection[UUID] = (),
+) -> tuple[Row, str]:
+    """Returns the key as it is listed, and the key itself. Without `account_ids` it is for all
+    accounts.
+
+    Raises NoSuchParent, UnknownAccounts.
+    """
+    # An account is never deleted: what is known now is known when the key is written
+    known = await operator.known_accounts(workspace_id, account_ids)
+    if unknown := [str(account) for account in account_ids if account not in known]:
+        raise UnknownAccounts(f"The workspace has no account {', '.join(unknown)}.")
+    key = new_api_key()
+    row = await operator.create_key(
+        workspace_id, key, name=name, scopes=scopes, account_ids=account_ids or None
+    )
+    return row, key.plain
+
+
+async def create_workspace(
+    operator: OperatorRepository, name: str, *, accounts: int = 0, boards: int = 0
+) -> NewWorkspace:
+    """Makes a workspace with a key of all scopes, and accounts with so many boards each."""
+    workspace_id = await operator.create_workspace(name)
+    key = new_api_key()
+    await operator.create_key(workspace_id, key, name=FIRST_KEY, scopes=list(Scope))
+    made = []
+    for number in range(1, accounts + 1):
+        account_id = await operator.add_account(workspace_id, name=f"{name} {number}")
+        board_ids = sorted(new_board_id() for _ in range(boards))
+        for position, board_id in enumerate(board_ids, 1):
+            await operator.add_board(workspace_id, account_id, board_id, name=f"Board {position}")
+        made.append(NewAccount(account_id, board_ids))
+    return NewWorkspace(workspace_id, key.plain, made)

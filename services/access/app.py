@@ -1,0 +1,47 @@
+"""Builds the access service."""
+
+from fastapi import FastAPI
+
+from services.access.boards import endpoints as boards
+from services.access.boards.repository import BoardRepository
+from services.access.boards.service import BoardService
+from services.access.config import AccessSettings
+from services.access.dependencies import AccessDependencies
+from services.access.keys import endpoints as keys
+from services.access.keys.repository import KeyRepository
+from services.access.keys.service import KeyService
+from shared.contract.import_limits import MEBIBYTE
+from shared.http.admission import ConcurrentWrites
+from shared.http.bodies import Bodies
+from shared.runtime.service import Service
+
+BODIES_AT_ONCE = 64 * MEBIBYTE
+"""Bytes. As many bodies at their limit as there may be requests at once."""
+
+
+def create_app(settings: AccessSettings) -> FastAPI:
+    """Makes everything and starts nothing: the application's lifespan does."""
+    service = Service("access", settings)
+    key_repository = KeyRepository(service.database)
+    return service.create_app(
+        summary="Manages API keys, accounts and boards.",
+        dependencies=AccessDependencies(
+            keys=KeyService(key_repository, settings.max_api_keys),
+            boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
+            bodies=_bodies(settings),
+            writes=ConcurrentWrites(
+                settings.max_access_changes, written="keys or boards are being changed"
+            ),
+        ),
+        routers=[boards.router, keys.router, keys.internal_router],
+        used_keys=key_repository,
+    )
+
+
+def _bodies(settings: AccessSettings) -> Bodies:
+    limit = settings.access_body_limit
+    return Bodies(
+        limit_bytes=limit,
+        seconds=settings.body_seconds,
+        at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
+    )

@@ -1,0 +1,24 @@
+"""Produces the events that wait in the outbox."""
+
+from services.publisher.outbox_repository import OutboxRepository
+from services.publisher.pin_events import outbox_record
+from shared.kafka.producer import RecordSender
+
+
+class OutboxRelay:
+    """Produces waiting events at least once, the oldest first, at most `limit` in a sweep."""
+
+    def __init__(
+        self, outbox: OutboxRepository, producer: RecordSender, topic: str, limit: int
+    ) -> None:
+        self._outbox = outbox
+        self._producer = producer
+        self._topic = topic
+        self._limit = limit
+
+    async def sweep(self) -> int:
+        """Produces one batch. Returns its size."""
+        async with self._outbox.batch(self._limit) as events:
+            if events:
+                await self._producer.send(self._topic, [outbox_record(event) for event in events])
+        return len(events)

@@ -1,0 +1,49 @@
+"""Holds the SQL of the outbox."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.publisher.pin_events import OutboxEvent
+from services.publisher.tables import outbox
+from shared.kafka.producer import SEND_TIMEOUT_SECONDS
+from shared.postgres.database import Database
+
+
+class OutboxRepository:
+    """Takes events out of the outbox. Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def batch(self, limit: int) -> AsyncIterator[Sequence[OutboxEvent]]:
+        """Takes at most `limit` events, the oldest first.
+
+        They are deleted at the block's end. They stay if the block raises.
+        """
+        # Materialized: as a plain subquery the planner may run it again, and take other rows
+        # than it locked
+        taken = (
+            select(outbox.c.id)
+            .order_by(outbox.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte()
+            .prefix_with("MATERIALIZED")
+        )
+        statement = delete(outbox).where(outbox.c.id.in_(select(taken.c.id))).returning(outbox)
+        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
+            rows = (await connection.execute(statement)).mappings().all()
+            yield [
+                OutboxEvent(*(row[name] for name in OutboxEvent._fields))
+                for row in sorted(rows, key=lambda row: row["id"])
+            ]
+
+
+async def add_events(connection: AsyncConnection, events: Sequence[OutboxEvent]) -> None:
+    """Adds events in the transaction that makes them true."""
+    if events:
+        await connection.execute(insert(outbox), [event._asdict() for event in events])

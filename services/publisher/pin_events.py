@@ -1,0 +1,82 @@
+"""Builds the events of single pins, which wait in the outbox until they are produced. No I/O."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from shared.contract.cloudevents import EventType, headers
+from shared.contract.events import PinEvent, PinFailed, PinPublished, PinScheduled
+from shared.contract.schedule_ids import schedule_id_of
+from shared.kafka.records import Record
+
+SOURCE = "/pinflow/publisher"
+
+
+class OutboxEvent(NamedTuple):
+    """Holds an event of the outbox. The transaction that makes it true also writes it."""
+
+    event_type: str
+    event_id: str
+    key: str
+    payload: bytes
+    occurred_at: datetime
+
+
+def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
+    event = PinPublished(**_common_fields(row), published_at=row["published_at"])
+    event_id = f"{row['pin_id']}:published"
+    return _outbox_event(EventType.PIN_PUBLISHED, event_id, event, row["published_at"])
+
+
+def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
+    failed_at = row["failed_at"]
+    event = PinFailed(
+        **_common_fields(row),
+        schedule_id=schedule_id_of(row["pin_id"]),
+        failed_at=failed_at,
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+    )
+    event_id = f"{row['pin_id']}:failed:{failed_at.isoformat()}"
+    return _outbox_event(EventType.PIN_FAILED, event_id, event, failed_at)
+
+
+def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
+    """Builds a direct call's event. Its id has the same form as an imported row's."""
+    event_id = f"{row['pin_id']}:scheduled"
+    return _outbox_event(EventType.PIN_SCHEDULED, event_id, _scheduled(row), row["created_at"])
+
+
+def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
+    """Builds the event of a schedule that was moved or revived. Each time has an id of its own."""
+    updated_at = row["updated_at"]
+    event_id = f"{row['pin_id']}:scheduled:{updated_at.isoformat()}"
+    return _outbox_event(EventType.PIN_SCHEDULED, event_id, _scheduled(row), updated_at)
+
+
+def outbox_record(event: OutboxEvent) -> Record:
+    about = headers(
+        EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
+    )
+    return Record(event.key.encode(), event.payload, about)
+
+
+def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
+    schedule_id = schedule_id_of(row["pin_id"])
+    return PinScheduled(**_common_fields(row), schedule_id=schedule_id, run_at=row["run_at"])
+
+
+def _common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
+    return {
+        **{name: row[name] for name in names},
+        "job_id": row["origin_job_id"],
+        "row_number": row["origin_row"],
+    }
+
+
+def _outbox_event(
+    kind: EventType, event_id: str, event: PinEvent, occurred_at: datetime
+) -> OutboxEvent:
+    payload = event.model_dump_json().encode()
+    return OutboxEvent(kind, event_id, str(event.workspace_id), payload, occurred_at)

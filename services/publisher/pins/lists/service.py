@@ -1,0 +1,128 @@
+"""Lists pins and schedules: the indexes that find their rows, and the conditions on each row."""
+
+from typing import Any
+
+from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
+from services.publisher.pins.lists.sorting import FOLDED, IS_DUE, pin_order, schedule_order
+from services.publisher.pins.statuses import PinStatus, ScheduleStatus
+from shared.access.model import Principal
+from shared.http.pagination.pages import Lists
+from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
+
+# Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due
+# for it, which is everybody's
+_NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
+SHOWN = Walk("deleted_at is null and state in ('published', 'failed')", "created_at")
+FAILED = Walk("deleted_at is null and state = 'failed'", "created_at")
+SCHEDULED = Walk("deleted_at is null and run_at is not null", "run_at")
+PAST = Walk(f"{SCHEDULED.where} and run_at <= now()", "run_at")
+"""Schedules only: nothing is published, or fails, before it is due."""
+WAITING = Walk(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
+_ADVICE = "GET /v1/schedules?status=queued has those that are due, in the order of run_at."
+DUE = Walk(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
+
+_PINS: dict[PinStatus | None, tuple[Walk, ...]] = {
+    None: (SHOWN, DUE),
+    PinStatus.QUEUED: (DUE,),
+    PinStatus.PUBLISHED: (SHOWN,),
+    PinStatus.FAILED: (FAILED,),
+}
+_SCHEDULES: dict[ScheduleStatus | None, tuple[Walk, ...]] = {
+    None: (SCHEDULED,),
+    ScheduleStatus.SCHEDULED: (WAITING,),
+    ScheduleStatus.QUEUED: (DUE,),
+    ScheduleStatus.DONE: (PAST,),
+    ScheduleStatus.FAILED: (PAST,),
+    ScheduleStatus.CANCELED: (SCHEDULED,),
+}
+_STATES = {
+    "published": "published",
+    "failed": "failed",
+    "done": "published",
+    "canceled": "cancelled",
+}
+"""The states of statuses that are not alone in their walk."""
+_FOUND = " or ".join(
+    f"strpos(lower({column} {FOLDED}), lower(cast(%(q)s as text) {FOLDED})) > 0"
+    for column in ("title", "description", "link_url")
+)
+
+
+class PinLists:
+    """Lists what the key may see.
+
+    Raises RequestRefused (422) for a cursor of another list, and for a search that is too wide.
+    """
+
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
+
+    async def pins(self, principal: Principal, query: PinFilters) -> Page:
+        """Lists what is published, failed or due."""
+        walks = _PINS.get(query.status, ())
+        if query.error_code is not None:
+            walks = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
+        if query.removed:
+            walks = ()
+        return await self._page(principal, query, walks, pin_order(query.sort), window="created_at")
+
+    async def schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
+        """Lists what has, or had, a time to be published at."""
+        walks = _SCHEDULES.get(query.status, ())
+        return await self._page(
+            principal, query, walks, schedule_order(query.sort), window="run_at"
+        )
+
+    async def _page(
+        self,
+        principal: Principal,
+        query: PinFilters | ScheduleFilters,
+        walks: tuple[Walk, ...],
+        order: Order,
+        *,
+        window: str,
+    ) -> Page:
+        after = query.after(order)
+        is_permitted = principal.account_ids != frozenset() and (
+            query.account_id is None or principal.permits(query.account_id)
+        )
+        if not walks or not is_permitted:
+            return NOTHING
+        conditions, values = _conditions(principal, query)
+        search = Search(
+            table="publisher.pins",
+            id="pin_id",
+            walks=walks,
+            order=order,
+            window=window,
+            since=query.since,
+            until=query.until,
+            conditions=conditions,
+            values=values,
+            also=f"{IS_DUE} as is_due",
+        )
+        return await self._lists.page(search, limit=query.limit, offset=query.offset, after=after)
+
+
+def _conditions(
+    principal: Principal, query: PinFilters | ScheduleFilters
+) -> tuple[list[str], dict[str, Any]]:
+    """Returns the conditions on each row, cheap ones first, and the values that they name."""
+    values = {
+        "workspace_id": principal.workspace_id,
+        "account_id": query.account_id,
+        "permitted": None if principal.account_ids is None else list(principal.account_ids),
+        "board_id": query.board_id,
+        "state": _STATES.get(query.status or ""),
+        "error_code": query.error_code if isinstance(query, PinFilters) else None,
+        "q": query.q or None,
+    }
+    conditions = {
+        "account_id": "account_id = %(account_id)s",
+        "permitted": "account_id = any(%(permitted)s)",
+        "board_id": "board_id = %(board_id)s",
+        "state": "state = %(state)s",
+        "error_code": "error_code = %(error_code)s",
+        "q": f"({_FOUND})",
+    }
+    return [sql for name, sql in conditions.items() if values[name] is not None], values

@@ -1,0 +1,71 @@
+"""Orders of the lists of pins and schedules, named as in PinBridge."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from shared.http.pagination.search import Key, Order
+
+FOLDED = 'collate "pg_c_utf8"'
+"""Upper and lower case of every alphabet, and an order by code points, whatever the database's own
+locale.
+"""
+
+
+class PinSort(StrEnum):
+    CREATED_AT_DESC = "created_at_desc"
+    CREATED_AT_ASC = "created_at_asc"
+    PUBLISHED_AT_DESC = "published_at_desc"
+    PUBLISHED_AT_ASC = "published_at_asc"
+    TITLE_ASC = "title_asc"
+    TITLE_DESC = "title_desc"
+    STATUS_ASC = "status_asc"
+    STATUS_DESC = "status_desc"
+
+
+class ScheduleSort(StrEnum):
+    RUN_AT_DESC = "run_at_desc"
+    RUN_AT_ASC = "run_at_asc"
+    CREATED_AT_DESC = "created_at_desc"
+    CREATED_AT_ASC = "created_at_asc"
+    TITLE_ASC = "title_asc"
+    TITLE_DESC = "title_desc"
+    STATUS_ASC = "status_asc"
+    STATUS_DESC = "status_desc"
+
+
+IS_DUE = "(state = 'scheduled' and run_at <= now())"
+_CREATED_AT = Key("created_at", is_time=True)
+_TITLE = Key(f"lower(title {FOLDED})")
+
+# By the names that clients see
+_PIN_STATUS = Key(f"case state when 'scheduled' then 'queued' else state end {FOLDED}")
+_SCHEDULE_STATUS = Key(
+    f"case when {IS_DUE} then 'queued' when state = 'published' then 'done'"
+    f" when state = 'cancelled' then 'canceled' else state end {FOLDED}"
+)
+
+_PIN_KEYS = {
+    "created_at": _CREATED_AT,
+    "published_at": Key("published_at", is_time=True, is_nullable=True),
+    "title": _TITLE,
+    "status": _PIN_STATUS,
+}
+_SCHEDULE_KEYS = {
+    "run_at": Key("run_at", is_time=True),
+    "created_at": _CREATED_AT,
+    "title": _TITLE,
+    "status": _SCHEDULE_STATUS,
+}
+
+
+def pin_order(sort: PinSort) -> Order:
+    return _order("pins", sort, _PIN_KEYS)
+
+
+def schedule_order(sort: ScheduleSort) -> Order:
+    return _order("schedules", sort, _SCHEDULE_KEYS)
+
+
+def _order(name: str, sort: str, keys: Mapping[str, Key]) -> Order:
+    key, _, direction = sort.rpartition("_")
+    return Order(f"{name}.{sort}", keys[key], descending=direction == "desc")

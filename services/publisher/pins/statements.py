@@ -1,0 +1,97 @@
+"""The statements of the repository, and the values that they take."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Select, and_, func, select
+
+from services.publisher.model import PIN_COLUMNS, PinState
+from services.publisher.pin_events import OutboxEvent
+from services.publisher.pins.transitions import NewPin
+from services.publisher.tables import pins
+from shared.postgres.arrays import columns, names, unnest
+from shared.postgres.database import DriverConnection
+
+IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
+
+_CONVERTED = {
+    "created_at": "now() + r.created_at * interval '1 microsecond'",
+    "related_terms": "r.related_terms::json",
+}
+"""Converts sent values. `created_at` is a place in the batch: a microsecond a pin gives each its
+place in lists, as an imported row's does; here just before now, when they are published.
+"""
+
+# Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
+# deadlock
+INSERT = f"""
+    insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+    select
+        {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
+        '{PinState.PUBLISHED}', now()
+    from {unnest(PIN_COLUMNS)} as r({names(PIN_COLUMNS)})
+    order by r.pin_id
+    on conflict (pin_id) do nothing
+    returning pin_id
+"""
+# Keys of rows that a lost Postgres had created and that are not published again yet
+PROMISED = """
+    select promised_pin_id from publisher.row_outcomes o
+    where promised_pin_id = any(%b::uuid[])
+        and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
+"""
+# A statement of its own sees the rows that the conflicts were with
+SELECT = f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
+
+_OUTBOX = (
+    ("event_type", "text"),
+    ("event_id", "text"),
+    ("key", "text"),
+    ("payload", "text"),
+    ("occurred_at", "timestamptz"),
+)
+_ADD_EVENTS = f"""
+    insert into publisher.outbox ({names(_OUTBOX)})
+    select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
+    from {unnest(_OUTBOX)} with ordinality as r({names(_OUTBOX)}, position)
+    order by r.position
+"""
+
+
+def select_rows(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
+    return select(pins, IS_DUE, func.now().label("now")).where(
+        pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(pin_ids)
+    )
+
+
+def new_values(pin: NewPin) -> dict[str, Any]:
+    identity = {
+        "pin_id": pin.pin_id,
+        "workspace_id": pin.workspace_id,
+        "fingerprint": pin.fingerprint,
+    }
+    return {**pin.content.model_dump(), **identity}
+
+
+def insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
+    """Yields each pin's values, in the order of PIN_COLUMNS."""
+    for place, pin in enumerate(new, -len(new)):
+        terms = pin.content.related_terms
+        sent = {
+            "run_at": None,
+            "created_at": place,
+            "related_terms": None if terms is None else orjson.dumps(terms).decode(),
+        }
+        values = {**new_values(pin), **sent}
+        yield tuple(values.get(name) for name, _ in PIN_COLUMNS)
+
+
+async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) -> None:
+    if events:
+        rows = [
+            (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)
+            for event in events
+        ]
+        await driver.execute(_ADD_EVENTS, columns(_OUTBOX, rows))

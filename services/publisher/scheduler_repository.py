@@ -1,0 +1,74 @@
+"""Holds the SQL of the scheduler."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.publisher.model import Failure, PinState, group_by_change
+from services.publisher.outbox_repository import add_events
+from services.publisher.pin_events import OutboxEvent, pin_failed, pin_published
+from services.publisher.tables import pins
+from shared.postgres.database import Database
+from shared.postgres.row import Row
+
+
+class DueBatch:
+    """Holds pins that are due, locked by the batch's transaction."""
+
+    def __init__(self, connection: AsyncConnection, due: Sequence[Row]) -> None:
+        self._connection = connection
+        self.pins = due
+
+    async def publish(self, failures: Mapping[UUID, Failure]) -> None:
+        """Publishes the pins, except that those in `failures` fail. Adds an event for each."""
+        changes = {
+            pin["pin_id"]: _change(failures.get(pin["pin_id"]), pin["now"]) for pin in self.pins
+        }
+        for change, pin_ids in group_by_change(changes):
+            await self._connection.execute(
+                update(pins)
+                .where(pins.c.pin_id.in_(pin_ids))
+                .values(**change, updated_at=func.now())
+            )
+        events = [_event({**pin, **changes[pin["pin_id"]]}) for pin in self.pins]
+        await add_events(self._connection, events)
+
+
+class DuePins:
+    """Takes schedules that are due. Raises DatabaseUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def batch(self, limit: int) -> AsyncIterator[DueBatch]:
+        """Locks at most `limit` pins that are due by the database's clock, the earliest first.
+
+        Skips pins that another transaction has locked: a command that changes one, or another
+        replica's scheduler. Commits at the block's end.
+        """
+        due = (
+            select(pins, func.now().label("now"))
+            .where(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now())
+            .order_by(pins.c.run_at, pins.c.created_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(due)).mappings()
+            yield DueBatch(connection, [dict(row) for row in rows])
+
+
+def _change(failure: Failure | None, now: datetime) -> dict[str, Any]:
+    if failure is None:
+        return {"state": PinState.PUBLISHED, "published_at": now}
+    return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
+
+
+def _event(pin: Row) -> OutboxEvent:
+    return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)

@@ -1,0 +1,26 @@
+"""Builds the refusals of authentication and authorization."""
+
+from http import HTTPStatus
+
+from shared.access.keys import Scope
+from shared.access.model import Principal
+from shared.contract.errors import ErrorCode, RequestRefused
+
+
+def unauthorized(message: str) -> RequestRefused:
+    return RequestRefused(
+        ErrorCode.UNAUTHORIZED,
+        message,
+        HTTPStatus.UNAUTHORIZED,
+        headers={"WWW-Authenticate": 'Bearer realm="pinflow"'},
+    )
+
+
+def require_scope(principal: Principal, scope: Scope) -> Principal:
+    """Raises RequestRefused (403)."""
+    if scope not in principal.scopes:
+        message = f"This API key lacks the scope {scope}."
+        raise RequestRefused(
+            ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
+        )
+    return principal

@@ -1,0 +1,39 @@
+"""Validates JSON objects that FastAPI does not parse, and describes them in OpenAPI."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.events import Fault
+from shared.contract.pins import faults_of, first_fault
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """Returns the OpenAPI extra of an endpoint that reads its body itself."""
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }
+
+
+def object_of(document: object) -> dict[str, Any]:
+    """Returns the document if it is an object. Raises RequestRefused (422)."""
+    if not isinstance(document, dict):
+        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+    return document
+
+
+def checked(model: type[M], document: object) -> M:
+    """Validates an object. Raises RequestRefused (422) with every fault that the model finds."""
+    try:
+        return model.model_validate(object_of(document))
+    except ValidationError as error:
+        raise refused(faults_of(error)) from None
+
+
+def refused(faults: list[Fault]) -> RequestRefused:
+    """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
+    code, message = first_fault(faults)
+    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])

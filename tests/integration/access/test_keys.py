@@ -1,0 +1,609 @@
+"""API keys over HTTP, with the access service's database role: created, changed and revoked within
+what the asking key may do itself.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from pinbridge_sdk.models.api_keys import APIKeyCreateResponse, APIKeyResponse
+from sqlalchemy import text
+
+from deploy.administration import create_key
+from services.access.app import create_app
+from services.access.config import AccessSettings
+from services.access.keys.repository import MAX_REVOKED, KeyRepository
+from services.access.keys.service import KeyService
+from shared.access import usage
+from shared.access.keys import Scope, hash_api_key
+from shared.access.model import Principal
+from shared.access.repository import AccessRepository
+from shared.contract.errors import RequestRefused
+from shared.postgres.database import Database
+from tests.integration.conftest import Workspace, make_workspace
+from tests.support.infrastructure import with_role
+from tests.support.services import running
+from tests.support.waiting import eventually
+
+MOST_KEYS = 6
+CACHE_SECONDS = 1.0
+WAITING = text(
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = AccessSettings(
+        database_url=with_role(database_url, "pinflow_access"),
+        access_cache_seconds=CACHE_SECONDS,
+        max_api_keys=MOST_KEYS,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usage, "GATHERING_SECONDS", 0.1)
+        app = create_app(settings)
+    async with running(app) as client:
+        yield client
+
+
+# The older a key is, the later it was revoked
+REVOKED = text("""
+    insert into access.api_keys (id, workspace_id, name, key_hash, prefix, scopes, account_ids,
+        created_at, revoked_at)
+    select gen_random_uuid(), :workspace, :name, decode(md5(random()::text), 'hex'), 'pf',
+        array['read'], cast(:ids as uuid[]),
+        now() - interval '60 days' + n * interval '1 second',
+        now() - cast(:revoked as interval) - n * interval '1 second'
+    from generate_series(1, :count) n
+""")
+
+
+class Key(NamedTuple):
+    id: UUID
+    plain: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-API-Key": self.plain}
+
+
+@pytest.fixture
+def repository(database: Database) -> KeyRepository:
+    return KeyRepository(database)
+
+
+async def key_of(
+    workspace: Workspace,
+    *scopes: Scope,
+    account_ids: Collection[UUID] | None = None,
+    name: str = "test",
+) -> Key:
+    row, plain = await create_key(
+        workspace.operator,
+        workspace.id,
+        name=name,
+        scopes=scopes or list(Scope),
+        account_ids=account_ids or (),
+    )
+    return Key(row["id"], plain)
+
+
+async def create(http: httpx.AsyncClient, who: Workspace | Key, **fields: Any) -> httpx.Response:
+    return await http.post(
+        "/v1/api-keys",
+        content=json.dumps(fields).encode(),
+        headers={**who.headers, "Content-Type": "application/json"},
+    )
+
+
+async def change(
+    http: httpx.AsyncClient, who: Workspace | Key, key_id: object, **fields: Any
+) -> httpx.Response:
+    return await http.patch(f"/v1/api-keys/{key_id}", json=fields, headers=who.headers)
+
+
+async def revoke(http: httpx.AsyncClient, who: Workspace | Key, key_id: object) -> httpx.Response:
+    return await http.delete(f"/v1/api-keys/{key_id}", headers=who.headers)
+
+
+async def listed(http: httpx.AsyncClient, who: Workspace | Key) -> list[dict[str, Any]]:
+    answer = await http.get("/v1/api-keys", headers=who.headers)
+    assert answer.status_code == 200
+    keys: list[dict[str, Any]] = answer.json()
+    return keys
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["detail"]["code"]
+
+
+async def test_a_new_key_works_at_once_and_is_told_only_once(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answer = await create(
+        http,
+        workspace,
+        name="ci",
+        scopes=["write", "read", "write"],
+        pinterest_account_ids=[str(workspace.account_id)],
+    )
+    assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
+    made = APIKeyCreateResponse.model_validate(answer.json())
+    assert (made.workspace_id, made.name, made.scopes) == (workspace.id, "ci", ["read", "write"])
+    assert made.pinterest_account_ids == [workspace.account_id]
+    assert (
+        await http.get("/v1/pinterest/accounts", headers={"X-API-Key": made.api_key})
+    ).status_code == 200
+    keys = await listed(http, workspace)
+    assert [key["name"] for key in keys] == ["test", "ci"]  # the newest last
+    shown = APIKeyResponse.model_validate(keys[-1])
+    assert (shown.id, shown.scopes, shown.pinterest_account_ids) == (
+        made.id,
+        made.scopes,
+        made.pinterest_account_ids,
+    )
+    assert (shown.source, shown.client_name, shown.authorized_by_email, shown.revoked_at) == (
+        "manual",
+        None,
+        None,
+        None,
+    )
+    assert made.api_key not in str(keys)
+    assert hash_api_key(made.api_key).hex() not in str(keys)
+    assert keys[-1]["prefix"] == made.api_key[: len(keys[-1]["prefix"])]
+
+
+async def test_without_scopes_and_accounts_a_key_reads_and_writes_everywhere(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    made = (await create(http, workspace, name="ci", scopes=None)).json()
+    assert (made["scopes"], made["pinterest_account_ids"]) == (["read", "write"], None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": None},
+        {"name": 1},
+        {"name": ""},
+        {"name": " \t "},
+        {"name": "a\0b"},
+        {"name": "\ud800"},
+        {"name": "x" * 256},
+        {"name": "x", "scopes": []},
+        {"name": "x", "scopes": ["admin"]},
+        {"name": "x", "scopes": "read"},
+        {"name": "x", "pinterest_account_ids": []},
+        {"name": "x", "pinterest_account_ids": ["board-1"]},
+        {
+            "name": "x",
+            "account_ids": ["not the field's name"],
+        },  # ignored, it would be a key for all accounts
+    ],
+    ids=str,
+)
+async def test_a_key_that_is_wrongly_asked_for_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
+    answer = await create(http, workspace, **fields)
+    assert refusal(answer) == (422, "validation_error")
+    assert answer.json()["detail"]["errors"]
+    assert len(await listed(http, workspace)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "expected"),
+    [
+        (b"[]", "application/json", (422, "invalid_payload")),
+        (b"{", "application/json", (422, "invalid_json")),
+        (b"", "application/json", (422, "invalid_json")),
+        (b"name=x", "application/x-www-form-urlencoded", (415, "unsupported_media_type")),
+        (b" " * 65_537, "application/json", (413, "payload_too_large")),
+    ],
+    ids=["array", "broken", "nothing", "form", "large"],
+)
+async def test_a_body_that_is_no_object_is_refused(
+    http: httpx.AsyncClient,
+    workspace: Workspace,
+    content: bytes,
+    content_type: str,
+    expected: tuple[int, str],
+) -> None:
+    headers = {**workspace.headers, "Content-Type": content_type}
+    assert refusal(await http.post("/v1/api-keys", content=content, headers=headers)) == expected
+
+
+async def test_a_name_of_255_characters_is_kept_as_sent(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    name = " " + "ü" * 254
+    assert (await create(http, workspace, name=name)).json()["name"] == name
+
+
+async def test_invariant_10_another_workspaces_account_is_unknown_as_one_that_does_not_exist(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
+) -> None:
+    foreign, absent = (await make_workspace(database)).account_id, uuid4()
+    for unknown in (foreign, absent):
+        answer = await create(
+            http,
+            workspace,
+            name="x",
+            pinterest_account_ids=[str(workspace.account_id), str(unknown)],
+        )
+        assert refusal(answer) == (422, "account_not_found")
+        assert answer.json()["detail"]["account_ids"] == [str(unknown)]
+    assert len(await listed(http, workspace)) == 1
+
+
+async def test_a_workspace_has_no_more_keys_than_it_may_and_revoked_ones_do_not_count(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    answers = await asyncio.gather(
+        *(create(http, workspace, name=str(number)) for number in range(2 * MOST_KEYS))
+    )
+    made = [answer.json()["id"] for answer in answers if answer.status_code == 201]
+    assert len(made) == MOST_KEYS - 1  # and the one that asks
+    refused = next(answer for answer in answers if answer.status_code != 201)
+    assert refusal(refused) == (409, "too_many_api_keys")
+    assert refused.json()["detail"]["limit"] == MOST_KEYS
+    assert (await revoke(http, workspace, made[0])).status_code == 204
+    assert (await create(http, workspace, name="another")).status_code == 201
+
+
+async def test_a_key_gives_no_scope_and_no_account_that_it_lacks(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    own, other = workspace.account_id, await workspace.add_account()
+    narrow = await key_of(workspace, Scope.READ, Scope.WRITE, account_ids=[own])
+    assert refusal(
+        await create(
+            http, narrow, name="x", scopes=["destructive"], pinterest_account_ids=[str(own)]
+        )
+    ) == (
+        403,
+        "insufficient_scope",
+    )
+    for accounts in (
+        {},
+        {"pinterest_account_ids": None},
+        {"pinterest_account_ids": [str(own), str(other)]},
+    ):
+        assert refusal(await create(http, narrow, name="x", **accounts)) == (
+            403,
+            "account_not_permitted",
+        )
+    unknown = await create(http, narrow, name="x", pinterest_account_ids=[str(uuid4())])
+    assert refusal(unknown) == (
+        403,
+        "account_not_permitted",
+    )  # nothing is told of whether it exists
+    assert (
+        await create(http, narrow, name="x", pinterest_account_ids=[str(own)])
+    ).status_code == 201
+
+
+async def test_a_change_changes_what_is_given_and_nothing_else(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    key = await key_of(workspace, Scope.READ, account_ids=[workspace.account_id])
+    for _ in range(2):  # again, it is the same
+        answer = await change(http, workspace, key.id, name="renamed")
+        shown = APIKeyResponse.model_validate(answer.json())
+        assert (shown.name, shown.scopes, shown.pinterest_account_ids) == (
+            "renamed",
+            ["read"],
+            [workspace.account_id],
+        )
+    shown = APIKeyResponse.model_validate(
+        (await change(http, workspace, key.id, scopes=["write", "read"], name=None)).json()
+    )
+    assert (shown.name, shown.scopes) == ("renamed", ["read", "write"])
+    assert shown.pinterest_account_ids == [workspace.account_id]
+    shown = APIKeyResponse.model_validate(
+        (await change(http, workspace, key.id, pinterest_account_ids=None)).json()
+    )
+    assert (shown.name, shown.pinterest_account_ids) == ("renamed", None)
+    assert (await listed(http, workspace))[-1] == (
+        await change(http, workspace, key.id, name="renamed")
+    ).json()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": None},
+        {"scopes": None, "name": None},
+        {"unknown": 1},
+        {"name": ""},
+        {"scopes": []},
+        {"scopes": ["all"]},
+        {"pinterest_account_ids": []},
+    ],
+    ids=str,
+)
+async def test_a_change_of_nothing_or_to_nonsense_is_422(
+    http: httpx.AsyncClient, workspace: Workspace, fields: dict[str, Any]
+) -> None:
+    (before,) = await listed(http, workspace)
+    assert refusal(await change(http, workspace, before["id"], **fields)) == (
+        422,
+        "validation_error",
+    )
+    (after,) = await listed(http, workspace)
+    assert {**after, "last_used_at": None} == {**before, "last_used_at": None}
+
+
+async def test_a_change_to_an_unknown_account_is_422(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    (key,) = await listed(http, workspace)
+    assert refusal(
+        await change(http, workspace, key["id"], pinterest_account_ids=[str(uuid4())])
+    ) == (422, "account_not_found")
+
+
+async def test_a_change_holds_within_the_caches_seconds(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    other = await workspace.add_account()
+    key = await key_of(workspace)
+    boards = f"/v1/pinterest/boards?account_id={other}"
+    assert (await http.get(boards, headers=key.headers)).status_code == 200
+    assert (
+        await change(http, workspace, key.id, pinterest_account_ids=[str(workspace.account_id)])
+    ).status_code == 200
+
+    async def is_narrowed() -> bool:
+        return (await http.get(boards, headers=key.headers)).status_code == 404
+
+    await eventually(is_narrowed, seconds=CACHE_SECONDS + 5)
+
+
+async def test_a_key_neither_changes_a_wider_one_nor_itself_into_one(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    wide = await key_of(workspace)
+    plain = await key_of(workspace, Scope.READ, Scope.WRITE)
+    assert refusal(await change(http, plain, wide.id, name="mine now")) == (
+        403,
+        "insufficient_scope",
+    )
+    assert refusal(await change(http, plain, plain.id, scopes=["destructive"])) == (
+        403,
+        "insufficient_scope",
+    )
+    listing = await key_of(workspace, Scope.WRITE, account_ids=[workspace.account_id])
+    assert refusal(await change(http, listing, listing.id, pinterest_account_ids=None)) == (
+        403,
+        "account_not_permitted",
+    )
+    assert (await change(http, plain, plain.id, name="myself", scopes=["read"])).status_code == 200
+
+
+async def test_a_key_with_a_list_sees_and_touches_only_keys_within_it(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    own, other = workspace.account_id, await workspace.add_account()
+    mine = await key_of(workspace, account_ids=[own], name="mine")
+    within = await key_of(workspace, Scope.READ, account_ids=[own], name="within")
+    beyond = [
+        await key_of(workspace, account_ids=ids, name="beyond")
+        for ids in (None, [other], [own, other])
+    ]
+    assert [key["name"] for key in await listed(http, mine)] == ["mine", "within"]
+    for key_id in (*(key.id for key in beyond), uuid4(), "nothing"):
+        assert refusal(await change(http, mine, key_id, name="x")) == (404, "not_found")
+        assert refusal(await revoke(http, mine, key_id)) == (404, "not_found")
+    assert (await revoke(http, mine, within.id)).status_code == 204
+
+
+async def test_invariant_10_another_workspaces_keys_do_not_exist(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
+) -> None:
+    owner = await make_workspace(database)
+    key = await key_of(owner)
+    assert [one["name"] for one in await listed(http, workspace)] == ["test"]
+    for attempt in (change(http, workspace, key.id, name="x"), revoke(http, workspace, key.id)):
+        assert refusal(await attempt) == (404, "not_found")
+    assert [(one["name"], one["revoked_at"]) for one in await listed(http, owner)] == [
+        ("test", None),
+        ("test", None),
+    ]
+
+
+async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_in_the_list(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    key = await key_of(workspace)
+    assert (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 200
+    assert (await revoke(http, workspace, key.id)).status_code == 204
+
+    async def is_refused() -> bool:
+        return (await http.get("/v1/pinterest/accounts", headers=key.headers)).status_code == 401
+
+    await eventually(is_refused, seconds=CACHE_SECONDS + 5)
+    revoked_at = (await listed(http, workspace))[-1]["revoked_at"]
+    assert revoked_at
+    assert (await revoke(http, workspace, key.id)).status_code == 204  # again
+    assert (await listed(http, workspace))[-1]["revoked_at"] == revoked_at
+    assert refusal(await change(http, workspace, key.id, name="x")) == (409, "api_key_revoked")
+
+
+async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
+    http: httpx.AsyncClient, workspace: Workspace, database: Database
+) -> None:
+    """A loop that creates and revokes keys must not make the list long."""
+    mine = await key_of(workspace, account_ids=[workspace.account_id], name="mine")
+    foreign = await workspace.add_account()
+    async with database.transaction() as connection:
+        for name, revoked, account_id in (
+            ("lately", "1 day", workspace.account_id),
+            ("foreign", "1 hour", foreign),
+            ("long ago", "31 days", None),
+        ):
+            values = {
+                "name": name,
+                "revoked": revoked,
+                "ids": account_id and [account_id],
+                "workspace": workspace.id,
+                "count": 2 * MAX_REVOKED,
+            }
+            await connection.execute(REVOKED, values)
+    names = [key["name"] for key in await listed(http, workspace)]
+    assert Counter(names) == {"foreign": MAX_REVOKED, "test": 1, "mine": 1}
+    assert names[-2:] == ["test", "mine"]
+    assert Counter(key["name"] for key in await listed(http, mine)) == {
+        "lately": MAX_REVOKED,
+        "mine": 1,
+    }
+    times = [key["revoked_at"] for key in await listed(http, mine)][:-1]
+    assert times == sorted(
+        times, reverse=True
+    )  # in the order in which they were made, the other way round
+    assert datetime.fromisoformat(times[0]) - datetime.fromisoformat(times[-1]) == (
+        MAX_REVOKED - 1
+    ) * timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.WRITE])
+async def test_revoking_wants_the_destructive_scope(
+    http: httpx.AsyncClient, workspace: Workspace, scope: Scope
+) -> None:
+    key = await key_of(workspace, scope)
+    assert refusal(await revoke(http, key, key.id)) == (403, "insufficient_scope")
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.DESTRUCTIVE])
+async def test_making_and_changing_want_the_write_scope(
+    http: httpx.AsyncClient, workspace: Workspace, scope: Scope
+) -> None:
+    key = await key_of(workspace, scope)
+    for attempt in (
+        create(http, key, name="x", scopes=[scope]),
+        change(http, key, key.id, name="x"),
+    ):
+        assert refusal(await attempt) == (403, "insufficient_scope")
+
+
+async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
+    database: Database, workspace: Workspace, repository: KeyRepository
+) -> None:
+    """Its check may be remembered for some seconds: what is made in them would last."""
+    access = AccessRepository(database)
+    keys = KeyService(repository, MOST_KEYS)
+    key = await key_of(workspace)
+    remembered = await access.find_principal(hash_api_key(key.plain))
+    assert remembered is not None
+    async with repository.locked(workspace.id, key.id) as locked:
+        await locked.update(key.id, {"scopes": ["read"]})
+    for attempt in (
+        keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
+        keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
+    ):
+        with pytest.raises(RequestRefused) as narrowed:
+            await attempt
+        assert narrowed.value.code == "insufficient_scope"
+    await workspace.operator.revoke_key(key.id)
+    with pytest.raises(RequestRefused) as revoked:
+        await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
+    assert revoked.value.status == 401
+    assert [row["name"] for row in await workspace.operator.list_keys(workspace.id)] == [
+        "test",
+        "test",
+    ]
+
+
+@pytest.mark.parametrize("attempt", ["create", "change"])
+async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
+    database: Database, workspace: Workspace, repository: KeyRepository, attempt: str
+) -> None:
+    access = AccessRepository(database)
+    keys = KeyService(repository, MOST_KEYS)
+    key, other = (
+        await key_of(workspace),
+        await key_of(workspace, Scope.READ),
+    )
+    who = await access.find_principal(hash_api_key(key.plain))
+    assert who is not None
+    async with database.transaction() as connection:
+        await connection.execute(
+            text("update access.api_keys set revoked_at = now() where id = :id"), {"id": key.id}
+        )
+        trying = asyncio.create_task(
+            keys.create(who, name="heir", scopes=[Scope.READ], account_ids=None)
+            if attempt == "create"
+            else keys.change(who, other.id, {"scopes": ["read", "write"]})
+        )
+
+        async def is_waiting() -> bool:
+            return trying.done() or bool(await database.all(WAITING))
+
+        await eventually(is_waiting)
+    with pytest.raises(RequestRefused) as revoked:
+        await trying
+    assert revoked.value.status == 401
+    assert [
+        (row["name"], row["scopes"]) for row in await workspace.operator.list_keys(workspace.id)
+    ][2:] == [("test", ["read"])]
+
+
+async def test_keys_that_change_each_other_at_once_do_not_deadlock(
+    database: Database, workspace: Workspace, repository: KeyRepository
+) -> None:
+    keys = KeyService(repository, MOST_KEYS)
+    made = [await key_of(workspace) for _ in range(2)]
+    one, other = (Principal(workspace.id, key.id, frozenset(Scope)) for key in made)
+    changes = [(one, other), (other, one)] * 10
+    await asyncio.gather(*(keys.change(who, whom.key_id, {"name": "x"}) for who, whom in changes))
+    assert [row["name"] for row in (await workspace.operator.list_keys(workspace.id))[1:]] == [
+        "x",
+        "x",
+    ]
+
+
+async def test_when_a_key_was_last_used_is_told(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    before = datetime.now(UTC)
+    await key_of(workspace, name="idle")
+
+    async def used() -> dict[str, Any]:
+        return {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
+
+    async def is_told() -> bool:
+        return (await used())["test"] is not None
+
+    await eventually(is_told)
+    told = await used()
+    assert told["idle"] is None
+    assert (
+        before - timedelta(minutes=1)
+        < datetime.fromisoformat(told["test"])
+        < datetime.now(UTC) + timedelta(minutes=1)
+    )
+
+
+async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(
+    workspace: Workspace, repository: KeyRepository
+) -> None:
+    async def last_used() -> datetime | None:
+        (key,) = await workspace.operator.list_keys(workspace.id)
+        at: datetime | None = key["last_used_at"]
+        return at
+
+    (key,) = await workspace.operator.list_keys(workspace.id)
+    await asyncio.gather(*(repository.mark_used([key["id"], uuid4()]) for _ in range(8)))
+    first = await last_used()
+    assert first is not None
+    await repository.mark_used([key["id"]])
+    assert await last_used() == first

@@ -73,7 +73,7 @@ format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff check --fix .
 
 schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, docs/configuration.md
-	@$(BIN)/python -m deploy.generate.events
+	@$(BIN)/python -m deploy.generate
 
 lock: $(READY) ## Re-resolve the dependencies into the lock files
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock $(ARGS)

@@ -1,4 +1,4 @@
-"""docs/configuration.md: every variable, from the settings' own fields and docstrings."""
+"""Generates docs/configuration.md from the fields and docstrings of the settings."""
 
 import ast
 import inspect
@@ -7,12 +7,8 @@ from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
+from deploy.generate.applications import settings_of
 from deploy.services import SERVICES
-from services.access.config import AccessSettings
-from services.ingest.config import IngestSettings
-from services.publisher.config import PublisherSettings
-from services.status.config import StatusSettings
-from services.webhooks.config import WebhooksSettings
 from shared.runtime.settings import (
     DatabaseSettings,
     KafkaSettings,
@@ -26,7 +22,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Group(NamedTuple):
-    """The settings that one class adds to those it inherits."""
+    """The settings that a class adds to those it inherits."""
 
     title: str
     settings: type[BaseSettings]
@@ -45,51 +41,51 @@ GROUPS = (
     Group("Every service", ServiceSettings, "All services."),
     Group("Lists", ListSettings, "publisher, status."),
     Group("Uploads", UploadSettings, "ingest, status: the same value."),
-    Group("Ingest", IngestSettings, "ingest."),
-    Group("Publisher", PublisherSettings, "publisher."),
-    Group("Access", AccessSettings, "access."),
-    Group("Status", StatusSettings, "status."),
-    Group("Webhooks", WebhooksSettings, "webhooks."),
+    *(Group(name.capitalize(), settings_of(name), f"{name}.") for name in SERVICES),
 )
 
 INTRODUCTION = """\
 # Configuration
 
-Made from the code by `make schemas`; a test compares. All that Pinflow can be told are environment variables. A wrong value ends a
-service at its start, with the setting's name; one that nobody knows is ignored. How they belong together:
-[deploy/README.md](../deploy/README.md).
+This page lists every setting. All of them are environment variables. A service that finds a wrong
+value ends at its start and names the setting; unknown variables are ignored. How settings belong
+together: [deploy/README.md](../deploy/README.md). The page is made from the code by `make schemas`;
+a test compares.
 
-`make up` takes none of them from your shell. It reads those of the services from the file `.pinflow/settings`, one NAME=value a line,
-when it starts them: after a change, `make down && make up`. What it chooses itself (ports, addresses, passwords) can't be set.
+`make up` takes no setting from your shell. It reads the services' settings from the file
+`.pinflow/settings`, one NAME=value a line, when it starts them: after a change,
+`make down && make up`. It chooses ports, addresses and passwords itself.
 """
 
 
-def _of_each(name: str) -> str:
-    return ", ".join(f"`{PREFIX}{service.upper()}_{name}`" for service in SERVICES)
+UPSTREAMS = ", ".join(f"`{service.upstream_variable}`" for service in SERVICES.values())
+PASSWORDS = ", ".join(f"`{service.password_variable}`" for service in SERVICES.values())
 
 
 BY_HAND = f"""\
 ## Gateway
 
-Read by deploy/gateway/Caddyfile. An upstream is one replica as host:port, or several with blanks between.
+Read by deploy/gateway/Caddyfile. An upstream is one replica as host:port, or several, separated by
+blanks.
 
 | variable | default | |
 |---|---|---|
 | `PINFLOW_GATEWAY_PORT`, `PINFLOW_GATEWAY_BIND` | none: must be set | where it listens |
-| {_of_each("UPSTREAM")} | none: must be set | where the services are |
+| `PINFLOW_GATEWAY_DOCUMENTS` | none: must be set | deploy/gateway: the files of /docs |
+| {UPSTREAMS} | none: must be set | where the services are |
 | `PINFLOW_GATEWAY_READ_HEADER` | 10s | how long a request's header may take to arrive |
-| `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body together; above `PINFLOW_BODY_SECONDS` |
-| `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take, its waiting included; above the 30 of `Prefer: wait` |
+| `PINFLOW_GATEWAY_READ_BODY` | 30s | header and body; above `PINFLOW_BODY_SECONDS` |
+| `PINFLOW_GATEWAY_WRITE` | 60s | how long an answer may take; above the 30 of `Prefer: wait` |
 | `PINFLOW_GATEWAY_IDLE` | 75s | how long a connection is kept for the next request |
 
 ## The command `pinflow`, migrations, compose
 
 | variable | default | |
 |---|---|---|
-| `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` and whatever asks the API |
-| `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | the workspace of `pinflow keys`, `accounts`, `boards` |
-| {_of_each("PASSWORD")} | none | of the services' roles: `pinflow migrate` |
-| `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: of the database's owner |
+| `PINFLOW_BASE_URL`, `PINFLOW_API_KEY` | of `.pinflow/env`, in a checkout | `pinflow import` |
+| `PINFLOW_WORKSPACE_ID` | of `.pinflow/env`, in a checkout | `pinflow keys`, `accounts`, `boards` |
+| {PASSWORDS} | none | the services' roles: `pinflow migrate` |
+| `PINFLOW_OWNER_PASSWORD` | pinflow | docker-compose.yml: the database's owner |
 | `PINFLOW_HOME` | `.pinflow` of the checkout | where the local stack keeps everything |
 """
 
@@ -99,13 +95,14 @@ def text() -> str:
 
 
 def own_fields(settings: type[BaseSettings]) -> list[str]:
-    """Those that the class itself declares."""
+    """Returns the names of the settings that the class itself declares."""
     return [name for name in settings.__annotations__ if name in settings.model_fields]
 
 
 def docstrings_of(settings: type[BaseSettings]) -> dict[str, str]:
-    """What stands below each field that the class declares. pydantic could read it, too: at every
-    start of a service, for 30 ms.
+    """Reads the docstring below each field that the class declares.
+
+    pydantic could read them too, but at every start of a service, in 30 ms.
     """
     (declared,) = ast.parse(inspect.getsource(settings)).body
     assert isinstance(declared, ast.ClassDef)  # noqa: S101 - to mypy
@@ -142,7 +139,7 @@ def _line(name: str, schema: dict[str, Any], docstring: str) -> str:
 
 
 def _value(schema: dict[str, Any]) -> str:
-    """What may be given, as far as the schema tells."""
+    """Describes the permitted values, as far as the schema tells."""
     (kind,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     if "enum" in kind:
         return ", ".join(f"`{one}`" for one in kind["enum"])
@@ -176,7 +173,7 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _figure(value: float) -> str:
-    """As it is to be written; what is some MiB says so."""
+    """Writes a number as a setting's value. Whole MiB are added in parentheses."""
     if value >= MEBIBYTE and value % MEBIBYTE == 0:
         return f"{int(value)} ({int(value) // MEBIBYTE} MiB)"
     return f"{int(value)}" if value == int(value) else f"{value:g}"

@@ -1,29 +1,22 @@
-"""One OpenAPI document of all services, as the gateway answers it under /openapi.json."""
+"""Generates one OpenAPI document of all services, which the gateway answers under /openapi.json."""
 
-from typing import Any
+from typing import Any, cast
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from deploy.generate.applications import applications
 from deploy.generate.examples import add_examples
-from services.access.app import create_app as create_access
-from services.access.config import AccessSettings
-from services.ingest.app import create_app as create_ingest
-from services.ingest.config import IngestSettings
-from services.publisher.app import create_app as create_publisher
-from services.publisher.config import PublisherSettings
-from services.status.app import create_app as create_status
-from services.status.config import StatusSettings
-from services.webhooks.app import create_app as create_webhooks
-from services.webhooks.config import WebhooksSettings
+from deploy.generate.text import join_descriptions
 from shared.http.app import VERSION
 
 DESCRIPTION = """\
-Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what becomes of every row: `created`, `existing` or `failed`,
-and why. A key is published once, for ever, however often it is submitted. Wire-compatible with PinBridge.
+Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what becomes of every row:
+`created`, `existing` or `failed`, and why. A key is published once, for ever, however often it is
+submitted. Wire-compatible with PinBridge.
 
-Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it when you ask for help.
-What PinBridge has beyond this answers 501 `not_supported`, and what to do instead.
+Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it
+when you ask for help. What PinBridge has beyond this answers 501 `not_supported`, and what to do
+instead.
 """
 
 TAGS = {
@@ -37,24 +30,13 @@ TAGS = {
     "rate-meter": "How much more a workspace may send right now.",
     "system": "Whether it runs. No key is needed.",
 }
-"""In the order in which they are read."""
-
-
-def applications() -> tuple[FastAPI, ...]:
-    """The services', not started."""
-    return (
-        create_ingest(IngestSettings()),
-        create_publisher(PublisherSettings()),
-        create_access(AccessSettings()),
-        create_status(StatusSettings()),
-        create_webhooks(WebhooksSettings()),
-    )
+"""In the order of the document."""
 
 
 def document() -> dict[str, Any]:
-    """The merged document.
+    """Merges the services' documents.
 
-    Raises ValueError when two services mean different things by one name.
+    Raises ValueError if two services describe different things by one name.
     """
     merged: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -64,10 +46,21 @@ def document() -> dict[str, Any]:
         "paths": {},
         "components": {},
     }
-    for app in applications():
+    for app in applications().values():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
+    merged["paths"] = dict(sorted(merged["paths"].items(), key=_place))
+    merged["components"] = {
+        kind: dict(sorted(components.items())) for kind, components in merged["components"].items()
+    }
     add_examples(merged)
-    return merged
+    return cast("dict[str, Any]", join_descriptions(merged))
+
+
+def _place(item: tuple[str, dict[str, Any]]) -> int:
+    """Returns the place of a path's tag. So a path keeps its place if another service takes it."""
+    _, operations = item
+    (tag,) = {operation["tags"][0] for operation in operations.values()}
+    return list(TAGS).index(tag)
 
 
 def _merge(merged: dict[str, Any], one: dict[str, Any]) -> None:

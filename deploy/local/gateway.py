@@ -1,4 +1,4 @@
-"""Caddy in front of the services, with the Caddyfile that docker-compose.yml uses too."""
+"""Runs Caddy in front of the services, with the Caddyfile that docker-compose.yml uses too."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +11,38 @@ from deploy.local.programs import Program
 from deploy.local.software import caddy
 from deploy.services import SERVICES
 
-CADDYFILE = CHECKOUT / "deploy" / "Caddyfile"
+DIRECTORY = CHECKOUT / "deploy" / "gateway"
 
 
 def gateway(
     port: int,
-    upstreams: dict[str, int],
+    upstreams: Mapping[str, int],
     home: Path,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Program:
-    """`upstreams`: the services' ports on this machine, by name. `variables`: others of the
-    Caddyfile's, as gateway_read_header="10s"."""
+    """Describes Caddy's process.
+
+    `upstreams` has the services' ports on this machine, by name. `variables` are further variables
+    of the Caddyfile, without the prefix and in lower case: gateway_read_header="10s".
+    """
     environment = {
         "PINFLOW_GATEWAY_PORT": str(port),
         "PINFLOW_GATEWAY_BIND": "127.0.0.1",
-        **{f"PINFLOW_{name.upper()}_UPSTREAM": f"127.0.0.1:{upstreams[name]}" for name in SERVICES},
+        "PINFLOW_GATEWAY_DOCUMENTS": str(DIRECTORY),
+        **{
+            service.upstream_variable: f"127.0.0.1:{upstreams[name]}"
+            for name, service in SERVICES.items()
+        },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }
-    command = (caddy(), "run", "--config", str(CADDYFILE), "--adapter", "caddyfile")
+    command = (caddy(), "run", "--config", str(DIRECTORY / "Caddyfile"), "--adapter", "caddyfile")
     return Program("gateway", command, environment, start_order=3)
 
 
 def is_ready(base_url: str) -> str | None:
-    """None when all services, Kafka and Postgres do their work; else what /readyz says."""
+    """Returns what /readyz says, or None if all services, Kafka and Postgres work."""
     try:
         answer = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
     except httpx.HTTPError as error:

@@ -4,14 +4,11 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from deploy.local.layout import LocalError
+from deploy.services import SERVICES
 
 PREFERRED = {
     "gateway": 8080,
-    "ingest": 8001,
-    "publisher": 8002,
-    "status": 8003,
-    "webhooks": 8004,
-    "access": 8005,
+    **{name: service.port for name, service in SERVICES.items()},
     "postgres": 5432,
 }
 """Kafka's are in kafka.py: there may be one broker or three."""

@@ -27,7 +27,7 @@ from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import ANSWERED_FOR, SERVICES
+from deploy.services import SERVICES, WATCHED
 from deploy.topics import create_topics, remarks
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
@@ -191,8 +191,8 @@ class Stack:
             self._start(name)
         for name in SERVICES:
             self._wait_for(name, partial(self._service_trouble, name, 1))
-        self._wait_for("gateway", lambda: gateway.is_ready(self.base_url))
         self._wait_for("gateway", partial(self._service_trouble, "gateway", GATEWAY_ASKED))
+        self._wait_for("gateway", lambda: gateway.is_ready(self.base_url))
 
     def _start(self, name: str) -> None:
         """Starts a program unless it runs. Raises ForeignServer if its port is taken."""
@@ -306,10 +306,10 @@ class Stack:
 
     def _service_environment(self, name: str) -> dict[str, str]:
         local = {
-            f"PINFLOW_{other.upper()}_URL": f"http://127.0.0.1:{self._state.ports[other]}"
-            for other in ANSWERED_FOR
+            SERVICES[other].url_variable: f"http://127.0.0.1:{self._state.ports[other]}"
+            for other in WATCHED
         }
-        role = f"pinflow_{name}"
+        role = SERVICES[name].role
         url = self._postgres.url_of(role, self._state.passwords[role])
         own = {
             **self._environment(),

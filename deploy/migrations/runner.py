@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine
 from deploy.services import SERVICES
 from shared.postgres.database import sqlalchemy_url
 
-ROLES = tuple(f"pinflow_{name}" for name in SERVICES)
+ROLES = tuple(service.role for service in SERVICES.values())
 MIGRATION_LOCK = 7_103_548_221
 """The advisory lock that a runner holds: two at the same time would collide."""
 

@@ -5,8 +5,8 @@ from fastapi import FastAPI
 from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.monitor import BacklogWatch
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.admission.rates import Rates
-from services.ingest.admission.turns import Turns
 from services.ingest.config import IngestSettings
 from services.ingest.consumers import ImportRequestsHandler
 from services.ingest.dependencies import IngestDependencies
@@ -45,7 +45,9 @@ def create_app(settings: IngestSettings) -> FastAPI:
     return service.create_app(
         summary="Accepts imports: whole, durably, once.",
         dependencies=IngestDependencies(
-            imports=Imports(acceptance, admission, Turns.of(settings), keep_uploads=keep_uploads),
+            imports=Imports(
+                acceptance, admission, ImportQueue.of(settings), keep_uploads=keep_uploads
+            ),
             rates=Rates(admission, service.access),
             bodies=Bodies(
                 limit_bytes=settings.import_body_limit,

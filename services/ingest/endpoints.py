@@ -14,8 +14,9 @@ from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
 from shared.contract.events import MAX_ROWS
 from shared.contract.pins import PinSubmission
-from shared.http.app import NO_ACCESS, OVERLOADED, UNREADABLE, refusals, uuid_or_404
 from shared.http.bodies import require_content_type
+from shared.http.errors import NO_ACCESS, OVERLOADED, UNREADABLE, refusals
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(
     prefix="/v1/pins/imports",

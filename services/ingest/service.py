@@ -11,8 +11,8 @@ from uuid import UUID
 
 from services.ingest.admission.backlog import Position
 from services.ingest.admission.limits import Admission
+from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent import RecentImports
-from services.ingest.admission.turns import Turn, Turns
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import ParsedRows, keep_permitted, require_rows, validate
@@ -35,8 +35,8 @@ LONGEST_ON_THE_LOOP = 1024 * 1024
 for this much; 5 MiB take 45 ms. A thread costs 0.1 ms for one alone, and with eight at once a fifth
 of the latency (p50 55 → 67 ms), as they wrestle for the interpreter.
 """
-TURN_SECONDS = 0.1
-"""How long an append keeps its import's turn. It takes 5 to 50 ms; on a partition without a leader
+SLOT_SECONDS = 0.1
+"""How long an append keeps its import's slot. It takes 5 to 50 ms; on a partition without a leader
 it takes the whole deadline, and would keep imports of other partitions waiting.
 """
 THREADS = 2
@@ -51,10 +51,10 @@ AllowList: TypeAlias = frozenset[UUID] | None
 
 
 class Start(NamedTuple):
-    """When an import began, in the event loop's time, and its turn."""
+    """Keeps when an import began, in the event loop's time, and its slot."""
 
     at: float
-    turn: Turn
+    slot: ImportSlot
 
 
 class ImportLog(Protocol):
@@ -75,13 +75,13 @@ class Imports:
     """
 
     def __init__(
-        self, acceptance: ImportLog, admission: Admission, turns: Turns, *, keep_uploads: bool
+        self, acceptance: ImportLog, admission: Admission, queue: ImportQueue, *, keep_uploads: bool
     ) -> None:
         self.recent = RecentImports()
         self._acceptance = acceptance
         self._keep_uploads = keep_uploads
         self._admission = admission
-        self._turns = turns
+        self._queue = queue
         self._threads = asyncio.Semaphore(THREADS)
         for source in (
             "http",
@@ -94,7 +94,7 @@ class Imports:
         """Before a body is read, and parsed in vain. Raises Overloaded."""
         with _refusals_counted():
             self._admission.require_room(workspace_id)
-            self._turns.require_place(workspace_id)
+            self._queue.require_place(workspace_id)
 
     async def accept_json(
         self, workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList = None
@@ -108,7 +108,7 @@ class Imports:
             account_ids=account_ids,
             keep_upload=self._keep_uploads,
         )
-        async with self._turn(workspace_id) as start:
+        async with self._slot(workspace_id) as start:
             if len(body) <= LONGEST_ON_THE_LOOP:
                 return await self._accept(*parse(), start)
             async with self._threads:
@@ -135,22 +135,22 @@ class Imports:
             account_ids=account_ids,
             keep_upload=keep,
         )
-        async with self._turn(workspace_id) as start:
+        async with self._slot(workspace_id) as start:
             # Always in a thread: 5 MiB of blank lines are half a second's work
             async with self._threads:
                 accepted, batch = await asyncio.to_thread(parse)
             return await self._accept(accepted, batch, start)
 
     @asynccontextmanager
-    async def _turn(self, workspace_id: UUID) -> AsyncIterator[Start]:
+    async def _slot(self, workspace_id: UUID) -> AsyncIterator[Start]:
         """Gives the time from which the deadlines of the append count."""
         started = asyncio.get_running_loop().time()
         with _refusals_counted():
-            async with self._turns.turn(workspace_id) as turn:
+            async with self._queue.slot(workspace_id) as slot:
                 self._admission.require_room(
                     workspace_id
                 )  # again: those before it in its line may have filled it. Parsing is dear
-                yield Start(started, turn)
+                yield Start(started, slot)
 
     async def _accept(self, accepted: Import, batch: ImportBatch, start: Start) -> Import:
         self.recent.add(accepted.job_id)
@@ -171,12 +171,12 @@ class Imports:
         return accepted
 
     async def _append(self, batch: ImportBatch, start: Start) -> Position | None:
-        """Appends the batch; gives its turn away if that takes long."""
+        """Appends the batch; releases its slot early if that takes long."""
         appending = asyncio.create_task(self._acceptance.append(batch, start.at))
         try:
-            await asyncio.wait({appending}, timeout=TURN_SECONDS)
+            await asyncio.wait({appending}, timeout=SLOT_SECONDS)
             if not appending.done():
-                start.turn.release()
+                start.slot.release_early()
             return await appending
         except BaseException:
             appending.cancel()

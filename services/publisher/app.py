@@ -29,7 +29,6 @@ from shared.kafka.consumer import BatchConsumer
 from shared.kafka.skipping import RecordFilter
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
-from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
@@ -75,7 +74,6 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         closing=[history.close],
     )
     app.state.history = history
-    add_unsupported_endpoints(app, Answering.PUBLISHER)
     return app
 
 

@@ -3,13 +3,27 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import delete, select
 
 from services.publisher.pin_events import OutboxEvent
 from services.publisher.tables import outbox
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS
-from shared.postgres.database import Database
+from shared.postgres.arrays import columns, names, unnest
+from shared.postgres.database import Database, DriverConnection
+
+_COLUMNS = (
+    ("event_type", "text"),
+    ("event_id", "text"),
+    ("key", "text"),
+    ("payload", "text"),
+    ("occurred_at", "timestamptz"),
+)
+_ADD = f"""
+    insert into publisher.outbox ({names(_COLUMNS)})
+    select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
+    from {unnest(_COLUMNS)} with ordinality as r({names(_COLUMNS)}, position)
+    order by r.position
+"""
 
 
 class OutboxRepository:
@@ -43,7 +57,11 @@ class OutboxRepository:
             ]
 
 
-async def add_events(connection: AsyncConnection, events: Sequence[OutboxEvent]) -> None:
+async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) -> None:
     """Adds events in the transaction that makes them true."""
     if events:
-        await connection.execute(insert(outbox), [event._asdict() for event in events])
+        rows = [
+            (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)
+            for event in events
+        ]
+        await driver.execute(_ADD, columns(_COLUMNS, rows))

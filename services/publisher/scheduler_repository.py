@@ -13,7 +13,7 @@ from services.publisher.model import Failure, PinState, group_by_change
 from services.publisher.outbox_repository import add_events
 from services.publisher.pin_events import OutboxEvent, pin_failed, pin_published
 from services.publisher.tables import pins
-from shared.postgres.database import Database
+from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
 
 
@@ -36,7 +36,7 @@ class DueBatch:
                 .values(**change, updated_at=func.now())
             )
         events = [_event({**pin, **changes[pin["pin_id"]]}) for pin in self.pins]
-        await add_events(self._connection, events)
+        await add_events(await driver_connection(self._connection), events)
 
 
 class DuePins:

@@ -15,15 +15,15 @@ from services.status.retention import CLEAN_SECONDS, UploadCleaner
 from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
 from services.status.system import add_system_endpoints, watch_everything
+from services.status.unsupported import add_unsupported_endpoints
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
 from shared.http.client import http_pool
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.pace import Pace
 from shared.kafka.skipping import RecordFilter
+from shared.runtime.limits.token_buckets import token_bucket
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
-from shared.unsupported import Answering, add_unsupported_endpoints
 
 
 def create_app(settings: StatusSettings) -> FastAPI:
@@ -44,7 +44,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         FoldHandler(store, service.topics, announcing, keep_uploads=retention_days > 0),
         service.producer,
         max_records=settings.fold_records,
-        pace=Pace(settings.folds_per_second, FOLDS_AT_ONCE),
+        pace=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
         record_filter=RecordFilter(
             service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
         ),
@@ -70,5 +70,5 @@ def create_app(settings: StatusSettings) -> FastAPI:
         closing=[http.aclose],
         add_endpoints=add_system_endpoints,
     )
-    add_unsupported_endpoints(app, Answering.STATUS)
+    add_unsupported_endpoints(app)
     return app

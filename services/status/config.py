@@ -1,6 +1,6 @@
 """What the status service can be told."""
 
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,15 @@ FOLDS_AT_ONCE = 6
 BACKGROUND_CONNECTIONS = 4
 """Of the pool, for what is not HTTP: the consumer, the announcer, the cleaner, and the check of
 readiness."""
+
+
+class WatchedService(NamedTuple):
+    """Another service, whose readiness is part of the whole's."""
+
+    name: str
+    urls: str
+    is_required: bool = True
+    """Without a service that is not required Pinflow is degraded, but ready."""
 
 
 class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
@@ -35,6 +44,17 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Jobs announced in one transaction."""
+
+    @property
+    def watched(self) -> tuple[WatchedService, ...]:
+        """The services that /readyz asks. A test compares them with deploy/services.py."""
+        return (
+            WatchedService("ingest", self.ingest_url),
+            WatchedService("publisher", self.publisher_url),
+            WatchedService("access", self.access_url),
+            # Events wait for it in Kafka
+            WatchedService("webhooks", self.webhooks_url, is_required=False),
+        )
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:

@@ -18,8 +18,8 @@ from shared.kafka.consumer import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
+from shared.runtime.chunks import chunked
 from shared.runtime.periodic import Sweeper
-from shared.runtime.portions import portions
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class FoldHandler:
         self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
-        folds = list(portions(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
+        folds = list(chunked(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
         for portion in folds:
             letters += await self._fold(portion, advance, moves=len(folds) == 1)
         return letters

@@ -11,8 +11,9 @@ from services.status.lists import ImportFilters
 from services.status.schemas import ImportJobResponse, job_document
 from services.status.service import parse_prefer_wait
 from shared.access.dependencies import ReadAccess
-from shared.http.app import NO_ACCESS, refusals, uuid_or_404
+from shared.http.errors import NO_ACCESS, refusals
 from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=NO_ACCESS)
 

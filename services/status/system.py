@@ -1,13 +1,12 @@
-"""What the gateway answers for the whole of Pinflow: its name, its health, its documentation."""
+"""Answers for the whole of Pinflow: its name, its health and its readiness."""
 
 import asyncio
 from http import HTTPStatus
-from importlib.resources import files
 
 import httpcore
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from services.status.config import StatusSettings
 from services.status.dependencies import Status
@@ -40,8 +39,8 @@ async def health(service: Status) -> HealthResponse:
 async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
-    If only access or webhooks is away, it is 200 with the status `degraded`: imports go on, and
-    events wait.
+    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
+    wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:
@@ -55,22 +54,9 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
     )
 
 
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi() -> Response:
-    return Response(
-        files("services.status").joinpath("openapi.json").read_bytes(),
-        media_type="application/json",
-    )
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs() -> HTMLResponse:
-    return HTMLResponse(files("services.status").joinpath("docs.html").read_text(encoding="utf-8"))
-
-
 @router.get("/internal/readyz", include_in_schema=False)
 async def own_readiness(request: Request) -> JSONResponse:
-    """This process alone, for its supervisor: restarting it would not mend another."""
+    """Tells whether this process is ready. For its supervisor: a restart mends no other process."""
     trouble = await request.app.state.runtime.trouble()
     return JSONResponse(
         {"status": trouble or OK},
@@ -87,10 +73,8 @@ def watch_everything(
     health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool
 ) -> None:
     health.add("database", database_check(database))
-    health.add("ingest", service_check(http, settings.ingest_url))
-    health.add("publisher", service_check(http, settings.publisher_url))
-    health.add("access", service_check(http, settings.access_url), needed=False)
-    health.add("webhooks", service_check(http, settings.webhooks_url), needed=False)
+    for service in settings.watched:
+        health.add(service.name, service_check(http, service.urls), needed=service.is_required)
 
 
 def database_check(database: Database) -> Check:
@@ -106,9 +90,9 @@ def database_check(database: Database) -> Check:
 
 
 def service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
-    """Of one replica or, with commas, several: one that does its work is enough.
+    """Checks a service by its replicas' URLs, separated by commas: one ready replica is enough.
 
-    Else what is wrong with each.
+    Otherwise the check returns what is wrong with each.
     """
 
     async def check() -> str | None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
 from services.webhooks.consumer import EventHandler
-from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
 from services.webhooks.delivery.repository import DeliveryStore
 from services.webhooks.delivery.retention import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
@@ -103,7 +103,7 @@ def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolve
         store,
         sender,
         settings.retry_policy,
-        Slots(
+        ConcurrencyLimits(
             at_once,
             each=settings.webhook_deliveries_at_once_each,
             each_workspace=settings.webhook_deliveries_at_once_workspace,

@@ -17,7 +17,7 @@ from shared.contract.errors import ErrorCode, Poison
 from shared.kafka.consumer import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.runtime.portions import portions
+from shared.runtime.chunks import chunked
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -68,7 +68,7 @@ class EventHandler:
         listening = await self._store.listening(workspaces.values())
         wanted = {key: (one, listening[one]) for key, one in workspaces.items() if one in listening}
         if wanted:
-            for portion in portions(decoded, READ_AT_ONCE, lambda _: 1):
+            for portion in chunked(decoded, READ_AT_ONCE, lambda _: 1):
                 letters += await self._write_down(portion, wanted, advance)
         return letters
 
@@ -87,7 +87,7 @@ class EventHandler:
             except Poison as reason:
                 letters.append(DeadLetter(record, reason))
         new = 0
-        for portion in portions(list(deliveries.values()), WRITTEN_AT_ONCE, lambda _: 1):
+        for portion in chunked(list(deliveries.values()), WRITTEN_AT_ONCE, lambda _: 1):
             new += await self._store.enqueue(portion, advance)
         if new:
             self._courier.wake()

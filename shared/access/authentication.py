@@ -12,16 +12,21 @@ from uuid import UUID
 import structlog
 
 from shared.access.cache import Clock
-from shared.access.failed_attempts import FailedTries
 from shared.access.keys import hash_api_key
 from shared.access.model import Principal
+from shared.access.network import network_of
 from shared.access.refusals import unauthorized
 from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
+from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
 
 MOST_KEYS = 10_000
+MAX_ADDRESSES = 10_000
+"""Whose failed attempts are remembered. Each process counts for itself: five services with R
+replicas each allow 5 R times as many.
+"""
 PATIENCE_SECONDS = 0.5
 """How long a key that was good before waits for a database that does not answer, and any other for
 its turn after too many failures.
@@ -94,8 +99,11 @@ class Authenticator:
         self._known = _Recent()
         self._unknown = _Recent()
         self._asking: dict[bytes, _Asking] = {}
-        self._tries = FailedTries(
-            settings.access_failed_tries, settings.access_failed_seconds, clock
+        self._failed_attempts: TokenBuckets[str] = TokenBuckets(
+            settings.access_failed_tries,
+            settings.access_failed_seconds,
+            max_keys=MAX_ADDRESSES,
+            clock=clock,
         )
         self._turn = asyncio.Lock()
 
@@ -127,28 +135,29 @@ class Authenticator:
             told = await asyncio.shield(asking.task)
             if told.principal is not None:
                 return told
-        wait = self._tries.take(address)
+        client = network_of(address)
+        wait = self._failed_attempts.try_acquire(client)
         answer = self._unknown.get(key_hash)
         if answer is None or not self._is_fresh(answer):
             answer = await (
-                self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, address)
+                self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, client)
             )
         if answer is not None and answer.principal is not None:
             return answer
         if wait:
             raise _too_many(wait)
-        if self._tries.wait(address):
+        if self._failed_attempts.seconds_until_token(client):
             log.warning("failed_tries_spent", address=address)
         return answer or _NOBODY
 
-    async def _ask_on_credit(self, key_hash: bytes, address: str) -> _Checked:
+    async def _ask_on_credit(self, key_hash: bytes, client: str) -> _Checked:
         try:
             answer = await self._ask(key_hash)
         except DatabaseUnavailable:
-            self._tries.give_back(address)
+            self._failed_attempts.refund(client)
             raise
         if answer.principal is not None:
-            self._tries.give_back(address)
+            self._failed_attempts.refund(client)
         return answer
 
     async def _ask_in_turn(self, key_hash: bytes) -> _Checked | None:

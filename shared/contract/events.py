@@ -83,9 +83,8 @@ class JobStatus(StrEnum):
 
 
 class Fault(Frozen):
-    """One thing that is wrong with a row.
-
-    `field` is null when it is the row as a whole; `value` is cut at 200 characters.
+    """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is
+    cut at 200 characters.
     """
 
     code: str
@@ -143,9 +142,8 @@ class RowAccepted(ImportsRecord):
 
 
 class RowResult(Frozen):
-    """What became of one row.
-
-    Created: either pin_id or schedule_id, the first choice; existing: what the store has.
+    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what
+    the store has.
     """
 
     row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -193,7 +191,6 @@ class ImportAccepted(ImportsRecord):
 
 class ImportRejected(ImportsRecord):
     """A request that came by topic and that HTTP would have refused: a failed job without rows.
-
     Topic `imports`.
     """
 

@@ -1,9 +1,8 @@
 """Bounds the requests that write: each holds one of few connections to Postgres, or waits for one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from shared.contract.errors import ErrorCode, Overloaded
+from shared.runtime.limits.concurrency import ConcurrencyLimit
+from shared.runtime.limits.reservations import LimitReached, Reservation
 
 
 class ConcurrentWrites:
@@ -11,26 +10,24 @@ class ConcurrentWrites:
 
     def __init__(self, limit: int, *, written: str) -> None:
         """`written`: what the error text says is being written, as "pins are being published"."""
-        self._limit = limit
+        self._writes = ConcurrencyLimit(limit)
         self._written = written
-        self._current = 0
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Overloaded at once if there is no room."""
-        if self._current >= self._limit:
+    def one(self) -> Reservation:
+        """Lets a request in for as long as the reservation is held.
+
+        Raises Overloaded at once if there is no room.
+        """
+        try:
+            return self._writes.acquire()
+        except LimitReached as reached:
             message = (
-                f"{self._current} {self._written}, as many as may be at once. Nothing was done."
+                f"{reached.current} {self._written}, as many as may be at once. Nothing was done."
             )
             raise Overloaded(
                 ErrorCode.OVERLOADED,
                 message,
                 retry_after=1,
-                limit=self._limit,
-                current=self._current,
-            )
-        self._current += 1
-        try:
-            yield
-        finally:
-            self._current -= 1
+                limit=reached.limit,
+                current=reached.current,
+            ) from None

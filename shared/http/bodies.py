@@ -11,7 +11,8 @@ import orjson
 from fastapi import Request
 
 from shared.contract.errors import RETRY_AFTER, ErrorCode, RequestRefused
-from shared.runtime.room import NoRoom, Room
+from shared.runtime.limits.byte_budget import ByteBudget
+from shared.runtime.limits.reservations import Reservation, WaitTimeout
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 """What is read, and thrown away, of a body that is too large.
@@ -20,8 +21,8 @@ As much as the gateway lets through.
 """
 SMALL = 256 * 1024
 """Bytes of a body that is charged for as it comes. 500 usual rows are 160 kB."""
-PATIENCE_SECONDS = 2.0
-"""How long a body waits for room. A full one is worked off in about 0.2 s."""
+WAIT_SECONDS = 2.0
+"""How long a body waits for memory. A full budget is worked off in about 0.2 s."""
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
@@ -54,8 +55,8 @@ class Bodies:
         """
         self._limit_bytes = limit_bytes
         self._seconds = seconds
-        self._first_parts = Room(at_once_bytes // 2, PATIENCE_SECONDS)
-        self._rests = Room(at_once_bytes // 2, PATIENCE_SECONDS)
+        self._first_parts = ByteBudget(at_once_bytes // 2, WAIT_SECONDS)
+        self._rests = ByteBudget(at_once_bytes // 2, WAIT_SECONDS)
 
     @asynccontextmanager
     async def reading(self, request: Request) -> AsyncIterator[bytes]:
@@ -65,12 +66,12 @@ class Bodies:
         Raises RequestRefused: 413 for a larger one, 408 for a slow one, 503 when too much is being
         read.
         """
-        held: list[tuple[Room, int]] = []
+        held: list[Reservation] = []
         try:
             yield await self._read(request, held)
         finally:
-            for room, size in held:
-                room.give_back(size)
+            for reservation in held:
+                reservation.release()
 
     async def discard(self, request: Request) -> None:
         """Of a request that is refused before its body is read: nothing of it is kept, and it takes
@@ -78,7 +79,7 @@ class Bodies:
         """
         await discard(request, self._seconds)
 
-    async def _read(self, request: Request, held: list[tuple[Room, int]]) -> bytes:
+    async def _read(self, request: Request, held: list[Reservation]) -> bytes:
         chunks = request.stream()
         announced = request.headers.get("content-length", "")
         expected = int(announced) if announced.isdigit() else self._limit_bytes
@@ -95,12 +96,12 @@ class Bodies:
         except TimeoutError:
             if not too_large:
                 raise _too_slow(self._seconds) from None
-        except NoRoom:
+        except WaitTimeout:
             raise _too_busy() from None
         raise _too_large(self._limit_bytes)
 
     async def _collect(
-        self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[tuple[Room, int]]
+        self, chunks: AsyncGenerator[bytes, None], expected: int, held: list[Reservation]
     ) -> bytearray | None:
         """None when it is more than the limit."""
         body = bytearray()
@@ -110,14 +111,12 @@ class Bodies:
             if size > self._limit_bytes:
                 return None
             if size > paid:
-                small = size <= SMALL
-                room, more = (
+                budget, more = (
                     (self._first_parts, len(chunk))
-                    if small
+                    if size <= SMALL
                     else (self._rests, max(expected, size) - paid)
                 )
-                await room.take(more)
-                held.append((room, more))
+                held.append(await budget.acquire(more))
                 paid += more
             body += chunk
         return body

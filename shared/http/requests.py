@@ -1,14 +1,23 @@
-"""Validates JSON objects that FastAPI does not parse, and describes them in OpenAPI."""
+"""Reads ids, and JSON objects that FastAPI does not parse; describes these in OpenAPI."""
 
 from typing import Any, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.contract.events import Fault
 from shared.contract.pins import faults_of, first_fault
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def uuid_or_404(text: str, what: str) -> UUID:
+    """Parses an id. One that is no UUID is answered like one that does not exist."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise not_found(what) from None
 
 
 def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:

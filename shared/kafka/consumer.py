@@ -23,6 +23,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
+from aiolimiter import AsyncLimiter
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
@@ -33,7 +34,6 @@ from shared.kafka.admin import require_topics
 from shared.kafka.connection import is_consumer_dead, unavailable
 from shared.kafka.dead_letters import DeadLetter, to_record
 from shared.kafka.dormancy import Dormancy, always
-from shared.kafka.pace import Pace
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.positions.tracker import PositionTracker, Preparation
@@ -42,7 +42,7 @@ from shared.kafka.progress import Progress, ends_of, first_offsets
 from shared.kafka.skipping import RecordFilter
 from shared.kafka.stalls import STALLED_AFTER, Stalls
 from shared.runtime import metrics
-from shared.runtime.portions import portions
+from shared.runtime.chunks import chunked
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -144,7 +144,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         max_records: int | None = None,
         member: int = 0,
-        pace: Pace | None = None,
+        pace: AsyncLimiter | None = None,
         gathering: Gathering = AT_ONCE,
         is_wanted: Callable[[], Awaitable[bool]] = always,
         record_filter: RecordFilter | None = None,
@@ -270,7 +270,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if (
                 self._pace is not None and not was_full
             ):  # behind a full one the next is there, and no larger for waiting
-                await self._pace.turn()
+                await self._pace.acquire()
             try:
                 records = await fetch(consumer)
             except ConsumerStoppedError:  # closed by ourselves
@@ -366,7 +366,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _decode(self, records: Batch) -> tuple[list[Any], list[DeadLetter]]:
         decoded, poison = [], []
-        for portion in portions(records, DECODED_AT_ONCE, _size):
+        for portion in chunked(records, DECODED_AT_ONCE, _size):
             good, bad = self._handler.decode(portion)
             decoded += good
             poison += bad

@@ -22,7 +22,6 @@ from deploy.administration import NewWorkspace
 from deploy.local.kafka import Kafka, KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
-from deploy.services import SERVICES
 from services.ingest.app import create_app as create_ingest
 from services.ingest.appender import PartitionAppender
 from services.ingest.config import IngestSettings
@@ -43,7 +42,7 @@ from tests.support import ports
 from tests.support.infrastructure import QUICK_START, with_role
 from tests.support.kafka import records_of
 from tests.support.processes import RunningProgram
-from tests.support.services import running
+from tests.support.services import WITH_KAFKA, running
 from tests.support.waiting import eventually
 
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
@@ -93,7 +92,7 @@ class GuardedKafka(Kafka):
         properties["listener.security.protocol.map"] += ",GUARDED:SASL_PLAINTEXT"
         for name in ("listeners", "advertised.listeners"):
             properties[name] += f",GUARDED://127.0.0.1:{self.guarded}"
-        users = " ".join(f'user_{name}="{PASSWORD}"' for name in SERVICES)
+        users = " ".join(f'user_{name}="{PASSWORD}"' for name in WITH_KAFKA)
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         return properties | {
             "sasl.enabled.mechanisms": "PLAIN",
@@ -154,7 +153,7 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
     operator = KafkaSettings(kafka_bootstrap_servers=guarded.bootstrap_servers)
     await create_topics(operator)
     settings: dict[str, dict[str, Any]] = {}
-    for name in SERVICES:
+    for name in WITH_KAFKA:
         await grant(operator, name)
         settings[name] = {
             "kafka_bootstrap_servers": f"127.0.0.1:{guarded.guarded}",
@@ -246,7 +245,7 @@ async def test_ingest_knows_the_backlog(pinflow: Guarded) -> None:
     await eventually(known)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", WITH_KAFKA)
 async def test_a_service_may_write_nothing_else(pinflow: Guarded, service: str) -> None:
     settings = kafka_settings_of(pinflow, service)
     allowed = rights_of(service).topics["write"]

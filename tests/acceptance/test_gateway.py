@@ -1,14 +1,13 @@
 """What the gateway adds: one address, nothing internal, a clear answer when a service is away."""
 
-import json
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
-from services.status import system
+from deploy.local import gateway
+from deploy.services import WATCHED
 from services.status.config import StatusSettings
 from tests.support.deployment import Deployment
 
@@ -54,19 +53,40 @@ def test_readiness_asks_everyone(client: httpx.Client) -> None:
     assert report["checks"] == {
         "machinery": "ok",
         "database": "ok",
-        "ingest": "ok",
-        "publisher": "ok",
-        "access": "ok",
-        "webhooks": "ok",
+        **dict.fromkeys(WATCHED, "ok"),
     }
 
 
-def test_the_documentation_is_the_committed_one(client: httpx.Client) -> None:
-    committed = (Path(system.__file__).parent / "openapi.json").read_text(encoding="utf-8")
-    assert client.get("/openapi.json").json() == json.loads(committed)
-    page = client.get("/docs")
-    assert page.status_code == 200
-    assert "text/html" in page.headers["content-type"]
+@pytest.mark.parametrize(
+    ("path", "file", "kind"),
+    [
+        ("/openapi.json", "openapi.json", "application/json"),
+        ("/docs", "docs.html", "text/html; charset=utf-8"),
+    ],
+)
+def test_the_documentation_is_the_committed_one(
+    client: httpx.Client, path: str, file: str, kind: str
+) -> None:
+    answer = client.get(path, headers={"X-Request-ID": "mine-2"})
+    assert answer.content == (gateway.DIRECTORY / file).read_bytes()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert answer.headers["x-request-id"] == "mine-2"
+    head = client.head(path)
+    assert (head.status_code, head.headers["content-type"], head.content) == (200, kind, b"")
+    assert head.headers["content-length"] == str(len(answer.content))
+    assert head.headers["x-request-id"]
+
+
+def test_the_documentation_is_only_read(client: httpx.Client) -> None:
+    answer = client.post("/docs", json={})
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/docs.html", "/Caddyfile", "/docs/../Caddyfile"])
+def test_the_gateway_shows_no_other_file(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("host", ["localhost", "pinflow.example:8080", "10.1.2.3"])

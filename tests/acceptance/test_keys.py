@@ -3,6 +3,7 @@ but with who has it.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ MARGIN_SECONDS = 3.0
 READS = {
     "ingest": None,
     "publisher": "/v1/pins",
+    "access": "/v1/pinterest/accounts",
     "status": "/v1/pins/imports",
     "webhooks": "/v1/webhooks",
 }
@@ -75,7 +77,7 @@ class Installation:
         return row["id"], plain
 
     def revoke(self, key_id: UUID) -> None:
-        assert administer(self.url, lambda access: access.revoke_key(key_id))
+        assert administer(self.url, lambda operator: operator.revoke_key(key_id))
 
     def ask(self, name: str, key: str) -> int:
         """The status of a request with `key` to one service, past the gateway. ingest has nothing
@@ -103,9 +105,10 @@ def installation(
     tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str
 ) -> Iterator[Installation]:
     directory = tmp_path_factory.mktemp("keys")
-    noisy = directory / "Caddyfile"
-    noisy.write_text(
-        gateway.CADDYFILE.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
+    noisy = shutil.copytree(gateway.DIRECTORY, directory / "noisy")
+    caddyfile = noisy / "Caddyfile"
+    caddyfile.write_text(
+        caddyfile.read_text(encoding="utf-8").replace("level WARN", "level DEBUG"),
         encoding="utf-8",
     )
     with (
@@ -113,7 +116,7 @@ def installation(
         postgres_server(directory) as (postgres, process),
         fresh_database(postgres.url) as url,
     ):
-        patch.setattr(gateway, "CADDYFILE", noisy)
+        patch.setattr(gateway, "DIRECTORY", noisy)
         variables = {
             "access_cache_seconds": str(CACHE_SECONDS),
             "access_stale_seconds": str(STALE_SECONDS),
@@ -127,7 +130,7 @@ def installation(
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {"ingest": 422, "publisher": 200, "status": 200, "webhooks": 200}
+GOOD = {"ingest": 422, "publisher": 200, "access": 200, "status": 200, "webhooks": 200}
 """422: the key is good, the import empty."""
 
 

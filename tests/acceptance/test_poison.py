@@ -32,6 +32,7 @@ from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, job_of
 from tests.support.factories import import_accepted, row_accepted
 from tests.support.letters import Operator, compact, operator
+from tests.support.services import WITH_KAFKA
 from tests.support.waiting import until
 
 __all__ = ["operator"]
@@ -411,7 +412,7 @@ def test_alerts_name_only_what_the_services_expose(pinflow: Deployment) -> None:
         assert all(f'{label}="' in sample for label in labels for sample in samples), rule["alert"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", WITH_KAFKA)
 def test_dead_letters_are_counted_where_they_were_given_up(
     pinflow: Deployment, service: str
 ) -> None:

@@ -128,9 +128,9 @@ class Groups:
         """Once so many have joined, no member and no process has more of a topic than another, but
         for one partition.
         """
-        for service in SERVICES:
+        for service, topics in READ.items():
             members = await self._complete(service, replicas * MEMBERS[service])
-            for topic in READ[service]:
+            for topic in topics:
                 shares = Shares(self._names[topic], members)
                 assert shares.all == PARTITIONS, shares
                 assert is_even(shares.of_members()), shares

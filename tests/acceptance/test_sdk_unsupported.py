@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pinbridge_sdk.errors import APIError
 
-from shared.unsupported import AREAS
+from services.status.unsupported import AREAS
 from tests.contract.compatibility import LEFT_OUT, SDK
 from tests.support.deployment import Deployment
 from tests.support.sdk import placeholders_for
@@ -45,6 +45,9 @@ async def test_the_client_gets_its_answer_for_a_large_upload_too(sdk: Any) -> No
 
 
 def test_another_method_at_such_an_address_is_405(pinflow: Deployment) -> None:
-    for path, allowed in (("/v1/auth/profile", "GET, PUT"), ("/v1/pinterest/terms/related", "GET")):
+    for path, allowed in (
+        ("/v1/auth/profile", "GET, HEAD, PUT"),
+        ("/v1/pinterest/terms/related", "GET, HEAD"),
+    ):
         answer = httpx.delete(f"{pinflow.base_url}{path}", trust_env=False)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pinbridge_sdk import PinbridgeClient
 
-from deploy.generate.events import ROOT
+from deploy.generate.files import ROOT
 from deploy.generate.openapi import document
-from shared.unsupported import AREAS
+from services.status.unsupported import AREAS
 from tests.support.sdk import Operation, operations_of
 
 DOCUMENT = ROOT / "docs" / "compatibility.md"

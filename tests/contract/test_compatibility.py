@@ -2,8 +2,8 @@
 
 from pinbridge_sdk import AsyncPinbridgeClient
 
-from deploy.generate.events import ROOT
-from shared.unsupported import AREAS
+from deploy.generate.files import ROOT
+from services.status.unsupported import AREAS
 from tests.contract.compatibility import (
     DOCUMENT,
     LEFT_OUT,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.administration import OperatorRepository
 from services.ingest.admission.limits import Admission
-from services.ingest.admission.turns import Turns
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
@@ -72,7 +72,9 @@ class Pipeline:
         self._outcomes.topics.clear()
         try:
             settings = IngestSettings()
-            imports = Imports(self, Admission(settings), Turns.of(settings), keep_uploads=True)
+            imports = Imports(
+                self, Admission(settings), ImportQueue.of(settings), keep_uploads=True
+            )
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except RequestRefused:
             return None

@@ -14,7 +14,7 @@ import httpx
 from deploy.local import gateway
 from deploy.local.ports import choose
 from deploy.local.programs import Program, service
-from deploy.services import ANSWERED_FOR, SERVICES
+from deploy.services import SERVICES, WATCHED
 from tests.support.infrastructure import with_role
 from tests.support.ports import SERVICES_APART, SERVICES_FROM
 from tests.support.processes import RunningProgram
@@ -96,15 +96,15 @@ def deployed(
         "PINFLOW_TOPIC_PREFIX": topic_prefix,
         "PINFLOW_BASE_URL": base_url,
         **{
-            f"PINFLOW_{name.upper()}_URL": ",".join(f"http://{one}" for one in addresses[name])
-            for name in ANSWERED_FOR
+            SERVICES[name].url_variable: ",".join(f"http://{one}" for one in addresses[name])
+            for name in WATCHED
         },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
     }
     programs: list[Program] = []
     for name in SERVICES:
         own = {
-            "PINFLOW_DATABASE_URL": with_role(database_url, f"pinflow_{name}"),
+            "PINFLOW_DATABASE_URL": with_role(database_url, SERVICES[name].role),
             "PINFLOW_PORT": str(ports[name]),
         }
         first = service(name, {**shared, **own})

@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
+from deploy.services import SERVICES
 from shared.runtime.components import ServiceRuntime
 from tests.support.waiting import eventually
+
+WITH_KAFKA = tuple(name for name in SERVICES if name != "access")
+"""The services that consume and produce records."""
 
 
 @asynccontextmanager

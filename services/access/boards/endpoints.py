@@ -14,9 +14,9 @@ from services.access.boards.schemas import (
 )
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
 from shared.http.idempotency import IdempotencyKey
-from shared.http.requests import checked, json_body
+from shared.http.requests import checked, json_body, uuid_or_404
 
 router = APIRouter(tags=["pinterest"], responses=NO_ACCESS)
 

@@ -13,8 +13,8 @@ from services.access.keys.schemas import (
     KeyUsageReport,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
-from shared.http.requests import checked, json_body
+from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
+from shared.http.requests import checked, json_body, uuid_or_404
 
 router = APIRouter(tags=["api-keys"], responses=NO_ACCESS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)

@@ -19,9 +19,9 @@ from services.publisher.pins.schemas.pins import (
     PinResponse,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
 from shared.http.pagination.paging import PAGED, describe_page
-from shared.http.requests import json_body
+from shared.http.requests import json_body, uuid_or_404
 
 router = APIRouter(tags=["pins"], responses=NO_ACCESS)
 job_router = APIRouter(tags=["jobs"], responses=NO_ACCESS)

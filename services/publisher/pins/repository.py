@@ -15,13 +15,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
+from services.publisher.outbox_repository import add_events
 from services.publisher.pin_events import OutboxEvent, pin_published, pin_scheduled
 from services.publisher.pins.statements import (
     INSERT,
     IS_DUE,
     PROMISED,
     SELECT,
-    add_events,
     insert_values,
     new_values,
     select_rows,

@@ -18,10 +18,10 @@ from services.publisher.pins.transitions import CommandResult
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.schedule_ids import pin_id_of_schedule
-from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE, uuid_or_404
+from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.paging import PAGED, describe_page
-from shared.http.requests import json_body
+from shared.http.requests import json_body, uuid_or_404
 
 router = APIRouter(tags=["schedules"], responses=NO_ACCESS)
 

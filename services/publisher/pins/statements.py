@@ -8,11 +8,9 @@ import orjson
 from sqlalchemy import Select, and_, func, select
 
 from services.publisher.model import PIN_COLUMNS, PinState
-from services.publisher.pin_events import OutboxEvent
 from services.publisher.pins.transitions import NewPin
 from services.publisher.tables import pins
-from shared.postgres.arrays import columns, names, unnest
-from shared.postgres.database import DriverConnection
+from shared.postgres.arrays import names, unnest
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
 
@@ -45,20 +43,6 @@ PROMISED = """
 # A statement of its own sees the rows that the conflicts were with
 SELECT = f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 
-_OUTBOX = (
-    ("event_type", "text"),
-    ("event_id", "text"),
-    ("key", "text"),
-    ("payload", "text"),
-    ("occurred_at", "timestamptz"),
-)
-_ADD_EVENTS = f"""
-    insert into publisher.outbox ({names(_OUTBOX)})
-    select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
-    from {unnest(_OUTBOX)} with ordinality as r({names(_OUTBOX)}, position)
-    order by r.position
-"""
-
 
 def select_rows(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
     return select(pins, IS_DUE, func.now().label("now")).where(
@@ -86,12 +70,3 @@ def insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
         }
         values = {**new_values(pin), **sent}
         yield tuple(values.get(name) for name, _ in PIN_COLUMNS)
-
-
-async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) -> None:
-    if events:
-        rows = [
-            (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)
-            for event in events
-        ]
-        await driver.execute(_ADD_EVENTS, columns(_OUTBOX, rows))

@@ -1,4 +1,4 @@
-"""How many requests are under way, to whom, and who may have more."""
+"""Counts the requests under way, as the claim of due deliveries needs it."""
 
 from collections import Counter
 from uuid import UUID
@@ -6,38 +6,43 @@ from uuid import UUID
 from services.webhooks.delivery.repository import Busy, Due, Room
 
 
-class Slots:
-    """`most` at once; of one webhook `each`, of one workspace `each_workspace`, of all webhooks
-    that fail `failing`: who hangs until the timeout holds up no more than that. Who fails is
-    Postgres' to know: for all replicas, and after a start.
+class ConcurrencyLimits:
+    """Limits requests at once: `limit` in all, `each` to one webhook, `each_workspace` of one
+    workspace, and `failing` to all webhooks that fail.
+
+    So receivers that hang until the timeout hold up no more than these. Nothing waits or is refused
+    here: the statement that claims deliveries takes no more than there is room for. Postgres knows
+    which webhooks fail, for all replicas and after a restart.
     """
 
-    def __init__(self, most: int, *, each: int, each_workspace: int, failing: int) -> None:
-        self._most = most
+    def __init__(self, limit: int, *, each: int, each_workspace: int, failing: int) -> None:
+        self._limit = limit
         self._each = each
         self._each_workspace = each_workspace
-        self._most_failing = failing
+        self._failing_limit = failing
         self._busy: Counter[tuple[UUID, UUID]] = Counter()
         self._failing = 0
 
     @property
     def room(self) -> Room:
-        free = self._most - self._busy.total()
+        free = self._limit - self._busy.total()
         return Room(
-            free, min(free, self._most_failing - self._failing), self._each, self._each_workspace
+            free, min(free, self._failing_limit - self._failing), self._each, self._each_workspace
         )
 
     @property
     def busy(self) -> list[Busy]:
-        return [Busy(*whose, requests) for whose, requests in self._busy.items()]
+        return [Busy(*ids, requests) for ids, requests in self._busy.items()]
 
-    def take(self, due: Due) -> None:
+    def acquire(self, due: Due) -> None:
+        """Counts a delivery that was claimed."""
         self._busy[due.webhook_id, due.workspace_id] += 1
         self._failing += due.failing
 
-    def give_back(self, due: Due) -> None:
-        whose = due.webhook_id, due.workspace_id
-        self._busy[whose] -= 1
-        if not self._busy[whose]:
-            del self._busy[whose]
+    def release(self, due: Due) -> None:
+        """Counts it no longer: its request has ended."""
+        ids = due.webhook_id, due.workspace_id
+        self._busy[ids] -= 1
+        if not self._busy[ids]:
+            del self._busy[ids]
         self._failing -= due.failing

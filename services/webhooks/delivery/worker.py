@@ -12,7 +12,7 @@ from typing import Protocol, assert_never
 
 import structlog
 
-from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.policy import (
     Answer,
     Delivered,
@@ -62,7 +62,7 @@ class Courier:
         store: Deliveries,
         sender: Sends,
         policy: RetryPolicy,
-        slots: Slots,
+        limits: ConcurrencyLimits,
         *,
         lease_seconds: float,
         interval_seconds: float,
@@ -72,7 +72,7 @@ class Courier:
         self._store = store
         self._sender = sender
         self._policy = policy
-        self._slots = slots
+        self._limits = limits
         self._lease_seconds = lease_seconds
         self._interval_seconds = interval_seconds
         self._stop_seconds = stop_seconds
@@ -126,10 +126,10 @@ class Courier:
         del self._ended[: len(told)]
 
     async def _begin(self) -> None:
-        if (room := self._slots.room).most <= 0:
+        if (room := self._limits.room).most <= 0:
             return
-        for due in await self._store.claim(room, self._slots.busy, self._lease_seconds):
-            self._slots.take(due)
+        for due in await self._store.claim(room, self._limits.busy, self._lease_seconds):
+            self._limits.acquire(due)
             request = asyncio.create_task(self._attempt(due))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
@@ -149,7 +149,7 @@ class Courier:
             metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOMES[type(outcome)]).inc()
             metrics.WEBHOOK_SECONDS.observe(time.monotonic() - started)
         finally:
-            self._slots.give_back(due)
+            self._limits.release(due)
             self._changed.set()
 
     async def _send(self, due: Due) -> Answer:

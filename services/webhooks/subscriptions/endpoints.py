@@ -22,8 +22,9 @@ from services.webhooks.subscriptions.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.http.app import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE, uuid_or_404
 from shared.http.bodies import parse_json, require_content_type
+from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE
+from shared.http.requests import uuid_or_404
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
 

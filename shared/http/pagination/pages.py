@@ -8,8 +8,8 @@ from psycopg.rows import dict_row
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.http.pagination import statements
 from shared.http.pagination.cursors import Cursor
+from shared.http.pagination.queue import ListQueue
 from shared.http.pagination.search import Page, Search, Walk
-from shared.http.pagination.turns import Turns
 from shared.postgres.database import Database, DriverConnection
 from shared.postgres.row import Row
 from shared.runtime.settings import ListSettings
@@ -39,7 +39,7 @@ class Lists:
 
     def __init__(self, database: Database, settings: ListSettings, *, at_once: int = 1) -> None:
         self._database = database
-        self._turns = Turns(at_once)
+        self._queue = ListQueue(at_once)
         self._scan_limit = settings.list_scan_limit
         self._count_limit = settings.list_count_limit
 
@@ -51,7 +51,7 @@ class Lists:
         Those behind a cursor are not counted: the first page told.
         """
         async with (
-            self._turns.turn(search.values["workspace_id"]),
+            self._queue.slot(search.values["workspace_id"]),
             self._database.pipeline() as driver,
         ):
             await driver.execute(ONE_MOMENT)  # both travel with the first question

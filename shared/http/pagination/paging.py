@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from shared.http.app import OVERLOADED
+from shared.http.errors import OVERLOADED
 from shared.http.pagination.cursors import (
     MOST_CHARACTERS,
     OPAQUE,

@@ -1,6 +1,6 @@
 """docs/hostile-input.md, made from the catalogue: python -m tests.acceptance.hostile.document"""
 
-from deploy.generate.events import ROOT
+from deploy.generate.files import ROOT
 from tests.acceptance.hostile.catalogue import CATALOGUE
 from tests.acceptance.hostile.framing import SMUGGLING
 

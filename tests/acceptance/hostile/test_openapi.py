@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deploy.administration import NewWorkspace
-from deploy.generate.events import OPENAPI, ROOT
+from deploy.generate.files import OPENAPI, ROOT
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment
 

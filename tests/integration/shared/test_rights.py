@@ -184,9 +184,12 @@ def test_a_role_sees_its_schemas_and_makes_nothing_in_any(catalog: Catalog, role
         f"'CREATE') from pg_namespace n where {OURS}"
     )
     held = {name: (usage, create) for name, usage, create in catalog.execute(schemas, (role, role))}
-    own = {table.partition(".")[0] for table in RIGHTS[role]}
-    # `public` holds the version of the schema alone, which no role may read
-    assert held == {name: (name in own | {"public"}, False) for name in ("public", *SERVICES)}
+    (service,) = (service for service in SERVICES.values() if service.role == role)
+    used = {service.schema, *service.reads}
+    assert {table.partition(".")[0] for table in RIGHTS[role]} == used
+    # `public` holds only the version of the schema, which no role may read
+    known = {"public", *(service.schema for service in SERVICES.values())}
+    assert held == {name: (name in used | {"public"}, False) for name in known}
 
 
 def test_only_the_access_service_and_the_owner_may_write_in_access(catalog: Catalog) -> None:

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
-from services.webhooks.delivery.concurrency import Slots
+from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.policy import (
     Answer,
     DeliveryStatus,
@@ -413,7 +413,7 @@ def courier_of(
         store,
         sender,
         POLICY,
-        Slots(at_once, each=at_once, each_workspace=at_once, failing=at_once),
+        ConcurrencyLimits(at_once, each=at_once, each_workspace=at_once, failing=at_once),
         lease_seconds=LEASE,
         interval_seconds=0.01,
         stop_seconds=stop_seconds,

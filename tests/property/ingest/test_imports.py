@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.ingest.admission.limits import Admission
-from services.ingest.admission.turns import Turns
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
@@ -41,7 +41,7 @@ class Kept:
 
 def imports_of(kept: Kept) -> Imports:
     settings = IngestSettings()
-    return Imports(kept, Admission(settings), Turns.of(settings), keep_uploads=True)
+    return Imports(kept, Admission(settings), ImportQueue.of(settings), keep_uploads=True)
 
 
 def check(batch: ImportBatch | None) -> list[RowAccepted]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.publisher.rows.history import outcomes_in
+from services.publisher.rows.history_parsing import parse_outcomes
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -132,7 +132,7 @@ class World:
         self.run(self._write(backup))
         self.positions = list(backup.positions)
         records = received_all(TopicName.OUTCOMES, self.outcomes[backup.outcomes :])
-        self.run(self.publisher.store.record_outcomes(outcomes_in(records), Advance()))
+        self.run(self.publisher.store.record_outcomes(parse_outcomes(records), Advance()))
 
     async def _read(self, name: str, column: str) -> str:
         query = text(

@@ -13,17 +13,14 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from deploy.generate.applications import settings_of
 from deploy.local.kafka import Kafka
 from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import SETTINGS
 from deploy.local.software import LOCK, caddy, java
-from services.access.config import AccessSettings
-from services.ingest.config import IngestSettings
-from services.publisher.config import PublisherSettings
-from services.status.config import StatusSettings
-from services.webhooks.config import WebhooksSettings
+from deploy.services import SERVICES
 from shared.contract.topics import TOPICS
-from shared.runtime.settings import KafkaSettings, ServiceSettings
+from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.figures import Figures
 
 PACKAGES = (
@@ -43,13 +40,6 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
 )
-SERVICES: dict[str, type[ServiceSettings]] = {
-    "ingest": IngestSettings,
-    "publisher": PublisherSettings,
-    "access": AccessSettings,
-    "status": StatusSettings,
-    "webhooks": WebhooksSettings,
-}
 
 
 def environment() -> Figures:
@@ -109,10 +99,10 @@ def service_settings(variables: dict[str, str]) -> Figures:
     return {
         name: {
             field: variables.get(field, about.default)
-            for field, about in kind.model_fields.items()
+            for field, about in settings_of(name).model_fields.items()
             if field in variables or isinstance(about.default, int | float)
         }
-        for name, kind in SERVICES.items()
+        for name in SERVICES
     }
 
 

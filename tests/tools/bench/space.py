@@ -9,7 +9,7 @@ import psycopg
 from deploy.services import SERVICES
 from tests.tools.bench.figures import Figures
 
-SCHEMAS = SERVICES
+SCHEMAS = tuple(service.schema for service in SERVICES.values())
 TABLES = """
     select n.nspname, coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8
     from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'm')

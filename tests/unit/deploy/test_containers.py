@@ -1,4 +1,4 @@
-"""What the container files name exists in the code.
+"""The container files agree with the table of services, and what they name exists in the code.
 
 No engine is asked: images can't be pulled where the tests run.
 """
@@ -17,40 +17,31 @@ import yaml
 from typer.main import get_command
 
 from deploy.cli.main import app as cli
+from deploy.generate.applications import settings_of
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
-from deploy.migrations.runner import ROLES
-from deploy.services import ANSWERED_FOR
-from services.access.config import AccessSettings
-from services.ingest.config import IngestSettings
-from services.publisher.config import PublisherSettings
-from services.status.config import StatusSettings
-from services.webhooks.config import WebhooksSettings
-from shared.runtime.settings import ServiceSettings
+from deploy.services import FALLBACK, SERVICES, WATCHED, ServiceDescription
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
 )
-SERVICES: dict[str, Any] = COMPOSE["services"]
+CONTAINERS: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (CHECKOUT / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
-CADDYFILE = (CHECKOUT / "deploy/gateway/Caddyfile").read_text(encoding="utf-8")
-SETTINGS: dict[str, type[ServiceSettings]] = {
-    "ingest": IngestSettings,
-    "publisher": PublisherSettings,
-    "access": AccessSettings,
-    "status": StatusSettings,
-    "webhooks": WebhooksSettings,
-}
-OURS = [name for name, service in SERVICES.items() if service["image"] == "pinflow"]
+CADDYFILES = [
+    (CHECKOUT / "deploy/gateway" / name).read_text(encoding="utf-8")
+    for name in ("Caddyfile", "routes.caddyfile")
+]
+SETTINGS = {name: settings_of(name) for name in SERVICES}
+OURS = [name for name, service in CONTAINERS.items() if service["image"] == "pinflow"]
 
 
 def variables_of(name: str) -> dict[str, str]:
-    return {key: str(value) for key, value in SERVICES[name]["environment"].items()}
+    return {key: str(value) for key, value in CONTAINERS[name]["environment"].items()}
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_command_exists(name: str) -> None:
-    program, *arguments = SERVICES[name]["command"]
+    program, *arguments = CONTAINERS[name]["command"]
     if program == "python":
         assert arguments[0] == "-m"
         assert find_spec(f"{arguments[1]}.__main__")
@@ -69,44 +60,63 @@ def test_a_services_variables_are_its_settings(name: str, monkeypatch: pytest.Mo
     SETTINGS[name]()
 
 
-def test_each_service_has_its_own_role_with_the_password_that_migrate_gives_it() -> None:
+@pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
+def test_a_service_runs_as_the_table_says(service: ServiceDescription) -> None:
+    container = CONTAINERS[service.name]
+    assert container["command"] == ["python", "-m", f"services.{service.name}"]
+    assert mebibytes(container["mem_limit"]) == service.memory_mib
+    url = f"postgresql://{service.role}@postgres:5432/pinflow"
+    assert variables_of(service.name)["PINFLOW_DATABASE_URL"] == url
+
+
+def mebibytes(limit: str) -> int:
+    return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
+
+
+def test_there_is_a_container_for_each_service_and_no_other() -> None:
+    assert {name for name in OURS if CONTAINERS[name]["command"][0] == "python"} == SERVICES.keys()
+
+
+def test_a_service_logs_in_with_the_password_that_migrate_gives_its_role() -> None:
     given = variables_of("migrate")
-    for role in ROLES:
-        variables = variables_of(role.removeprefix("pinflow_"))
-        assert variables["PINFLOW_DATABASE_URL"].startswith(f"postgresql://{role}@postgres:5432/")
-        assert variables["PGPASSWORD"] == given[f"{role.upper()}_PASSWORD"]
+    passwords = {service.password_variable for service in SERVICES.values()}
+    assert {name for name in given if name.endswith("_PASSWORD")} == passwords
+    for name, service in SERVICES.items():
+        assert variables_of(name)["PGPASSWORD"] == given[service.password_variable]
 
 
 def test_every_variable_of_the_caddyfile_is_set_and_no_other() -> None:
-    assert set(re.findall(r"\{\$(\w+)\}", CADDYFILE)) == set(variables_of("gateway"))
+    named = {name for text in CADDYFILES for name in re.findall(r"\{\$(\w+)\}", text)}
+    assert named == set(variables_of("gateway"))
 
 
-def test_upstreams_and_urls_name_a_service_and_the_port_it_listens_on() -> None:
-    named = [value for name, value in variables_of("gateway").items() if name.endswith("_UPSTREAM")]
-    named += [
-        value.removeprefix("http://")
-        for name, value in variables_of("status").items()
-        if name in {f"PINFLOW_{one.upper()}_URL" for one in ANSWERED_FOR}
-    ]
-    for address in named:
-        host, port = address.split(":")
-        assert variables_of(host)["PINFLOW_PORT"] == port
+def test_the_gateway_and_the_status_service_know_where_the_services_listen() -> None:
+    gateway, status = variables_of("gateway"), variables_of(FALLBACK.name)
+    for name, service in SERVICES.items():
+        address = f"{name}:{variables_of(name)['PINFLOW_PORT']}"
+        assert gateway[service.upstream_variable] == address
+        assert status.get(service.url_variable) == (
+            f"http://{address}" if name in WATCHED else None
+        )
+
+
+def test_the_gateway_is_where_clients_are_told() -> None:
     assert "PINFLOW_HOST=0.0.0.0" in DOCKERFILE
-    published = SERVICES["gateway"]["ports"][0].split(":")[-1]
+    published = CONTAINERS["gateway"]["ports"][0].split(":")[-1]
     assert variables_of("gateway")["PINFLOW_GATEWAY_PORT"] == published
     assert variables_of("ingest")["PINFLOW_BASE_URL"].endswith(f":{published}")
 
 
 def test_services_start_after_what_they_need_and_say_when_they_live() -> None:
     # which may refuse an upgrade
-    assert set(SERVICES["migrate"]["depends_on"]) == {"postgres", "topics"}
-    assert set(SERVICES["topics"]["depends_on"]) == {"kafka"}
+    assert set(CONTAINERS["migrate"]["depends_on"]) == {"postgres", "topics"}
+    assert set(CONTAINERS["topics"]["depends_on"]) == {"kafka"}
     for name in SETTINGS:
-        assert SERVICES[name]["depends_on"] == {
+        assert CONTAINERS[name]["depends_on"] == {
             one: {"condition": "service_completed_successfully"} for one in ("migrate", "topics")
         }
-        assert "/healthz" in SERVICES[name]["healthcheck"]["test"][-1]
-    assert SERVICES["gateway"]["depends_on"] == {
+        assert "/healthz" in CONTAINERS[name]["healthcheck"]["test"][-1]
+    assert CONTAINERS["gateway"]["depends_on"] == {
         name: {"condition": "service_healthy"} for name in SETTINGS
     }
 
@@ -146,7 +156,7 @@ def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
     paths = [path for line in sources for path in line.split()]
     paths += [
         volume.split(":")[0]
-        for service in SERVICES.values()
+        for service in CONTAINERS.values()
         for volume in service.get("volumes", ())
         if volume.startswith("./")
     ]
@@ -161,13 +171,13 @@ def test_what_is_copied_and_mounted_exists_and_is_not_ignored() -> None:
 
 
 def test_one_service_builds_the_image_and_the_others_take_it() -> None:
-    assert [name for name in OURS if "build" in SERVICES[name]] == ["migrate"]
-    assert all(SERVICES[name]["pull_policy"] == "never" for name in OURS if name != "migrate")
+    assert [name for name in OURS if "build" in CONTAINERS[name]] == ["migrate"]
+    assert all(CONTAINERS[name]["pull_policy"] == "never" for name in OURS if name != "migrate")
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", CONTAINERS)
 def test_a_container_runs_as_a_user_without_rights(name: str) -> None:
-    service = SERVICES[name]
+    service = CONTAINERS[name]
     user = str(service["user"]).partition(":")[0]
     assert user not in {"", "0", "root"}
     assert service["cap_drop"] == ["ALL"]
@@ -179,22 +189,22 @@ def test_a_container_runs_as_a_user_without_rights(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*OURS, "gateway"])
 def test_what_keeps_nothing_can_write_nothing(name: str) -> None:
-    service = SERVICES[name]
+    service = CONTAINERS[name]
     assert service["read_only"] is True
     assert {"/tmp"} <= set(service["tmpfs"])  # noqa: S108 - the container's
     assert all(volume.endswith(":ro") for volume in service.get("volumes", ()))
 
 
 def test_only_the_gateway_is_reachable_and_from_this_machine_alone() -> None:
-    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "gateway": ["127.0.0.1:8080:8080"]
-    }
+    assert {
+        name: service["ports"] for name, service in CONTAINERS.items() if "ports" in service
+    } == {"gateway": ["127.0.0.1:8080:8080"]}
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:
     (user,) = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
     (uid,) = re.findall(r"^RUN useradd .*--uid (\d+) ", DOCKERFILE, re.MULTILINE)
-    assert user == f"{uid}:{uid}" == SERVICES["ingest"]["user"]
+    assert user == f"{uid}:{uid}" == CONTAINERS["ingest"]["user"]
     assert "--require-hashes -r requirements.lock" in DOCKERFILE
 
 
@@ -227,8 +237,6 @@ def test_the_package_that_the_image_installs_is_whole(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
     for data in (
-        "services/status/openapi.json",
-        "services/status/docs.html",
         "deploy/migrations/script.py.mako",
         "deploy/migrations/versions/0004_status.py",
     ):

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from deploy.local.layout import CHECKOUT
+from deploy.services import SERVICES
 from tests.unit.deploy.test_containers import (
     COMPOSE,
-    SERVICES,
-    SETTINGS,
+    CONTAINERS,
     broker_settings,
     decides_what_is_lost,
 )
@@ -47,7 +47,7 @@ def variables_of(name: str) -> dict[str, str]:
 
 
 def test_only_brokers_are_added() -> None:
-    assert set(WHOLE) - set(SERVICES) == {"kafka-2", "kafka-3"}
+    assert set(WHOLE) - set(CONTAINERS) == {"kafka-2", "kafka-3"}
 
 
 @pytest.mark.parametrize("name", BROKERS)
@@ -83,7 +83,7 @@ def test_brokers_differ_in_id_address_and_volume_and_in_nothing_else() -> None:
 
 
 def test_every_client_knows_all_brokers_and_topics_are_made_when_all_are_there() -> None:
-    for name in (*SETTINGS, "topics"):
+    for name in (*SERVICES, "topics"):
         assert variables_of(name)["PINFLOW_KAFKA_BOOTSTRAP_SERVERS"] == ",".join(
             f"{broker}:9092" for broker in BROKERS
         )

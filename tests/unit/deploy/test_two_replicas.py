@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from deploy.local.layout import CHECKOUT
-from tests.unit.deploy.test_containers import COMPOSE, SERVICES, SETTINGS
+from deploy.services import SERVICES, WATCHED
+from tests.unit.deploy.test_containers import COMPOSE, CONTAINERS
 from tests.unit.deploy.test_three_brokers import merged
 
 OVERLAY: dict[str, Any] = yaml.safe_load(
@@ -19,10 +20,10 @@ WHOLE: dict[str, Any] = merged(COMPOSE, OVERLAY)["services"]
 
 
 def test_a_second_replica_of_each_service_is_added_and_nothing_else() -> None:
-    assert set(WHOLE) - set(SERVICES) == {f"{name}-2" for name in SETTINGS}
+    assert set(WHOLE) - set(CONTAINERS) == {f"{name}-2" for name in SERVICES}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SERVICES)
 def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
     first, second = WHOLE[name], WHOLE[f"{name}-2"]
     assert {**second, "environment": None} == {**first, "environment": None}
@@ -30,11 +31,11 @@ def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
     assert first["environment"]["PINFLOW_REPLICA"] == "0"
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SERVICES)
 def test_the_gateway_and_readiness_know_both(name: str) -> None:
     both = [f"{name}:8000", f"{name}-2:8000"]
-    assert WHOLE["gateway"]["environment"][f"PINFLOW_{name.upper()}_UPSTREAM"].split() == both
-    if name != "status":
-        assert WHOLE["status"]["environment"][f"PINFLOW_{name.upper()}_URL"] == ",".join(
+    assert WHOLE["gateway"]["environment"][SERVICES[name].upstream_variable].split() == both
+    if name in WATCHED:
+        assert WHOLE["status"]["environment"][SERVICES[name].url_variable] == ",".join(
             f"http://{one}" for one in both
         )

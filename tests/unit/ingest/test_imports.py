@@ -11,7 +11,7 @@ import pytest
 from services.ingest import service as imports
 from services.ingest.admission.backlog import Position, Reading
 from services.ingest.admission.limits import Admission
-from services.ingest.admission.turns import Turns
+from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.parsing.rows import ParsedRows, RawRow, validate
 from services.ingest.records import ImportBatch
@@ -29,7 +29,7 @@ class Appended:
 
 def new_imports() -> Imports:
     settings = IngestSettings()
-    return Imports(Appended(), Admission(settings), Turns.of(settings), keep_uploads=True)
+    return Imports(Appended(), Admission(settings), ImportQueue.of(settings), keep_uploads=True)
 
 
 @pytest.fixture
@@ -69,19 +69,19 @@ async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_work
     parsed_in: list[int],
 ) -> None:
     settings = IngestSettings(max_unsettled_rows_per_workspace=1)
-    admission, turns, workspace = (
+    admission, queue, workspace = (
         Admission(settings),
-        Turns(at_once=1, most_waiting=10, patience_seconds=60),
+        ImportQueue(at_once=1, max_waiting=10, timeout_seconds=60),
         uuid4(),
     )
     admission.observe(Reading(time.monotonic(), {0: 0}, {0: 0}))
-    accepting = Imports(Appended(), admission, turns, keep_uploads=True)
-    async with turns.turn(uuid4()):
+    accepting = Imports(Appended(), admission, queue, keep_uploads=True)
+    async with queue.slot(uuid4()):
         accepting.require_room(workspace)
         waiting = asyncio.create_task(
             accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False)
         )
-        await eventually(lambda: turns._lines)
+        await eventually(lambda: queue._queue.total_waiting)
         with admission.room(workspace, 1) as place:
             place.position = Position(0, 1)
     with pytest.raises(Overloaded):
@@ -121,7 +121,7 @@ async def test_one_partition_without_a_leader_keeps_imports_of_no_other_waiting(
     dead, alive = uuid4(), uuid4()
     settings = IngestSettings(imports_at_once=2)
     log = HalfDead(dead)
-    accepting = Imports(log, Admission(settings), Turns.of(settings), keep_uploads=False)
+    accepting = Imports(log, Admission(settings), ImportQueue.of(settings), keep_uploads=False)
     body = json.dumps([submitted()]).encode()
     lost = [asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)]
     await eventually(lambda: log.waiting == 10)  # more than may be parsed at once

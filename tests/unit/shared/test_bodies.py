@@ -64,7 +64,7 @@ async def test_one_that_does_not_come_is_refused() -> None:
 async def test_many_large_ones_wait_for_each_other_and_then_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared.http.bodies.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("shared.http.bodies.WAIT_SECONDS", 0.05)
     reader = bodies()
     large = [b"x" * SMALL] * 4
     async with reader.reading(request(*large)):

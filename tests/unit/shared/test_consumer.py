@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.errors import ConsumerStoppedError
+from aiolimiter import AsyncLimiter
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName
 from shared.kafka import consumer as consumer_module
 from shared.kafka.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
 from shared.kafka.dead_letters import DeadLetter
-from shared.kafka.pace import Pace
 from shared.kafka.positions.advance import Advance
 from shared.runtime.settings import ServiceSettings
 from tests.support.fakes import MemorySender
@@ -168,12 +168,12 @@ async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -
 async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
     turns = 0
 
-    class Counting(Pace):
-        async def turn(self) -> None:
+    class Counting(AsyncLimiter):
+        async def acquire(self, amount: float = 1) -> None:
             nonlocal turns
-            turns += 1
+            turns += int(amount)
 
-    pace = Counting(15, at_once=1)
+    pace = Counting(1)
     paced: BatchConsumer = BatchConsumer(
         "unit",
         ServiceSettings(),

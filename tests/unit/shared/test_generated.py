@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.generate.events import ROOT, generated
+from deploy.generate.files import ROOT, generated
 from deploy.generate.openapi import document
 
 FILES = generated()

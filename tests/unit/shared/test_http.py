@@ -104,8 +104,8 @@ async def test_a_405_names_all_that_the_address_takes_and_no_redirect_leads_else
         transport=httpx.ASGITransport(app), base_url="http://evil.example"
     ) as client:
         refused = await client.delete("/taken")
-        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
         assert (await client.options("/taken")).headers[
             "allow"
-        ] == "GET, POST"  # not what /{other} takes
+        ] == "GET, HEAD, POST"  # not what /{other} takes
         assert (await client.get("/taken/")).status_code == 404

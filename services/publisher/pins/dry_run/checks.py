@@ -13,7 +13,8 @@ from services.publisher.pins.transitions import require_future
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode, RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, Fault
-from shared.contract.pins import PinSubmission, faults_of, fingerprint, first_fault, printable
+from shared.contract.pins import PinSubmission, faults_of, fingerprint, printable
+from shared.http.requests import refused
 from shared.postgres.row import Row
 
 
@@ -99,8 +100,8 @@ class Attempt:
         faults = [fault for fault in self._faults if _check_name(fault) is name]
         if not faults:
             return None
-        code, message = first_fault(faults)
-        return failed(name, code, message, errors=[fault.model_dump() for fault in faults])
+        refusal = refused(faults)
+        return failed(name, refusal.code, refusal.message, **refusal.details)
 
     def value(self, name: str) -> Any:
         """Returns a field as it would be stored. None if it can't be."""

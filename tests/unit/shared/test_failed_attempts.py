@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from shared.access import authentication
-from shared.access import failed_attempts as tries
 from shared.access.authentication import Authenticator
-from shared.access.failed_attempts import FailedTries, network_of
+from shared.access.network import network_of
 from shared.contract.errors import DatabaseUnavailable, RequestRefused
+from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
 from tests.support.waiting import eventually
 from tests.unit.shared.test_authentication import Clock, Keys
@@ -164,14 +164,13 @@ async def test_a_flood_that_comes_all_at_once_is_counted_before_it_is_looked_up(
     assert sum(refusal.status == 401 for refusal in refusals) == MOST
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(tries, "MOST_ADDRESSES", 100)
-    failed = FailedTries(1, WINDOW, clock)
-    for number in range(1000):
-        failed.take(f"10.0.{number // 250}.{number % 250}")
-    assert len(failed._until) == 100
-    assert failed.wait("10.0.3.249")
-    assert not failed.wait("10.0.0.0")
+def test_memory_is_bounded(clock: Clock) -> None:
+    buckets: TokenBuckets[int] = TokenBuckets(1, WINDOW, max_keys=100, clock=clock)
+    for key in range(1000):
+        buckets.try_acquire(key)
+    assert len(buckets._full_at) == 100
+    assert buckets.seconds_until_token(999)
+    assert not buckets.seconds_until_token(0)
 
 
 @pytest.mark.parametrize(

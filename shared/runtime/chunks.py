@@ -1,4 +1,4 @@
-"""Work too large to be done at once, cut up."""
+"""Cuts work into chunks that are small enough to be done at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -6,15 +6,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def portions(items: Sequence[T], most: int, weight: Callable[[T], int]) -> Iterator[Sequence[T]]:
-    """`items` in order, cut where a portion would weigh more than `most`.
+def chunked(items: Sequence[T], limit: int, weight: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Yields `items` in order, in chunks that weigh at most `limit`.
 
-    An item that alone weighs more is a portion of its own.
+    An item that weighs more is a chunk of its own.
     """
     begin = weighed = 0
     for index, item in enumerate(items):
         weighed += weight(item)
-        if weighed > most and index > begin:
+        if weighed > limit and index > begin:
             yield items[begin:index]
             begin, weighed = index, weight(item)
     if begin < len(items):

@@ -1,11 +1,11 @@
-"""Whose turn it is: so many at once, in a round by workspace, and nobody waits in vain."""
+"""Imports are parsed and written a few at once, in a round-robin by workspace."""
 
 import asyncio
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.admission.turns import Turns
+from services.ingest.admission.queue import ImportQueue
 from shared.contract.errors import BrokerUnavailable, Overloaded
 from tests.support.waiting import eventually
 
@@ -13,10 +13,10 @@ A, B = uuid4(), uuid4()
 
 
 class Works:
-    """Imports that go on until they are let go, and the order in which they began."""
+    """Runs imports until they are told to end, and notes the order in which they began."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    def __init__(self, queue: ImportQueue) -> None:
+        self.queue = queue
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
 
@@ -25,7 +25,7 @@ class Works:
         return asyncio.create_task(self._work(name, workspace))
 
     async def _work(self, name: str, workspace: UUID) -> None:
-        async with self.turns.turn(workspace):
+        async with self.queue.slot(workspace):
             self.begun.append(name)
             await self._ends[name].wait()
 
@@ -33,9 +33,9 @@ class Works:
         self._ends[name].set()
 
 
-def works(*, at_once: int = 1, most_waiting: int = 100, patience_seconds: float = 60) -> Works:
+def works(*, at_once: int = 1, max_waiting: int = 100, timeout_seconds: float = 60) -> Works:
     return Works(
-        Turns(at_once=at_once, most_waiting=most_waiting, patience_seconds=patience_seconds)
+        ImportQueue(at_once=at_once, max_waiting=max_waiting, timeout_seconds=timeout_seconds)
     )
 
 
@@ -70,11 +70,11 @@ async def test_one_import_of_another_workspace_waits_for_one_and_not_for_all_of_
 
 
 async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_a_reserve() -> None:
-    scene = works(most_waiting=10)
+    scene = works(max_waiting=10)
     tasks = [scene.begin(f"a{number}", A) for number in range(11)]
     await settle()
     with pytest.raises(Overloaded) as refusal:
-        async with scene.turns.turn(A):
+        async with scene.queue.slot(A):
             raise AssertionError("not reached")
     assert (
         refusal.value.status,
@@ -90,13 +90,10 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspace_has_
     assert "b" in scene.begun
 
 
-async def test_a_turn_that_does_not_come_is_an_overload_or_else_the_brokers_silence() -> None:
-    scene = works(at_once=2, patience_seconds=0.05)
+async def test_an_import_that_waits_too_long_is_an_overload_if_others_were_written() -> None:
+    scene = works(at_once=2, timeout_seconds=0.05)
     tasks = [scene.begin("a0", A), scene.begin("a1", A)]
     await settle()
-    with pytest.raises(BrokerUnavailable):
-        async with scene.turns.turn(A):
-            raise AssertionError("not reached")
     first, second = scene.begin("a2", A), scene.begin("a3", A)
     await settle()
     scene.end("a0")
@@ -108,11 +105,22 @@ async def test_a_turn_that_does_not_come_is_an_overload_or_else_the_brokers_sile
     await asyncio.gather(first, *tasks)
 
 
+async def test_an_import_that_waits_too_long_is_the_brokers_silence_if_none_was_written() -> None:
+    scene = works(timeout_seconds=0.05)
+    task = scene.begin("a0", A)
+    await settle()
+    with pytest.raises(BrokerUnavailable):
+        async with scene.queue.slot(A):
+            raise AssertionError("not reached")
+    scene.end("a0")
+    await task
+
+
 async def has_begun(scene: Works, name: str) -> None:
     await eventually(lambda: name in scene.begun)
 
 
-async def test_no_turn_is_lost_when_those_that_wait_go_away() -> None:
+async def test_no_slot_is_lost_when_those_that_wait_go_away() -> None:
     scene = works()
     holding = scene.begin("a0", A)
     await settle()
@@ -124,28 +132,28 @@ async def test_no_turn_is_lost_when_those_that_wait_go_away() -> None:
     for number in range(1, 20):
         scene.end(f"a{number}")
     await asyncio.gather(holding, *waiting, return_exceptions=True)
-    async with asyncio.timeout(5), scene.turns.turn(B):
-        assert not scene.turns._lines
+    async with asyncio.timeout(5), scene.queue.slot(B):
+        assert not scene.queue._queue.total_waiting
 
 
-async def test_an_import_that_waits_for_kafka_gives_its_turn_away() -> None:
-    turns = Turns(at_once=1, most_waiting=10, patience_seconds=60)
-    async with turns.turn(A) as waiting:
-        waiting.release()
-        async with asyncio.timeout(5), turns.turn(B):
+async def test_an_import_that_waits_for_kafka_releases_its_slot() -> None:
+    queue = ImportQueue(at_once=1, max_waiting=10, timeout_seconds=60)
+    async with queue.slot(A) as waiting:
+        waiting.release_early()
+        async with asyncio.timeout(5), queue.slot(B):
             pass
-    async with asyncio.timeout(5), turns.turn(A):  # the turn is there once, not twice
+    async with asyncio.timeout(5), queue.slot(A):  # the slot exists once, not twice
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), turns.turn(B):
+            async with asyncio.timeout(0.05), queue.slot(B):
                 pass
 
 
-async def test_only_so_many_imports_wait_for_kafka_without_a_turn() -> None:
-    turns = Turns(at_once=1, most_waiting=1, patience_seconds=60)
-    async with turns.turn(A) as first:
-        first.release()
-        async with turns.turn(A) as second:
-            second.release()
+async def test_only_so_many_imports_wait_for_kafka_without_a_slot() -> None:
+    queue = ImportQueue(at_once=1, max_waiting=1, timeout_seconds=60)
+    async with queue.slot(A) as first:
+        first.release_early()
+        async with queue.slot(A) as second:
+            second.release_early()
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05), turns.turn(B):
+                async with asyncio.timeout(0.05), queue.slot(B):
                     pass

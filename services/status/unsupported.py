@@ -1,13 +1,12 @@
-"""What PinBridge's API has and Pinflow leaves out: each answers 501 `not_supported` and says what
-to do instead.
+"""Answers 501 `not_supported` for the operations of PinBridge's API that Pinflow leaves out, and
+says what to do instead.
 
-With a key or without, as nothing of any workspace is told. OpenAPI leaves them out; README.md and
-docs/compatibility.md list them.
+No key is needed: the answers tell nothing of a workspace. The OpenAPI document does not name these
+operations; README.md and docs/compatibility.md list them.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -16,30 +15,22 @@ from shared.contract.errors import ErrorCode, RequestRefused
 from shared.http.bodies import discard
 
 DISCARD_SECONDS = 2.0
-"""How long a body is read, to be thrown away: enough for an upload from nearby, little for anyone
-to hold a place in the service with.
+"""How long a body is read and thrown away. It is enough for an upload from nearby, and too short to
+hold a connection of the service with.
 """
-
-
-class Answering(StrEnum):
-    """The service that the gateway sends the paths to."""
-
-    PUBLISHER = "publisher"
-    STATUS = "status"
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Some operations that are left out for one reason."""
+    """Operations that are left out for the same reason."""
 
     what: str
-    """What Pinflow has none of."""
+    """Ends the sentence "Pinflow has no …"."""
     paths: str
-    """All of them, for people."""
+    """The paths of all operations, for README.md."""
     instead: str
     operations: tuple[str, ...]
     """METHOD /path."""
-    answering: Answering = Answering.STATUS
 
     def refusal(self) -> RequestRefused:
         return RequestRefused(
@@ -138,7 +129,6 @@ AREAS = (
         "/v1/pins/{pin_id}/analytics, /v1/pinterest/accounts/{account_id}/analytics",
         "It asks nothing of Pinterest: look at Pinterest's own analytics.",
         ("GET /v1/pins/{pin_id}/analytics", "GET /v1/pinterest/accounts/{account_id}/analytics"),
-        Answering.PUBLISHER,
     ),
     Area(
         "related terms",
@@ -175,13 +165,12 @@ AREAS = (
 )
 
 
-def add_unsupported_endpoints(api: FastAPI, answering: Answering) -> None:
-    """After all others: what is supported is then found first."""
+def add_unsupported_endpoints(api: FastAPI) -> None:
+    """Adds the routes. Call this last: the first route that matches a request answers it."""
     for area in AREAS:
-        if area.answering is answering:
-            for operation in area.operations:
-                method, path = operation.split(" ")
-                api.add_api_route(path, _refusing(area), methods=[method], include_in_schema=False)
+        for operation in area.operations:
+            method, path = operation.split(" ")
+            api.add_api_route(path, _refusing(area), methods=[method], include_in_schema=False)
 
 
 def _refusing(area: Area) -> Callable[[Request], Awaitable[Response]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.runtime.portions import portions
+from shared.runtime.chunks import chunked
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from shared.runtime.portions import portions
         ([6, 6, 4, 1], [[6], [6, 4], [1]]),
     ],
 )
-def test_no_portion_weighs_more_than_it_may_unless_it_is_one_item(
+def test_no_chunk_weighs_more_than_it_may_unless_it_is_one_item(
     weights: list[int], expected: list[list[int]]
 ) -> None:
-    assert [list(portion) for portion in portions(weights, 10, lambda weight: weight)] == expected
+    assert [list(chunk) for chunk in chunked(weights, 10, lambda weight: weight)] == expected

@@ -1,4 +1,4 @@
-"""Lists take turns: one workspace's searches keep nobody else's waiting."""
+"""Lists share connections: one workspace's searches keep nobody else's waiting."""
 
 import asyncio
 from functools import partial
@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.contract.errors import DatabaseUnavailable, Overloaded
-from shared.http.pagination import turns as module
-from shared.http.pagination.turns import MOST_OF_ONE, Turns
+from shared.http.pagination import queue as module
+from shared.http.pagination.queue import MAX_PER_WORKSPACE, ListQueue
 from tests.support.waiting import eventually
 
 A, B, C = uuid4(), uuid4(), uuid4()
@@ -18,7 +18,7 @@ class Lists:
     """Each is looked up until it is let go."""
 
     def __init__(self, at_once: int) -> None:
-        self.turns = Turns(at_once)
+        self.queue = ListQueue(at_once)
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: list[asyncio.Task[None]] = []
@@ -38,12 +38,12 @@ class Lists:
             self._ends[name].set()
 
     async def _look(self, name: str, workspace: UUID) -> None:
-        async with self.turns.turn(workspace):
+        async with self.queue.slot(workspace):
             self.begun.append(name)
             await self._ends[name].wait()
 
 
-async def test_a_workspace_leaves_one_turn_to_others_however_much_it_asks() -> None:
+async def test_a_workspace_leaves_one_slot_to_others_however_much_it_asks() -> None:
     lists = Lists(at_once=2)
     await lists.ask(A, "a0", "a1", "a2")
     await lists.ask(B, "b0")
@@ -52,7 +52,7 @@ async def test_a_workspace_leaves_one_turn_to_others_however_much_it_asks() -> N
     await asyncio.gather(*lists.tasks)
 
 
-async def test_where_there_is_one_turn_another_workspace_waits_for_one_list_and_not_for_all() -> (
+async def test_where_there_is_one_slot_another_workspace_waits_for_one_list_and_not_for_all() -> (
     None
 ):
     lists = Lists(at_once=1)
@@ -68,14 +68,14 @@ async def test_where_there_is_one_turn_another_workspace_waits_for_one_list_and_
 
 async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are_not() -> None:
     lists = Lists(at_once=2)
-    names = [f"a{number}" for number in range(MOST_OF_ONE)]
+    names = [f"a{number}" for number in range(MAX_PER_WORKSPACE)]
     await lists.ask(A, *names)
     with pytest.raises(Overloaded) as refusal:
-        async with lists.turns.turn(A):
+        async with lists.queue.slot(A):
             pytest.fail("there was room")
     assert (refusal.value.status, refusal.value.details) == (
         429,
-        {"limit": MOST_OF_ONE, "current": MOST_OF_ONE},
+        {"limit": MAX_PER_WORKSPACE, "current": MAX_PER_WORKSPACE},
     )
     await lists.ask(B, "b0")
     assert lists.begun == ["a0", "b0"]
@@ -83,10 +83,10 @@ async def test_more_than_may_wait_are_refused_at_once_and_another_workspaces_are
     await asyncio.gather(*lists.tasks)
 
 
-async def test_a_turn_that_does_not_come_is_the_databases_silence_and_none_is_lost(
+async def test_a_list_that_waits_too_long_is_the_databases_silence_and_no_slot_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "TURN_SECONDS", 0.02)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.02)
     lists = Lists(at_once=1)
     await lists.ask(A, "a0")
     await lists.ask(B, "b0", "b1")
@@ -96,7 +96,7 @@ async def test_a_turn_that_does_not_come_is_the_databases_silence_and_none_is_lo
     lists.tasks[-1].cancel()
     await lists.end("a0")
     await asyncio.gather(*lists.tasks, return_exceptions=True)
-    async with lists.turns.turn(B):
+    async with lists.queue.slot(B):
         pass
 
 
@@ -105,5 +105,5 @@ async def test_nothing_is_kept_of_workspaces_that_ask_no_more() -> None:
     await lists.ask(A, "a0", "a1")
     await lists.end("a0", "a1")
     await asyncio.gather(*lists.tasks)
-    lists.tasks.clear()
-    await eventually(lambda: not lists.turns._lines)
+    queue = lists.queue._queue
+    assert (dict(queue._queues), dict(queue._held), dict(queue._round)) == ({}, {}, {})

@@ -1,0 +1,26 @@
+"""Finds the settings and the application of each service by its name in the table of services."""
+
+from importlib import import_module
+from typing import cast
+
+from fastapi import FastAPI
+
+from deploy.services import SERVICES
+from shared.runtime.settings import ServiceSettings
+
+
+def settings_of(name: str) -> type[ServiceSettings]:
+    """Returns the class NAMESettings of services/NAME/config.py."""
+    module = import_module(f"services.{name}.config")
+    return cast("type[ServiceSettings]", getattr(module, f"{name.capitalize()}Settings"))
+
+
+def application_of(name: str, settings: ServiceSettings | None = None) -> FastAPI:
+    """Creates a service's application, which is not started. Without `settings`: the defaults."""
+    module = import_module(f"services.{name}.app")
+    return cast("FastAPI", module.create_app(settings or settings_of(name)()))
+
+
+def applications() -> dict[str, FastAPI]:
+    """Creates the applications of all services, by name."""
+    return {name: application_of(name) for name in SERVICES}

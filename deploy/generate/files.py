@@ -1,0 +1,27 @@
+"""Lists every file that is generated from the code. A test compares them with what is committed."""
+
+from pathlib import Path
+
+from deploy.generate import configuration, events, openapi, routes
+from deploy.generate.text import to_json
+
+ROOT = Path(__file__).parents[2]
+OPENAPI = Path("deploy/gateway/openapi.json")
+"""The gateway answers it under /openapi.json."""
+ROUTES = Path("deploy/gateway/routes.caddyfile")
+CONFIGURATION = Path("docs/configuration.md")
+
+
+def generated() -> dict[Path, str]:
+    """Returns the text of every generated file, by its path in the checkout."""
+    return {
+        OPENAPI: to_json(openapi.document()),
+        ROUTES: routes.text(),
+        CONFIGURATION: configuration.text(),
+        **events.schemas(),
+    }
+
+
+def write() -> None:
+    for path, text in generated().items():
+        (ROOT / path).write_text(text, encoding="utf-8")

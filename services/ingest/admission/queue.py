@@ -1,0 +1,115 @@
+"""Decides which workspace's import is parsed and written next.
+
+In a queue without keys, a workspace that floods would put a hundred imports before another's one
+(measured: 3.7 s to its 202). What waits is a body, not its parsed rows, which take several times as
+much memory.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from services.ingest.config import IngestSettings
+from shared.contract.errors import BrokerUnavailable, ErrorCode, Overloaded
+from shared.runtime.limits.concurrency import ConcurrencyLimit
+from shared.runtime.limits.fair_queue import FairQueue
+from shared.runtime.limits.reservations import LimitReached, Reservation, WaitTimeout
+
+RESERVE = 0.1
+"""The share of the queue, on top, for workspaces of which nothing waits."""
+WAIT_SHARE = 0.9
+"""The share of the broker's deadline that an import may wait. The rest is for the append."""
+
+
+class ImportSlot:
+    """Lets one import be parsed and written."""
+
+    def __init__(self, slot: Reservation, unconfirmed: ConcurrencyLimit) -> None:
+        self._slot = slot
+        self._limit = unconfirmed
+        self._unconfirmed: Reservation | None = None
+
+    def release_early(self) -> None:
+        """Lets the next import begin while this one still waits for Kafka.
+
+        Does nothing if too many wait like that already.
+        """
+        if self._unconfirmed is not None:
+            return
+        try:
+            self._unconfirmed = self._limit.acquire()
+        except LimitReached:
+            return
+        self._slot.release()
+
+    def release(self) -> None:
+        """Ends the import."""
+        self._slot.release()
+        if self._unconfirmed is not None:
+            self._unconfirmed.release()
+
+
+class ImportQueue:
+    """Queues imports by workspace, within limits on how many wait and how long."""
+
+    def __init__(self, *, at_once: int, max_waiting: int, timeout_seconds: float) -> None:
+        self._queue: FairQueue[UUID] = FairQueue(at_once, timeout_seconds=timeout_seconds)
+        self._max_waiting = max_waiting
+        self._timeout_seconds = timeout_seconds
+        self._unconfirmed = ConcurrencyLimit(max_waiting)
+        self._written = 0
+
+    @classmethod
+    def of(cls, settings: IngestSettings) -> "ImportQueue":
+        """Builds the queue from the settings."""
+        return cls(
+            at_once=settings.imports_at_once,
+            max_waiting=settings.max_waiting_imports,
+            timeout_seconds=settings.broker_deadline_seconds * WAIT_SHARE,
+        )
+
+    def require_place(self, workspace_id: UUID) -> None:
+        """Raises Overloaded if one more import could not wait."""
+        limit, waiting = self._max_waiting, self._queue.total_waiting
+        if not self._queue.waiting(workspace_id):
+            limit = int(limit * (1 + RESERVE))
+        if waiting >= limit and not self._queue.has_free_slot:
+            raise _overloaded(
+                f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting
+            )
+
+    @asynccontextmanager
+    async def slot(self, workspace_id: UUID) -> AsyncIterator[ImportSlot]:
+        """Waits for a slot and holds it for as long as the body runs.
+
+        Raises Overloaded if too many imports wait or the wait took too long; BrokerUnavailable if
+        no import was written meanwhile.
+        """
+        slot = ImportSlot(await self._acquire(workspace_id), self._unconfirmed)
+        try:
+            yield slot
+            self._written += 1
+        finally:
+            slot.release()
+
+    async def _acquire(self, workspace_id: UUID) -> Reservation:
+        self.require_place(workspace_id)
+        written_before = self._written
+        try:
+            return await self._queue.acquire(workspace_id)
+        except WaitTimeout:
+            seconds = f"{self._timeout_seconds:g}"
+            if self._written == written_before:
+                raise BrokerUnavailable(f"no import could be written for {seconds} s") from None
+            raise _overloaded(
+                f"This import's turn did not come within {seconds} s.",
+                self._max_waiting,
+                self._queue.total_waiting,
+            ) from None
+
+
+def _overloaded(message: str, limit: int, waiting: int) -> Overloaded:
+    details = {"limit": limit, "current": waiting, "reason": "waiting"}
+    return Overloaded(
+        ErrorCode.OVERLOADED, f"{message} Nothing was accepted.", retry_after=1, **details
+    )

@@ -1,0 +1,101 @@
+"""Decides which outcomes of the topic to record, and builds their rows. Does no I/O."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+from uuid import UUID
+
+import structlog
+from aiokafka import ConsumerRecord
+from pydantic import ValidationError
+
+from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
+from shared.contract.decoding import decoder
+from shared.contract.events import RowResult, RowsSettled, RowStatus
+from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.kafka.positions.rules import StoredPosition
+
+log = structlog.get_logger()
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+RowOutcome: TypeAlias = tuple[
+    UUID,
+    int,
+    str,
+    UUID | None,
+    UUID | None,
+    bool | None,
+    str | None,
+    str | None,
+    UUID | None,
+]
+"""Holds the values of repository.OUTCOME_COLUMNS, in order."""
+
+_parse = decoder(RowsSettled)
+
+
+def fits(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
+    """Tells whether a stored position belongs to this log of this cluster."""
+    return position.cluster_id == cluster and begin <= position.next_offset <= end
+
+
+def is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
+    """Tells whether a record's batch went beyond the stored positions. True without the header."""
+    header = dict(record.headers).get(POSITIONS_HEADER)
+    if header is None:
+        return True
+    try:
+        reached = parse_positions(header)
+    except ValueError:
+        return True
+    return any(offset > stored.get(partition, 0) for partition, offset in reached.items())
+
+
+def parse_outcomes(records: Iterable[Record]) -> list[RowOutcome]:
+    """Parses records of `outcomes`. A row's first result counts, as in the status service."""
+    first: dict[tuple[UUID, int], RowOutcome] = {}
+    for record in records:
+        for row in _rows_of(record):
+            first.setdefault(row[:2], row)
+    return list(first.values())
+
+
+def _rows_of(record: Record) -> Iterator[RowOutcome]:
+    try:
+        event = _parse(record.value or b"")
+    except ValidationError:
+        return  # the status service writes its dead letter
+    for result in event.results:
+        if (row := _row(event.job_id, result)) is not None:
+            yield row
+        else:
+            number = result.row_number
+            log.warning("outcome_passed_over", job_id=str(event.job_id), row_number=number)
+
+
+def _row(job_id: UUID, result: RowResult) -> RowOutcome | None:
+    """Builds the row to record. None if a result has no pin, no schedule and no failure."""
+    pin_id, schedule_id = result.pin_id, result.schedule_id
+    if result.status == RowStatus.FAILED:
+        failure = (_storable(result.error_code), _storable(result.error_message))
+        return (job_id, result.row_number, result.status, None, None, None, *failure, None)
+    if pin_id is None and schedule_id is None:
+        return None
+    promised = None
+    if result.status == RowStatus.CREATED:
+        promised = pin_id or (pin_id_of_schedule(schedule_id) if schedule_id else None)
+    return (
+        job_id,
+        result.row_number,
+        result.status,
+        pin_id,
+        schedule_id,
+        result.payload_matches,
+        None,
+        None,
+        promised,
+    )
+
+
+def _storable(text: str | None) -> str:
+    """Returns a text that Postgres can hold."""
+    return (text or "").replace("\0", "")

@@ -1,0 +1,116 @@
+"""Reads the topic `outcomes` from Kafka, without a consumer group."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
+
+from services.publisher.rows.history_parsing import Record
+from shared.contract.errors import BrokerUnavailable
+from shared.kafka.connection import client_options
+from shared.runtime.settings import ServiceSettings
+
+RECORDS_AT_ONCE = 500
+"""Records per transaction: at most 100 000 rows, usually far fewer."""
+SILENCE_SECONDS = 10.0
+"""How long Kafka may return no records although there are more."""
+REQUEST_SECONDS = 10.0
+
+Offsets: TypeAlias = dict[TopicPartition, int]
+Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
+"""By partition: its first offset and the offset behind its last record."""
+
+
+class OutcomeReader:
+    """Holds one connection to Kafka, which is opened when it is first needed.
+
+    After an error the connection is closed; the next call opens another.
+    """
+
+    def __init__(self, settings: ServiceSettings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._connecting = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def bounds(self) -> Bounds:
+        """Reads the bounds of each partition. Raises BrokerUnavailable."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                consumer = await self._connected()
+                partitions = await self._partitions(consumer)
+                begins = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+                return {partition: (begins[partition], ends[partition]) for partition in partitions}
+        except (KafkaError, ConsumerStoppedError, OSError) as error:
+            await self.close()
+            raise BrokerUnavailable(repr(error)) from error
+
+    async def read(self, starts: Offsets, ends: Offsets) -> AsyncIterator[list[Record]]:
+        """Yields the records from `starts` to `ends`. Raises BrokerUnavailable."""
+        left = {partition: end for partition, end in ends.items() if starts[partition] < end}
+        if not left:
+            return
+        consumer = await self._connected()
+        consumer.assign(list(left))
+        try:
+            for partition in left:
+                consumer.seek(partition, starts[partition])
+            while left:
+                timeout_ms = int(SILENCE_SECONDS * 1000)
+                found = await consumer.getmany(
+                    *left,
+                    timeout_ms=timeout_ms,
+                    max_records=RECORDS_AT_ONCE,
+                )
+                if not found:
+                    await self.close()  # the consumer's fetches may have ended for good
+                    raise BrokerUnavailable(
+                        f"Kafka returned no records of {self._topic} within {SILENCE_SECONDS:g} s "
+                        "although there are more: they are read again",
+                    )
+                yield [record for records in found.values() for record in records]
+                left = {
+                    partition: end
+                    for partition, end in left.items()
+                    if await consumer.position(partition) < end
+                }
+        except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed it
+            await self.close()
+            raise BrokerUnavailable(repr(error)) from error
+        finally:
+            consumer.unsubscribe()
+
+    async def close(self) -> None:
+        """Closes the connection to Kafka."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        async with self._connecting:
+            if self._consumer is None:
+                client_id = f"pinflow-publisher-history-{self._settings.replica}"
+                consumer = AIOKafkaConsumer(
+                    **client_options(self._settings, client_id=client_id),
+                    group_id=None,
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",
+                )
+                try:
+                    await consumer.start()
+                except BaseException:
+                    await consumer.stop()
+                    raise
+                self._consumer = consumer
+            return self._consumer
+
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        # aiokafka 0.14 has no public way to load a topic's metadata without a subscription
+        await consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001
+        numbers = consumer.partitions_for_topic(self._topic)
+        if not numbers:
+            raise UnknownTopicOrPartitionError(self._topic)
+        return [TopicPartition(self._topic, number) for number in sorted(numbers)]

@@ -1,0 +1,59 @@
+"""The gateway answers HEAD wherever it answers GET."""
+
+import httpx
+import pytest
+
+from deploy.administration import NewWorkspace
+from tests.support.deployment import Deployment
+from tests.support.factories import submitted
+
+UNKNOWN = "01a2120b-ceed-7ea4-b50f-681084d1f2a3"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/docs", 200),
+        ("/openapi.json", 200),
+        ("/metrics", 404),
+        ("/v1/nothing", 404),
+        ("/v1/pins", 200),
+        (f"/v1/pins/{UNKNOWN}", 404),
+        ("/v1/pins?limit=201", 422),
+        ("/v1/pins/imports", 200),
+        (f"/v1/pins/imports/{UNKNOWN}", 404),
+        ("/v1/pins/imports/json", 405),
+        ("/v1/schedules", 200),
+        ("/v1/pinterest/accounts", 200),
+        ("/v1/api-keys", 200),
+        ("/v1/webhooks", 200),
+        ("/v1/projects", 501),
+    ],
+)
+def test_head_has_the_status_and_the_length_of_get_and_no_body(
+    client: httpx.Client, path: str, status: int
+) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (got.status_code, head.status_code, head.content) == (status, status, b"")
+    assert head.headers.get("content-type") == got.headers.get("content-type")
+    # The connection is still in step: what follows is the next answer
+    assert client.get("/healthz").json()["status"] == "ok"
+    if path != "/readyz":
+        assert head.headers["content-length"] == str(len(got.content))
+
+
+def test_head_of_what_was_imported_reads_as_get_does(
+    client: httpx.Client, pinflow: Deployment, workspace: NewWorkspace
+) -> None:
+    row = submitted(account_id=str(workspace.accounts[0].id))
+    location = client.post("/v1/pins/imports/json", json=[row]).headers["location"]
+    assert client.head(location).status_code == 200
+    assert httpx.head(f"{pinflow.base_url}{location}", trust_env=False).status_code == 401
+
+
+def test_a_405_of_the_gateway_names_head_beside_get(client: httpx.Client) -> None:
+    refused = client.delete("/v1/pins/imports")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")

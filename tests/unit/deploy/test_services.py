@@ -1,0 +1,73 @@
+"""The table of services agrees with the services themselves."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from deploy.generate.applications import applications
+from deploy.services import FALLBACK, SERVICES, WATCHED
+from services.status.config import StatusSettings
+
+INTERNAL = {"/healthz", "/readyz", "/metrics"}
+"""The routes that every process has for its supervisor and its monitoring."""
+PATHS = sorted(
+    {
+        (name, str(route.path))
+        for name, application in applications().items()
+        for route in iter_route_contexts(application.routes)
+        if not str(route.path).startswith("/internal/")
+        if name == FALLBACK.name or route.path not in INTERNAL
+    }
+)
+
+
+def routed_to(path: str) -> str:
+    """Returns the service that the gateway sends a path to. The first that matches gets it."""
+    return next(
+        (
+            name
+            for name, service in SERVICES.items()
+            if any(matches(path, route) for route in service.routes)
+        ),
+        FALLBACK.name,
+    )
+
+
+def matches(path: str, route: str) -> bool:
+    """Matches as Caddy does: `*` at the end stands for anything, elsewhere for one segment."""
+    if route.endswith("*"):
+        return path.startswith(route[:-1])
+    parts, wanted = path.split("/"), route.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+@pytest.mark.parametrize(("name", "path"), PATHS)
+def test_the_gateway_sends_every_endpoints_requests_to_its_service(name: str, path: str) -> None:
+    assert routed_to(re.sub(r"\{\w+\}", "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21", path)) == name
+
+
+def test_no_route_is_without_an_endpoint() -> None:
+    concrete = [(name, re.sub(r"\{\w+\}", "x", path)) for name, path in PATHS]
+    unused = {
+        route
+        for name, service in SERVICES.items()
+        for route in service.routes
+        if not any(owner == name and matches(path, route) for owner, path in concrete)
+    }
+    assert unused == set()
+
+
+def test_the_readiness_of_the_whole_asks_the_others_as_the_table_says() -> None:
+    watched = StatusSettings().watched
+    assert {service.name: service.is_required for service in watched} == {
+        name: SERVICES[name].is_required for name in WATCHED
+    }
+    assert {service.name: service.urls for service in watched} == {
+        name: f"http://127.0.0.1:{SERVICES[name].port}" for name in WATCHED
+    }
+
+
+def test_no_two_services_share_a_port() -> None:
+    assert len({service.port for service in SERVICES.values()}) == len(SERVICES)

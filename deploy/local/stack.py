@@ -149,8 +149,9 @@ class Stack:
         for name, port in self._state.ports.items():
             if port != wanted[name]:
                 self._say(f"port {wanted[name]} is taken: {name.replace('_', ' ')} is on {port}")
-        self._state.installation = self._state.installation or new_cluster_id()
         self._state.save(self._layout.state_file)
+        if not self._stored_id:
+            self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
         self._say("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
             brokers, postgres = (
@@ -209,7 +210,7 @@ class Stack:
         return [self._state.ports[each] for each in names if each in self._state.ports]
 
     def _service_trouble(self, name: str, requests: int) -> str | None:
-        if not self._state.installation:
+        if not self._stored_id:
             return None  # an older version started it
         base_url = f"http://127.0.0.1:{self._state.ports[name]}"
         troubles = (service_trouble(name, base_url, self._installation) for _ in range(requests))
@@ -267,15 +268,21 @@ class Stack:
 
     @property
     def _installation(self) -> str:
-        """The id that services tell. A copied checkout has the same state but another directory."""
-        return f"{self._state.installation}-{self._layout.digest}"
+        """The id that services tell. A copied checkout has the same file but another directory."""
+        return f"{self._stored_id}-{self._layout.digest}"
+
+    @property
+    def _stored_id(self) -> str:
+        """A random id, also of the Kafka cluster. Empty until this version starts the stack."""
+        file = self._layout.installation_file
+        return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
     @property
     def _kafka(self) -> KafkaCluster:
         return KafkaCluster.at(
             self._layout.directory,
             chosen_ports(self._state.brokers, self._state.ports),
-            cluster_id=self._state.installation,
+            cluster_id=self._stored_id or None,
         )
 
     @property

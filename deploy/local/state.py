@@ -23,8 +23,6 @@ class State:
     """How many brokers the data is spread over."""
     ports: dict[str, int] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
-    installation: str = ""
-    """A random id, also of the Kafka cluster. Empty until this version has started the stack."""
 
     def __post_init__(self) -> None:
         self.ports = {**PREFERRED, **preferred_ports(self.brokers), **self.ports}

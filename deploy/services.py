@@ -24,6 +24,7 @@ class ServiceDescription:
     is_required: bool = True
     """Whether Pinflow is ready only while this service is. Without one that is not required
     Pinflow is degraded."""
+    uses_kafka: bool = True
     memory_mib: int = 512
     """The memory limit of a container. Its process is killed beyond it, and restarted."""
 
@@ -90,6 +91,7 @@ _TABLE = (
         port=8005,
         routes=("/v1/pinterest/*", "/v1/api-keys", "/v1/api-keys/*"),
         reads=frozenset(),
+        uses_kafka=False,
     ),
     # Not required: events wait for it in Kafka
     ServiceDescription(

@@ -20,6 +20,7 @@ from deploy.administration import (
 from deploy.administration import create_key as make_key
 from deploy.administration import create_workspace as make_workspace
 from deploy.cli.exits import Exit, fail
+from deploy.services import SERVICES
 from shared.access.keys import Scope
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.postgres.database import Database, is_passing
@@ -30,16 +31,16 @@ T = TypeVar("T")
 
 
 def migrate_database(environment: Mapping[str, str]) -> None:
-    """To the newest schema; the roles get the passwords that PINFLOW_INGEST_PASSWORD and so on
-    have.
-    """
-    from deploy.migrations.runner import ROLES, migrate  # noqa: PLC0415 - Alembic: 0.2 s
+    """Brings the database to the newest schema.
 
-    variables = {role: f"{role.upper()}_PASSWORD" for role in ROLES}
+    Gives the services' roles the passwords of PINFLOW_INGEST_PASSWORD and so on.
+    """
+    from deploy.migrations.runner import migrate  # noqa: PLC0415 - Alembic: 0.2 s
+
     passwords = {
-        role: environment[variable]
-        for role, variable in variables.items()
-        if environment.get(variable)
+        service.role: password
+        for service in SERVICES.values()
+        if (password := environment.get(service.password_variable))
     }
     explained(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
 

@@ -17,6 +17,7 @@ from shared.access.cache import WorkspaceDirectory
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
 from shared.kafka.consumer import BatchConsumer
+from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.runtime.service import Service
 
 
@@ -34,12 +35,17 @@ def create_app(settings: IngestSettings) -> FastAPI:
         settings,
     )
     requests = BatchConsumer(
-        "ingest",
+        Subscription(
+            name="ingest",
+            topics=(TopicName.IMPORT_REQUESTS,),
+            isolation="read_committed",  # upstream systems may produce in transactions
+            offset_reset="earliest",
+            acknowledgement=Acknowledgement.OFFSET_AFTER_WORK,
+            max_records=settings.import_request_batch,
+        ),
         settings,
-        [TopicName.IMPORT_REQUESTS],
         handler,
         service.producer,
-        max_records=settings.import_request_batch,
     )
     keep_uploads = settings.upload_retention_days > 0
     return service.create_app(

@@ -39,7 +39,13 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from shared.kafka.connection import abort_connections, client_options, close_client, is_dead
+from shared.kafka.aiokafka_internals import (
+    abort_connections,
+    close_client,
+    is_dead,
+    load_metadata,
+)
+from shared.kafka.connection import client_options
 from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
 
@@ -364,7 +370,7 @@ class PartitionAppender:
         client = AIOKafkaClient(**options)
         try:
             await client.bootstrap()
-            await client._wait_on_metadata(self._place.topic)  # noqa: SLF001 - as aiokafka's producer does
+            await load_metadata(client, self._place.topic)
             return await _session_of(client, self._place)
         except BaseException:
             await close_client(client)

@@ -28,7 +28,7 @@ from shared.contract.events import ImportRejected, ImportRequested, SourceType, 
 from shared.contract.pins import printable
 from shared.contract.validation import describe
 from shared.http.bodies import parse_json
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, history_of
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics

@@ -26,7 +26,7 @@ from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName
 from shared.http.admission import ConcurrentWrites
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
 
@@ -40,16 +40,22 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     history = OutcomeHistory(store, settings, service.topics)
     row_service = RowService(store, BoardDirectory(background_access))
     handler = RowsHandler(row_service, service.producer, service.topics)
-    rows = RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher)
+    rows = Subscription(
+        name="publisher",
+        topics=(TopicName.IMPORTS,),
+        isolation="read_uncommitted",
+        offset_reset="none",
+        acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+        max_records=settings.consumer_max_records,
+        record_filter=RecordFilter(service.topics[TopicName.IMPORTS], is_for_publisher),
+    )
     consumers = [
         BatchConsumer(
-            "publisher",
+            rows,
             settings,
-            [TopicName.IMPORTS],
             handler,
             service.producer,
             member=member,
-            record_filter=rows,
             positions=store.positions,
             preparation=history,
         )

@@ -20,7 +20,7 @@ from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
 from shared.http.client import http_pool
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.limits.token_buckets import token_bucket
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
@@ -38,16 +38,21 @@ def create_app(settings: StatusSettings) -> FastAPI:
     )
     cleaner = UploadCleaner(store, timedelta(days=retention_days))
     consumer = BatchConsumer(
-        "status",
+        Subscription(
+            name="status",
+            topics=(TopicName.IMPORTS, TopicName.OUTCOMES),
+            isolation="read_uncommitted",
+            offset_reset="none",
+            acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+            max_records=settings.fold_records,
+            record_filter=RecordFilter(
+                service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
+            ),
+        ),
         settings,
-        [TopicName.IMPORTS, TopicName.OUTCOMES],
         FoldHandler(store, service.topics, announcing, keep_uploads=retention_days > 0),
         service.producer,
-        max_records=settings.fold_records,
         pace=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
-        record_filter=RecordFilter(
-            service.topics[TopicName.IMPORTS], is_for_status, is_whole_import
-        ),
         positions=store.positions,
     )
     http = http_pool()

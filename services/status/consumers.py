@@ -14,7 +14,7 @@ from shared.contract.events import IMPORT_EVENT, FileUploaded, RowsSettled
 from shared.contract.import_records import is_import, is_upload
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics

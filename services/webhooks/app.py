@@ -18,7 +18,8 @@ from services.webhooks.subscriptions.repository import WebhookRegistry
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
-from shared.kafka.consumer import BatchConsumer, Gathering
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
 
@@ -45,13 +46,18 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     resolver = Resolver(2 * settings.webhook_deliveries_at_once)
     courier = _courier(settings, store, resolver)
     consumer = BatchConsumer(
-        "webhooks",
+        Subscription(
+            name="webhooks",
+            topics=(TopicName.PIN_EVENTS, TopicName.JOB_EVENTS),
+            isolation="read_uncommitted",
+            offset_reset="none",
+            acknowledgement=Acknowledgement.POSITION_WITH_WORK,
+            max_records=settings.event_records,
+            fetch=FetchSettings(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
+        ),
         settings,
-        [TopicName.PIN_EVENTS, TopicName.JOB_EVENTS],
         EventHandler(store, courier),
         service.producer,
-        max_records=settings.event_records,
-        gathering=Gathering(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
         is_wanted=store.anyone_listens,
         positions=store.positions,
     )

@@ -14,7 +14,7 @@ from services.webhooks.delivery.repository import Listener, NewDelivery
 from services.webhooks.events import announcement
 from services.webhooks.ids import delivery_id
 from shared.contract.errors import ErrorCode, Poison
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.runtime.chunks import chunked

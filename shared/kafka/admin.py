@@ -1,4 +1,4 @@
-"""What is asked of the cluster itself: topics, and a member's leave."""
+"""Administers the cluster: topics, its id, and a static member's leave."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ REPLICAS = 3
 
 @asynccontextmanager
 async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Raises BrokerUnavailable when no broker answers."""
+    """Connects an admin client. Raises BrokerUnavailable if no broker answers."""
     admin = AIOKafkaAdminClient(**client_options(settings, client_id="pinflow-admin"))
     try:
         await admin.start()
@@ -37,7 +37,7 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
 
 
 async def require_topics(settings: KafkaSettings) -> None:
-    """Raises BrokerUnavailable while Kafka, or one of the topics, is not there."""
+    """Checks that all topics exist. Raises BrokerUnavailable if one is missing or Kafka is away."""
     names = TopicNames(settings.topic_prefix)
     async with admin_client(settings) as admin:
         missing = {names[topic.name] for topic in TOPICS} - set(await admin.list_topics())
@@ -54,65 +54,49 @@ async def cluster_id(settings: KafkaSettings) -> str:
 
 
 class Topics(NamedTuple):
-    """By name: what was made, and what was there already with another number of partitions than the
-    setting's.
-    """
+    """Names new topics, and existing ones with another number of partitions than the setting."""
 
     made: list[str]
     kept: dict[str, tuple[int, int]]
-    """How many it has, and how many the setting says."""
+    """How many partitions it has, and how many the setting says."""
 
 
 async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> Topics:
-    """Create what is missing, idempotently: three replicas, two of them in sync, where there are
-    three brokers, else one.
+    """Creates missing topics. With three brokers, they have three replicas, two of them in sync.
 
-    What is there is left as it is: with more partitions its keys would move. Raises
+    Existing topics stay as they are: with more partitions their keys would move. Raises
     BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
-    asked = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
+    wanted = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
     async with admin_client(settings) as admin:
-        there = asked.keys() & set(await admin.list_topics())
-        found = (
-            {
-                one["topic"]: len(one["partitions"])
-                for one in await admin.describe_topics(sorted(there))
-            }
-            if there
-            else {}
-        )
+        existing = wanted.keys() & set(await admin.list_topics())
+        descriptions = await admin.describe_topics(sorted(existing)) if existing else []
+        found = {topic["topic"]: len(topic["partitions"]) for topic in descriptions}
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = REPLICAS if brokers >= REPLICAS else 1
         in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
         new = [
             NewTopic(
                 names[topic.name],
-                asked[names[topic.name]],
+                wanted[names[topic.name]],
                 replicas,
                 topic_configs=topic.configuration() | in_sync,
             )
             for topic in topics
-            if names[topic.name] not in there
+            if names[topic.name] not in existing
         ]
         if new:
             _check(await admin.create_topics(new))
-    kept = {name: (count, asked[name]) for name, count in found.items() if count != asked[name]}
+    kept = {name: (count, wanted[name]) for name, count in found.items() if count != wanted[name]}
     return Topics([topic.name for topic in new], kept)
 
 
 def _check(answer: Response) -> None:
     for topic, code, *_ in answer.topic_errors:
         error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # someone else was faster: just as well
+        if code and error is not TopicAlreadyExistsError:  # another process was faster
             raise error(topic)
-
-
-async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:
-    """Delete the topics and all they hold."""
-    names = TopicNames(settings.topic_prefix)
-    async with admin_client(settings) as admin:
-        await admin.delete_topics([names[topic.name] for topic in topics])
 
 
 class _LeaveGroupResponse(Response):  # type: ignore[misc]
@@ -154,11 +138,10 @@ class _LeaveGroupRequest(Request[_LeaveGroupRequestV3]):  # type: ignore[misc]
 
 
 async def leave_group(settings: KafkaSettings, group: str, group_instance_id: str) -> None:
-    """Remove a static member, so that others have its partitions now and not after its session has
-    timed out.
+    """Removes a static member, so that others get its partitions before its session times out.
 
     aiokafka never sends this for a static member, and knows the request only up to version 1, which
-    can't name one. A failure costs no more than the session timeout: it is logged, not raised.
+    can't name one. A failure is logged, not raised: it costs at most the session timeout.
     """
     client = AIOKafkaClient(**client_options(settings, client_id="pinflow-leave"))
     try:

@@ -1,24 +1,103 @@
-"""How FastStream reaches Kafka.
+"""Uses FastStream: the only module that does (ADR 0032).
 
-Apart from connection.py, as the command line needs no broker, whose import takes a tenth of a
-second.
+FastStream makes, starts and stops a member of a consumer group. Its handlers, acknowledgements and
+consume loop are not used: they can lose a batch. BatchConsumer fetches itself.
+
+Apart from connection.py, which the CLI imports: importing FastStream takes a tenth of a second.
 """
 
 import logging
+from itertools import chain
 
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import ConsumerStoppedError
+from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from shared.contract.topics import TopicNames
+from shared.kafka.batches import Batch
 from shared.kafka.connection import REQUEST_TIMEOUT_MS
+from shared.kafka.subscription import Subscription
 from shared.runtime.settings import KafkaSettings, ServiceSettings
+
+FETCH_TIMEOUT_MS = 10**10
+"""A fetch waits for records. aiokafka raises ConsumerStoppedError when the member is stopped."""
+
+
+class GroupMember:
+    """Is one member of a subscription's consumer group."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        settings: ServiceSettings,
+        *,
+        number: int,
+        listener: ConsumerRebalanceListener,
+    ) -> None:
+        """`number` tells the members in one process apart."""
+        names = TopicNames(settings.topic_prefix)
+        self.group = names.group(subscription.name)
+        # The assignor deals partitions out in the order of these ids: to each process' first
+        # member, then to each one's second (ADR 0019). No replica's name has a dot, so no two
+        # members have one id
+        suffix = f".{number}" if number else ""
+        self.instance_id = f"{self.group}{suffix}-{settings.replica}"
+        # A broker for each member: it starts its subscribers one after the other, and each waits
+        # for its partitions. Members of one group must join together
+        self._broker = create_broker(
+            settings, client_id=f"pinflow-{subscription.name}-{settings.replica}"
+        )
+        self._subscriber = self._broker.subscriber(
+            *(names[topic] for topic in subscription.topics),
+            batch=True,
+            group_id=self.group,
+            group_instance_id=self.instance_id,
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset=subscription.offset_reset,
+            isolation_level=subscription.isolation,
+            max_partition_fetch_bytes=subscription.partition_bytes,
+            fetch_min_bytes=subscription.fetch.min_bytes,
+            fetch_max_wait_ms=subscription.fetch.wait_ms,
+            session_timeout_ms=subscription.session_timeout_ms,
+            rebalance_timeout_ms=subscription.session_timeout_ms,
+            heartbeat_interval_ms=subscription.session_timeout_ms // 10,
+            value_deserializer=subscription.record_filter,
+            listener=listener,
+        )
+        self._max_records = subscription.max_records
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer | None:
+        """aiokafka's consumer. None before the start and after the stop."""
+        return self._subscriber.consumer
+
+    async def start(self) -> None:
+        """Joins the group. Returns when the member has its partitions, however long that takes."""
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Closes the connections. A static member keeps its place: see `admin.leave_group`."""
+        await self._broker.stop()
+
+    async def fetch(self) -> Batch:
+        """Waits for records. aiokafka's positions are behind them when it returns.
+
+        Raises ConsumerStoppedError when the member is stopped.
+        """
+        consumer = self.consumer
+        if consumer is None:
+            raise ConsumerStoppedError
+        found = await consumer.getmany(timeout_ms=FETCH_TIMEOUT_MS, max_records=self._max_records)
+        return tuple(chain.from_iterable(found.values()))
 
 
 def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
-    """A FastStream broker that only consumes.
+    """Makes a FastStream broker that only consumes.
 
-    Its own producer stays unmade (its defaults lose records: acks=1), topics are never created by
-    accident, and the handler gets the raw batch: FastDepends would parse record by record, at 20
-    times the cost.
+    Its own producer stays unmade: its defaults lose records (acks=1). Topics are never created by
+    accident.
     """
     return KafkaBroker(
         settings.kafka_bootstrap_servers.split(","),
@@ -28,8 +107,6 @@ def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
         consumer_only=True,
         allow_auto_create_topics=False,
         apply_types=False,
-        # None or 0 would cancel the batch in flight
-        graceful_timeout=settings.stop_timeout_seconds,
         logger=logging.getLogger("pinflow.kafka"),
         log_level=logging.DEBUG,
     )

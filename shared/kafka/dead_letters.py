@@ -1,5 +1,6 @@
-"""What becomes of a record that can never be processed: kept, as it was, with the reason beside it
-(invariant 8).
+"""Makes dead letters of records that can never be processed (invariant 8).
+
+A dead letter is the record as it was, with the reason in its headers.
 """
 
 from collections.abc import Iterable
@@ -27,41 +28,44 @@ from shared.kafka.records import Header, Record
 
 MAX_MESSAGE = 1000
 MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
-"""Bytes that are kept of a value. Only what a producer had compressed could be larger."""
+"""The most bytes kept of a value. Only a value that its producer had compressed can be larger."""
 MAX_AROUND = 256 * 1024
-"""Bytes that are kept of key and headers beside the largest value; beside a smaller one there is
+"""The most bytes kept of key and headers beside the largest value. Beside a smaller value there is
 room for more.
 """
 MAX_HISTORY = 64
-"""Bytes of a header that tells of replays.
-
-Whoever produces can send one, and ingest hands it on to each of 500 rows.
+"""The most bytes of a header about replays. Any producer can send one, and ingest copies it to each
+of 500 rows.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
+    """Names a record that can't be processed, and why."""
+
     record: "ConsumerRecord[bytes, bytes]"
     reason: Poison
 
 
 def history_of(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
-    """What a record that was replayed tells of its replays: to be handed on to whatever it becomes,
-    so that none is replayed for ever.
+    """Returns the headers about a record's replays, for the records that it becomes.
+
+    They limit how often a dead letter is replayed.
     """
-    told = {
+    history = {
         name: value
         for name, value in headers
         if name in {REPLAYS, FIRST_SEEN} and value is not None and len(value) <= MAX_HISTORY
     }
-    return list(told.items())  # once each, however often they came
+    return list(history.items())  # once each, however often they came
 
 
-def to_record(letter: DeadLetter, *, service: str) -> Record:
-    """The original key, bytes and headers, and Pinflow's headers, all text: where it lay, who gave
-    up, why, since when.
+def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
+    """Returns the original key, value and headers, and Pinflow's own headers, which are text.
+
+    Those say where the record was, which service gave it up, why, and when it was seen first.
     """
-    record, reason = letter.record, letter.reason
+    record, reason = dead_letter.record, dead_letter.reason
     known = dict(history_of(record.headers))
     about = {
         TOPIC: record.topic,
@@ -90,9 +94,7 @@ def to_record(letter: DeadLetter, *, service: str) -> Record:
 
 
 def _that_fit(headers: list[Header], room: int) -> list[Header]:
-    """All of them, unless they are megabytes that had been compressed: then those before the one
-    that is too much.
-    """
+    """Returns the headers that fit into `room` bytes: all, unless they had been compressed."""
     for count, (name, value) in enumerate(headers):
         room -= len(name.encode(errors="replace")) + len(value)
         if room < 0:

@@ -1,4 +1,4 @@
-"""A consumer that sleeps while nobody wants its records: they are skipped, and never fetched."""
+"""Pauses a consumer while nobody wants its records. They are skipped, and never fetched."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -15,16 +15,16 @@ log = structlog.get_logger()
 
 
 async def always() -> bool:
-    """Somebody wants every record."""
+    """Says that somebody wants every record."""
     return True
 
 
 class Dormancy:
-    """Skips, without a clock, only what was produced before somebody wanted anything.
+    """Skips records that were produced before anybody wanted any, without a clock.
 
-    The partitions' ends are read first, and then it is asked whether anybody wants records: if
-    nobody does, whoever begins to want them after that answer begins after these ends. Reading all
-    to throw it away costs 6 us a record, a fifteenth of the whole pipeline.
+    The partitions' ends are read before the question whether anybody wants records. If the answer
+    is no, whoever wants records later begins after these ends. Reading all records and dropping
+    them costs 6 us a record, a fifteenth of the whole pipeline.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Dormancy:
         skipped: Callable[[], None],
         tracker: PositionTracker | None = None,
     ) -> None:
-        """`skipped` is called after each skip: troubles of earlier records no longer matter.
+        """`skipped` is called after each skip: failures of earlier records no longer matter.
 
         `tracker` stores a position before its records are skipped. Without it nothing is stored.
         """
@@ -46,15 +46,16 @@ class Dormancy:
         self._woken_at = 0.0
 
     def asleep_until(self) -> float:
-        """Up to when no fetch could be expected, in epoch seconds: now while it sleeps, 0 if it
-        never did.
+        """Returns until when no fetch could be expected, in epoch seconds.
+
+        Now while the consumer sleeps, 0 if it never did.
         """
         return time.time() if self._is_asleep else self._woken_at
 
     async def look(self) -> int:
-        """Sleep or wake: a sweep that never finds more.
+        """Puts the consumer to sleep or wakes it. Returns 0: a sweep that never finds more.
 
-        Raises Unavailable while a server does not answer; all stays as it was then.
+        Raises Unavailable while a server does not answer. Nothing changes then.
         """
         consumer = self._consumer()
         if consumer is None or not (consumed := self._consumed(consumer)):

@@ -1,6 +1,4 @@
-"""What a consumer group has still before it, as Kafka tells: the same for whoever asks, whatever
-was restarted.
-"""
+"""Reads a consumer group's lag from Kafka. The answer does not depend on who asks or restarted."""
 
 import asyncio
 from typing import NamedTuple
@@ -14,26 +12,27 @@ from shared.kafka.connection import client_options
 from shared.runtime.settings import KafkaSettings
 
 READ_SECONDS = 5.0
-"""How long one reading may take, with connecting."""
+"""The timeout for one reading, with connecting."""
 
 
 class Offsets(NamedTuple):
-    """By partition.
+    """Holds offsets by partition.
 
-    A group's offsets were asked for before the ends: a difference is never too small.
+    The committed offsets were read before the ends, so their difference is never too small.
     """
 
     committed: dict[int, int]
-    """Where the group goes on; where the partition begins, if it has committed nothing there."""
+    """Where the group goes on. The partition's begin if it has committed nothing there."""
     ends: dict[int, int]
-    """Behind the last record, those of open and aborted transactions and control records included.
-    """
+    """The offset behind the last record. Counts control records, and those of open and aborted
+    transactions."""
 
 
 class BacklogReader:
-    """Two requests a reading, three before the group's first commit.
+    """Reads one group's offsets on one topic, and joins no group.
 
-    Connects when it must, anew after a failure. It joins no group.
+    Makes two requests a reading, three before the group's first commit. Connects at the first
+    reading, and again after a failure.
     """
 
     def __init__(self, settings: KafkaSettings, *, topic: str, group: str, client_id: str) -> None:
@@ -46,9 +45,7 @@ class BacklogReader:
         self._coordinator: int | None = None
 
     async def read(self) -> Offsets:
-        """Raises BrokerUnavailable when Kafka does not tell, for whatever reason, a missing right
-        among them.
-        """
+        """Reads the offsets. Raises BrokerUnavailable for any failure, also for a missing right."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 return await self._read()
@@ -65,9 +62,9 @@ class BacklogReader:
             for number in await self._partitions(admin, consumer)
         ]
         told = await admin.list_consumer_group_offsets(self._group, self._coordinator, partitions)
-        # aiokafka passes over an error of the whole answer. From a coordinator that is none any
-        # more (a broker that was frozen or cut off, and lives on) it would look as if nothing had
-        # ever been committed: every row unsettled, and 429 for everyone, for good
+        # aiokafka ignores an error of the whole answer. A broker that is no longer the coordinator
+        # (it was frozen or cut off) would look as if nothing had ever been committed: every row
+        # would be backlog, and everyone would get 429 for good
         if any(partition not in told for partition in partitions):
             raise NotCoordinatorForGroupError(self._group)
         committed = {

@@ -1,6 +1,6 @@
-"""Producing many records at the price of few: one batch a partition, appended by hand.
+"""Produces records in batches: one batch a partition, appended by hand.
 
-send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each; a batch made
+send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each. A batch made
 by hand costs 1.1–1.4 µs (docs/performance.md).
 """
 
@@ -17,14 +17,8 @@ from aiokafka.structs import RecordMetadata
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import LARGEST_RECORD
-from shared.kafka.connection import (
-    DISCARD_SECONDS,
-    REQUEST_TIMEOUT_MS,
-    client_options,
-    close_client,
-    is_producer_dead,
-    unavailable,
-)
+from shared.kafka.aiokafka_internals import discard, is_producer_dead
+from shared.kafka.connection import REQUEST_TIMEOUT_MS, client_options, unavailable
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
@@ -34,32 +28,32 @@ SEND_TIMEOUT_SECONDS = 2 * REQUEST_TIMEOUT_MS / 1000
 
 
 class RecordSender(Protocol):
-    """What services produce through; the real one is RecordProducer."""
+    """Sends records. Implemented by RecordProducer, and by a fake in tests."""
 
     async def send(self, topic: str, records: Sequence[Record], *, seconds: float = ...) -> None:
-        """Return when every record is acknowledged.
+        """Sends records, and returns when every one is acknowledged.
 
-        Raises BrokerUnavailable, after `seconds` at the latest; some may then stand.
+        Raises BrokerUnavailable after at most `seconds`. Some records may be written then.
         """
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where Kafka's own clients put this key. Compute it once a job, not once a record."""
+    """Returns a key's partition, as Kafka's own clients do. Compute it once a job: it is slow."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def partition_count(producer: AIOKafkaProducer, topic: str) -> int:
+    """Returns how many partitions a topic has."""
     return len(await producer.partitions_for(topic))
 
 
 async def append_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[asyncio.Future[RecordMetadata]]:
-    """Hand records of one partition to the producer, in order; the futures tell when the broker has
-    them, or refuses them.
+    """Hands records of one partition to the producer, in order. Returns a future for each batch.
 
-    A batch takes its first record whatever its size: what is larger than its topic's limit is
-    refused by the broker.
+    A batch takes its first record whatever its size. The broker refuses a batch larger than its
+    topic's limit.
     """
     futures: list[asyncio.Future[RecordMetadata]] = []
     batch = producer.create_batch()
@@ -77,32 +71,6 @@ async def append_records(
     return futures
 
 
-async def discard(producer: AIOKafkaProducer) -> None:
-    """Throw a producer away without waiting for anything it still wants to send."""
-    # stop() would first wait for the broker to take what was given up; so its sender is stopped
-    # before
-    if producer._sender is not None and (sending := producer._sender.sender_task) is not None:  # noqa: SLF001
-        await _end(sending)
-    await close_client(producer.client)
-    producer._closed = True  # noqa: SLF001 - or its finalizer warns of a producer that was not closed
-
-
-async def _end(sending: "asyncio.Task[None]") -> None:
-    """Cancelled once, aiokafka's sender waits for what it has begun: for ever, if that waits for
-    metadata of a client that has died.
-
-    A second cancellation ends that, and the sender with it. Never awaited: it would raise what it
-    died of, or take our own cancellation.
-    """
-    for _ in range(2):
-        if sending.done():
-            return
-        sending.cancel()
-        await asyncio.wait({sending}, timeout=DISCARD_SECONDS)
-    if not sending.done():
-        log.warning("sender_left_behind")
-
-
 class RecordProducer:
     """Sends records, acknowledged by all in-sync replicas.
 
@@ -115,14 +83,14 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._making = asyncio.Lock()
-        # aiokafka 0.14 has room for one waiting batch a partition, and lets whoever comes first
-        # take it: of three that send to one, the third found it taken each time, and was told
-        # within a second that ten had passed (measured: 62 of 62). A lock is fair
+        # aiokafka 0.14 has room for one waiting batch a partition, and is not fair. Measured: when
+        # three tasks sent to one partition, the third failed within a second, though it should have
+        # waited for ten (62 of 62). A lock is fair
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
-        """Raises KafkaError while Kafka is away."""
-        producer = AIOKafkaProducer(  # here, as it wants a running event loop
+        """Connects. Raises KafkaError while Kafka is away."""
+        producer = AIOKafkaProducer(  # here, because it needs a running event loop
             **client_options(self._settings, client_id=self._client_id),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
@@ -136,16 +104,18 @@ class RecordProducer:
         self._producer, self._is_silent = producer, False
 
     async def stop(self) -> None:
+        """Sends what is waiting, and disconnects. A producer that has died is discarded."""
         if self._producer is not None:
             await (discard(self._producer) if self._is_dead else self._producer.stop())
 
     def trouble(self) -> str | None:
+        """Returns why nothing can be sent now, or None."""
         return "producer: not connected" if self._producer is None else None
 
     async def send(
         self, topic: str, records: Sequence[Record], *, seconds: float = SEND_TIMEOUT_SECONDS
     ) -> None:
-        """Records with one key keep their order, unless a retry repeats some.
+        """Sends records. Those with one key keep their order, unless a retry repeats some.
 
         Raises BrokerUnavailable.
         """
@@ -160,7 +130,7 @@ class RecordProducer:
                         futures += await append_records(producer, topic, partition, group)
                 await asyncio.gather(*futures)
         except TimeoutError as error:
-            # Kafka's fault, most likely. But whatever ails the producer, another begins without it
+            # Most likely Kafka is away. If the producer itself is stuck, a new one is not
             self._is_silent = producer is self._producer
             raise BrokerUnavailable(f"no acknowledgement within {seconds:g} s") from error
         except KafkaError as error:
@@ -171,7 +141,7 @@ class RecordProducer:
             raise
 
     async def _working(self) -> AIOKafkaProducer:
-        """The producer, or another in place of one that died or did not get through."""
+        """Returns the producer, or a new one in place of one that died or got no answer."""
         async with self._making:
             if self._producer is not None and (self._is_dead or self._is_silent):
                 log.error("producer_replaced", client_id=self._client_id, died=self._is_dead)

@@ -3,16 +3,13 @@
 import msgspec
 
 MAX_BATCH_BYTES = 900 * 1024
-"""Below the topics' limit of 1 MiB a batch.
-
-Much less, and an import goes out in twenty round trips.
-"""
+"""Below the topics' limit of 1 MiB a batch. With much less an import takes twenty round trips."""
 
 Header = tuple[str, bytes]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A struct, as there is one or more for each row: a fifth of a NamedTuple's price."""
+    """Holds a record. Each row has at least one: a struct costs a fifth of a NamedTuple."""
 
     key: bytes | None
     value: bytes

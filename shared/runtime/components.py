@@ -9,7 +9,6 @@ import structlog
 from shared.contract.errors import Unavailable
 from shared.http.health import Health
 from shared.kafka.admin import leave_group, require_topics
-from shared.kafka.broker import create_broker
 from shared.kafka.consumer import BatchConsumer
 from shared.postgres.lease import ReplicaLease
 from shared.runtime.periodic import Sweeper
@@ -58,15 +57,6 @@ class ServiceRuntime:
         self._stopping = False
         self.started = False
         self.on_lost: Callable[[], None] = lambda: None
-        # One each: a broker starts its subscribers one after the other, each when the one before
-        # has its partitions. Members of one group must join together, or it is rebalanced for every
-        # one of them
-        self._brokers = [
-            create_broker(settings, client_id=f"pinflow-{service}-{settings.replica}")
-            for _ in consumers
-        ]
-        for broker, consumer in zip(self._brokers, consumers, strict=True):
-            consumer.subscribe(broker)
 
     def register_checks(self, health: Health) -> None:
         """Adds a check that tells which of them does not do its work."""
@@ -94,11 +84,11 @@ class ServiceRuntime:
         for component in self._components:
             self._running.append(component)
             await component.start()
-        # Before the brokers' start, which waits for partitions and could do so for ever
+        # Before they start, which waits for partitions and could do so for ever
         for consumer in self._consumers:
             self._spawn(consumer.title, consumer.watch())
         self._joining = True
-        await asyncio.gather(*(broker.start() for broker in self._brokers))
+        await asyncio.gather(*(consumer.start() for consumer in self._consumers))
         for sweeper in self._sweepers:
             self._spawn(sweeper.name, sweeper.run())
         self.started = True
@@ -121,7 +111,7 @@ class ServiceRuntime:
             self.on_lost()
 
     async def stop(self) -> None:
-        """Finishes the batches in flight within the brokers' grace, then releases partitions,
+        """Finishes the batches in flight within the stop timeout, then releases partitions,
         producers and the replica's name.
         """
         self._stopping = True
@@ -132,7 +122,7 @@ class ServiceRuntime:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for failed in await asyncio.gather(
-            *(broker.stop() for broker in self._brokers), return_exceptions=True
+            *(consumer.stop() for consumer in self._consumers), return_exceptions=True
         ):
             # A client that has died raises what it died of; the rest is stopped all the same
             if failed is not None:

@@ -19,18 +19,12 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
+from deploy.generate.applications import application_of, settings_of
 from deploy.local.kafka import Kafka, KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
-from services.ingest.app import create_app as create_ingest
+from deploy.services import SERVICES
 from services.ingest.appender import PartitionAppender
-from services.ingest.config import IngestSettings
-from services.publisher.app import create_app as create_publisher
-from services.publisher.config import PublisherSettings
-from services.status.app import create_app as create_status
-from services.status.config import StatusSettings
-from services.webhooks.app import create_app as create_webhooks
-from services.webhooks.config import WebhooksSettings
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
@@ -161,13 +155,10 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
             "kafka_sasl_mechanism": "PLAIN",
             "kafka_sasl_username": name,
             "kafka_sasl_password": SecretStr(PASSWORD),
-            "database_url": SecretStr(with_role(database_url, f"pinflow_{name}")),
+            "database_url": SecretStr(with_role(database_url, SERVICES[name].role)),
         }
     apps = {
-        "ingest": create_ingest(IngestSettings(**settings["ingest"])),
-        "publisher": create_publisher(PublisherSettings(**settings["publisher"])),
-        "status": create_status(StatusSettings(**settings["status"])),
-        "webhooks": create_webhooks(WebhooksSettings(**settings["webhooks"])),
+        name: application_of(name, settings_of(name)(**values)) for name, values in settings.items()
     }
     async with AsyncExitStack() as stack:
         clients = {

@@ -36,13 +36,11 @@ STALE_SECONDS = 2.5
 MARGIN_SECONDS = 3.0
 """For a machine with other things to do."""
 
-READS = {
-    "ingest": None,
-    "publisher": "/v1/pins",
-    "access": "/v1/pinterest/accounts",
-    "status": "/v1/pins/imports",
-    "webhooks": "/v1/webhooks",
+ADDRESSES = {
+    name: next(route for route in service.routes if "*" not in route)
+    for name, service in SERVICES.items()
 }
+"""An address of each service that asks for a key."""
 
 
 class Installation:
@@ -80,8 +78,9 @@ class Installation:
         assert administer(self.url, lambda operator: operator.revoke_key(key_id))
 
     def ask(self, name: str, key: str) -> int:
-        """The status of a request with `key` to one service, past the gateway. ingest has nothing
-        that could be read: an empty import.
+        """Returns the status of a request with `key` to one service, past the gateway.
+
+        ingest is sent an empty import: it has nothing that could be read.
         """
         with httpx.Client(
             base_url=self.deployment.service_url(name),
@@ -89,10 +88,9 @@ class Installation:
             timeout=40,
             trust_env=False,
         ) as client:
-            path = READS[name]
-            return (
-                client.get(path) if path else client.post("/v1/pins/imports/json", json=[])
-            ).status_code
+            path = ADDRESSES[name]
+            answer = client.post(path, json=[]) if name == "ingest" else client.get(path)
+            return answer.status_code
 
     def logs(self) -> dict[str, str]:
         return {
@@ -130,7 +128,7 @@ def installation(
             yield Installation(deployment, process, url, directory)
 
 
-GOOD = {"ingest": 422, "publisher": 200, "access": 200, "status": 200, "webhooks": 200}
+GOOD = {name: 422 if name == "ingest" else 200 for name in SERVICES}
 """422: the key is good, the import empty."""
 
 

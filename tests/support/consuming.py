@@ -3,24 +3,23 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 from aiokafka import ConsumerRecord
 
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import leave_group
-from shared.kafka.broker import create_broker
-from shared.kafka.consumer import Batch, BatchConsumer
+from shared.kafka.batches import Batch
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.consumer_health.stalls import STALLED_AFTER
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.dormancy import always
 from shared.kafka.positions.advance import Advance
+from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.store import PositionStore
-from shared.kafka.positions.tracker import Preparation
 from shared.kafka.producer import RecordProducer, RecordSender
 from shared.kafka.records import Record
-from shared.kafka.skipping import RecordFilter
-from shared.kafka.stalls import STALLED_AFTER
+from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.settings import ServiceSettings
 from tests.support.kafka import records_of
 
@@ -60,6 +59,27 @@ def _is_poison(record: "ConsumerRecord[bytes, bytes]") -> bool:
     return (record.value or b"").startswith(b"poison")
 
 
+def subscription_of(
+    name: str = "unit",
+    *topics: TopicName,
+    has_positions: bool = False,
+    max_records: int = 2000,
+    record_filter: RecordFilter | None = None,
+) -> Subscription:
+    """Builds a subscription to OUTCOMES, or to these topics, each isolated as in the services."""
+    topics = topics or (TOPIC,)
+    ack = Acknowledgement
+    return Subscription(
+        name=name,
+        topics=topics,
+        isolation=("read_committed" if TopicName.IMPORT_REQUESTS in topics else "read_uncommitted"),
+        offset_reset="none" if has_positions else "earliest",
+        acknowledgement=ack.POSITION_WITH_WORK if has_positions else ack.OFFSET_AFTER_WORK,
+        max_records=max_records,
+        record_filter=record_filter,
+    )
+
+
 @asynccontextmanager
 async def consuming(
     settings: ServiceSettings,
@@ -76,27 +96,28 @@ async def consuming(
     positions: PositionStore | None = None,
     preparation: Preparation | None = None,
 ) -> AsyncIterator[BatchConsumer]:
-    consumer: BatchConsumer = BatchConsumer(
-        name,
+    consumer = BatchConsumer(
+        subscription_of(
+            name,
+            *topics,
+            record_filter=record_filter,
+            has_positions=positions is not None,
+            max_records=settings.consumer_max_records,
+        ),
         settings,
-        topics,
         handler,
         producer,
         member=member,
         is_wanted=is_wanted,
-        record_filter=record_filter,
         stalled_after=stalled_after,
         positions=positions,
         preparation=preparation,
     )
-    broker = create_broker(settings, client_id=f"test-{uuid4().hex[:6]}")
-    consumer.subscribe(broker)
-    await broker.start()
+    await consumer.start()
     try:
         yield consumer
     finally:
-        consumer.interrupt()
-        await broker.stop()
+        await consumer.stop()
         if clean:
             await leave_group(settings, consumer.group, consumer.group_instance_id)
 

@@ -18,9 +18,10 @@ from deploy.local.ports import choose
 from deploy.local.postgres import Postgres
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
-from shared.kafka.admin import create_topics, delete_topics
+from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.support import ports
+from tests.support.kafka import delete_topics
 from tests.support.processes import RunningProgram
 from tests.support.proxied_kafka import with_proxies
 

@@ -12,7 +12,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from shared.contract.errors import BrokerUnavailable
-from shared.contract.topics import TopicName, TopicNames
+from shared.contract.topics import TOPICS, Topic, TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
 
@@ -167,6 +167,13 @@ async def members_of(kafka: str, group: str) -> list[Member]:
     ]
     shares = [Counter(partition.topic for partition in one.partitions()) for one in assignments]
     return [Member(client, share) for (_, client, *_), share in zip(members, shares, strict=True)]
+
+
+async def delete_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> None:
+    """Deletes topics with all their records."""
+    names = TopicNames(settings.topic_prefix)
+    async with admin_client(settings) as admin:
+        await admin.delete_topics([names[topic.name] for topic in topics])
 
 
 async def kill_metadata_task(client: AIOKafkaClient) -> None:

@@ -10,7 +10,7 @@ from deploy.services import SERVICES
 from shared.runtime.components import ServiceRuntime
 from tests.support.waiting import eventually
 
-WITH_KAFKA = tuple(name for name in SERVICES if name != "access")
+WITH_KAFKA = tuple(name for name, service in SERVICES.items() if service.uses_kafka)
 """The services that consume and produce records."""
 
 

@@ -18,8 +18,9 @@ from deploy.cli.dead_letters.parsing import REPLAYED, REPLAYED_AS
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.import_records import is_for_status
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.kafka.aiokafka_internals import discard
 from shared.kafka.connection import client_options, unavailable
-from shared.kafka.producer import append_records, discard, partition_count, partition_of
+from shared.kafka.producer import append_records, partition_count, partition_of
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 

@@ -17,7 +17,7 @@ from shared.contract.import_records import is_row
 from shared.contract.row_identity import row_identity
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordSender

@@ -19,10 +19,10 @@ from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import cluster_id
+from shared.kafka.batches import ends_of
 from shared.kafka.positions.advance import Advance, Span
+from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import StoredPosition
-from shared.kafka.positions.tracker import Preparation
-from shared.kafka.progress import ends_of
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()

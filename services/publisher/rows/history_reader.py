@@ -9,6 +9,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPart
 
 from services.publisher.rows.history_parsing import Record
 from shared.contract.errors import BrokerUnavailable
+from shared.kafka.aiokafka_internals import load_consumer_metadata
 from shared.kafka.connection import client_options
 from shared.runtime.settings import ServiceSettings
 
@@ -108,8 +109,7 @@ class OutcomeReader:
             return self._consumer
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        # aiokafka 0.14 has no public way to load a topic's metadata without a subscription
-        await consumer._client._wait_on_metadata(self._topic)  # noqa: SLF001
+        await load_consumer_metadata(consumer, self._topic)
         numbers = consumer.partitions_for_topic(self._topic)
         if not numbers:
             raise UnknownTopicOrPartitionError(self._topic)

@@ -607,3 +607,30 @@ async def test_a_use_is_written_once_a_minute_however_many_processes_write_it(
     assert first is not None
     await repository.mark_used([key["id"]])
     assert await last_used() == first
+
+
+async def test_another_service_reports_used_keys(
+    http: httpx.AsyncClient, workspace: Workspace
+) -> None:
+    key = await key_of(workspace, name="elsewhere")
+    answer = await http.post(
+        "/internal/key-usage", json={"key_ids": [str(key.id), str(uuid4())]}
+    )  # one that there is not changes nothing
+    assert (answer.status_code, answer.content) == (204, b"")
+    used = {key["name"]: key["last_used_at"] for key in await listed(http, workspace)}
+    assert used["elsewhere"] is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"key_ids": []},
+        {"key_ids": ["one"]},
+        {"key_ids": [str(uuid4())] * (usage.MAX_REPORTED_KEYS + 1)},
+        [],
+    ],
+    ids=["nothing", "none", "no id", "too many", "array"],
+)
+async def test_a_wrong_report_is_422(http: httpx.AsyncClient, body: Any) -> None:
+    assert (await http.post("/internal/key-usage", json=body)).status_code == 422

@@ -17,11 +17,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka import connection as connection_module
-from shared.kafka import consumer as consuming_module
-from shared.kafka.connection import DISCARD_SECONDS, client_options
-from shared.kafka.consumer import BatchConsumer, ConsumerLost
-from shared.kafka.producer import RecordProducer, discard
+from shared.kafka import aiokafka_internals, batch_processor
+from shared.kafka.aiokafka_internals import DISCARD_SECONDS, discard
+from shared.kafka.connection import client_options
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.consumer_health import health as health_module
+from shared.kafka.consumer_health.health import ConsumerLost
+from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming, of, produce, some
@@ -73,10 +75,11 @@ async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-client") as consumer:
         await eventually(lambda: consumer.trouble() is None)
-        client = consumer._subscriber.consumer._client
+        assert consumer._member.consumer is not None
+        client = consumer._member.consumer._client
         await kill_metadata_task(client)
         with pytest.raises(ConsumerLost, match="client has died"):
-            async with asyncio.timeout(consuming_module.WATCH_SECONDS):
+            async with asyncio.timeout(health_module.WATCH_SECONDS):
                 await consumer.watch()
         assert (consumer.trouble() or "").startswith("lost")
         client._sync_task = None  # closing it would raise what it died of
@@ -88,11 +91,11 @@ async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_i
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-part") as consumer:
         await eventually(lambda: consumer.trouble() is None)
-        task: asyncio.Task[None] = attrgetter(part)(consumer._subscriber.consumer)
+        task: asyncio.Task[None] = attrgetter(part)(consumer._member.consumer)
         task.cancel()
         await asyncio.wait([task])
         with pytest.raises(ConsumerLost, match="client has died"):
-            async with asyncio.timeout(consuming_module.WATCH_SECONDS):
+            async with asyncio.timeout(health_module.WATCH_SECONDS):
                 await consumer.watch()
 
 
@@ -133,11 +136,12 @@ async def unanswered_commits(
     async def silent(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(consuming_module, "COMMIT_SECONDS", 0.3)
-    real = consumer._subscriber.consumer.commit
-    consumer._subscriber.consumer.commit = silent
+    monkeypatch.setattr(batch_processor, "COMMIT_SECONDS", 0.3)
+    client = consumer._member.consumer
+    assert client is not None
+    real, client.commit = client.commit, silent
     yield
-    consumer._subscriber.consumer.commit = real
+    client.commit = real
 
 
 async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batch_done_again(
@@ -156,7 +160,7 @@ async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batc
 async def test_a_consumer_whose_commits_nobody_answers_although_kafka_does_is_lost(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consuming_module, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.1)
     async with consuming(settings, producer, Handler(), name="deaf") as consumer:
         await eventually(lambda: consumer.trouble() is None)
         async with unanswered_commits(consumer, monkeypatch):
@@ -236,7 +240,7 @@ async def test_a_client_that_does_not_close_is_left_behind(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a connection does that has much to write and a broker that reads nothing."""
-    monkeypatch.setattr(connection_module, "DISCARD_SECONDS", 0.1)
+    monkeypatch.setattr(aiokafka_internals, "DISCARD_SECONDS", 0.1)
     producer = AIOKafkaProducer(**client_options(settings, client_id="test-does-not-close"))
     await producer.start()
     (connection, *_) = await connections_of(

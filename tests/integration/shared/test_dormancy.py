@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.contract.errors import DatabaseUnavailable
-from shared.kafka import consumer as consumers
+from shared.kafka.consumer_health import health as health_module
 from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming, of, produce, some
@@ -94,7 +94,7 @@ async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="healthy", is_wanted=demand) as consumer:
         await consumer.dormancy.look()
-        monkeypatch.setattr(consumers, "STALLED_AFTER_SECONDS", 0.5)
+        monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.5)
         await eventually(lambda: consumer.progress.last_poll() < time.time() - 1)
         assert consumer.trouble() is None
         demand.stands = True

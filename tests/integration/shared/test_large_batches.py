@@ -15,7 +15,7 @@ from shared.contract.import_records import is_for_publisher, is_for_status, is_w
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import Handler, consuming
 from tests.support.factories import import_accepted

@@ -13,15 +13,15 @@ from prometheus_client import REGISTRY
 from shared.contract.errors import BrokerUnavailable, ErrorCode, Poison
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TOPICS, TopicName, TopicNames
-from shared.kafka.admin import create_topics, delete_topics
-from shared.kafka.consumer import Batch
+from shared.kafka.admin import create_topics
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import MAX_VALUE, DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import TOPIC, Handler, consuming, letters_of, of, produce, some
-from tests.support.kafka import records_of
+from tests.support.kafka import delete_topics, records_of
 from tests.support.waiting import eventually
 
 

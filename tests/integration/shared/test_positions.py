@@ -13,15 +13,17 @@ from aiokafka.admin import RecordsToDelete
 from pydantic import SecretStr
 
 from shared.contract.topics import TopicNames
-from shared.kafka import consumer as consumers
+from shared.kafka import idle_offsets
 from shared.kafka.admin import admin_client, cluster_id
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.positions import tracker as tracking
+from shared.kafka.positions import tracker as tracker_module
 from shared.kafka.positions.advance import Advance, Span
+from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import Refusal, StoredPosition
 from shared.kafka.positions.store import PositionStore
+from shared.kafka.positions.tracker import PositionTracker
 from shared.kafka.producer import RecordProducer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import RecordFilter
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, ServiceSettings
 from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
@@ -33,9 +35,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(tracking, "RECHECK_SECONDS", 0.2)
-    monkeypatch.setattr(tracking, "IN_FLIGHT_SECONDS", 0.2)
+    monkeypatch.setattr(idle_offsets, "INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(tracker_module, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(tracker_module, "IN_FLIGHT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ async def test_invariant_2_an_older_postgres_is_noticed_under_a_running_consumer
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consumers, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(idle_offsets, "INTERVAL_SECONDS", 60)
     handler = Handler()
     await produce(producer, settings, some("kept"))
     async with watched(settings, producer, handler, positions):
@@ -220,7 +222,7 @@ async def test_a_new_connection_to_postgres_makes_the_consumer_read_its_position
     begin on it: other publishers' partitions may be behind."""
     looks = 0
 
-    class Counting(tracking.Preparation):
+    class Counting(Preparation):
         async def catch_up(self) -> None:
             nonlocal looks
             looks += 1
@@ -421,7 +423,7 @@ async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(
     """A publisher that lost its partition in the middle of a batch ends it after the new owner."""
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 0}, "cluster")
-    tracker = tracking.PositionTracker(positions, settings, service="status", consumer=lambda: None)
+    tracker = PositionTracker(positions, settings, service="status", consumer=lambda: None)
     tracker._known = {partition: 0}
     tracker._checked_at = float("inf")
     late, early = tracker.advance({partition: 10}), tracker.advance({partition: 30})

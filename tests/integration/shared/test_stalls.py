@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 
 from shared.contract.errors import ErrorCode, Overloaded
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka import consumer as consuming_module
 from shared.kafka.consumer import BatchConsumer
+from shared.kafka.consumer_health import health as health_module
 from shared.kafka.producer import RecordProducer
 from shared.runtime.settings import ServiceSettings
 from tests.support.consuming import TOPIC, Handler, consuming, of, produce, some
@@ -26,20 +26,20 @@ AFTER = 1.0
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consuming_module, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(health_module, "PULSE_SECONDS", 0.05)
 
 
 @asynccontextmanager
 async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
     """Lets the consumer watch itself; yields its troubles, look by look."""
     troubles: list[str | None] = []
-    look = consumer._look_for_stalls
+    look = consumer.health.observe_progress
 
     async def looks() -> None:
         await look()
         troubles.append(consumer.trouble())
 
-    consumer._look_for_stalls = looks  # type: ignore[method-assign]
+    consumer.health.observe_progress = looks  # type: ignore[method-assign]
     watch = asyncio.create_task(consumer.watch())
     try:
         await eventually(lambda: troubles and consumer.trouble() is None)
@@ -183,7 +183,7 @@ async def test_a_sleeping_consumer_does_not_stand_still(
         await consumer.dormancy.look()
         await produce(producer, settings, some("unwanted"))
         looks = len(troubles)
-        await eventually(lambda: len(troubles) > looks + 2 * AFTER / consuming_module.PULSE_SECONDS)
+        await eventually(lambda: len(troubles) > looks + 2 * AFTER / health_module.PULSE_SECONDS)
         assert set(troubles) == {None}
         assert set(gauges(consumer).values()) == {0.0}
 

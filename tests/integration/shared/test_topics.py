@@ -12,10 +12,10 @@ from aiokafka.errors import MessageSizeTooLargeError
 from deploy.topics import differences
 from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.admin import admin_client, create_topics, delete_topics
+from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.dead_letters import MAX_VALUE
 from shared.runtime.settings import KafkaSettings
-from tests.support.kafka import records_of
+from tests.support.kafka import delete_topics, records_of
 
 
 async def produce(

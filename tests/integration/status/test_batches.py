@@ -17,14 +17,15 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import leave_group
-from shared.kafka.broker import create_broker
-from shared.kafka.consumer import Batch, BatchConsumer
+from shared.kafka.batches import Batch
+from shared.kafka.consumer import BatchConsumer
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import subscription_of
 from tests.support.factories import NOON, submitted
 from tests.support.infrastructure import fresh_topics
 from tests.support.waiting import eventually
@@ -82,22 +83,21 @@ class Reader:
     async def reading(self) -> AsyncIterator["Reader"]:
         topic = TopicNames(self._settings.topic_prefix)[TopicName.IMPORTS]
         consumer = BatchConsumer(
-            "status",
+            subscription_of(
+                "status",
+                TopicName.IMPORTS,
+                max_records=self._max_records,
+                record_filter=RecordFilter(topic, self._wants, is_whole_import),
+            ),
             self._settings,
-            [TopicName.IMPORTS],
             self,
             RecordProducer(self._settings, client_id="test"),
-            max_records=self._max_records,
-            record_filter=RecordFilter(topic, self._wants, is_whole_import),
         )
-        broker = create_broker(self._settings, client_id="test-status")
-        consumer.subscribe(broker)
-        await broker.start()
+        await consumer.start()
         try:
             yield self
         finally:
-            consumer.interrupt()
-            await broker.stop()
+            await consumer.stop()
             await leave_group(self._settings, consumer.group, consumer.group_instance_id)
 
 

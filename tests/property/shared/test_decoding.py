@@ -23,7 +23,7 @@ from shared.contract.decoding import UNDECODABLE, quick_decoder
 from shared.contract.events import FileUploaded, RecordKind, RowAccepted, RowsSettled, UploadFormat
 from shared.contract.import_records import is_for_publisher, is_for_status, opening
 from shared.contract.topics import LARGEST_RECORD, TopicName
-from shared.kafka.consumer import Batch
+from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, to_record
 from shared.runtime.periodic import Sweeper
 from tests.property.documents import json_documents, mutated, offsets

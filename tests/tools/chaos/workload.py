@@ -16,7 +16,7 @@ from deploy.administration import NewWorkspace
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.import_limits import LARGEST_REQUEST
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import discard
+from shared.kafka.aiokafka_internals import discard
 from tests.acceptance.rows import rows_for
 from tests.tools.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
 from tests.tools.chaos.history import Channel, Expected, History, Row, SinglePin, Submission, Told

@@ -12,12 +12,14 @@ from aiokafka.errors import ConsumerStoppedError
 from aiolimiter import AsyncLimiter
 
 from shared.contract.errors import BrokerUnavailable
-from shared.contract.topics import TopicName
-from shared.kafka import consumer as consumer_module
-from shared.kafka.consumer import DECODED_AT_ONCE, Batch, BatchConsumer, ConsumerLost
+from shared.kafka.batches import DECODE_CHUNK_BYTES, Batch, decode_in_chunks
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.consumer_health import health as health_module
+from shared.kafka.consumer_health.health import ConsumerLost
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import subscription_of
 from tests.support.fakes import MemorySender
 from tests.support.waiting import eventually
 
@@ -57,13 +59,13 @@ def handler() -> Handler:
 @pytest.fixture
 def consumer(handler: Handler) -> BatchConsumer:
     """Never started: without partitions, and without a poll."""
-    return BatchConsumer("unit", ServiceSettings(), [TopicName.OUTCOMES], handler, MemorySender())
+    return BatchConsumer(subscription_of(), ServiceSettings(), handler, MemorySender())
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "STALLED_AFTER_SECONDS", 0.05)
-    monkeypatch.setattr(consumer_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -72,8 +74,14 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Kafka:
 
 
 def _installed(monkeypatch: pytest.MonkeyPatch, kafka: Kafka) -> Kafka:
-    monkeypatch.setattr(consumer_module, "require_topics", kafka)
+    monkeypatch.setattr(health_module, "require_topics", kafka)
     return kafka
+
+
+async def fetching(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batch]]) -> Batch:
+    """Has a consumer fetch, with `fetch` in aiokafka's place."""
+    consumer._member.fetch = fetch  # type: ignore[method-assign, assignment]
+    return await consumer._fetcher.fetch()
 
 
 async def _lost(consumer: BatchConsumer) -> None:
@@ -97,9 +105,9 @@ async def _goes_on(
 async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(
     consumer: BatchConsumer, answering: Kafka
 ) -> None:
-    await consumer.on_partitions_assigned(set())
+    await consumer.rebalances.on_partitions_assigned(set())
     await _lost(consumer)
-    assert answering.asked == consumer_module.MOST_SILENCES
+    assert answering.asked == health_module.MAX_SILENCES
 
 
 async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
@@ -110,7 +118,7 @@ async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
     """
     monkeypatch.setattr(consumer.progress, "last_poll", lambda: float("inf"))
     await _lost(consumer)
-    assert answering.asked == consumer_module.MOST_SILENCES
+    assert answering.asked == health_module.MAX_SILENCES
 
 
 @pytest.mark.parametrize(
@@ -120,13 +128,13 @@ async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
     consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = _installed(monkeypatch, Kafka(error))
-    await consumer.on_partitions_assigned(set())
-    await _goes_on(consumer, lambda: kafka.asked > 3 * consumer_module.MOST_SILENCES)
+    await consumer.rebalances.on_partitions_assigned(set())
+    await _goes_on(consumer, lambda: kafka.asked > 3 * health_module.MAX_SILENCES)
     assert consumer.trouble() == "no answer to fetches"
 
 
 async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering: Kafka) -> None:
-    await consumer.on_partitions_assigned(set())
+    await consumer.rebalances.on_partitions_assigned(set())
     looked = 0
 
     def looks() -> bool:
@@ -147,22 +155,39 @@ async def test_a_fetch_that_raises_anything_at_all_gives_the_process_up(
 ) -> None:
     """FastStream would begin its loop anew, behind the records that were dropped."""
 
-    async def fails(_: object) -> Any:
+    async def fails() -> Batch:
         raise error
 
     with pytest.raises(ConsumerStoppedError):
-        await consumer._fetching(fails)(Any)
+        await fetching(consumer, fails)
     with pytest.raises(ConsumerLost, match=str(error)):
         await consumer.watch()
 
 
 async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -> None:
-    async def stopped(_: object) -> Any:
+    async def stopped() -> Batch:
         raise ConsumerStoppedError
 
     with pytest.raises(ConsumerStoppedError):
-        await consumer._fetching(stopped)(Any)
+        await fetching(consumer, stopped)
     assert consumer.trouble() == "no partitions assigned yet"
+
+
+async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on would commit past it."""
+
+    async def fetch() -> Batch:
+        return (_record(b"", 0),)
+
+    def fail(_: Batch) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(consumer._member, "fetch", fetch)
+    monkeypatch.setattr(consumer._processor, "rewind", fail)  # the commit fails: not started
+    await consumer._consume()
+    assert consumer.trouble() == "lost: RuntimeError('a bug')"
 
 
 async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
@@ -174,29 +199,22 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
             turns += int(amount)
 
     pace = Counting(1)
-    paced: BatchConsumer = BatchConsumer(
-        "unit",
-        ServiceSettings(),
-        [TopicName.OUTCOMES],
-        handler,
-        MemorySender(),
-        max_records=3,
-        pace=pace,
+    paced = BatchConsumer(
+        subscription_of(max_records=3), ServiceSettings(), handler, MemorySender(), pace=pace
     )
     sizes = iter([3, 3, 2, 1])
     expected = [1, 1, 1, 2]
 
-    async def fetch(_: object) -> Any:
+    async def fetch() -> Batch:
         return tuple(_record(b"", offset) for offset in range(next(sizes)))
 
-    fetching = paced._fetching(fetch)
     for count in expected:
-        await fetching(Any)
+        await fetching(paced, fetch)
         assert turns == count
 
 
 async def test_others_get_a_turn_between_the_portions_of_a_large_batch(
-    consumer: BatchConsumer, handler: Handler
+    handler: Handler,
 ) -> None:
     turns: list[int] = []
 
@@ -206,8 +224,8 @@ async def test_others_get_a_turn_between_the_portions_of_a_large_batch(
             await asyncio.sleep(0)
 
     task = asyncio.create_task(another())
-    records = [_record(b"x" * (DECODED_AT_ONCE // 2), offset) for offset in range(6)]
-    decoded, _ = await consumer._decode(records)
+    records = [_record(b"x" * (DECODE_CHUNK_BYTES // 2), offset) for offset in range(6)]
+    decoded, _ = await decode_in_chunks(handler, records)
     task.cancel()
     assert decoded == records
     assert handler.portions == [2, 2, 2]

@@ -3,16 +3,16 @@
 import asyncio
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from deploy.local.layout import CHECKOUT
-from shared.contract.topics import TopicName
-from shared.kafka.consumer import BatchConsumer, ConsumerLost
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.consumer_health.health import ConsumerLost
 from shared.runtime import components
 from shared.runtime.components import ServiceRuntime
 from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, subscription_of
 from tests.support.fakes import MemorySender
 from tests.support.waiting import eventually
 
@@ -31,22 +31,17 @@ class Lease:
         """At once."""
 
 
-class NeverStarts:
-    """A broker whose group never gives the consumer its partitions."""
-
+class Consumer(BatchConsumer):
     starting = 0
+    """How many have begun to start."""
 
     async def start(self) -> None:
-        NeverStarts.starting += 1
+        """Never gets partitions."""
+        Consumer.starting += 1
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
         """At once."""
-
-
-class Consumer(BatchConsumer):
-    def subscribe(self, _broker: object) -> None:
-        """To nothing."""
 
     async def watch(self) -> None:
         if self.group.endswith("lost"):
@@ -69,20 +64,16 @@ def _no_servers(monkeypatch: pytest.MonkeyPatch, left: list[str]) -> None:
     async def leave(_settings: object, _group: str, member: str) -> None:
         left.append(member)
 
-    def broker(*_: object, **__: object) -> Any:
-        return NeverStarts()
-
     monkeypatch.setattr(components, "ReplicaLease", Lease)
     monkeypatch.setattr(components, "require_topics", _there)
-    monkeypatch.setattr(components, "create_broker", broker)
     monkeypatch.setattr(components, "leave_group", leave)
-    monkeypatch.setattr(NeverStarts, "starting", 0)
+    monkeypatch.setattr(Consumer, "starting", 0)
 
 
 def runtime_of(name: str, members: int = 1) -> ServiceRuntime:
     settings = ServiceSettings()
     consumers = [
-        Consumer(name, settings, [TopicName.OUTCOMES], None, MemorySender(), member=member)  # type: ignore[arg-type]
+        Consumer(subscription_of(name), settings, Handler(), MemorySender(), member=member)
         for member in range(members)
     ]
     return ServiceRuntime("unit", settings, consumers=consumers)
@@ -105,7 +96,7 @@ async def test_members_of_one_group_join_together_and_leave_even_if_they_never_g
     """
     runtime = runtime_of("pair", members=2)
     runtime.start()
-    await eventually(lambda: NeverStarts.starting == 2)
+    await eventually(lambda: Consumer.starting == 2)
     assert not runtime.started
     await runtime.stop()
     assert left == ["pinflow.pair-0", "pinflow.pair.1-0"]

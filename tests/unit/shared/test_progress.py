@@ -8,9 +8,10 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from shared.kafka import progress as progress_module
-from shared.kafka.progress import Progress, first_offsets
-from shared.kafka.stalls import Reading
+from shared.kafka.batches import first_offsets
+from shared.kafka.consumer_health import progress as progress_module
+from shared.kafka.consumer_health.progress import Progress
+from shared.kafka.consumer_health.stalls import Reading
 
 PARTITION = TopicPartition("imports", 3)
 
@@ -78,15 +79,15 @@ async def test_a_partition_whose_records_are_fetched_already_is_told_apart() -> 
 
 async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:
     seen = progress(Consumer())
-    seen.takes([_record("imports", 3, 8), _record("imports", 3, 9)])
+    seen.start([_record("imports", 3, 8), _record("imports", 3, 9)])
     assert await seen.processed() == {PARTITION: 8}
-    seen.puts_down()
+    seen.finish()
     assert await seen.processed() == {PARTITION: 10}
 
 
 async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
     seen = progress(Consumer())
-    seen.takes([_record("imports", 3, 9)])
+    seen.start([_record("imports", 3, 9)])
     assert await seen.readings() == {PARTITION: Reading(9, 12, 1_700_000_000_000)}
 
 

@@ -9,17 +9,20 @@ import pytest
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from shared.contract.topics import TopicName
-from shared.kafka.broker import create_broker
 from shared.kafka.consumer import BatchConsumer
 from shared.runtime.settings import ServiceSettings
-from tests.support.consuming import Handler
+from tests.support.consuming import Handler, subscription_of
 from tests.support.fakes import MemorySender
 
 
 def consumer_of(replica: int, member: int) -> BatchConsumer:
     settings = ServiceSettings(replica=str(replica))
     return BatchConsumer(
-        "publisher", settings, [TopicName.IMPORTS], Handler(), MemorySender(), member=member
+        subscription_of("publisher", TopicName.IMPORTS),
+        settings,
+        Handler(),
+        MemorySender(),
+        member=member,
     )
 
 
@@ -56,6 +59,5 @@ def assigned(names: list[str], partitions: int) -> dict[str, int]:
 
 def test_it_is_this_assignor_that_deals_them_out() -> None:
     consumer = consumer_of(0, 0)
-    consumer.subscribe(create_broker(ServiceSettings(), client_id="unit"))
-    strategy = consumer._subscriber._connection_args["partition_assignment_strategy"]
+    strategy = consumer._member._subscriber._connection_args["partition_assignment_strategy"]
     assert tuple(strategy) == (RoundRobinPartitionAssignor,)

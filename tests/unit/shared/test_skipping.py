@@ -15,12 +15,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from shared.contract.events import RecordKind
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
 from shared.contract.topics import TopicName
-from shared.kafka.consumer import BatchConsumer
-from shared.kafka.skipping import RecordFilter
-from shared.runtime.settings import ServiceSettings
+from shared.kafka.subscription import RecordFilter
 from tests.support.batches import NO_CODEC, SNAPPY, batch_of
+from tests.support.consuming import subscription_of
 from tests.support.factories import import_accepted
-from tests.support.fakes import MemorySender
 
 TOPIC = "pinflow.imports.v2"
 PUBLISHER = RecordFilter(TOPIC, is_for_publisher)
@@ -218,13 +216,5 @@ def test_a_marker_of_a_transaction_is_passed() -> None:
 
 def test_a_filter_goes_with_no_topic_that_is_read_committed() -> None:
     topics = [TopicName.IMPORT_REQUESTS, TopicName.IMPORTS]
-    handler: Any = None
     with pytest.raises(ValueError, match="read committed"):
-        BatchConsumer(
-            "unit",
-            ServiceSettings(),
-            topics,
-            handler,
-            MemorySender(),
-            record_filter=STATUS,
-        )
+        subscription_of("unit", *topics, record_filter=STATUS)

@@ -3,7 +3,7 @@
 import pytest
 from aiokafka import TopicPartition
 
-from shared.kafka.stalls import STALLED_AFTER, Reading, Stall, Stalls
+from shared.kafka.consumer_health.stalls import STALLED_AFTER, Reading, Stall, Stalls
 
 ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
 
@@ -132,7 +132,7 @@ def test_a_rebalance_that_leaves_a_partition_moves_nothing(watch: Watch) -> None
 def test_a_consumer_that_waits_of_its_own_will_is_excused(watch: Watch) -> None:
     for answer in range(100):
         watch.observe(one=Reading(5, 9, answer))
-    watch.stalls.excuse()
+    watch.stalls.reset()
     assert watch.stalls.longest() is None
     watch.observe(one=Reading(5, 9, 100))
     assert watch.seconds == 0

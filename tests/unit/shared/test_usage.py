@@ -1,11 +1,20 @@
 """Uses of keys are gathered, written once a minute, and cost nobody anything when they can't be."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
-from shared.access.usage import EVERY_SECONDS, KeyUsage
+from shared.access.usage import (
+    EVERY_SECONDS,
+    MAX_REPORTED_KEYS,
+    AccessUnavailable,
+    KeyUsage,
+    KeyUsageClient,
+)
 from shared.contract.errors import DatabaseUnavailable
 
 A, B = uuid4(), uuid4()
@@ -44,7 +53,9 @@ async def test_many_uses_of_many_keys_are_one_statement_a_minute() -> None:
     assert written.statements == [{A, B}, {A}]
 
 
-@pytest.mark.parametrize("fault", [DatabaseUnavailable("away"), RuntimeError("no such right")])
+@pytest.mark.parametrize(
+    "fault", [AccessUnavailable("away"), DatabaseUnavailable("away"), RuntimeError("no such right")]
+)
 async def test_what_cannot_be_written_is_let_go_and_noted_again_later(fault: Exception) -> None:
     written, clock = Written(), Clock()
     usage = KeyUsage(written, clock)
@@ -58,3 +69,63 @@ async def test_what_cannot_be_written_is_let_go_and_noted_again_later(fault: Exc
     usage.note(A)
     await usage.write()
     assert written.statements == [{A}]
+
+
+class Replica:
+    """A replica of the access service: it answers with `status` and keeps what it was told."""
+
+    def __init__(self, status: str = "204 No Content") -> None:
+        self._status = status
+        self.reports: list[list[UUID]] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert head.startswith("POST /internal/key-usage ")
+            (length,) = [
+                int(line.split(":")[1])
+                for line in head.splitlines()
+                if line.lower().startswith("content-length:")
+            ]
+            body = orjson.loads(await reader.readexactly(length))
+            self.reports.append([UUID(key_id) for key_id in body["key_ids"]])
+            writer.write(f"HTTP/1.1 {self._status}\r\nConnection: close\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+AWAY = "http://127.0.0.1:9"
+
+
+async def test_a_report_goes_to_the_first_replica_that_takes_it() -> None:
+    broken, works, spare = Replica("503 Service Unavailable"), Replica(), Replica()
+    async with broken.listening() as one, works.listening() as two, spare.listening() as three:
+        client = KeyUsageClient(f"{AWAY},{one},{two},{three}")
+        await client.mark_used({A})
+        await client.close()
+    assert (broken.reports, works.reports, spare.reports) == ([[A]], [[A]], [])
+
+
+async def test_many_keys_are_reported_in_bounded_portions() -> None:
+    access = Replica()
+    ids = [uuid4() for _ in range(2 * MAX_REPORTED_KEYS + 1)]
+    async with access.listening() as url:
+        client = KeyUsageClient(url)
+        await client.mark_used(ids)
+        await client.close()
+    assert [len(report) for report in access.reports] == [MAX_REPORTED_KEYS, MAX_REPORTED_KEYS, 1]
+    assert [key_id for report in access.reports for key_id in report] == ids
+
+
+async def test_without_a_replica_it_is_said_what_is_wrong_with_each() -> None:
+    async with Replica("503 Service Unavailable").listening() as broken:
+        client = KeyUsageClient(f"{AWAY},{broken}")
+        with pytest.raises(AccessUnavailable) as unavailable:
+            await client.mark_used([A])
+        await client.close()
+    assert str(unavailable.value) == f"{AWAY}: no answer; {broken}: status 503"

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from services.status import system
-from services.status.system import service_check
+from services.status.config import StatusSettings
+from services.status.system import service_check, watch_everything
 from shared.http.client import http_pool
+from shared.http.health import Health
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -106,3 +109,40 @@ async def test_one_working_replica_is_enough_else_each_ones_trouble_is_told() ->
         assert (
             await trouble_of(f"{waits},{away},{away}") == "no partitions assigned yet | no answer"
         )
+
+
+class Answering:
+    """In the database's place."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Answering"]:
+        yield self
+
+    async def exec_driver_sql(self, _statement: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("away", "ready", "status"),
+    [
+        ({}, True, "ok"),
+        (
+            {"access_url": "http://127.0.0.1:9", "webhooks_url": "http://127.0.0.1:9"},
+            True,
+            "degraded",
+        ),
+        ({"publisher_url": "http://127.0.0.1:9"}, False, "unavailable"),
+    ],
+    ids=["none", "access and webhooks", "publisher"],
+)
+async def test_access_and_webhooks_alone_degrade_and_do_not_stop(
+    away: dict[str, str], ready: bool, status: str
+) -> None:
+    names = ("ingest_url", "publisher_url", "access_url", "webhooks_url")
+    database: Any = Answering()
+    async with listening(answering("200 OK", b"{}")) as url, http_pool() as http:
+        urls: dict[str, Any] = {**dict.fromkeys(names, url), **away}
+        settings = StatusSettings(**urls)
+        health = Health()
+        watch_everything(health, settings, database, http)
+        report = await health.report()
+    assert (report.is_ready, report.status) == (ready, status)

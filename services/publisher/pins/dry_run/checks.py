@@ -1,134 +1,75 @@
-"""Checks of a dry run that need no I/O: reads a request field by field and reports each check."""
+"""Decides the checks of a dry run, from the request and a snapshot of what it would meet."""
 
-from collections.abc import Collection, Mapping
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from services.publisher.model import failure_of
-from services.publisher.pins.transitions import require_future
-from shared.access.model import BoardCheck, Destination
+from services.publisher.pins.dry_run.attempt import Attempt
+from services.publisher.pins.dry_run.report import (
+    Check,
+    CheckName,
+    Report,
+    failed,
+    passed,
+    skipped,
+    warned,
+)
+from services.publisher.pins.transitions import require_future, resolve_existing, resolve_replay
+from shared.access.model import BoardCheck, Principal
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.events import MAX_ROW_FAULTS, Fault
-from shared.contract.pins import PinSubmission, faults_of, fingerprint, printable
-from shared.http.requests import refused
+from shared.contract.events import MAX_ROW_FAULTS
+from shared.contract.pins import fingerprint
 from shared.postgres.row import Row
 
-
-class CheckName(StrEnum):
-    FIELDS = "fields"
-    """All fields that no other check is about."""
-    ACCOUNT = "account"
-    BOARD = "board"
-    MEDIA = "media"
-    KEY = "idempotency_key"
-    RUN_AT = "run_at"
+_ACCOUNT_FIRST = "Its account must be right first."
 
 
-class CheckStatus(StrEnum):
-    PASSED = "passed"
-    FAILED = "failed"
-    WARNING = "warning"
-    SKIPPED = "skipped"
+class Snapshot(NamedTuple):
+    """What was looked up for a request. None was not looked up, or does not exist."""
+
+    board: BoardCheck | None
+    owner: Row | None
+    """The row that owns the request's key."""
 
 
-class Check(NamedTuple):
-    name: CheckName
-    status: CheckStatus
-    message: str
-    code: str | None = None
-    remediation: str | None = None
-    details: dict[str, Any] | None = None
+def check_pin(principal: Principal, attempt: Attempt, snapshot: Snapshot) -> Report:
+    late = attempt.wrong(CheckName.RUN_AT)
+    checks = [
+        _check_fields(attempt),
+        _check_account(principal, attempt, snapshot.board),
+        _check_board(principal, attempt, snapshot.board),
+        _check_media(attempt),
+        _check_pin_key(principal, attempt, snapshot.owner),
+        *([late] if late else []),
+    ]
+    return Report(checks, attempt.resolved(), _visible_id(principal, snapshot.owner))
 
 
-class Report(NamedTuple):
-    checks: list[Check]
-    resolved: dict[str, Any] | None
-    """The content as it would be stored. None if something is wrong with its form."""
-    existing_pin_id: UUID | None = None
-
-    @property
-    def valid(self) -> bool:
-        return all(check.status is not CheckStatus.FAILED for check in self.checks)
-
-
-_FIELD_CHECKS = {
-    "account_id": CheckName.ACCOUNT,
-    "board_id": CheckName.BOARD,
-    "idempotency_key": CheckName.KEY,
-    "run_at": CheckName.RUN_AT,
-    "image_url": CheckName.MEDIA,
-    "asset_id": CheckName.MEDIA,
-    "cover_image_url": CheckName.MEDIA,
-    "cover_image_asset_id": CheckName.MEDIA,
-}
-_FAULT_CHECKS = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDIA}
-
-_REMEDIES = {
-    ErrorCode.VALIDATION_ERROR: "Mend what details.errors names.",
-    ErrorCode.ACCOUNT_NOT_FOUND: "Take an account that GET /v1/pinterest/accounts lists.",
-    ErrorCode.ACCOUNT_NOT_PERMITTED: "Take an account that this API key may use, or another key.",
-    ErrorCode.BOARD_NOT_FOUND: "Take a board that GET /v1/pinterest/boards lists for this account.",
-    ErrorCode.RUN_AT_IN_PAST: "Take a later time, or publish the pin at once: POST /v1/pins.",
-    ErrorCode.UNKNOWN_FIELDS: "Leave them out, or mend their names.",
-}
-_ANOTHER_KEY = "Take another idempotency_key."
-
-
-class Attempt:
-    """Reads a request as far as possible: one wrong field does not keep the others unchecked."""
-
-    def __init__(
-        self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]
-    ) -> None:
-        """`known` are names of fields. Others are ignored, as a real request's are."""
-        self._model = model
-        self._fields = {name: value for name, value in fields.items() if name in known}
-        self.unknown = [printable(name) for name in fields if name not in known]
-        self.content: PinSubmission | None = None
-        self._faults: list[Fault] = []
-        try:
-            self.content = model.model_validate(self._fields)
-        except ValidationError as error:
-            self._faults = faults_of(error)
-
-    def wrong(self, name: CheckName) -> Check | None:
-        """Returns the check as failed, if a fault belongs to it."""
-        faults = [fault for fault in self._faults if _check_name(fault) is name]
-        if not faults:
-            return None
-        refusal = refused(faults)
-        return failed(name, refusal.code, refusal.message, **refusal.details)
-
-    def value(self, name: str) -> Any:
-        """Returns a field as it would be stored. None if it can't be."""
-        if self.content is not None:
-            return getattr(self.content, name)
-        try:
-            return TypeAdapter(self._model.model_fields[name].rebuild_annotation()).validate_python(
-                self._fields.get(name)
-            )
-        except ValidationError:
-            return None
-
-    def resolved(self, *hidden: str) -> dict[str, Any] | None:
-        """Returns the content as it would be stored. None if something is wrong with its form."""
-        return (
-            None
-            if self.content is None
-            else self.content.model_dump(mode="json", exclude_none=True, exclude=set(hidden))
+def check_schedule(
+    principal: Principal, attempt: Attempt, snapshot: Snapshot, now: datetime, *, has_key: bool
+) -> Report:
+    """Checks a schedule. Without `has_key` the request left it to the server to make a key."""
+    checks = [
+        _check_fields(attempt),
+        _check_account(principal, attempt, snapshot.board),
+        _check_board(principal, attempt, snapshot.board),
+        _check_media(attempt),
+        _check_run_at(attempt, now),
+    ]
+    if not has_key:
+        message = (
+            "None was given: the server makes one, and the same request again makes a second "
+            "schedule."
         )
+        generated = skipped(CheckName.KEY, message)
+        return Report([*checks, generated], attempt.resolved("idempotency_key"))
+    key = _check_schedule_key(principal, attempt, snapshot.owner)
+    existing_id = _visible_id(principal, snapshot.owner)
+    return Report([*checks, key], attempt.resolved(), existing_id)
 
 
-def _check_name(fault: Fault) -> CheckName:
-    field = (fault.field or "").partition(".")[0]
-    return _FIELD_CHECKS.get(field) or _FAULT_CHECKS.get(fault.code, CheckName.FIELDS)
-
-
-def check_fields(attempt: Attempt) -> Check:
+def _check_fields(attempt: Attempt) -> Check:
     if (wrong := attempt.wrong(CheckName.FIELDS)) is not None:
         return wrong
     if unknown := attempt.unknown[:MAX_ROW_FAULTS]:
@@ -137,7 +78,7 @@ def check_fields(attempt: Attempt) -> Check:
     return passed(CheckName.FIELDS, "All fields are valid.")
 
 
-def check_media(attempt: Attempt) -> Check:
+def _check_media(attempt: Attempt) -> Check:
     if (wrong := attempt.wrong(CheckName.MEDIA)) is not None:
         return wrong
     if attempt.value("asset_id") is not None:
@@ -147,7 +88,7 @@ def check_media(attempt: Attempt) -> Check:
     return passed(CheckName.MEDIA, "image_url is well-formed; it is not fetched.")
 
 
-def check_run_at(attempt: Attempt, now: datetime) -> Check:
+def _check_run_at(attempt: Attempt, now: datetime) -> Check:
     if (wrong := attempt.wrong(CheckName.RUN_AT)) is not None:
         return wrong
     try:
@@ -157,44 +98,80 @@ def check_run_at(attempt: Attempt, now: datetime) -> Check:
     return passed(CheckName.RUN_AT, "run_at lies in the future.")
 
 
-def check_board(check: BoardCheck, destination: Destination) -> Check:
-    if check is BoardCheck.NO_BOARD:
-        return failed(CheckName.BOARD, *failure_of(check, destination))
-    return passed(CheckName.BOARD, "The account has this board.")
+def _check_account(principal: Principal, attempt: Attempt, board: BoardCheck | None) -> Check:
+    if (wrong := attempt.wrong(CheckName.ACCOUNT)) is not None:
+        return wrong
+    if (destination := attempt.destination(principal)) is None:
+        message = "This API key may not publish to this account."
+        return failed(CheckName.ACCOUNT, ErrorCode.ACCOUNT_NOT_PERMITTED, message)
+    if board is BoardCheck.NO_ACCOUNT:
+        return failed(CheckName.ACCOUNT, *failure_of(board, destination))
+    return passed(CheckName.ACCOUNT, "The workspace has this account.")
 
 
-def key_taken(row: Row, content: PinSubmission | None) -> Check:
-    details = (
-        {} if content is None else {"payload_matches": fingerprint(content) == row["fingerprint"]}
-    )
+def _check_board(principal: Principal, attempt: Attempt, board: BoardCheck | None) -> Check:
+    if (wrong := attempt.wrong(CheckName.BOARD)) is not None:
+        return wrong
+    destination = attempt.destination(principal)
+    if destination is None or board is None:
+        return skipped(CheckName.BOARD, _ACCOUNT_FIRST)
+    match board:
+        case BoardCheck.KNOWN:
+            return passed(CheckName.BOARD, "The account has this board.")
+        case BoardCheck.NO_ACCOUNT:
+            return skipped(CheckName.BOARD, _ACCOUNT_FIRST)
+        case BoardCheck.NO_BOARD:
+            return failed(CheckName.BOARD, *failure_of(board, destination))
+        case _:
+            assert_never(board)
+
+
+def _check_pin_key(principal: Principal, attempt: Attempt, owner: Row | None) -> Check:
+    if owner is None:
+        return _check_free_key(principal, attempt)
+    try:
+        resolve_existing(principal, attempt.value("idempotency_key"), owner)
+    except RequestRefused as refusal:
+        return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
+    return _key_taken(attempt, owner)
+
+
+def _check_schedule_key(principal: Principal, attempt: Attempt, owner: Row | None) -> Check:
+    if owner is None:
+        return _check_free_key(principal, attempt)
+    if attempt.content is None:
+        message = "The key is taken: by the same content or not, can't be told yet."
+        return skipped(CheckName.KEY, message)
+    key, content = attempt.content.idempotency_key, fingerprint(attempt.content)
+    try:
+        resolve_replay(principal, key, content, owner)
+    except RequestRefused as refusal:
+        return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
+    return _key_taken(attempt, owner)
+
+
+def _check_free_key(principal: Principal, attempt: Attempt) -> Check:
+    """Checks a key that has no owner, or whose owner was not looked up."""
+    if (wrong := attempt.wrong(CheckName.KEY)) is not None:
+        return wrong
+    if attempt.pin_id(principal) is None:
+        return skipped(CheckName.KEY, _ACCOUNT_FIRST)
+    return passed(CheckName.KEY, "The key is free.")
+
+
+def _key_taken(attempt: Attempt, owner: Row) -> Check:
     message = (
         "The key is taken: the request would be answered what stands under it, and make nothing "
         "new."
     )
+    details = {}
+    if attempt.content is not None:
+        details["payload_matches"] = fingerprint(attempt.content) == owner["fingerprint"]
     return warned(CheckName.KEY, ErrorCode.IDEMPOTENCY_KEY_TAKEN, message, **details)
 
 
-def key_refused(refusal: RequestRefused) -> Check:
-    return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
-
-
-def passed(name: CheckName, message: str) -> Check:
-    return Check(name, CheckStatus.PASSED, message)
-
-
-def skipped(name: CheckName, message: str) -> Check:
-    return Check(name, CheckStatus.SKIPPED, message)
-
-
-def warned(name: CheckName, code: ErrorCode, message: str, **details: Any) -> Check:
-    return Check(name, CheckStatus.WARNING, message, code, _remedy(name, code), details or None)
-
-
-def failed(name: CheckName, code: str, message: str, **details: Any) -> Check:
-    return Check(
-        name, CheckStatus.FAILED, message, code, _remedy(name, ErrorCode(code)), details or None
-    )
-
-
-def _remedy(name: CheckName, code: ErrorCode) -> str | None:
-    return _REMEDIES.get(code) or (_ANOTHER_KEY if name is CheckName.KEY else None)
+def _visible_id(principal: Principal, owner: Row | None) -> UUID | None:
+    if owner is None or not principal.permits(owner["account_id"]):
+        return None
+    pin_id: UUID = owner["pin_id"]
+    return pin_id

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from services.publisher.pins.dry_run.checks import CheckName, CheckStatus, Report
+from services.publisher.pins.dry_run.report import CheckName, CheckStatus, Report
 
 
 class PinValidationCheck(BaseModel):

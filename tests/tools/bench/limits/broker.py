@@ -23,7 +23,7 @@ from shared.contract.import_records import is_for_publisher, is_for_status, is_w
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.connection import client_options
 from shared.kafka.producer import RecordProducer
-from shared.kafka.skipping import RecordFilter
+from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
 from tests.support.infrastructure import fresh_topics
 from tests.tools.bench.figures import Figures

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.kafka.admin import create_topics, delete_topics
+from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
+from tests.support.kafka import delete_topics
 from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
 from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
 

@@ -21,10 +21,11 @@ from deploy.local.ports import choose
 from deploy.local.programs import service
 from shared.contract.events import MAX_ROWS
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.admin import create_topics, delete_topics
+from shared.kafka.admin import create_topics
 from shared.runtime.settings import KafkaSettings
 from tests.support.deployment import answers
 from tests.support.infrastructure import with_role
+from tests.support.kafka import delete_topics
 from tests.support.ports import SERVICES_FROM
 from tests.support.processes import RunningProgram
 from tests.tools.bench.bodies import json_body, marked, new_mark, rows_like_a_shops

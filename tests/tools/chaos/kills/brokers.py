@@ -17,7 +17,8 @@ from deploy.local.kafka import Kafka, KafkaCluster
 from deploy.local.layout import CHECKOUT
 from deploy.local.software import java
 from services.ingest.config import IngestSettings
-from shared.kafka.connection import client_options, close_client
+from shared.kafka.aiokafka_internals import close_client
+from shared.kafka.connection import client_options
 from tests.support.infrastructure import QUICK_START, kafka_cluster
 from tests.support.processes import RunningProgram
 

@@ -1,7 +1,7 @@
 """Finds partitions that stand still although records wait, or whose leader no longer answers.
 
-The consumer as a whole looks well then: its other partitions move, and Kafka answers their fetches.
-So each partition is checked by itself, about once a second. This module does no I/O.
+Does no I/O. The consumer as a whole looks well then: its other partitions move, and Kafka answers
+their fetches. So each partition is checked by itself, about once a second.
 """
 
 import time
@@ -19,7 +19,7 @@ SILENCE_SECONDS = 10.0
 
 
 class Reading(NamedTuple):
-    """What a consumer knows of a partition at one moment. None: not known yet."""
+    """Holds what a consumer knows of a partition at one moment. None: not known yet."""
 
     processed: int | None
     """The offset up to which all is processed, or is nothing that a consumer gets to see."""
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 
 
 class Stall(NamedTuple):
-    """A partition that stands still, and for how long."""
+    """Names a partition that stands still, and for how long."""
 
     partition: TopicPartition
     seconds: float
@@ -101,7 +101,7 @@ class _Watched:
 
 
 class Stalls:
-    """Remembers when each partition of a consumer last moved."""
+    """Remembers when each partition of a consumer last moved. Fed by ConsumerHealth."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Stalls:
         after: float = STALLED_AFTER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`after`: seconds from which `longest` tells of a stall."""
+        """`after`: seconds from which `longest` reports a stall."""
         self._after = after
         self._clock = clock
         self._watched: dict[TopicPartition, _Watched] = {}
@@ -145,8 +145,8 @@ class Stalls:
             and reading.processed != watched.reading.processed
         )
 
-    def excuse(self) -> None:
-        """Begins anew with every partition: the consumer itself chose to wait."""
+    def reset(self) -> None:
+        """Forgets all partitions: the consumer itself chose to wait."""
         self._watched = {}
         self._stalls = {}
 

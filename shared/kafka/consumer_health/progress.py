@@ -1,38 +1,40 @@
-"""How far a consumer is, and whether it moves at all."""
+"""Reads how far a consumer has processed its partitions, without asking Kafka."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from shared.kafka.stalls import Reading
+from shared.kafka.aiokafka_internals import has_fetched
+from shared.kafka.batches import Batch, first_offsets
+from shared.kafka.consumer_health.stalls import Reading
 
 POSITION_SECONDS = 0.5
-"""A position is known at once, but in a rebalance, when it may be for as long as Kafka is silent.
-"""
+"""The timeout for a position. It is known at once, except in a rebalance while Kafka is silent."""
 
 
 class Progress:
-    """`consumer` gives the aiokafka consumer, None before it has started."""
+    """Tracks the offsets up to which a consumer's records are processed."""
 
     def __init__(self, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
+        """`consumer` returns aiokafka's consumer, or None before it has started."""
         self._consumer = consumer
         self._in_hand: dict[TopicPartition, int] = {}
 
-    def takes(self, records: Sequence["ConsumerRecord[bytes, bytes]"]) -> None:
-        """These have been fetched: aiokafka's position is behind them already."""
-        self._in_hand = first_offsets(records)
+    def start(self, batch: Batch) -> None:
+        """Notes that a batch has been fetched: aiokafka's position is behind it already."""
+        self._in_hand = first_offsets(batch)
 
-    def puts_down(self) -> None:
-        """They have been processed, or the position was put back."""
+    def finish(self) -> None:
+        """Notes that the batch has been processed, or that the position was set back."""
         self._in_hand = {}
 
     def last_poll(self) -> float:
-        """When Kafka last answered a fetch, in epoch seconds.
+        """Returns when Kafka last answered a fetch, in epoch seconds.
 
-        Fetches go on while nothing comes, so silence means trouble.
+        Fetches go on while no records come, so silence means trouble.
         """
         consumer = self._consumer()
         if consumer is None:
@@ -80,47 +82,10 @@ def _reading_of(
     end = consumer.highwater(partition)
     stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
     is_held = end is not None and stable is not None and processed == stable < end
-    fetched = getattr(consumer._fetcher, "_records", {})  # noqa: SLF001 - aiokafka tells it in no other way
     return Reading(
         processed,
         end,
         consumer.last_poll_timestamp(partition),
         is_held=is_held,
-        is_fetched=partition in fetched,
+        is_fetched=has_fetched(consumer, partition),
     )
-
-
-def first_offsets(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
-    """The lowest offset of each partition."""
-    first: dict[TopicPartition, int] = {}
-    previous = None
-    for record in records:
-        # A batch has its records partition by partition, offsets rising: only the first of each run
-        # can be the lowest
-        if (
-            previous is None
-            or record.partition != previous.partition
-            or record.topic != previous.topic
-            or record.offset < previous.offset
-        ):
-            partition = TopicPartition(record.topic, record.partition)
-            first[partition] = min(record.offset, first.get(partition, record.offset))
-        previous = record
-    return first
-
-
-def ends_of(records: Sequence["ConsumerRecord[bytes, bytes]"]) -> dict[TopicPartition, int]:
-    """Returns for each partition the offset behind the last of its records."""
-    ends: dict[TopicPartition, int] = {}
-    # Records come in runs of one partition with rising offsets: the last of a run counts
-    following = None
-    for record in reversed(records):
-        if (
-            following is None
-            or record.partition != following.partition
-            or record.topic != following.topic
-        ):
-            partition = TopicPartition(record.topic, record.partition)
-            ends[partition] = max(record.offset + 1, ends.get(partition, 0))
-        following = record
-    return ends

@@ -1,0 +1,93 @@
+"""Reads a dry run's request field by field."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.publisher.ids import pin_id_of
+from services.publisher.pins.dry_run.report import Check, CheckName, failed
+from shared.access.model import Destination, Principal
+from shared.contract.events import Fault
+from shared.contract.pins import PinSubmission, faults_of, printable
+from shared.http.requests import refused
+
+_FIELD_CHECKS = {
+    "account_id": CheckName.ACCOUNT,
+    "board_id": CheckName.BOARD,
+    "idempotency_key": CheckName.KEY,
+    "run_at": CheckName.RUN_AT,
+    "image_url": CheckName.MEDIA,
+    "asset_id": CheckName.MEDIA,
+    "cover_image_url": CheckName.MEDIA,
+    "cover_image_asset_id": CheckName.MEDIA,
+}
+_FAULT_CHECKS = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDIA}
+
+
+class Attempt:
+    """Reads a request as far as possible: one wrong field does not keep the others unchecked."""
+
+    def __init__(
+        self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]
+    ) -> None:
+        """`known` are names of fields. Others are ignored, as a real request's are."""
+        self._model = model
+        self._fields = {name: value for name, value in fields.items() if name in known}
+        self.unknown = [printable(name) for name in fields if name not in known]
+        self.content: PinSubmission | None = None
+        self._faults: list[Fault] = []
+        try:
+            self.content = model.model_validate(self._fields)
+        except ValidationError as error:
+            self._faults = faults_of(error)
+
+    def wrong(self, name: CheckName) -> Check | None:
+        """Returns the check as failed, if a fault belongs to it."""
+        faults = [fault for fault in self._faults if _check_name(fault) is name]
+        if not faults:
+            return None
+        refusal = refused(faults)
+        return failed(name, refusal.code, refusal.message, **refusal.details)
+
+    def value(self, name: str) -> Any:
+        """Returns a field as it would be stored. None if it can't be."""
+        if self.content is not None:
+            return getattr(self.content, name)
+        try:
+            return TypeAdapter(self._model.model_fields[name].rebuild_annotation()).validate_python(
+                self._fields.get(name)
+            )
+        except ValidationError:
+            return None
+
+    def destination(self, principal: Principal) -> Destination | None:
+        """Returns the destination to look up. None if the account is wrong or not permitted."""
+        account_id = self.value("account_id")
+        if self.wrong(CheckName.ACCOUNT) is not None or not principal.permits(account_id):
+            return None
+        return Destination(principal.workspace_id, account_id, self.value("board_id") or "")
+
+    def pin_id(self, principal: Principal) -> UUID | None:
+        """Returns the id to look up. None if the key is wrong, or the account not permitted.
+
+        Its owner would tell whether a guess at another account's content was right.
+        """
+        is_permitted = principal.permits(self.value("account_id"))
+        if self.wrong(CheckName.KEY) is not None or not is_permitted:
+            return None
+        return pin_id_of(principal.workspace_id, self.value("idempotency_key"))
+
+    def resolved(self, *hidden: str) -> dict[str, Any] | None:
+        """Returns the content as it would be stored. None if something is wrong with its form."""
+        return (
+            None
+            if self.content is None
+            else self.content.model_dump(mode="json", exclude_none=True, exclude=set(hidden))
+        )
+
+
+def _check_name(fault: Fault) -> CheckName:
+    field = (fault.field or "").partition(".")[0]
+    return _FIELD_CHECKS.get(field) or _FAULT_CHECKS.get(fault.code, CheckName.FIELDS)

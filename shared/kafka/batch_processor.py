@@ -1,0 +1,133 @@
+"""Processes one batch at a time: decode, process, dead letters, position, commit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from shared.contract.errors import BrokerUnavailable
+from shared.kafka.batches import Batch, BatchHandler, decode_in_chunks, ends_of, first_offsets
+from shared.kafka.connection import unavailable
+from shared.kafka.consumer_health.health import ConsumerHealth
+from shared.kafka.dead_letters import DeadLetter, to_record
+from shared.kafka.failure_policy import FailurePolicy
+from shared.kafka.idle_offsets import COMMIT_SECONDS
+from shared.kafka.positions.advance import Advance
+from shared.kafka.positions.tracker import PositionTracker
+from shared.kafka.producer import RecordSender
+from shared.runtime import metrics
+
+log = structlog.get_logger()
+
+
+class BatchProcessor:
+    """Processes batches, and sets positions back after failures. Called by BatchConsumer."""
+
+    def __init__(
+        self,
+        handler: BatchHandler[Any],
+        producer: RecordSender,
+        *,
+        service: str,
+        title: str,
+        dead_letters: str,
+        consumer: Callable[[], AIOKafkaConsumer | None],
+        policy: FailurePolicy,
+        health: ConsumerHealth,
+        tracker: PositionTracker | None,
+    ) -> None:
+        """`dead_letters`: the topic of dead letters. `tracker`: None if positions are only in
+        Kafka.
+        """
+        self._handler = handler
+        self._producer = producer
+        self._service = service
+        self._title = title
+        self._dead_letters = dead_letters
+        self._consumer = consumer
+        self._policy = policy
+        self._health = health
+        self._tracker = tracker
+
+    async def process(self, batch: Batch, reading: int) -> bool:
+        """Makes a batch durable, then stores and commits its end.
+
+        `reading` is the tracker's count of readings at the fetch. Returns False if positions have
+        been read since, or are being read: the caller rewinds, and the batch comes again. Raises
+        whatever the handler, Kafka or Postgres raise.
+        """
+        if self._tracker is None:
+            await self._work(batch, Advance())
+            await self._commit()
+            return True
+        async with self._tracker.work:
+            advance = self._tracker.advance(ends_of(batch), reading)
+            if advance is None:
+                return False
+            await self._work(batch, advance)
+            await self._tracker.store(advance)
+            await self._commit(advance.offsets())
+            self._tracker.finish(advance)
+            return True
+
+    async def _work(self, batch: Batch, advance: Advance) -> None:
+        decoded, poison = await decode_in_chunks(self._handler, batch)
+        self._policy.check_poison(len(batch), len(poison))
+        poison = [*poison, *await self._handler.process(decoded, poison, advance)]
+        in_a_row = self._policy.check_poison(len(batch), len(poison))
+        if poison:
+            await self._send_dead_letters(poison)
+        self._policy.accept(in_a_row)
+
+    async def _send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        records = [to_record(dead_letter, service=self._service) for dead_letter in dead_letters]
+        await self._producer.send(self._dead_letters, records)
+        for dead_letter in dead_letters:
+            record, reason = dead_letter.record, dead_letter.reason
+            log.error(
+                "dead_letter",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                code=reason.code,
+                message=reason.message,
+            )
+            metrics.DEAD_LETTERS.labels(self._service, record.topic, reason.code).inc()
+
+    async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
+        """Commits these offsets. Without them, commits all positions of aiokafka's consumer."""
+        consumer = self._consumer()
+        if consumer is None:  # the process stops: the batch comes again
+            raise BrokerUnavailable("the consumer is stopped")
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):  # aiokafka would try for ever
+                await consumer.commit(offsets)
+        except TimeoutError as error:
+            self._health.commit_unanswered()
+            raise BrokerUnavailable(
+                f"no answer to the commit within {COMMIT_SECONDS:g} s"
+            ) from error
+        except (CommitFailedError, IllegalStateError) as error:
+            # The partitions have gone to another member. It gets the batch again, which is
+            # idempotent
+            log.warning("commit_refused", consumer=self._title, error=repr(error))
+        except KafkaError as error:
+            raise unavailable(error) or error from error
+        self._health.commit_answered()
+
+    def rewind(self, batch: Batch) -> None:
+        """Sets the positions back to the start of a batch, in partitions that are still ours."""
+        first = first_offsets(batch)
+        if self._tracker is not None:
+            self._tracker.rewind(first)
+            return
+        consumer = self._consumer()
+        if consumer is None:
+            return
+        assigned = consumer.assignment()
+        for partition, offset in first.items():
+            if partition in assigned:
+                consumer.seek(partition, offset)

@@ -1,0 +1,177 @@
+"""Watches a consumer: whether it has partitions, hears from Kafka, and makes progress."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shared.contract.errors import Unavailable
+from shared.kafka.admin import require_topics
+from shared.kafka.aiokafka_internals import is_consumer_dead
+from shared.kafka.consumer_health.progress import Progress
+from shared.kafka.consumer_health.stalls import STALLED_AFTER, Stalls
+from shared.runtime import metrics
+from shared.runtime.settings import KafkaSettings
+
+SILENT_AFTER_SECONDS = 30.0
+"""Seconds without an answer to any fetch, or without partitions, after which Kafka is checked."""
+WATCH_SECONDS = 10.0
+"""How often it is checked whether Kafka answers this consumer."""
+PULSE_SECONDS = 1.0
+"""How often it is checked that the client lives and that each partition moves."""
+MAX_SILENCES = 3
+"""A consumer that hears nothing at so many checks in a row, Kafka answering each time, is lost."""
+
+
+class ConsumerLost(Exception):
+    """This consumer can't go on. Only a new process is sure to skip nothing: it begins at the
+    committed offsets.
+    """
+
+
+class ConsumerHealth:
+    """Tells whether one consumer works. BatchConsumer reports events to it and runs `watch`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        title: str,
+        settings: KafkaSettings,
+        consumer: Callable[[], AIOKafkaConsumer | None],
+        progress: Progress,
+        idle: asyncio.Event,
+        is_paused: Callable[[], bool],
+        asleep_until: Callable[[], float],
+        stalled_after: float = STALLED_AFTER,
+    ) -> None:
+        """`idle` is set while no batch is processed. `is_paused`: whether all partitions are
+        paused, for a server or for an operator. `asleep_until`: see Dormancy. `stalled_after`:
+        seconds from which a partition that stands still is a problem.
+        """
+        self._name = name
+        self._title = title
+        self._settings = settings
+        self._consumer = consumer
+        self._progress = progress
+        self._idle = idle
+        self._is_paused = is_paused
+        self._asleep_until = asleep_until
+        self._stalls = Stalls(after=stalled_after)
+        self._lost = asyncio.Event()
+        self._reason = ""
+        self._unanswered_commits = 0
+        self._ready_since: float | None = None
+        self._unready_since = time.time()
+        self._shown: set[TopicPartition] = set()
+
+    # Events of the consumer
+
+    def assigned(self) -> None:
+        """Notes that the group has given this member its partitions, which may be none."""
+        self._ready_since = time.time()
+
+    def revoked(self) -> None:
+        """Notes that this member has no partitions until the group gives it new ones."""
+        self._ready_since = None
+        self._unready_since = time.time()
+
+    def commit_unanswered(self) -> None:
+        """Notes that Kafka did not answer a commit in time."""
+        self._unanswered_commits += 1
+
+    def commit_answered(self) -> None:
+        """Notes that Kafka answered a commit, or that its batch no longer matters."""
+        self._unanswered_commits = 0
+
+    def waits_by_choice(self) -> None:
+        """Notes that the consumer itself holds its partitions up: no stall."""
+        self._stalls.reset()
+
+    def give_up(self, reason: str) -> None:
+        """Ends `watch` with ConsumerLost, and so the process."""
+        self._reason = reason
+        self._ready_since = None
+        self._lost.set()
+
+    # Problems, for readiness
+
+    def membership_problem(self) -> str | None:
+        """Returns why this consumer is in no group, or None."""
+        if self._lost.is_set():
+            return f"lost: {self._reason}"
+        return "no partitions assigned yet" if self._ready_since is None else None
+
+    def progress_problem(self) -> str | None:
+        """Returns why a partition, or the whole consumer, makes no progress, or None."""
+        if (stall := self._stalls.longest()) is not None:
+            return str(stall)
+        return "no answer to fetches" if self._is_silent() else None
+
+    def _is_silent(self) -> bool:
+        if self._is_paused():
+            return False
+        # Without partitions there is nothing to poll: only how long that has been so counts
+        polled_at = max(self._progress.last_poll(), self._asleep_until())
+        heard_at = (
+            self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
+        )
+        return self._unanswered_commits > 0 or (
+            self._idle.is_set() and time.time() - heard_at > SILENT_AFTER_SECONDS
+        )
+
+    # The watch
+
+    async def watch(self) -> None:
+        """Runs until the consumer is lost.
+
+        Raises ConsumerLost: a fetch failed for good, the client died, or nothing comes although
+        Kafka answers.
+        """
+        self._unready_since = time.time()
+        silences = 0
+        try:
+            while not await self._is_lost_within(WATCH_SECONDS):
+                silences = silences + 1 if self._is_silent() and await self._kafka_answers() else 0
+                if silences >= MAX_SILENCES:
+                    self.give_up("nothing comes although Kafka answers")
+        finally:
+            self._show_stalls(set())
+        raise ConsumerLost(f"{self._title}: {self._reason}")
+
+    async def _is_lost_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._lost.is_set() and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(seconds, PULSE_SECONDS)):
+                    await self._lost.wait()
+            if is_consumer_dead(self._consumer()):
+                self.give_up("its Kafka client has died")
+            else:
+                await self.observe_progress()
+        return self._lost.is_set()
+
+    async def observe_progress(self) -> None:
+        """Compares each partition's progress with the last time. Shows stalls as metrics."""
+        self._stalls.observe(await self._progress.readings())
+        consumer = self._consumer()
+        self._show_stalls(consumer.assignment() if consumer else set())
+
+    async def _kafka_answers(self) -> bool:
+        try:
+            await require_topics(self._settings)
+        except (Unavailable, KafkaError, OSError):
+            return False
+        return True
+
+    def _show_stalls(self, assigned: set[TopicPartition]) -> None:
+        gauge = metrics.PARTITION_STALLED_SECONDS
+        for partition in self._shown - assigned:
+            gauge.remove(self._name, partition.topic, partition.partition)
+        for partition in assigned:
+            labels = (self._name, partition.topic, partition.partition)
+            gauge.labels(*labels).set(self._stalls.seconds(partition))
+        self._shown = set(assigned)

@@ -1,0 +1,84 @@
+"""Stores and commits the processed offsets of partitions that get no batches.
+
+Records that a filter skips produce no batch, and so no commit. Neither do aborted transactions,
+which import-requests may have. Admission reads the publisher's lag from Kafka: without these
+commits it would count such records as backlog for ever.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shared.contract.errors import PositionBehind, Unavailable
+from shared.kafka.consumer_health.progress import Progress
+from shared.kafka.positions.tracker import PositionTracker
+
+log = structlog.get_logger()
+
+INTERVAL_SECONDS = 2.0
+COMMIT_SECONDS = 20.0
+"""The timeout for one commit: aiokafka would try for ever."""
+
+
+class IdleOffsets:
+    """Commits processed offsets while no batch is in flight. Run by BatchConsumer."""
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        consumer: Callable[[], AIOKafkaConsumer | None],
+        progress: Progress,
+        idle: asyncio.Event,
+        tracker: PositionTracker | None,
+        position_behind: Callable[[str], None],
+    ) -> None:
+        """`idle` is set while no batch is processed. `position_behind` is called with the reason if
+        Postgres is older than the positions.
+        """
+        self._title = title
+        self._consumer = consumer
+        self._progress = progress
+        self._idle = idle
+        self._tracker = tracker
+        self._position_behind = position_behind
+        self.committed: dict[TopicPartition, int] = {}
+        """The offsets of the last commit."""
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            try:
+                await self._store_and_commit()
+            except PositionBehind as error:
+                self._position_behind(str(error))
+            except (Unavailable, KafkaError, TimeoutError):
+                continue  # the next attempt may succeed; batches log what is wrong
+            except Exception as error:
+                log.exception("look_failed", consumer=self._title, exc_info=error)
+
+    async def _store_and_commit(self) -> None:
+        if not self._idle.is_set():
+            return
+        if self._tracker is None:
+            await self._commit(await self._progress.processed())
+            return
+        async with self._tracker.work:
+            processed = await self._progress.processed()
+            if processed:
+                await self._commit(await self._tracker.store_processed(processed))
+        await self._tracker.move_along()
+
+    async def _commit(self, processed: dict[TopicPartition, int]) -> None:
+        consumer = self._consumer()
+        # Nothing is processed if others have taken all partitions: aiokafka refuses an empty commit
+        if consumer is None or not processed or processed == self.committed:
+            return
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await consumer.commit(processed)
+        if self._idle.is_set():  # or a batch may have committed more in between
+            self.committed = processed

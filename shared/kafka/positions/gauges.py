@@ -1,0 +1,42 @@
+"""Shows refused partitions and running replays as metrics."""
+
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+
+from shared.kafka.positions.rules import Refusal
+from shared.runtime import metrics
+
+
+class PositionGauges:
+    """Sets the gauges of one service's positions. Called by PositionTracker."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._refused: dict[TopicPartition, Refusal] = {}
+
+    def show_refusals(self, refused: Mapping[TopicPartition, Refusal]) -> None:
+        """Sets the gauges of refused partitions, and clears those of earlier ones."""
+        gauge = metrics.POSITION_REFUSED
+        for partition, refusal in self._refused.items() - refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(0)
+        for partition, refusal in refused.items():
+            gauge.labels(self._service, partition.topic, partition.partition, refusal).set(1)
+        self._refused = dict(refused)
+
+    def show_replays(
+        self, replays: Mapping[TopicPartition, int], known: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """Shows how many records each replay still has. Returns the replays that go on.
+
+        `replays` are the ends of the replays, `known` the positions. A partition that is not known
+        any more has no replay.
+        """
+        gauge = metrics.REPLAY_RECORDS
+        running = {}
+        for partition, until in replays.items():
+            left = max(0, until - known[partition]) if partition in known else 0
+            gauge.labels(self._service, partition.topic, partition.partition).set(left)
+            if left:
+                running[partition] = until
+        return running

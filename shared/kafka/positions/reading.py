@@ -1,0 +1,140 @@
+"""Reads what Postgres and Kafka know of a consumer's partitions before they start."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shared.contract.errors import BrokerUnavailable
+from shared.kafka.admin import cluster_id
+from shared.kafka.positions.preparation import Preparation
+from shared.kafka.positions.rules import PartitionLog, StoredPosition
+from shared.kafka.positions.store import PositionStore
+from shared.runtime.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+KAFKA_SECONDS = 10.0
+"""The timeout for reading one partition's offsets from Kafka, and for one commit."""
+
+
+class Found(NamedTuple):
+    """Holds what was read of the partitions that have a leader."""
+
+    cluster: str
+    """The id of the Kafka cluster."""
+    logs: dict[TopicPartition, PartitionLog]
+    stored: dict[TopicPartition, StoredPosition]
+
+
+class PositionReader:
+    """Reads positions and the bounds of the log. Called by PositionTracker."""
+
+    def __init__(
+        self,
+        store: PositionStore,
+        settings: KafkaSettings,
+        *,
+        service: str,
+        preparation: Preparation,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._service = service
+        self._preparation = preparation
+
+    async def read(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> Found:
+        """Reads partitions. Stores missing positions, and takes over a group's offsets once.
+
+        Leaves out partitions without a leader. Raises Unavailable, KafkaError or OSError.
+        """
+        cluster = await cluster_id(self._settings)
+        if await self._store.is_seeded():
+            await self._take_over(consumer, cluster)
+        # Other members may work meanwhile. They store a position before they commit its offset, and
+        # it lies within the log. In this order each is at most the next, unless a server is older
+        committed = await self._read_each(partitions, partial(_committed, consumer))
+        stored = await self._store.load()
+        bounds = await self._read_each(committed, partial(_bounds, consumer))
+        logs = {
+            partition: PartitionLog(begin, end, committed[partition])
+            for partition, (begin, end) in bounds.items()
+        }
+        missing = {partition: logs[partition].begin for partition in logs.keys() - stored.keys()}
+        return Found(cluster, logs, stored | await self._add_missing(missing, cluster))
+
+    async def _read_each(
+        self,
+        partitions: Iterable[TopicPartition],
+        read: Callable[[TopicPartition], Awaitable[T]],
+    ) -> dict[TopicPartition, T]:
+        """Reads each partition from Kafka with `read`.
+
+        Leaves out a partition that has no leader: the next attempt reads it again.
+        """
+        ordered = sorted(partitions)
+        found = await asyncio.gather(*map(read, ordered), return_exceptions=True)
+        answers: dict[TopicPartition, T] = {}
+        for partition, answer in zip(ordered, found, strict=True):
+            if not isinstance(answer, BaseException):
+                answers[partition] = answer
+            elif isinstance(answer, KafkaError | OSError):
+                fields = {"partition": str(partition), "error": repr(answer)}
+                log.warning("partition_unread", service=self._service, **fields)
+            else:
+                raise answer
+        return answers
+
+    async def _add_missing(
+        self,
+        begins: dict[TopicPartition, int],
+        cluster: str,
+    ) -> dict[TopicPartition, StoredPosition]:
+        """Stores missing positions at the log's beginning. Returns what is stored then."""
+        if not begins:
+            return {}
+        await self._store.add(begins, cluster)
+        stored = await self._store.load()
+        return {partition: stored[partition] for partition in begins}
+
+    async def _take_over(self, consumer: AIOKafkaConsumer, cluster: str) -> None:
+        """Stores the group's committed offsets in all partitions of all its topics."""
+        partitions = {
+            TopicPartition(topic, number)
+            for topic in consumer.subscription()
+            for number in consumer.partitions_for_topic(topic) or ()
+        }
+        committed = await self._read_each(partitions, partial(_committed, consumer))
+        bounds = await self._read_each(partitions, partial(_bounds, consumer))
+        if not committed.keys() == bounds.keys() == partitions:
+            unread = sorted(partitions - (committed.keys() & bounds.keys()))
+            raise BrokerUnavailable(
+                f"committed offsets can't be taken over while partitions have no leader: {unread}",
+            )
+        begins = {partition: begin for partition, (begin, _) in bounds.items()}
+        offsets = begins | {
+            partition: offset for partition, offset in committed.items() if offset is not None
+        }
+        offsets |= await self._preparation.offsets_to_take_over()
+        await self._store.add(offsets, cluster, takes_over=True)
+        log.info("positions_taken_over", service=self._service, partitions=len(offsets))
+
+
+async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    async with asyncio.timeout(KAFKA_SECONDS):
+        offset: int | None = await consumer.committed(partition)
+        return offset
+
+
+async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """Reads a partition's first offset and the offset behind its last record."""
+    async with asyncio.timeout(KAFKA_SECONDS):
+        begins = await consumer.beginning_offsets([partition])
+        ends = await consumer.end_offsets([partition])
+    return begins[partition], ends[partition]

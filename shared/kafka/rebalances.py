@@ -1,0 +1,57 @@
+"""Starts and stops partitions when aiokafka moves them between members of the group."""
+
+import asyncio
+
+import structlog
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+
+from shared.kafka.consumer_health.health import ConsumerHealth
+from shared.kafka.positions.tracker import PositionTracker
+from shared.kafka.recovery import Recovery
+
+log = structlog.get_logger()
+
+REVOCATION_TIMEOUT_SECONDS = 25.0
+"""How long a rebalance waits for the batch in flight. Below the rebalance timeout, or the group
+removes this member."""
+
+
+class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Listens to one consumer's rebalances. Called by aiokafka."""
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        idle: asyncio.Event,
+        health: ConsumerHealth,
+        recovery: Recovery,
+        tracker: PositionTracker | None,
+    ) -> None:
+        """`idle` is set while no batch is processed."""
+        self._title = title
+        self._idle = idle
+        self._health = health
+        self._recovery = recovery
+        self._tracker = tracker
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Waits for the batch in flight: aiokafka does not, and another member would repeat it."""
+        self._health.revoked()
+        self._recovery.interrupt()
+        if self._tracker is not None:
+            self._tracker.revoke()
+        try:
+            async with asyncio.timeout(REVOCATION_TIMEOUT_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("revoked_in_flight", consumer=self._title, partitions=len(revoked))
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Starts the partitions. With stored positions, starts each when its position is known."""
+        if self._tracker is not None:
+            self._tracker.assign(assigned)  # before the first await, or aiokafka fetches
+        self._recovery.allow()
+        self._health.assigned()
+        partitions = sorted(f"{one.topic}/{one.partition}" for one in assigned)
+        log.info("partitions_assigned", consumer=self._title, partitions=partitions)

@@ -1,0 +1,77 @@
+"""Acts on the failure policy's decisions: reports a failure, and waits before the retry."""
+
+import asyncio
+import random
+from typing import assert_never
+
+import structlog
+
+from shared.kafka.failure_policy import (
+    Halt,
+    RetryUnavailable,
+    RetryUnexpected,
+    WaitForCapacity,
+)
+from shared.runtime import metrics
+
+log = structlog.get_logger()
+
+
+class Recovery:
+    """Reports one consumer's failures, and waits until its batch may be tried again."""
+
+    def __init__(self, name: str, title: str, member: int) -> None:
+        self._name = name
+        self._title = title
+        self._interrupted = asyncio.Event()
+        self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
+        # Creates the counter: Prometheus takes no increase from the first value of a new one
+        metrics.BATCH_RETRIES.labels(name)
+
+    def report(
+        self,
+        decision: WaitForCapacity | RetryUnavailable | RetryUnexpected | Halt,
+        error: Exception,
+    ) -> None:
+        """Logs and counts a failure. Waiting for capacity is no failure, and logged once."""
+        match decision:
+            case WaitForCapacity():
+                if decision.is_first:
+                    log.info("batch_waits_for_room", consumer=self._title, **decision.details)
+                return
+            case RetryUnavailable():
+                fields = {"consumer": self._title, "attempt": decision.attempt}
+                log.warning("batch_waits", **fields, error=str(error))
+            case RetryUnexpected():
+                fields = {"consumer": self._title, "attempt": decision.attempt}
+                log.error("batch_failed", **fields, exc_info=error)
+            case Halt():
+                log.critical(
+                    "consumer_halted",
+                    consumer=self._title,
+                    error=str(error),
+                    next="mend, or raise the limit; nothing is lost",
+                )
+            case _:
+                assert_never(decision)
+        metrics.BATCH_RETRIES.labels(self._name).inc()
+
+    def show_halted(self, *, is_halted: bool) -> None:
+        """Sets the gauge that says whether the consumer is halted."""
+        self._halted_gauge.set(is_halted)
+
+    async def wait(self, seconds: float) -> None:
+        """Waits for `seconds`, less a random part. Ends at once when interrupted."""
+        try:
+            async with asyncio.timeout(seconds * random.uniform(0.5, 1)):  # noqa: S311 - jitter
+                await self._interrupted.wait()
+        except TimeoutError:
+            return
+
+    def interrupt(self) -> None:
+        """Ends all waits until `allow` is called."""
+        self._interrupted.set()
+
+    def allow(self) -> None:
+        """Lets later failures wait again."""
+        self._interrupted.clear()

@@ -1,0 +1,65 @@
+"""The private parts of aiokafka that Pinflow uses exist in the version that is installed."""
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.sender import Sender
+
+from shared.kafka import aiokafka_internals, connection
+
+
+def test_it_was_checked_against_this_version() -> None:
+    """Read aiokafka's changes, then raise the version here and in the module's docstring."""
+    assert version("aiokafka").startswith("0.14.")
+    assert "0.14.0" in (aiokafka_internals.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (AIOKafkaClient, ["_sync_task", "_conns"]),
+        (AIOKafkaConsumer, ["_client", "_fetcher", "_coordinator"]),
+        (AIOKafkaProducer, ["_sender", "_closed", "client"]),
+        (Sender, ["_sender_task", "sender_task"]),
+        (fetcher.Fetcher, ["_fetch_task", "_records"]),
+        (GroupCoordinator, ["_coordination_task"]),
+        (conn.AIOKafkaConnection, ["_writer"]),
+        (
+            fetcher.PartitionRecords.__mro__[1],
+            ["_tp", "_records", "_value_deserializer", "next_fetch_offset"],
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_attributes_are_set_by_their_owners(owner: type, names: list[str]) -> None:
+    source = "".join(
+        inspect.getsource(one) for one in owner.__mro__ if one.__module__.startswith("aiokafka")
+    )
+    missing = [
+        name for name in names if f"self.{name}" not in source and f"def {name}" not in source
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (AIOKafkaClient, "_wait_on_metadata", ["self", "topic"]),
+        (fetcher.PartitionRecords.__mro__[1], "_unpack_records", ["self"]),
+        (fetcher.PartitionRecords.__mro__[1], "_consumer_record", ["self", "tp", "record"]),
+        (conn.AIOKafkaConnection.__mro__[1], "send", ["self", "request", "expect_response"]),
+    ],
+)
+def test_methods_take_these_parameters(owner: type, name: str, parameters: list[str]) -> None:
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_every_client_of_the_process_gets_the_changed_classes() -> None:
+    assert connection.client_options is not None  # importing it is enough
+    assert conn.AIOKafkaConnection is aiokafka_internals._Connection
+    assert fetcher.PartitionRecords is aiokafka_internals._FilteredRecords

@@ -1,0 +1,96 @@
+"""What a failure means for a batch: decided without a broker."""
+
+import pytest
+
+from shared.contract.errors import DatabaseUnavailable, ErrorCode, Overloaded, PositionBehind
+from shared.kafka.failure_policy import (
+    MAX_BACKOFF_SECONDS,
+    FailurePolicy,
+    Halt,
+    PoisonLimitExceeded,
+    ReadPositionsAgain,
+    RetryUnavailable,
+    RetryUnexpected,
+    WaitForCapacity,
+)
+
+
+@pytest.fixture
+def policy() -> FailurePolicy:
+    return FailurePolicy(poison_limit=5)
+
+
+def overloaded(retry_after: int = 1) -> Overloaded:
+    return Overloaded(ErrorCode.OVERLOADED, "full", retry_after=retry_after)
+
+
+def test_a_server_that_is_away_is_waited_for_longer_each_time(policy: FailurePolicy) -> None:
+    decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(8)]
+    assert decisions == [
+        RetryUnavailable(seconds, attempt)
+        for attempt, seconds in enumerate([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, MAX_BACKOFF_SECONDS])
+    ]
+
+
+def test_invariant_9_an_outage_of_many_hours_is_waited_out_too(policy: FailurePolicy) -> None:
+    """2**1024 is no float: the retry itself would fail, and its batch be skipped."""
+    decisions = [policy.fail(DatabaseUnavailable("away")) for _ in range(1100)]
+    assert decisions[-1] == RetryUnavailable(MAX_BACKOFF_SECONDS, 1099)
+
+
+def test_a_bug_is_retried_and_told_from_a_server_that_is_away(policy: FailurePolicy) -> None:
+    assert policy.fail(RuntimeError("a bug")) == RetryUnexpected(0.1, 0)
+
+
+def test_an_older_postgres_has_positions_read_before_any_retry(policy: FailurePolicy) -> None:
+    assert policy.fail(PositionBehind("older")) == ReadPositionsAgain("older")
+    assert policy.fail(DatabaseUnavailable("away")) == RetryUnavailable(0.1, 0)
+
+
+def test_waiting_for_capacity_is_no_failure_and_reported_once(policy: FailurePolicy) -> None:
+    policy.fail(DatabaseUnavailable("away"))
+    assert policy.fail(overloaded()) == WaitForCapacity(1, is_first=True)
+    assert policy.fail(overloaded(60)) == WaitForCapacity(5, is_first=False)
+    assert not policy.is_retrying
+    policy.succeed()
+    assert policy.fail(overloaded()) == WaitForCapacity(1, is_first=True)
+
+
+def test_one_failure_is_no_problem_yet_and_a_batch_that_succeeds_ends_it(
+    policy: FailurePolicy,
+) -> None:
+    policy.fail(DatabaseUnavailable("away"))
+    assert not policy.is_retrying
+    policy.fail(DatabaseUnavailable("away"))
+    assert policy.is_retrying
+    policy.succeed()
+    assert not policy.is_retrying
+
+
+def test_a_batch_with_one_good_record_ends_a_row_of_poison(policy: FailurePolicy) -> None:
+    policy.accept(policy.check_poison(records=4, poison=4))
+    policy.accept(policy.check_poison(records=3, poison=2))
+    assert policy.check_poison(records=5, poison=5) == 5
+
+
+def test_poison_beyond_the_limit_halts_however_it_is_cut_into_batches(
+    policy: FailurePolicy,
+) -> None:
+    policy.accept(policy.check_poison(records=3, poison=3))
+    with pytest.raises(PoisonLimitExceeded, match="6 records in a row") as raised:
+        policy.check_poison(records=3, poison=3)
+    assert policy.fail(raised.value) == Halt(0.1)
+    assert policy.is_halted
+
+
+def test_a_batch_that_is_tried_again_counts_its_poison_once(policy: FailurePolicy) -> None:
+    for _ in range(3):
+        assert policy.check_poison(records=4, poison=4) == 4
+
+
+def test_skipping_records_forgets_their_failures(policy: FailurePolicy) -> None:
+    for _ in range(3):
+        policy.fail(PoisonLimitExceeded("6 records in a row are poison"))
+    policy.forget()
+    assert not policy.is_halted
+    assert not policy.is_retrying

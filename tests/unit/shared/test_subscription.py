@@ -1,0 +1,50 @@
+"""A subscription's guarantees fit together, or it can't be made."""
+
+from typing import Any
+
+import pytest
+
+from shared.contract.topics import TopicName
+from shared.kafka.consumer import BatchConsumer
+from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
+from shared.runtime.settings import ServiceSettings
+from tests.support.consuming import Handler, subscription_of
+from tests.support.fakes import MemorySender
+
+FITTING: dict[str, Any] = {
+    "name": "unit",
+    "topics": (TopicName.OUTCOMES,),
+    "isolation": "read_uncommitted",
+    "offset_reset": "earliest",
+    "acknowledgement": Acknowledgement.OFFSET_AFTER_WORK,
+    "max_records": 10,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"topics": (TopicName.IMPORT_REQUESTS,)}, "must be read committed"),
+        ({"offset_reset": "none"}, "offset_reset 'none' goes with"),
+        ({"acknowledgement": Acknowledgement.POSITION_WITH_WORK}, "offset_reset 'none' goes with"),
+    ],
+)
+def test_guarantees_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
+    Subscription(**FITTING)
+    with pytest.raises(ValueError, match=message):
+        Subscription(**FITTING | changed)
+
+
+def test_a_consumer_has_a_store_for_its_positions_if_they_are_in_postgres() -> None:
+    with pytest.raises(ValueError, match="position_with_work"):
+        BatchConsumer(
+            subscription_of(has_positions=True), ServiceSettings(), Handler(), MemorySender()
+        )
+
+
+def test_a_fetch_takes_of_a_partition_what_it_is_told_or_its_topics_largest_record() -> None:
+    both = (TopicName.OUTCOMES, TopicName.IMPORT_REQUESTS)
+    largest = subscription_of("unit", TopicName.IMPORT_REQUESTS).partition_bytes
+    assert subscription_of("unit", *both).partition_bytes == largest
+    fetch = FetchSettings(partition_bytes=7)
+    assert Subscription(**FITTING | {"fetch": fetch}).partition_bytes == 7

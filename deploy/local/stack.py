@@ -212,8 +212,8 @@ class Stack:
     def _service_trouble(self, name: str, requests: int) -> str | None:
         if not self._stored_id:
             return None  # an older version started it
-        base_url = f"http://127.0.0.1:{self._state.ports[name]}"
-        troubles = (service_trouble(name, base_url, self._installation) for _ in range(requests))
+        port, installation = self._state.ports[name], self._installation
+        troubles = (service_trouble(name, port, installation) for _ in range(requests))
         return next(filter(None, troubles), None)
 
     def _wait_for(self, name: str, trouble: Callable[[], str | None]) -> None:

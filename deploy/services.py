@@ -86,12 +86,14 @@ _TABLE = (
         ),
         memory_mib=1024,
     ),
+    # Not required: services check keys and boards in the database themselves
     ServiceDescription(
         "access",
         port=8005,
         routes=("/v1/pinterest/*", "/v1/api-keys", "/v1/api-keys/*"),
         reads=frozenset(),
         uses_kafka=False,
+        is_required=False,
     ),
     # Not required: events wait for it in Kafka
     ServiceDescription(

@@ -13,6 +13,7 @@ from services.access.keys.service import KeyService
 from shared.contract.import_limits import MEBIBYTE
 from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies
+from shared.http.json_reader import JsonReader
 from shared.runtime.service import Service
 
 BODIES_AT_ONCE = 64 * MEBIBYTE
@@ -28,20 +29,21 @@ def create_app(settings: AccessSettings) -> FastAPI:
         dependencies=AccessDependencies(
             keys=KeyService(key_repository, settings.max_api_keys),
             boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
-            bodies=_bodies(settings),
-            writes=ConcurrentWrites(
-                settings.max_access_changes, written="keys or boards are being changed"
-            ),
+            reader=_reader(settings),
         ),
         routers=[boards.router, keys.router, keys.internal_router],
         used_keys=key_repository,
     )
 
 
-def _bodies(settings: AccessSettings) -> Bodies:
+def _reader(settings: AccessSettings) -> JsonReader:
     limit = settings.access_body_limit
-    return Bodies(
+    bodies = Bodies(
         limit_bytes=limit,
         seconds=settings.body_seconds,
         at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
+    writes = ConcurrentWrites(
+        settings.max_access_changes, written="keys or boards are being changed"
+    )
+    return JsonReader(bodies, writes)

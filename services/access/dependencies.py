@@ -1,17 +1,14 @@
 """Names what the access service's endpoints use."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from services.access.boards.service import BoardService
 from services.access.keys.service import KeyService
-from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies, parse_json, require_content_type
 from shared.http.dependencies import provided
+from shared.http.json_reader import JsonReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +17,7 @@ class AccessDependencies:
 
     keys: KeyService
     boards: BoardService
-    bodies: Bodies
-    writes: ConcurrentWrites
-
-    async def read_json(self, request: Request) -> Any:
-        """Reads the JSON that was sent. Raises RequestRefused."""
-        require_content_type(request, "application/json")
-        async with self.bodies.reading(request) as body:
-            return parse_json(body)
-
-    @asynccontextmanager
-    async def document(self, request: Request) -> AsyncIterator[Any]:
-        """Reads the JSON that was sent, and admits what is done with it until the block ends.
-
-        Raises RequestRefused; Overloaded at once.
-        """
-        require_content_type(request, "application/json")
-        async with self.bodies.reading(request) as body:
-            with self.writes.one():
-                yield parse_json(body)
+    reader: JsonReader
 
 
 Access = Annotated[AccessDependencies, Depends(provided(AccessDependencies))]

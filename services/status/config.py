@@ -51,7 +51,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
         return (
             WatchedService("ingest", self.ingest_url),
             WatchedService("publisher", self.publisher_url),
-            WatchedService("access", self.access_url),
+            WatchedService("access", self.access_url, is_required=False),
             # Events wait for it in Kafka
             WatchedService("webhooks", self.webhooks_url, is_required=False),
         )

@@ -39,8 +39,8 @@ async def health(service: Status) -> HealthResponse:
 async def readiness(request: Request, response: Response, service: Status) -> ReadinessResponse:
     """Whether all services, Kafka and Postgres do their work; 503 with what does not.
 
-    Webhooks alone being away is 200 with the status `degraded`: nothing else needs them, and events
-    wait.
+    If only access or webhooks is away, it is 200 with the status `degraded`: imports go on, and
+    events wait.
     """
     report = await request.app.state.health.report()
     if not report.is_ready:

@@ -18,7 +18,8 @@ from tests.support.waiting import eventually
 
 SECRET = "sixteen-characters-at-least"  # pragma: allowlist secret
 TRIES = 61
-"""One wrong key more than an address may try."""
+"""One wrong key more than an address may try. A slow machine needs some more: one is forgotten each
+second."""
 
 
 async def test_accounts_are_listed_and_revoked(sdk: Any, workspace: NewWorkspace) -> None:
@@ -191,8 +192,10 @@ async def test_too_many_wrong_keys_are_a_rate_limit(
     }
     guessing = await connect("pf_guess", **elsewhere)
     refusals = set()
-    for _ in range(TRIES):
+    for _ in range(4 * TRIES):
         with pytest.raises((AuthenticationError, RateLimitError)) as refused:
             await guessing.pins.list()
         refusals.add((type(refused.value), refused.value.code))
+        if isinstance(refused.value, RateLimitError):
+            break
     assert (RateLimitError, "too_many_attempts") in refusals

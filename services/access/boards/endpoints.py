@@ -84,7 +84,7 @@ async def create_board(
     `token_revoked`; so is one with as many boards as it may have, 2000 by default:
     `too_many_boards`.
     """
-    async with access.document(request) as document:
+    async with access.reader.document(request) as document:
         asked = checked(BoardCreate, document)
         row, made = await access.boards.create_board(
             principal, asked.account_id, asked.values(), idempotency_key
@@ -106,7 +106,7 @@ async def update_board(
 
     Idempotent. Unknown: 404 `board_not_found`.
     """
-    async with access.document(request) as document:
+    async with access.reader.document(request) as document:
         asked = checked(BoardUpdate, document)
         row = await access.boards.update_board(
             principal, asked.account_id, board_id, asked.changes()

@@ -52,7 +52,7 @@ async def create_api_key(
     Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the
     list under the name, and ask again.
     """
-    async with access.document(request) as document:
+    async with access.reader.document(request) as document:
         asked = checked(ApiKeyCreate, document)
         row, plain = await access.keys.create(
             principal, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
@@ -76,7 +76,7 @@ async def update_api_key(
     more than itself, nor make it so: 403. A revoked key is 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
-    async with access.document(request) as document:
+    async with access.reader.document(request) as document:
         row = await access.keys.change(principal, key, checked(ApiKeyUpdate, document).changes())
     return ApiKeyResponse.of(row)
 
@@ -95,5 +95,5 @@ async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Acce
 @internal_router.post("/key-usage", status_code=HTTPStatus.NO_CONTENT)
 async def note_key_usage(request: Request, access: Access) -> None:
     """For the other services; the gateway has no such route. Idempotent."""
-    report = checked(KeyUsageReport, await access.read_json(request))
-    await access.keys.note_usage(report.key_ids)
+    async with access.reader.document(request) as document:
+        await access.keys.note_usage(checked(KeyUsageReport, document).key_ids)

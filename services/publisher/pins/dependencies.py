@@ -1,11 +1,9 @@
-"""Names what the endpoints use, and reads the bodies of their requests."""
+"""Names what the publisher's endpoints use."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.batch import BatchService
@@ -14,42 +12,14 @@ from services.publisher.pins.lists.service import PinLists
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies, parse_json, require_content_type
+from shared.http.bodies import Bodies
 from shared.http.dependencies import provided
+from shared.http.json_reader import JsonReader
 
 _CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
 """As many bodies at their limit as there may be requests at once."""
 _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
 """Two of the longest batches, and many more of usual ones."""
-
-
-class JsonReader:
-    """Reads JSON bodies, and admits a limited number of requests to what is done with them.
-
-    Raises RequestRefused; Overloaded at once if there is no room.
-    """
-
-    def __init__(self, bodies: Bodies, writes: ConcurrentWrites) -> None:
-        self._bodies = bodies
-        self._writes = writes
-
-    @asynccontextmanager
-    async def document(self, request: Request) -> AsyncIterator[Any]:
-        async with self._reading(request) as body:
-            yield parse_json(body)
-
-    @asynccontextmanager
-    async def optional_document(self, request: Request) -> AsyncIterator[Any]:
-        """Yields None for an empty body."""
-        async with self._reading(request) as body:
-            yield parse_json(body) if body.strip() else None
-
-    @asynccontextmanager
-    async def _reading(self, request: Request) -> AsyncIterator[bytes]:
-        require_content_type(request, "application/json")
-        async with self._bodies.reading(request) as body:
-            with self._writes.one():
-                yield body
 
 
 def pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:

@@ -56,9 +56,9 @@ class ScheduleService:
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, SCHEDULE_FIELDS)
+        # Decided on a first look too, to know which board to check: see PinService
         found = await self._find(principal, pin_id)
         planned = transitions.edit_schedule(principal, changes, found)
-        # Read before the lock, and never from the cache: see PinService
         if (moved := transitions.new_destination(found, planned)) is not None:
             transitions.require_destination(await self._access.check_boards([moved]), moved)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:

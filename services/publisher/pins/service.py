@@ -50,10 +50,11 @@ class PinService:
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, PIN_FIELDS)
+        # Decided on a first look too, to know which board to check
         found = await self._find(principal, pin_id)
         planned = transitions.edit_pin(principal, changes, found)
         if (moved := transitions.new_destination(found, planned)) is not None:
-            transitions.require_destination(await self._check({moved}), moved)
+            transitions.require_destination(await self._access.check_boards([moved]), moved)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
             update = transitions.edit_pin(principal, changes, current.row)
             return await current.apply(update)
@@ -90,15 +91,11 @@ class PinService:
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)
 
-    async def _check(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
-        return await self._access.check_boards(destinations) if destinations else {}
-
     async def _check_retries(
         self, principal: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]
     ) -> dict[Destination, BoardCheck]:
         # Of all, whatever their state: one that is due may have failed by the time that it is
         # locked
         found = await self._pins.find_all(principal.workspace_id, pin_ids)
-        return await self._check(
-            {transitions.retry_destination(pin, instead) for pin in found.values()}
-        )
+        destinations = {transitions.retry_destination(pin, instead) for pin in found.values()}
+        return await self._access.check_boards(destinations) if destinations else {}

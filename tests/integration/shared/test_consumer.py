@@ -144,8 +144,8 @@ async def test_a_fetch_that_fails_for_good_ends_the_consumer(
 
     async with consuming(settings, producer, Handler(), name="codec") as consumer:
         await eventually(lambda: consumer.trouble() is None)
+        consumer._member.fetch = fails  # type: ignore[method-assign]
         with pytest.raises(ConsumerStoppedError):
-            consumer._member.fetch = fails  # type: ignore[method-assign]
             await consumer._fetcher.fetch()
         assert (consumer.trouble() or "").startswith("lost")
         with pytest.raises(ConsumerLost, match="zstd"):

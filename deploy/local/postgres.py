@@ -94,7 +94,7 @@ class Postgres:
 
     def _require_own(self, connection: psycopg.Connection[Any]) -> None:
         # A copied checkout has the same password
-        (found,) = connection.execute("show data_directory").fetchone()
+        ((found,),) = connection.execute("show data_directory").fetchall()
         if Path(found).resolve() != (self._home / "data").resolve():
             raise ForeignServer(
                 f"Postgres at 127.0.0.1:{self.port} has another data directory than this stack's."

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +58,22 @@ def offences(contract: dict[str, Any], tree: Path) -> Iterator[Import]:
         case "forbidden":
             forbidden = list(resolved(contract["forbidden_modules"], tree))
             yield from map(Import, resolved(contract["source_modules"], tree), cycle(forbidden))
+        case "layers":
+            for container in contract.get("containers", [""]):
+                yield from upward(container, contract["layers"])
         case kind:
             pytest.fail(f"Teach this test how to break a contract of the type {kind}.")
+
+
+def upward(container: str, layers: list[str]) -> Iterator[Import]:
+    """Yields an import of the layer above for each module, and of its neighbour if it has one."""
+    split = [
+        [f"{container}.{name.strip()}".strip(".") for name in one.split("|")] for one in layers
+    ]
+    for above, layer in pairwise(split):
+        yield from (Import(module, above[0]) for module in layer)
+    for layer in split:
+        yield from map(Import, layer, layer[1:])
 
 
 def resolved(expressions: list[str], tree: Path) -> Iterator[str]:

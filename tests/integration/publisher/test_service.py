@@ -1,4 +1,4 @@
-"""The publisher as a whole: rows in, outcomes and pin events out, schedules, single pins, queries."""
+"""The publisher as a whole: rows, outcomes, pin events, schedules, single pins, queries."""
 
 import json
 from collections.abc import AsyncIterator

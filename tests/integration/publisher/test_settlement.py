@@ -18,13 +18,13 @@ from services.publisher.rows.outcomes import (
     Failed,
     Outcome,
     Replayed,
-    UnreadableRow,
     result_ids,
 )
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService, Settlement
 from shared.access.cache import BoardDirectory
 from shared.contract.events import RowAccepted, RowsSettled
+from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -319,14 +319,14 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
 async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(
     settler: Partition, workspace: Workspace, time: str
 ) -> None:
-    """Postgres would store it; then no list and no scheduler that comes upon its pin could go on."""
+    """Postgres would store it. Lists and the scheduler would then fail at its pin."""
     foreign = replace(row_of(workspace), accepted_at=datetime.fromisoformat(time))
     settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
     assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "created", "failed"]
     assert [row.job_id for row, _ in settlement.refused] == [foreign.job_id]
 
 
-async def test_invariant_4_the_outcome_of_a_row_that_postgres_refuses_does_not_change_with_its_board(
+async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its_board(
     settler: Partition, workspace: Workspace
 ) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k")])

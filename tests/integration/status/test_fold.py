@@ -256,7 +256,7 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
     assert not await unannounced.__aexit__(BrokerUnavailable, silent, None)
 
 
-async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(
+async def test_invariant_10_another_workspaces_outcome_neither_hides_the_job_nor_shows_it(
     store: JobStore,
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()

@@ -34,7 +34,8 @@ from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
 PINS = text("""
-    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
+    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
+        deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text(

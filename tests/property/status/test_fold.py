@@ -139,7 +139,7 @@ def _received(event: Produced) -> Any:
 
 
 class Folding(RuleBasedStateMachine):
-    """`log` has all that was ever produced; a fold takes any of it, in any order, again and again."""
+    """`log` has all that was ever produced. A fold takes any of it, in any order, repeatedly."""
 
     jobs: Bundle[ImportAccepted] = Bundle("jobs")
 

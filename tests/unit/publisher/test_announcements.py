@@ -17,7 +17,6 @@ from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import (
     NO_HISTORY,
     Failed,
-    UnreadableRow,
     build_snapshot,
     decide_all,
     sort_rows,
@@ -26,6 +25,7 @@ from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
 from shared.contract.import_limits import MEBIBYTE
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record
 from tests.support.events import parse_event
 from tests.support.factories import row_accepted

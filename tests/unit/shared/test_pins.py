@@ -159,7 +159,7 @@ def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) ->
 def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(
     field: str, code: int
 ) -> None:
-    """The size of an import's batch is computed from this rule (shared/contract/import_limits.py)."""
+    """shared/contract/import_limits.py computes the size of an import's batch from this rule."""
     row = submitted(**{field: f"https://a.example/{chr(code)}x"})
     try:
         PinSubmission.model_validate(row)

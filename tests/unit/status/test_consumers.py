@@ -156,7 +156,7 @@ def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHan
 def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(
     handler: FoldHandler,
 ) -> None:
-    """Postgres would store it, and every list and every announcement that comes upon it would fail."""
+    """Postgres would store it. Every list and announcement that reads it would then fail."""
     record = delivered(import_accepted())
     value = json.loads(record.value or b"")
     for time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):

@@ -63,7 +63,7 @@ def main(tools: Path) -> Verdict:
 
 
 def advice(answers: Iterable[Advisories]) -> Verdict:
-    """Ask one service after the other until every dependency is known to one; say what came of it."""
+    """Asks one service after the other until every dependency is known; prints the result."""
     vulnerable: dict[str, None] = {}
     known: set[str] = set()
     unknown: set[str] = set()

@@ -29,7 +29,7 @@ AGAIN = (
 
 
 class PinflowClient:
-    """`patience_seconds`: how long a 503, a 429, or a gateway that can't be reached, is waited out."""
+    """`patience_seconds` is how long it retries after a 503, a 429 or no answer."""
 
     def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
         if not base_url.startswith(("http://", "https://")):

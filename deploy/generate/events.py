@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from deploy.generate.text import join_descriptions, to_json
 from shared.contract.events import PUBLISHED_SCHEMAS
 
@@ -12,10 +14,10 @@ DIRECTORY = Path("docs/events")
 def schemas() -> dict[Path, str]:
     """Returns one JSON Schema for each published event, by the file's path in the checkout."""
     return {
-        DIRECTORY / f"{_kebab(model.__name__)}.v1.json": to_json(
-            join_descriptions(model.model_json_schema(mode="validation"))
+        DIRECTORY / f"{_kebab(event.__name__)}.v1.json": to_json(
+            join_descriptions(TypeAdapter(event).json_schema(mode="validation"))
         )
-        for model in PUBLISHED_SCHEMAS
+        for event in PUBLISHED_SCHEMAS
     }
 
 

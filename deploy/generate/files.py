@@ -1,4 +1,4 @@
-"""Lists every file that is generated from the code. A test compares them with the committed ones."""
+"""Lists every file that is generated from the code. A test compares them with what is committed."""
 
 from pathlib import Path
 

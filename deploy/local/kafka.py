@@ -1,14 +1,17 @@
 """Kafka in KRaft mode: one node or three, each of them broker and controller."""
 
 import asyncio
+import base64
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from deploy.local.layout import LocalError
+from deploy.local.ownership import ForeignServer
 from deploy.local.ports import is_free
 from deploy.local.programs import Program
 from deploy.local.software import java, kafka_class_path
@@ -16,7 +19,6 @@ from shared.contract.errors import BrokerUnavailable
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
 
-CLUSTER_ID = "cGluZmxvdy1sb2NhbC0wMQ"
 FORMAT_SECONDS = 60
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
@@ -62,26 +64,19 @@ import waited up to 14 s for that.
 
 Not for a lone node: it would fence itself after a pause of 4 s.
 """
-FOR_PROXIED = {
-    "listener.security.protocol.map": "PROXIED:PLAINTEXT",
-    "listeners": "PROXIED://127.0.0.1:{ports.proxied}",
-    "advertised.listeners": "PROXIED://127.0.0.1:{ports.proxy}",
-}
 
 
 class NodePorts(NamedTuple):
-    """Where a node listens. `proxied` and `proxy`, both or none, are for clients that come through
-    a proxy of a test's.
-
-    Whoever asks at `proxied` is told that this broker is at `proxy`: so all that a client sends
-    passes the proxy, which listens there and forwards to `proxied`, while the brokers talk to each
-    other without it.
-    """
-
     clients: int
     controller: int
-    proxied: int | None = None
-    proxy: int | None = None
+
+
+def new_cluster_id() -> str:
+    """Returns 16 random bytes as Kafka writes them. Its tools take a leading - for an option."""
+    while True:
+        made = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+        if not made.startswith("-"):
+            return made
 
 
 @dataclass(frozen=True)
@@ -99,6 +94,8 @@ class Kafka:
     """The controllers' ports of all nodes, this one's too, in the order of their ids; none is a
     node alone.
     """
+    cluster_id: str = field(default_factory=new_cluster_id)
+    """Written when the storage is formatted; `formatted_cluster_id` is what counts afterwards."""
 
     @property
     def name(self) -> str:
@@ -107,6 +104,15 @@ class Kafka:
     @property
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.ports.clients}"
+
+    def formatted_cluster_id(self) -> str:
+        """Reads the id of the cluster that the data belongs to."""
+        lines = self._identity.read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
+
+    @property
+    def _identity(self) -> Path:
+        return self.directory / "data" / "meta.properties"
 
     @property
     def _is_alone(self) -> bool:
@@ -134,9 +140,6 @@ class Kafka:
         properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
         if not self._is_alone:
             properties |= FOR_SEVERAL
-        if self.ports.proxied is not None:
-            for name, listener in FOR_PROXIED.items():
-                properties[name] += "," + listener.format(**values)
         return properties
 
     def prepare(self) -> Program:
@@ -148,7 +151,7 @@ class Kafka:
             "".join(f"{name}={value}\n" for name, value in self.properties().items()),
             encoding="utf-8",
         )
-        if not (self.directory / "data" / "meta.properties").exists():
+        if not self._identity.exists():
             tool = [
                 java(),
                 QUIET,
@@ -158,7 +161,7 @@ class Kafka:
                 class_path,
                 "kafka.tools.StorageTool",
             ]
-            _format([*tool, "format", "-t", CLUSTER_ID, "-c", str(file), "--ignore-formatted"])
+            _format([*tool, "format", "-t", self.cluster_id, "-c", str(file), "--ignore-formatted"])
         command = (java(), *self.jvm_options, QUIET, "-cp", class_path, "kafka.Kafka", str(file))
         return Program(
             self.name, command, stop_seconds=STOP_SECONDS if self._is_alone else LAST_STOP_SECONDS
@@ -167,19 +170,24 @@ class Kafka:
 
 @dataclass(frozen=True)
 class KafkaCluster:
-    """All brokers there are."""
+    """All brokers of a stack."""
 
     nodes: tuple[Kafka, ...]
 
     @classmethod
     def at(
-        cls, directory: Path, ports: Sequence[NodePorts], jvm_options: tuple[str, ...] = JVM_OPTIONS
+        cls,
+        directory: Path,
+        ports: Sequence[NodePorts],
+        jvm_options: tuple[str, ...] = JVM_OPTIONS,
+        cluster_id: str | None = None,
     ) -> "KafkaCluster":
-        """A node for each of `ports`, with a folder of its own in `directory`."""
+        """Makes a node for each of `ports`, with a folder of its own in `directory`."""
+        cluster_id = cluster_id or new_cluster_id()
         controllers = tuple(one.controller for one in ports)
         named = zip(node_names(len(ports)), ports, strict=True)
         nodes = [
-            Kafka(directory / name, its, jvm_options, number, controllers)
+            Kafka(directory / name, its, jvm_options, number, controllers, cluster_id)
             for number, (name, its) in enumerate(named, 1)
         ]
         return cls(tuple(nodes))
@@ -195,7 +203,10 @@ class KafkaCluster:
             return list(pool.map(Kafka.prepare, self.nodes))
 
     async def is_ready(self) -> bool:
-        """All brokers are registered: topics made earlier would have fewer replicas."""
+        """Tells whether all brokers are registered: topics made earlier would have fewer replicas.
+
+        Raises ForeignServer if a broker of another cluster answers.
+        """
         if any(
             is_free(node.ports.clients) for node in self.nodes
         ):  # asked first: aiokafka logs every attempt
@@ -205,9 +216,14 @@ class KafkaCluster:
         )
         try:
             async with asyncio.timeout(5), admin_client(settings) as admin:
-                return len((await admin.describe_cluster())["brokers"]) == len(self.nodes)
+                cluster = await admin.describe_cluster()
         except (BrokerUnavailable, TimeoutError):
             return False
+        if cluster["cluster_id"] != self.nodes[0].formatted_cluster_id():
+            raise ForeignServer(
+                f"Kafka at {self.bootstrap_servers} is another cluster, not this stack's."
+            )
+        return len(cluster["brokers"]) == len(self.nodes)
 
 
 def node_names(brokers: int) -> list[str]:

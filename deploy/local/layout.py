@@ -51,6 +51,14 @@ class Layout:
         return self.directory / "state.json"
 
     @property
+    def installation_file(self) -> Path:
+        """A random id of this stack.
+
+        Not a part of the state: an older version, to which one may go back, refuses unknown names.
+        """
+        return self.directory / "installation"
+
+    @property
     def supervisor_config(self) -> Path:
         return self.directory / "supervisord.conf"
 

@@ -1,7 +1,7 @@
-"""Ports: the usual ones, or the next that are free."""
+"""Chooses ports: the usual ones, or the next that are free."""
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from deploy.local.layout import LocalError
 from deploy.services import SERVICES
@@ -29,17 +29,21 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def choose(wanted: Mapping[str, int]) -> dict[str, int]:
-    """A free port for each name, the wanted one if it is free. Raises LocalError."""
+def choose(
+    wanted: Mapping[str, int], is_available: Callable[[int], bool] = is_free
+) -> dict[str, int]:
+    """Chooses an available port for each name: the wanted one or the next. Raises LocalError."""
     chosen: dict[str, int] = {}
     for name, first in wanted.items():
-        chosen[name] = _next_free(first, chosen.values(), name)
+        chosen[name] = _next_available(first, chosen.values(), name, is_available)
     return chosen
 
 
-def _next_free(first: int, taken: Iterable[int], name: str) -> int:
+def _next_available(
+    first: int, taken: Iterable[int], name: str, is_available: Callable[[int], bool]
+) -> int:
     for port in range(first, min(first + TRIES, 65536)):
-        if port not in taken and is_free(port):
+        if port not in taken and is_available(port):
             return port
     raise LocalError(
         f"No free port for {name} from {first} on; end what listens there and run make up again."

@@ -12,10 +12,12 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from deploy.local.layout import LocalError
+from deploy.local.ownership import ForeignServer
 from deploy.local.programs import Program
 from deploy.local.software import postgres_installation
 
@@ -73,11 +75,15 @@ class Postgres:
         )
 
     def is_ready(self) -> bool:
-        """Whether it answers; makes the database the first time."""
+        """Tells whether it answers; creates the database the first time.
+
+        Raises ForeignServer if a server with other data answers.
+        """
         try:
             with psycopg.connect(
                 self.url_of(OWNER, self.password, "postgres"), autocommit=True, connect_timeout=2
             ) as connection:
+                self._require_own(connection)
                 if not connection.execute(
                     "select from pg_database where datname = %s", (DATABASE,)
                 ).rowcount:
@@ -85,6 +91,14 @@ class Postgres:
         except psycopg.OperationalError:
             return False
         return True
+
+    def _require_own(self, connection: psycopg.Connection[Any]) -> None:
+        # A copied checkout has the same password
+        ((found,),) = connection.execute("show data_directory").fetchall()
+        if Path(found).resolve() != (self._home / "data").resolve():
+            raise ForeignServer(
+                f"Postgres at 127.0.0.1:{self.port} has another data directory than this stack's."
+            )
 
     def remove(self) -> None:
         """Delete the data, wherever it lies."""

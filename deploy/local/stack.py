@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from uuid import UUID
 
@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from deploy.administration import OperatorRepository, create_workspace
 from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
-from deploy.local.kafka import KafkaCluster, chosen_ports
+from deploy.local.kafka import KafkaCluster, chosen_ports, new_cluster_id
 from deploy.local.layout import Layout, LocalError
+from deploy.local.ownership import ForeignServer, service_trouble
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, service
+from deploy.local.reservations import PortReservations
 from deploy.local.state import OWNER, State
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
@@ -42,6 +44,11 @@ POSITIONS_REFUSED = (
     "(docs/how-to/backup.md)"
 )
 LOG_LINES_SHOWN = 8
+STARTED = {"STARTING", "RUNNING", "BACKOFF"}
+"""supervisor's states of a program that it keeps alive."""
+GATEWAY_ASKED = 16
+"""Requests that must all find our gateway. Caddy lets two listen on one port (SO_REUSEPORT), and
+each connection goes to either."""
 
 WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
@@ -67,15 +74,26 @@ class Stack:
 
         Returns whether anything had to be started.
         """
-        with self._alone():
+        # Reserved until the last process listens
+        with self._alone(), PortReservations.opened() as reservations:
             was_running = self._supervisor.is_running()
             if not was_running:
-                self._begin()
+                self._begin(reservations)
             before = self._supervisor.states()
-            self._start_servers()
-            self._prepare_servers()
-            self._start_services()
+            try:
+                self._start_servers()
+                self._prepare_servers()
+                self._start_services()
+            except ForeignServer as error:
+                raise LocalError(self._without_the_ports(error, was_running=was_running)) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
+
+    def _without_the_ports(self, error: ForeignServer, *, was_running: bool) -> str:
+        """Says what to do next. Stops what was started: two gateways could share a port."""
+        if was_running:
+            return f"{error}\nRun make down, then make up: it chooses other ports."
+        self._supervisor.shut_down()
+        return f"{error}\nNothing was left running. Run make up again: it chooses other ports."
 
     def down(self) -> bool:
         """Stop everything; the data stays. Returns whether anything was running."""
@@ -121,15 +139,19 @@ class Stack:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _begin(self) -> None:
+    def _begin(self, reservations: PortReservations) -> None:
         for name in self._supervisor.end_strays():
             self._say(f"ended a {name} that had lost its supervisor")
         wanted = dict(self._state.ports)
-        self._state.ports = ports.choose(wanted)
+        self._state.ports = ports.choose(
+            wanted, lambda port: reservations.acquire(port) and ports.is_free(port)
+        )
         for name, port in self._state.ports.items():
             if port != wanted[name]:
                 self._say(f"port {wanted[name]} is taken: {name.replace('_', ' ')} is on {port}")
         self._state.save(self._layout.state_file)
+        if not self._stored_id:
+            self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
         self._say("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
             brokers, postgres = (
@@ -144,7 +166,7 @@ class Stack:
         brokers = [node.name for node in self._kafka.nodes]
         self._say("starting Kafka and Postgres")
         for name in (*brokers, "postgres"):
-            self._supervisor.start(name)
+            self._start(name)
         self._wait_for(
             "postgres", lambda: None if self._postgres.is_ready() else "it does not answer"
         )
@@ -167,8 +189,32 @@ class Stack:
     def _start_services(self) -> None:
         self._say("starting the services")
         for name in (*SERVICES, "gateway"):
-            self._supervisor.start(name)
+            self._start(name)
+        for name in SERVICES:
+            self._wait_for(name, partial(self._service_trouble, name, 1))
+        self._wait_for("gateway", partial(self._service_trouble, "gateway", GATEWAY_ASKED))
         self._wait_for("gateway", lambda: gateway.is_ready(self.base_url))
+
+    def _start(self, name: str) -> None:
+        """Starts a program unless it runs. Raises ForeignServer if its port is taken."""
+        if self._supervisor.states()[name] not in STARTED:
+            taken = [port for port in self._ports_of(name) if not ports.is_free(port)]
+            if taken:
+                raise ForeignServer(
+                    f"Another program took port {taken[0]}, of this stack's {name}."
+                )
+        self._supervisor.start(name)
+
+    def _ports_of(self, name: str) -> list[int]:
+        names = (name, f"{name}_controller")  # brokers have both
+        return [self._state.ports[each] for each in names if each in self._state.ports]
+
+    def _service_trouble(self, name: str, requests: int) -> str | None:
+        if not self._stored_id:
+            return None  # an older version started it
+        port, installation = self._state.ports[name], self._installation
+        troubles = (service_trouble(name, port, installation) for _ in range(requests))
+        return next(filter(None, troubles), None)
 
     def _wait_for(self, name: str, trouble: Callable[[], str | None]) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -221,9 +267,22 @@ class Stack:
         return State.load(self._layout.state_file, self._brokers)
 
     @property
+    def _installation(self) -> str:
+        """The id that services tell. A copied checkout has the same file but another directory."""
+        return f"{self._stored_id}-{self._layout.digest}"
+
+    @property
+    def _stored_id(self) -> str:
+        """A random id, also of the Kafka cluster. Empty until this version starts the stack."""
+        file = self._layout.installation_file
+        return file.read_text(encoding="utf-8").strip() if file.exists() else ""
+
+    @property
     def _kafka(self) -> KafkaCluster:
         return KafkaCluster.at(
-            self._layout.directory, chosen_ports(self._state.brokers, self._state.ports)
+            self._layout.directory,
+            chosen_ports(self._state.brokers, self._state.ports),
+            cluster_id=self._stored_id or None,
         )
 
     @property
@@ -264,5 +323,6 @@ class Stack:
             **local,
             "PINFLOW_DATABASE_URL": url,
             "PINFLOW_PORT": str(self._state.ports[name]),
+            "PINFLOW_INSTALLATION": self._installation,
         }
         return {**read_env(self._layout.settings_file), **own}

@@ -1,6 +1,4 @@
-"""What the stack remembers from one start to the next: its ports and passwords, and how many
-brokers its data is spread over.
-"""
+"""Stores what the stack remembers from one start to the next."""
 
 import json
 import secrets
@@ -22,6 +20,7 @@ def _new_passwords() -> dict[str, str]:
 @dataclass
 class State:
     brokers: int = 1
+    """How many brokers the data is spread over."""
     ports: dict[str, int] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
 

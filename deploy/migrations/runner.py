@@ -1,4 +1,4 @@
-"""Runs the migrations, one runner at a time, and makes the services' roles before them."""
+"""Runs the migrations, one runner at a time, and creates the services' roles before them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,36 +8,42 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 
 from deploy.services import SERVICES
 from shared.postgres.database import sqlalchemy_url
 
 ROLES = tuple(service.role for service in SERVICES.values())
 MIGRATION_LOCK = 7_103_548_221
-"""An advisory lock of this number is held meanwhile: two runners at once would collide."""
+"""The advisory lock that a runner holds: two at the same time would collide."""
 
 
-def migrate(
-    database_url: str, passwords: Mapping[str, str] | None = None, *, revision: str = "head"
-) -> None:
-    """Bring the database at `database_url`, an owner's URL, to the newest revision, or up to
-    `revision`. Idempotent.
+def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> None:
+    """Brings a database to the newest revision. Idempotent. The URL is the owner's.
 
-    `passwords` gives roles theirs, by role; a role without one keeps what it has (none, when new:
-    then only trusted or certificate connections can use it). Raises psycopg.OperationalError when
-    Postgres is away.
+    `passwords` sets passwords by role. A role without one keeps its password; a new role then has
+    none and needs trusted or certificate connections. Raises psycopg.OperationalError if Postgres
+    does not answer.
     """
     with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
         connection.execute("select pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        _ensure_roles(connection, passwords or {})
+        ensure_roles(connection, passwords or {})
         _close(connection)
-        _upgrade(database_url, revision)
+        _upgrade(database_url)
 
 
-def _ensure_roles(
+def alembic_config(connection: Connection) -> Config:
+    """Returns the configuration with which alembic's commands use this connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def ensure_roles(
     connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str]
 ) -> None:
+    """Creates the services' roles that don't exist, and sets the given passwords."""
     there = {name for (name,) in connection.execute("select rolname from pg_roles")}
     for role in ROLES:
         name = sql.Identifier(role)
@@ -56,9 +62,10 @@ def _ensure_roles(
 
 
 def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Nobody but the owner and the services' roles may connect, and these may make nothing, not
-    even a temporary table. Here and not in a revision: a copy of a database has its tables' rights,
-    but not its own.
+    """Lets only the owner and the services' roles connect, and the roles create nothing.
+
+    Not even a temporary table. This is no revision, because a copy of a database keeps the rights
+    on its tables but not those on the database.
     """
     row = connection.execute("select current_database()").fetchone()
     database = sql.Identifier(str(row[0] if row else ""))
@@ -67,13 +74,10 @@ def _close(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     connection.execute(sql.SQL("grant connect on database {} to {}").format(database, roles))
 
 
-def _upgrade(database_url: str, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+def _upgrade(database_url: str) -> None:
     engine = create_engine(sqlalchemy_url(database_url))
     try:
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            command.upgrade(alembic_config(connection), "head")
     finally:
         engine.dispose()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import cramjam
-import orjson
+from msgspec.structs import replace
 
 from services.ingest.parsing.rows import ParsedRows
 from shared.contract.events import (
@@ -16,10 +16,12 @@ from shared.contract.events import (
     ImportRejected,
     Notice,
     RowResult,
+    RowsSettled,
     SourceType,
     UploadFormat,
 )
 from shared.contract.import_limits import MAX_RESULTS
+from shared.contract.wire import encode
 from shared.kafka.records import Header, Record
 
 UPLOAD_LEVEL = 1
@@ -84,14 +86,14 @@ def batch_of(accepted: Import) -> ImportBatch:
         warnings=list(accepted.warnings),
     )
     key, headers = str(accepted.job_id).encode(), list(accepted.history)
-    values = [event.model_dump_json().encode(), *beside, *rows]
+    values = [encode(event), *beside, *rows]
     return ImportBatch(key, [Record(key, value, headers) for value in values], len(rows))
 
 
 def batch_of_rejection(rejected: ImportRejected) -> ImportBatch:
     """Builds the batch of a request that became a failed job without rows."""
     key = str(rejected.job_id).encode()
-    return ImportBatch(key, [Record(key, rejected.model_dump_json().encode())], 0)
+    return ImportBatch(key, [Record(key, encode(rejected))], 0)
 
 
 def _row_events(accepted: Import) -> Iterator[bytes]:
@@ -120,49 +122,35 @@ def _results(accepted: Import) -> list[bytes]:
     """Builds RowsSettled of the rows that failed validation, if there are any: one record."""
     if not accepted.rows.failed:
         return []
-    about = {
-        "kind": "s",
-        "version": 1,
-        "job_id": accepted.job_id,
-        "workspace_id": accepted.workspace_id,
-    }
-    return [
-        orjson.dumps(
-            {
-                **about,
-                "results": [orjson.Fragment(result) for result in _fitting(accepted.rows.failed)],
-            }
-        )
-    ]
+    settled = RowsSettled(
+        job_id=accepted.job_id,
+        workspace_id=accepted.workspace_id,
+        results=_fitting(accepted.rows.failed),
+    )
+    return [encode(settled)]
 
 
-def _fitting(failed: Sequence[RowResult]) -> list[bytes]:
-    """Writes the results; if all together are too large, each is cut to an equal share."""
-    written = [_written(result) for result in failed]
-    if sum(map(len, written)) <= MAX_RESULTS:
-        return written
+def _fitting(failed: list[RowResult]) -> list[RowResult]:
+    """Returns the results; if all together are too large, each is cut to an equal share."""
+    if len(encode(failed)) <= MAX_RESULTS:
+        return failed
     share = MAX_RESULTS // len(failed)
-    return [
-        value if len(value) <= share else _cut(result, share)
-        for value, result in zip(written, failed, strict=True)
-    ]
+    return [_cut(result, share) for result in failed]
 
 
-def _cut(result: RowResult, size: int) -> bytes:
-    """Writes the result with as many of its faults, from the first on, as fit into `size` bytes."""
+def _cut(result: RowResult, size: int) -> RowResult:
+    """Keeps as many of the result's faults, from the first on, as fit into `size` bytes of JSON."""
+    if len(encode(result)) <= size:
+        return result
     message = result.error_message and result.error_message[:MAX_SHORT_MESSAGE]
-    bare = result.model_copy(update={"errors": None, "error_message": message})
-    kept, room = [], size - len(_written(bare)) - len(',"errors":[]')
+    bare = replace(result, errors=None, error_message=message)
+    kept, room = [], size - len(encode(bare)) - len(',"errors":[]')
     for fault in result.errors or ():
-        room -= len(fault.model_dump_json(exclude_none=True).encode()) + 1
+        room -= len(encode(fault)) + 1
         if room < 0:
             break
         kept.append(fault)
-    return _written(bare.model_copy(update={"errors": kept or None}))
-
-
-def _written(result: RowResult) -> bytes:
-    return result.model_dump_json(exclude_none=True).encode()
+    return replace(bare, errors=kept or None)
 
 
 def _upload(accepted: Import) -> list[bytes]:
@@ -179,7 +167,7 @@ def _upload(accepted: Import) -> list[bytes]:
     return [
         b"%b\n%b"
         % (
-            about.model_dump_json().encode(),
+            encode(about),
             bytes(cramjam.zstd.compress(upload.data, UPLOAD_LEVEL)),
         )
     ]

@@ -18,7 +18,10 @@ from shared.contract.events import ImportRejected, ImportRequested, SourceType, 
 from shared.contract.pins import printable
 from shared.contract.strict_json import parse_json
 from shared.contract.validation import describe
+from shared.contract.wire import decoder
 from shared.kafka.records import Header
+
+_requests = decoder(ImportRequested)
 
 MAX_SOURCE = 255
 """Characters of `source`, the name that a sender gives to what it imports."""
@@ -120,7 +123,7 @@ def decide(request: ReceivedRequest, standing: Standing, *, keep_upload: bool) -
 
 def _parse(body: bytes) -> ImportRequested:
     try:
-        return ImportRequested.model_validate(parse_json(body))
+        return _requests.from_document(parse_json(body))
     except RequestRefused as refusal:
         raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
     except ValidationError as error:

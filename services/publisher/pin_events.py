@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import PinEvent, PinFailed, PinPublished, PinScheduled
 from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.wire import encode
 from shared.kafka.records import Record
 
 SOURCE = "/pinflow/publisher"
@@ -78,5 +79,5 @@ def _common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
 def _outbox_event(
     kind: EventType, event_id: str, event: PinEvent, occurred_at: datetime
 ) -> OutboxEvent:
-    payload = event.model_dump_json().encode()
+    payload = encode(event)
     return OutboxEvent(kind, event_id, str(event.workspace_id), payload, occurred_at)

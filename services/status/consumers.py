@@ -8,12 +8,12 @@ from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.status.folding import Fold, Foldable, Upload, fold, weight
-from shared.contract.decoding import decoder
 from shared.contract.errors import ErrorCode, Poison, Refused
-from shared.contract.events import IMPORT_EVENT, FileUploaded, RowsSettled
+from shared.contract.events import FileUploaded, RowsSettled, decode_import
 from shared.contract.import_records import is_import, is_upload
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
+from shared.contract.wire import decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
@@ -31,6 +31,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame. The rest is not checked."""
 
 _parse_outcomes = decoder(RowsSettled)
+_parse_about = decoder(FileUploaded)
 
 
 class Delivered(NamedTuple):
@@ -75,7 +76,7 @@ class FoldHandler:
         value = record.value or b""
         if record.topic == self._imports:
             if is_import(value):
-                return IMPORT_EVENT.validate_json(value)
+                return decode_import(value)
             if is_upload(value):
                 return _parse_upload(value)
         return _parse_outcomes(value)
@@ -114,7 +115,7 @@ class FoldHandler:
 def _parse_upload(value: bytes) -> Upload:
     """Parses a FileUploaded: a line of JSON, then zstd. Raises ValidationError, Poison."""
     line, _, content = value.partition(b"\n")
-    about = FileUploaded.model_validate_json(line)
+    about = _parse_about(line)
     if not content.startswith(ZSTD_MAGIC):
         raise Poison(ErrorCode.INVALID_RECORD, "No zstd frame follows the upload's first line.")
     return Upload(about, content)

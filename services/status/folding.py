@@ -9,8 +9,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from services.status.results import written
 from shared.contract.events import (
     FileUploaded,
@@ -20,6 +18,7 @@ from shared.contract.events import (
     RowsSettled,
     RowStatus,
 )
+from shared.contract.wire import encode
 
 BYTES_PER_ROW = 800
 """Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE)
@@ -126,8 +125,8 @@ def weight(event: Foldable) -> int:
             return 1
         case Upload(content=content):
             return 1 + len(content) // BYTES_PER_ROW
-        case _:  # RowsSettled, or what the quick decoder made of it
-            return len(event.results)
+        case RowsSettled(results=results):
+            return len(results)
 
 
 def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:
@@ -137,15 +136,9 @@ def _known_by_outcomes(event: RowsSettled) -> tuple[Any, ...]:
 def _known_by_import(event: ImportAccepted | ImportRejected) -> tuple[Any, ...]:
     particulars: tuple[str | None, str | None, str | None]
     if isinstance(event, ImportAccepted):
-        warnings = (
-            _json([notice.model_dump() for notice in event.warnings]) if event.warnings else None
-        )
+        warnings = encode(event.warnings).decode() if event.warnings else None
         total, particulars = event.total_rows, (warnings, None, None)
     else:
         total, particulars = 0, (None, event.error_code, event.error_message)
     source = (event.source_type.value, event.source_filename, event.request_id)
     return (event.job_id, event.workspace_id, event.accepted_at, total, *source, *particulars)
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()

@@ -3,6 +3,7 @@
 from services.status.repository import JobStore
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import ImportCompleted
+from shared.contract.wire import encode
 from shared.kafka.producer import RecordSender
 from shared.kafka.records import Record
 from shared.postgres.row import Row
@@ -55,4 +56,4 @@ def announcement(job: Row) -> Record:
         source=SOURCE,
         time=event.completed_at,
     )
-    return Record(str(event.workspace_id).encode(), event.model_dump_json().encode(), about)
+    return Record(str(event.workspace_id).encode(), encode(event), about)

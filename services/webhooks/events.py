@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from shared.contract.cloudevents import EventType
-from shared.contract.decoding import decoder
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
 from shared.contract.validation import describe
+from shared.contract.wire import WireStruct, decoder
 
 
 class EventName(StrEnum):
@@ -54,12 +54,12 @@ _OF_JOBS = {
 
 
 def _kind(
-    model: type[BaseModel], at: str, names: Mapping[JobStatus, EventName] | EventName
+    event_type: type[WireStruct], at: str, names: Mapping[JobStatus, EventName] | EventName
 ) -> _Kind:
     return _Kind(
-        decoder(model),
+        decoder(event_type),
         at,
-        tuple(name for name in model.model_fields if name not in _NOT_DATA),
+        tuple(name for name in event_type.__struct_fields__ if name not in _NOT_DATA),
         names,
     )
 

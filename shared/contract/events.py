@@ -6,12 +6,16 @@ leave Pinflow (`job-events`, `pin-events`) and requests that come in (`import-re
 CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from msgspec import Meta, field
+from pydantic import Field, TypeAdapter
+
+from shared.contract.wire import Decoder, WireStruct, decoder
 
 MAX_ROWS = 500
 """Rows in one import (docs/api.md)."""
@@ -21,12 +25,6 @@ MAX_KEY = 255
 """Characters of an idempotency key, and of a board's id."""
 MAX_REJECTED_VALUE = 200
 """Characters of a rejected value that are repeated to the client."""
-
-
-class Frozen(BaseModel):
-    """Unknown fields are ignored, so that an older consumer reads what a newer producer added."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class RecordKind(StrEnum):
@@ -44,13 +42,14 @@ class RecordKind(StrEnum):
     """RowAccepted: the publisher reads it."""
 
 
-class Event(Frozen):
+class Event(WireStruct, frozen=True, kw_only=True):
     version: Literal[1] = 1
 
 
-class ImportsRecord(Frozen):
+class ImportsRecord(WireStruct, frozen=True, kw_only=True):
     """The fields that all records of the topic `imports` share. `kind` comes first in the JSON
-    (shared/contract/import_records.py)."""
+    (shared/contract/import_records.py). So it is a field: msgspec would write a tag of its own
+    before it."""
 
     kind: str
     version: Literal[1] = 1
@@ -60,7 +59,15 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo
 """Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a
 job or pin would stop there.
 """
-Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+AwareTime = Annotated[datetime, Meta(tz=True)]
+Moment = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
+"""msgspec has no bounds for times: whoever has a Moment checks it with `require_moment`."""
+
+
+def require_moment(name: str, time: datetime) -> None:
+    """Raises ValueError for a time that no service could read back."""
+    if not EARLIEST <= time < LATEST:
+        raise ValueError(f"{name} must be from 1970 to 9998")
 
 
 class SourceType(StrEnum):
@@ -82,7 +89,7 @@ class JobStatus(StrEnum):
     FAILED = "failed"
 
 
-class Fault(Frozen):
+class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is
     cut at 200 characters.
     """
@@ -93,14 +100,14 @@ class Fault(Frozen):
     value: str | None = None
 
 
-class Notice(Frozen):
+class Notice(WireStruct, frozen=True, kw_only=True):
     """Something the client should know of an import that was accepted all the same."""
 
     code: str
     message: str
 
 
-class PinContent(Frozen):
+class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """What a row asks to be published, validated: strings as sent, keys and ids without surrounding
     white space, times in UTC.
 
@@ -109,9 +116,9 @@ class PinContent(Frozen):
     """
 
     account_id: UUID
-    board_id: Annotated[str, Field(max_length=MAX_KEY)]
+    board_id: Annotated[str, Meta(max_length=MAX_KEY)]
     title: str
-    idempotency_key: Annotated[str, Field(max_length=MAX_KEY)]
+    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY)]
     description: str | None = None
     alt_text: str | None = None
     link_url: str | None = None
@@ -121,10 +128,10 @@ class PinContent(Frozen):
     cover_image_asset_id: UUID | None = None
     related_terms: list[str] | None = None
     dominant_color: str | None = None
-    run_at: AwareDatetime | None = None
+    run_at: AwareTime | None = None
 
 
-class RowAccepted(ImportsRecord):
+class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
     """One row of an accepted import, on its way to the publisher. Topic `imports`.
 
     `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never
@@ -135,18 +142,18 @@ class RowAccepted(ImportsRecord):
     kind: Literal["r"]
     job_id: UUID
     workspace_id: UUID
-    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
-    accepted_at: AwareDatetime
+    row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
+    accepted_at: AwareTime
     fingerprint: UUID
     row: PinContent
 
 
-class RowResult(Frozen):
+class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one row. Created: either pin_id or schedule_id, the first choice; existing: what
     the store has.
     """
 
-    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     status: RowStatus
     pin_id: UUID | None = None
     schedule_id: UUID | None = None
@@ -157,7 +164,7 @@ class RowResult(Frozen):
     payload_matches: bool | None = None
 
 
-class RowsSettled(ImportsRecord):
+class RowsSettled(ImportsRecord, frozen=True, kw_only=True):
     """Rows of one job that have their outcome: one, or several. Topic `outcomes`.
 
     Rows that failed validation are settled on `imports`, in their import's own batch.
@@ -169,7 +176,7 @@ class RowsSettled(ImportsRecord):
     results: list[RowResult]
 
 
-class ImportAccepted(ImportsRecord):
+class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
     """A whole import stands in Kafka: its rows and the results of failed ones. Topic `imports`.
 
     `batch_records` counts the records of the import's batch, this one included. If a batch holds as
@@ -183,13 +190,16 @@ class ImportAccepted(ImportsRecord):
     workspace_id: UUID
     source_type: SourceType
     source_filename: str | None = None
-    total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    total_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     accepted_at: Moment
     request_id: str | None = None
-    warnings: list[Notice] = []
+    warnings: list[Notice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_moment("accepted_at", self.accepted_at)
 
 
-class ImportRejected(ImportsRecord):
+class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
     """A request that came by topic and that HTTP would have refused: a failed job without rows.
     Topic `imports`.
     """
@@ -205,6 +215,9 @@ class ImportRejected(ImportsRecord):
     error_code: str
     error_message: str
 
+    def __post_init__(self) -> None:
+        require_moment("accepted_at", self.accepted_at)
+
 
 class UploadFormat(StrEnum):
     """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an
@@ -216,7 +229,7 @@ class UploadFormat(StrEnum):
     REQUEST = "request"
 
 
-class FileUploaded(ImportsRecord):
+class FileUploaded(ImportsRecord, frozen=True, kw_only=True):
     """A client's file or body, unchanged. Topic `imports`.
 
     The record's value is this event as one line of JSON, a line feed, then the upload's bytes,
@@ -228,13 +241,30 @@ class FileUploaded(ImportsRecord):
     workspace_id: UUID
     format: UploadFormat
     encoding: Literal["zstd"] = "zstd"
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Meta(ge=0)]
 
 
-ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]
+class _ImportType(WireStruct, frozen=True, kw_only=True):
+    type: Literal["import_accepted", "import_rejected"]
 
 
-class ImportRequested(Frozen):
+def _decode_import(value: bytes) -> ImportAccepted | ImportRejected:
+    return _IMPORT_DECODERS[_decode_import_type(value).type](value)
+
+
+_decode_import_type = decoder(_ImportType).strict
+_IMPORT_DECODERS: dict[str, Callable[[bytes], ImportAccepted | ImportRejected]] = {
+    "import_accepted": decoder(ImportAccepted).strict,
+    "import_rejected": decoder(ImportRejected).strict,
+}
+decode_import: Decoder[ImportAccepted | ImportRejected] = Decoder(
+    _decode_import,
+    TypeAdapter(Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]),
+)
+"""Decodes a record of the kind IMPORT."""
+
+
+class ImportRequested(WireStruct, frozen=True, kw_only=True):
     """Asked for by an upstream system. Topic `import-requests`, type `pinflow.import.requested.v1`,
     key = workspace id.
 
@@ -242,13 +272,13 @@ class ImportRequested(Frozen):
     as over HTTP.
     """
 
-    request_id: Annotated[str, Field(min_length=1, max_length=255)]
+    request_id: Annotated[str, Meta(min_length=1, max_length=255)]
     workspace_id: UUID
     source: Any = None
     rows: Any = None
 
 
-class ImportCompleted(Event):
+class ImportCompleted(Event, frozen=True, kw_only=True):
     """A job reached its end. Topic `job-events`, type `pinflow.import.completed.v1`."""
 
     request_id: str | None = None
@@ -261,10 +291,10 @@ class ImportCompleted(Event):
     existing_rows: int
     failed_rows: int
     error_message: str | None = None
-    completed_at: AwareDatetime
+    completed_at: AwareTime
 
 
-class PinEvent(Event):
+class PinEvent(Event, frozen=True, kw_only=True):
     """What the events of one pin share.
 
     Topic `pin-events`; job_id and row_number name the import it came from, if any.
@@ -279,31 +309,29 @@ class PinEvent(Event):
     row_number: int | None = None
 
 
-class PinPublished(PinEvent):
+class PinPublished(PinEvent, frozen=True, kw_only=True):
     """Type `pinflow.pin.published.v1`."""
 
-    published_at: AwareDatetime
+    published_at: AwareTime
 
 
-class PinScheduled(PinEvent):
+class PinScheduled(PinEvent, frozen=True, kw_only=True):
     """Type `pinflow.pin.scheduled.v1`."""
 
     schedule_id: UUID
-    run_at: AwareDatetime
+    run_at: AwareTime
 
 
-class PinFailed(PinEvent):
+class PinFailed(PinEvent, frozen=True, kw_only=True):
     """A scheduled pin could not be published when it was due. Type `pinflow.pin.failed.v1`."""
 
     schedule_id: UUID | None = None
     error_code: str
     error_message: str
-    failed_at: AwareDatetime
+    failed_at: AwareTime
 
 
-IMPORT_EVENT: TypeAdapter[ImportAccepted | ImportRejected] = TypeAdapter(ImportEvent)
-
-PUBLISHED_SCHEMAS: tuple[type[BaseModel], ...] = (
+PUBLISHED_SCHEMAS: tuple[type[WireStruct], ...] = (
     ImportRequested,
     ImportAccepted,
     ImportRejected,
@@ -315,4 +343,4 @@ PUBLISHED_SCHEMAS: tuple[type[BaseModel], ...] = (
     PinScheduled,
     PinFailed,
 )
-"""Every model whose JSON Schema is committed."""
+"""Every event whose JSON Schema is committed."""

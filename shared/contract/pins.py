@@ -34,8 +34,9 @@ from pydantic_core import (
 )
 
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_KEY, MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault
+from shared.contract.events import MAX_KEY, MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault, PinContent
 
+MAX_TITLE = 100
 MAX_RELATED_TERMS = 50
 MAX_URL = 2048
 HEX_DIGITS = 6
@@ -156,7 +157,7 @@ def _present(name: str) -> dict[str, Any]:
 _SHORT = _short_repr()
 
 # What validators check beyond pydantic's own constraints, as far as a schema can say it
-_ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
+ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
 _NOT_BLANK = Field(
     json_schema_extra={
         "minLength": 1,
@@ -222,11 +223,11 @@ class PinSubmission(BaseModel):
     account_id: Identifier
     board_id: Key
     title: Annotated[
-        str, StringConstraints(max_length=100), AfterValidator(_refuse_blank), _NOT_BLANK
+        str, StringConstraints(max_length=MAX_TITLE), AfterValidator(_refuse_blank), _NOT_BLANK
     ]
     idempotency_key: Key
-    description: Annotated[str, StringConstraints(max_length=800), _ANY_TEXT] | None = None
-    alt_text: Annotated[str, StringConstraints(max_length=500), _ANY_TEXT] | None = None
+    description: Annotated[str, StringConstraints(max_length=800), ANY_TEXT] | None = None
+    alt_text: Annotated[str, StringConstraints(max_length=500), ANY_TEXT] | None = None
     link_url: WebUrl | None = None
     image_url: WebUrl | None = None
     asset_id: Identifier | None = None
@@ -262,6 +263,10 @@ class PinSubmission(BaseModel):
                 cls.__name__, _faults_of_the_whole(pin.__dict__)
             )
         return pin
+
+    def to_content(self) -> PinContent:
+        """Returns what is handed on to other services."""
+        return PinContent(**{name: getattr(self, name) for name in PinContent.__struct_fields__})
 
 
 class StrictPinSubmission(PinSubmission):

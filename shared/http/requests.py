@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 from uuid import UUID
 
+from msgspec.structs import asdict
 from pydantic import BaseModel, ValidationError
 
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
@@ -45,4 +46,4 @@ def checked(model: type[M], document: object) -> M:
 def refused(faults: list[Fault]) -> RequestRefused:
     """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
     code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[fault.model_dump() for fault in faults])
+    return RequestRefused(code, message, errors=[asdict(fault) for fault in faults])

@@ -12,6 +12,7 @@ from shared.access.usage import KeyUsage, KeyUsageClient, UsedKeys
 from shared.contract.topics import TopicNames
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
+from shared.http.installation import InstallationHeader
 from shared.http.pagination.pages import Lists
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
@@ -100,6 +101,8 @@ class Service:
             health=self.health,
             concurrency=settings.http_concurrency,
         )
+        if settings.installation:
+            app.add_middleware(InstallationHeader, installation=settings.installation)
         app.state.runtime = runtime
         app.state.authenticator = Authenticator(self.access, settings, used=usage.note)
         app.state.dependencies = dependencies

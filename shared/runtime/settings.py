@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contract.topics import PARTITIONS
 
+InstallationId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{0,64}$")]
 ReplicaName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9-]{1,64}$")]
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -169,6 +170,11 @@ class ServiceSettings(KafkaSettings, DatabaseSettings):
 
     environment: str = "local"
     """A name for the installation, told by /healthz and /readyz."""
+    installation: InstallationId = ""
+    """An id that /readyz tells in the header X-Pinflow-Installation, if it is given.
+
+    The local stack gives one. It then notices if another installation answers at its addresses.
+    """
     replica: ReplicaName = "0"
     """Unique and stable: names the group members of this process."""
 

@@ -94,7 +94,7 @@ async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[Accepta
 
 
 @pytest.mark.timeout(120 + 60 * KILLS)
-async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_the_broker_that_has_just_done_so(
+async def test_invariant_1_what_was_acknowledged_survives_the_kill_of_its_broker(
     brokers: Brokers,
 ) -> None:
     """`make kills KIND=three` does it hundreds of times, and looks closer."""
@@ -318,7 +318,7 @@ def installation(
 
 
 @pytest.mark.timeout(400)
-def test_invariant_2_and_invariant_3_the_loss_of_a_broker_loses_and_doubles_nothing_and_stops_nobody(
+def test_invariant_2_and_invariant_3_a_lost_broker_loses_and_doubles_nothing_and_stops_nobody(
     installation: tuple[Deployment, NewWorkspace], brokers: Brokers
 ) -> None:
     pinflow, workspace = installation

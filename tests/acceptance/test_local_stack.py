@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ from aiokafka.admin import NewTopic
 
 from deploy.cli.environment import read_env
 from deploy.local import gateway
+from deploy.local.kafka import KafkaCluster, NodePorts, new_cluster_id
 from deploy.local.layout import CHECKOUT, HOME_VARIABLE, Layout
+from deploy.local.ownership import ForeignServer
+from deploy.local.postgres import Postgres
 from deploy.services import SERVICES
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
@@ -94,6 +99,11 @@ class Shell:
     def env(self) -> dict[str, str]:
         return read_env(self.layout.env_file)
 
+    @property
+    def ports(self) -> dict[str, int]:
+        ports: dict[str, int] = json.loads(self.layout.state_file.read_text("utf-8"))["ports"]
+        return ports
+
     def pid(self, name: str) -> int:
         return int(self.layout.pid_file(name).read_text())
 
@@ -119,6 +129,17 @@ def destination(shell: Shell) -> dict[str, str]:
     account = json.loads(shell.pinflow("accounts", "list", "--json").stdout)[0]["id"]
     board = json.loads(shell.pinflow("boards", "list", account, "--json").stdout)[0]["board_id"]
     return {"account_id": account, "board_id": board}
+
+
+class Portal(BaseHTTPRequestHandler):
+    """Answers everything, and is no Pinflow."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome to the hotel</html>")
+
+    def log_message(self, *_: object) -> None: ...
 
 
 async def replicas_of(servers: str, topic: str) -> set[int]:
@@ -202,6 +223,82 @@ def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
         assert other.local("clean").returncode == 0
 
 
+@pytest.mark.timeout(600)
+def test_stacks_started_at_the_same_moment_share_no_port(shell: Shell, tmp_path: Path) -> None:
+    stacks = [Shell(tmp_path / name) for name in ("one", "two")]
+    try:
+        with ThreadPoolExecutor() as pool:
+            ups = list(pool.map(lambda stack: stack.local("up"), stacks))
+        assert [up.returncode for up in ups] == [0, 0], [up.stdout + up.stderr for up in ups]
+        ports = [port for stack in (shell, *stacks) for port in stack.ports.values()]
+        assert len(ports) == len(set(ports))
+        urls = [stack.env["PINFLOW_BASE_URL"] for stack in stacks]
+        keys = [stack.env["PINFLOW_API_KEY"] for stack in stacks]
+        for _ in range(10):  # two gateways on one port would answer by turns
+            answers = [[status_of(url, key) for key in keys] for url in urls]
+            assert answers == [[200, 401], [401, 200]]
+    finally:
+        with ThreadPoolExecutor() as pool:
+            cleans = list(pool.map(lambda stack: stack.local("clean"), stacks))
+        assert [clean.returncode for clean in cleans] == [0, 0]
+
+
+def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None:
+    port = shell.ports["publisher"]
+    os.kill(shell.pid("publisher"), signal.SIGKILL)
+    with server_at(port) as portal:  # supervisor starts the publisher again, which can't listen
+        threading.Thread(target=portal.serve_forever, daemon=True).start()
+        up = shell.local("up")
+        portal.shutdown()
+    assert up.returncode == 1, up.stdout
+    assert f"another program answers at http://127.0.0.1:{port}" in up.stderr
+    assert "make down, then make up" in up.stderr
+    up = shell.local("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+
+
+class ReusingServer(HTTPServer):
+    allow_reuse_address = True
+
+
+def server_at(port: int) -> HTTPServer:
+    """Listens as soon as the killed process has let go of the port."""
+    made: list[HTTPServer] = []
+
+    def bind() -> bool:
+        with suppress(OSError):
+            made.append(ReusingServer(("127.0.0.1", port), Portal))
+        return bool(made)
+
+    until(bind)
+    return made[0]
+
+
+def test_servers_with_other_data_are_not_taken_for_this_stacks(
+    shell: Shell, tmp_path: Path
+) -> None:
+    ports = shell.ports
+    kafka = KafkaCluster.at(tmp_path, [NodePorts(ports["kafka"], ports["kafka_controller"])])
+    identity = tmp_path / "kafka" / "data" / "meta.properties"
+    identity.parent.mkdir(parents=True)
+    identity.write_text(f"cluster.id={new_cluster_id()}\n", encoding="utf-8")
+    with pytest.raises(ForeignServer, match="is another cluster"):
+        asyncio.run(kafka.is_ready())
+    # Of a copied checkout: its password is the same
+    password = json.loads(shell.layout.state_file.read_text(encoding="utf-8"))["passwords"]["owner"]
+    with pytest.raises(ForeignServer, match="another data directory"):
+        Postgres(tmp_path / "postgres", ports["postgres"], password).is_ready()
+
+
+def status_of(base_url: str, key: str) -> int:
+    return httpx.get(
+        f"{base_url}/v1/pinterest/accounts",
+        headers={"X-API-Key": key},
+        timeout=10,
+        trust_env=False,
+    ).status_code
+
+
 def test_down_leaves_no_process_and_up_finds_the_data_again(
     shell: Shell, destination: dict[str, str]
 ) -> None:
@@ -248,14 +345,6 @@ def test_import_tells_the_outcome_by_table_and_exit_code(
 
 
 def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
-    class Portal(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>Welcome to the hotel</html>")
-
-        def log_message(self, *_: object) -> None: ...
-
     with HTTPServer(("127.0.0.1", 0), Portal) as portal:
         threading.Thread(target=portal.serve_forever, daemon=True).start()
         listed = shell.pinflow(

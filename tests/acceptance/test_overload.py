@@ -111,7 +111,7 @@ def senders(pinflow: Deployment, database_url: str, count: int) -> Iterator[list
 
 @contextmanager
 def publisher_paused(pinflow: Deployment) -> Iterator[None]:
-    """Pauses the publisher once nothing is unsettled: a job may end before its batch is committed."""
+    """Pauses the publisher when all is settled: a job may end before its batch is committed."""
     until(lambda: unsettled_rows(pinflow.service_url("ingest")) == 0)
     program = pinflow.programs["publisher"]
     program.pause()

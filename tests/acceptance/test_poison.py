@@ -26,10 +26,12 @@ from shared.contract.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_status, opening
 from shared.contract.topics import TopicName
+from shared.contract.wire import encode
 from shared.kafka.records import Record
 from shared.runtime import metrics
 from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, job_of
+from tests.support.events import event_document
 from tests.support.factories import import_accepted, row_accepted
 from tests.support.letters import Operator, compact, operator
 from tests.support.services import WITH_KAFKA
@@ -61,14 +63,14 @@ class Job:
         row = row_accepted(
             job_id=self.accepted.job_id, workspace_id=self._workspace.id, row_number=number, **about
         )
-        return {**row.model_dump(mode="json"), **fields}
+        return {**event_document(row), **fields}
 
     @property
     def id(self) -> str:
         return str(self.accepted.job_id)
 
     def write(self, *rows: Mapping[str, Any]) -> None:
-        values = [self.accepted.model_dump_json().encode(), *map(compact, rows)]
+        values = [encode(self.accepted), *map(compact, rows)]
         self._operator.write(
             TopicName.IMPORTS, *(Record(self.id.encode(), value) for value in values)
         )
@@ -140,7 +142,7 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
 
 def strange_imports(job: Job) -> list[bytes]:
     """Makes values for the topic `imports` that nobody should write there, of every kind."""
-    accepted = job.accepted.model_dump(mode="json")
+    accepted = event_document(job.accepted)
     owner = {"job_id": job.id, "workspace_id": accepted["workspace_id"]}
     upload = {"kind": "u", "version": 1, **owner, "format": "csv", "encoding": "zstd", "size": 1}
     documents: list[dict[str, Any]] = [

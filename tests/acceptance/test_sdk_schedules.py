@@ -1,4 +1,4 @@
-"""PinBridge's clients on schedules: made, edited, cancelled, revived, published when due, deleted."""
+"""PinBridge's clients create, edit, cancel, revive and delete schedules, which get published."""
 
 from datetime import UTC, datetime
 from typing import Any

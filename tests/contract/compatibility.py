@@ -23,9 +23,10 @@ REFUSALS = "test_sdk_unsupported.py::test_what_is_left_out_says_so_to_the_client
 INTRODUCTION = """\
 # What PinBridge's client can do with Pinflow
 
-Each public method of `pinbridge-sdk` {version}, alike in the synchronous client and the asynchronous one. Made by
-`python -m tests.contract.compatibility` from the client itself, the OpenAPI document and the tests in tests/acceptance that call it; a
-test compares. What answers 501 says in its message what to do instead.
+Each public method of `pinbridge-sdk` {version}, alike in the synchronous client and the
+asynchronous one. Made by `python -m tests.contract.compatibility` from the client itself, the
+OpenAPI document and the tests in tests/acceptance that call it; a test compares. What answers 501
+says in its message what to do instead.
 """
 
 SDK = operations_of(PinbridgeClient)

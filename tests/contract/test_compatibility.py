@@ -1,4 +1,4 @@
-"""Nothing of PinBridge's client is forgotten: each method works, shown by a test, or answers 501."""
+"""Each method of PinBridge's client works, shown by a test, or answers 501."""
 
 from pinbridge_sdk import AsyncPinbridgeClient
 

@@ -1,31 +1,23 @@
-"""Structs that are written or read in a model's place: what they are called and in which order is
-the model's.
-"""
+"""Checks that whatever repeats the fields of an event has them all."""
 
-import pytest
-from msgspec import Struct
-from pydantic import BaseModel
+from msgspec.structs import fields
 
-from services.ingest.parsing.fast_path import _PlainRow
-from services.publisher.rows.events import _Published, _Result, _Scheduled
-from services.status import results
+from services.ingest.parsing import fast_path
+from services.status.results import AnsweredResult
 from services.status.schemas import RowResultResponse
-from shared.contract.events import Fault, PinContent, PinPublished, PinScheduled, RowResult
+from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission
 
 
-@pytest.mark.parametrize(
-    ("struct", "model"),
-    [
-        (_Published, PinPublished),
-        (_Scheduled, PinScheduled),
-        (_Result, RowResult),
-        (_PlainRow, PinSubmission),
-        (_PlainRow, PinContent),
-        (results._Result, RowResult),
-        (results._Result, RowResultResponse),
-        (results._Fault, Fault),
-    ],
-)
-def test_a_struct_has_the_fields_of_its_model(struct: type[Struct], model: type[BaseModel]) -> None:
-    assert set(struct.__struct_fields__) == set(model.model_fields)
+def test_a_submission_has_the_fields_of_a_pins_content_in_their_order() -> None:
+    submitted = [(name, field.is_required()) for name, field in PinSubmission.model_fields.items()]
+    assert submitted == [(field.name, field.required) for field in fields(PinContent)]
+
+
+def test_the_fast_path_writes_the_fields_of_a_pins_content_in_their_order() -> None:
+    for row in (fast_path.LENIENT_ROW, fast_path.STRICT_ROW):
+        assert row.__struct_fields__ == PinContent.__struct_fields__
+
+
+def test_a_result_is_answered_with_the_documented_fields() -> None:
+    assert set(AnsweredResult.__struct_fields__) == set(RowResultResponse.model_fields)

@@ -12,4 +12,7 @@ TABLE = (
     ("at", "timestamptz"),
     ("content", "bytea"),
 )
-STATEMENT = f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) order by position".encode()
+STATEMENT = (
+    f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) "
+    "order by position"
+).encode()

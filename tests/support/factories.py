@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 from shared.contract.events import (
     ImportAccepted,
-    PinContent,
     RowAccepted,
     RowResult,
     RowsSettled,
@@ -51,7 +50,7 @@ def row_accepted(
         row_number=row_number,
         accepted_at=accepted_at,
         fingerprint=fingerprint(submission),
-        row=PinContent.model_validate(submission.model_dump()),
+        row=submission.to_content(),
     )
 
 

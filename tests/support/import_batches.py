@@ -4,14 +4,15 @@ from collections.abc import Iterable
 
 from services.ingest.records import ImportBatch
 from shared.contract.events import (
-    IMPORT_EVENT,
     ImportAccepted,
     ImportRejected,
     RecordKind,
     RowAccepted,
     RowsSettled,
+    decode_import,
 )
 from shared.contract.import_records import opening
+from tests.support.events import parse_event
 
 
 def values_of(values: Iterable[bytes | None], kind: RecordKind) -> list[bytes]:
@@ -27,15 +28,15 @@ def of_kind(batch: ImportBatch, kind: RecordKind) -> list[bytes]:
 def import_of(batch: ImportBatch) -> ImportAccepted | ImportRejected:
     """Returns the event that says what was accepted or rejected."""
     (value,) = of_kind(batch, RecordKind.IMPORT)
-    return IMPORT_EVENT.validate_json(value)
+    return decode_import(value)
 
 
 def rows_of(batch: ImportBatch) -> list[RowAccepted]:
     """Returns the valid rows."""
-    return [RowAccepted.model_validate_json(value) for value in of_kind(batch, RecordKind.ROW)]
+    return [parse_event(RowAccepted, value) for value in of_kind(batch, RecordKind.ROW)]
 
 
 def results_of(batch: ImportBatch) -> RowsSettled | None:
     """Returns the results of the rows that failed validation, if there are any."""
     values = of_kind(batch, RecordKind.RESULTS)
-    return RowsSettled.model_validate_json(values[0]) if values else None
+    return parse_event(RowsSettled, values[0]) if values else None

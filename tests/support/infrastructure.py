@@ -23,6 +23,7 @@ from shared.runtime.settings import KafkaSettings
 from tests.support import ports
 from tests.support.kafka import delete_topics
 from tests.support.processes import RunningProgram
+from tests.support.proxied_kafka import with_proxies
 
 TEMPLATE = "pinflow_test_template"
 ROLE_PASSWORD = "for-tests-only"  # pragma: allowlist secret
@@ -83,22 +84,20 @@ def kafka_cluster(
 ) -> Iterator[tuple[KafkaCluster, list[RunningProgram]]]:
     """Brokers of the caller's own, ready; a program for each, in the order of the nodes.
 
-    With `proxy_ports`, one for each broker, there is a second way in for clients: what is at
-    node.ports.proxied says to be at the proxy port. A proxy that forwards from there sees
-    everything its clients send, and nothing of what brokers say to each other.
+    With `proxy_ports`, one for each broker, clients may come through a proxy: proxied_kafka.py.
     """
     listeners = ("clients", "controller", *(("proxied",) if proxy_ports else ()))
     chosen = choose(
         {f"{number} {listener}": ports.KAFKA for number in range(brokers) for listener in listeners}
     )
     found = [
-        NodePorts(
-            **{name: chosen[f"{number} {name}"] for name in listeners},
-            proxy=proxy_ports[number] if proxy_ports else None,
-        )
+        NodePorts(chosen[f"{number} clients"], chosen[f"{number} controller"])
         for number in range(brokers)
     ]
     kafka = KafkaCluster.at(directory, found, jvm_options)
+    if proxy_ports:
+        proxied = [chosen[f"{number} proxied"] for number in range(brokers)]
+        kafka = with_proxies(kafka, proxied, proxy_ports)
     programs = [RunningProgram(program, directory) for program in kafka.prepare()]
     try:
         for program in programs:

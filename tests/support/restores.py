@@ -4,18 +4,17 @@ Works on a program of tests/support/infrastructure.py: Postgres or one Kafka bro
 connected meanwhile; they lose their connections.
 """
 
-import base64
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from deploy.local.kafka import CLUSTER_ID, KafkaCluster
+from deploy.local.kafka import KafkaCluster, new_cluster_id
 from tests.support.processes import RunningProgram
 
 POSTGRES_LOCK = "postmaster.pid"
 KAFKA_PROPERTIES = "server.properties"
-KAFKA_IDENTITY = "meta.properties"
 
 
 def snapshot(program: RunningProgram) -> Path:
@@ -57,15 +56,8 @@ def recreate(program: RunningProgram, kafka: KafkaCluster) -> None:
         program.kill_all()
     data = data_of(program)
     shutil.rmtree(data)
-    node.prepare()
-    identity = data / KAFKA_IDENTITY
-    identity.write_text(identity.read_text().replace(CLUSTER_ID, new_cluster_id()))
+    replace(node, cluster_id=new_cluster_id()).prepare()
     program.start()
-
-
-def new_cluster_id() -> str:
-    """Returns 16 random bytes as Kafka writes them."""
-    return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
 
 
 def data_of(program: RunningProgram) -> Path:

@@ -76,7 +76,7 @@ def _operation_of(method: Callable[..., Any]) -> Operation:
 
 
 class Awaited:
-    """The synchronous client, called as the asynchronous one is: so that one scenario drives both."""
+    """The synchronous client, called like the asynchronous one: one scenario drives both."""
 
     def __init__(self, client: PinbridgeClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""A service inside the test's own process: its real application on real servers, reached over ASGI."""
+"""Runs a service in the test's process, on real servers, reached over ASGI."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Find letters, plan what becomes of them, replay them: reads and writes here, decided elsewhere."""
+"""Finds letters, plans their replay and replays them. decision.py decides."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ from deploy.cli.dead_letters.replaying import Replay, Replayer
 from deploy.cli.dead_letters.repository import Settlements
 from deploy.cli.dead_letters.selection import Selection
 from deploy.cli.dead_letters.topic import LettersTopic
-from services.publisher.rows.consumer import row_identity
 from shared.contract.import_limits import MEBIBYTE
+from shared.contract.row_identity import row_identity
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.records import Record
 from shared.postgres.database import Database
@@ -143,7 +143,7 @@ def _replay_of(one: Planned, record: "ConsumerRecord[bytes, bytes]", now: dateti
         return Replay(letter.name, one.decision.topic, back, replayed_as(one.decision))
     row = row_identity(value)
     if row is None or not isinstance(one.decision, BecomesImport):
-        raise AssertionError("only what can be named becomes an import")
+        raise AssertionError("only a row with an identity becomes an import")
     request = request_of(letter, row.workspace_id, orjson.loads(value)["row"], now)
     return Replay(letter.name, TopicName.IMPORT_REQUESTS, request, replayed_as(one.decision))
 

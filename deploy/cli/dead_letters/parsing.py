@@ -10,9 +10,9 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from deploy.cli.dead_letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
-from services.publisher.rows.consumer import row_identity
 from shared.contract import dead_letters
 from shared.contract.import_records import is_row, is_upload
+from shared.contract.row_identity import row_identity
 from shared.contract.topics import TopicName, TopicNames
 
 REPLAYED = "pinflow-replayed"

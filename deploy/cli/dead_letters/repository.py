@@ -1,4 +1,4 @@
-"""Which rows have settled, asked of the publisher's record and of the status service's."""
+"""Reads which rows have settled from the publisher's and the status service's tables."""
 
 from collections.abc import Collection
 
@@ -9,8 +9,14 @@ from shared.postgres.database import Database
 # status hears of either, later
 SETTLED = """
     select job_id, row_number from unnest(%b::uuid[], %b::int4[]) as asked(job_id, row_number)
-    where exists (select from publisher.row_outcomes f where f.job_id = asked.job_id and f.row_number = asked.row_number)
-        or exists (select from status.jobs j where j.job_id = asked.job_id and substring(j.settled from asked.row_number + 1 for 1) = B'1')
+    where exists (
+            select from publisher.row_outcomes f
+            where f.job_id = asked.job_id and f.row_number = asked.row_number
+        ) or exists (
+            select from status.jobs j
+            where j.job_id = asked.job_id
+                and substring(j.settled from asked.row_number + 1 for 1) = B'1'
+        )
 """
 
 

@@ -27,14 +27,13 @@ LIST_COLUMNS = (
 
 
 def print_letters(letters: Sequence[Letter], *, shown: int, replayed: int) -> None:
-    """`shown` of them are listed; `replayed` are not among them."""
+    """Prints the first `shown` of them. `replayed` counts others, which are not among them."""
+    more = f" {replayed} more were replayed before: --replayed shows them." if replayed else ""
     if letters:
         print_rows(
             [{name: letter.document()[name] for name in LIST_COLUMNS} for letter in letters[:shown]]
         )
-    typer.echo(
-        f"{summary(letters)}{f' {replayed} more were replayed before: --replayed shows them.' if replayed else ''}"
-    )
+    typer.echo(f"{summary(letters)}{more}")
     if len(letters) > shown:
         typer.echo(
             f"The first {shown} are shown; more with --limit, all in short with --histogram."

@@ -10,6 +10,7 @@ from uuid import UUID
 from shared.contract.errors import ErrorCode
 from shared.contract.events import Fault, RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.wire import encode
 from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
@@ -95,11 +96,7 @@ def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName
 def records_of(decisions: Iterable[Decision]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
     events = [event for decision in decisions for event in _events(decision)]
-    return [Record(str(event.job_id).encode(), _json(event)) for event in events]
-
-
-def _json(event: RowsSettled) -> bytes:
-    return event.model_dump_json(exclude_none=True).encode()
+    return [Record(str(event.job_id).encode(), encode(event)) for event in events]
 
 
 def _events(decision: Decision) -> list[RowsSettled]:

@@ -25,7 +25,8 @@ def upgrade() -> None:
             name text not null,
             key_hash bytea not null constraint api_keys_key_hash unique,
             prefix text not null,
-            scopes text[] not null constraint api_keys_scopes check (scopes <@ array['read', 'write', 'destructive']),
+            scopes text[] not null constraint api_keys_scopes
+                check (scopes <@ array['read', 'write', 'destructive']),
             created_at timestamptz not null default now(),
             revoked_at timestamptz
         )

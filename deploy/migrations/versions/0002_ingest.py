@@ -17,7 +17,8 @@ def upgrade() -> None:
             body_hash bytea not null,
             job_id uuid not null,
             accepted_at timestamptz not null,
-            state text not null default 'pending' constraint requests_state check (state in ('pending', 'committed')),
+            state text not null default 'pending' constraint requests_state
+                check (state in ('pending', 'committed')),
             primary key (workspace_id, request_id)
         )
     """)

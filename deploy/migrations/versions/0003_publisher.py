@@ -26,7 +26,8 @@ def upgrade() -> None:
             failed_at timestamptz,
             deleted_at timestamptz,
             origin_row integer,
-            state text not null constraint pins_state check (state in ('scheduled', 'published', 'failed', 'cancelled')),
+            state text not null constraint pins_state
+                check (state in ('scheduled', 'published', 'failed', 'cancelled')),
             idempotency_key text not null,
             board_id text not null,
             title text not null,
@@ -41,8 +42,10 @@ def upgrade() -> None:
             error_message text,
             constraint pins_origin check ((origin_job_id is null) = (origin_row is null)),
             constraint pins_published check ((state = 'published') = (published_at is not null)),
-            constraint pins_failed check ((state = 'failed') = (failed_at is not null and error_code is not null)),
-            constraint pins_scheduled check (state not in ('scheduled', 'cancelled') or run_at is not null)
+            constraint pins_failed
+                check ((state = 'failed') = (failed_at is not null and error_code is not null)),
+            constraint pins_scheduled
+                check (state not in ('scheduled', 'cancelled') or run_at is not null)
         )
     """)
     # A list's order; appended to at each workspace's end, so it stays cheap (docs/decisions)

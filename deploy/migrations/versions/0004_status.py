@@ -24,7 +24,8 @@ def upgrade() -> None:
             existing_rows integer not null default 0,
             failed_rows integer not null default 0,
             status text not null default 'queued' constraint jobs_status
-                check (status in ('queued', 'processing', 'completed', 'completed_with_errors', 'failed')),
+                check (status in
+                    ('queued', 'processing', 'completed', 'completed_with_errors', 'failed')),
             source_type text,
             source_filename text,
             request_id text,
@@ -32,15 +33,19 @@ def upgrade() -> None:
             error_code text,
             error_message text,
             constraint jobs_known check ((accepted_at is null) = (total_rows is null)),
-            constraint jobs_counters check (created_rows + existing_rows + failed_rows <= total_rows),
+            constraint jobs_counters
+                check (created_rows + existing_rows + failed_rows <= total_rows),
             constraint jobs_terminal check
-                ((completed_at is not null) = (total_rows is not null and created_rows + existing_rows + failed_rows = total_rows))
+                ((completed_at is not null) = (total_rows is not null
+                    and created_rows + existing_rows + failed_rows = total_rows))
         ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)
     """)
     # The one place that knows what counters mean; the fold's upsert calls it for what is new and
     # for what was there
     op.execute("""
-        create function status.job_status(total integer, created integer, existing integer, failed integer) returns text
+        create function status.job_status(
+            total integer, created integer, existing integer, failed integer
+        ) returns text
         language sql immutable return case
             when total is null or created + existing + failed < total then
                 case when created + existing + failed = 0 then 'queued' else 'processing' end
@@ -67,6 +72,7 @@ def upgrade() -> None:
             error_message text,
             errors jsonb,
             primary key (job_id, row_number)
-        ) with (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)
+        ) with (autovacuum_vacuum_insert_scale_factor = 0.05,
+            autovacuum_analyze_scale_factor = 0.05)
     """)
     grant("status", "pinflow_status", WRITE)

@@ -1,4 +1,4 @@
-"""Each role may do what its service does, table by table, and nothing with a table that is to come."""
+"""Grants each role what its service does, table by table, and nothing on future tables."""
 
 from alembic import op
 

@@ -17,7 +17,8 @@ def upgrade() -> None:
     # asks before it writes
     op.execute("""
         alter table access.api_keys
-            add column account_ids uuid[] constraint api_keys_account_ids check (cardinality(account_ids) > 0),
+            add column account_ids uuid[] constraint api_keys_account_ids
+                check (cardinality(account_ids) > 0),
             add column last_used_at timestamptz
     """)
     # Keys that were revoked stay for ever: whoever lists or counts the active ones must not walk

@@ -21,7 +21,8 @@ def upgrade() -> None:
             secret text not null,
             events text[] not null constraint endpoints_events check (cardinality(events) > 0),
             is_enabled boolean not null,
-            disabled_reason text constraint endpoints_disabled_reason check (disabled_reason in ('gone', 'failing')),
+            disabled_reason text constraint endpoints_disabled_reason
+                check (disabled_reason in ('gone', 'failing')),
             failures_in_a_row integer not null default 0,
             failed_attempts integer not null default 0,
             failing_since timestamptz,
@@ -44,7 +45,8 @@ def upgrade() -> None:
             event_id text not null,
             event_type text not null,
             body text not null,
-            status text not null default 'pending' constraint deliveries_status check (status in ('pending', 'delivered', 'failed')),
+            status text not null default 'pending' constraint deliveries_status
+                check (status in ('pending', 'delivered', 'failed')),
             tries integer not null default 0,
             attempt_count integer not null default 0,
             last_status_code integer,
@@ -54,8 +56,10 @@ def upgrade() -> None:
             updated_at timestamptz not null default now(),
             primary key (webhook_id, delivery_id),
             constraint deliveries_once unique (webhook_id, event_id),
-            constraint deliveries_pending check ((status = 'pending') = (next_attempt_at is not null))
-        ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)
+            constraint deliveries_pending
+                check ((status = 'pending') = (next_attempt_at is not null))
+        ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05,
+            autovacuum_analyze_scale_factor = 0.05)
     """)
     op.execute(
         "create index deliveries_due on webhooks.deliveries (webhook_id, next_attempt_at) where "

@@ -25,21 +25,28 @@ def upgrade() -> None:
     """)
     # Of a job that has ended all rows have settled, whatever an operator has deleted since
     op.execute("""
-        update status.jobs set settled = (B'0' || repeat('1', total_rows)::varbit || repeat('0', 500 - total_rows)::varbit)::bit(501)
+        update status.jobs set settled = (
+            B'0' || repeat('1', total_rows)::varbit || repeat('0', 500 - total_rows)::varbit
+        )::bit(501)
         where completed_at is not null and total_rows <= 500
     """)
     # An earlier version took an outcome of row 501 and more, if somebody made one up: it counts no
     # longer
     op.execute("""
         update status.jobs j set
-            created_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 1),
-            existing_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 2),
-            failed_rows = (select count(*) from status.row_results r where r.job_id = j.job_id and row_number <= 500 and r.status = 3)
-        where completed_at is null and bit_count(settled) <> created_rows + existing_rows + failed_rows
+            created_rows = (select count(*) from status.row_results r where r.job_id = j.job_id
+                and row_number <= 500 and r.status = 1),
+            existing_rows = (select count(*) from status.row_results r where r.job_id = j.job_id
+                and row_number <= 500 and r.status = 2),
+            failed_rows = (select count(*) from status.row_results r where r.job_id = j.job_id
+                and row_number <= 500 and r.status = 3)
+        where completed_at is null
+            and bit_count(settled) <> created_rows + existing_rows + failed_rows
     """)
     # What is counted once is so in the database's own eyes
     op.execute("""
-        alter table status.jobs add constraint jobs_settled check (bit_count(settled) = created_rows + existing_rows + failed_rows)
+        alter table status.jobs add constraint jobs_settled
+            check (bit_count(settled) = created_rows + existing_rows + failed_rows)
     """)
     op.execute("""
         create table status.results (
@@ -47,7 +54,8 @@ def upgrade() -> None:
             first_row integer,
             results text not null,
             primary key (job_id, first_row)
-        ) with (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)
+        ) with (autovacuum_vacuum_insert_scale_factor = 0.05,
+            autovacuum_analyze_scale_factor = 0.05)
     """)
     # Postgres' own compression would take 2 us a row
     op.execute("alter table status.results alter column results set storage external")

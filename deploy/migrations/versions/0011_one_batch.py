@@ -16,7 +16,8 @@ def upgrade() -> None:
         create table status.uploads (
             job_id uuid not null,
             workspace_id uuid not null,
-            format text not null constraint uploads_format check (format in ('csv', 'json', 'request')),
+            format text not null constraint uploads_format
+                check (format in ('csv', 'json', 'request')),
             size integer not null,
             content bytea not null,
             uploaded_at timestamptz not null default now(),

@@ -6,20 +6,24 @@ property test holds the two side by side); what is refused here is for it to jud
 so this may refuse whatever is not worth a look.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
-from shared.contract.events import MAX_KEY
+from shared.contract.events import MAX_KEY, PinContent
 from shared.contract.pins import (
+    ANY_TEXT,
     MAX_RELATED_TERMS,
+    MAX_TITLE,
     MAX_URL,
+    Identifier,
     PinSubmission,
     fingerprint_digits,
     normalised_url,
 )
+from shared.contract.wire import encode
 
 NOT_PLAIN = (ValueError,)
 """What `plain` refuses with: msgspec's and pydantic's errors, and that of a lone surrogate, are
@@ -28,32 +32,52 @@ ValueErrors.
 
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
 _Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
+_CHECKED_BY_PLAIN: dict[str, Any] = {
+    "board_id": _Key,
+    "title": Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)],
+    "idempotency_key": _Key,
+    "link_url": _Url,
+    "image_url": _Url,
+    "cover_image_url": _Url,
+    "related_terms": list[Any] | str,
+    "dominant_color": Any,
+    "run_at": Any,
+}
+"""The types of fields that have rules of their own, which `plain` checks."""
 
 
-class _PlainRow(msgspec.Struct, gc=False, omit_defaults=True):
-    """The fields of PinSubmission, in its order, by which they are written.
+def _row_type(*, strict: bool) -> Any:
+    """Makes the struct of PinContent's fields, as msgspec can check what clients send.
 
-    What it does not know it ignores.
+    Fields keep their order, by which they are written.
     """
-
-    account_id: UUID
-    board_id: _Key
-    title: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    idempotency_key: _Key
-    description: Annotated[str, msgspec.Meta(max_length=800)] | None = None
-    alt_text: Annotated[str, msgspec.Meta(max_length=500)] | None = None
-    link_url: _Url | None = None
-    image_url: _Url | None = None
-    asset_id: UUID | None = None
-    cover_image_url: _Url | None = None
-    cover_image_asset_id: UUID | None = None
-    related_terms: list[Any] | str | None = None
-    dominant_color: Any = None
-    run_at: Any = None
+    rules = get_type_hints(PinSubmission, include_extras=True)
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(PinContent):
+        checked = _CHECKED_BY_PLAIN.get(field.name) or _checked_by_type(rules[field.name])
+        fields.append(
+            (field.name, checked) if field.required else (field.name, checked | None, None)
+        )
+    return msgspec.defstruct(
+        "PlainRow", fields, gc=False, omit_defaults=True, forbid_unknown_fields=strict
+    )
 
 
-class _StrictRow(_PlainRow, gc=False, omit_defaults=True, forbid_unknown_fields=True):
-    """As StrictPinSubmission."""
+def _checked_by_type(rule: Any) -> Any:
+    """Returns the type of an id, or of a text with a maximum length and no other rule.
+
+    Raises TypeError for anything else: then `plain` must check the field.
+    """
+    if get_origin(rule) is not Annotated:
+        rule = get_args(rule)[0]  # it may be null
+    if rule == Identifier:
+        return UUID
+    match get_args(rule):
+        case (_, StringConstraints(max_length=int(limit)) as limits, last) if (
+            last is ANY_TEXT and limits == StringConstraints(max_length=limit)
+        ):
+            return Annotated[str, msgspec.Meta(max_length=limit)]
+    raise TypeError(f"`plain` has no check for {rule}")
 
 
 def _rule(name: str) -> TypeAdapter[Any]:
@@ -61,7 +85,7 @@ def _rule(name: str) -> TypeAdapter[Any]:
 
 
 _terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule("run_at")
-_write = msgspec.json.Encoder().encode
+LENIENT_ROW, STRICT_ROW = _row_type(strict=False), _row_type(strict=True)
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
 """JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
 such a letter looks the same; then the model decides."""
@@ -72,7 +96,7 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
 
     Raises NOT_PLAIN: then nothing is said of it.
     """
-    pin = msgspec.convert(row, _StrictRow if strict else _PlainRow)
+    pin = msgspec.convert(row, STRICT_ROW if strict else LENIENT_ROW)
     key, board = pin.idempotency_key, pin.board_id
     # strip() gives the very same string where there is nothing to strip
     if key.strip() is not key or board.strip() is not board or pin.title.isspace():
@@ -92,7 +116,7 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     link = None if pin.link_url is None else normalised_url(pin.link_url)
     image = None if pin.image_url is None else normalised_url(pin.image_url)
     cover = None if pin.cover_image_url is None else normalised_url(pin.cover_image_url)
-    content = _write(pin)
+    content = encode(pin)
     if b"\\" in content and any(escape in content for escape in _CONTROL_ESCAPES):
         raise ValueError("perhaps a control character")
     return content, fingerprint_digits(pin, link, image, cover).encode()

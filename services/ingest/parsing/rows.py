@@ -25,6 +25,7 @@ from shared.contract.pins import (
     first_fault,
     printable,
 )
+from shared.contract.wire import encode
 
 MOST_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
 
@@ -138,9 +139,7 @@ def _judge(number: int, row: RawRow, parsed: ParsedRows, *, strict: bool) -> Non
     except ValidationError as error:
         parsed.failed.append(_failed(number, row.get("idempotency_key"), faults_of(error)))
     else:
-        content = orjson.dumps(
-            {name: value for name, value in pin.__dict__.items() if value is not None}
-        )
+        content = encode(pin.to_content())
         parsed.valid.append(ValidRow(number, content, fingerprint(pin).hex.encode()))
 
 

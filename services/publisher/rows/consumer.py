@@ -4,35 +4,26 @@ import asyncio
 from collections import Counter
 from typing import TypeAlias
 
-import orjson
 from aiokafka import ConsumerRecord
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import (
-    Created,
-    Existing,
-    Failed,
-    Outcome,
-    Replayed,
-    UnreadableRow,
-)
+from services.publisher.rows.outcomes import Created, Existing, Failed, Outcome, Replayed
 from services.publisher.rows.service import RowService
-from shared.contract.decoding import UNDECODABLE, decoder, quick_decoder
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.import_records import is_row
+from shared.contract.row_identity import row_identity
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.validation import describe
+from shared.contract.wire import UNDECODABLE, decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordSender
 from shared.runtime import metrics
 
-_parse_quickly = quick_decoder(RowAccepted)
 _parse = decoder(RowAccepted)
-_unreadable_row = TypeAdapter(UnreadableRow)
 
 
 Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
@@ -51,7 +42,7 @@ class RowsHandler:
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
         try:
-            return [(record, _parse_quickly(record.value or b"")) for record in records], []
+            return [(record, _parse.strict(record.value or b"")) for record in records], []
         except UNDECODABLE:
             return self._decode_one_by_one(records)
 
@@ -92,17 +83,6 @@ class RowsHandler:
             for record, row in decoded
             if id(row) in refused
         ]
-
-
-def row_identity(value: bytes | None) -> UnreadableRow | None:
-    """Reads job, workspace and row number from a record that can't be decoded. None if it can't."""
-    try:
-        document = orjson.loads(value or b"")
-        return _unreadable_row.validate_python(
-            [document["job_id"], document["workspace_id"], document["row_number"]]
-        )
-    except (ValueError, KeyError, TypeError):  # ValidationError and JSONDecodeError are ValueErrors
-        return None
 
 
 def _count(outcomes: list[Outcome]) -> None:

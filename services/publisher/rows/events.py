@@ -1,6 +1,4 @@
-"""What the publisher tells the world of pins, and status of rows: records, made lean, as there is
-one or more for each row.
-"""
+"""Builds the records of a batch of rows: pin events, and outcomes for the status service."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,8 +6,6 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TypeAlias
 from uuid import UUID
-
-import msgspec
 
 from services.publisher.pin_events import SOURCE
 from services.publisher.rows.outcomes import (
@@ -24,13 +20,17 @@ from shared.contract.cloudevents import EventType, common_headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
     MAX_KEY,
+    Fault,
+    PinPublished,
+    PinScheduled,
+    RowResult,
+    RowsSettled,
     RowStatus,
 )
 from shared.contract.pins import printable
 from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.wire import encode
 from shared.kafka.records import MAX_BATCH_BYTES, Record
-
-_write = msgspec.json.Encoder().encode
 
 FIELDS: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
@@ -55,20 +55,6 @@ Reached: TypeAlias = Mapping[int, int]
 Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
-# What there is one of for each row is a struct: half a dictionary's price, and quickly written
-
-
-class _PinEvent(msgspec.Struct, frozen=True, gc=False):
-    version: int
-    pin_id: UUID
-    workspace_id: UUID
-    account_id: UUID
-    board_id: str
-    idempotency_key: str
-    job_id: UUID
-    row_number: int
-
-
 _UUID = 36
 _PIN_AT = len('{"version":1,"pin_id":"')
 _WORKSPACE_AT = _PIN_AT + _UUID + len('","workspace_id":"')
@@ -81,35 +67,8 @@ of it, each.
 """
 
 
-class _Published(_PinEvent, frozen=True, gc=False):
-    """PinPublished."""
-
-    published_at: datetime | None
-
-
-class _Scheduled(_PinEvent, frozen=True, gc=False):
-    """PinScheduled."""
-
-    schedule_id: UUID
-    run_at: datetime
-
-
-class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """RowResult."""
-
-    row_number: int
-    status: RowStatus
-    idempotency_key: str | None = None
-    pin_id: UUID | None = None
-    schedule_id: UUID | None = None
-    payload_matches: bool | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    errors: list[dict[str, str]] | None = None
-
-
 def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
-    """PinPublished or PinScheduled for every created row, in the rows' order.
+    """Builds PinPublished or PinScheduled for every created row, in the rows' order.
 
     A redelivered row announces again, under the same id.
     """
@@ -119,9 +78,10 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     records = []
     for outcome in outcomes:
         if isinstance(outcome, Created):
-            value = _write(_event_of(outcome))
+            event = _event_of(outcome)
+            value = encode(event)
             pin_id = value[_PIN_ID]
-            if outcome.stored.run_at is None:
+            if isinstance(event, PinPublished):
                 about = [("ce_id", pin_id + b":published"), *published]
             else:
                 about = [("ce_id", pin_id + b":scheduled"), *scheduled]
@@ -129,39 +89,30 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     return records
 
 
-def _event_of(outcome: Created) -> _Published | _Scheduled:
+def _event_of(outcome: Created) -> PinPublished | PinScheduled:
     row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
-    workspace_id, job_id, number, key = (
-        row.workspace_id,
-        row.job_id,
-        row.row_number,
-        pin.idempotency_key,
-    )
     if stored.run_at is None:
-        return _Published(
-            1,
-            stored.pin_id,
-            workspace_id,
-            pin.account_id,
-            pin.board_id,
-            key,
-            job_id,
-            number,
-            stored.published_at,
+        return PinPublished(
+            pin_id=stored.pin_id,
+            workspace_id=row.workspace_id,
+            account_id=pin.account_id,
+            board_id=pin.board_id,
+            idempotency_key=pin.idempotency_key,
+            job_id=row.job_id,
+            row_number=row.row_number,
+            published_at=stored.published_at,  # type: ignore[arg-type] # it is published at once
         )
-    schedule_id = schedule_id_of(stored.pin_id)
-    return _Scheduled(
-        1,
-        stored.pin_id,
-        workspace_id,
-        pin.account_id,
-        pin.board_id,
-        key,
-        job_id,
-        number,
-        schedule_id,
-        stored.run_at,
+    return PinScheduled(
+        pin_id=stored.pin_id,
+        workspace_id=row.workspace_id,
+        account_id=pin.account_id,
+        board_id=pin.board_id,
+        idempotency_key=pin.idempotency_key,
+        job_id=row.job_id,
+        row_number=row.row_number,
+        schedule_id=schedule_id_of(stored.pin_id),
+        run_at=stored.run_at,
     )
 
 
@@ -172,17 +123,20 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
     records the outcomes that lie behind its positions (history.py).
     """
     extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
-    by_job: dict[tuple[int, int], list[_Result]] = defaultdict(
-        list
-    )  # not by UUIDs: they are hashed and compared in Python
+    # not by UUIDs: they are hashed and compared in Python
+    by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(list)
     for outcome in outcomes:
-        if isinstance(outcome, Failed):
-            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
-        elif isinstance(outcome, Replayed):
-            by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
-        else:
-            row = outcome.keyed.row
-            by_job[row.job_id.int, row.workspace_id.int].append(_settled(outcome))
+        match outcome:
+            case Created():
+                row = outcome.keyed.row
+                by_job[row.job_id.int, row.workspace_id.int].append(_created(outcome))
+            case Existing():
+                row = outcome.keyed.row
+                by_job[row.job_id.int, row.workspace_id.int].append(_existing(outcome))
+            case Failed():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
+            case Replayed():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
     return [
         record
         for (job, workspace), results in by_job.items()
@@ -191,7 +145,7 @@ def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None)
 
 
 def _records_of_job(
-    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+    job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
     for start in range(0, len(results), RESULTS_IN_A_RECORD):
@@ -201,16 +155,14 @@ def _records_of_job(
 
 
 def _records_that_fit(
-    job_id: UUID, workspace_id: UUID, results: list[_Result], extra_headers: Headers
+    job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
-    """Halved until they do.
+    """Halves the results until each record fits.
 
     One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was
     decoded.
     """
-    value = _write(
-        {"version": 1, "job_id": job_id, "workspace_id": workspace_id, "results": results}
-    )
+    value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
         yield from _records_that_fit(job_id, workspace_id, results[:middle], extra_headers)
@@ -219,49 +171,63 @@ def _records_that_fit(
         yield Record(str(job_id).encode(), value, extra_headers)
 
 
-def _settled(outcome: Created | Existing) -> _Result:
+def _created(outcome: Created) -> RowResult:
     row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
-    if isinstance(outcome, Created):
-        return _Result(
-            row.row_number, RowStatus.CREATED, row.row.idempotency_key, pin_id, schedule_id
-        )
-    matches = outcome.stored.fingerprint == row.fingerprint
-    return _Result(
-        row.row_number, RowStatus.EXISTING, row.row.idempotency_key, pin_id, schedule_id, matches
+    return RowResult(
+        row_number=row.row_number,
+        status=RowStatus.CREATED,
+        pin_id=pin_id,
+        schedule_id=schedule_id,
+        idempotency_key=row.row.idempotency_key,
     )
 
 
-def _failed(outcome: Failed) -> _Result:
+def _existing(outcome: Existing) -> RowResult:
+    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
+    return RowResult(
+        row_number=row.row_number,
+        status=RowStatus.EXISTING,
+        pin_id=pin_id,
+        schedule_id=schedule_id,
+        idempotency_key=row.row.idempotency_key,
+        payload_matches=outcome.stored.fingerprint == row.fingerprint,
+    )
+
+
+def _failed(outcome: Failed) -> RowResult:
     code, message = outcome.failure.error_code, outcome.failure.error_message[:MAX_MESSAGE]
-    fault = {"code": code, "message": message}
+    fault = Fault(code=code, message=message)
     key = None
     if outcome.row is not None:
         content = outcome.row.row
-        key = printable(
-            content.idempotency_key, MAX_KEY
-        )  # nobody has stored it: it may hold what Postgres can't
+        # nobody has stored it: it may hold what Postgres can't
+        key = printable(content.idempotency_key, MAX_KEY)
         if name := FIELDS.get(code):
-            told = message.removeprefix(f"{name}: ")
-            fault |= {
-                "field": name,
-                "message": told,
-                "value": printable(str(getattr(content, name))),
-            }
-    return _Result(
-        outcome.row_number,
-        RowStatus.FAILED,
-        key,
+            fault = Fault(
+                code=code,
+                field=name,
+                message=message.removeprefix(f"{name}: "),
+                value=printable(str(getattr(content, name))),
+            )
+    return RowResult(
+        row_number=outcome.row_number,
+        status=RowStatus.FAILED,
+        idempotency_key=key,
         error_code=code,
         error_message=message,
         errors=[fault],
     )
 
 
-def _replayed(outcome: Replayed) -> _Result:
+def _replayed(outcome: Replayed) -> RowResult:
     recorded = outcome.recorded
-    ids = (recorded.pin_id, recorded.schedule_id)
-    return _Result(
-        outcome.row_number, recorded.status, outcome.idempotency_key, *ids, recorded.payload_matches
+    return RowResult(
+        row_number=outcome.row_number,
+        status=recorded.status,
+        pin_id=recorded.pin_id,
+        schedule_id=recorded.schedule_id,
+        idempotency_key=outcome.idempotency_key,
+        payload_matches=recorded.payload_matches,
     )
 
 

@@ -9,9 +9,9 @@ from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
-from shared.contract.decoding import decoder
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.contract.wire import decoder
 from shared.kafka.positions.rules import StoredPosition
 
 log = structlog.get_logger()

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from pydantic import Field
 
 from services.publisher.ids import pin_id_of
 from services.publisher.model import Failure, Origin, StoredPin, failure_of
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_ROWS, RowAccepted, RowStatus
+from shared.contract.events import RowAccepted, RowStatus
+from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import schedule_id_of
 
 # Types of which a batch has one for each row are structs: a fifth of a NamedTuple's price, and the
@@ -40,14 +40,6 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
     def destination(self) -> Destination:
         pin = self.row.row
         return Destination(self.row.workspace_id, pin.account_id, pin.board_id)
-
-
-class UnreadableRow(NamedTuple):
-    """Identifies a row of which nothing else can be read. It settles as failed."""
-
-    job_id: UUID
-    workspace_id: UUID
-    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from services.publisher.rows.outcomes import (
     KeyedRow,
     Recorded,
     StoreSnapshot,
-    UnreadableRow,
     build_snapshot,
     collect_jobs,
     scheduled_for,
     select_publishable,
 )
 from shared.contract.events import RowStatus
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, columns, names, unnest

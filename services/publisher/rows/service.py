@@ -14,7 +14,6 @@ from services.publisher.rows.outcomes import (
     Outcome,
     Recorded,
     StoreSnapshot,
-    UnreadableRow,
     collect_destinations,
     decide,
     decide_all,
@@ -25,6 +24,7 @@ from services.publisher.rows.outcomes import (
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import Refused
 from shared.contract.events import EARLIEST, LATEST, RowAccepted
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 
 log = structlog.get_logger()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
+from msgspec.structs import asdict, replace
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -122,13 +123,11 @@ def parsed(model: type[M], document: object) -> M:
         return model.model_validate(document)
     except ValidationError as error:
         faults = [
-            fault if fault.field != "secret" else fault.model_copy(update={"value": None})
+            fault if fault.field != "secret" else replace(fault, value=None)
             for fault in faults_of(error)
         ]
         code, message = first_fault(faults)
-        raise RequestRefused(
-            code, message, errors=[fault.model_dump() for fault in faults]
-        ) from None
+        raise RequestRefused(code, message, errors=[asdict(fault) for fault in faults]) from None
 
 
 def refused_url(message: str) -> RequestRefused:

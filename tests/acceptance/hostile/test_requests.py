@@ -17,7 +17,8 @@ from tests.acceptance.hostile.wire import Answer, Caller, Connection
 from tests.support.deployment import Deployment, job_of
 
 INSIDE = re.compile(
-    rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b",
+    rb"Traceback|File \"|\.py\b|/site-packages|/tmp/|"
+    rb"psycopg|sqlalchemy|orjson|pydantic|\bselect .+ from\b",
     re.IGNORECASE,
 )
 """What no client should ever read."""
@@ -118,7 +119,10 @@ def test_of_equal_names_the_last_counts_to_both_parsers(
     caller: Caller, client: httpx.Client, accepted: list[str], ending: bytes
 ) -> None:
     """A lone surrogate in another row makes the document one for the slow parser."""
-    twice = b'{"title":"first","title":"second","idempotency_key":"%NONCE%","account_id":"%ACCOUNT%","board_id":"%BOARD%",'
+    twice = (
+        b'{"title":"first","title":"second","idempotency_key":"%NONCE%",'
+        b'"account_id":"%ACCOUNT%","board_id":"%BOARD%",'
+    )
     body = b"[" + twice + b'"image_url":"https://a.example/x.png"},{"title":"x"' + ending + b"}]"
     answer = client.post(
         "/v1/pins/imports/json",

@@ -1,4 +1,4 @@
-"""How another workspace tries to get at what is the owner's, endpoint by endpoint (invariant 10)."""
+"""Tries to reach another workspace's data, endpoint by endpoint (invariant 10)."""
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus

@@ -27,8 +27,10 @@ from shared.contract.errors import ErrorCode
 from shared.contract.events import RecordKind
 from shared.contract.import_records import is_whole_import, opening
 from shared.contract.topics import TopicName
+from shared.contract.wire import encode
 from shared.kafka.dead_letters import MAX_VALUE
 from shared.postgres.database import sqlalchemy_url
+from tests.support.events import event_document
 from tests.support.factories import failed, import_accepted, row_accepted, rows_settled
 from tests.support.kafka import reader, records_of
 from tests.support.letters import Operator, compact, operator
@@ -214,12 +216,12 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     operator: Operator, database_url: str
 ) -> None:
     settled, unsettled = row_accepted(row_number=3), row_accepted()
-    without_content = row_accepted().model_dump(mode="json") | {"row": None}
-    for row in (settled.model_dump(mode="json"), without_content):
+    without_content = event_document(row_accepted()) | {"row": None}
+    for row in (event_document(settled), without_content):
         record_failure(database_url, row["job_id"], row["row_number"])
     values = [
-        settled.model_dump_json().encode(),
-        unsettled.model_dump_json().encode(),
+        encode(settled),
+        encode(unsettled),
         compact(without_content),
     ]
     operator.give_up(TopicName.IMPORTS, *values, code=ErrorCode.RECORD_REFUSED)
@@ -246,7 +248,7 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     assert requests[0].key == str(settled.workspace_id).encode()
     assert (request["workspace_id"], request["rows"]) == (
         str(settled.workspace_id),
-        [settled.model_dump(mode="json")["row"]],
+        [event_document(settled)["row"]],
     )
     assert (headers["ce_type"], headers["pinflow-replay-count"]) == (
         b"pinflow.import.requested.v1",
@@ -386,9 +388,9 @@ def test_two_replays_at_once_lose_nothing(operator: Operator) -> None:
 def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operator) -> None:
     """Status stops at the first row of a batch that looks like one whole import."""
     job = uuid4()
-    imported = compact(import_accepted(job_id=job, batch_records=3).model_dump(mode="json"))
-    row = compact(row_accepted(job_id=job).model_dump(mode="json"))
-    results = compact(rows_settled(import_accepted(job_id=job), failed()).model_dump(mode="json"))
+    imported = compact(event_document(import_accepted(job_id=job, batch_records=3)))
+    row = compact(event_document(row_accepted(job_id=job)))
+    results = compact(event_document(rows_settled(import_accepted(job_id=job), failed())))
     assert is_whole_import(imported, 3)
     operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
     assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE

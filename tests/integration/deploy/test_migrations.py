@@ -1,4 +1,4 @@
-"""What revisions do with what stands in the database already."""
+"""Revisions keep what the database already holds."""
 
 from uuid import UUID, uuid4
 
@@ -16,11 +16,13 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.support.infrastructure import Servers, copied_database
+from tests.support.migrations import migrate_to
 
 BEFORE_RESULTS_AS_JSON = "0009"
 JOB = """
     insert into status.jobs (
-        job_id, workspace_id, accepted_at, total_rows, created_rows, existing_rows, failed_rows, status, completed_at, source_type
+        job_id, workspace_id, accepted_at, total_rows, created_rows, existing_rows, failed_rows,
+        status, completed_at, source_type
     ) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'json')
 """
 
@@ -33,7 +35,7 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
     )
     pin_id = uuid4()
     with copied_database(stack.database_url) as url:
-        migrate(url, revision=BEFORE_RESULTS_AS_JSON)
+        migrate_to(url, BEFORE_RESULTS_AS_JSON)
         _fill(url, half_done.job_id, half_done.workspace_id, pin_id)
         _fill_oddly(url, deleted, made_up)
         migrate(url)
@@ -94,7 +96,7 @@ def _fill(url: str, job_id: UUID, workspace_id: UUID, pin_id: UUID) -> None:
 
 
 def _fill_oddly(url: str, deleted: ImportAccepted, made_up: ImportAccepted) -> None:
-    """One that has ended, without its results; and one that has a result of a row that no job has."""
+    """Adds an ended job without its results, and a result of a row that its job does not have."""
     with psycopg.connect(url) as connection:
         connection.execute(
             JOB, (deleted.job_id, deleted.workspace_id, NOON, 500, 500, 0, 0, "completed", NOON)

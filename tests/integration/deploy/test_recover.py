@@ -36,6 +36,7 @@ from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 from tests.integration.conftest import make_workspace
+from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 from tests.support.infrastructure import Servers, copied_database, fresh_database, fresh_topics
 from tests.support.kafka import records_of
@@ -179,7 +180,7 @@ class Installation:
         found = asyncio.run(
             records_of(settings.kafka_bootstrap_servers, settings.topic_prefix, TopicName.OUTCOMES),
         )
-        return [RowsSettled.model_validate_json(one.value) for one in found if one.value != b"{}"]
+        return [parse_event(RowsSettled, one.value) for one in found if one.value != b"{}"]
 
     def add_job(
         self,
@@ -645,7 +646,7 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
     job = worked.add_job(total_rows=1)
     assert worked.told("--fail-lost", "--yes")["settled"] == {"failed": 1}
     (outcome,) = asyncio.run(settle_late())
-    (event,) = (RowsSettled.model_validate_json(one.value) for one in outcome_records([outcome]))
+    (event,) = (parse_event(RowsSettled, one.value) for one in outcome_records([outcome]))
     assert [(one.status, one.error_code) for one in event.results] == [("failed", "row_lost")]
     assert worked.execute("select pin_id from publisher.pins") == []
 

@@ -19,6 +19,7 @@ from shared.contract.events import RecordKind, RowAccepted, RowResult, RowsSettl
 from shared.contract.topics import TopicName
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
+from tests.support.events import parse_event
 from tests.support.factories import submitted
 from tests.support.import_batches import values_of
 from tests.support.infrastructure import with_role
@@ -76,12 +77,9 @@ class Topics(NamedTuple):
             for one in await records_of(self.kafka, self.prefix, TopicName.IMPORTS)
             if one.key == job_id.encode()
         ]
-        rows = [
-            RowAccepted.model_validate_json(value) for value in values_of(values, RecordKind.ROW)
-        ]
+        rows = [parse_event(RowAccepted, value) for value in values_of(values, RecordKind.ROW)]
         outcomes = [
-            RowsSettled.model_validate_json(value)
-            for value in values_of(values, RecordKind.RESULTS)
+            parse_event(RowsSettled, value) for value in values_of(values, RecordKind.RESULTS)
         ]
         return Settled(rows, [result for one in outcomes for result in one.results])
 

@@ -15,6 +15,7 @@ from services.ingest.config import IngestSettings
 from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
 from shared.contract.topics import TopicName
 from tests.integration.conftest import Workspace
+from tests.support.events import parse_event
 from tests.support.factories import submitted
 from tests.support.import_batches import values_of
 from tests.support.kafka import records_of
@@ -93,15 +94,15 @@ async def test_invariant_1_a_202_means_that_all_of_it_stands_in_kafka(
         [],
     )
     (accepted,) = await topics.of_job(job["id"], RecordKind.IMPORT)
-    event = ImportAccepted.model_validate_json(accepted)
+    event = parse_event(ImportAccepted, accepted)
     assert (event.total_rows, event.workspace_id) == (500, workspace.id)
     numbers = [
-        RowAccepted.model_validate_json(value).row_number
+        parse_event(RowAccepted, value).row_number
         for value in await topics.of_job(job["id"], RecordKind.ROW)
     ]
     assert numbers == [number for number in range(1, 501) if number != 7]
     (outcome,) = await topics.of_job(job["id"], RecordKind.RESULTS)
-    assert [result.row_number for result in RowsSettled.model_validate_json(outcome).results] == [7]
+    assert [result.row_number for result in parse_event(RowsSettled, outcome).results] == [7]
 
 
 async def test_an_import_of_5_mebibytes_is_taken(
@@ -137,7 +138,7 @@ async def test_a_csv_is_accepted_with_its_filename_and_warnings(
     )
     assert [warning["code"] for warning in job["warnings"]] == ["guessed_encoding"]
     (value,) = await topics.of_job(job["id"], RecordKind.ROW)
-    assert RowAccepted.model_validate_json(value).row.title == "Lämpe"
+    assert parse_event(RowAccepted, value).row.title == "Lämpe"
 
 
 REFUSED_JSON: list[tuple[Any, str, dict[str, str], int, str]] = [
@@ -259,9 +260,7 @@ async def test_strict_fails_rows_with_unknown_fields(
 ) -> None:
     answer = await post_json(ingest, workspace, [{**submitted(), "colour": "red"}], "?strict=true")
     (outcome,) = await topics.of_job(answer.json()["id"], RecordKind.RESULTS)
-    assert (
-        RowsSettled.model_validate_json(outcome).results[0].error_message == "colour: No such field"
-    )
+    assert parse_event(RowsSettled, outcome).results[0].error_message == "colour: No such field"
 
 
 async def test_100_imports_at_once_are_each_whole(
@@ -273,7 +272,7 @@ async def test_100_imports_at_once_are_each_whole(
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 100
     rows = [
-        RowAccepted.model_validate_json(value)
+        parse_event(RowAccepted, value)
         for answer in answers[:10]
         for value in await topics.of_job(answer.json()["id"], RecordKind.ROW)
     ]

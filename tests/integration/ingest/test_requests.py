@@ -14,7 +14,6 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 from sqlalchemy import delete, select
 
-from services.ingest import requests
 from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
@@ -29,7 +28,7 @@ from services.ingest.tables import requests
 from shared.access.cache import WorkspaceDirectory
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.contract.events import IMPORT_EVENT, ImportAccepted, ImportRejected, RecordKind
+from shared.contract.events import ImportAccepted, ImportRejected, RecordKind, decode_import
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -112,7 +111,7 @@ class Imports:
     async def of(self, request_id: str) -> list[ImportAccepted | ImportRejected]:
         records = await records_of(self._kafka, self._prefix, TopicName.IMPORTS)
         values = values_of((record.value for record in records), RecordKind.IMPORT)
-        events = [IMPORT_EVENT.validate_json(value) for value in values]
+        events = [decode_import(value) for value in values]
         return [event for event in events if event.request_id == request_id]
 
     async def rows(self, job_id: UUID) -> int:
@@ -262,7 +261,7 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
             ),
             record,
         )
-    monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
+    monkeypatch.setattr("services.ingest.requests.validate", lambda _rows: ParsedRows())
     assert (
         await handle(
             ImportRequestsHandler(

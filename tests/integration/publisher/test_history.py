@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from services.publisher.rows import history as history_module
@@ -20,6 +21,7 @@ from shared.contract.errors import PositionBehind
 from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.admin import cluster_id
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
@@ -68,7 +70,7 @@ class Records:
         job_id = uuid4()
         event = RowsSettled(job_id=job_id, workspace_id=uuid4(), results=list(results))
         headers = [] if reached is None else [(POSITIONS_HEADER, positions_header({0: reached}))]
-        record = Record(str(job_id).encode(), event.model_dump_json().encode(), headers)
+        record = Record(str(job_id).encode(), encode(event), headers)
         await self._producer.send(self._topic, [record])
         return job_id
 
@@ -154,9 +156,7 @@ async def test_outcomes_of_rows_before_the_positions_are_passed_over(
 async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
     history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
 ) -> None:
-    job = await records.send(
-        EXISTING, EXISTING.model_copy(update={"payload_matches": True}), reached=60
-    )
+    job = await records.send(EXISTING, replace(EXISTING, payload_matches=True), reached=60)
     await history.catch_up()
     assert recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
 
@@ -282,7 +282,7 @@ async def test_results_that_postgres_could_not_take_stop_nothing(
 ) -> None:
     """Our own code writes none of them; a foreign producer may."""
     nameless = RowResult(row_number=5, status=RowStatus.EXISTING)
-    unprintable = FAILED.model_copy(update={"error_message": "a\0b", "error_code": None})
+    unprintable = replace(FAILED, error_message="a\0b", error_code=None)
     job = await records.send(CREATED, nameless, unprintable, reached=60)
     await history.catch_up()
     assert [(row[0], row[1], row[5]) for row in recorded(database_url, job)] == [

@@ -45,24 +45,33 @@ INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_
 # alone
 FILL = text("""
     insert into publisher.pins (
-        pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at, error_code, state,
-        idempotency_key, board_id, title, description, link_url
+        pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,
+        error_code, state, idempotency_key, board_id, title, description, link_url
     )
-    select gen_random_uuid(), w.id, ('00000000-0000-0000-0000-00000000000' || 1 + n % 3)::uuid, gen_random_uuid(),
+    select gen_random_uuid(), w.id, ('00000000-0000-0000-0000-00000000000' || 1 + n % 3)::uuid,
+        gen_random_uuid(),
         :noon + n * interval '1 second',
-        case s.state when 'scheduled' then case when n % 40 = 0 then :distant else :noon end + n * interval '1 second' end,
+        case s.state when 'scheduled'
+            then case when n % 40 = 0 then :distant else :noon end + n * interval '1 second' end,
         case s.state when 'published' then :noon + n * interval '1 second' end,
-        case s.state when 'failed' then :noon end, case s.state when 'failed' then 'board_not_found' end, s.state,
+        case s.state when 'failed' then :noon end,
+        case s.state when 'failed' then 'board_not_found' end, s.state,
         n::text, 'board-' || n % 5, 'Lamp ' || n, 'Warm light', 'https://shop.example/' || n
     from unnest(cast(:ids as uuid[]), cast(:sizes as int[])) as w(id, size)
     cross join lateral generate_series(1, w.size) as n
-    cross join lateral (select case when n % 50 = 0 then 'failed' when n % 20 = 0 then 'scheduled' else 'published' end as state) s
+    cross join lateral (
+        select case when n % 50 = 0 then 'failed' when n % 20 = 0 then 'scheduled'
+            else 'published' end as state
+    ) s
     order by n, w.id
 """)
 JOBS = text("""
-    insert into status.jobs (job_id, workspace_id, accepted_at, total_rows, source_type, status, completed_at)
+    insert into status.jobs (
+        job_id, workspace_id, accepted_at, total_rows, source_type, status, completed_at
+    )
     select gen_random_uuid(), w.id, :noon + n * interval '1 second', 0, 'json', 'completed', :noon
-    from unnest(cast(:ids as uuid[]), cast(:sizes as int[])) as w(id, size) cross join lateral generate_series(1, w.size / 5) as n
+    from unnest(cast(:ids as uuid[]), cast(:sizes as int[])) as w(id, size)
+    cross join lateral generate_series(1, w.size / 5) as n
     order by n, w.id
 """)
 ANALYZE = text("analyze publisher.pins, status.jobs")

@@ -1,4 +1,4 @@
-"""The publisher as a whole: rows in, outcomes and pin events out, schedules, single pins, queries."""
+"""The publisher as a whole: rows, outcomes, pin events, schedules, single pins, queries."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,10 +19,12 @@ from shared.access.keys import Scope
 from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
+from tests.support.events import event_document, parse_event
 from tests.support.factories import row_accepted, submitted
 from tests.support.kafka import records_of
 from tests.support.services import running
@@ -41,7 +43,7 @@ class Publisher:
         self._prefix = prefix
 
     async def deliver(self, *rows: RowAccepted) -> None:
-        records = [Record(str(row.job_id).encode(), row.model_dump_json().encode()) for row in rows]
+        records = [Record(str(row.job_id).encode(), encode(row)) for row in rows]
         await self._producer.send(TopicNames(self._prefix)[TopicName.IMPORTS], records)
 
     async def deliver_bytes(self, value: bytes) -> None:
@@ -52,7 +54,7 @@ class Publisher:
     async def outcomes(self, job_id: UUID) -> list[RowResult]:
         """Every result of the job that was announced, in the order of the topic."""
         events = [
-            RowsSettled.model_validate_json(one.value or b"")
+            parse_event(RowsSettled, one.value or b"")
             for one in await self.records(TopicName.OUTCOMES)
         ]
         return [result for event in events if event.job_id == job_id for result in event.results]
@@ -157,7 +159,7 @@ async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(
     publisher: Publisher, workspace: Workspace
 ) -> None:
     row = row_of(workspace)
-    document = json.loads(row.model_dump_json())
+    document = event_document(row)
     document["version"] = 99
     del document["row"]["title"]
     newer = json.dumps(document, separators=(",", ":")).encode()  # its kind can be told
@@ -176,7 +178,7 @@ async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(
 async def test_invariant_8_a_row_that_ingest_never_writes_holds_up_nobody(
     publisher: Publisher, workspace: Workspace, field: str, value: object
 ) -> None:
-    foreign = json.dumps({**json.loads(row_of(workspace).model_dump_json()), field: value}).encode()
+    foreign = json.dumps({**event_document(row_of(workspace)), field: value}).encode()
     await publisher.deliver_bytes(foreign)
     row = row_of(workspace)
     await publisher.deliver(row)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from services.publisher.ids import pin_id_of
@@ -17,17 +18,18 @@ from services.publisher.rows.outcomes import (
     Failed,
     Outcome,
     Replayed,
-    UnreadableRow,
     result_ids,
 )
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService, Settlement
 from shared.access.cache import BoardDirectory
 from shared.contract.events import RowAccepted, RowsSettled
+from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import schedule_id_of
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
+from tests.support.events import parse_event
 from tests.support.factories import NOON, row_accepted
 
 
@@ -302,7 +304,7 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
 ) -> None:
     rows = [row_of(workspace) for _ in range(9)]
     poison = row_of(workspace)
-    poison = poison.model_copy(update={"row": poison.row.model_copy(update={"title": "a\0b"})})
+    poison = replace(poison, row=replace(poison.row, title="a\0b"))
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
     kinds = {
         o.keyed.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__
@@ -317,19 +319,19 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
 async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(
     settler: Partition, workspace: Workspace, time: str
 ) -> None:
-    """Postgres would store it; then no list and no scheduler that comes upon its pin could go on."""
-    foreign = row_of(workspace).model_copy(update={"accepted_at": datetime.fromisoformat(time)})
+    """Postgres would store it. Lists and the scheduler would then fail at its pin."""
+    foreign = replace(row_of(workspace), accepted_at=datetime.fromisoformat(time))
     settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
     assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "created", "failed"]
     assert [row.job_id for row, _ in settlement.refused] == [foreign.job_id]
 
 
-async def test_invariant_4_the_outcome_of_a_row_that_postgres_refuses_does_not_change_with_its_board(
+async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its_board(
     settler: Partition, workspace: Workspace
 ) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k")])
     row = row_of(workspace, idempotency_key="k", board_id="later")
-    impossible = row.model_copy(update={"row": row.row.model_copy(update={"title": "a\0b"})})
+    impossible = replace(row, row=replace(row.row, title="a\0b"))
     first = told(
         (await settler.settle([impossible])).outcomes
     )  # the checks refuse it: Postgres never sees its title
@@ -342,7 +344,7 @@ async def test_a_board_that_no_database_can_hold_fails_its_row_alone(
     settler: Partition, workspace: Workspace
 ) -> None:
     row = row_of(workspace)
-    impossible = row.model_copy(update={"row": row.row.model_copy(update={"board_id": "a\0b"})})
+    impossible = replace(row, row=replace(row.row, board_id="a\0b"))
     settlement = await settler.settle([impossible, row_of(workspace)])
     assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "failed"]
 
@@ -352,11 +354,9 @@ async def test_invariant_8_a_failure_of_a_row_that_no_database_can_hold_can_be_s
 ) -> None:
     """Or its job would never end: status would give up the record that says so."""
     row = row_of(workspace, board_id="gone")
-    impossible = row.model_copy(
-        update={"row": row.row.model_copy(update={"idempotency_key": "a\0b"})}
-    )
+    impossible = replace(row, row=replace(row.row, idempotency_key="a\0b"))
     (record,) = outcome_records((await settler.settle([impossible])).outcomes)
-    (result,) = RowsSettled.model_validate_json(record.value).results
+    (result,) = parse_event(RowsSettled, record.value).results
     assert (result.error_code, result.idempotency_key) == ("board_not_found", "a\ufffdb")
 
 

@@ -77,7 +77,7 @@ async def test_invariant_9_a_cancelled_statement_passes(database_url: str) -> No
 async def test_invariant_9_a_violated_constraint_is_not_refused(
     database: Database, values: str, violation: type[Exception]
 ) -> None:
-    """A newer schema beside an older version must not fail rows for ever: it waits, as a bug does."""
+    """A newer schema beside an older version must not fail rows: they wait, as for a bug."""
     statement = (
         "insert into status.jobs (job_id, workspace_id, status, total_rows, created_rows) values "
         f"(%s, %s, {values})"

@@ -13,6 +13,7 @@ from shared.contract.events import MAX_ROWS, RecordKind
 from shared.contract.import_limits import LARGEST_IMPORT, MEBIBYTE
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
 from shared.contract.topics import TOPICS, TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.kafka.subscription import RecordFilter
@@ -28,7 +29,7 @@ FRAMING = 64
 
 def largest_import(payload: Callable[[int], bytes]) -> list[Record]:
     """Makes an import of the largest size before compression: itself, an upload, 500 rows."""
-    accepted = import_accepted(batch_records=RECORDS).model_dump_json().encode()
+    accepted = encode(import_accepted(batch_records=RECORDS))
     size = (LARGEST_IMPORT - len(accepted)) // (RECORDS - 1) - FRAMING
     kinds = [RecordKind.UPLOAD, *[RecordKind.ROW] * MAX_ROWS]
     begins = [opening(kind) + b',"number":%03d,' % number for number, kind in enumerate(kinds)]

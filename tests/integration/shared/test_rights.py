@@ -128,7 +128,8 @@ def catalog(url: str) -> Iterator[Catalog]:
 
 def tables_of(catalog: Catalog) -> list[str]:
     query = f"""
-        select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
+        select n.nspname || '.' || relname from pg_class c
+        join pg_namespace n on n.oid = relnamespace
         where relkind in ('r', 'v', 'm', 'p', 'f') and {OURS}
     """
     return [str(name) for (name,) in catalog.execute(query).fetchall()]
@@ -148,8 +149,10 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
     }
     assert {table: privileges for table, privileges in held.items() if privileges} == RIGHTS[role]
     columns = f"""
-        select n.nspname || '.' || relname, attname, privilege_type from pg_attribute a join pg_class c on c.oid = attrelid
-        join pg_namespace n on n.oid = relnamespace, aclexplode(attacl) where (grantee = 0 or grantee = %s::regrole) and {OURS}
+        select n.nspname || '.' || relname, attname, privilege_type from pg_attribute a
+        join pg_class c on c.oid = attrelid
+        join pg_namespace n on n.oid = relnamespace, aclexplode(attacl)
+        where (grantee = 0 or grantee = %s::regrole) and {OURS}
     """
     by_column = {
         (table, column, "UPDATE")
@@ -160,12 +163,15 @@ def test_a_roles_privileges_are_the_declared_ones(catalog: Catalog, role: str) -
         set(catalog.execute(columns, (role,)).fetchall()) == by_column
     )  # nothing else by the back door of a column
     sequences = f"""
-        select n.nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = relnamespace
-        where {OURS} and case when relkind = 'S' then has_sequence_privilege(%s, c.oid, 'USAGE, SELECT, UPDATE') end
+        select n.nspname || '.' || relname from pg_class c
+        join pg_namespace n on n.oid = relnamespace
+        where {OURS} and case when relkind = 'S'
+            then has_sequence_privilege(%s, c.oid, 'USAGE, SELECT, UPDATE') end
     """
     assert catalog.execute(sequences, (role,)).fetchall() == []
     functions = f"""
-        select n.nspname || '.' || proname from pg_proc p join pg_namespace n on n.oid = pronamespace
+        select n.nspname || '.' || proname from pg_proc p
+        join pg_namespace n on n.oid = pronamespace
         where {OURS} and has_function_privilege(%s, p.oid, 'EXECUTE')
     """
     assert {name for (name,) in catalog.execute(functions, (role,))} == FUNCTIONS[role]

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -155,7 +156,7 @@ async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobSt
 
 async def test_results_are_kept_whatever_they_say(store: JobStore) -> None:
     job = import_accepted(total_rows=1)
-    told = failed(1).model_copy(update={"error_message": 'a\0"b\\ lämp \U0001f4cc'})
+    told = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
     await folded(store, job, rows_settled(job, told))
     assert (await job_of(store, job))["results"][0]["error_message"] == told.error_message
 
@@ -255,7 +256,7 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
     assert not await unannounced.__aexit__(BrokerUnavailable, silent, None)
 
 
-async def test_invariant_10_an_outcome_that_names_another_workspace_neither_hides_the_job_nor_shows_it(
+async def test_invariant_10_another_workspaces_outcome_neither_hides_the_job_nor_shows_it(
     store: JobStore,
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()

@@ -28,6 +28,7 @@ from shared.contract.events import (
     UploadFormat,
 )
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.postgres.database import Database
@@ -57,9 +58,7 @@ class Status:
     async def deliver(self, *events: ImportAccepted | ImportRejected | RowsSettled) -> None:
         for event in events:
             name = TopicName.OUTCOMES if isinstance(event, RowsSettled) else TopicName.IMPORTS
-            await self.deliver_bytes(
-                name, event.model_dump_json().encode(), str(event.job_id).encode()
-            )
+            await self.deliver_bytes(name, encode(event), str(event.job_id).encode())
 
     async def deliver_bytes(self, name: TopicName, value: bytes, key: bytes = b"k") -> None:
         await self.producer.send(TopicNames(self._prefix)[name], [Record(key, value)])
@@ -355,7 +354,7 @@ async def test_an_upload_is_kept_beside_its_import(
     await status.deliver(job)
     await status.deliver_bytes(
         TopicName.IMPORTS,
-        about.model_dump_json().encode() + b"\n" + content,
+        encode(about) + b"\n" + content,
         str(job.job_id).encode(),
     )
     kept = text("select workspace_id, content from status.uploads where job_id = :id").bindparams(
@@ -371,7 +370,7 @@ async def test_rows_and_unknown_kinds_are_not_for_status(
     status: Status, workspace: Workspace
 ) -> None:
     job = import_accepted(workspace_id=workspace.id, total_rows=1)
-    row = row_accepted(job_id=job.job_id, workspace_id=workspace.id).model_dump_json().encode()
+    row = encode(row_accepted(job_id=job.job_id, workspace_id=workspace.id))
     others = [row, b'{"kind":"x"}', b"garbage"]
     letters = len(await status.records(TopicName.DEAD_LETTERS))
     for value in others:

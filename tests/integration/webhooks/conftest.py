@@ -16,6 +16,7 @@ from services.webhooks.config import WebhooksSettings
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import ImportCompleted, JobStatus, PinPublished
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.postgres.database import Database
@@ -44,11 +45,11 @@ def pin_published(workspace_id: UUID, *, key: str = "lamp", **fields: Any) -> Re
         source="/test",
         time=event.published_at,
     )
-    return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
+    return Record(str(workspace_id).encode(), encode(event), about)
 
 
 def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
-    counters = {
+    counters: dict[str, Any] = {
         "total_rows": 2,
         "processed_rows": 2,
         "created_rows": 1,
@@ -68,7 +69,7 @@ def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
         source="/test",
         time=event.completed_at,
     )
-    return Record(str(workspace_id).encode(), event.model_dump_json().encode(), about)
+    return Record(str(workspace_id).encode(), encode(event), about)
 
 
 class Webhooks:

@@ -556,8 +556,8 @@ async def test_no_statement_walks_through_what_is_not_asked_for(
             f"{mine} and delivery_id < '{uuid4()}' {newest}",
             f"{mine} and status = 'failed' {newest}",
             (
-                f"{mine} and status = 'pending' and next_attempt_at <= now() order by next_attempt_at "
-                "limit 4"
+                f"{mine} and status = 'pending' and next_attempt_at <= now() "
+                "order by next_attempt_at limit 4"
             ),
         ):
             plan = "\n".join(

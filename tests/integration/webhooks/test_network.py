@@ -149,7 +149,7 @@ async def test_of_several_addresses_the_next_is_tried(receiver: Receiver) -> Non
 
 
 async def test_an_address_that_leads_nowhere_leaves_the_next_its_time(receiver: Receiver) -> None:
-    """A listener whose queue is full answers no one who knocks, as a network that swallows packets."""
+    """A listener whose queue is full answers nobody, like a network that drops packets."""
     with socket.socket() as nowhere, socket.socket() as waiting:
         nowhere.bind(("127.0.0.2", receiver.port))
         nowhere.listen(0)

@@ -65,7 +65,7 @@ def test_a_csv_and_a_json_of_the_same_rows_are_the_same_import(
 
 
 def read_or_refused(data: bytes) -> None:
-    """What every file must be: a table as the contract says, or a refusal that it has a code for."""
+    """Every file is a table as the contract says, or is refused with one of its codes."""
     try:
         table = parse_csv(data)
     except RequestRefused as refusal:

@@ -15,6 +15,7 @@ from shared.contract.errors import RequestRefused
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
 from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
 from shared.contract.strict_json import parse_json
+from shared.contract.wire import encode
 from tests.property.documents import (
     good_rows,
     json_documents,
@@ -25,6 +26,7 @@ from tests.property.documents import (
 )
 from tests.property.profiles import examples
 from tests.property.refusals import check
+from tests.support.events import parse_event
 from tests.support.factories import submitted
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
@@ -75,8 +77,8 @@ def read_or_refused(data: bytes) -> None:
         for result in parsed.failed:
             assert result.error_message
             assert 1 <= len(result.errors or []) <= MAX_ROW_FAULTS
-            assert result.model_dump_json().encode()
-            assert "\0" not in result.model_dump_json().replace("\\u0000", "\0")
+            assert encode(result)
+            assert "\0" not in encode(result).decode().replace("\\u0000", "\0")
 
 
 @examples(70)
@@ -136,7 +138,7 @@ def test_a_row_that_is_plainly_right_is_what_the_model_makes_of_it(row: dict[str
 
 
 def _require_same(content: bytes, fingerprint_digits: bytes, pin: PinSubmission) -> None:
-    assert PinContent.model_validate_json(content).model_dump() == pin.model_dump()
+    assert parse_event(PinContent, content) == pin.to_content()
     assert fingerprint_digits == fingerprint(pin).hex.encode()
     assert orjson.loads(content).keys() == pin.model_dump(exclude_none=True).keys()
 

@@ -46,8 +46,8 @@ def requested(body: bytes, content_type: bytes, sizes: Sequence[int] = ()) -> Re
 
 def multipart(data: bytes, filename: bytes = b"a.csv", field: bytes = b"file") -> bytes:
     head = (
-        b'--cut\r\ncontent-disposition: form-data; name="%b"; filename="%b"\r\ncontent-type: text/csv\r\n\r\n'
-        % (field, filename)
+        b'--cut\r\ncontent-disposition: form-data; name="%b"; filename="%b"\r\n'
+        b"content-type: text/csv\r\n\r\n" % (field, filename)
     )
     return (
         b'--cut\r\ncontent-disposition: form-data; name="note"\r\n\r\nhello\r\n'

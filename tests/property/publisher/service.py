@@ -30,10 +30,12 @@ from shared.kafka.records import Record
 from shared.postgres.database import Database
 from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
 from tests.property.records import NAMES, received
+from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
 
 PINS = text("""
-    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state, deleted_at
+    select workspace_id, idempotency_key, origin_job_id, origin_row, fingerprint, run_at, state,
+        deleted_at
     from publisher.pins where workspace_id = any(:ids)
 """)
 FAILURES = text(
@@ -159,7 +161,7 @@ def _told(records: Sequence[Record]) -> dict[RowName, Told]:
     told: dict[RowName, Told] = {}
     for record in records:
         assert b"\\u0000" not in record.value, "status could not store it"
-        event = RowsSettled.model_validate_json(record.value)
+        event = parse_event(RowsSettled, record.value)
         numbers = [result.row_number for result in event.results]
         assert numbers == sorted(numbers)
         for result in event.results:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from services.publisher.rows.history_parsing import parse_outcomes
 from shared.contract.topics import TopicName
+from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.property.conftest import Run
@@ -97,7 +98,7 @@ class World:
                 event = row_accepted(
                     **about, accepted_at=self._accepted, account_id=account_id, **content
                 )
-                self.logs[partition].append(Sent(event, event.model_dump_json().encode()))
+                self.logs[partition].append(Sent(event, encode(event)))
 
     def settle_all(self, order: Sequence[int], cut: int) -> dict[RowName, Told]:
         """Settles to the logs' ends, batch by batch: first in this order, then what is left."""

@@ -18,10 +18,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from services.publisher.ids import pin_id_of
 from shared.contract.cloudevents import EventType
 from shared.contract.pins import PinSubmission, fingerprint
+from shared.contract.wire import encode
 from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
@@ -131,18 +133,16 @@ class Publishing(RuleBasedStateMachine):
         }
         event = row_accepted(**about, account_id=account_id, **fields)
         if damage is None:
-            return Sent(event, event.model_dump_json().encode())
+            return Sent(event, encode(event))
         if damage == "unreadable":
             return Sent(
                 event,
-                event.model_dump_json().encode().replace(b'"fingerprint"', b'"gone"'),
+                encode(event).replace(b'"fingerprint"', b'"gone"'),
                 readable=False,
             )
         name = "title" if damage == "nul in title" else "idempotency_key"
-        event = event.model_copy(
-            update={"row": event.row.model_copy(update={name: f"{getattr(event.row, name)}\0"})}
-        )
-        return Sent(event, event.model_dump_json().encode(), storable=False)
+        event = replace(event, row=replace(event.row, **{name: f"{getattr(event.row, name)}\0"}))
+        return Sent(event, encode(event), storable=False)
 
     @initialize(
         batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3),

@@ -15,8 +15,10 @@ from services.publisher.ids import pin_id_of
 from shared.contract.events import MAX_REJECTED_VALUE, PinContent
 from shared.contract.pins import PinSubmission, StrictPinSubmission, fingerprint, printable
 from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
+from shared.contract.wire import encode
 from tests.property.documents import good_rows, storable, urls, values
 from tests.property.profiles import examples
+from tests.support.events import parse_event
 from tests.support.factories import submitted
 
 
@@ -40,9 +42,7 @@ def test_what_was_accepted_is_accepted_again_as_the_same(row: dict[str, Any]) ->
         plain["run_at"] = once.run_at.isoformat()
     again = StrictPinSubmission.model_validate(plain)
     assert again.model_dump() == once.model_dump()
-    content = PinContent.model_validate_json(
-        PinContent.model_validate(once.model_dump()).model_dump_json()
-    )
+    content = parse_event(PinContent, encode(once.to_content()))
     assert fingerprint(once) == fingerprint(again) == fingerprint(content)
 
 

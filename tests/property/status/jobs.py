@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled
 from shared.postgres.row import Row
@@ -107,6 +109,6 @@ def _status(total: int, processed: int, failed: int) -> str:
 
 def _as_sent(result: RowResult) -> dict[str, Any]:
     return {
-        **result.model_dump(mode="json"),
-        "errors": [fault.model_dump() for fault in result.errors or []],
+        **to_builtins(asdict(result)),
+        "errors": [asdict(fault) for fault in result.errors or []],
     }

@@ -35,6 +35,7 @@ from shared.contract.events import (
     UploadFormat,
 )
 from shared.contract.topics import TopicName
+from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -132,15 +133,13 @@ async def _nothing() -> int:
 
 def _received(event: Produced) -> Any:
     if isinstance(event, Upload):
-        return received(
-            TopicName.IMPORTS, event.about.model_dump_json().encode() + b"\n" + event.content
-        )
+        return received(TopicName.IMPORTS, encode(event.about) + b"\n" + event.content)
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
-    return received(topic, event if isinstance(event, bytes) else event.model_dump_json().encode())
+    return received(topic, event if isinstance(event, bytes) else encode(event))
 
 
 class Folding(RuleBasedStateMachine):
-    """`log` has all that was ever produced; a fold takes any of it, in any order, again and again."""
+    """`log` has all that was ever produced. A fold takes any of it, in any order, repeatedly."""
 
     jobs: Bundle[ImportAccepted] = Bundle("jobs")
 
@@ -257,7 +256,7 @@ class Folding(RuleBasedStateMachine):
 
     def _settle_in_vain(self, job: ImportAccepted, results: list[RowResult]) -> None:
         event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
-        self._log.append(event.model_dump_json().encode())
+        self._log.append(encode(event))
 
     def _result(self, number: int, status: RowStatus) -> RowResult:
         """With a key by which it is known again."""

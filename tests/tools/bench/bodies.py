@@ -76,8 +76,8 @@ def csv_body(rows: Sequence[dict[str, Any]], outcomes: Outcomes | None = None) -
     writer.writeheader()
     writer.writerows(rows)
     head = (
-        b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\nContent-Type: text/csv\r\n\r\n'
-        % BOUNDARY
+        b'--%b\r\nContent-Disposition: form-data; name="file"; filename="campaign.csv"\r\n'
+        b"Content-Type: text/csv\r\n\r\n" % BOUNDARY
     )
     form = head + text.getvalue().encode() + b"\r\n--%b--\r\n" % BOUNDARY
     form_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"

@@ -111,7 +111,7 @@ def _git(*arguments: str) -> str:
 
 
 def _said(*command: str) -> str:
-    """What it says; nothing where it can't be run: a checkout without git is measured all the same."""
+    """Returns its output, or nothing if it can't run: a checkout without git is measured too."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=30, check=False

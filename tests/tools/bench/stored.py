@@ -19,25 +19,32 @@ NEEDLE = "Needle"
 # one failed, two are scheduled, one was; of a thousand one is deleted. `mod`, as % is psycopg's
 FILL = f"""
     insert into publisher.pins (
-        pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at, deleted_at, error_code, error_message,
-        state, idempotency_key, board_id, title, description, link_url, image_url
+        pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,
+        deleted_at, error_code, error_message, state, idempotency_key, board_id, title,
+        description, link_url, image_url
     )
-    select gen_random_uuid(), workspace_id, md5(mod(n, {ACCOUNTS})::text)::uuid, gen_random_uuid(), created_at,
-        case when state = 'scheduled' then now() + (1 + mod(n, 1000)) * interval '1 hour' when mod(n, 100) = 3 then created_at end,
+    select gen_random_uuid(), workspace_id, md5(mod(n, {ACCOUNTS})::text)::uuid, gen_random_uuid(),
+        created_at,
+        case when state = 'scheduled' then now() + (1 + mod(n, 1000)) * interval '1 hour'
+            when mod(n, 100) = 3 then created_at end,
         case when state = 'published' then created_at end,
         case when state = 'failed' then created_at end,
         case when mod(n, 1000) = 4 then created_at end,
-        case when state = 'failed' then case when mod(n, 200) = 0 then 'account_not_found' else 'board_not_found' end end,
+        case when state = 'failed' then case when mod(n, 200) = 0 then 'account_not_found'
+            else 'board_not_found' end end,
         case when state = 'failed' then 'board_id: no such board on this account' end,
         state, 'campaign-' || n, 'board-' || mod(n / 7, {BOARDS}),
-        case when n = 5 then '{NEEDLE}' else initcap(left(md5(n::text), 8)) || ' lamp, warm light number ' || n end,
+        case when n = 5 then '{NEEDLE}'
+            else initcap(left(md5(n::text), 8)) || ' lamp, warm light number ' || n end,
         'Warm light for long evenings; ships within two days, made of ' || md5(n::text || 'd'),
         'https://shop.example/lamps/' || md5(n::text || 'l') || '?utm_source=pinterest',
         'https://cdn.example/' || md5(n::text || 'i') || '.jpg'
     from (
         select n, now() - (%(most)s - n) * interval '0.2 seconds' as created_at,
-            case when mod(n / 100, 5) < 3 then %(large)s::uuid else (%(small)s::uuid[])[1 + mod(n / 500, %(smalls)s)] end as workspace_id,
-            case when mod(n, 100) = 0 then 'failed' when mod(n, 100) in (1, 2) then 'scheduled' else 'published' end as state
+            case when mod(n / 100, 5) < 3 then %(large)s::uuid
+                else (%(small)s::uuid[])[1 + mod(n / 500, %(smalls)s)] end as workspace_id,
+            case when mod(n, 100) = 0 then 'failed' when mod(n, 100) in (1, 2) then 'scheduled'
+                else 'published' end as state
         from generate_series(%(first)s::int, %(last)s::int) n
     ) numbered
 """

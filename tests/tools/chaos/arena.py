@@ -19,6 +19,7 @@ from tests.support import ports
 from tests.support.deployment import Deployment, another, deployed
 from tests.support.infrastructure import fresh_database, kafka_cluster, postgres_server
 from tests.support.processes import RunningProgram
+from tests.support.proxied_kafka import proxied_port
 from tests.tools.chaos.network import HOST, Network, Proxy
 from tests.tools.chaos.skewed import OFFSET_VARIABLE
 
@@ -27,7 +28,7 @@ WATCH_SECONDS = 0.2
 
 
 class Arena:
-    """`kafka` and `database_url` are the servers' own addresses; services come through the proxies."""
+    """`kafka` and `database_url` are the servers' addresses. Services come through the proxies."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ def arena(directory: Path, brokers: int) -> Iterator[Arena]:
         settings = KafkaSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
         asyncio.run(create_topics(settings))
         kafka_proxies = [
-            network.proxy(node.ports.proxied or 0, port)
+            network.proxy(proxied_port(node), port)
             for node, port in zip(kafka.nodes, kafka_ports, strict=True)
         ]
         postgres_proxy = network.proxy(postgres.port, postgres_port)

@@ -345,7 +345,7 @@ def counters_equal_results(evidence: Evidence) -> Violations:
 
 
 def counters_only_grow(evidence: Evidence) -> Violations:
-    """From a restore until the end of its recovery a poll may see less; at the end nothing is less."""
+    """From a restore until its recovery ends a poll may see less; at the end nothing is less."""
     for job_id, polls in evidence.history.polls.items():
         job = evidence.world.jobs.get(job_id)
         last = [Poll(job.counters, asked=math.inf, answered=math.inf)] if job else []

@@ -23,8 +23,11 @@ READ_BY = (
     (TopicName.JOB_EVENTS, "webhooks"),
 )
 SESSIONS = """
-    select usename, state, wait_event_type, wait_event, now() - xact_start as open_for, left(query, 80) from pg_stat_activity
-    where usename like 'pinflow\\_%' and (state <> 'idle' or query like '%advisory_lock%') order by xact_start
+    select usename, state, wait_event_type, wait_event, now() - xact_start as open_for,
+        left(query, 80)
+    from pg_stat_activity
+    where usename like 'pinflow\\_%' and (state <> 'idle' or query like '%advisory_lock%')
+    order by xact_start
 """
 OPEN_JOBS = (
     "select job_id, status, total_rows, created_rows + existing_rows + failed_rows from "

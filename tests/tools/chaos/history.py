@@ -168,7 +168,7 @@ class Restore:
 
 
 class Fault(NamedTuple):
-    """`recovered` is how many seconds after the fault's end the pipeline did its whole work again."""
+    """`recovered`: seconds after the fault's end until the pipeline did all its work again."""
 
     kind: str
     began: float

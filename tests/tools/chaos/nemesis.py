@@ -73,7 +73,7 @@ async def freeze_broker(arena: Arena, rng: random.Random) -> None:
 
 
 async def _in_sync(arena: Arena) -> None:
-    """One at a time: with two of three behind, nothing is accepted, and nothing else is promised."""
+    """One at a time: with two of three behind, nothing is accepted, as promised."""
     with suppress(AssertionError):
         await eventually(lambda: all_in_sync(arena.kafka), seconds=30, every=0.5)
 

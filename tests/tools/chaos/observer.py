@@ -77,9 +77,12 @@ class Observer:
     async def _is_quiet(self, promised: int) -> bool:
         query = """
             select (select count(*) from status.jobs where accepted_at is not null),
-                (select count(*) from status.jobs where completed_at is null or announced_at is null)
-                + (select count(*) from publisher.pins where state = 'scheduled') + (select count(*) from publisher.outbox)
-                + (select count(*) from ingest.requests where state <> 'committed' and request_id <> all(%s))
+                (select count(*) from status.jobs
+                    where completed_at is null or announced_at is null)
+                + (select count(*) from publisher.pins where state = 'scheduled')
+                + (select count(*) from publisher.outbox)
+                + (select count(*) from ingest.requests
+                    where state <> 'committed' and request_id <> all(%s))
         """
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
             row = await (await connection.execute(query, (self._stranded,))).fetchone()

@@ -51,8 +51,8 @@ def as_text(report: dict[str, Any]) -> str:
     told = ", ".join(f"{count} told {kind}" for kind, count in report["told"].items())
     lines = [
         (
-            f"{report['imports']} imports of {report['rows']} rows ({told}), {report['single_pins']} "
-            f"single pins, {report['faults']} faults"
+            f"{report['imports']} imports of {report['rows']} rows ({told}), "
+            f"{report['single_pins']} single pins, {report['faults']} faults"
         ),
         "  recovered after its end, in seconds          times  median   max",
         *(

@@ -1,4 +1,4 @@
-"""What a peer of the benchmark is held to, and that its rows are the same whichever way they take."""
+"""A peer of the benchmark keeps its promises, and gets the same rows on every way."""
 
 from datetime import UTC, datetime
 from uuid import UUID

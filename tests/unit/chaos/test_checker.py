@@ -1,4 +1,4 @@
-"""The checker itself: it accepts what agrees, and objects to every history that has been doctored."""
+"""The checker accepts what agrees, and objects to every doctored history."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The checker's rules for restores: it accepts what an older Postgres must lose, and nothing more."""
+"""The checker accepts what an older Postgres must lose, and nothing more."""
 
 from collections.abc import Callable
 

@@ -10,6 +10,7 @@ import pytest
 from deploy.local.kafka import KafkaCluster, NodePorts, chosen_ports, preferred_ports
 from deploy.local.layout import LocalError
 from deploy.local.state import State
+from tests.support.proxied_kafka import with_proxies
 
 
 def cluster(brokers: int, directory: Path = Path("/somewhere")) -> KafkaCluster:
@@ -54,14 +55,13 @@ def test_a_lone_broker_has_the_name_folder_and_ports_it_always_had() -> None:
 
 
 def test_whoever_asks_at_the_proxied_listener_is_told_the_proxys_port() -> None:
-    properties = (
-        KafkaCluster.at(Path("/x"), [NodePorts(1, 2, proxied=3, proxy=4)]).nodes[0].properties()
-    )
+    (node,) = with_proxies(cluster(1), [3], [4]).nodes
+    properties = node.properties()
     assert (
         properties["listeners"]
-        == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3"
+        == "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:3"
     )
-    assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:1,PROXIED://127.0.0.1:4"
+    assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:4"
     assert properties["inter.broker.listener.name"] == "PLAINTEXT"
 
 

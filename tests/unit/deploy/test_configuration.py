@@ -1,4 +1,4 @@
-"""docs/configuration.md knows every variable; that it is as generated, test_generated.py compares."""
+"""docs/configuration.md has every variable. test_generated.py compares it with the code."""
 
 import re
 

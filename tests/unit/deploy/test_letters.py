@@ -25,6 +25,7 @@ from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested
 from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
 from shared.contract.topics import TopicName
+from tests.support.events import event_document, parse_event
 from tests.support.factories import NOON, row_accepted
 from tests.support.letters import NAMES, compact, consumed, given_up
 
@@ -47,7 +48,7 @@ def letter(
 
 def a_row(**fields: Any) -> dict[str, Any]:
     return {
-        **row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7).model_dump(mode="json"),
+        **event_document(row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7)),
         **fields,
     }
 
@@ -202,7 +203,7 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     first, second = (
         request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1))
     )
-    request = ImportRequested.model_validate_json(first.value)
+    request = parse_event(ImportRequested, first.value)
     assert (first.value, first.key, request.workspace_id) == (
         second.value,
         str(WORKSPACE).encode(),
@@ -213,7 +214,7 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     (valid,) = validate(require_rows(request.rows)).valid
     assert UUID(valid.fingerprint.decode()) == UUID(row["fingerprint"])
     other = request_of(read, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
-    assert ImportRequested.model_validate_json(other.value).request_id != request.request_id
+    assert parse_event(ImportRequested, other.value).request_id != request.request_id
 
 
 @pytest.mark.parametrize(

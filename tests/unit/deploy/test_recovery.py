@@ -23,6 +23,7 @@ from shared.contract.events import RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition
+from tests.support.events import parse_event
 from tests.support.factories import NOON
 
 HERE, ELSEWHERE = "this-cluster", "another-cluster"
@@ -238,7 +239,7 @@ def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> 
 def test_results_travel_as_the_publishers_do_several_to_a_record() -> None:
     mine = job(total_rows=500)
     records = records_of([decide(mine, {}, {}), decide(job("0111"), {}, {})])
-    events = [RowsSettled.model_validate_json(record.value) for record in records]
+    events = [parse_event(RowsSettled, record.value) for record in records]
     assert {record.key for record in records} == {str(mine.job_id).encode()}
     assert {(event.job_id, event.workspace_id) for event in events} == {
         (mine.job_id, mine.workspace_id),

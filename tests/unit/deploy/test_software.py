@@ -15,7 +15,7 @@ WANT_IT = 3
 def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tests' two workers, in a fresh home: each would write over the other's half-fetched jars."""
+    """Two workers in a fresh home would each write over the other's half-fetched jars."""
     fetching: list[Path] = []
     may_end = threading.Event()
 

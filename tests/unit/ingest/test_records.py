@@ -34,6 +34,7 @@ from shared.contract.import_limits import (
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
 from shared.contract.pins import PinSubmission, fingerprint
 from shared.contract.strict_json import parse_json
+from tests.support.events import parse_event
 from tests.support.factories import submitted
 from tests.support.import_batches import import_of, of_kind, results_of, rows_of
 
@@ -71,7 +72,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
     accepted = an_import([full])
     (event,) = rows_of(batch_of(accepted))
     pin = PinSubmission.model_validate(full)
-    assert event.row.model_dump() == pin.model_dump()
+    assert event.row == pin.to_content()
     assert event.fingerprint == fingerprint(pin)
     assert event.accepted_at == accepted.accepted_at
 
@@ -99,7 +100,7 @@ def test_an_upload_is_read_as_it_was_written() -> None:
     accepted = an_import([submitted()], upload=Upload(UploadFormat.CSV, data))
     (value,) = of_kind(batch_of(accepted), RecordKind.UPLOAD)
     line, _, packed = value.partition(b"\n")
-    about = FileUploaded.model_validate_json(line)
+    about = parse_event(FileUploaded, line)
     assert (about.job_id, about.workspace_id, about.format, about.size) == (
         accepted.job_id,
         accepted.workspace_id,
@@ -138,7 +139,11 @@ def test_a_batch_that_may_hold_more_than_one_import_is_read_to_its_end(
 
 
 def test_a_rejection_is_one_record() -> None:
-    about = {"job_id": uuid4(), "workspace_id": uuid4(), "accepted_at": datetime.now(UTC)}
+    about: dict[str, Any] = {
+        "job_id": uuid4(),
+        "workspace_id": uuid4(),
+        "accepted_at": datetime.now(UTC),
+    }
     batch = batch_of_rejection(
         ImportRejected(**about, error_code="empty_import", error_message="This import has no rows.")
     )

@@ -190,8 +190,8 @@ def test_unknown_columns_are_told_and_ignored() -> None:
         (
             "unknown_columns",
             (
-                "Unknown columns: linkurl. What stands there is ignored or, with strict=true, fails "
-                "its row."
+                "Unknown columns: linkurl. What stands there is ignored or, with strict=true, "
+                "fails its row."
             ),
         )
     ]

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from services.publisher.ids import pin_id_of
 from services.publisher.model import Failure, failure_of
@@ -16,7 +17,6 @@ from services.publisher.rows.events import outcome_records, pin_event_records
 from services.publisher.rows.outcomes import (
     NO_HISTORY,
     Failed,
-    UnreadableRow,
     build_snapshot,
     decide_all,
     sort_rows,
@@ -25,7 +25,9 @@ from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
 from shared.contract.import_limits import MEBIBYTE
+from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record
+from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()
@@ -41,8 +43,8 @@ def without_board(row_number: int, longest: str) -> Failed:
     row = row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=row_number)
     # Past ingest's rules: whoever may write to `imports` may send characters that JSON writes in
     # six bytes
-    content = row.row.model_copy(update={"board_id": longest, "idempotency_key": key})
-    row = row.model_copy(update={"row": content})
+    content = replace(row.row, board_id=longest, idempotency_key=key)
+    row = replace(row, row=content)
     (keyed,) = sort_rows([row])
     failure = failure_of(BoardCheck.NO_BOARD, keyed.destination)
     return Failed(JOB, WORKSPACE, row_number, failure, row)
@@ -98,7 +100,7 @@ def test_a_pin_event_is_named_and_keyed_by_what_it_tells(
     rows = sort_rows([row])
     snapshot = build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC))
     (record,) = pin_event_records(decide_all(rows, {}, snapshot))
-    event = model.model_validate_json(record.value)
+    event = parse_event(model, record.value)
     assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)
     assert (event.workspace_id, event.account_id, event.job_id) == (
         row.workspace_id,

@@ -4,10 +4,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import asdict
 
 from services.publisher.pins.requests import changed_values, parse_changes, parse_ids
 from shared.contract.errors import RequestRefused
-from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission
 from tests.support.factories import submitted
 
@@ -15,9 +15,7 @@ ASSET = uuid4()
 
 
 def row(**fields: Any) -> dict[str, Any]:
-    return PinContent.model_validate(
-        PinSubmission.model_validate(submitted(**fields)).model_dump()
-    ).model_dump()
+    return asdict(PinSubmission.model_validate(submitted(**fields)).to_content())
 
 
 def test_every_id_that_is_none_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What is generated is committed as it would be generated now: `make schemas` mends a failure here."""
+"""Generated files are committed as they would be generated now. `make schemas` mends a failure."""
 
 from pathlib import Path
 

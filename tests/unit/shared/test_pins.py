@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
-from shared.contract.events import MAX_ROW_FAULTS, PinContent
+from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import (
     PinSubmission,
     StrictPinSubmission,
@@ -159,7 +159,7 @@ def test_a_text_takes_tabs_and_line_breaks_and_what_lies_beyond_c0(text: str) ->
 def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refuses(
     field: str, code: int
 ) -> None:
-    """The size of an import's batch is computed from this rule (shared/contract/import_limits.py)."""
+    """shared/contract/import_limits.py computes the size of an import's batch from this rule."""
     row = submitted(**{field: f"https://a.example/{chr(code)}x"})
     try:
         PinSubmission.model_validate(row)
@@ -280,9 +280,7 @@ def test_the_fingerprint_is_the_same_for_what_travels() -> None:
     submission = PinSubmission.model_validate(
         submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
     )
-    assert fingerprint(PinContent.model_validate(submission.model_dump())) == fingerprint(
-        submission
-    )
+    assert fingerprint(submission.to_content()) == fingerprint(submission)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from services.ingest.config import IngestSettings
 from shared.runtime.settings import DatabaseSettings, ServiceSettings
 
 SECRET = "hunter2"  # pragma: allowlist secret
+QUOTED = "postgres://u:p%40ss%2Fword@db.example"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_a_database_url_that_would_be_read_in_two_ways_is_refused_without_being_
     "url",
     [
         "postgresql://pinflow@127.0.0.1:5432/pinflow",
-        "postgres://u:p%40ss%2Fword@db.example/pinflow?sslmode=verify-full&sslrootcert=/etc/ca.pem",  # pragma: allowlist secret
+        f"{QUOTED}/pinflow?sslmode=verify-full&sslrootcert=/etc/ca.pem",
         "postgresql://u:p@[::1]:5432/pinflow",
         "postgresql:///pinflow?host=/run/postgresql",
         "postgresql://u:p!*-_.~?#[:@h/db",

@@ -15,6 +15,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from shared.contract.events import RecordKind
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
 from shared.contract.topics import TopicName
+from shared.contract.wire import encode
 from shared.kafka.subscription import RecordFilter
 from tests.support.batches import NO_CODEC, SNAPPY, batch_of
 from tests.support.consuming import subscription_of
@@ -34,7 +35,7 @@ def an_import(
     accepted = import_accepted(batch_records=1 + len(beside) + rows)
     others = [*beside, *[RecordKind.ROW] * rows]
     return [
-        accepted.model_dump_json().encode(),
+        encode(accepted),
         *(opening(kind) + b',"id":"%d"}' % uuid4() for kind in others),
     ]
 

@@ -5,11 +5,12 @@ from pydantic import ValidationError
 
 from shared.contract.events import ImportRequested
 from shared.contract.validation import MAX_DESCRIPTION, describe
+from shared.contract.wire import decoder
 
 
 def error_of(document: object) -> ValidationError:
     with pytest.raises(ValidationError) as caught:
-        ImportRequested.model_validate(document)
+        decoder(ImportRequested).from_document(document)
     return caught.value
 
 

@@ -13,8 +13,10 @@ from services.status.folding import BYTES_PER_ROW, Fold
 from shared.contract.errors import Refused
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
+from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.runtime.periodic import Sweeper
+from tests.support.events import event_document
 from tests.support.factories import created, import_accepted, rows_settled
 
 NAMES = TopicNames()
@@ -67,7 +69,7 @@ def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
 
 def delivered(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":
     name = TopicName.IMPORTS if isinstance(event, ImportAccepted) else TopicName.OUTCOMES
-    return record_of(name, event.model_dump_json().encode(), str(event.job_id).encode())
+    return record_of(name, encode(event), str(event.job_id).encode())
 
 
 def record_of(name: TopicName, value: bytes, key: bytes = b"k") -> "ConsumerRecord[bytes, bytes]":
@@ -154,7 +156,7 @@ def test_invariant_8_an_import_whose_time_has_no_zone_is_poison(handler: FoldHan
 def test_invariant_8_an_import_whose_time_no_one_could_read_again_is_poison(
     handler: FoldHandler,
 ) -> None:
-    """Postgres would store it, and every list and every announcement that comes upon it would fail."""
+    """Postgres would store it. Every list and announcement that reads it would then fail."""
     record = delivered(import_accepted())
     value = json.loads(record.value or b"")
     for time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
@@ -169,7 +171,7 @@ PACKED = bytes(cramjam.zstd.compress(b"title\nLamp\n"))
 def upload(content: bytes = PACKED, **fields: object) -> bytes:
     about = FileUploaded(job_id=uuid4(), workspace_id=uuid4(), format=UploadFormat.CSV, size=11)
     return (
-        json.dumps({**about.model_dump(mode="json"), **fields}, separators=(",", ":")).encode()
+        json.dumps({**event_document(about), **fields}, separators=(",", ":")).encode()
         + b"\n"
         + content
     )
@@ -244,7 +246,7 @@ async def test_results_of_failed_rows_come_on_the_topic_of_imports(
     handler: FoldHandler, store: Store
 ) -> None:
     job = import_accepted(total_rows=2)
-    failures = record_of(TopicName.IMPORTS, settled(job, 1).model_dump_json().encode())
+    failures = record_of(TopicName.IMPORTS, encode(settled(job, 1)))
     decoded, poison = handler.decode([delivered(job), failures])
     assert await handler.process(decoded, poison, Advance()) == []
     assert store.sizes == [1]

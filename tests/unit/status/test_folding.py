@@ -1,17 +1,18 @@
 """What a batch adds to a job, decided without any I/O."""
 
 import orjson
+from msgspec.structs import asdict, replace
 
 from services.status.folding import fold, tally
 from services.status.results import document
-from shared.contract.events import Fault, RowResult
+from shared.contract.events import Fault, RowResult, RowStatus
 from tests.support.factories import created, failed, import_accepted, rows_settled
 
 NOTHING_SETTLED = "0" * 501
 
 
 def existing(number: int) -> RowResult:
-    return RowResult(row_number=number, status="existing", payload_matches=True)
+    return RowResult(row_number=number, status=RowStatus.EXISTING, payload_matches=True)
 
 
 def test_the_first_result_of_a_row_counts_and_none_of_a_row_that_had_settled() -> None:
@@ -39,12 +40,15 @@ def test_results_of_one_job_come_together() -> None:
 
 
 def test_what_is_kept_is_answered_whole_with_what_is_null() -> None:
-    fault = failed(2).model_copy(update={"errors": [Fault(code="c", message="m")]})
+    fault = replace(failed(2), errors=[Fault(code="c", message="m")])
     late, early = (
         tally(NOTHING_SETTLED, [fault]).results,
         tally(NOTHING_SETTLED, [existing(1)]).results,
     )
     first, second = orjson.loads(document([late or "", early or ""]))
-    assert first == {**existing(1).model_dump(mode="json"), "errors": []}
-    assert second == fault.model_dump(mode="json")
+    assert first == {**asdict(existing(1)), "errors": []}
+    assert second == {
+        **asdict(fault),
+        "errors": [{"code": "c", "field": None, "message": "m", "value": None}],
+    }
     assert document(None) == b"[]"

@@ -27,7 +27,8 @@ def answering(status: str, body: bytes) -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
-            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode()
+            + b"Connection: close\r\n\r\n"
             + body
         )
         await writer.drain()
@@ -93,9 +94,7 @@ async def test_a_service_that_is_not_there_gives_no_answer() -> None:
     assert await trouble_of("not-a-url") == "no answer"
 
 
-async def test_of_several_replicas_one_that_does_its_work_is_enough_else_it_is_said_what_is_wrong_with_each() -> (
-    None
-):
+async def test_one_working_replica_is_enough_else_each_ones_trouble_is_told() -> None:
     waiting = answering(
         "503 Service Unavailable",
         b'{"checks": {"machinery": "no partitions assigned yet", "lease": "ok"}}',

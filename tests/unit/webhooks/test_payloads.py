@@ -10,6 +10,7 @@ from services.webhooks.events import Announcement, announcement
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
+from shared.contract.wire import encode
 from tests.support.factories import ACCOUNT, NOON
 
 WORKSPACE = uuid4()
@@ -21,7 +22,7 @@ SHARED: dict[str, Any] = {
     "board_id": "b",
     "idempotency_key": "k\0 ü",
 }
-COUNTERS = {
+COUNTERS: dict[str, Any] = {
     "total_rows": 3,
     "processed_rows": 3,
     "created_rows": 1,
@@ -48,7 +49,7 @@ def document(kind: EventType, value: bytes) -> dict[str, Any]:
 
 def test_a_published_pin() -> None:
     event = PinPublished(**SHARED, job_id=JOB, row_number=7, published_at=NOON)
-    read = document(EventType.PIN_PUBLISHED, event.model_dump_json().encode())
+    read = document(EventType.PIN_PUBLISHED, encode(event))
     assert (read["event"], read["created_at"]) == ("pin.published", "2026-11-23T12:00:00Z")
     assert read["data"] == {
         "pin_id": str(PIN),
@@ -63,7 +64,7 @@ def test_a_published_pin() -> None:
 
 def test_a_failed_pin() -> None:
     event = PinFailed(**SHARED, error_code="board_not_found", error_message="gone", failed_at=NOON)
-    read = document(EventType.PIN_FAILED, event.model_dump_json().encode())
+    read = document(EventType.PIN_FAILED, encode(event))
     assert (read["event"], read["data"]["error_code"], read["data"]["job_id"]) == (
         "pin.failed",
         "board_not_found",
@@ -83,7 +84,7 @@ def test_an_import_that_ended(status: JobStatus, name: str) -> None:
     event = ImportCompleted(
         job_id=JOB, workspace_id=WORKSPACE, status=status, **COUNTERS, completed_at=NOON
     )
-    read = document(EventType.IMPORT_COMPLETED, event.model_dump_json().encode())
+    read = document(EventType.IMPORT_COMPLETED, encode(event))
     assert read["event"] == name
     assert read["data"] == {
         **COUNTERS,
@@ -97,10 +98,10 @@ def test_an_import_that_ended(status: JobStatus, name: str) -> None:
 
 def test_of_a_scheduled_pin_nobody_is_told() -> None:
     event = PinScheduled(**SHARED, schedule_id=uuid4(), run_at=NOON)
-    assert told(EventType.PIN_SCHEDULED, event.model_dump_json().encode()) is None
+    assert told(EventType.PIN_SCHEDULED, encode(event)) is None
 
 
-PUBLISHED = PinPublished(**SHARED, published_at=NOON).model_dump_json().encode()
+PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from services.publisher.rows.outcomes import (
 )
 from services.status.consumers import _parse_upload
 from services.status.folding import Foldable
-from shared.contract.decoding import decoder, quick_decoder
-from shared.contract.events import IMPORT_EVENT, RowAccepted, RowsSettled, SourceType, UploadFormat
+from shared.contract.events import RowAccepted, RowsSettled, SourceType, UploadFormat, decode_import
 from shared.contract.import_records import is_for_publisher, is_import, is_upload
 from shared.contract.strict_json import parse_json
+from shared.contract.wire import decoder
 from shared.kafka.records import Record
 from tests.tools.bench.bodies import json_body, rows_like_a_shops
 
@@ -34,7 +34,7 @@ WORKSPACE = NewWorkspace(
 )
 BODY = json_body(rows_like_a_shops(WORKSPACE))
 
-decode_row = quick_decoder(RowAccepted)
+decode_row = decoder(RowAccepted).strict
 decode_outcomes = decoder(RowsSettled)
 
 
@@ -81,6 +81,6 @@ def announce(outcomes: Sequence[Outcome]) -> Announced:
 def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
     """Decodes imports, uploads and outcomes as status does, up to the first row."""
     beside = [record.value for batch in imports for record in batch.records[: -batch.rows]]
-    accepted = [IMPORT_EVENT.validate_json(value) for value in beside if is_import(value)]
+    accepted = [decode_import(value) for value in beside if is_import(value)]
     uploads = [_parse_upload(value) for value in beside if is_upload(value)]
     return [*accepted, *uploads, *(decode_outcomes(record.value) for record in outcomes)]

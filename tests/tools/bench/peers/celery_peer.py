@@ -15,8 +15,8 @@ from tests.tools.bench.peers.processes import WEB, RunningProcesses, processes
 
 BOTH_LACK = (
     (
-        "202 is not durable: Redis writes to its disk once a second, so a crash of the machine loses "
-        "what was accepted in the last one."
+        "202 is not durable: Redis writes to its disk once a second, so a crash of the machine "
+        "loses what was accepted in the last one."
     ),
     (
         "Job and rows are written apart, to Postgres and to Redis: a crash in between leaves a job "

@@ -26,12 +26,12 @@ LACKS = (
     ),
     "No outcomes: nobody learns which row was created, which stood there before.",
     (
-        "The last of two rows under one key wins and overwrites the first; Pinflow's first one stands "
-        "for ever."
+        "The last of two rows under one key wins and overwrites the first; Pinflow's first one "
+        "stands for ever."
     ),
     (
-        "A record that Postgres refuses stops the task, or, told to go on, loses the batch's order; a "
-        "restart is by hand."
+        "A record that Postgres refuses stops the task, or, told to go on, loses the batch's "
+        "order; a restart is by hand."
     ),
     "No events for others, no schedules, no accounts and boards checked.",
 )

@@ -15,8 +15,8 @@ class DirectPeer:
     name = "FastAPI, inserted in the request"
     lacks = (
         (
-            "While Postgres is away or slow nothing is accepted: there is nothing between the client "
-            "and the database."
+            "While Postgres is away or slow nothing is accepted: there is nothing between the "
+            "client and the database."
         ),
         (
             "A burst waits in the clients' connections; there is no admission, and no other "

@@ -21,20 +21,20 @@ class FastStreamPeer:
             "job that never ends."
         ),
         (
-            "An import's messages are not one record batch: a producer that fails half way may leave "
-            "some of them."
+            "An import's messages are not one record batch: a producer that fails half way may "
+            "leave some of them."
         ),
         (
-            "No dead letters: a message that can't be read, or that Postgres refuses, comes again for "
-            "ever and stops its partition."
+            "No dead letters: a message that can't be read, or that Postgres refuses, comes again "
+            "for ever and stops its partition."
         ),
         (
             "A rebalance does not wait for handlers: a row may be in work twice (the results' key "
             "holds, a side effect would not)."
         ),
         (
-            "No events for others, no schedules, no accounts and boards checked, no telling whether "
-            "an existing row's content matches."
+            "No events for others, no schedules, no accounts and boards checked, no telling "
+            "whether an existing row's content matches."
         ),
     )
     uses = ("kafka", "postgres")

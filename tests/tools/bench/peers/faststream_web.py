@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from faststream.kafka import KafkaBroker
 
-from shared.contract.events import PinContent, RowAccepted
+from shared.contract.events import RowAccepted
 from shared.contract.topics import TopicName, TopicNames
 from shared.postgres.database import Database
 from tests.tools.bench.peers.process import PeerSettings, serve
@@ -38,14 +38,14 @@ def _messages(job: Job) -> list[RowAccepted]:
     The job's id stands in for the content's fingerprint, which no peer computes.
     """
     return [
-        RowAccepted.model_construct(
+        RowAccepted(
             kind="r",
             job_id=job.id,
             workspace_id=job.workspace_id,
             accepted_at=job.accepted_at,
             fingerprint=job.id,
             row_number=number,
-            row=PinContent.model_construct(**pin.__dict__),
+            row=pin.to_content(),
         )
         for number, pin in job.rows.valid
     ]

@@ -49,7 +49,7 @@ def _flat_rows(workspace_id: UUID, body: bytes) -> Iterator[Record]:
 
 
 async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) -> None:
-    """An import's records to one partition, imports in turn to all; compressed as ingest does it."""
+    """Sends an import to one partition, and imports in turn to all; compressed as by ingest."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         acks="all",

@@ -39,7 +39,8 @@ COLUMNS = (
 
 TABLES = """
     create table pins (like publisher.pins including all);
-    alter table pins set (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+    alter table pins set (autovacuum_vacuum_insert_scale_factor = 0.05,
+        autovacuum_analyze_scale_factor = 0.05);
     create table jobs (
         job_id uuid primary key,
         total integer not null,
@@ -55,21 +56,27 @@ TABLES = """
         primary key (job_id, row_number)
     );
     create view progress as
-        select j.job_id, j.total, j.failed, j.created + coalesce(r.created, 0) as created, j.existing + coalesce(r.existing, 0) as existing
+        select j.job_id, j.total, j.failed, j.created + coalesce(r.created, 0) as created,
+            j.existing + coalesce(r.existing, 0) as existing
         from jobs j
         left join lateral (
-            select count(*) filter (where is_created) as created, count(*) filter (where not is_created) as existing
+            select count(*) filter (where is_created) as created,
+                count(*) filter (where not is_created) as existing
             from results r where r.job_id = j.job_id
         ) r on true
 """
 
 INSERT_JOB = "insert into jobs (job_id, total, failed) values (%b::uuid, %b::int4, %b::int4)"
 
+_SELECTED = ", ".join(
+    "related_terms::json" if name == "related_terms" else name for name, _ in COLUMNS
+)
 _PUBLISH = f"""
     inserted as (
         insert into pins ({names(COLUMNS)}, state, published_at)
-        select {", ".join("related_terms::json" if name == "related_terms" else name for name, _ in COLUMNS)},
-            case when run_at is null then 'published' else 'scheduled' end, case when run_at is null then now() end
+        select {_SELECTED},
+            case when run_at is null then 'published' else 'scheduled' end,
+            case when run_at is null then now() end
         from rows order by pin_id
         on conflict (pin_id) do nothing
         returning origin_row
@@ -78,8 +85,11 @@ _PUBLISH = f"""
 _ROWS = f"rows as materialized (select * from {unnest(COLUMNS)} as r({names(COLUMNS)}))"
 
 SETTLE_IMPORT = f"""
-    with {_ROWS}, {_PUBLISH}, counted as (select (select count(*) from rows) as rows, (select count(*) from inserted) as created)
-    update jobs set created = jobs.created + c.created, existing = jobs.existing + c.rows - c.created
+    with {_ROWS}, {_PUBLISH}, counted as (
+        select (select count(*) from rows) as rows, (select count(*) from inserted) as created
+    )
+    update jobs set created = jobs.created + c.created,
+        existing = jobs.existing + c.rows - c.created
     from counted c
     where job_id = %b::uuid and jobs.created + jobs.existing + jobs.failed + c.rows <= total
 """
@@ -105,7 +115,8 @@ class Store:
     """A peer's tables as the benchmark sees them."""
 
     def __init__(self, owner_url: str, schema: str) -> None:
-        self.url = f"{owner_url}{'&' if '?' in owner_url else '?'}options={quote(f'-csearch_path={schema}')}"
+        options = quote(f"-csearch_path={schema}")
+        self.url = f"{owner_url}{'&' if '?' in owner_url else '?'}options={options}"
         self._connection = psycopg.connect(self.url, autocommit=True)
         name = sql.Identifier(schema)
         self._connection.execute(sql.SQL("drop schema if exists {} cascade").format(name))

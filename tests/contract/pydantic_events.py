@@ -1,0 +1,178 @@
+"""Keeps the pydantic models that were the contract until events became msgspec structs.
+
+Never change them: tests show that the structs take and refuse what these did.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from shared.contract.events import JobStatus, RowStatus, SourceType, UploadFormat
+
+MAX_KEY, MAX_ROWS = 255, 500
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Event(Frozen):
+    version: Literal[1] = 1
+
+
+class ImportsRecord(Frozen):
+    kind: str
+    version: Literal[1] = 1
+
+
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+
+
+class Fault(Frozen):
+    code: str
+    field: str | None = None
+    message: str
+    value: str | None = None
+
+
+class Notice(Frozen):
+    code: str
+    message: str
+
+
+class PinContent(Frozen):
+    account_id: UUID
+    board_id: Annotated[str, Field(max_length=MAX_KEY)]
+    title: str
+    idempotency_key: Annotated[str, Field(max_length=MAX_KEY)]
+    description: str | None = None
+    alt_text: str | None = None
+    link_url: str | None = None
+    image_url: str | None = None
+    asset_id: UUID | None = None
+    cover_image_url: str | None = None
+    cover_image_asset_id: UUID | None = None
+    related_terms: list[str] | None = None
+    dominant_color: str | None = None
+    run_at: AwareDatetime | None = None
+
+
+class RowAccepted(ImportsRecord):
+    kind: Literal["r"]
+    job_id: UUID
+    workspace_id: UUID
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    accepted_at: AwareDatetime
+    fingerprint: UUID
+    row: PinContent
+
+
+class RowResult(Frozen):
+    row_number: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    status: RowStatus
+    pin_id: UUID | None = None
+    schedule_id: UUID | None = None
+    idempotency_key: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    errors: list[Fault] | None = None
+    payload_matches: bool | None = None
+
+
+class RowsSettled(ImportsRecord):
+    kind: Literal["s"] = "s"
+    job_id: UUID
+    workspace_id: UUID
+    results: list[RowResult]
+
+
+class ImportAccepted(ImportsRecord):
+    kind: Literal["i"] = "i"
+    type: Literal["import_accepted"] = "import_accepted"
+    batch_records: int | None = None
+    job_id: UUID
+    workspace_id: UUID
+    source_type: SourceType
+    source_filename: str | None = None
+    total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
+    accepted_at: Moment
+    request_id: str | None = None
+    warnings: list[Notice] = []
+
+
+class ImportRejected(ImportsRecord):
+    kind: Literal["i"] = "i"
+    type: Literal["import_rejected"] = "import_rejected"
+    job_id: UUID
+    workspace_id: UUID
+    source_type: SourceType = SourceType.JSON
+    source_filename: str | None = None
+    accepted_at: Moment
+    request_id: str | None = None
+    error_code: str
+    error_message: str
+
+
+class FileUploaded(ImportsRecord):
+    kind: Literal["u"] = "u"
+    job_id: UUID
+    workspace_id: UUID
+    format: UploadFormat
+    encoding: Literal["zstd"] = "zstd"
+    size: Annotated[int, Field(ge=0)]
+
+
+ImportEvent = Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]
+
+
+class ImportRequested(Frozen):
+    request_id: Annotated[str, Field(min_length=1, max_length=255)]
+    workspace_id: UUID
+    source: Any = None
+    rows: Any = None
+
+
+class ImportCompleted(Event):
+    request_id: str | None = None
+    job_id: UUID
+    workspace_id: UUID
+    status: JobStatus
+    total_rows: int
+    processed_rows: int
+    created_rows: int
+    existing_rows: int
+    failed_rows: int
+    error_message: str | None = None
+    completed_at: AwareDatetime
+
+
+class PinEvent(Event):
+    pin_id: UUID
+    workspace_id: UUID
+    account_id: UUID
+    board_id: str
+    idempotency_key: str
+    job_id: UUID | None = None
+    row_number: int | None = None
+
+
+class PinPublished(PinEvent):
+    published_at: AwareDatetime
+
+
+class PinScheduled(PinEvent):
+    schedule_id: UUID
+    run_at: AwareDatetime
+
+
+class PinFailed(PinEvent):
+    schedule_id: UUID | None = None
+    error_code: str
+    error_message: str
+    failed_at: AwareDatetime
+
+
+IMPORT_EVENT: TypeAdapter[ImportAccepted | ImportRejected] = TypeAdapter(ImportEvent)

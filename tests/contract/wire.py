@@ -1,0 +1,58 @@
+"""Compares events with the pydantic models that they were before."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from shared.contract import events
+from shared.contract.validation import describe
+from shared.contract.wire import Decoder, WireStruct, decoder
+from tests.contract import pydantic_events
+
+OMIT_NULLS = (events.RowAccepted, events.RowsSettled)
+
+
+class Pair(NamedTuple):
+    """An event now, and as it was."""
+
+    event: type[WireStruct]
+    model: type[BaseModel]
+    decode: Decoder[Any]
+
+
+@cache
+def pair(event: type[WireStruct]) -> Pair:
+    """Finds the model of the same name."""
+    return Pair(event, getattr(pydantic_events, event.__name__), decoder(event))
+
+
+PAIRS = tuple(map(pair, events.PUBLISHED_SCHEMAS))
+
+
+def plain(value: Any) -> Any:
+    """Turns structs and models alike into plain values."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    names = getattr(type(value), "model_fields", None) or getattr(value, "__struct_fields__", ())
+    return {name: plain(getattr(value, name)) for name in names} if names else value
+
+
+def outcome(decode: Callable[[Any], Any], value: object) -> Any:
+    """Returns the decoded event as plain values, or what a dead letter would say."""
+    try:
+        return plain(decode(value))
+    except ValidationError as error:
+        return describe(error)
+
+
+def require_same(decode: Decoder[Any], old: Callable[[bytes], Any], value: bytes) -> None:
+    """Fails if an event is decoded otherwise, or refused with other words, than it was.
+
+    Unknown fields are an exception: msgspec does not look at their bytes, pydantic did.
+    """
+    now, before = outcome(decode, value), outcome(old, value)
+    if isinstance(before, str) and before.startswith("Invalid JSON") and isinstance(now, dict):
+        return
+    assert now == before

@@ -1,0 +1,50 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from deploy.local.ownership import ForeignServer, service_trouble
+
+
+@contextmanager
+def answering(status: int, **headers: str) -> Iterator[int]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
+    with answering(status, X_Pinflow_Installation="ours") as port:
+        assert service_trouble("ingest", port, "ours") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "other"),
+    [
+        ({"X_Pinflow_Installation": "theirs"}, "another installation of Pinflow"),
+        ({}, "another program"),
+    ],
+)
+def test_another_server_at_the_address_is_told(headers: dict[str, str], other: str) -> None:
+    with answering(200, **headers) as port, pytest.raises(ForeignServer, match=f"^{other} answers"):
+        service_trouble("ingest", port, "ours")
+
+
+def test_a_service_that_the_gateway_does_not_reach_is_waited_for() -> None:
+    with answering(503) as port:
+        assert "no answer from gateway" in (service_trouble("gateway", port, "ours") or "")
+    assert "no answer from gateway" in (service_trouble("gateway", port, "ours") or "")

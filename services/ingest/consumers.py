@@ -16,7 +16,7 @@ RequestRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
 class ImportRequestsHandler:
-    """Hands each request of a batch to RequestedImports. What can't be a request is a dead letter."""
+    """Hands the requests of a batch to RequestedImports. What is none becomes a dead letter."""
 
     def __init__(self, imports: RequestedImports) -> None:
         self._imports = imports

@@ -14,13 +14,16 @@ from shared.postgres.database import Database
 # one can't see what another transaction has just committed. Sorted, or two claims deadlock.
 CLAIM = """
     insert into ingest.requests (workspace_id, request_id, body_hash, job_id, accepted_at)
-    select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[]) order by 1, 2
+    select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[])
+    order by 1, 2
     on conflict (workspace_id, request_id) do nothing
 """
 STANDING = """
-    select r.workspace_id, r.request_id, r.body_hash, r.job_id, r.accepted_at, r.state = 'committed', r.decision
+    select r.workspace_id, r.request_id,
+        r.body_hash, r.job_id, r.accepted_at, r.state = 'committed', r.decision
     from ingest.requests r
-    join unnest(%b::uuid[], %b::text[]) as asked(workspace_id, request_id) using (workspace_id, request_id)
+    join unnest(%b::uuid[], %b::text[]) as asked(workspace_id, request_id)
+        using (workspace_id, request_id)
 """
 # The first decision counts, whoever made it: another replica may have the same request in hand
 DECIDE = """

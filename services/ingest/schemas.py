@@ -1,4 +1,4 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end."""
+"""Defines HTTP models: the fields of pinbridge-sdk 1.10.1, then what Pinflow adds."""
 
 from datetime import datetime
 from typing import Annotated

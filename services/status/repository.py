@@ -59,6 +59,10 @@ def _value(name: str) -> str:
 
 
 _NEW_TOTAL = "coalesce(j.total_rows, k.total_rows)"
+_NEW_ONCE = ", ".join(
+    f"{name} = case when j.accepted_at is null then {_value(name)} else j.{name} end"
+    for name in _ONCE
+)
 _NEW_COUNTERS = ", ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 _NEW_PROCESSED = " + ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 
@@ -66,7 +70,9 @@ _NEW_PROCESSED = " + ".join(f"j.{name} + k.{name}" for name in _COUNTERS)
 # settled: whatever a concurrent fold adds is committed before, or waits. Both in the order of the
 # ids, or two folds that overlap deadlock.
 MAKE = f"""
-    insert into status.jobs (job_id, workspace_id) select * from {unnest(JOB_COLUMNS[:2])} order by 1 on conflict (job_id) do nothing
+    insert into status.jobs (job_id, workspace_id)
+    select * from {unnest(JOB_COLUMNS[:2])} order by 1
+    on conflict (job_id) do nothing
 """
 LOCK = (
     "select job_id, settled from status.jobs where job_id = any(%b::uuid[]) order by job_id for "
@@ -86,15 +92,19 @@ ADD = f"""
     )
     update status.jobs j set
         total_rows = {_NEW_TOTAL},
-        {", ".join(f"{name} = case when j.accepted_at is null then {_value(name)} else j.{name} end" for name in _ONCE)},
+        {_NEW_ONCE},
         {", ".join(f"{name} = j.{name} + k.{name}" for name in _COUNTERS)},
         settled = k.settled::bit(501),
         status = status.job_status({_NEW_TOTAL}, {_NEW_COUNTERS}),
         started_at = coalesce(j.started_at, case when {_NEW_PROCESSED} > 0 then now() end),
-        completed_at = coalesce(j.completed_at, case when {_NEW_PROCESSED} = {_NEW_TOTAL} then now() end),
+        completed_at = coalesce(
+            j.completed_at, case when {_NEW_PROCESSED} = {_NEW_TOTAL} then now() end
+        ),
         updated_at = now()
     from k
-    where j.job_id = k.job_id and (k.first_row is not null or (j.total_rows is null and k.total_rows is not null))
+    where j.job_id = k.job_id and (
+        k.first_row is not null or (j.total_rows is null and k.total_rows is not null)
+    )
     returning completed_at is not null
 """
 
@@ -119,15 +129,17 @@ KEEP_UPLOADS = f"""
 # the second deletes none of them
 DELETE_UPLOADS = text("""
     delete from status.uploads where (job_id, workspace_id) in (
-        select job_id, workspace_id from status.uploads where uploaded_at <= now() - :retention order by uploaded_at limit :limit
+        select job_id, workspace_id from status.uploads
+        where uploaded_at <= now() - :retention order by uploaded_at limit :limit
     )
 """)
 
 # One statement, so one snapshot: counters equal the results in every answer (invariant 5)
 _JOB = f"""
-    select {", ".join(f"j.{name}" for name in _SHOWN)}, case when :with_results and j.workspace_id = :workspace_id then (
-        select array_agg(r.results) from status.results r where r.job_id = j.job_id
-    ) end as results
+    select {", ".join(f"j.{name}" for name in _SHOWN)},
+        case when :with_results and j.workspace_id = :workspace_id then (
+            select array_agg(r.results) from status.results r where r.job_id = j.job_id
+        ) end as results
     from status.jobs j
     where j.job_id = :job_id and j.accepted_at is not null
 """

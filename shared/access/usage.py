@@ -1,4 +1,4 @@
-"""Keeps when each key was last used, to the minute: noted by requests, reported in the background."""
+"""Reports in the background when each key was last used, to the minute."""
 
 import asyncio
 import time

@@ -195,5 +195,5 @@ class Overloaded(RequestRefused):
 
 
 def not_found(what: str) -> RequestRefused:
-    """The same answer for what does not exist and for what another workspace owns (invariant 10)."""
+    """Makes the one answer for what does not exist or is another workspace's (invariant 10)."""
     return RequestRefused(ErrorCode.NOT_FOUND, f"{what} not found", HTTPStatus.NOT_FOUND)

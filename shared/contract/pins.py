@@ -338,7 +338,7 @@ def _fault(details: ErrorDetails) -> Fault:
 
 
 def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:
-    """What a client sent, to be repeated to it: cut, and without what can't be encoded or stored."""
+    """Cuts what a client sent to repeat it, without what can't be encoded or stored."""
     text = (
         value if isinstance(value, str) else _SHORT.repr(value)
     )  # bounded: a hostile value may be deep or endless

@@ -1,4 +1,4 @@
-"""Reading what a client sends: never more than the limit, and JSON as strict as the contract says."""
+"""Reads bodies, never more of one than its limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator

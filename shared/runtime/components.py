@@ -1,4 +1,4 @@
-"""Runs what a service does besides answering requests: its lease, producers, consumers and tasks."""
+"""Runs what a service does beside requests: its lease, producers, consumers and tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence

@@ -118,7 +118,8 @@ ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_en
 # so either constraint may see the other transaction's row first
 ENQUEUE = f"""
     insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
-    select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)}) order by d.webhook_id, d.event_id
+    select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)})
+    order by d.webhook_id, d.event_id
     on conflict do nothing
 """
 
@@ -128,7 +129,10 @@ _WITH_DELIVERIES = """
     {name} as (
         (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
         union all
-        select (select d.webhook_id from webhooks.deliveries d {where} {and_} d.webhook_id > w.webhook_id order by d.webhook_id limit 1)
+        select (
+            select d.webhook_id from webhooks.deliveries d
+            {where} {and_} d.webhook_id > w.webhook_id order by d.webhook_id limit 1
+        )
         from {name} w where w.webhook_id is not null
     )
 """
@@ -146,7 +150,8 @@ CLAIM = f"""
         select * from {unnest(BUSY_COLUMNS)} as b({names(BUSY_COLUMNS)})
     ), due as (
         select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
-            coalesce(b.requests, 0) + row_number() over (partition by e.webhook_id order by d.next_attempt_at) as turn
+            coalesce(b.requests, 0)
+                + row_number() over (partition by e.webhook_id order by d.next_attempt_at) as turn
         from waiting w
         join webhooks.endpoints e on e.webhook_id = w.webhook_id and e.is_enabled
         left join busy b on b.webhook_id = w.webhook_id
@@ -156,12 +161,16 @@ CLAIM = f"""
             order by next_attempt_at limit %b::int4
         ) d
     ), shared as (
-        select d.*, row_number() over (partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at)
-            + coalesce((select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0) as workspaces_turn
+        select d.*, row_number() over (
+                partition by d.workspace_id order by d.failed_attempts, d.turn, d.next_attempt_at
+            ) + coalesce(
+                (select sum(b.requests) from busy b where b.workspace_id = d.workspace_id), 0
+            ) as workspaces_turn
         from due d where d.turn <= case when d.failed_attempts > 0 then 1 else %b::int4 end
     ), placed as (
         select *, row_number() over (
-            partition by failed_attempts > 0 order by failed_attempts, workspaces_turn, next_attempt_at
+            partition by failed_attempts > 0
+            order by failed_attempts, workspaces_turn, next_attempt_at
         ) as place
         from shared where workspaces_turn <= %b::int4
     ), chosen as (
@@ -183,7 +192,8 @@ CLAIM = f"""
     )
     update webhooks.deliveries d set next_attempt_at = now() + %b::float8 * interval '1 second'
     from locked l where d.webhook_id = l.webhook_id and d.delivery_id = l.delivery_id
-    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries, l.url, l.secret, l.workspace_id, l.failing
+    returning d.webhook_id, d.delivery_id, d.event_id, d.event_type, d.body, d.tries,
+        l.url, l.secret, l.workspace_id, l.failing
 """
 
 # That it was delivered is true whoever says it, however late. That it was not counts only if nobody
@@ -198,28 +208,35 @@ RECORD = f"""
             attempt_count = d.attempt_count + 1,
             last_status_code = t.status_code,
             last_error = t.error,
-            next_attempt_at = case when t.status = 'pending' then now() + t.pause_ms * interval '1 millisecond' end,
+            next_attempt_at = case when t.status = 'pending'
+                then now() + t.pause_ms * interval '1 millisecond' end,
             updated_at = now()
         from told t
-        where d.webhook_id = t.webhook_id and d.delivery_id = t.delivery_id and d.status <> 'delivered'
+        where d.webhook_id = t.webhook_id and d.delivery_id = t.delivery_id
+            and d.status <> 'delivered'
             and (t.status = 'delivered' or (d.status = 'pending' and d.tries = t.tries))
         returning d.webhook_id, t.status, t.gone
     ), counted as (
         select webhook_id, bool_or(status = 'delivered') as delivered,
-            count(*) filter (where status = 'failed') as failed, count(*) filter (where status <> 'delivered') as failed_attempts,
+            count(*) filter (where status = 'failed') as failed,
+            count(*) filter (where status <> 'delivered') as failed_attempts,
             bool_or(gone) as gone
         from recorded group by webhook_id
     ), locked as materialized (
         select e.webhook_id, e.is_enabled as was_enabled, c.gone,
             case when c.delivered then 0 else e.failures_in_a_row + c.failed end as failures,
-            case when c.delivered then 0 else e.failed_attempts + c.failed_attempts end as failed_attempts,
+            case when c.delivered then 0 else e.failed_attempts + c.failed_attempts end
+                as failed_attempts,
             case when not c.delivered then coalesce(e.failing_since, now()) end as failing_since
         from webhooks.endpoints e join counted c on c.webhook_id = e.webhook_id
         where c.failed_attempts > 0 or e.failed_attempts > 0
         order by e.webhook_id for update of e
     ), judged as (
         select *, failures >= %b::int4
-            or (failed_attempts >= %b::int4 and failing_since <= now() - %b::float8 * interval '1 second') as failing
+            or (
+                failed_attempts >= %b::int4
+                and failing_since <= now() - %b::float8 * interval '1 second'
+            ) as failing
         from locked
     )
     update webhooks.endpoints e set
@@ -227,8 +244,14 @@ RECORD = f"""
         failed_attempts = j.failed_attempts,
         failing_since = j.failing_since,
         is_enabled = e.is_enabled and not j.gone and not j.failing,
-        disabled_reason = case when not e.is_enabled then e.disabled_reason when j.gone then 'gone' when j.failing then 'failing' end,
-        updated_at = case when e.is_enabled and (j.gone or j.failing) then now() else e.updated_at end
+        disabled_reason = case
+            when not e.is_enabled then e.disabled_reason
+            when j.gone then 'gone'
+            when j.failing then 'failing'
+        end,
+        updated_at = case
+            when e.is_enabled and (j.gone or j.failing) then now() else e.updated_at
+        end
     from judged j where e.webhook_id = j.webhook_id
     returning e.webhook_id, e.workspace_id, e.disabled_reason, j.was_enabled and not e.is_enabled
 """
@@ -240,12 +263,15 @@ CLEAN = text(f"""
         left join webhooks.endpoints e on e.webhook_id = k.webhook_id
         cross join lateral (
             select webhook_id, delivery_id from webhooks.deliveries
-            where webhook_id = k.webhook_id and delivery_id < case when e.webhook_id is null then cast(:all as uuid) else :kept_from end
+            where webhook_id = k.webhook_id and delivery_id < case
+                when e.webhook_id is null then cast(:all as uuid) else :kept_from
+            end
             order by delivery_id limit :most
         ) d
         limit :most
     )
-    delete from webhooks.deliveries d using old o where d.webhook_id = o.webhook_id and d.delivery_id = o.delivery_id
+    delete from webhooks.deliveries d using old o
+    where d.webhook_id = o.webhook_id and d.delivery_id = o.delivery_id
 """)
 
 OLDEST_DUE = text(f"""

@@ -8,8 +8,10 @@ def page(search: Search, after: Cursor | None) -> str:
     order = search.order
     walked = " union all ".join(f"({_walked(search, walk, after)})" for walk in search.walks)
     return f"""
-        select {search.shown}, {search.also}, {order.key.sql} as sorted_by from ({walked}) w where {_conditions(search, after)}
-        order by {order.sql} {order.direction}, {search.id} {order.direction} limit %(limit)s offset %(offset)s
+        select {search.shown}, {search.also}, {order.key.sql} as sorted_by
+        from ({walked}) w where {_conditions(search, after)}
+        order by {order.sql} {order.direction}, {search.id} {order.direction}
+        limit %(limit)s offset %(offset)s
     """
 
 

@@ -149,8 +149,8 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
 
 
 class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one row. Created: pin_id or schedule_id, the first choice; existing: what
-    the store has.
+    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing:
+    what the store has.
     """
 
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]

@@ -1,4 +1,4 @@
-"""Keeps when each key was last used, to the minute: noted by requests, reported in the background."""
+"""Notes when each key was last used, to the minute, and reports it in the background."""
 
 import asyncio
 import time

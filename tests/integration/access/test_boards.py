@@ -1,5 +1,5 @@
-"""Accounts and boards over HTTP, as the access service's own database role: what clients may change, and
-what that does to publishing.
+"""Accounts and boards over HTTP, as the access service's own database role: what clients may
+change, and what that does to publishing.
 """
 
 import asyncio

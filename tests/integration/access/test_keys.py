@@ -1,5 +1,5 @@
-"""API keys over HTTP, as the access service's own database role: made, changed and revoked within what
-the asking key may do itself.
+"""API keys over HTTP, as the access service's own database role: made, changed and revoked within
+what the asking key may do itself.
 """
 
 import asyncio
@@ -55,9 +55,13 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 # The older a key is, the later it was revoked
 REVOKED = text("""
-    insert into access.api_keys (id, workspace_id, name, key_hash, prefix, scopes, account_ids, created_at, revoked_at)
-    select gen_random_uuid(), :workspace, :name, decode(md5(random()::text), 'hex'), 'pf', array['read'], cast(:ids as uuid[]),
-        now() - interval '60 days' + n * interval '1 second', now() - cast(:revoked as interval) - n * interval '1 second'
+    insert into access.api_keys (
+        id, workspace_id, name, key_hash, prefix, scopes, account_ids, created_at, revoked_at
+    )
+    select gen_random_uuid(), :workspace, :name, decode(md5(random()::text), 'hex'), 'pf',
+        array['read'], cast(:ids as uuid[]),
+        now() - interval '60 days' + n * interval '1 second',
+        now() - cast(:revoked as interval) - n * interval '1 second'
     from generate_series(1, :count) n
 """)
 
@@ -439,7 +443,7 @@ async def test_a_revoked_key_stops_working_within_the_caches_seconds_and_stays_i
 async def test_of_revoked_keys_the_last_ones_are_listed_for_thirty_days(
     http: httpx.AsyncClient, workspace: Workspace, database: Database
 ) -> None:
-    """However many there were: a loop that makes keys and revokes them must not make the list long."""
+    """A loop that makes and revokes keys must not make the list long."""
     mine = await key_of(workspace, account_ids=[workspace.account_id], name="mine")
     foreign = await workspace.add_account()
     async with database.transaction() as connection:

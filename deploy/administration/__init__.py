@@ -1,4 +1,4 @@
-"""Changes workspaces, keys, accounts and boards as an operator does: in SQL, as the owner."""
+"""Changes workspaces, keys, accounts and boards in SQL, as the database's owner."""
 
 from deploy.administration.repository import AlreadyExists, NoSuchParent, OperatorRepository
 from deploy.administration.workspaces import (

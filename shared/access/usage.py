@@ -1,4 +1,4 @@
-"""Reports in the background when each key was last used, to the minute."""
+"""Notes when each key was last used, to the minute, and reports it in the background."""
 
 import asyncio
 import time

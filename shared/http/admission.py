@@ -1,4 +1,4 @@
-"""Bounds the requests that write: each needs one of few connections to Postgres."""
+"""Bounds the requests that write: each holds, or waits for, one of few database connections."""
 
 from shared.contract.errors import ErrorCode, Overloaded
 from shared.runtime.limits.concurrency import ConcurrencyLimit

@@ -1,4 +1,4 @@
-"""Decides what a key may do with keys: it never sees or changes one that may do more than itself.
+"""Decides what a key may do with keys: it never sees, makes or changes one that may do more.
 
 (Revoking needs the destructive scope alone.) Everything here raises RequestRefused.
 """

@@ -28,7 +28,7 @@ of which it is the first. Then the consumer looks whether it is to stop, and beg
 """
 
 
-class Ledger(Protocol):
+class RequestLedger(Protocol):
     """Stores requests by their keys; the real one is services.ingest.repository.Ledger."""
 
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]: ...
@@ -46,7 +46,7 @@ class RequestedImports:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: RequestLedger,
         workspaces: WorkspaceDirectory,
         acceptance: ImportLog,
         admission: Admission,

@@ -68,7 +68,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     )
     interval = settings.schedule_interval_seconds
 
-    app = service.create_app(
+    return service.create_app(
         summary="Publishes rows once, and answers for pins and schedules.",
         dependencies=_dependencies(service, settings, history.confirm),
         routers=[pins.router, schedules.router, pins.job_router],
@@ -79,8 +79,6 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         ],
         closing=[history.close],
     )
-    app.state.history = history
-    return app
 
 
 def _dependencies(

@@ -38,18 +38,23 @@ class Knowing:
         return self._principal
 
 
+async def confirmed(_made_at: float) -> None:
+    """Takes every connection: no consumer runs that would read outcomes."""
+
+
 @asynccontextmanager
 async def serving(
     database_url: str, principal: Principal | None = None, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(PublisherSettings(database_url=database_url, **settings))
-    app.state.history.confirmed_at = float("inf")  # no consumer has read any outcomes
+    pins = app.state.dependencies.pins._pins
+    pins._confirm = confirmed
     if principal is not None:
         app.state.authenticator = Knowing(principal)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
         yield client
-    await app.state.dependencies.pins._pins._database.dispose()
+    await pins._database.dispose()
 
 
 class Client:

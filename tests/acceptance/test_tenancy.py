@@ -48,6 +48,7 @@ UNDOCUMENTED = (
             "/internal/imports/{job_id}",
         )
     }
+    | {("POST", "/internal/key-usage")}
 )
 """What a route may be that OpenAPI does not name."""
 GUARDED = sorted(set(OPERATIONS) - PUBLIC)

@@ -43,6 +43,10 @@ POSITIONS_REFUSED = (
     "another one. Services wait until you accept the loss. See it with: .venv/bin/pinflow recover "
     "(docs/how-to/backup.md)"
 )
+OLDER_STACK = (
+    "An older version of Pinflow runs here, without some of the services. Nothing was changed. Run "
+    "make down, then make up."
+)
 LOG_LINES_SHOWN = 8
 STARTED = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
@@ -80,6 +84,8 @@ class Stack:
             if not was_running:
                 self._begin(reservations)
             before = self._supervisor.states()
+            if not {*SERVICES, "gateway"} <= before.keys():
+                raise LocalError(OLDER_STACK)
             try:
                 self._start_servers()
                 self._prepare_servers()

@@ -16,6 +16,8 @@ from shared.http.bodies import Bodies
 from shared.http.json_reader import JsonReader
 from shared.runtime.service import Service
 
+MAX_REPORT_BYTES = 64 * 1024
+"""Bytes of a report of used keys. One of MAX_REPORTED_KEYS has 20 kB."""
 BODIES_AT_ONCE = 64 * MEBIBYTE
 """Bytes. As many bodies at their limit as there may be requests at once."""
 
@@ -30,6 +32,12 @@ def create_app(settings: AccessSettings) -> FastAPI:
             keys=KeyService(key_repository, settings.max_api_keys),
             boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
             reader=_reader(settings),
+            # Clients that fill the reader's limits hold up no report
+            reports=Bodies(
+                limit_bytes=MAX_REPORT_BYTES,
+                seconds=settings.body_seconds,
+                at_once_bytes=MEBIBYTE,
+            ),
         ),
         routers=[boards.router, keys.router, keys.internal_router],
         used_keys=key_repository,

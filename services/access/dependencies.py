@@ -7,6 +7,7 @@ from fastapi import Depends
 
 from services.access.boards.service import BoardService
 from services.access.keys.service import KeyService
+from shared.http.bodies import Bodies
 from shared.http.dependencies import provided
 from shared.http.json_reader import JsonReader
 
@@ -18,6 +19,7 @@ class AccessDependencies:
     keys: KeyService
     boards: BoardService
     reader: JsonReader
+    reports: Bodies
 
 
 Access = Annotated[AccessDependencies, Depends(provided(AccessDependencies))]

@@ -21,6 +21,8 @@ EVERY_SECONDS = 60.0
 """How often one process reports the same key."""
 GATHERING_SECONDS = 5.0
 """How long uses are gathered into one report. A process that is killed forgets so much."""
+MAX_UNREPORTED_KEYS = 10_000
+"""Keys kept while the access service is away, 1 MB. Beyond it, the uses of others are not kept."""
 MAX_REPORTED_KEYS = 500
 """Keys in one request to the access service."""
 REPORT_SECONDS = 1.0
@@ -46,8 +48,9 @@ class KeyUsageClient:
         self._http = http_pool()
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
-        """Raises AccessUnavailable. What was reported before stands: a report changes nothing if
-        it is repeated.
+        """Reports the keys in portions. Raises AccessUnavailable at the first that is not taken.
+
+        Reports are idempotent, so all keys can be reported again.
         """
         ids = list(key_ids)
         for start in range(0, len(ids), MAX_REPORTED_KEYS):
@@ -82,7 +85,7 @@ class KeyUsageClient:
 class KeyUsage:
     """Notes uses of keys: a request pays one look into a set.
 
-    A report that fails is logged and dropped: the key's next use, a minute later, is noted again.
+    Keys whose report fails are reported again with the next one, if there are not too many.
     """
 
     def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
@@ -91,7 +94,7 @@ class KeyUsage:
         self._unwritten: set[UUID] = set()
 
     def note(self, key_id: UUID) -> None:
-        if key_id not in self._noted:
+        if key_id not in self._noted and len(self._unwritten) < MAX_UNREPORTED_KEYS:
             self._noted.add(key_id)
             self._unwritten.add(key_id)
 
@@ -105,7 +108,9 @@ class KeyUsage:
             try:
                 await self._keys.mark_used(used)
             except Unavailable as error:
-                log.warning("key_usage_lost", keys=len(used), error=str(error))
+                log.warning("key_usage_not_reported", keys=len(used), error=str(error))
+                self._unwritten |= used
             except Exception:
-                log.exception("key_usage_lost", keys=len(used))
+                log.exception("key_usage_not_reported", keys=len(used))
+                self._unwritten |= used
         return 0

@@ -154,6 +154,7 @@ class BatchConsumer:
         """Joins the group, then consumes in the background. Waits for partitions without limit."""
         await self._member.start()
         self._loop = asyncio.create_task(self._consume(), name=f"{self.title} batches")
+        self._loop.add_done_callback(self._loop_ended)
 
     def interrupt(self) -> None:
         """Ends a backoff at once: the process stops. The batch stays uncommitted."""
@@ -194,6 +195,11 @@ class BatchConsumer:
             # Going on could skip the batch that was in hand
             log.critical("consumer_failed", consumer=self.title, exc_info=error)
             self.health.give_up(repr(error))
+
+    def _loop_ended(self, _loop: asyncio.Task[None]) -> None:
+        # Cancelled by nobody here: a library lets that out, too
+        if not self._stopping:
+            self.health.give_up("its loop ended")
 
     async def _process(self, batch: Batch) -> None:
         if not batch or self._stopping:

@@ -13,6 +13,8 @@ from services.access.keys.schemas import (
     KeyUsageReport,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
+from shared.contract.strict_json import parse_json
+from shared.http.bodies import require_content_type
 from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
 from shared.http.requests import checked, json_body, uuid_or_404
 
@@ -94,6 +96,8 @@ async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Acce
 
 @internal_router.post("/key-usage", status_code=HTTPStatus.NO_CONTENT)
 async def note_key_usage(request: Request, access: Access) -> None:
-    """For the other services; the gateway has no such route. Idempotent."""
-    async with access.reader.document(request) as document:
-        await access.keys.note_usage(checked(KeyUsageReport, document).key_ids)
+    """Notes uses that other services report. The gateway has no such route. Idempotent."""
+    require_content_type(request, "application/json")
+    async with access.reports.reading(request) as body:
+        report = checked(KeyUsageReport, parse_json(body))
+    await access.keys.note_usage(report.key_ids)

@@ -1,4 +1,4 @@
-"""Uses of keys are gathered, written once a minute, and cost nobody anything when they can't be."""
+"""Uses of keys are gathered, reported once a minute, and reported again if that failed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -56,19 +56,33 @@ async def test_many_uses_of_many_keys_are_one_statement_a_minute() -> None:
 @pytest.mark.parametrize(
     "fault", [AccessUnavailable("away"), DatabaseUnavailable("away"), RuntimeError("no such right")]
 )
-async def test_what_cannot_be_written_is_let_go_and_noted_again_later(fault: Exception) -> None:
-    written, clock = Written(), Clock()
-    usage = KeyUsage(written, clock)
+async def test_what_could_not_be_reported_is_reported_with_the_next_report(
+    fault: Exception,
+) -> None:
+    written = Written()
+    usage = KeyUsage(written, Clock())
     usage.note(A)
     written.fault = fault
     assert await usage.write() == 0
+    usage.note(B)
     written.fault = None
     await usage.write()
-    assert written.statements == []
-    clock.now += EVERY_SECONDS
-    usage.note(A)
     await usage.write()
-    assert written.statements == [{A}]
+    assert written.statements == [{A, B}]
+
+
+async def test_a_long_outage_keeps_a_bounded_number_of_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.access.usage.MAX_UNREPORTED_KEYS", 1)
+    written, clock = Written(), Clock()
+    usage = KeyUsage(written, clock)
+    usage.note(A)
+    usage.note(B)
+    await usage.write()
+    usage.note(B)
+    await usage.write()
+    assert written.statements == [{A}, {B}]
 
 
 class Replica:

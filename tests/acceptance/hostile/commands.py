@@ -16,6 +16,7 @@ from tests.acceptance.hostile.requests import (
     get,
     post,
     row,
+    service_of,
 )
 
 OK, MADE = Expected(200), Expected(201)
@@ -34,10 +35,9 @@ def _ask(
     body: Body,
     expected: Expected,
     *headers: bytes,
-    service: str = "publisher",
     direct: Expected | None = None,
 ) -> Hostile:
-    return Hostile(name, post(body, *headers, to=to), expected, direct, service)
+    return Hostile(name, post(body, *headers, to=to), expected, direct, service_of(to))
 
 
 def _patch(name: str, to: bytes, body: bytes, expected: Expected) -> Hostile:
@@ -46,13 +46,13 @@ def _patch(name: str, to: bytes, body: bytes, expected: Expected) -> Hostile:
         Request(b"PATCH %b HTTP/1.1" % to, (HOST, KEY, b"Content-Type: application/json"), body),
         expected,
         None,
-        "publisher",
+        service_of(to),
     )
 
 
 def _webhook(name: str, url: bytes, more: bytes = b"") -> Hostile:
     body = b'{"is_enabled":false,"secret":"of-sixteen-or-more","url":"%b"%b}' % (url, more)
-    return _ask(f"a webhook to {name}", WEBHOOKS, body, INVALID, service="webhooks")
+    return _ask(f"a webhook to {name}", WEBHOOKS, body, INVALID)
 
 
 def _later(run_at: bytes) -> bytes:

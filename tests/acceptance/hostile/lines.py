@@ -89,8 +89,11 @@ ADDRESSES = [
     _publisher(
         "SQL as filter of pins", b"/v1/pins?board_id=';drop%20table%20publisher.pins;--", OK
     ),
-    _publisher(
-        "SQL as account", b"/v1/pinterest/boards?account_id=1;select%20pg_sleep(9)", NOT_FOUND
+    Hostile(
+        "SQL as account",
+        get(b"/v1/pinterest/boards?account_id=1;select%20pg_sleep(9)"),
+        NOT_FOUND,
+        service="access",
     ),
     _publisher("a line break as id", b"/v1/pins/a%0d%0aX-Injected:%201", NOT_FOUND),
     _publisher("bytes that are no UTF-8", b"/v1/pins/%ff%fe", NOT_FOUND),

@@ -2,10 +2,12 @@
 are made.
 """
 
+import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from deploy.services import FALLBACK, SERVICES
 from tests.acceptance.hostile.wire import Caller
 
 Body = bytes | Callable[[], bytes]
@@ -74,6 +76,15 @@ NOT_FOUND = Expected(404, "not_found")
 NOT_SUPPORTED = Expected(501, "not_supported")
 BROKEN_UPLOAD = Expected(400, "invalid_multipart")
 TOO_LARGE = Expected(413, "payload_too_large")
+
+
+def service_of(target: bytes) -> str:
+    """Returns the service to which the gateway sends a request with this target."""
+    path = target.partition(b"?")[0].decode()
+    for name, service in SERVICES.items():
+        if any(fnmatch.fnmatchcase(path, route) for route in service.routes):
+            return name
+    return FALLBACK.name
 
 
 def post(

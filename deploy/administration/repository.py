@@ -1,4 +1,4 @@
-"""SQL of operators' commands on the schema `access`. It needs the database's owner."""
+"""Holds the SQL of operators' commands on the schema `access`. It runs as the database's owner."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The one place that builds the publisher."""
+"""Builds the publisher."""
 
 from fastapi import FastAPI
 

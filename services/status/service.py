@@ -1,16 +1,16 @@
 """Jobs as clients ask for them: at once, right after the 202, or when they have ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.postgres.row import Row
 
-Row = Mapping[str, Any]
 T = TypeVar("T")
 
 YOUNG = timedelta(minutes=5)

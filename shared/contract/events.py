@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter
 from shared.contract.wire import Decoder, WireStruct, decoder
 
 MAX_ROWS = 500
-"""Rows in one import (docs/api.md)."""
+"""Rows in one import."""
 MAX_ROW_FAULTS = 20
 """Faults told of one row."""
 MAX_KEY = 255

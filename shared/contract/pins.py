@@ -1,4 +1,4 @@
-"""What a client may ask for in one row, or as one pin: the rules of docs/api.md, in one model.
+"""Defines what a client may ask for in one row, or as one pin: every rule, in one model.
 
 Services hand on `PinContent` (shared.contract.events); this model is for the edge, where the text
 comes from people.

@@ -27,7 +27,7 @@ MAX_FAULTS = 20
 
 
 class ErrorDetail(BaseModel, extra="allow"):
-    """A code of docs/api.md and a sentence; some codes add fields."""
+    """Names a code and says what is wrong; some codes add fields."""
 
     code: ErrorCode
     message: str

@@ -55,7 +55,7 @@ instants = st.datetimes(timezones=offsets | st.none()).map(
 
 @st.composite
 def good_rows(draw: st.DrawFn) -> dict[str, Any]:
-    """A row that the model of docs/api.md most likely takes."""
+    """A row that PinSubmission most likely takes."""
     row = {
         "account_id": draw(ids),
         "board_id": draw(keys),

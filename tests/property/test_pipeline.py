@@ -1,5 +1,5 @@
-"""All three services without Kafka: whatever a client sends, once it is accepted every row of it
-settles, and nothing is given up.
+"""Ingest, publisher and status without Kafka: whatever a client sends, once it is accepted every
+row of it settles, and nothing is given up.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""SQL of accounts and boards: always by workspace."""
+"""Holds the SQL of accounts and boards, always by workspace."""
 
 from collections.abc import Mapping
 from typing import Any

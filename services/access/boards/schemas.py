@@ -1,4 +1,4 @@
-"""HTTP models of accounts and boards."""
+"""Defines the HTTP models of accounts and boards."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

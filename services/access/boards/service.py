@@ -1,4 +1,4 @@
-"""The use cases of accounts and boards.
+"""Lists and revokes accounts; lists, makes, changes and deletes boards.
 
 They are changed in the store only: this version makes no call to Pinterest.
 """

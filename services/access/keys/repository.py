@@ -1,4 +1,4 @@
-"""SQL of API keys: always by workspace, and what is decided of a key while it is locked."""
+"""Holds the SQL of API keys, always by workspace. A key is locked while it is decided on."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""HTTP models of API keys."""
+"""Defines the HTTP models of API keys."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The use cases of API keys."""
+"""Lists, makes, changes and revokes API keys, and notes when each was used."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -54,7 +54,7 @@ class KeyService:
         return row, new.plain
 
     async def change(self, principal: Principal, key_id: UUID, changes: Mapping[str, Any]) -> Row:
-        """`changes` are columns: name, scopes, account_ids."""
+        """Changes a key. `changes` are columns: name, scopes, account_ids."""
         async with self._keys.locked(principal.workspace_id, key_id, by=principal.key_id) as locked:
             asking = require_writing(locked.asking)
             key = require_visible(asking, locked.key)
@@ -64,7 +64,7 @@ class KeyService:
             return await locked.update(key_id, changes)
 
     async def revoke(self, principal: Principal, key_id: UUID) -> None:
-        """Idempotent: a key that is revoked already keeps its time."""
+        """Revokes a key. Idempotent: a key that is revoked already keeps its time."""
         async with self._keys.locked(principal.workspace_id, key_id) as locked:
             key = require_visible(principal, locked.key)
             if key["revoked_at"] is None:

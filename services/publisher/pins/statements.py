@@ -1,4 +1,4 @@
-"""The statements of the repository, and the values that they take."""
+"""Defines the repository's statements, and builds the values that they take."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any

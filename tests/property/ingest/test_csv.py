@@ -23,7 +23,7 @@ REFUSALS = {
     "invalid_csv",
     "too_many_rows",
 }
-"""Every code that docs/api.md has for a file that is wrong as a whole."""
+"""Every code for a file that is wrong as a whole."""
 
 
 @examples(70)

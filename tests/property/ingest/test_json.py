@@ -30,7 +30,7 @@ from tests.support.events import parse_event
 from tests.support.factories import submitted
 
 REFUSALS = {"invalid_json", "invalid_payload", "empty_import", "too_many_rows"}
-"""Every code that docs/api.md has for a document that is wrong as a whole."""
+"""Every code for a document that is wrong as a whole."""
 EXACT = 2**53
 """Beyond it a number may become the nearest float: no field of a row is a number."""
 

@@ -1,4 +1,4 @@
-"""The rules for one row, field by field (docs/api.md)."""
+"""The rules for one row, field by field (shared/contract/pins.py)."""
 
 import json
 from datetime import UTC, datetime

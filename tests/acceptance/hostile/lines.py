@@ -103,7 +103,7 @@ ADDRESSES = [
     _publisher("40 kB of address", b"/v1/pins/" + b"a" * 40_000, HEAD_TOO_LARGE, NOT_FOUND),
     _publisher("10 000 parameters", b"/v1/pins?" + b"&".join([b"a"] * 10_000), OK),
     _status("what is left out, with a null byte", b"/v1/assets/%00", NOT_SUPPORTED),
-    _publisher(
+    _status(
         "what is left out, with SQL",
         b"/v1/pins/1;select%20pg_sleep(9)/analytics?source='--",
         NOT_SUPPORTED,

@@ -16,12 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
-from services.status.service import Missing, Row
+from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, Refused
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.http.pagination.search import NOTHING
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
+from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings
 from tests.support.factories import NOON, created, failed, import_accepted, rows_settled
 from tests.support.listing import listed

@@ -14,7 +14,10 @@ import msgspec
 
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
+from shared.contract.pins import TEXTS
 
+PIN_TEXTS = (*TEXTS, "dominant_color")
+"""The columns of text, which a pin's content has under the same names."""
 PIN_COLUMNS = (
     ("pin_id", "uuid"),
     ("workspace_id", "uuid"),
@@ -26,16 +29,8 @@ PIN_COLUMNS = (
     ("origin_row", "int4"),
     ("run_at", "timestamptz"),
     ("created_at", "int8"),
-    ("idempotency_key", "text"),
-    ("board_id", "text"),
-    ("title", "text"),
-    ("description", "text"),
-    ("alt_text", "text"),
-    ("link_url", "text"),
-    ("image_url", "text"),
-    ("cover_image_url", "text"),
-    ("dominant_color", "text"),
     ("related_terms", "text"),
+    *((name, "text") for name in PIN_TEXTS),
 )
 """The columns that an insert into publisher.pins gives, and how they are sent.
 

@@ -16,6 +16,8 @@ from sqlalchemy import (
     Uuid,
 )
 
+from services.publisher.model import PIN_TEXTS
+
 metadata = MetaData(schema="publisher")
 
 
@@ -41,15 +43,7 @@ pins = Table(
     _time("deleted_at"),
     Column("origin_row", Integer),
     Column("state", Text),
-    Column("idempotency_key", Text),
-    Column("board_id", Text),
-    Column("title", Text),
-    Column("description", Text),
-    Column("alt_text", Text),
-    Column("link_url", Text),
-    Column("image_url", Text),
-    Column("cover_image_url", Text),
-    Column("dominant_color", Text),
+    *(Column(name, Text) for name in PIN_TEXTS),
     Column("related_terms", JSON),
     Column("error_code", Text),
     Column("error_message", Text),

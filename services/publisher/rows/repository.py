@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,14 @@ from psycopg import AsyncCursor
 from psycopg.rows import args_row
 from sqlalchemy import text
 
-from services.publisher.model import PIN_COLUMNS, STORED_COLUMNS, Failure, Origin, StoredPin
+from services.publisher.model import (
+    PIN_COLUMNS,
+    PIN_TEXTS,
+    STORED_COLUMNS,
+    Failure,
+    Origin,
+    StoredPin,
+)
 from services.publisher.rows.outcomes import (
     Failed,
     History,
@@ -32,6 +40,8 @@ from shared.postgres.database import Database, DriverConnection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+_OWN_COLUMNS = PIN_COLUMNS[: -len(PIN_TEXTS)]
+_TEXTS = [attrgetter(name) for name in PIN_TEXTS]
 
 OUTCOME_COLUMNS = (
     ("job_id", "uuid"),
@@ -175,7 +185,7 @@ class RowBatch:
         self, rows: Sequence[KeyedRow], publishable: Sequence[KeyedRow]
     ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
         """Sends the insert of the publishable rows and the select of all rows' pins."""
-        values = columns(PIN_COLUMNS, _insert_values(publishable))
+        values = _insert_columns(publishable)
         inserted = await self._driver.execute(INSERT, values, binary=True)
         cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
         distinct = len({keyed.pin_id.int for keyed in rows})
@@ -242,8 +252,15 @@ def _pin_ids(rows: Sequence[KeyedRow]) -> Column:
     return Column("uuid", [keyed.pin_id for keyed in rows])
 
 
-def _insert_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
-    """Yields each row's values, in the order of PIN_COLUMNS."""
+def _insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
+    """Returns the rows' columns, in the order of PIN_COLUMNS."""
+    contents = [keyed.row.row for keyed in rows]
+    texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
+    return [*columns(_OWN_COLUMNS, _own_values(rows)), *texts]
+
+
+def _own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
+    """Yields each row's values of the columns that are not its content's texts."""
     accepted: dict[datetime, int] = {}
     for keyed in rows:
         row, pin = keyed.row, keyed.row.row
@@ -262,15 +279,6 @@ def _insert_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
             # A microsecond a row gives each its place in lists without another column in their
             # index
             start + row.row_number,
-            pin.idempotency_key,
-            pin.board_id,
-            pin.title,
-            pin.description,
-            pin.alt_text,
-            pin.link_url,
-            pin.image_url,
-            pin.cover_image_url,
-            pin.dominant_color,
             None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
         )
 

@@ -210,9 +210,9 @@ async def test_a_row_that_fails_here_tells_its_fault_as_validation_does(
 
 
 async def test_a_row_for_later_is_scheduled_then_published_when_due(
-    publisher: Publisher, workspace: Workspace
+    publisher: Publisher, workspace: Workspace, database: Database
 ) -> None:
-    at = datetime.now(UTC) + timedelta(seconds=1.5)
+    at = datetime.now(UTC) + timedelta(hours=1)
     row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
@@ -221,6 +221,9 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(
     path = f"/v1/schedules/{result.schedule_id}"
     before = (await publisher.http.get(path, headers=workspace.headers)).json()
     assert (before["status"], before["pin_id"]) == ("scheduled", None)
+    async with database.transaction() as connection:
+        due = text("update publisher.pins set run_at = now() where pin_id = :id")
+        await connection.execute(due, {"id": pin_id})
 
     async def published() -> Any:
         schedule = (await publisher.http.get(path, headers=workspace.headers)).json()

@@ -393,6 +393,7 @@ async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.M
         "database": "ok",
         "ingest": "no answer",
         "publisher": "no answer",
+        "access": "no answer",
         "webhooks": "no answer",
     }
     own = await status.http.get("/internal/readyz")

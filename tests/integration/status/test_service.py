@@ -97,6 +97,7 @@ def settings(kafka: str, topic_prefix: str, database_url: str) -> StatusSettings
         ingest_url=NOBODY,  # at the usual port a local stack may be listening
         publisher_url=NOBODY,
         webhooks_url=NOBODY,
+        access_url=NOBODY,
         kafka_bootstrap_servers=kafka,
         topic_prefix=topic_prefix,
         database_url=database_url,

@@ -33,7 +33,7 @@ GROUPS = (
     Group(
         "Kafka",
         KafkaSettings,
-        "All services, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`.",
+        "All services but access, `pinflow topics`, `pinflow dead-letters`, `pinflow recover`.",
     ),
     Group(
         "Postgres", DatabaseSettings, "All services, and the commands of `pinflow` that administer."

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from enum import Enum, auto
+from typing import Any, NamedTuple, assert_never
 
 from shared.contract.cloudevents import EventType, headers
 from shared.contract.events import PinEvent, PinFailed, PinPublished, PinScheduled
@@ -21,6 +22,24 @@ class OutboxEvent(NamedTuple):
     key: str
     payload: bytes
     occurred_at: datetime
+
+
+class PinChange(Enum):
+    """Names the event that a change of a pin announces."""
+
+    PUBLISHED = auto()
+    RESCHEDULED = auto()
+
+
+def change_event(change: PinChange, row: Mapping[str, Any]) -> OutboxEvent:
+    """Builds the event from the row as it is after the change."""
+    match change:
+        case PinChange.PUBLISHED:
+            return pin_published(row)
+        case PinChange.RESCHEDULED:
+            return pin_rescheduled(row)
+        case _:
+            assert_never(change)
 
 
 def pin_published(row: Mapping[str, Any]) -> OutboxEvent:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
 from services.publisher.outbox_repository import add_events
-from services.publisher.pin_events import OutboxEvent, pin_published, pin_scheduled
+from services.publisher.pin_events import OutboxEvent, change_event, pin_published, pin_scheduled
 from services.publisher.pins.statements import (
     INSERT,
     IS_DUE,
@@ -76,7 +76,9 @@ class LockedPins:
             )
         updated = {pin_id: _after(self._row(pin_id), change) for pin_id, change in values.items()}
         events = [
-            change.event(updated[pin_id]) for pin_id, change in updates.items() if change.event
+            change_event(change.announces, updated[pin_id])
+            for pin_id, change in updates.items()
+            if change.announces
         ]
         await add_events(await driver_connection(self._connection), events)
         return {

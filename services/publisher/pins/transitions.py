@@ -11,7 +11,7 @@ from uuid import UUID
 
 from services.publisher.ids import pin_id_of
 from services.publisher.model import PinState, failure_of
-from services.publisher.pin_events import OutboxEvent, pin_published, pin_rescheduled
+from services.publisher.pin_events import PinChange
 from services.publisher.pins.requests import ScheduleSubmission, changed_values
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
@@ -51,10 +51,10 @@ class KeyOwner(NamedTuple):
 
 
 class Update(NamedTuple):
-    """Writes `values`. `event`, built from the updated row, goes to the outbox with them."""
+    """Writes `values`, and the event that announces them into the outbox."""
 
     values: dict[str, Any]
-    event: Callable[[Row], OutboxEvent] | None = None
+    announces: PinChange | None = None
 
 
 class NoOp(NamedTuple):
@@ -237,7 +237,7 @@ def retry_pin(
         "error_code": None,
         "error_message": None,
     }
-    return Update({**instead, **published}, pin_published)
+    return Update({**instead, **published}, PinChange.PUBLISHED)
 
 
 def retry_destination(pin: Row, instead: Mapping[str, Any]) -> Destination:
@@ -270,7 +270,7 @@ def edit_schedule(principal: Principal, changes: Mapping[str, Any], row: Row | N
     is_moved = values.get("run_at", schedule["run_at"]) != schedule["run_at"]
     if "run_at" in values:
         require_future(values["run_at"], schedule["now"])
-    return Update(values, pin_rescheduled if is_moved else None)
+    return Update(values, PinChange.RESCHEDULED if is_moved else None)
 
 
 def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
@@ -293,7 +293,7 @@ def retry_schedule(principal: Principal, row: Row | None) -> Decision:
     match PinState(schedule["state"]):
         case PinState.FAILED | PinState.CANCELLED:
             revived = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
-            return Update(revived, pin_rescheduled)
+            return Update(revived, PinChange.RESCHEDULED)
         case PinState.SCHEDULED:
             return NoOp("This schedule is waiting for its time already.")
         case PinState.PUBLISHED:

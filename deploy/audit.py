@@ -178,7 +178,10 @@ def tracked_files() -> list[str]:
 
 
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed list, no shell
+    # A fixed list, no shell
+    return subprocess.run(  # noqa: S603
+        command, cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
 
 
 if __name__ == "__main__":

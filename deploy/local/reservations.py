@@ -10,7 +10,8 @@ from pathlib import Path
 from deploy.local.layout import LocalError
 
 # Not $TMPDIR, which may be one user's own: the ports are the whole machine's
-FILE = Path("/tmp/pinflow-ports.lock")  # noqa: S108 - never created or followed as a link, see _open
+# Never created or followed as a link, see _open
+FILE = Path("/tmp/pinflow-ports.lock")  # noqa: S108
 FOR_EVERYONE = 0o666
 
 

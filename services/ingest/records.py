@@ -102,7 +102,8 @@ def _row_events(accepted: Import) -> Iterator[bytes]:
     A model would cost as much again.
     """
     before = (
-        b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b","accepted_at":"%b","row_number":'
+        b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b",'
+        b'"accepted_at":"%b","row_number":'
         % (
             str(accepted.job_id).encode(),
             str(accepted.workspace_id).encode(),

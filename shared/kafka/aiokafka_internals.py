@@ -157,7 +157,8 @@ async def load_consumer_metadata(consumer: AIOKafkaConsumer, topic: str) -> None
 
 def abort_connections(client: AIOKafkaClient) -> None:
     """Drops what was written and not sent yet. Kafka never appends a batch that is cut in half."""
-    for connection in client._conns.values():  # noqa: SLF001 - aiokafka's close() would still flush it
+    # Its close() would still flush it
+    for connection in client._conns.values():  # noqa: SLF001
         if connection._writer is not None:  # noqa: SLF001
             connection._writer.transport.abort()  # noqa: SLF001
 

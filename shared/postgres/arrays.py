@@ -129,7 +129,8 @@ class ColumnDumper(Dumper):
     format = Format.BINARY
     _kind: _Kind
 
-    def get_key(self, obj: Column, format: PyFormat) -> DumperKey:  # noqa: A002, ARG002 - psycopg's names
+    # The names are psycopg's
+    def get_key(self, obj: Column, format: PyFormat) -> DumperKey:  # noqa: A002, ARG002
         return cast(
             "DumperKey", (self.cls, obj.kind)
         )  # it asks for types only to find dumpers by; any hashable does

@@ -78,7 +78,8 @@ def test_invariants_2_3_and_5_hold_while_four_replicas_become_three_and_two_and_
             await asyncio.to_thread(become, pinflow, replicas)
             await groups.require_even(replicas)
             before = accepted(history)
-            await eventually(lambda: accepted(history) >= before + IMPORTS)  # noqa: B023 - in this turn
+            # In this turn
+            await eventually(lambda: accepted(history) >= before + IMPORTS)  # noqa: B023
         clients.stop()
         await working
         await groups.require_even(2)

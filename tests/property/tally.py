@@ -22,7 +22,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     told: list[str] = []
     started = time.monotonic()
     # Of a state machine hypothesis' own plugin knows nothing: pytest sees a function that runs one
-    note: Any = lambda statistics: told.append(describe_statistics(statistics))  # noqa: E731 - typed as if it could only be None
+    # Typed as if it could only be None
+    note: Any = lambda statistics: told.append(describe_statistics(statistics))  # noqa: E731
     with collector.with_value(note):
         try:
             return (yield)

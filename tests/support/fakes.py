@@ -16,7 +16,8 @@ class MemorySender:
     def __init__(self) -> None:
         self.topics: dict[str, list[list[Record]]] = {}
 
-    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002 - it never waits
+    # It never waits
+    async def send(self, topic: str, records: Sequence[Record], *, seconds: float = 0) -> None:  # noqa: ARG002
         partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
         for record in records:
             partitions[

@@ -129,7 +129,8 @@ def postgres_server(
 
 @contextmanager
 def _kafka_container() -> Iterator[str]:
-    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - needs a Docker engine
+    # Needs a Docker engine
+    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
 
     # Without these two transactional producers hang in start() on a single broker
     single = {
@@ -145,7 +146,8 @@ def _kafka_container() -> Iterator[str]:
 
 @contextmanager
 def _postgres_container() -> Iterator[str]:
-    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - needs a Docker engine
+    # Needs a Docker engine
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
 
     with PostgresContainer("postgres:18", username="pinflow", dbname="pinflow") as postgres:
         yield postgres.get_connection_url(driver=None)

@@ -252,6 +252,7 @@ def _document(letter: Letter, marks: "Mapping[Name, Mark]") -> dict[str, Any]:
 
 
 def _backend() -> ModuleType:
-    from deploy.cli.dead_letters import backend as letters_backend  # noqa: PLC0415 - a second, which other commands need not wait
+    # A second, which other commands need not wait
+    from deploy.cli.dead_letters import backend as letters_backend  # noqa: PLC0415
 
     return letters_backend

@@ -18,6 +18,8 @@ from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREA
 from shared.http.idempotency import IdempotencyKey
 from shared.http.requests import checked, json_body, uuid_or_404
 
+Fresh = Annotated[bool, Query(description="Changes nothing: every answer is fresh.")]
+
 router = APIRouter(tags=["pinterest"], responses=NO_ACCESS)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
@@ -137,7 +139,8 @@ async def check_board_access(
     principal: ReadAccess,
     access: Access,
     *,
-    fresh: Annotated[bool, Query(description="Changes nothing: every answer is fresh.")] = False,  # noqa: ARG001 - PinBridge's clients send it
+    # PinBridge's clients send it
+    fresh: Fresh = False,  # noqa: ARG001
 ) -> BoardAccessResponse:
     """Whether the account can publish to the board, and if not, why: `board_not_found`, or
     `token_revoked` for a revoked account.

@@ -34,7 +34,8 @@ class Knowing:
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
 
-    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:  # noqa: ARG002 - whoever it is
+    # Whoever it is
+    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:  # noqa: ARG002
         return self._principal
 
 

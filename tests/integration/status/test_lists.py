@@ -12,7 +12,7 @@ from services.status.folding import fold
 from services.status.lists import ImportFilters, ImportLists
 from services.status.repository import JobStore
 from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.events import ImportAccepted
+from shared.contract.events import ImportAccepted, SourceType
 from shared.http.pagination.cursors import write_cursor
 from shared.http.pagination.pages import Lists
 from shared.kafka.positions.advance import Advance
@@ -37,7 +37,7 @@ async def imported(
             workspace_id=workspace_id,
             total_rows=1,
             accepted_at=at + number // 2 * MINUTE,
-            source_type=("json", "csv")[number % 2],
+            source_type=(SourceType.JSON, SourceType.CSV)[number % 2],
         )
         for number in range(count)
     ]

@@ -1,5 +1,6 @@
-"""What operators' commands reach: Postgres and Kafka. Imported by the command that needs it, and
-imports in turn what only one needs.
+"""Connects operators' commands to Postgres and Kafka.
+
+A command imports it when it runs. It imports in turn only what that command needs.
 """
 
 import asyncio

@@ -29,9 +29,9 @@ controllers that have gone.
 """
 
 SIZES = (1, 3)
-"""How many brokers there may be.
+"""The allowed numbers of brokers.
 
-Two survive no loss of one; more than three would show nothing more on one machine.
+Two would survive no loss of one. More than three would show nothing more on one machine.
 """
 
 PROPERTIES = """\

@@ -1,6 +1,4 @@
-"""Where things lie: all of the stack's own under `.pinflow/` in the checkout, what it runs in the
-virtual environment.
-"""
+"""Names the stack's directories: its data in `.pinflow/`, its programs in `.venv`."""
 
 import hashlib
 import os
@@ -41,8 +39,9 @@ class Layout:
 
     @property
     def settings_file(self) -> Path:
-        """What a person wants the services to be told: NAME=value lines (docs/configuration.md),
-        read when the stack is started.
+        """Names the file with a person's settings for the services, NAME=value lines.
+
+        It is read when the stack is started (docs/configuration.md).
         """
         return self.directory / "settings"
 

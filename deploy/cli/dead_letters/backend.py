@@ -1,6 +1,6 @@
-"""What the commands on dead letters reach.
+"""Connects the commands on dead letters to Kafka and Postgres.
 
-Imported by the command that needs it: it takes a second.
+A command imports it when it runs, because that takes a second.
 """
 
 import asyncio

@@ -1,6 +1,4 @@
-"""What a replay makes of a letter: decided here, from what the letter says and whether its row has
-settled.
-"""
+"""Decides what a replay makes of a dead letter: by its headers and whether its row has settled."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable

@@ -85,9 +85,7 @@ def since(text: str, now: datetime) -> datetime:
 
 
 def histogram(letters: Iterable[Letter]) -> list[dict[str, Any]]:
-    """How many there are for each topic, service and code, most first; with the latest of their
-    messages.
-    """
+    """Counts dead letters by topic, service and code, most first, each with its latest message."""
     groups: dict[tuple[str, str, str], list[Letter]] = {}
     for letter in letters:
         groups.setdefault(

@@ -60,7 +60,7 @@ def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
 def print_letter(
     letter: Letter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes
 ) -> None:
-    """What is known of it, what came with it, and its bytes: as text when they are text, else in
+    """Prints a dead letter, its headers and its bytes: as text if they are text, else in
     hexadecimal.
     """
     about = {name: told for name, told in letter.document().items() if told not in {None, ""}}

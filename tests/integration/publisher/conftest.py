@@ -34,8 +34,7 @@ class Knowing:
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
 
-    # Whoever it is
-    async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:  # noqa: ARG002
+    async def authenticate(self, _plain_key: str | None, _address: str = "") -> Principal:
         return self._principal
 
 

@@ -72,10 +72,12 @@ class ImportBatch:
 
 def batch_of(accepted: Import) -> ImportBatch:
     """Builds the batch of an accepted import."""
+    key, headers = str(accepted.job_id).encode(), list(accepted.history)
     rows = list(_row_events(accepted))
-    beside = [*_results(accepted), *_upload(accepted)]
+    values = [*_results(accepted), *_upload(accepted), *rows]
+    following = [Record(key, value, headers) for value in values]
     event = ImportAccepted(
-        batch_records=1 + len(beside) + len(rows),
+        batch_records=1 + len(following),
         job_id=accepted.job_id,
         workspace_id=accepted.workspace_id,
         source_type=accepted.source_type,
@@ -85,9 +87,7 @@ def batch_of(accepted: Import) -> ImportBatch:
         request_id=accepted.request_id,
         warnings=list(accepted.warnings),
     )
-    key, headers = str(accepted.job_id).encode(), list(accepted.history)
-    values = [encode(event), *beside, *rows]
-    return ImportBatch(key, [Record(key, value, headers) for value in values], len(rows))
+    return ImportBatch(key, [Record(key, encode(event), headers), *following], len(rows))
 
 
 def batch_of_rejection(rejected: ImportRejected) -> ImportBatch:

@@ -15,7 +15,7 @@ from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent import RecentImports
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import ParsedRows, keep_permitted, require_rows, validate
+from services.ingest.parsing.rows import keep_permitted, require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
 from shared.contract.errors import (
     AcceptanceUnknown,
@@ -186,7 +186,9 @@ class Imports:
 def _from_json(
     workspace_id: UUID, body: bytes, *, strict: bool, account_ids: AllowList, keep_upload: bool
 ) -> tuple[Import, ImportBatch]:
-    rows = _permitted(validate(require_rows(parse_json(body)), strict=strict), account_ids)
+    rows = validate(require_rows(parse_json(body)), strict=strict)
+    if account_ids is not None:
+        rows = keep_permitted(rows, account_ids)
     now = datetime.now(UTC)
     upload = Upload(UploadFormat.JSON, body) if keep_upload else None
     accepted = Import(
@@ -205,7 +207,9 @@ def _from_csv(
     keep_upload: bool,
 ) -> tuple[Import, ImportBatch]:
     table = parse_csv(data)
-    rows = _permitted(validate(table.rows, strict=strict), account_ids)
+    rows = validate(table.rows, strict=strict)
+    if account_ids is not None:
+        rows = keep_permitted(rows, account_ids)
     now = datetime.now(UTC)
     name = printable(filename, MAX_FILENAME) if filename else None
     upload = Upload(UploadFormat.CSV, data) if keep_upload else None
@@ -220,10 +224,6 @@ def _from_csv(
         upload=upload,
     )
     return accepted, batch_of(accepted)
-
-
-def _permitted(rows: ParsedRows, account_ids: AllowList) -> ParsedRows:
-    return rows if account_ids is None else keep_permitted(rows, account_ids)
 
 
 @contextmanager

@@ -85,7 +85,8 @@ class FoldHandler:
         self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         letters: list[DeadLetter] = []
-        folds = list(chunked(decoded, FOLDED_AT_ONCE, lambda one: weight(one.event)))
+        weights = [weight(delivered.event) for delivered in decoded]
+        folds = list(chunked(decoded, FOLDED_AT_ONCE, weights))
         for portion in folds:
             letters += await self._fold(portion, advance, moves=len(folds) == 1)
         return letters
@@ -93,7 +94,7 @@ class FoldHandler:
     async def _fold(
         self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool
     ) -> list[DeadLetter]:
-        batch = fold(one.event for one in delivered)
+        batch = fold([one.event for one in delivered])
         try:
             ended = await self._store.fold(batch, advance, moves=moves)
         except Refused as refusal:

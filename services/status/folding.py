@@ -50,11 +50,8 @@ class Fold:
     results: dict[UUID, list[RowResult]] = field(default_factory=lambda: defaultdict(list))
     uploads: dict[tuple[UUID, UUID], tuple[Any, ...]] = field(default_factory=dict)
     """By job and workspace."""
-
-    @property
-    def upload_bytes(self) -> int:
-        """Returns the bytes of all contents."""
-        return sum(len(content) for *_, content in self.uploads.values())
+    upload_bytes: int = 0
+    """The bytes of all contents."""
 
 
 class Tally(NamedTuple):
@@ -88,7 +85,9 @@ def fold(events: Iterable[Foldable]) -> Fold:
         elif isinstance(event, Upload):
             about = event.about
             row = (about.job_id, about.workspace_id, about.format.value, about.size, event.content)
-            batch.uploads.setdefault(row[:2], row)
+            if row[:2] not in batch.uploads:
+                batch.uploads[row[:2]] = row
+                batch.upload_bytes += len(event.content)
         else:
             batch.jobs.setdefault(event.job_id, _known_by_outcomes(event))
             batch.results[event.job_id] += event.results

@@ -166,15 +166,10 @@ class JobStore:
                 if batch.uploads:
                     # In the order of their ids, or two folds that overlap deadlock; not by SQL,
                     # which would sort the contents too
-                    await driver.execute(
-                        KEEP_UPLOADS,
-                        columns(
-                            UPLOAD_COLUMNS, (batch.uploads[key] for key in sorted(batch.uploads))
-                        ),
-                    )
-                await driver.execute(
-                    MAKE, columns(JOB_COLUMNS[:2], (job[:2] for job in batch.jobs.values()))
-                )
+                    uploads = [batch.uploads[key] for key in sorted(batch.uploads)]
+                    await driver.execute(KEEP_UPLOADS, columns(UPLOAD_COLUMNS, uploads))
+                made = [job[:2] for job in batch.jobs.values()]
+                await driver.execute(MAKE, columns(JOB_COLUMNS[:2], made))
                 locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
                 news = [
                     (*batch.jobs[job_id], *tally(settled, batch.results[job_id]))
@@ -182,7 +177,7 @@ class JobStore:
                 ]
                 added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
                 await driver.commit()
-                ended = sum(bool(has_ended) for (has_ended,) in await added.fetchall())
+                ended = (await added.fetchall()).count((True,))
         except psycopg.errors.CheckViolation as error:
             if error.diag.constraint_name != MORE_THAN_ALL:
                 raise

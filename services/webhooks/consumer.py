@@ -68,7 +68,7 @@ class EventHandler:
         listening = await self._store.listening(workspaces.values())
         wanted = {key: (one, listening[one]) for key, one in workspaces.items() if one in listening}
         if wanted:
-            for portion in chunked(decoded, READ_AT_ONCE, lambda _: 1):
+            for portion in chunked(decoded, READ_AT_ONCE):
                 letters += await self._write_down(portion, wanted, advance)
         return letters
 
@@ -87,7 +87,7 @@ class EventHandler:
             except Poison as reason:
                 letters.append(DeadLetter(record, reason))
         new = 0
-        for portion in chunked(list(deliveries.values()), WRITTEN_AT_ONCE, lambda _: 1):
+        for portion in chunked(list(deliveries.values()), WRITTEN_AT_ONCE):
             new += await self._store.enqueue(portion, advance)
         if new:
             self._courier.wake()

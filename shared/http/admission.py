@@ -1,8 +1,7 @@
 """Bounds the requests that write: each holds, or waits for, one of few database connections."""
 
 from shared.contract.errors import ErrorCode, Overloaded
-from shared.runtime.limits.concurrency import ConcurrencyLimit
-from shared.runtime.limits.reservations import LimitReached, Reservation
+from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached, Reservation
 
 
 class ConcurrentWrites:

@@ -8,8 +8,7 @@ from http import HTTPStatus
 from fastapi import Request
 
 from shared.contract.errors import RETRY_AFTER, ErrorCode, RequestRefused
-from shared.runtime.limits.byte_budget import ByteBudget
-from shared.runtime.limits.reservations import Reservation, WaitTimeout
+from shared.runtime.limits.reservations import ByteBudget, Reservation, WaitTimeout
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 """What is read, and thrown away, of a body that is too large.

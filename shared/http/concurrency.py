@@ -5,8 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.contract.errors import ErrorCode
 from shared.http.errors import answer, unavailable
 from shared.http.middleware import QUIET_ROUTES
-from shared.runtime.limits.concurrency import ConcurrencyLimit
-from shared.runtime.limits.reservations import LimitReached
+from shared.runtime.limits.reservations import ConcurrencyLimit, LimitReached
 
 UNLIMITED_PATHS = {*QUIET_ROUTES, "/internal/readyz"}
 

@@ -1,18 +1,12 @@
 """Defines a batch of fetched records, what a service does with one, and its offsets."""
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.runtime.chunks import chunked
-
-DECODE_CHUNK_BYTES = 1024 * 1024
-"""Bytes of values after which other tasks get a turn: 4 ms of outcomes (15 ms by pydantic). A batch
-can be 50 times that."""
 
 Decoded = TypeVar("Decoded")
 Batch = Sequence["ConsumerRecord[bytes, bytes]"]
@@ -38,23 +32,6 @@ class BatchHandler(Protocol[Decoded]):
         Every transaction holds the advance. A single transaction may also move the positions, and
         then sets `advance.is_stored`. Raises Unavailable to try again.
         """
-
-
-async def decode_in_chunks(
-    handler: BatchHandler[Any], records: Batch
-) -> tuple[list[Any], list[DeadLetter]]:
-    """Decodes a batch, and lets HTTP requests and heartbeats run between its chunks."""
-    decoded, poison = [], []
-    for chunk in chunked(records, DECODE_CHUNK_BYTES, _size):
-        good, bad = handler.decode(chunk)
-        decoded += good
-        poison += bad
-        await asyncio.sleep(0)
-    return decoded, poison
-
-
-def _size(record: "ConsumerRecord[bytes, bytes]") -> int:
-    return len(record.value or b"")
 
 
 def first_offsets(records: Batch) -> dict[TopicPartition, int]:

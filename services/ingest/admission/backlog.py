@@ -8,14 +8,18 @@ it accepted itself, until the publisher's group is past it.
 
 import heapq
 import math
+import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
 BUSY_ROWS = 1000
 """With less waiting, what is settled is what came in, not what could be."""
+BLIND_AFTER_SECONDS = 20.0
+"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
+decides. It takes several failed readings."""
 RATE_SECONDS = 5.0
 """How far back the rate looks."""
 
@@ -54,6 +58,8 @@ class Unsettled:
     they are placed or given back.
     """
 
+    clock: Callable[[], float] = time.monotonic
+    """The readings' own."""
     rate: float | None = None
     """Rows settled a second while enough were waiting; None until that has been seen."""
     _of_workspace: Counter[UUID] = field(default_factory=Counter)
@@ -61,6 +67,11 @@ class Unsettled:
     _standing: dict[int, list[_Standing]] = field(default_factory=lambda: defaultdict(list))
     _unread: list[tuple[Position, int]] = field(default_factory=list)
     _reading: Reading | None = None
+
+    @property
+    def is_blind(self) -> bool:
+        """Tells that the last reading is too old, or that there was none."""
+        return self._reading is None or self.clock() - self._reading.at > BLIND_AFTER_SECONDS
 
     def of(self, workspace_id: UUID) -> int:
         return self._of_workspace[workspace_id]

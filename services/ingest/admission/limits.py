@@ -25,9 +25,6 @@ RESERVE = 0.1
 """Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't
 shut a new one out.
 """
-BLIND_AFTER_SECONDS = 20.0
-"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
-decides. It takes several failed readings."""
 LONGEST_PAUSE_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
 """Seconds for which the rows of an import of unknown outcome are counted. If the import stands,
@@ -56,21 +53,18 @@ class Admission:
     """Decides by the figures of one process. The clock is that of the readings."""
 
     def __init__(self, settings: IngestSettings, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
         self._per_workspace = settings.max_unsettled_rows_per_workspace
         self._of_all = settings.max_unsettled_rows
-        self._unsettled = Unsettled()
-        self._seen_at = -math.inf
+        self._unsettled = Unsettled(clock)
         self._news = asyncio.Event()
         self.asked = asyncio.Event()
         """Set by every import: figures are wanted now."""
         metrics.UNSETTLED_ROWS.set_function(
-            lambda: math.nan if self._is_blind() else float(self._unsettled.total)
+            lambda: math.nan if self._unsettled.is_blind else float(self._unsettled.total)
         )
 
     def observe(self, reading: Reading) -> None:
         self._unsettled.observe(reading)
-        self._seen_at = reading.at
         self._news.set()  # who waits for room is woken before any request that comes now
         self._news = asyncio.Event()
 
@@ -79,7 +73,7 @@ class Admission:
         rows.
         """
         self.asked.set()
-        if self._is_blind():
+        if self._unsettled.is_blind:
             return
         own, everything = self._unsettled.of(workspace_id), self._unsettled.total
         if own >= self._per_workspace:
@@ -115,7 +109,7 @@ class Admission:
         self.asked.set()
         own, everything = (
             (0, 0)
-            if self._is_blind()
+            if self._unsettled.is_blind
             else (self._unsettled.of(workspace_id), self._unsettled.total)
         )
         rate = self._unsettled.rate or 0.0
@@ -160,7 +154,7 @@ class Admission:
             self._doubt(workspace_id, rows)
             raise
         if (
-            place.position is None or self._is_blind()
+            place.position is None or self._unsettled.is_blind
         ):  # blind, what is remembered would never be forgotten
             self._unsettled.give_back(workspace_id, rows)
         else:
@@ -170,9 +164,6 @@ class Admission:
         asyncio.get_running_loop().call_later(
             IN_DOUBT_SECONDS, self._unsettled.give_back, workspace_id, rows
         )
-
-    def _is_blind(self) -> bool:
-        return self._clock() - self._seen_at > BLIND_AFTER_SECONDS
 
     def _pause(self, rows: float) -> int:
         """Seconds until so many rows have been settled."""

@@ -7,13 +7,18 @@ much memory.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from uuid import UUID
 
 from services.ingest.config import IngestSettings
 from shared.contract.errors import BrokerUnavailable, ErrorCode, Overloaded
-from shared.runtime.limits.concurrency import ConcurrencyLimit
-from shared.runtime.limits.fair_queue import FairQueue
-from shared.runtime.limits.reservations import LimitReached, Reservation, WaitTimeout
+from shared.runtime.limits.reservations import (
+    ConcurrencyLimit,
+    FairQueue,
+    LimitReached,
+    Reservation,
+    WaitTimeout,
+)
 
 RESERVE = 0.1
 """The share of the queue, on top, for workspaces of which nothing waits."""
@@ -21,13 +26,14 @@ WAIT_SHARE = 0.9
 """The share of the broker's deadline that an import may wait. The rest is for the append."""
 
 
+@dataclass(slots=True)
 class ImportSlot:
     """Lets one import be parsed and written."""
 
-    def __init__(self, slot: Reservation, unconfirmed: ConcurrencyLimit) -> None:
-        self._slot = slot
-        self._limit = unconfirmed
-        self._unconfirmed: Reservation | None = None
+    _slot: Reservation
+    _limit: ConcurrencyLimit
+    """Of imports that were released early and wait for Kafka."""
+    _unconfirmed: Reservation | None = None
 
     def release_early(self) -> None:
         """Lets the next import begin while this one still waits for Kafka.

@@ -54,14 +54,14 @@ class ValidRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class ParsedRows:
-    """Row numbers are 1-based. Together the two lists are the whole import."""
+    """Row numbers are 1-based. Together the two lists are the whole import, and never change."""
 
     valid: list[ValidRow] = field(default_factory=list)
     failed: list[RowResult] = field(default_factory=list)
+    total: int = field(init=False)
 
-    @property
-    def total(self) -> int:
-        return len(self.valid) + len(self.failed)
+    def __post_init__(self) -> None:
+        self.total = len(self.valid) + len(self.failed)
 
 
 def require_rows(document: object) -> list[RawRow]:
@@ -96,13 +96,18 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
     """Each row as it is: plainly right, nearly always and quickly, or whatever the model says of
     it.
     """
-    parsed = ParsedRows()
+    valid: list[ValidRow] = []
+    failed: list[RowResult] = []
     for number, row in enumerate(rows, 1):
         try:
-            parsed.valid.append(ValidRow(number, *plain(row, strict=strict)))
+            valid.append(ValidRow(number, *plain(row, strict=strict)))
         except NOT_PLAIN:
-            _judge(number, row, parsed, strict=strict)
-    return parsed
+            judged = _judge(number, row, strict=strict)
+            if isinstance(judged, ValidRow):
+                valid.append(judged)
+            else:
+                failed.append(judged)
+    return ParsedRows(valid, failed)
 
 
 def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
@@ -111,25 +116,22 @@ def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedR
     the others (0.7 µs each).
     """
     permitted = {str(account_id) for account_id in account_ids}
-    kept = ParsedRows(failed=list(parsed.failed))
+    valid: list[ValidRow] = []
+    failed = list(parsed.failed)
     for row in parsed.valid:
         pin = orjson.loads(row.content)
         if pin["account_id"] in permitted:
-            kept.valid.append(row)
+            valid.append(row)
         else:
-            kept.failed.append(
-                _not_permitted(row.row_number, pin["account_id"], pin["idempotency_key"])
-            )
-    kept.failed.sort(key=attrgetter("row_number"))
-    return kept
+            failed.append(_not_permitted(row.row_number, pin["account_id"], pin["idempotency_key"]))
+    failed.sort(key=attrgetter("row_number"))
+    return ParsedRows(valid, failed)
 
 
-def _judge(number: int, row: RawRow, parsed: ParsedRows, *, strict: bool) -> None:
+def _judge(number: int, row: RawRow, *, strict: bool) -> ValidRow | RowResult:
     if isinstance(row, Misshapen):
-        parsed.failed.append(
-            _failed(number, None, [Fault(code="cell_count", field=None, message=row.message)])
-        )
-        return
+        fault = Fault(code="cell_count", field=None, message=row.message)
+        return _failed(number, None, [fault])
     try:
         pin = (
             StrictPinSubmission.model_validate(_with_few_unknown(row))
@@ -137,10 +139,8 @@ def _judge(number: int, row: RawRow, parsed: ParsedRows, *, strict: bool) -> Non
             else PinSubmission.model_validate(row)
         )
     except ValidationError as error:
-        parsed.failed.append(_failed(number, row.get("idempotency_key"), faults_of(error)))
-    else:
-        content = encode(pin.to_content())
-        parsed.valid.append(ValidRow(number, content, fingerprint(pin).hex.encode()))
+        return _failed(number, row.get("idempotency_key"), faults_of(error))
+    return ValidRow(number, encode(pin.to_content()), fingerprint(pin).hex.encode())
 
 
 def _with_few_unknown(row: dict[str, Any]) -> dict[str, Any]:

@@ -50,10 +50,11 @@ class PinService:
 
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, PIN_FIELDS)
-        # Decided on a first look too, to know which board to check
-        found = await self._find(principal, pin_id)
-        planned = transitions.edit_pin(principal, changes, found)
-        if (moved := transitions.new_destination(found, planned)) is not None:
+        if "board_id" in changes:
+            # Decided on a first look too, to check the board before the lock
+            found = transitions.require_pin(principal, await self._find(principal, pin_id))
+            planned = transitions.edit_pin(principal, changes, found)
+            moved = transitions.new_destination(found, planned)
             transitions.require_destination(await self._access.check_boards([moved]), moved)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
             update = transitions.edit_pin(principal, changes, current.row)

@@ -249,13 +249,11 @@ def retry_destination(pin: Row, instead: Mapping[str, Any]) -> Destination:
     )
 
 
-def new_destination(row: Row | None, update: Update) -> Destination | None:
-    """Returns where an edit moves the pin to. None if its board stays.
+def new_destination(row: Row, update: Update) -> Destination:
+    """Returns where an edit of the board moves the pin to.
 
     Its account changes only when it is published, and then an edit is refused.
     """
-    if row is None or "board_id" not in update.values:
-        return None
     return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
 
 

@@ -31,10 +31,13 @@ class Recorded(NamedTuple):
 
 
 class KeyedRow(msgspec.Struct, frozen=True, gc=False):
-    """Holds a row of a batch with the pin id that its idempotency key computes to."""
+    """Holds a row of a batch with what its content computes to."""
 
     row: RowAccepted
     pin_id: UUID
+    """The id that the workspace and the idempotency key compute to."""
+    scheduled_for: datetime | None
+    """When to publish it, None for at once."""
 
     @property
     def destination(self) -> Destination:
@@ -134,10 +137,13 @@ def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
     The earliest job comes first, then the lowest row number.
     """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
-    return [KeyedRow(row, pin_id_of(row.workspace_id, row.row.idempotency_key)) for row in ordered]
+    return [
+        KeyedRow(row, pin_id_of(row.workspace_id, row.row.idempotency_key), _scheduled_for(row))
+        for row in ordered
+    ]
 
 
-def scheduled_for(row: RowAccepted) -> datetime | None:
+def _scheduled_for(row: RowAccepted) -> datetime | None:
     """Returns when to publish the row, None for at once.
 
     A time counts if it lay in the future when the import was accepted: a clock that moves must not
@@ -187,7 +193,7 @@ def build_snapshot(
 
 
 def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
-    row, run_at = keyed.row, scheduled_for(keyed.row)
+    row, run_at = keyed.row, keyed.scheduled_for
     published_at = settled_at if run_at is None else None
     key = row.row.idempotency_key
     return StoredPin(
@@ -200,11 +206,6 @@ def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
         run_at,
         published_at,
     )
-
-
-def collect_jobs(rows: Iterable[RowAccepted | UnreadableRow]) -> list[UUID]:
-    """Collects the distinct jobs. Compares numbers: Python hashes and compares UUIDs slowly."""
-    return list({row.job_id.int: row.job_id for row in rows}.values())
 
 
 def collect_destinations(rows: Iterable[KeyedRow]) -> set[Destination]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -27,11 +27,9 @@ from services.publisher.rows.outcomes import (
     Recorded,
     StoreSnapshot,
     build_snapshot,
-    collect_jobs,
-    scheduled_for,
     select_publishable,
 )
-from shared.contract.events import RowStatus
+from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
@@ -146,27 +144,29 @@ class RowBatch:
         `accepted` are those of `rows` that passed their checks, in the same order. If all did, the
         transaction is committed here, in its only round trip.
         """
-        recorded = await self._select_recorded(collect_jobs(keyed.row for keyed in rows), rows)
+        pins = _Pins.of(rows)
+        recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
         if len(accepted) == len(rows):
-            inserted, existing = await self._insert_and_select(rows, rows)
+            inserted, existing = await self._insert_and_select(rows, pins)
             await self._driver.commit()  # sent with the other statements, before any answer is read
             history = _parse_history(await recorded.fetchall())
             return await self._snapshot(rows, history, inserted, existing)
         history = _parse_history(await recorded.fetchall())
         publishable = select_publishable(rows, accepted, history)
-        inserted, existing = await self._insert_and_select(rows, publishable)
+        inserted, existing = await self._insert_and_select(publishable, pins)
         return await self._snapshot(publishable, history, inserted, existing)
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
         """Reads what is stored under the rows' keys. Publishes nothing."""
-        recorded = await self._select_recorded(collect_jobs(keyed.row for keyed in rows), rows)
-        inserted, existing = await self._insert_and_select(rows, ())
+        pins = _Pins.of(rows)
+        recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
+        inserted, existing = await self._insert_and_select((), pins)
         history = _parse_history(await recorded.fetchall())
         return await self._snapshot((), history, inserted, existing)
 
     async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, Recorded]:
         """Reads the outcomes that are recorded for unreadable rows."""
-        recorded = await self._select_recorded(collect_jobs(rows), ())
+        recorded = await self._select_recorded(_job_ids(rows), Column("uuid", ()))
         return _parse_history(await recorded.fetchall()).recorded
 
     async def record(self, failures: Sequence[Failed]) -> None:
@@ -175,21 +175,17 @@ class RowBatch:
             rows = [(failed.job_id, failed.row_number, *failed.failure) for failed in failures]
             await self._driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))
 
-    async def _select_recorded(
-        self, jobs: Sequence[UUID], rows: Sequence[KeyedRow]
-    ) -> AsyncCursor[Any]:
-        values = (Column("uuid", jobs), _pin_ids(rows))
-        return await self._driver.execute(HISTORY, values, binary=True)
+    async def _select_recorded(self, jobs: Column, pin_ids: Column) -> AsyncCursor[Any]:
+        return await self._driver.execute(HISTORY, (jobs, pin_ids), binary=True)
 
     async def _insert_and_select(
-        self, rows: Sequence[KeyedRow], publishable: Sequence[KeyedRow]
+        self, publishable: Sequence[KeyedRow], pins: "_Pins"
     ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
         """Sends the insert of the publishable rows and the select of all rows' pins."""
         values = _insert_columns(publishable)
         inserted = await self._driver.execute(INSERT, values, binary=True)
         cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
-        distinct = len({keyed.pin_id.int for keyed in rows})
-        return inserted, await cursor.execute(SELECT, (_pin_ids(rows), distinct))
+        return inserted, await cursor.execute(SELECT, pins)
 
     async def _snapshot(
         self,
@@ -248,15 +244,29 @@ class RowRepository:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
 
-def _pin_ids(rows: Sequence[KeyedRow]) -> Column:
-    return Column("uuid", [keyed.pin_id for keyed in rows])
+class _Pins(NamedTuple):
+    """The parameters of SELECT: every row's pin id, and how many are distinct."""
+
+    ids: Column
+    distinct: int
+
+    @classmethod
+    def of(cls, rows: Sequence[KeyedRow]) -> "_Pins":
+        ids = [keyed.pin_id for keyed in rows]
+        # Numbers: Python hashes and compares UUIDs slowly
+        return cls(Column("uuid", ids), len({pin_id.int for pin_id in ids}))
+
+
+def _job_ids(rows: Iterable[RowAccepted | UnreadableRow]) -> Column:
+    """Returns the distinct jobs. Compares numbers: Python hashes and compares UUIDs slowly."""
+    return Column("uuid", list({row.job_id.int: row.job_id for row in rows}.values()))
 
 
 def _insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
     """Returns the rows' columns, in the order of PIN_COLUMNS."""
     contents = [keyed.row.row for keyed in rows]
     texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
-    return [*columns(_OWN_COLUMNS, _own_values(rows)), *texts]
+    return [*columns(_OWN_COLUMNS, list(_own_values(rows))), *texts]
 
 
 def _own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
@@ -275,7 +285,7 @@ def _own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
             row.fingerprint,
             row.job_id,
             row.row_number,
-            scheduled_for(row),
+            keyed.scheduled_for,
             # A microsecond a row gives each its place in lists without another column in their
             # index
             start + row.row_number,

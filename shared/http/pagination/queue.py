@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from shared.contract.errors import DatabaseUnavailable, ErrorCode, Overloaded
-from shared.runtime.limits.fair_queue import FairQueue
-from shared.runtime.limits.reservations import WaitTimeout
+from shared.runtime.limits.reservations import FairQueue, WaitTimeout
 
 WAIT_SECONDS = 10.0
 """As long as others wait for a connection of the pool."""

@@ -14,7 +14,7 @@ from tests.property.profiles import examples
 def test_chunks_are_the_whole_and_no_heavier_than_they_may_be(
     weights: list[int], most: int
 ) -> None:
-    cut = list(chunked(weights, most, lambda weight: weight))
+    cut = list(chunked(weights, most, weights))
     assert [weight for chunk in cut for weight in chunk] == weights
     assert all(chunk and (len(chunk) == 1 or sum(chunk) <= most) for chunk in cut)
     # Nothing that would still have fitted begins another chunk

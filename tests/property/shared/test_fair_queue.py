@@ -6,8 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runtime.limits.fair_queue import FairQueue
-from shared.runtime.limits.reservations import Reservation
+from shared.runtime.limits.reservations import FairQueue, Reservation
 from tests.property.profiles import examples
 
 KEYS = "abc"

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.admission import limits as admission
-from services.ingest.admission.backlog import Position, Reading
-from services.ingest.admission.limits import BLIND_AFTER_SECONDS, Admission
+from services.ingest.admission.backlog import BLIND_AFTER_SECONDS, Position, Reading
+from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
 from tests.support.waiting import eventually

@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.ingest.admission.limits import BLIND_AFTER_SECONDS, Meter
+from services.ingest.admission.backlog import BLIND_AFTER_SECONDS
+from services.ingest.admission.limits import Meter
 from tests.unit.ingest.test_admission import A, B, Scene
 
 

@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from shared.runtime.limits.byte_budget import ByteBudget
-from shared.runtime.limits.reservations import WaitTimeout
+from shared.runtime.limits.reservations import ByteBudget, WaitTimeout
 from tests.support.waiting import eventually
 
 

@@ -19,4 +19,8 @@ from shared.runtime.chunks import chunked
 def test_no_chunk_weighs_more_than_it_may_unless_it_is_one_item(
     weights: list[int], expected: list[list[int]]
 ) -> None:
-    assert [list(chunk) for chunk in chunked(weights, 10, lambda weight: weight)] == expected
+    assert [list(chunk) for chunk in chunked(weights, 10, weights)] == expected
+
+
+def test_items_without_weights_weigh_one_each() -> None:
+    assert [list(chunk) for chunk in chunked("abcde", 2)] == [["a", "b"], ["c", "d"], ["e"]]

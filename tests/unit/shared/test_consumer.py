@@ -12,7 +12,8 @@ from aiokafka.errors import ConsumerStoppedError
 from aiolimiter import AsyncLimiter
 
 from shared.contract.errors import BrokerUnavailable
-from shared.kafka.batches import DECODE_CHUNK_BYTES, Batch, decode_in_chunks
+from shared.kafka.batch_processor import DECODE_CHUNK_BYTES, decode_in_chunks
+from shared.kafka.batches import Batch
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.consumer_health import health as health_module
 from shared.kafka.consumer_health.health import ConsumerLost

@@ -33,7 +33,11 @@ from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
+"""How long one process may take. Of stacks that start together on two busy cores one needed more than
+90 s."""
+FIRST_NEWS_SECONDS = 20.0
+"""After which a person is told what is waited for: usually nothing takes so long."""
 POLL_SECONDS = 0.1
 RECOVER = "pinflow recover"
 """Readiness names this command if a service waits for an operator."""
@@ -223,12 +227,16 @@ class Stack:
         return next(filter(None, troubles), None)
 
     def _wait_for(self, name: str, trouble: Callable[[], str | None]) -> None:
-        deadline = time.monotonic() + READY_SECONDS
+        started, is_told = time.monotonic(), False
         while (what := trouble()) is not None:
             if RECOVER in what:
                 raise LocalError(POSITIONS_REFUSED)
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > READY_SECONDS:
                 raise LocalError(self._not_ready(name, what))
+            if waited > FIRST_NEWS_SECONDS and not is_told:
+                self._say(f"still waiting for {name}, {READY_SECONDS:.0f} s at most: {what}")
+                is_told = True
             time.sleep(POLL_SECONDS)
 
     def _not_ready(self, name: str, what: str) -> str:

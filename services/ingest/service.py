@@ -17,6 +17,7 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import keep_permitted, require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from services.ingest.schemas import location_of
 from shared.contract.errors import (
     AcceptanceUnknown,
     ErrorCode,
@@ -242,10 +243,6 @@ def count_refused(source: str, overloaded: Overloaded) -> None:
 def count_accepted(source: str, *, failed_rows: int) -> None:
     metrics.IMPORTS.labels(source, "accepted").inc()
     metrics.ROWS_SETTLED.labels("ingest", "failed").inc(failed_rows)
-
-
-def location_of(job_id: UUID) -> str:
-    return f"/v1/pins/imports/{job_id}"
 
 
 def _unknown(job_id: UUID) -> RequestRefused:

@@ -34,8 +34,8 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 READY_SECONDS = 180.0
-"""How long one process may take. Of stacks that start together on two busy cores one needed more than
-90 s."""
+"""How long one process may take. Of stacks that start together on two busy cores one needed more
+than 90 s."""
 FIRST_NEWS_SECONDS = 20.0
 """After which a person is told what is waited for: usually nothing takes so long."""
 POLL_SECONDS = 0.1

@@ -8,6 +8,7 @@ from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, Status
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
 from services.status.endpoints import router
+from services.status.folds import FoldService
 from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
 from services.status.repository import JobStore
@@ -50,7 +51,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
             ),
         ),
         settings,
-        FoldHandler(store, service.topics, announcing, keep_uploads=retention_days > 0),
+        FoldHandler(
+            FoldService(store, announcing), service.topics, keep_uploads=retention_days > 0
+        ),
         service.producer,
         pace=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
         positions=store.positions,

@@ -1,14 +1,13 @@
 """Folds imports and outcomes into jobs, and keeps uploads."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import structlog
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.status.folding import Fold, Foldable, Upload, fold, weight
-from shared.contract.errors import ErrorCode, Poison, Refused
+from services.status.folding import Foldable, Upload
+from services.status.folds import FoldService
+from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import FileUploaded, RowsSettled, decode_import
 from shared.contract.import_records import is_import, is_upload
 from shared.contract.topics import TopicName, TopicNames
@@ -17,16 +16,7 @@ from shared.contract.wire import decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
 from shared.kafka.positions.advance import Advance
-from shared.runtime import metrics
-from shared.runtime.chunks import chunked
-from shared.runtime.periodic import Sweeper
 
-log = structlog.get_logger()
-
-FOLDED_AT_ONCE = 20_000
-"""Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10
-s, and were tried again unchanged.
-"""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame. The rest is not checked."""
 
@@ -39,23 +29,12 @@ class Delivered(NamedTuple):
     event: Foldable
 
 
-class Folds(Protocol):
-    async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int: ...
-
-
 class FoldHandler:
-    """Folds a batch in few transactions, each of which can be repeated.
+    """Decodes events and has them folded. Without `keep_uploads`, uploads are dropped."""
 
-    A record that Postgres refuses is found by halving, and given up alone. Without `keep_uploads`,
-    uploads are dropped.
-    """
-
-    def __init__(
-        self, store: Folds, names: TopicNames, announcer: Sweeper, *, keep_uploads: bool = True
-    ) -> None:
-        self._store = store
+    def __init__(self, folds: FoldService, names: TopicNames, *, keep_uploads: bool = True) -> None:
+        self._folds = folds
         self._imports = names[TopicName.IMPORTS]
-        self._announcer = announcer
         self._keep_uploads = keep_uploads
 
     def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
@@ -84,33 +63,11 @@ class FoldHandler:
     async def process(
         self, decoded: list[Delivered], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
-        letters: list[DeadLetter] = []
-        weights = [weight(delivered.event) for delivered in decoded]
-        folds = list(chunked(decoded, FOLDED_AT_ONCE, weights))
-        for portion in folds:
-            letters += await self._fold(portion, advance, moves=len(folds) == 1)
-        return letters
-
-    async def _fold(
-        self, delivered: Sequence[Delivered], advance: Advance, *, moves: bool
-    ) -> list[DeadLetter]:
-        batch = fold([one.event for one in delivered])
-        try:
-            ended = await self._store.fold(batch, advance, moves=moves)
-        except Refused as refusal:
-            if len(delivered) == 1:
-                return [
-                    DeadLetter(delivered[0].record, Poison(ErrorCode.RECORD_REFUSED, str(refusal)))
-                ]
-            middle = len(delivered) // 2
-            halves = (delivered[:middle], delivered[middle:])
-            return [
-                letter for half in halves for letter in await self._fold(half, advance, moves=False)
-            ]
-        metrics.UPLOADS_KEPT_BYTES.inc(batch.upload_bytes)
-        if ended:
-            self._announcer.wake()
-        return []
+        refused = await self._folds.fold([delivered.event for delivered in decoded], advance)
+        return [
+            DeadLetter(decoded[index].record, Poison(ErrorCode.RECORD_REFUSED, message))
+            for index, message in refused.items()
+        ]
 
 
 def _parse_upload(value: bytes) -> Upload:

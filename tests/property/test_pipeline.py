@@ -21,6 +21,7 @@ from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
+from services.status.folds import FoldService
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.access.cache import BoardDirectory
@@ -55,9 +56,8 @@ class Pipeline:
             NAMES,
         )
         self._jobs = JobStore(pool)
-        self._status = FoldHandler(
-            self._jobs, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
-        )
+        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        self._status = FoldHandler(FoldService(self._jobs, announcer), NAMES)
 
     async def workspace(self) -> tuple[UUID, UUID]:
         """A new one, and its account."""

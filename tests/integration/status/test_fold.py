@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from services.status.consumers import FOLDED_AT_ONCE
 from services.status.folding import Foldable, fold
+from services.status.folds import FOLDED_AT_ONCE
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, Refused

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import Import, Upload, batch_of
 from services.status.consumers import FoldHandler
+from services.status.folds import FoldService
 from services.status.repository import JobStore
 from services.status.retention import CLEANED_AT_ONCE, UploadCleaner
 from services.status.service import Missing
@@ -40,9 +41,8 @@ class Status:
     def __init__(self, database: Database) -> None:
         self.store = JobStore(database)
         self.database = database
-        self._handler = FoldHandler(
-            self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
-        )
+        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
         """Folds one batch of records of the topic `imports`; returns what became dead letters, and

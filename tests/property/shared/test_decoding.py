@@ -32,7 +32,6 @@ from shared.contract.topics import LARGEST_RECORD, TopicName
 from shared.contract.wire import encode
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, to_record
-from shared.runtime.periodic import Sweeper
 from tests.contract import pydantic_events
 from tests.contract.wire import PAIRS, Pair, pair, require_same
 from tests.property.documents import json_documents, mutated, offsets
@@ -103,10 +102,6 @@ def test_an_import_is_taken_or_refused_as_when_it_was_a_pydantic_model(value: by
     require_same(decode_import, pydantic_events.IMPORT_EVENT.validate_json, value)
 
 
-async def _nothing() -> int:
-    return 0
-
-
 class Reader(StrEnum):
     """Names a consumer and what it reads: the topic `imports` has two readers."""
 
@@ -126,7 +121,7 @@ TOPIC_OF = {
 
 def handlers() -> dict[Reader, Any]:
     """Makes the handler of each reader. Decoding needs nothing of what they work with."""
-    status = FoldHandler(cast("Any", None), NAMES, Sweeper("none", _nothing, interval_seconds=1))
+    status = FoldHandler(cast("Any", None), NAMES)
     settings = IngestSettings()
     requests = ImportRequestsHandler(
         RequestedImports(

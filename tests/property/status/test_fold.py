@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from services.status.consumers import ZSTD_MAGIC, FoldHandler
 from services.status.folding import Upload
+from services.status.folds import FoldService
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.contract.events import (
@@ -81,9 +82,8 @@ class Status:
     def __init__(self, pool: Database) -> None:
         self.store = JobStore(pool)
         self._pool = pool
-        self._handler = FoldHandler(
-            self.store, NAMES, Sweeper("announcer", _nothing, interval_seconds=1)
-        )
+        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, *batches: Sequence[Produced]) -> list[bytes | None]:
         """Each batch by a consumer of its own, all at the same time.

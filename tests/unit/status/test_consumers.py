@@ -7,9 +7,10 @@ import cramjam
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.status import consumers
+from services.status import folds
 from services.status.consumers import FoldHandler
 from services.status.folding import BYTES_PER_ROW, Fold
+from services.status.folds import FoldService
 from shared.contract.errors import Refused
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
@@ -54,7 +55,7 @@ def store() -> Store:
 
 @pytest.fixture
 def handler(store: Store, monkeypatch: pytest.MonkeyPatch) -> FoldHandler:
-    monkeypatch.setattr(consumers, "FOLDED_AT_ONCE", 10)
+    monkeypatch.setattr(folds, "FOLDED_AT_ONCE", 10)
     return new_handler(store)
 
 
@@ -62,9 +63,8 @@ def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
     async def nothing() -> int:
         return 0
 
-    return FoldHandler(
-        store, NAMES, Sweeper("announcer", nothing, interval_seconds=1), keep_uploads=keep_uploads
-    )
+    announcer = Sweeper("announcer", nothing, interval_seconds=1)
+    return FoldHandler(FoldService(store, announcer), NAMES, keep_uploads=keep_uploads)
 
 
 def delivered(event: ImportAccepted | RowsSettled) -> "ConsumerRecord[bytes, bytes]":

@@ -8,13 +8,13 @@ from services.webhooks.config import BACKGROUND_CONNECTIONS, WebhooksSettings
 from services.webhooks.consumer import EventHandler
 from services.webhooks.delivery.concurrency import ConcurrencyLimits
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
-from services.webhooks.delivery.repository import DeliveryStore
+from services.webhooks.delivery.repository import DeliveryRepository
 from services.webhooks.delivery.retention import CLEAN_SECONDS, LOOK_SECONDS, Cleaner, Lateness
 from services.webhooks.delivery.sender import Sender
-from services.webhooks.delivery.worker import Courier
+from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.dependencies import WebhooksDependencies
 from services.webhooks.subscriptions.endpoints import router
-from services.webhooks.subscriptions.repository import WebhookRegistry
+from services.webhooks.subscriptions.repository import WebhookRepository
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
@@ -41,10 +41,10 @@ BODIES_AT_ONCE = 16 * MEBIBYTE
 def create_app(settings: WebhooksSettings) -> FastAPI:
     """Makes everything and starts nothing: the application's lifespan does."""
     service = Service("webhooks", settings, background_connections=BACKGROUND_CONNECTIONS)
-    store = DeliveryStore(service.database)
+    store = DeliveryRepository(service.database)
     # An attempt that is over may leave a look-up behind
     resolver = Resolver(2 * settings.webhook_deliveries_at_once)
-    courier = _courier(settings, store, resolver)
+    worker = _worker(settings, store, resolver)
     consumer = BatchConsumer(
         Subscription(
             name="webhooks",
@@ -56,9 +56,9 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
             fetch=FetchSettings(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
         ),
         settings,
-        EventHandler(store, courier),
+        EventHandler(store, worker),
         service.producer,
-        is_wanted=store.anyone_listens,
+        is_wanted=store.has_active_subscriptions,
         positions=store.positions,
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
@@ -71,15 +71,15 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         dependencies=WebhooksDependencies(
             bodies=_bodies(settings),
             rules=settings.address_rules,
-            registry=WebhookRegistry(service.http_database, settings.webhooks_per_workspace),
-            courier=courier,
+            registry=WebhookRepository(service.http_database, settings.webhooks_per_workspace),
+            worker=worker,
         ),
         routers=[router],
-        components=[courier],
+        components=[worker],
         consumers=[consumer],
         tasks=[
             Sweeper("dormancy", consumer.dormancy.look, interval_seconds=DORMANCY_SECONDS),
-            Sweeper("courier", courier.sweep, interval_seconds=settings.webhook_interval_seconds),
+            Sweeper("courier", worker.sweep, interval_seconds=settings.webhook_interval_seconds),
             Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
             Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
         ],
@@ -96,7 +96,9 @@ def _bodies(settings: WebhooksSettings) -> Bodies:
     )
 
 
-def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolver) -> Courier:
+def _worker(
+    settings: WebhooksSettings, store: DeliveryRepository, resolver: Resolver
+) -> DeliveryWorker:
     at_once = settings.webhook_deliveries_at_once
     backend = CheckedBackend(settings.address_rules, resolver)
     sender = Sender(
@@ -105,7 +107,7 @@ def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolve
         at_once=at_once,
         ca_file=settings.webhook_ca_file,
     )
-    return Courier(
+    return DeliveryWorker(
         store,
         sender,
         settings.retry_policy,
@@ -118,5 +120,5 @@ def _courier(settings: WebhooksSettings, store: DeliveryStore, resolver: Resolve
         lease_seconds=settings.lease_seconds,
         interval_seconds=settings.webhook_interval_seconds,
         stop_seconds=settings.stop_timeout_seconds,
-        patience=settings.patience,
+        disable_policy=settings.disable_policy,
     )

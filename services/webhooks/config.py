@@ -4,13 +4,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.webhooks.delivery.policy import Patience, RetryPolicy
+from services.webhooks.delivery.policy import DisablePolicy, RetryPolicy
 from services.webhooks.delivery.ssrf import AddressRules, parse_ports
 from shared.runtime.settings import Addresses, ServiceSettings
 
 BACKGROUND_CONNECTIONS = 3
-"""Of the pool, for what is not HTTP: the consumer, the courier, and what looks after old
-deliveries.
+"""Connections of the pool that HTTP leaves free: for the consumer, the delivery worker and the
+retention of deliveries.
 """
 LEASE_MARGIN_SECONDS = 5.0
 
@@ -110,8 +110,8 @@ class WebhooksSettings(ServiceSettings):
         )
 
     @property
-    def patience(self) -> Patience:
-        return Patience.of(self.webhook_failures_until_disabled, self.retry_policy)
+    def disable_policy(self) -> DisablePolicy:
+        return DisablePolicy.of(self.webhook_failures_until_disabled, self.retry_policy)
 
     @property
     def address_rules(self) -> AddressRules:

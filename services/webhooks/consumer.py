@@ -10,7 +10,7 @@ from uuid import UUID
 
 from aiokafka import ConsumerRecord
 
-from services.webhooks.delivery.repository import Listener, NewDelivery
+from services.webhooks.delivery.model import NewDelivery, Subscription
 from services.webhooks.events import announcement
 from services.webhooks.ids import delivery_id
 from shared.contract.errors import ErrorCode, Poison
@@ -21,7 +21,7 @@ from shared.runtime.chunks import chunked
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
-Wanted: TypeAlias = Mapping[bytes, tuple[UUID, Sequence[Listener]]]
+Wanted: TypeAlias = Mapping[bytes, tuple[UUID, Sequence[Subscription]]]
 
 READ_AT_ONCE = 1000
 """Records after which others get a turn: 10 ms if all of them are wanted."""
@@ -35,7 +35,9 @@ the service is behind, or reads the topics for the first time, would be told of 
 
 
 class Outgoing(Protocol):
-    async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]: ...
+    async def active_subscriptions(
+        self, workspace_ids: Collection[UUID]
+    ) -> dict[UUID, list[Subscription]]: ...
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int: ...
 
 
@@ -49,9 +51,9 @@ class EventHandler:
     say, and nobody has to remember any.
     """
 
-    def __init__(self, store: Outgoing, courier: Wakes) -> None:
+    def __init__(self, store: Outgoing, worker: Wakes) -> None:
         self._store = store
-        self._courier = courier
+        self._worker = worker
 
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
         return list(records), []  # nothing is decoded before it is known that somebody wants it
@@ -65,7 +67,7 @@ class EventHandler:
             if unreadable
             else []
         )
-        listening = await self._store.listening(workspaces.values())
+        listening = await self._store.active_subscriptions(workspaces.values())
         wanted = {key: (one, listening[one]) for key, one in workspaces.items() if one in listening}
         if wanted:
             for portion in chunked(decoded, READ_AT_ONCE):
@@ -90,11 +92,11 @@ class EventHandler:
         for portion in chunked(list(deliveries.values()), WRITTEN_AT_ONCE):
             new += await self._store.enqueue(portion, advance)
         if new:
-            self._courier.wake()
+            self._worker.wake()
         return letters
 
     def _deliveries(
-        self, record: Record, workspace_id: UUID, listeners: Sequence[Listener]
+        self, record: Record, workspace_id: UUID, listeners: Sequence[Subscription]
     ) -> Iterator[NewDelivery]:
         told = announcement(workspace_id, record.headers, record.value or b"")
         if told is None:

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends
 
 from services.webhooks.delivery.ssrf import AddressRules
-from services.webhooks.delivery.worker import Courier
-from services.webhooks.subscriptions.repository import WebhookRegistry
+from services.webhooks.delivery.worker import DeliveryWorker
+from services.webhooks.subscriptions.repository import WebhookRepository
 from shared.http.bodies import Bodies
 from shared.http.dependencies import provided
 
@@ -18,8 +18,8 @@ class WebhooksDependencies:
 
     bodies: Bodies
     rules: AddressRules
-    registry: WebhookRegistry
-    courier: Courier
+    registry: WebhookRepository
+    worker: DeliveryWorker
 
 
 Webhooks = Annotated[WebhooksDependencies, Depends(provided(WebhooksDependencies))]

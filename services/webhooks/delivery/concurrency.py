@@ -1,9 +1,9 @@
-"""Counts the requests under way, as the claim of due deliveries needs it."""
+"""Counts the requests in flight, as the claim of due deliveries needs it."""
 
 from collections import Counter
 from uuid import UUID
 
-from services.webhooks.delivery.repository import Busy, Due, Room
+from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
 class ConcurrencyLimits:
@@ -11,7 +11,7 @@ class ConcurrencyLimits:
     workspace, and `failing` to all webhooks that fail.
 
     So receivers that hang until the timeout hold up no more than these. Nothing waits or is refused
-    here: the statement that claims deliveries takes no more than there is room for. Postgres knows
+    here: the statement that claims deliveries takes no more than the capacity. Postgres knows
     which webhooks fail, for all replicas and after a restart.
     """
 
@@ -20,29 +20,32 @@ class ConcurrencyLimits:
         self._each = each
         self._each_workspace = each_workspace
         self._failing_limit = failing
-        self._busy: Counter[tuple[UUID, UUID]] = Counter()
+        self._requests: Counter[tuple[UUID, UUID]] = Counter()
         self._failing = 0
 
     @property
-    def room(self) -> Room:
-        free = self._limit - self._busy.total()
-        return Room(
-            free, min(free, self._failing_limit - self._failing), self._each, self._each_workspace
+    def capacity(self) -> Capacity:
+        free = self._limit - self._requests.total()
+        return Capacity(
+            free=free,
+            free_failing=min(free, self._failing_limit - self._failing),
+            per_webhook=self._each,
+            per_workspace=self._each_workspace,
         )
 
     @property
-    def busy(self) -> list[Busy]:
-        return [Busy(*ids, requests) for ids, requests in self._busy.items()]
+    def in_flight(self) -> list[InFlight]:
+        return [InFlight(*ids, requests) for ids, requests in self._requests.items()]
 
-    def acquire(self, due: Due) -> None:
+    def acquire(self, delivery: ClaimedDelivery) -> None:
         """Counts a delivery that was claimed."""
-        self._busy[due.webhook_id, due.workspace_id] += 1
-        self._failing += due.failing
+        self._requests[delivery.webhook_id, delivery.workspace_id] += 1
+        self._failing += delivery.failing
 
-    def release(self, due: Due) -> None:
-        """Counts it no longer: its request has ended."""
-        ids = due.webhook_id, due.workspace_id
-        self._busy[ids] -= 1
-        if not self._busy[ids]:
-            del self._busy[ids]
-        self._failing -= due.failing
+    def release(self, delivery: ClaimedDelivery) -> None:
+        """Stops counting a delivery whose request has ended."""
+        ids = delivery.webhook_id, delivery.workspace_id
+        self._requests[ids] -= 1
+        if not self._requests[ids]:
+            del self._requests[ids]
+        self._failing -= delivery.failing

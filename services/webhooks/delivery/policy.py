@@ -1,33 +1,19 @@
-"""What becomes of a delivery after an attempt. Decides only: no I/O, no clock."""
+"""Decides what follows an attempt: delivered, another attempt, or given up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, assert_never
 
-
-class DeliveryStatus(StrEnum):
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-
-
-class DisabledReason(StrEnum):
-    GONE = "gone"
-    """The receiver answered 410."""
-    FAILING = "failing"
-    """Too many deliveries in a row were given up, or too many attempts failed without one that
-    succeeded.
-    """
+from services.webhooks.delivery.model import AttemptResult, ClaimedDelivery, DeliveryStatus
 
 
 class Answer(NamedTuple):
-    """What a receiver made of a request: its status, or why there is none."""
+    """Holds a receiver's status code, or the reason why there is none."""
 
     status_code: int | None
     error: str | None
-    """None when it took the delivery."""
+    """None if the receiver took the delivery."""
 
 
 class Delivered(NamedTuple):
@@ -42,7 +28,7 @@ class Retry(NamedTuple):
 class GivenUp(NamedTuple):
     answer: Answer
     gone: bool
-    """The receiver will never want another one."""
+    """The receiver wants no more deliveries, ever."""
 
 
 Outcome: TypeAlias = Delivered | Retry | GivenUp
@@ -56,23 +42,23 @@ class RetryPolicy:
     longest_seconds: float
 
     def pause(self, tries: int, part: float) -> float:
-        """Seconds until the next attempt after `tries` that failed; `part` of 1 is chance ("full
-        jitter"): what failed together does not come again together.
+        """Returns the seconds until the next attempt after `tries` that failed.
+
+        `part` of 1 is random ("full jitter"), so that what failed together is spread out.
         """
         return part * min(self.longest_seconds, self.first_seconds * self.factor ** (tries - 1))
 
     @property
     def seconds(self) -> float:
-        """How long the pauses of one delivery may be together."""
+        """Returns the longest that all pauses of one delivery may take together."""
         return sum(self.pause(tries, 1) for tries in range(1, self.attempts))
 
 
-class Patience(NamedTuple):
-    """What a webhook may fail until it is disabled: so many deliveries in a row, or so many
-    attempts in a row over so long.
+class DisablePolicy(NamedTuple):
+    """Limits a webhook's failures: deliveries in a row, or attempts in a row over some time.
 
-    A receiver that hangs, with much waiting for it, is tried with one delivery after the other:
-    none of them may come to its end.
+    Beyond it the webhook is disabled. Deliveries alone do not suffice: while much waits for a
+    receiver that hangs, each attempt is another delivery's, and none of them comes to its end.
     """
 
     deliveries: int
@@ -80,13 +66,13 @@ class Patience(NamedTuple):
     seconds: float
 
     @classmethod
-    def of(cls, deliveries: int, policy: RetryPolicy) -> "Patience":
-        """As many attempts as those deliveries may have, and as long as one of them may take."""
+    def of(cls, deliveries: int, policy: RetryPolicy) -> "DisablePolicy":
+        """Allows the attempts of so many deliveries, over the time that one of them may take."""
         return cls(deliveries, deliveries * policy.attempts, policy.seconds)
 
 
 def decide(answer: Answer, tries: int, policy: RetryPolicy, chance: Callable[[], float]) -> Outcome:
-    """`tries`: attempts that failed before this one, since the delivery was last asked for."""
+    """Decides what follows an answer. `tries`: attempts that failed before this one."""
     if answer.error is None:
         return Delivered(answer)
     if answer.status_code == HTTPStatus.GONE:
@@ -94,3 +80,29 @@ def decide(answer: Answer, tries: int, policy: RetryPolicy, chance: Callable[[],
     if tries + 1 >= policy.attempts:
         return GivenUp(answer, gone=False)
     return Retry(answer, policy.pause(tries + 1, chance()))
+
+
+def attempt_result(delivery: ClaimedDelivery, outcome: Outcome) -> AttemptResult:
+    """Returns what is stored of an attempt with this outcome."""
+    status, pause_seconds, gone = _consequences(outcome)
+    return AttemptResult(
+        delivery.webhook_id,
+        delivery.delivery_id,
+        delivery.tries,
+        status,
+        int(pause_seconds * 1000),
+        outcome.answer.status_code,
+        outcome.answer.error,
+        gone,
+    )
+
+
+def _consequences(outcome: Outcome) -> tuple[DeliveryStatus, float, bool]:
+    match outcome:
+        case Delivered():
+            return DeliveryStatus.DELIVERED, 0.0, False
+        case Retry(seconds=seconds):
+            return DeliveryStatus.PENDING, seconds, False
+        case GivenUp(gone=gone):
+            return DeliveryStatus.FAILED, 0.0, gone
+    assert_never(outcome)

@@ -1,92 +1,27 @@
-"""All SQL of what is delivered: who listens, what is written down for them, whose turn it is, what
-became of it.
-"""
+"""Finds subscriptions, stores deliveries, claims those that are due, and records results."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 
-from services.webhooks.delivery.policy import DisabledReason, Patience
+from services.webhooks.delivery.model import (
+    AttemptResult,
+    Capacity,
+    ClaimedDelivery,
+    DisabledReason,
+    DisabledWebhook,
+    InFlight,
+    NewDelivery,
+    Subscription,
+)
+from services.webhooks.delivery.policy import DisablePolicy
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, columns, names, unnest
 from shared.postgres.database import Database
 
-
-class Listener(NamedTuple):
-    webhook_id: UUID
-    events: frozenset[str]
-    created_at: datetime
-
-
-class NewDelivery(NamedTuple):
-    webhook_id: UUID
-    delivery_id: UUID
-    event_id: str
-    event_type: str
-    body: str
-
-
-class Due(NamedTuple):
-    """A delivery that is this worker's until its lease has passed."""
-
-    webhook_id: UUID
-    delivery_id: UUID
-    event_id: str
-    event_type: str
-    body: str
-    tries: int
-    url: str
-    secret: str
-    workspace_id: UUID
-    failing: bool
-    """Nothing was delivered to the webhook since an attempt failed."""
-
-
-class Busy(NamedTuple):
-    """A webhook that has requests under way, and how many."""
-
-    webhook_id: UUID
-    workspace_id: UUID
-    requests: int
-
-
-class Room(NamedTuple):
-    """How many requests may begin, and how many may be under way."""
-
-    most: int
-    """To begin, of all webhooks."""
-    most_failing: int
-    """Of those, of webhooks that fail."""
-    each: int
-    """Under way, of one webhook; of one that fails one."""
-    each_workspace: int
-    """Under way, of one workspace."""
-
-
-class Told(NamedTuple):
-    """What became of one attempt."""
-
-    webhook_id: UUID
-    delivery_id: UUID
-    tries: int
-    status: str
-    pause_ms: int
-    status_code: int | None
-    error: str | None
-    gone: bool
-
-
-class Disabled(NamedTuple):
-    webhook_id: UUID
-    workspace_id: UUID
-    reason: DisabledReason
-
-
-HIGHEST = UUID(int=2**128 - 1)
+HIGHEST_ID = UUID(int=2**128 - 1)
 DELIVERY_COLUMNS = (
     ("webhook_id", "uuid"),
     ("delivery_id", "uuid"),
@@ -94,8 +29,8 @@ DELIVERY_COLUMNS = (
     ("event_type", "text"),
     ("body", "text"),
 )
-BUSY_COLUMNS = (("webhook_id", "uuid"), ("workspace_id", "uuid"), ("requests", "int4"))
-TOLD_COLUMNS = (
+IN_FLIGHT_COLUMNS = (("webhook_id", "uuid"), ("workspace_id", "uuid"), ("requests", "int4"))
+RESULT_COLUMNS = (
     ("webhook_id", "uuid"),
     ("delivery_id", "uuid"),
     ("tries", "int4"),
@@ -106,12 +41,14 @@ TOLD_COLUMNS = (
     ("gone", "bool"),
 )
 
-LISTENING = """
+ACTIVE_SUBSCRIPTIONS = """
     select workspace_id, webhook_id, events, created_at from webhooks.endpoints
     where workspace_id = any(%b::uuid[]) and is_enabled
 """
 
-ANYONE_LISTENS = text("select exists (select from webhooks.endpoints where is_enabled) as is_so")
+HAS_ACTIVE_SUBSCRIPTIONS = text(
+    "select exists (select from webhooks.endpoints where is_enabled) as is_so"
+)
 
 # An event that is announced again, or a batch that is delivered again, is there already. Sorted, or
 # two that overlap deadlock. Without a conflict target: the same event makes the same delivery id,
@@ -147,7 +84,7 @@ _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 # Claiming puts the next attempt off: who dies with a claim only delays it
 CLAIM = f"""
     with recursive {_WAITING}, busy as (
-        select * from {unnest(BUSY_COLUMNS)} as b({names(BUSY_COLUMNS)})
+        select * from {unnest(IN_FLIGHT_COLUMNS)} as b({names(IN_FLIGHT_COLUMNS)})
     ), due as (
         select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
             coalesce(b.requests, 0)
@@ -200,7 +137,7 @@ CLAIM = f"""
 # has written anything down since: two may have tried, when a lease was too short
 RECORD = f"""
     with told as (
-        select * from {unnest(TOLD_COLUMNS)} as t({names(TOLD_COLUMNS)})
+        select * from {unnest(RESULT_COLUMNS)} as t({names(RESULT_COLUMNS)})
     ), recorded as (
         update webhooks.deliveries d set
             status = t.status,
@@ -286,27 +223,31 @@ OLDEST_DUE = text(f"""
 """)
 
 
-class DeliveryStore:
+class DeliveryRepository:
     """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.positions = PositionStore(database, "webhooks")
 
-    async def listening(self, workspace_ids: Collection[UUID]) -> dict[UUID, list[Listener]]:
-        """The enabled webhooks of these workspaces, of those that have any."""
-        found: dict[UUID, list[Listener]] = {}
+    async def active_subscriptions(
+        self, workspace_ids: Collection[UUID]
+    ) -> dict[UUID, list[Subscription]]:
+        """Returns the enabled webhooks of these workspaces. A workspace without any is absent."""
+        found: dict[UUID, list[Subscription]] = {}
         async with self._database.pipeline() as driver:
-            cursor = await driver.execute(LISTENING, [Column("uuid", list(workspace_ids))])
+            cursor = await driver.execute(
+                ACTIVE_SUBSCRIPTIONS, [Column("uuid", list(workspace_ids))]
+            )
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
                 found.setdefault(workspace_id, []).append(
-                    Listener(webhook_id, frozenset(events), created_at)
+                    Subscription(webhook_id, frozenset(events), created_at)
                 )
         return found
 
-    async def anyone_listens(self) -> bool:
-        """Whether any workspace has an enabled webhook."""
-        row = await self._database.first(ANYONE_LISTENS)
+    async def has_active_subscriptions(self) -> bool:
+        """Tells whether any workspace has an enabled webhook."""
+        row = await self._database.first(HAS_ACTIVE_SUBSCRIPTIONS)
         return row is not None and bool(row["is_so"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
@@ -320,46 +261,50 @@ class DeliveryStore:
             await driver.commit()
         return cursor.rowcount
 
-    async def claim(self, room: Room, busy: Iterable[Busy], lease_seconds: float) -> list[Due]:
-        """What is due, as far as there is room beside what is under way."""
+    async def claim(
+        self, capacity: Capacity, in_flight: Iterable[InFlight], lease_seconds: float
+    ) -> list[ClaimedDelivery]:
+        """Claims due deliveries, as many as the capacity allows beside those in flight."""
         limits = (
-            room.each,
-            room.each,
-            room.each_workspace,
-            room.most_failing,
-            room.most,
-            room.most,
+            capacity.per_webhook,
+            capacity.per_webhook,
+            capacity.per_workspace,
+            capacity.free_failing,
+            capacity.free,
+            capacity.free,
         )
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
-                CLAIM, [*columns(BUSY_COLUMNS, busy), *limits, lease_seconds]
+                CLAIM, [*columns(IN_FLIGHT_COLUMNS, in_flight), *limits, lease_seconds]
             )
             await driver.commit()
-            return [Due(*row) for row in await cursor.fetchall()]
+            return [ClaimedDelivery(*row) for row in await cursor.fetchall()]
 
-    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]:
-        """Write down what became of attempts; those webhooks that were disabled for it."""
-        values = [*columns(TOLD_COLUMNS, told), *patience]
+    async def record(
+        self, results: Sequence[AttemptResult], policy: DisablePolicy
+    ) -> list[DisabledWebhook]:
+        """Records results of attempts. Returns the webhooks that were disabled for them."""
+        values = [*columns(RESULT_COLUMNS, results), *policy]
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(RECORD, values)
             await driver.commit()
             rows = await cursor.fetchall()
         return [
-            Disabled(webhook_id, workspace_id, DisabledReason(reason))
+            DisabledWebhook(webhook_id, workspace_id, DisabledReason(reason))
             for webhook_id, workspace_id, reason, is_news in rows
             if is_news
         ]
 
-    async def clean(self, kept_from: UUID, most: int) -> int:
-        """Delete up to `most` that are older than the id, or whose webhook is gone; how many."""
+    async def clean(self, kept_from: UUID, limit: int) -> int:
+        """Deletes deliveries below the id or of deleted webhooks, at most `limit`.
+
+        Returns how many it deleted.
+        """
+        values = {"kept_from": kept_from, "all": HIGHEST_ID, "most": limit}
         async with self._database.transaction() as connection:
-            return (
-                await connection.execute(
-                    CLEAN, {"kept_from": kept_from, "all": HIGHEST, "most": most}
-                )
-            ).rowcount
+            return (await connection.execute(CLEAN, values)).rowcount
 
     async def oldest_due_seconds(self) -> float:
-        """How long the longest-waiting delivery has been due."""
+        """Returns how long the longest-waiting delivery has been due."""
         row = await self._database.first(OLDEST_DUE)
         return max(0.0, (row and row["seconds"]) or 0.0)

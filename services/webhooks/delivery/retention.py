@@ -1,15 +1,15 @@
-"""What looks after the deliveries' table: old ones go, and how late the others are is told."""
+"""Deletes old deliveries, and measures how late the others are."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from services.webhooks.delivery.repository import DeliveryStore
+from services.webhooks.delivery.repository import DeliveryRepository
 from services.webhooks.ids import lowest_id_of
 from shared.runtime import metrics
 
 CLEAN_SECONDS = 60.0
 LOOK_SECONDS = 10.0
-CLEANED_AT_ONCE = 5000
+MAX_CLEANED = 5000
 
 
 def _utc_now() -> datetime:
@@ -19,24 +19,24 @@ def _utc_now() -> datetime:
 class Cleaner:
     """Deletes in portions, each a transaction of its own.
 
-    Several replicas may: each finds what the others have left.
+    Replicas may do so at once: each finds what the others have left.
     """
 
     def __init__(
-        self, store: DeliveryStore, kept: timedelta, clock: Callable[[], datetime] = _utc_now
+        self, store: DeliveryRepository, kept: timedelta, clock: Callable[[], datetime] = _utc_now
     ) -> None:
         self._store = store
         self._kept = kept
         self._clock = clock
 
     async def sweep(self) -> int:
-        return await self._store.clean(lowest_id_of(self._clock() - self._kept), CLEANED_AT_ONCE)
+        return await self._store.clean(lowest_id_of(self._clock() - self._kept), MAX_CLEANED)
 
 
 class Lateness:
-    """The gauge of how long the longest-waiting delivery has been due."""
+    """Sets the gauge of how long the longest-waiting delivery has been due."""
 
-    def __init__(self, store: DeliveryStore) -> None:
+    def __init__(self, store: DeliveryRepository) -> None:
         self._store = store
 
     async def sweep(self) -> int:

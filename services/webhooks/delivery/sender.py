@@ -1,4 +1,4 @@
-"""One request to one receiver, and what came of it."""
+"""Sends one request to one receiver, and returns its answer."""
 
 import asyncio
 import ssl
@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 import httpcore
 
 from services.webhooks.delivery.connections import CheckedBackend, ForbiddenDestination
+from services.webhooks.delivery.model import ClaimedDelivery
 from services.webhooks.delivery.policy import Answer
-from services.webhooks.delivery.repository import Due
 from services.webhooks.delivery.signing import signed_headers
 from shared.contract.pins import printable
 from shared.http.app import VERSION
@@ -37,7 +37,7 @@ FAILURES = (
 
 
 class Sender:
-    """Sends what is due. Follows no redirect, asks no proxy, keeps no cookie."""
+    """Sends claimed deliveries. Follows no redirect, asks no proxy, keeps no cookie."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Sender:
             network_backend=backend,
         )
 
-    async def send(self, due: Due) -> Answer:
-        """One attempt. Raises nothing that a receiver could be the reason of."""
+    async def send(self, delivery: ClaimedDelivery) -> Answer:
+        """Makes one attempt. Raises nothing that a receiver could cause."""
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._post(due)
+                return await self._post(delivery)
         except TimeoutError:
             return Answer(None, f"no answer within {self._seconds:g} s")
         except ForbiddenDestination as error:
@@ -73,13 +73,13 @@ class Sender:
         except FAILURES as error:
             return Answer(None, printable(f"{type(error).__name__}: {error}", MAX_ERROR))
 
-    async def _post(self, due: Due) -> Answer:
-        url, body = urlsplit(due.url), due.body.encode()
+    async def _post(self, delivery: ClaimedDelivery) -> Answer:
+        url, body = urlsplit(delivery.url), delivery.body.encode()
         about = signed_headers(
-            due.secret,
-            event=due.event_type,
-            event_id=due.event_id,
-            delivery_id=str(due.delivery_id),
+            delivery.secret,
+            event=delivery.event_type,
+            event_id=delivery.event_id,
+            delivery_id=str(delivery.delivery_id),
             timestamp=int(self._clock()),
             body=body,
         )

@@ -1,6 +1,6 @@
-"""The worker that delivers: takes what is due, sends it, writes down what came of it.
+"""Claims due deliveries, sends them and records the results.
 
-At least once, in no order.
+Delivers at least once, in no order.
 """
 
 import asyncio
@@ -8,30 +8,36 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import structlog
 
 from services.webhooks.delivery.concurrency import ConcurrencyLimits
+from services.webhooks.delivery.model import (
+    AttemptResult,
+    Capacity,
+    ClaimedDelivery,
+    DisabledWebhook,
+    InFlight,
+)
 from services.webhooks.delivery.policy import (
     Answer,
     Delivered,
-    DeliveryStatus,
+    DisablePolicy,
     GivenUp,
     Outcome,
-    Patience,
     Retry,
     RetryPolicy,
+    attempt_result,
     decide,
 )
-from services.webhooks.delivery.repository import Busy, Disabled, Due, Room, Told
 from shared.contract.errors import Unavailable
 from shared.runtime import metrics
 
 log = structlog.get_logger()
 
 GATHERING_SECONDS = 0.02
-"""What ends within that time is written down together, and what follows is claimed together."""
+"""Results of this time are recorded together, and the deliveries that follow claimed together."""
 _OUTCOMES: dict[type[Outcome], str] = {
     Delivered: "delivered",
     Retry: "retried",
@@ -40,60 +46,64 @@ _OUTCOMES: dict[type[Outcome], str] = {
 
 
 class Deliveries(Protocol):
-    async def claim(self, room: Room, busy: Sequence[Busy], lease_seconds: float) -> list[Due]: ...
-    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]: ...
+    async def claim(
+        self, capacity: Capacity, in_flight: Sequence[InFlight], lease_seconds: float
+    ) -> list[ClaimedDelivery]: ...
+    async def record(
+        self, results: Sequence[AttemptResult], policy: DisablePolicy
+    ) -> list[DisabledWebhook]: ...
 
 
-class Sends(Protocol):
-    async def send(self, due: Due) -> Answer: ...
+class DeliverySender(Protocol):
+    async def send(self, delivery: ClaimedDelivery) -> Answer: ...
     async def close(self) -> None: ...
 
 
-class Courier:
-    """A part of the process that is swept again and again; its requests outlive a sweep. Several
-    replicas share what is due.
+class DeliveryWorker:
+    """Delivers in sweeps; its requests outlive a sweep. Replicas share the due deliveries.
 
-    Killed, it delays what it had in hand until the lease of each has passed; what it had sent and
-    not written down is sent again.
+    If the process is killed, its claimed deliveries are due again when their leases have passed.
+    What was sent and not recorded is sent again.
     """
 
     def __init__(
         self,
         store: Deliveries,
-        sender: Sends,
-        policy: RetryPolicy,
+        sender: DeliverySender,
+        retry_policy: RetryPolicy,
         limits: ConcurrencyLimits,
         *,
         lease_seconds: float,
         interval_seconds: float,
         stop_seconds: float,
-        patience: Patience,
+        disable_policy: DisablePolicy,
     ) -> None:
         self._store = store
         self._sender = sender
-        self._policy = policy
+        self._retry_policy = retry_policy
         self._limits = limits
         self._lease_seconds = lease_seconds
         self._interval_seconds = interval_seconds
         self._stop_seconds = stop_seconds
-        self._patience = patience
+        self._disable_policy = disable_policy
         self._requests: set[asyncio.Task[None]] = set()
-        self._ended: list[Told] = []
+        self._results: list[AttemptResult] = []
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Nothing to do: it works when it is swept."""
+        """Does nothing: sweeps do the work."""
 
     def trouble(self) -> str | None:
         return None
 
     def wake(self) -> None:
-        """There is something to deliver: don't wait for the interval."""
+        """Ends the wait for the next sweep: there is something to deliver."""
         self._changed.set()
 
     async def sweep(self) -> int:
-        """Write down what has ended, begin what is due, and wait until something changes. Raises
-        DatabaseUnavailable: what has ended is kept, and written down later.
+        """Records results, begins what is due, and waits until something changes.
+
+        Raises DatabaseUnavailable. Results are kept then, and recorded by a later sweep.
         """
         self._changed.clear()
         await self._record()
@@ -102,7 +112,7 @@ class Courier:
         return 1
 
     async def stop(self) -> None:
-        """Requests under way may end, within their time; then what came of them is written down."""
+        """Lets requests in flight end within the stop timeout, and records their results."""
         if self._requests:
             _, late = await asyncio.wait(self._requests, timeout=self._stop_seconds)
             for request in late:
@@ -113,9 +123,9 @@ class Courier:
         await self._sender.close()
 
     async def _record(self) -> None:
-        if not (told := list(self._ended)):
+        if not (results := list(self._results)):
             return
-        for disabled in await self._store.record(told, self._patience):
+        for disabled in await self._store.record(results, self._disable_policy):
             metrics.WEBHOOKS_DISABLED.labels(disabled.reason).inc()
             log.warning(
                 "webhook_disabled",
@@ -123,14 +133,16 @@ class Courier:
                 workspace_id=disabled.workspace_id,
                 reason=disabled.reason,
             )
-        del self._ended[: len(told)]
+        del self._results[: len(results)]
 
     async def _begin(self) -> None:
-        if (room := self._limits.room).most <= 0:
+        capacity = self._limits.capacity
+        if capacity.free <= 0:
             return
-        for due in await self._store.claim(room, self._limits.busy, self._lease_seconds):
-            self._limits.acquire(due)
-            request = asyncio.create_task(self._attempt(due))
+        in_flight = self._limits.in_flight
+        for delivery in await self._store.claim(capacity, in_flight, self._lease_seconds):
+            self._limits.acquire(delivery)
+            request = asyncio.create_task(self._attempt(delivery))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
 
@@ -140,47 +152,25 @@ class Courier:
                 await self._changed.wait()
             await asyncio.sleep(GATHERING_SECONDS)
 
-    async def _attempt(self, due: Due) -> None:
+    async def _attempt(self, delivery: ClaimedDelivery) -> None:
         started = time.monotonic()
         try:
-            answer = await self._send(due)
-            outcome = decide(answer, due.tries, self._policy, random.random)
-            self._ended.append(told_of(due, outcome))
+            answer = await self._send(delivery)
+            outcome = decide(answer, delivery.tries, self._retry_policy, random.random)
+            self._results.append(attempt_result(delivery, outcome))
             metrics.WEBHOOK_ATTEMPTS.labels(_OUTCOMES[type(outcome)]).inc()
             metrics.WEBHOOK_SECONDS.observe(time.monotonic() - started)
         finally:
-            self._limits.release(due)
+            self._limits.release(delivery)
             self._changed.set()
 
-    async def _send(self, due: Due) -> Answer:
+    async def _send(self, delivery: ClaimedDelivery) -> Answer:
         try:
-            return await self._sender.send(due)
+            return await self._sender.send(delivery)
         except Exception:
-            log.exception("delivery_broke", webhook_id=due.webhook_id, delivery_id=due.delivery_id)
+            log.exception(
+                "delivery_broke",
+                webhook_id=delivery.webhook_id,
+                delivery_id=delivery.delivery_id,
+            )
             return Answer(None, "could not be sent: something broke on our side")
-
-
-def told_of(due: Due, outcome: Outcome) -> Told:
-    answer = outcome.answer
-    status, pause, gone = _became(outcome)
-    return Told(
-        due.webhook_id,
-        due.delivery_id,
-        due.tries,
-        status,
-        int(pause * 1000),
-        answer.status_code,
-        answer.error,
-        gone,
-    )
-
-
-def _became(outcome: Outcome) -> tuple[DeliveryStatus, float, bool]:
-    match outcome:
-        case Delivered():
-            return DeliveryStatus.DELIVERED, 0.0, False
-        case Retry(seconds=seconds):
-            return DeliveryStatus.PENDING, seconds, False
-        case GivenUp(gone=gone):
-            return DeliveryStatus.FAILED, 0.0, gone
-    assert_never(outcome)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from services.webhooks.delivery.policy import DeliveryStatus
+from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.delivery.ssrf import AddressRules
 from services.webhooks.dependencies import Webhooks
 from services.webhooks.subscriptions.schemas import (
@@ -137,7 +137,7 @@ async def update_webhook(
     _require_reachable(webhooks.rules, wanted.url)
     changes = wanted.model_dump(mode="json", exclude_none=True)
     row = await webhooks.registry.change(who.workspace_id, _webhook_id(webhook_id), changes)
-    webhooks.courier.wake()
+    webhooks.worker.wake()
     return WebhookResponse.of(row)
 
 
@@ -213,7 +213,7 @@ async def resend_delivery(
     row = await webhooks.registry.resend(
         who.workspace_id, _webhook_id(webhook_id), _delivery_id(delivery_id)
     )
-    webhooks.courier.wake()
+    webhooks.worker.wake()
     return WebhookDeliveryResponse.of(row)
 
 

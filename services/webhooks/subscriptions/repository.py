@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import and_, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.webhooks.delivery.policy import DeliveryStatus
+from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.postgres.database import Database
@@ -26,7 +26,7 @@ LOOK_AT_MOST = 10_000
 """For one page of those."""
 
 
-class WebhookRegistry:
+class WebhookRepository:
     """Raises DatabaseUnavailable when Postgres is away; RequestRefused (404) for what another
     workspace has, as for what nobody has.
     """

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.webhooks.delivery.policy import DeliveryStatus, DisabledReason
+from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.events import EventName
 from shared.contract.errors import ErrorCode, RequestRefused

@@ -17,26 +17,20 @@ import pytest_asyncio
 from sqlalchemy import func, insert, select, update
 
 from services.webhooks.delivery.concurrency import ConcurrencyLimits
-from services.webhooks.delivery.policy import (
-    Answer,
+from services.webhooks.delivery.model import (
+    AttemptResult,
+    Capacity,
+    ClaimedDelivery,
     DeliveryStatus,
     DisabledReason,
-    Patience,
-    RetryPolicy,
-)
-from services.webhooks.delivery.repository import (
-    BUSY_COLUMNS,
-    CLAIM,
-    Busy,
-    DeliveryStore,
-    Disabled,
-    Due,
+    DisabledWebhook,
+    InFlight,
     NewDelivery,
-    Room,
-    Told,
 )
+from services.webhooks.delivery.policy import Answer, DisablePolicy, RetryPolicy
+from services.webhooks.delivery.repository import CLAIM, IN_FLIGHT_COLUMNS, DeliveryRepository
 from services.webhooks.delivery.retention import Cleaner, Lateness
-from services.webhooks.delivery.worker import Courier
+from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.ids import delivery_id
 from services.webhooks.subscriptions import repository as registry
 from services.webhooks.tables import deliveries, endpoints
@@ -54,11 +48,11 @@ TAKEN, REFUSED = Answer(204, None), Answer(500, "answered 500")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def store(database: Database) -> AsyncIterator[DeliveryStore]:
+async def store(database: Database) -> AsyncIterator[DeliveryRepository]:
     """With empty tables: what one test leaves would be another's due."""
     async with database.transaction() as connection:
         await connection.exec_driver_sql("truncate webhooks.endpoints, webhooks.deliveries")
-    yield DeliveryStore(database)
+    yield DeliveryRepository(database)
 
 
 async def add_webhook(database: Database, **fields: Any) -> UUID:
@@ -89,43 +83,43 @@ def new_deliveries(webhook_id: UUID, count: int) -> list[NewDelivery]:
     ]
 
 
-async def queued(database: Database, store: DeliveryStore, count: int, **fields: Any) -> UUID:
+async def queued(database: Database, store: DeliveryRepository, count: int, **fields: Any) -> UUID:
     webhook_id = await add_webhook(database, **fields)
     assert await store.enqueue(new_deliveries(webhook_id, count), Advance()) == count
     return webhook_id
 
 
 def claim_values(most: int, *, each: int) -> list[object]:
-    return [*columns(BUSY_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
+    return [*columns(IN_FLIGHT_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
 
 
 async def claim(
-    store: DeliveryStore,
+    store: DeliveryRepository,
     most: int = 100,
-    *busy: Busy,
+    *busy: InFlight,
     each: int = 100,
     each_workspace: int = 100,
     failing: int = 100,
     lease: float = LEASE,
-) -> list[Due]:
-    return await store.claim(Room(most, failing, each, each_workspace), busy, lease)
+) -> list[ClaimedDelivery]:
+    return await store.claim(Capacity(most, failing, each, each_workspace), busy, lease)
 
 
-def patience(deliveries: int) -> Patience:
-    return Patience(deliveries, 1000, 0)
+def disable_policy(deliveries: int) -> DisablePolicy:
+    return DisablePolicy(deliveries, 1000, 0)
 
 
-def told(
-    due: Due,
+def result(
+    due: ClaimedDelivery,
     status: DeliveryStatus = DeliveryStatus.DELIVERED,
     *,
     pause_ms: int = 0,
     gone: bool = False,
     tries: int | None = None,
-) -> Told:
+) -> AttemptResult:
     answer = TAKEN if status is DeliveryStatus.DELIVERED else REFUSED
     number = due.tries if tries is None else tries
-    return Told(
+    return AttemptResult(
         due.webhook_id,
         due.delivery_id,
         number,
@@ -150,7 +144,7 @@ async def statuses(database: Database, webhook_id: UUID) -> list[str]:
 
 
 async def test_what_is_written_down_again_is_there_once(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await add_webhook(database)
     first = new_deliveries(webhook_id, 2)
@@ -165,7 +159,7 @@ async def test_what_is_written_down_again_is_there_once(
 
 
 async def test_two_workers_never_have_the_same_delivery(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 60)
     claimed = await asyncio.gather(*(claim(store, 10) for _ in range(6)), claim(store, 60))
@@ -174,7 +168,7 @@ async def test_two_workers_never_have_the_same_delivery(
 
 
 async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 3)
     claimed = await claim(store, lease=0.3)
@@ -185,21 +179,21 @@ async def test_a_dead_workers_deliveries_are_due_when_its_lease_has_passed(
 
 
 async def test_whoever_has_least_under_way_is_first_however_much_waits_for_others(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     of_crowded, of_busy = uuid4(), uuid4()
     crowded = await queued(database, store, 200, workspace_id=of_crowded)
-    busy = Busy(await queued(database, store, 5, workspace_id=of_busy), of_busy, 2)
+    busy = InFlight(await queued(database, store, 5, workspace_id=of_busy), of_busy, 2)
     quiet = await queued(database, store, 1)
     first = await claim(store, 4, busy, each=3)
     assert [due.webhook_id for due in first].count(crowded) == 3
     assert quiet in {due.webhook_id for due in first}
-    second = await claim(store, 100, Busy(crowded, of_crowded, 3), busy, each=3)
+    second = await claim(store, 100, InFlight(crowded, of_crowded, 3), busy, each=3)
     assert [due.webhook_id for due in second] == [busy.webhook_id]
 
 
 async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     hanging = [await queued(database, store, 20, failed_attempts=1) for _ in range(6)]
     healthy = await queued(database, store, 2)
@@ -210,7 +204,7 @@ async def test_who_has_not_failed_comes_before_who_has_and_has_waited_longer(
 
 
 async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """Or one answer of 500 would put a webhook behind all that waits for those that hang."""
     for _ in range(3):
@@ -220,31 +214,31 @@ async def test_of_those_that_fail_the_ones_come_first_that_have_failed_least(
 
 
 async def test_a_workspace_has_no_more_than_its_share_however_many_webhooks_it_has(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     greedy = uuid4()
     webhooks = [await queued(database, store, 9, workspace_id=greedy) for _ in range(5)]
     other = await queued(database, store, 2)
-    claimed = await claim(store, 100, Busy(webhooks[0], greedy, 3), each=4, each_workspace=8)
+    claimed = await claim(store, 100, InFlight(webhooks[0], greedy, 3), each=4, each_workspace=8)
     assert [due.workspace_id for due in claimed].count(greedy) == 5
     assert [due.webhook_id for due in claimed].count(other) == 2
     assert webhooks[0] not in {due.webhook_id for due in claimed}
 
 
 async def test_the_workspace_with_least_under_way_is_first(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """By age alone, slow receivers with much waiting would take every slot that they give back."""
     slow = uuid4()
     for _ in range(5):
         await queued(database, store, 9, workspace_id=slow)
     quick = await queued(database, store, 1)
-    gone = Busy(uuid4(), slow, 1)  # deleted with a request under way: still its workspace's
+    gone = InFlight(uuid4(), slow, 1)  # deleted with a request under way: still its workspace's
     assert [due.webhook_id for due in await claim(store, 1, gone)] == [quick]
 
 
 async def test_claiming_locks_nothing_that_it_does_not_take(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """Two claims at once, of which the first has not committed: between them they take all that
     there is room for.
@@ -258,7 +252,7 @@ async def test_claiming_locks_nothing_that_it_does_not_take(
 
 
 async def test_a_disabled_or_deleted_webhooks_deliveries_wait(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 2, is_enabled=False)
     await store.enqueue(new_deliveries(uuid4(), 2), Advance())
@@ -266,23 +260,25 @@ async def test_a_disabled_or_deleted_webhooks_deliveries_wait(
 
 
 async def test_that_it_was_delivered_outlives_a_late_failure(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
-    await store.record([told(due)], patience(5))
-    await store.record([told(due, DeliveryStatus.FAILED)], patience(5))
+    await store.record([result(due)], disable_policy(5))
+    await store.record([result(due, DeliveryStatus.FAILED)], disable_policy(5))
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"]) == ("delivered", 1, 204)
 
 
 async def test_a_failure_that_is_written_down_twice_counts_once(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 1)
     (due,) = await claim(store)
     for _ in range(2):
-        await store.record([told(due, DeliveryStatus.PENDING, pause_ms=60_000)], patience(5))
+        await store.record(
+            [result(due, DeliveryStatus.PENDING, pause_ms=60_000)], disable_policy(5)
+        )
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["tries"], row["last_error"]) == (
         "pending",
@@ -296,30 +292,31 @@ async def test_a_failure_that_is_written_down_twice_counts_once(
 
 
 async def test_an_attempt_that_fails_counts_at_once_and_a_delivery_forgives(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 3)
     first, second, third = await claim(store)
     assert not first.failing
     await store.record(
-        [told(first, DeliveryStatus.PENDING), told(second, DeliveryStatus.PENDING)], patience(5)
+        [result(first, DeliveryStatus.PENDING), result(second, DeliveryStatus.PENDING)],
+        disable_policy(5),
     )
     (again,) = await claim(store)
     assert again.failing
-    await store.record([told(third)], patience(5))
+    await store.record([result(third)], disable_policy(5))
     assert [due.failing for due in await claim(store)] == [False]
 
 
 async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 6)
     dues = await claim(store)
-    bad = [told(due, DeliveryStatus.FAILED) for due in dues]
-    assert await store.record(bad[:2], patience(3)) == []
-    assert await store.record([told(dues[2])], patience(3)) == []
-    assert await store.record(bad[3:5], patience(3)) == []
-    (disabled,) = await store.record(bad[5:], patience(3))
+    bad = [result(due, DeliveryStatus.FAILED) for due in dues]
+    assert await store.record(bad[:2], disable_policy(3)) == []
+    assert await store.record([result(dues[2])], disable_policy(3)) == []
+    assert await store.record(bad[3:5], disable_policy(3)) == []
+    (disabled,) = await store.record(bad[5:], disable_policy(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
     (row,) = await database.all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
     assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (
@@ -330,41 +327,49 @@ async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
 
 
 async def test_attempts_that_fail_for_long_disable_though_no_delivery_was_given_up(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """With much waiting, one that hangs is tried with one delivery after the other."""
     webhook_id = await queued(database, store, 6)
-    bad = [told(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
-    assert await store.record(bad[:3], Patience(100, 4, 3600)) == []
+    bad = [result(due, DeliveryStatus.PENDING, pause_ms=60_000) for due in await claim(store)]
+    assert await store.record(bad[:3], DisablePolicy(100, 4, 3600)) == []
     assert (
-        await store.record(bad[3:5], Patience(100, 4, 3600)) == []
+        await store.record(bad[3:5], DisablePolicy(100, 4, 3600)) == []
     )  # often enough, but not for long enough
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
             "update webhooks.endpoints set failing_since = failing_since - interval '1 hour'"
         )
-    (disabled,) = await store.record(bad[5:], Patience(100, 4, 3600))
+    (disabled,) = await store.record(bad[5:], DisablePolicy(100, 4, 3600))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
 
 
 async def test_few_failed_attempts_never_disable_however_long_they_take(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 3)
     for due in await claim(store):
-        assert await store.record([told(due, DeliveryStatus.PENDING)], Patience(100, 4, 0)) == []
+        assert (
+            await store.record([result(due, DeliveryStatus.PENDING)], DisablePolicy(100, 4, 0))
+            == []
+        )
 
 
-async def test_gone_disables_once(database: Database, store: DeliveryStore) -> None:
+async def test_gone_disables_once(database: Database, store: DeliveryRepository) -> None:
     await queued(database, store, 2)
     first, second = await claim(store)
-    (disabled,) = await store.record([told(first, DeliveryStatus.FAILED, gone=True)], patience(5))
+    (disabled,) = await store.record(
+        [result(first, DeliveryStatus.FAILED, gone=True)], disable_policy(5)
+    )
     assert disabled.reason is DisabledReason.GONE
-    assert await store.record([told(second, DeliveryStatus.FAILED, gone=True)], patience(5)) == []
+    assert (
+        await store.record([result(second, DeliveryStatus.FAILED, gone=True)], disable_policy(5))
+        == []
+    )
 
 
 async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     kept = await queued(database, store, 3)
     await store.enqueue(new_deliveries(uuid4(), 4), Advance())
@@ -375,7 +380,9 @@ async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(
     assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=8)).sweep() == 3
 
 
-async def test_how_late_the_latest_is_is_told(database: Database, store: DeliveryStore) -> None:
+async def test_how_late_the_latest_is_is_told(
+    database: Database, store: DeliveryRepository
+) -> None:
     await queued(database, store, 2, is_enabled=False)
     await Lateness(store).sweep()
     assert metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() == 0
@@ -393,12 +400,12 @@ class Sender:
 
     def __init__(self, answer: Answer = TAKEN) -> None:
         self.answer = answer
-        self.sent: list[Due] = []
+        self.sent: list[ClaimedDelivery] = []
         self.go_on = asyncio.Event()
         self.closed = False
 
-    async def send(self, due: Due) -> Answer:
-        self.sent.append(due)
+    async def send(self, delivery: ClaimedDelivery) -> Answer:
+        self.sent.append(delivery)
         await self.go_on.wait()
         return self.answer
 
@@ -406,10 +413,10 @@ class Sender:
         self.closed = True
 
 
-def courier_of(
+def worker_of(
     store: Any, sender: Sender, *, at_once: int = 4, stop_seconds: float = 10
-) -> Courier:
-    return Courier(
+) -> DeliveryWorker:
+    return DeliveryWorker(
         store,
         sender,
         POLICY,
@@ -417,18 +424,18 @@ def courier_of(
         lease_seconds=LEASE,
         interval_seconds=0.01,
         stop_seconds=stop_seconds,
-        patience=patience(5),
+        disable_policy=disable_policy(5),
     )
 
 
 async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 10)
     sender = Sender()
-    courier = courier_of(store, sender)
-    await courier.sweep()
-    stopping = asyncio.create_task(courier.stop())
+    worker = worker_of(store, sender)
+    await worker.sweep()
+    stopping = asyncio.create_task(worker.stop())
     await asyncio.sleep(0)
     assert not stopping.done()
     sender.go_on.set()
@@ -438,27 +445,27 @@ async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(
 
 
 async def test_what_does_not_end_in_time_is_left_to_its_lease(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 1)
     sender = Sender()
-    courier = courier_of(store, sender, stop_seconds=0.01)
-    await courier.sweep()
-    await courier.stop()
+    worker = worker_of(store, sender, stop_seconds=0.01)
+    await worker.sweep()
+    await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], sender.closed) == ("pending", 0, True)
     assert row["next_attempt_at"] > datetime.now(UTC)
 
 
 async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 1)
     sender = Sender(REFUSED)
     sender.go_on.set()
-    courier = courier_of(store, sender)
-    await courier.sweep()
-    await courier.stop()
+    worker = worker_of(store, sender)
+    await worker.sweep()
+    await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == (
         "pending",
@@ -472,32 +479,36 @@ async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
 class Flaky:
     """The store, with a database that is away when it is to write down."""
 
-    def __init__(self, store: DeliveryStore, failures: int) -> None:
+    def __init__(self, store: DeliveryRepository, failures: int) -> None:
         self._store = store
         self.failures = failures
 
-    async def claim(self, room: Room, busy: Sequence[Busy], lease_seconds: float) -> list[Due]:
-        return await self._store.claim(room, busy, lease_seconds)
+    async def claim(
+        self, capacity: Capacity, in_flight: Sequence[InFlight], lease_seconds: float
+    ) -> list[ClaimedDelivery]:
+        return await self._store.claim(capacity, in_flight, lease_seconds)
 
-    async def record(self, told: Sequence[Told], patience: Patience) -> list[Disabled]:
+    async def record(
+        self, results: Sequence[AttemptResult], policy: DisablePolicy
+    ) -> list[DisabledWebhook]:
         if self.failures:
             self.failures -= 1
             raise DatabaseUnavailable("away")
-        return await self._store.record(told, patience)
+        return await self._store.record(results, policy)
 
 
 async def test_invariant_9_what_ended_while_the_database_was_away_is_written_down_later(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     webhook_id = await queued(database, store, 3)
     sender = Sender()
     sender.go_on.set()
-    courier = courier_of(Flaky(store, failures=2), sender)
-    await courier.sweep()
+    worker = worker_of(Flaky(store, failures=2), sender)
+    await worker.sweep()
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            await courier.sweep()
-    await courier.sweep()
+            await worker.sweep()
+    await worker.sweep()
     assert await statuses(database, webhook_id) == ["delivered"] * 3
     assert len(sender.sent) == 3
 
@@ -505,7 +516,7 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
 @pytest.mark.parametrize("status", [DeliveryStatus.PENDING, DeliveryStatus.DELIVERED])
 async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_go_on(
     database: Database,
-    store: DeliveryStore,
+    store: DeliveryRepository,
     monkeypatch: pytest.MonkeyPatch,
     status: DeliveryStatus,
 ) -> None:
@@ -523,7 +534,7 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
                 .values(status=str(state), next_attempt_at=due)
             )
             await connection.execute(changed)
-    log = registry.WebhookRegistry(database, 5)
+    log = registry.WebhookRepository(database, 5)
     pages: list[list[UUID]] = []
     before = None
     while not pages or before:
@@ -535,7 +546,7 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
 
 
 async def test_no_statement_walks_through_what_is_not_asked_for(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """With much that is delivered, and much that waits for one webhook, the plans go by the
     indexes.
@@ -570,7 +581,7 @@ async def test_no_statement_walks_through_what_is_not_asked_for(
 
 
 async def test_a_claim_reads_no_more_of_a_backlog_than_it_takes(
-    database: Database, store: DeliveryStore
+    database: Database, store: DeliveryRepository
 ) -> None:
     """Nor does the planner think so: beyond a cost of 100 000 Postgres compiles, which takes longer
     than the claim.

@@ -17,8 +17,8 @@ import pytest
 import structlog
 
 from services.webhooks.delivery.connections import CheckedBackend, Resolver
+from services.webhooks.delivery.model import ClaimedDelivery
 from services.webhooks.delivery.policy import Answer
-from services.webhooks.delivery.repository import Due
 from services.webhooks.delivery.sender import Sender
 from services.webhooks.delivery.ssrf import AddressRules
 from tests.support.receivers import OK, Received, Receiver, Reply, receiving
@@ -58,8 +58,8 @@ async def sending(
     await sender.close()
 
 
-def due(url: str) -> Due:
-    return Due(
+def due(url: str) -> ClaimedDelivery:
+    return ClaimedDelivery(
         uuid4(), uuid4(), "evt_1", "pin.published", "{}", 0, url, "s" * 16, uuid4(), failing=False
     )
 

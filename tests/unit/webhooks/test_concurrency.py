@@ -3,11 +3,11 @@
 from uuid import uuid4
 
 from services.webhooks.delivery.concurrency import ConcurrencyLimits
-from services.webhooks.delivery.repository import Busy, Due, Room
+from services.webhooks.delivery.model import Capacity, ClaimedDelivery, InFlight
 
 
-def due(*, failing: bool = False) -> Due:
-    return Due(
+def claimed(*, failing: bool = False) -> ClaimedDelivery:
+    return ClaimedDelivery(
         uuid4(),
         uuid4(),
         "evt_1",
@@ -21,23 +21,33 @@ def due(*, failing: bool = False) -> Due:
     )
 
 
-def test_a_request_takes_room_until_it_is_released() -> None:
-    limits, one, other = ConcurrencyLimits(5, each=3, each_workspace=4, failing=2), due(), due()
+def test_a_request_takes_capacity_until_it_is_released() -> None:
+    limits, one, other = (
+        ConcurrencyLimits(5, each=3, each_workspace=4, failing=2),
+        claimed(),
+        claimed(),
+    )
     for each in (one, one, other):
         limits.acquire(each)
-    assert limits.room == Room(2, 2, 3, 4)
-    assert sorted(limits.busy) == sorted(
-        [Busy(one.webhook_id, one.workspace_id, 2), Busy(other.webhook_id, other.workspace_id, 1)]
+    assert limits.capacity == Capacity(2, 2, 3, 4)
+    assert sorted(limits.in_flight) == sorted(
+        [
+            InFlight(one.webhook_id, one.workspace_id, 2),
+            InFlight(other.webhook_id, other.workspace_id, 1),
+        ]
     )
     for each in (one, one, other):
         limits.release(each)
-    assert (limits.room, limits.busy) == (Room(5, 2, 3, 4), [])
+    assert (limits.capacity, limits.in_flight) == (Capacity(5, 2, 3, 4), [])
 
 
 def test_those_that_fail_share_what_is_theirs() -> None:
-    limits, failing = ConcurrencyLimits(5, each=3, each_workspace=4, failing=2), due(failing=True)
+    limits, failing = (
+        ConcurrencyLimits(5, each=3, each_workspace=4, failing=2),
+        claimed(failing=True),
+    )
     limits.acquire(failing)
-    limits.acquire(due())
-    assert limits.room == Room(3, 1, 3, 4)
+    limits.acquire(claimed())
+    assert limits.capacity == Capacity(3, 1, 3, 4)
     limits.release(failing)
-    assert limits.room == Room(4, 2, 3, 4)
+    assert limits.capacity == Capacity(4, 2, 3, 4)

@@ -5,8 +5,8 @@ import pytest
 from services.webhooks.delivery.policy import (
     Answer,
     Delivered,
+    DisablePolicy,
     GivenUp,
-    Patience,
     Retry,
     RetryPolicy,
     decide,
@@ -43,5 +43,7 @@ def test_gone_gives_up_at_once(tries: int) -> None:
     assert decide(answer, tries, POLICY, whole) == GivenUp(answer, gone=True)
 
 
-def test_patience_is_as_many_attempts_as_the_deliveries_have_and_as_long_as_one_may_take() -> None:
-    assert Patience.of(5, POLICY) == Patience(deliveries=5, attempts=20, seconds=5 + 15 + 40)
+def test_the_limit_is_as_many_attempts_as_the_deliveries_have_and_as_long_as_one_may_take() -> None:
+    assert DisablePolicy.of(5, POLICY) == DisablePolicy(
+        deliveries=5, attempts=20, seconds=5 + 15 + 40
+    )

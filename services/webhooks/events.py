@@ -1,6 +1,4 @@
-"""What Kafka's events become for receivers: the body, which is the same at every attempt, and what
-it is known by.
-"""
+"""Builds a webhook's payload and event id from a Kafka event. Every attempt sends the same body."""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -28,16 +26,20 @@ class EventName(StrEnum):
     IMPORT_FAILED = "import.failed"
 
 
-class Announcement(NamedTuple):
+class WebhookEvent(NamedTuple):
+    """Holds what receivers get of an event, and when Kafka's record says it was announced."""
+
+    workspace_id: UUID
     event_id: str
     name: EventName
     body: str
+    announced_ms: int
 
 
 class _Kind(NamedTuple):
     decode: Callable[[bytes], Any]
-    at: str
-    """The field that says when it happened."""
+    time_field: str
+    """The field with the time of the event."""
     data: tuple[str, ...]
     names: Mapping[JobStatus, EventName] | EventName
 
@@ -54,11 +56,11 @@ _OF_JOBS = {
 
 
 def _kind(
-    event_type: type[WireStruct], at: str, names: Mapping[JobStatus, EventName] | EventName
+    event_type: type[WireStruct], time_field: str, names: Mapping[JobStatus, EventName] | EventName
 ) -> _Kind:
     return _Kind(
         decoder(event_type),
-        at,
+        time_field,
         tuple(name for name in event_type.__struct_fields__ if name not in _NOT_DATA),
         names,
     )
@@ -71,25 +73,28 @@ _KINDS = {
 }
 
 
-def announcement(
-    workspace_id: UUID, headers: Sequence[tuple[str, bytes | None]], value: bytes
-) -> Announcement | None:
-    """None for what receivers are not told of.
+def read_event(
+    workspace_id: UUID,
+    headers: Sequence[tuple[str, bytes | None]],
+    value: bytes,
+    announced_ms: int,
+) -> WebhookEvent | None:
+    """Decodes a record. Returns None for a type that webhooks can't subscribe to.
 
     Raises Poison for a record that is not what its headers say.
     """
-    about = dict(headers)
-    kind = _KINDS.get(about.get("ce_type") or b"")
+    attributes = dict(headers)
+    kind = _KINDS.get(attributes.get("ce_type") or b"")
     if kind is None:
         return None
     try:
         event = kind.decode(value)
     except ValidationError as error:
         raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
-    ce_id = about.get("ce_id")
+    ce_id = attributes.get("ce_id")
     if not ce_id:
         raise Poison(ErrorCode.INVALID_RECORD, "no ce_id")
-    if event.workspace_id != workspace_id:  # or what is one's would be told to another
+    if event.workspace_id != workspace_id:  # another workspace's webhooks must not get it
         raise Poison(ErrorCode.INVALID_RECORD, "the event is not of the workspace that is its key")
     name = kind.name_of(event)
     if name is None:
@@ -101,17 +106,18 @@ def announcement(
         "id": event_id,
         "type": name,
         "event": name,
-        "created_at": getattr(event, kind.at),
+        "created_at": getattr(event, kind.time_field),
         "workspace_id": workspace_id,
         "data": {field: getattr(event, field) for field in kind.data},
     }
-    return Announcement(event_id, name, orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
+    body = orjson.dumps(document, option=orjson.OPT_UTC_Z).decode()
+    return WebhookEvent(workspace_id, event_id, name, body, announced_ms)
 
 
 def event_id_of(workspace_id: UUID, ce_id: bytes) -> str:
-    """The same fact has the same id, however often it is announced and whatever it is told to.
+    """Computes an event's id. It is the same for all announcements and all webhooks.
 
-    Not Kafka's own: that of a failed pin has a dot, which separates what Standard Webhooks signs,
-    and whoever may produce could write a line break into it.
+    The CloudEvents id itself does not serve. That of a failed pin has a dot, which is Standard
+    Webhooks' separator, and a producer could write a line break into one.
     """
     return f"evt_{blake2b(workspace_id.bytes + ce_id, digest_size=16).hexdigest()}"

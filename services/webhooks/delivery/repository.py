@@ -20,7 +20,10 @@ from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, columns, names, unnest
 from shared.postgres.database import Database
+from shared.runtime.chunks import chunked
 
+MAX_ENQUEUED = 5000
+"""Deliveries of one transaction."""
 HIGHEST_ID = UUID(int=2**128 - 1)
 DELIVERY_COLUMNS = (
     ("webhook_id", "uuid"),
@@ -251,15 +254,18 @@ class DeliveryRepository:
         return row is not None and bool(row["is_so"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
-        """Stores new deliveries. Returns how many did not exist yet.
+        """Stores new deliveries, MAX_ENQUEUED in a transaction. Returns how many did not exist yet.
 
-        Holds the batch's positions. Raises PositionBehind.
+        Each transaction holds the batch's positions. Raises PositionBehind.
         """
-        async with self._database.pipeline() as driver:
-            await self.positions.hold(driver, advance, moves=False)
-            cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, deliveries))
-            await driver.commit()
-        return cursor.rowcount
+        stored = 0
+        for chunk in chunked(deliveries, MAX_ENQUEUED):
+            async with self._database.pipeline() as driver:
+                await self.positions.hold(driver, advance, moves=False)
+                cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, chunk))
+                await driver.commit()
+            stored += cursor.rowcount
+        return stored
 
     async def claim(
         self, capacity: Capacity, in_flight: Iterable[InFlight], lease_seconds: float

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.webhooks.events import Announcement, announcement
+from services.webhooks.events import WebhookEvent, read_event
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished, PinScheduled
@@ -31,15 +31,17 @@ COUNTERS: dict[str, Any] = {
 }
 
 
-def told(
+def decoded(
     kind: EventType, value: bytes, *, ce_id: bytes | None = b"an-id", key: UUID = WORKSPACE
-) -> Announcement | None:
+) -> WebhookEvent | None:
     headers: list[tuple[str, bytes | None]] = [("ce_type", kind.encode())]
-    return announcement(key, [*headers, ("ce_id", ce_id)] if ce_id is not None else headers, value)
+    if ce_id is not None:
+        headers.append(("ce_id", ce_id))
+    return read_event(key, headers, value, 0)
 
 
 def document(kind: EventType, value: bytes) -> dict[str, Any]:
-    found = told(kind, value)
+    found = decoded(kind, value)
     assert found is not None
     read: dict[str, Any] = json.loads(found.body)
     assert (read["id"], read["type"], read["event"]) == (found.event_id, found.name, found.name)
@@ -98,7 +100,7 @@ def test_an_import_that_ended(status: JobStatus, name: str) -> None:
 
 def test_of_a_scheduled_pin_nobody_is_told() -> None:
     event = PinScheduled(**SHARED, schedule_id=uuid4(), run_at=NOON)
-    assert told(EventType.PIN_SCHEDULED, encode(event)) is None
+    assert decoded(EventType.PIN_SCHEDULED, encode(event)) is None
 
 
 PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
@@ -115,4 +117,4 @@ PUBLISHED = encode(PinPublished(**SHARED, published_at=NOON))
 )
 def test_what_is_not_what_its_headers_say_is_poison(about: dict[str, Any], message: str) -> None:
     with pytest.raises(Poison, match=message):
-        told(EventType.PIN_PUBLISHED, **about)
+        decoded(EventType.PIN_PUBLISHED, **about)

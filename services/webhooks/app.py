@@ -15,9 +15,12 @@ from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.dependencies import WebhooksDependencies
 from services.webhooks.subscriptions.endpoints import router
 from services.webhooks.subscriptions.repository import WebhookRepository
+from services.webhooks.subscriptions.service import WebhookService
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
+from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies
+from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
 from shared.runtime.periodic import Sweeper
@@ -69,10 +72,13 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     return service.create_app(
         summary="Tells whoever asked what became of pins and imports.",
         dependencies=WebhooksDependencies(
-            bodies=_bodies(settings),
-            rules=settings.address_rules,
-            registry=WebhookRepository(service.http_database, settings.webhooks_per_workspace),
-            worker=worker,
+            service=WebhookService(
+                WebhookRepository(service.http_database),
+                settings.address_rules,
+                worker,
+                settings.webhooks_per_workspace,
+            ),
+            reader=_reader(settings),
         ),
         routers=[router],
         components=[worker],
@@ -87,13 +93,16 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     )
 
 
-def _bodies(settings: WebhooksSettings) -> Bodies:
+def _reader(settings: WebhooksSettings) -> JsonReader:
     limit = settings.webhook_body_limit
-    return Bodies(
+    bodies = Bodies(
         limit_bytes=limit,
         seconds=settings.body_seconds,
         at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
+    # Refuses nothing: the process has no more requests than these in work
+    writes = ConcurrentWrites(settings.http_concurrency, written="webhooks are being changed")
+    return JsonReader(bodies, writes)
 
 
 def _worker(

@@ -5,21 +5,17 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from services.webhooks.delivery.ssrf import AddressRules
-from services.webhooks.delivery.worker import DeliveryWorker
-from services.webhooks.subscriptions.repository import WebhookRepository
-from shared.http.bodies import Bodies
+from services.webhooks.subscriptions.service import WebhookService
 from shared.http.dependencies import provided
+from shared.http.json_reader import JsonReader
 
 
 @dataclass(frozen=True, slots=True)
 class WebhooksDependencies:
     """Holds what create_app made for the endpoints."""
 
-    bodies: Bodies
-    rules: AddressRules
-    registry: WebhookRepository
-    worker: DeliveryWorker
+    service: WebhookService
+    reader: JsonReader
 
 
 Webhooks = Annotated[WebhooksDependencies, Depends(provided(WebhooksDependencies))]

@@ -1,206 +1,177 @@
-"""All SQL with which HTTP reads and changes webhooks, and reads what was delivered to them."""
+"""Reads and changes webhooks, and reads and requeues their deliveries."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import and_, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.webhooks.delivery.model import DeliveryStatus
 from services.webhooks.tables import deliveries, endpoints
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
-# One at a time for a workspace: two that count at once would both find room, two that look for the
-# same both find none
-_ALONE = text("select pg_advisory_xact_lock(hashtextextended('webhooks/' || :workspace_id, 0))")
+_LOCK = text("select pg_advisory_xact_lock(hashtextextended('webhooks/' || :workspace_id, 0))")
 
-WALKED = {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED}
-"""Found by looking at all, the newest first: every delivery would pay for an index of its own, some
-three times.
+SCANNED_STATUSES = {DeliveryStatus.PENDING, DeliveryStatus.DELIVERED}
+"""Found by a scan from the newest on. An index would cost a write for every delivery, some three.
 """
-LOOK_AT_MOST = 10_000
-"""For one page of those."""
+MAX_SCANNED = 10_000
+"""Deliveries that a scan for one page reads."""
+
+
+class DeliveryPage(NamedTuple):
+    rows: list[Row]
+    next_before: UUID | None
+    """Where the next page begins, if there may be one. A short page may have one: its scan read
+    MAX_SCANNED deliveries.
+    """
+
+
+class LockedWebhooks:
+    """Reads and creates webhooks of a workspace that is locked."""
+
+    def __init__(self, workspace_id: UUID, connection: AsyncConnection) -> None:
+        self._workspace_id = workspace_id
+        self._connection = connection
+
+    async def find(self, values: Mapping[str, Any]) -> Row | None:
+        """Returns a webhook that has these values."""
+        equal = (endpoints.c[name] == value for name, value in values.items())
+        query = select(endpoints).where(endpoints.c.workspace_id == self._workspace_id, *equal)
+        found = (await self._connection.execute(query.limit(1))).mappings().first()
+        return None if found is None else dict(found)
+
+    async def count(self) -> int:
+        its = endpoints.c.workspace_id == self._workspace_id
+        query = select(func.count()).select_from(endpoints).where(its)
+        return int((await self._connection.execute(query)).scalar_one())
+
+    async def create(self, values: Mapping[str, Any]) -> Row:
+        statement = insert(endpoints).values(
+            webhook_id=uuid4(), workspace_id=self._workspace_id, **values
+        )
+        created = await self._connection.execute(statement.returning(endpoints))
+        return dict(created.mappings().one())
 
 
 class WebhookRepository:
-    """Raises DatabaseUnavailable when Postgres is away; RequestRefused (404) for what another
-    workspace has, as for what nobody has.
-    """
+    """Raises DatabaseUnavailable when Postgres is away."""
 
-    def __init__(self, database: Database, most: int) -> None:
-        """`most`: webhooks of one workspace."""
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._most = most
 
-    async def create(self, workspace_id: UUID, wanted: Mapping[str, Any]) -> tuple[Row, bool]:
-        """The webhook, and whether this call made it: one that is the same in everything is there
-        already. Raises RequestRefused (409).
+    @asynccontextmanager
+    async def locked(self, workspace_id: UUID) -> AsyncIterator[LockedWebhooks]:
+        """Lets one block at a time create webhooks of a workspace.
+
+        Of two at once, both would count room for one more, or both find no equal webhook.
         """
-        mine = endpoints.c.workspace_id == workspace_id
-        same = and_(mine, *(endpoints.c[name] == value for name, value in wanted.items()))
         async with self._database.transaction() as connection:
-            await connection.execute(_ALONE, {"workspace_id": str(workspace_id)})
-            if (
-                there := (await connection.execute(select(endpoints).where(same).limit(1)))
-                .mappings()
-                .first()
-            ) is not None:
-                return dict(there), False
-            await self._require_room(connection, workspace_id)
-            statement = (
-                insert(endpoints)
-                .values(webhook_id=uuid4(), workspace_id=workspace_id, **wanted)
-                .returning(endpoints)
-            )
-            return dict((await connection.execute(statement)).mappings().one()), True
-
-    async def _require_room(self, connection: AsyncConnection, workspace_id: UUID) -> None:
-        query = (
-            select(func.count())
-            .select_from(endpoints)
-            .where(endpoints.c.workspace_id == workspace_id)
-        )
-        current = (await connection.execute(query)).scalar_one()
-        if current >= self._most:
-            message = f"A workspace has at most {self._most} webhooks; delete one first."
-            raise RequestRefused(
-                ErrorCode.TOO_MANY_WEBHOOKS,
-                message,
-                HTTPStatus.CONFLICT,
-                limit=self._most,
-                current=current,
-            )
+            await connection.execute(_LOCK, {"workspace_id": str(workspace_id)})
+            yield LockedWebhooks(workspace_id, connection)
 
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
-        """All of them, in the order in which they were made."""
+        """Returns the workspace's webhooks, the newest last."""
         query = select(endpoints).where(endpoints.c.workspace_id == workspace_id)
         return await self._database.all(
             query.order_by(endpoints.c.created_at, endpoints.c.webhook_id)
         )
 
-    async def webhook(self, workspace_id: UUID, webhook_id: UUID) -> Row:
-        return _found(
-            await self._database.first(select(endpoints).where(_one(workspace_id, webhook_id))),
-            "Webhook",
+    async def get(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
+        return await self._database.first(
+            select(endpoints).where(_is_webhook(workspace_id, webhook_id))
         )
 
-    async def change(self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]) -> Row:
+    async def update(
+        self, workspace_id: UUID, webhook_id: UUID, changes: Mapping[str, Any]
+    ) -> Row | None:
+        """Changes a webhook. Enabling or disabling it by hand also forgets its failures."""
         values = {**changes, "updated_at": func.now()}
-        if changes.get("is_enabled") is not None:
-            # Switched on, it begins anew, but behind those that have not failed; switched off by
-            # hand, nobody else is the reason
-            failed_attempts = func.least(endpoints.c.failed_attempts, 1)
+        if "is_enabled" in changes:
             values |= {
                 "disabled_reason": None,
                 "failures_in_a_row": 0,
-                "failed_attempts": failed_attempts,
+                # 1 after failures: until it delivers, webhooks that have not failed go first
+                "failed_attempts": func.least(endpoints.c.failed_attempts, 1),
                 "failing_since": None,
             }
-        statement = (
+        return await self._database.first(
             update(endpoints)
-            .where(_one(workspace_id, webhook_id))
+            .where(_is_webhook(workspace_id, webhook_id))
             .values(values)
             .returning(endpoints)
         )
-        return _found(await self._database.first(statement), "Webhook")
 
-    async def delete(self, workspace_id: UUID, webhook_id: UUID) -> None:
-        """Its deliveries are nobody's then: no longer sent, no longer seen, and soon taken away."""
-        statement = (
+    async def delete(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
+        """Deletes a webhook. Its deliveries are no longer sent or seen; retention deletes them."""
+        return await self._database.first(
             delete(endpoints)
-            .where(_one(workspace_id, webhook_id))
+            .where(_is_webhook(workspace_id, webhook_id))
             .returning(endpoints.c.webhook_id)
         )
-        _found(await self._database.first(statement), "Webhook")
 
     async def list_deliveries(
-        self,
-        workspace_id: UUID,
-        webhook_id: UUID,
-        *,
-        limit: int,
-        before: UUID | None,
-        status: DeliveryStatus | None,
-    ) -> tuple[list[Row], UUID | None]:
-        """The newest first; `before`: those that are older than this one. And before which to go
-        on, if there may be more: a page can be short and not the last, when LOOK_AT_MOST were
-        looked at.
+        self, webhook_id: UUID, *, limit: int, before: UUID | None, status: DeliveryStatus | None
+    ) -> DeliveryPage:
+        """Returns a page of a webhook's deliveries, the newest first.
+
+        `before`: only deliveries older than this one.
         """
-        await self.webhook(workspace_id, webhook_id)
-        conditions = [deliveries.c.webhook_id == webhook_id]
+        newest = select(deliveries).where(deliveries.c.webhook_id == webhook_id)
         if before is not None:
-            conditions.append(deliveries.c.delivery_id < before)
-        newest = select(deliveries).where(*conditions).order_by(deliveries.c.delivery_id.desc())
-        last: Row | None = None
-        if status in WALKED:
-            last = await self._database.first(
-                newest.with_only_columns(deliveries.c.delivery_id).offset(LOOK_AT_MOST - 1).limit(1)
-            )
-            seen = (
-                (
-                    newest
-                    if last is None
-                    else newest.where(deliveries.c.delivery_id >= last["delivery_id"])
-                )
-                .offset(0)
-                .subquery()
-            )
-            newest = (
-                select(seen).where(seen.c.status == status).order_by(seen.c.delivery_id.desc())
-            )  # behind offset: looked at in that order
+            newest = newest.where(deliveries.c.delivery_id < before)
+        newest = newest.order_by(deliveries.c.delivery_id.desc())
+        last: UUID | None = None
+        if status in SCANNED_STATUSES:
+            last = await self._last_scanned(newest)
+            newest = _scan(newest, last, status)
         elif status is not None:
             newest = newest.where(deliveries.c.status == status)
         rows = await self._database.all(newest.limit(limit))
-        if len(rows) == limit:
-            last = rows[-1]
-        return rows, None if last is None else last["delivery_id"]
+        return DeliveryPage(rows, rows[-1]["delivery_id"] if len(rows) == limit else last)
 
-    async def delivery(self, workspace_id: UUID, webhook_id: UUID, delivery_id: UUID) -> Row:
-        await self.webhook(workspace_id, webhook_id)
-        return _found(
-            await self._database.first(
-                select(deliveries).where(_delivery(webhook_id, delivery_id))
-            ),
-            "Delivery",
+    async def _last_scanned(self, newest: Select[Any]) -> UUID | None:
+        """Returns the delivery at which a scan ends, or None if it ends before."""
+        ids = newest.with_only_columns(deliveries.c.delivery_id)
+        row = await self._database.first(ids.offset(MAX_SCANNED - 1).limit(1))
+        return None if row is None else row["delivery_id"]
+
+    async def get_delivery(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
+        return await self._database.first(
+            select(deliveries).where(_is_delivery(webhook_id, delivery_id))
         )
 
-    async def resend(self, workspace_id: UUID, webhook_id: UUID, delivery_id: UUID) -> Row:
-        """Due now, whatever became of it, with as many attempts as a new one.
-
-        Raises RequestRefused (409) for a disabled webhook's.
-        """
-        webhook = await self.webhook(workspace_id, webhook_id)
-        if not webhook["is_enabled"]:
-            message = "The webhook is disabled: nothing is sent to it. Enable it first."
-            raise RequestRefused(ErrorCode.WEBHOOK_DISABLED, message, HTTPStatus.CONFLICT)
+    async def requeue(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
+        """Makes a delivery of any status pending and due now, with no failed attempts."""
         values = {
             "status": DeliveryStatus.PENDING.value,
             "tries": 0,
             "next_attempt_at": func.now(),
             "updated_at": func.now(),
         }
-        statement = (
+        return await self._database.first(
             update(deliveries)
-            .where(_delivery(webhook_id, delivery_id))
+            .where(_is_delivery(webhook_id, delivery_id))
             .values(values)
             .returning(deliveries)
         )
-        return _found(await self._database.first(statement), "Delivery")
 
 
-def _one(workspace_id: UUID, webhook_id: UUID) -> Any:
+def _scan(newest: Select[Any], last: UUID | None, status: DeliveryStatus) -> Select[Any]:
+    """Returns the deliveries of a status among the newest, down to `last`."""
+    if last is not None:
+        newest = newest.where(deliveries.c.delivery_id >= last)
+    # Behind an offset, Postgres keeps the order of the subquery and reads it no further
+    scanned = newest.offset(0).subquery()
+    return select(scanned).where(scanned.c.status == status).order_by(scanned.c.delivery_id.desc())
+
+
+def _is_webhook(workspace_id: UUID, webhook_id: UUID) -> ColumnElement[bool]:
     return and_(endpoints.c.workspace_id == workspace_id, endpoints.c.webhook_id == webhook_id)
 
 
-def _delivery(webhook_id: UUID, delivery_id: UUID) -> Any:
+def _is_delivery(webhook_id: UUID, delivery_id: UUID) -> ColumnElement[bool]:
     return and_(deliveries.c.webhook_id == webhook_id, deliveries.c.delivery_id == delivery_id)
-
-
-def _found(row: Row | None, what: str) -> Row:
-    if row is None:
-        raise not_found(what)
-    return row

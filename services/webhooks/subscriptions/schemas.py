@@ -1,5 +1,6 @@
-"""HTTP models, field by field those of pinbridge-sdk 1.10.1; what Pinflow adds stands at the end of
-each.
+"""Defines the HTTP models of webhooks.
+
+The fields are those of pinbridge-sdk 1.10.1. Pinflow's own stand at the end of each.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,15 +18,17 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.events import EventName
-from shared.contract.errors import ErrorCode, RequestRefused
-from shared.contract.pins import MAX_URL, faults_of, first_fault, normalised_url
+from shared.contract.pins import MAX_URL, faults_of, normalised_url
+from shared.http.requests import object_of, refused
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,9 +36,7 @@ DEFAULT_EVENTS = (EventName.PIN_PUBLISHED, EventName.PIN_FAILED)
 
 
 def _webhook_url(value: str) -> str:
-    """As browsers would write it, which is what is asked for: numbers in odd spellings become the
-    address that they are.
-    """
+    """Writes a URL as browsers do. An IP address in an odd spelling becomes its usual one."""
     url = normalised_url(value).partition("#")[0]
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
@@ -61,9 +62,8 @@ def _secret(value: str) -> str:
 
 
 def _in_order(events: list[EventName]) -> list[EventName]:
-    return [
-        name for name in EventName if name in events
-    ]  # each once: two lists of the same are equal
+    # Each once, so that two lists of the same events are equal
+    return [name for name in EventName if name in events]
 
 
 _URL_SCHEMA = Field(
@@ -87,7 +87,9 @@ ReceiverUrl = Annotated[
 Secret = Annotated[
     str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA
 ]
-Events = Annotated[list[EventName], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
+# Not a reference: the schema of an endpoint that reads its body itself has no definitions
+_Event = Annotated[EventName, WithJsonSchema(TypeAdapter(EventName).json_schema())]
+Events = Annotated[list[_Event], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
 
 
 class WebhookCreate(BaseModel):
@@ -103,6 +105,10 @@ class WebhookCreate(BaseModel):
     events: Events = list(DEFAULT_EVENTS)
     is_enabled: StrictBool = True
 
+    def values(self) -> dict[str, Any]:
+        """Returns the columns."""
+        return self.model_dump(mode="json")
+
 
 class WebhookUpdate(BaseModel):
     """What is absent, or null, stays as it is."""
@@ -114,25 +120,22 @@ class WebhookUpdate(BaseModel):
     events: Events | None = None
     is_enabled: StrictBool | None = None
 
+    def changes(self) -> dict[str, Any]:
+        """Returns the columns that change."""
+        return self.model_dump(mode="json", exclude_none=True)
 
-def parsed(model: type[M], document: object) -> M:
-    """Raises RequestRefused (422) with every fault. A secret's own fault does not repeat it."""
-    if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+
+def parse(model: type[M], document: object) -> M:
+    """Validates a body. Raises RequestRefused (422) with every fault, but never with the secret."""
     try:
-        return model.model_validate(document)
+        return model.model_validate(object_of(document))
     except ValidationError as error:
-        faults = [
-            fault if fault.field != "secret" else replace(fault, value=None)
-            for fault in faults_of(error)
-        ]
-        code, message = first_fault(faults)
-        raise RequestRefused(code, message, errors=[asdict(fault) for fault in faults]) from None
-
-
-def refused_url(message: str) -> RequestRefused:
-    fault = {"code": "url_destination", "field": "url", "message": message, "value": None}
-    return RequestRefused(ErrorCode.VALIDATION_ERROR, f"url: {message}", errors=[fault])
+        raise refused(
+            [
+                replace(fault, value=None) if fault.field == "secret" else fault
+                for fault in faults_of(error)
+            ]
+        ) from None
 
 
 class WebhookResponse(BaseModel):

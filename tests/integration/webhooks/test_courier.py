@@ -32,7 +32,7 @@ from services.webhooks.delivery.repository import CLAIM, IN_FLIGHT_COLUMNS, Deli
 from services.webhooks.delivery.retention import Cleaner, Lateness
 from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.ids import delivery_id
-from services.webhooks.subscriptions import repository as registry
+from services.webhooks.subscriptions import repository as subscriptions
 from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import DatabaseUnavailable
 from shared.kafka.positions.advance import Advance
@@ -520,9 +520,8 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
     monkeypatch: pytest.MonkeyPatch,
     status: DeliveryStatus,
 ) -> None:
-    monkeypatch.setattr(registry, "LOOK_AT_MOST", 4)
-    workspace_id = uuid4()
-    webhook_id = await queued(database, store, 10, workspace_id=workspace_id)
+    monkeypatch.setattr(subscriptions, "MAX_SCANNED", 4)
+    webhook_id = await queued(database, store, 10)
     ids = [row["delivery_id"] for row in await rows(database, webhook_id)]
     sought, others = ids[:2] + ids[9:], ids[2:9]
     async with database.transaction() as connection:
@@ -534,13 +533,11 @@ async def test_a_page_of_the_log_looks_at_no_more_than_it_may_and_says_where_to_
                 .values(status=str(state), next_attempt_at=due)
             )
             await connection.execute(changed)
-    log = registry.WebhookRepository(database, 5)
+    log = subscriptions.WebhookRepository(database)
     pages: list[list[UUID]] = []
     before = None
     while not pages or before:
-        page, before = await log.list_deliveries(
-            workspace_id, webhook_id, limit=2, before=before, status=status
-        )
+        page, before = await log.list_deliveries(webhook_id, limit=2, before=before, status=status)
         pages.append([row["delivery_id"] for row in page])
     assert pages == [[ids[9]], [], [ids[1], ids[0]], []]
 

@@ -27,16 +27,12 @@ from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
 
 EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
-"""Of events in a fetch: as many as make it worth while, 7000; and at most of one partition: so one
-workspace that imports alone has 16 MB a second, 28 000 events.
+"""Bytes of a fetch, about 7000 events, and of one partition in it. A workspace that imports alone
+gets 16 MB a second, 28 000 events.
 """
 
 DORMANCY_SECONDS = 1.0
-"""How often it is looked whether there is any webhook: what the first one's first delivery may wait
-longer.
-"""
-
-
+"""How often a sleeping consumer looks for a first webhook, whose first event waits as long."""
 BODIES_AT_ONCE = 16 * MEBIBYTE
 """Bytes. As many bodies at their limit as there may be requests at once."""
 
@@ -45,7 +41,7 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
     """Makes everything and starts nothing: the application's lifespan does."""
     service = Service("webhooks", settings, background_connections=BACKGROUND_CONNECTIONS)
     store = DeliveryRepository(service.database)
-    # An attempt that is over may leave a look-up behind
+    # Twice as many threads as attempts: a look-up may outlast its attempt
     resolver = Resolver(2 * settings.webhook_deliveries_at_once)
     worker = _worker(settings, store, resolver)
     consumer = BatchConsumer(

@@ -1,4 +1,4 @@
-"""What the webhooks service can be told."""
+"""Defines the settings of the webhooks service."""
 
 from typing import Annotated, Self
 
@@ -94,9 +94,9 @@ class WebhooksSettings(ServiceSettings):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a claimed delivery is its worker's: longer than an attempt.
+        """Returns how long a claim lasts: longer than an attempt.
 
-        After that whoever looks tries again.
+        Then any worker may claim the delivery again.
         """
         return self.webhook_timeout_seconds + LEASE_MARGIN_SECONDS
 

@@ -1,6 +1,6 @@
-"""The tables of webhooks, for queries.
+"""Describes the tables of webhooks for queries.
 
-Their definition, with every constraint, is the migration's.
+The migrations define them, with every constraint.
 """
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Table, Text, Uuid

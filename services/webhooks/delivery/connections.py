@@ -1,6 +1,4 @@
-"""Connections to receivers: to the very address that was looked at, and found to be one that may be
-connected to.
-"""
+"""Connects to receivers: to the very addresses that were resolved and checked."""
 
 import asyncio
 import socket
@@ -17,21 +15,20 @@ from services.webhooks.delivery.ssrf import AddressRules
 log = structlog.get_logger()
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The IP addresses of a name, in the order in which to try them. Raises OSError."""
+"""Returns the IP addresses of a name, in the order to try them. Raises OSError."""
 LookUp = Callable[..., Sequence[tuple[Any, ...]]]
-"""As getaddrinfo."""
+"""Has the signature of getaddrinfo."""
 
 
 class ForbiddenDestination(Exception):
-    """It may not be connected to: a private address, or a port of another protocol's."""
+    """Forbids a connection: the address is private, or the port another protocol's."""
 
 
 class Resolver:
-    """The system's, in threads of its own: a slow name server holds one for half a minute, and the
-    event loop's own are few.
+    """Resolves names by the system's resolver, in threads of its own.
 
-    A name that is being looked up is not looked up beside it: whoever asks waits with the others,
-    and a name holds one thread however often it is tried.
+    A slow name server holds a thread for half a minute, and the event loop's own threads are few.
+    Callers that ask for the same name at once share one look-up, so a name holds one thread.
     """
 
     def __init__(self, threads: int, look_up: LookUp = socket.getaddrinfo) -> None:
@@ -46,7 +43,7 @@ class Resolver:
             )
             self._under_way[host] = found
             found.add_done_callback(lambda ended: self._forget(host, ended))
-        return await asyncio.shield(found)  # who is tired of waiting leaves it to the others
+        return await asyncio.shield(found)  # a caller that times out leaves it to the others
 
     def _addresses(self, host: str, port: int) -> list[str]:
         found = self._look_up(host, port, type=socket.SOCK_STREAM)
@@ -55,18 +52,17 @@ class Resolver:
     def _forget(self, host: str, ended: asyncio.Future[list[str]]) -> None:
         del self._under_way[host]
         if not ended.cancelled():
-            ended.exception()  # seen, though nobody may wait for it any more
+            ended.exception()  # retrieved, though no caller may be left
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class CheckedBackend(AsyncNetworkBackend):
-    """What httpcore connects by. A name is resolved once, here; a second look, by whoever connects,
-    could be given another address.
+    """Opens connections for httpcore. It resolves a name once and connects to that result.
 
-    One address that is not permitted refuses the name: whoever mixes public and private ones means
-    the private one.
+    A second look-up could return another address. A name with a single forbidden address is
+    refused: who mixes public and private addresses means the private one.
     """
 
     def __init__(self, rules: AddressRules, resolve: Resolve) -> None:
@@ -82,14 +78,13 @@ class CheckedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """`timeout`: of all addresses together.
+        """Connects to the first address that answers. `timeout`: of all addresses together.
 
         Raises ForbiddenDestination, or httpcore's ConnectError or ConnectTimeout.
         """
         addresses = await self._permitted(host, port)
-        share = timeout and timeout / max(
-            1, len(addresses)
-        )  # or one that leads nowhere would take the others' time
+        # Divided, or an address that leads nowhere would take the others' time
+        share = timeout and timeout / max(1, len(addresses))
         failure: Exception = httpcore.ConnectError("the name has no address")
         for address in addresses:
             try:
@@ -113,7 +108,6 @@ class CheckedBackend(AsyncNetworkBackend):
 
 
 def _refused(host: str, reason: str) -> ForbiddenDestination:
-    # Only the log has the reason: by it, whoever makes webhooks could ask which names there are
-    # inside
+    # Only the log has the reason. A client could use it to find out which internal names exist
     log.info("receiver_refused", host=host, reason=reason)
     return ForbiddenDestination("the name can't be resolved, or leads to no public address")

@@ -53,9 +53,9 @@ HAS_ACTIVE_SUBSCRIPTIONS = text(
     "select exists (select from webhooks.endpoints where is_enabled) as is_so"
 )
 
-# An event that is announced again, or a batch that is delivered again, is there already. Sorted, or
-# two that overlap deadlock. Without a conflict target: the same event makes the same delivery id,
-# so either constraint may see the other transaction's row first
+# Deliveries of an event that is announced again, or of a batch that is read again, exist already.
+# Sorted, or two overlapping batches deadlock. Without a conflict target: the same event makes the
+# same delivery id, so either constraint may see the other transaction's row first
 ENQUEUE = f"""
     insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
     select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)})
@@ -63,8 +63,8 @@ ENQUEUE = f"""
     on conflict do nothing
 """
 
-# The webhooks that have deliveries of a kind, each by one step in an index, however many deliveries
-# it has: Postgres does not skip of its own accord
+# Finds the webhooks that have deliveries, each by one step in an index, however many deliveries it
+# has (a loose index scan, which Postgres does not plan by itself)
 _WITH_DELIVERIES = """
     {name} as (
         (select webhook_id from webhooks.deliveries {where} order by webhook_id limit 1)
@@ -79,12 +79,11 @@ _WITH_DELIVERIES = """
 _WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
 _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 
-# Each webhook's oldest, as many as it has room for; of all those the ones first whose webhook has
-# failed least, then those whose workspace has the fewest before them and under way: whoever hangs
-# or is slow, and however much waits for it, the others' turn comes. By age alone the backlogs of
-# those that hang would take every slot that they give back. Only then rows are locked, of each
-# webhook as many as it was given; those that another worker has just locked are passed over.
-# Claiming puts the next attempt off: who dies with a claim only delays it
+# Takes each webhook's oldest deliveries, up to its limit. Webhooks that failed least go first, then
+# workspaces with the fewest before them and in flight. So a receiver that hangs or is slow never
+# keeps others waiting. By age alone, backlogs of hanging receivers would take every slot that they
+# give back. Rows are locked only then, for each webhook its share; rows that another worker has
+# just locked are skipped. A claim moves the next attempt ahead: a dead worker only delays it
 CLAIM = f"""
     with recursive {_WAITING}, busy as (
         select * from {unnest(IN_FLIGHT_COLUMNS)} as b({names(IN_FLIGHT_COLUMNS)})
@@ -136,8 +135,8 @@ CLAIM = f"""
         l.url, l.secret, l.workspace_id, l.failing
 """
 
-# That it was delivered is true whoever says it, however late. That it was not counts only if nobody
-# has written anything down since: two may have tried, when a lease was too short
+# A success always counts, however late. A failure counts only if no result was recorded since the
+# claim: two workers may have tried, if a lease was too short
 RECORD = f"""
     with told as (
         select * from {unnest(RESULT_COLUMNS)} as t({names(RESULT_COLUMNS)})
@@ -196,7 +195,7 @@ RECORD = f"""
     returning e.webhook_id, e.workspace_id, e.disabled_reason, j.was_enabled and not e.is_enabled
 """
 
-# In portions: of webhooks that are gone all, of the others what is older than it is kept
+# Deletes at most :most: all deliveries of deleted webhooks, and the old ones of the others
 CLEAN = text(f"""
     with recursive {_KNOWN}, old as (
         select d.webhook_id, d.delivery_id from known k

@@ -1,6 +1,4 @@
-"""How a receiver can tell that a request is ours: PinBridge's signature, and beside it Standard
-Webhooks' (standardwebhooks.com).
-"""
+"""Signs requests as PinBridge does, and as Standard Webhooks does (standardwebhooks.com)."""
 
 import base64
 import binascii
@@ -11,12 +9,12 @@ STANDARD_PREFIX = "whsec_"
 
 
 def pinbridge_signature(secret: str, body: bytes) -> str:
-    """HMAC-SHA256 of the raw body, in hexadecimal: what PinBridge's receivers compute."""
+    """Computes the HMAC-SHA256 of the raw body in hexadecimal, as PinBridge's receivers do."""
     return hmac.new(secret.encode(), body, sha256).hexdigest()
 
 
 def standard_signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Over id, time and body, so that an old request can't be sent again as a new one."""
+    """Signs id, time and body, so that an old request can't be sent again as a new one."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return (
         "v1," + base64.b64encode(hmac.new(standard_key(secret), signed, sha256).digest()).decode()
@@ -24,9 +22,9 @@ def standard_signature(secret: str, message_id: str, timestamp: int, body: bytes
 
 
 def standard_key(secret: str) -> bytes:
-    """What stands behind `whsec_` in base64; of any other secret its own bytes.
+    """Decodes the base64 after `whsec_`. The key of any other secret is its own bytes.
 
-    Raises ValueError when that is no base64.
+    Raises ValueError if that is not base64.
     """
     if not secret.startswith(STANDARD_PREFIX):
         return secret.encode()

@@ -1,6 +1,6 @@
-"""Where a webhook may lead: to public addresses, unless an operator says otherwise.
+"""Decides where a webhook may lead: to public addresses, unless an operator allows others.
 
-No I/O: names are resolved in network.py.
+Names are resolved in connections.py.
 """
 
 from dataclasses import dataclass
@@ -66,15 +66,15 @@ class AddressRules:
     def of(
         cls, *, allow_private: bool = False, allowed: str = "", ports: str = "1-65535"
     ) -> "AddressRules":
-        """`allowed` and `ports` with commas, as settings have them. Raises ValueError."""
+        """Parses `allowed` and `ports`, which have commas as in the settings. Raises ValueError."""
         return cls(
             allow_private,
-            tuple(ip_network(one.strip()) for one in filter(None, allowed.split(","))),
+            tuple(ip_network(network.strip()) for network in filter(None, allowed.split(","))),
             parse_ports(ports),
         )
 
     def permits(self, address: str) -> bool:
-        """Whether a connection to this IP address may be made."""
+        """Tells whether a connection to this IP address may be made."""
         if self.allow_private:
             return True
         parsed = ip_address(address.partition("%")[0])  # a zone says by which interface, not where
@@ -84,8 +84,9 @@ class AddressRules:
         return any(port in ports for ports in self.ports)
 
     def refusal(self, url: str) -> str | None:
-        """What is wrong with where a normalised URL leads, as far as it can be told without looking
-        its name up.
+        """Returns what is wrong with a normalised URL's port or IP address, or None.
+
+        A name is not resolved.
         """
         parts = Url(url)
         host = (parts.host or "").strip("[]")
@@ -114,12 +115,12 @@ def _is_address(host: str) -> bool:
 
 
 def parse_ports(text: str) -> tuple[range, ...]:
-    """`80,443,1024-65535`. Raises ValueError."""
+    """Parses ports and ranges, as in `80,443,1024-65535`. Raises ValueError."""
     ranges = []
-    for one in text.split(","):
-        first, _, last = one.strip().partition("-")
+    for part in map(str.strip, text.split(",")):
+        first, _, last = part.partition("-")
         ports = range(int(first), int(last or first) + 1)
         if not ports or ports[0] < 1 or ports[-1] > HIGHEST_PORT:
-            raise ValueError(f"{one.strip()} is no port, and no range of ports")
+            raise ValueError(f"{part} is no port, and no range of ports")
         ranges.append(ports)
     return tuple(ranges)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery after an attempt."""
+"""What follows an attempt, and when a webhook is disabled."""
 
 import pytest
 

@@ -7,8 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from services.ingest.dependencies import Ingest
+from services.ingest.ids import location_of
 from services.ingest.parsing.multipart import reading_upload
-from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse, location_of
+from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
 from shared.contract.events import MAX_ROWS

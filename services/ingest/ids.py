@@ -16,3 +16,8 @@ def new_job_id(now: datetime) -> UUID:
         milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     )
     return UUID(int=number)
+
+
+def location_of(job_id: UUID) -> str:
+    """Returns the path of an import's job."""
+    return f"/v1/pins/imports/{job_id}"

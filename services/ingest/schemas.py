@@ -11,11 +11,6 @@ from services.ingest.records import Import
 from shared.contract.events import JobStatus, Notice, SourceType
 
 
-def location_of(job_id: UUID) -> str:
-    """Returns the path of an import's job."""
-    return f"/v1/pins/imports/{job_id}"
-
-
 class ImportAcceptedResponse(BaseModel):
     """The job as it is when it has been accepted: queued, with every row still to settle."""
 

@@ -13,11 +13,10 @@ from services.ingest.admission.backlog import Position
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent import RecentImports
-from services.ingest.ids import new_job_id
+from services.ingest.ids import location_of, new_job_id
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import keep_permitted, require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
-from services.ingest.schemas import location_of
 from shared.contract.errors import (
     AcceptanceUnknown,
     ErrorCode,

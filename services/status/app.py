@@ -8,7 +8,7 @@ from services.status.config import BACKGROUND_CONNECTIONS, FOLDS_AT_ONCE, Status
 from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
 from services.status.endpoints import router
-from services.status.folds import FoldService
+from services.status.fold_service import FoldService
 from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
 from services.status.repository import JobStore

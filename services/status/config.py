@@ -26,7 +26,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     fold_records: Annotated[int, Field(ge=1, le=2000)] = 200
     """Records in a batch, each with up to 200 results and more.
 
-    What they are folded by is bounded apart (FOLDED_AT_ONCE).
+    What they are folded by is bounded apart (MAX_FOLDED_ROWS).
     """
     folds_per_second: Annotated[float, Field(ge=1, le=1000)] = 30
     """Batches a second in the long run, but for those that are full: fewer and larger ones cost

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from services.status.fold_service import FoldService
 from services.status.folding import Foldable, Upload
-from services.status.folds import FoldService
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import FileUploaded, RowsSettled, decode_import
 from shared.contract.import_records import is_import, is_upload

@@ -21,8 +21,8 @@ from shared.contract.events import (
 from shared.contract.wire import encode
 
 BYTES_PER_ROW = 800
-"""Bytes of an upload that count as one row of a fold. So the rows of a transaction (FOLDED_AT_ONCE)
-bound its uploads too: 16 MB of them."""
+"""Bytes of an upload that count as one row of a fold. So MAX_FOLDED_ROWS bounds a transaction's
+uploads too: 16 MB of them."""
 
 
 class Upload(NamedTuple):

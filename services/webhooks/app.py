@@ -18,7 +18,6 @@ from services.webhooks.subscriptions.repository import WebhookRepository
 from services.webhooks.subscriptions.service import WebhookService
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
-from shared.http.admission import ConcurrentWrites
 from shared.http.bodies import Bodies
 from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
@@ -26,10 +25,11 @@ from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscripti
 from shared.runtime.periodic import Sweeper
 from shared.runtime.service import Service
 
-EVENT_BYTES, PARTITION_BYTES = 4 * MEBIBYTE, 8 * MEBIBYTE
-"""Bytes of a fetch, about 7000 events, and of one partition in it. A workspace that imports alone
-gets 16 MB a second, 28 000 events.
-"""
+MIN_FETCH_BYTES = 4 * MEBIBYTE
+"""Kafka answers a fetch when so much is there, about 7000 events, or after event_wait_ms."""
+MAX_PARTITION_BYTES = 8 * MEBIBYTE
+"""Bytes of one partition in a fetch. A workspace that imports alone gets 16 MB a second, 28 000
+events."""
 
 DORMANCY_SECONDS = 1.0
 """How often a sleeping consumer looks for a first webhook, whose first event waits as long."""
@@ -52,12 +52,12 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
             offset_reset="none",
             acknowledgement=Acknowledgement.POSITION_WITH_WORK,
             max_records=settings.event_records,
-            fetch=FetchSettings(EVENT_BYTES, settings.event_wait_ms, PARTITION_BYTES),
+            fetch=FetchSettings(MIN_FETCH_BYTES, settings.event_wait_ms, MAX_PARTITION_BYTES),
         ),
         settings,
         EventHandler(store, worker),
         service.producer,
-        is_wanted=store.has_active_subscriptions,
+        is_wanted=store.has_enabled_webhook,
         positions=store.positions,
     )
     cleaner = Cleaner(store, timedelta(days=settings.webhook_retention_days))
@@ -96,9 +96,7 @@ def _reader(settings: WebhooksSettings) -> JsonReader:
         seconds=settings.body_seconds,
         at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
-    # Refuses nothing: the process has no more requests than these in work
-    writes = ConcurrentWrites(settings.http_concurrency, written="webhooks are being changed")
-    return JsonReader(bodies, writes)
+    return JsonReader(bodies)
 
 
 def _worker(

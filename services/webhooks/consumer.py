@@ -10,7 +10,7 @@ from uuid import UUID
 from aiokafka import ConsumerRecord
 
 from services.webhooks.delivery.matching import make_deliveries
-from services.webhooks.delivery.model import NewDelivery, Subscription
+from services.webhooks.delivery.model import EnabledWebhook, NewDelivery
 from services.webhooks.events import WebhookEvent, read_event
 from shared.contract.errors import ErrorCode, Poison
 from shared.kafka.batches import Batch
@@ -21,14 +21,14 @@ from shared.runtime.chunks import chunked
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 MAX_DECODED = 1000
-"""Records that are decoded before other tasks get a turn: 10 ms."""
+"""Records that are decoded between two writes: 10 ms."""
 NO_WORKSPACE = Poison(ErrorCode.INVALID_RECORD, "its key is no workspace's id")
 
 
 class DeliveryQueue(Protocol):
-    async def active_subscriptions(
+    async def enabled_webhooks(
         self, workspace_ids: Collection[UUID]
-    ) -> dict[UUID, list[Subscription]]: ...
+    ) -> dict[UUID, list[EnabledWebhook]]: ...
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int: ...
 
 
@@ -39,7 +39,7 @@ class Wakeable(Protocol):
 class EventHandler:
     """Queues the deliveries of a batch.
 
-    Reads the subscriptions after the batch was fetched, and remembers none. So a webhook that
+    Reads the webhooks after the batch was fetched, and remembers none. So a webhook that
     existed when an event was produced is always found, whatever the clocks say.
     """
 
@@ -48,19 +48,23 @@ class EventHandler:
         self._worker = worker
 
     def decode(self, records: Batch) -> tuple[list[Record], list[DeadLetter]]:
-        return list(records), []  # process decodes the wanted ones when it has the subscriptions
+        return list(records), []  # process decodes the wanted ones when it has the webhooks
 
     async def process(
         self, decoded: list[Record], _poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         workspaces, dead_letters = _read_keys(decoded)
-        subscriptions = await self._queue.active_subscriptions(workspaces.values())
-        wanted = {key: found for key, found in workspaces.items() if found in subscriptions}
+        webhooks = await self._queue.enabled_webhooks(workspaces.values())
+        wanted = {
+            key: workspace_id
+            for key, workspace_id in workspaces.items()
+            if workspace_id in webhooks
+        }
         records = [record for record in decoded if record.key in wanted]
         for chunk in chunked(records, MAX_DECODED):
             events, unreadable = _read_events(chunk, wanted)
             dead_letters += unreadable
-            if await self._queue.enqueue(make_deliveries(events, subscriptions), advance):
+            if await self._queue.enqueue(make_deliveries(events, webhooks), advance):
                 self._worker.wake()
         return dead_letters
 

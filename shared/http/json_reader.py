@@ -1,7 +1,7 @@
 """Reads JSON bodies of requests that write."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import Request
@@ -12,12 +12,13 @@ from shared.http.bodies import Bodies, require_content_type
 
 
 class JsonReader:
-    """Reads JSON bodies, and admits a limited number of requests to what is done with them.
+    """Reads JSON bodies. Raises RequestRefused."""
 
-    Raises RequestRefused; Overloaded at once if there is no room.
-    """
+    def __init__(self, bodies: Bodies, writes: ConcurrentWrites | None = None) -> None:
+        """`writes` admits a limited number of requests to what is done with their bodies.
 
-    def __init__(self, bodies: Bodies, writes: ConcurrentWrites) -> None:
+        It raises Overloaded at once if there is no room. None admits all.
+        """
         self._bodies = bodies
         self._writes = writes
 
@@ -36,5 +37,5 @@ class JsonReader:
     async def _reading(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
         async with self._bodies.reading(request) as body:
-            with self._writes.one():
+            with self._writes.one() if self._writes else nullcontext():
                 yield body

@@ -37,9 +37,12 @@ from tests.support.factories import submitted
 from tests.support.kafka import all_in_sync
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.timeout(400)
+
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
 SECONDS = 300
+"""For one command: more than `up` may take."""
 OLD_TOPIC = "pinflow.imports.v1"
 
 
@@ -199,7 +202,6 @@ def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     )
 
 
-@pytest.mark.timeout(400)
 def test_taken_ports_are_stepped_around_by_a_stack_of_three_brokers_too(
     shell: Shell, tmp_path: Path
 ) -> None:

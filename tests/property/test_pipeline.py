@@ -21,7 +21,7 @@ from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
-from services.status.folds import FoldService
+from services.status.fold_service import FoldService
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.access.cache import BoardDirectory

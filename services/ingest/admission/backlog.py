@@ -59,7 +59,7 @@ class Unsettled:
     """
 
     clock: Callable[[], float] = time.monotonic
-    """The readings' own."""
+    """The clock of Reading.at, in seconds."""
     rate: float | None = None
     """Rows settled a second while enough were waiting; None until that has been seen."""
     _of_workspace: Counter[UUID] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class Unsettled:
 
     @property
     def is_blind(self) -> bool:
-        """Tells that the last reading is too old, or that there was none."""
+        """Tells whether the last reading is too old, or there is none."""
         return self._reading is None or self.clock() - self._reading.at > BLIND_AFTER_SECONDS
 
     def of(self, workspace_id: UUID) -> int:

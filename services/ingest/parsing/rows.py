@@ -54,7 +54,10 @@ class ValidRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class ParsedRows:
-    """Row numbers are 1-based. Together the two lists are the whole import, and never change."""
+    """Holds a whole import: its valid and its failed rows. The lists never change.
+
+    Row numbers are 1-based.
+    """
 
     valid: list[ValidRow] = field(default_factory=list)
     failed: list[RowResult] = field(default_factory=list)

@@ -51,11 +51,13 @@ class PinService:
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, PIN_FIELDS)
         if "board_id" in changes:
-            # Decided on a first look too, to check the board before the lock
+            # The board is checked before the lock, or the row would stay locked during the check.
+            # The edit is decided again under the lock
             found = transitions.require_pin(principal, await self._find(principal, pin_id))
             planned = transitions.edit_pin(principal, changes, found)
-            moved = transitions.new_destination(found, planned)
-            transitions.require_destination(await self._access.check_boards([moved]), moved)
+            destination = transitions.new_destination(found, planned)
+            checks = await self._access.check_boards([destination])
+            transitions.require_destination(checks, destination)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
             update = transitions.edit_pin(principal, changes, current.row)
             return await current.apply(update)

@@ -250,9 +250,9 @@ def retry_destination(pin: Row, instead: Mapping[str, Any]) -> Destination:
 
 
 def new_destination(row: Row, update: Update) -> Destination:
-    """Returns where an edit of the board moves the pin to.
+    """Returns the destination after an edit of `board_id`.
 
-    Its account changes only when it is published, and then an edit is refused.
+    The account stays: it changes only when the pin is published, and then an edit is refused.
     """
     return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
 

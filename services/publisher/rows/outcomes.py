@@ -31,11 +31,11 @@ class Recorded(NamedTuple):
 
 
 class KeyedRow(msgspec.Struct, frozen=True, gc=False):
-    """Holds a row of a batch with what its content computes to."""
+    """Holds a row of a batch with the values that are computed from it."""
 
     row: RowAccepted
     pin_id: UUID
-    """The id that the workspace and the idempotency key compute to."""
+    """Computed from the workspace and the idempotency key."""
     scheduled_for: datetime | None
     """When to publish it, None for at once."""
 

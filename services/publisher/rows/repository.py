@@ -144,7 +144,7 @@ class RowBatch:
         `accepted` are those of `rows` that passed their checks, in the same order. If all did, the
         transaction is committed here, in its only round trip.
         """
-        pins = _Pins.of(rows)
+        pins = _SelectParameters.of(rows)
         recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
         if len(accepted) == len(rows):
             inserted, existing = await self._insert_and_select(rows, pins)
@@ -158,7 +158,7 @@ class RowBatch:
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
         """Reads what is stored under the rows' keys. Publishes nothing."""
-        pins = _Pins.of(rows)
+        pins = _SelectParameters.of(rows)
         recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
         inserted, existing = await self._insert_and_select((), pins)
         history = _parse_history(await recorded.fetchall())
@@ -179,7 +179,7 @@ class RowBatch:
         return await self._driver.execute(HISTORY, (jobs, pin_ids), binary=True)
 
     async def _insert_and_select(
-        self, publishable: Sequence[KeyedRow], pins: "_Pins"
+        self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
     ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
         """Sends the insert of the publishable rows and the select of all rows' pins."""
         values = _insert_columns(publishable)
@@ -244,16 +244,16 @@ class RowRepository:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
 
-class _Pins(NamedTuple):
-    """The parameters of SELECT: every row's pin id, and how many are distinct."""
+class _SelectParameters(NamedTuple):
+    """Holds the parameters of SELECT: every row's pin id, and how many are distinct."""
 
     ids: Column
     distinct: int
 
     @classmethod
-    def of(cls, rows: Sequence[KeyedRow]) -> "_Pins":
+    def of(cls, rows: Sequence[KeyedRow]) -> "_SelectParameters":
         ids = [keyed.pin_id for keyed in rows]
-        # Numbers: Python hashes and compares UUIDs slowly
+        # Compares numbers, see _job_ids
         return cls(Column("uuid", ids), len({pin_id.int for pin_id in ids}))
 
 

@@ -21,7 +21,7 @@ class DisabledReason(StrEnum):
     """
 
 
-class Subscription(NamedTuple):
+class EnabledWebhook(NamedTuple):
     """Holds an enabled webhook's events, and when it was made."""
 
     webhook_id: UUID
@@ -83,7 +83,7 @@ class AttemptResult(NamedTuple):
     webhook_id: UUID
     delivery_id: UUID
     tries: int
-    """The claimed delivery's: a result counts only if no other was stored since."""
+    """As claimed. A failure counts only while the stored value is still this one."""
     status: DeliveryStatus
     pause_ms: int
     """Until the next attempt, if the status is pending."""

@@ -44,7 +44,7 @@ class RetryPolicy:
     def pause(self, tries: int, part: float) -> float:
         """Returns the seconds until the next attempt after `tries` that failed.
 
-        `part` of 1 is random ("full jitter"), so that what failed together is spread out.
+        `part`: a random factor from 0 to 1 ("full jitter"). It spreads out what failed together.
         """
         return part * min(self.longest_seconds, self.first_seconds * self.factor ** (tries - 1))
 
@@ -55,10 +55,11 @@ class RetryPolicy:
 
 
 class DisablePolicy(NamedTuple):
-    """Limits a webhook's failures: deliveries in a row, or attempts in a row over some time.
+    """Limits a webhook's consecutive failures.
 
-    Beyond it the webhook is disabled. Deliveries alone do not suffice: while much waits for a
-    receiver that hangs, each attempt is another delivery's, and none of them comes to its end.
+    It is disabled when `deliveries` were given up in a row, or when `attempts` failed in a row over
+    at least `seconds`. Given-up deliveries alone are not enough: a receiver that hangs while much
+    waits gets each attempt for another delivery, so none is given up.
     """
 
     deliveries: int

@@ -11,9 +11,9 @@ from services.webhooks.delivery.model import (
     ClaimedDelivery,
     DisabledReason,
     DisabledWebhook,
+    EnabledWebhook,
     InFlight,
     NewDelivery,
-    Subscription,
 )
 from services.webhooks.delivery.policy import DisablePolicy
 from shared.kafka.positions.advance import Advance
@@ -79,11 +79,11 @@ _WITH_DELIVERIES = """
 _WAITING = _WITH_DELIVERIES.format(name="waiting", where="where status = 'pending'", and_="and")
 _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 
-# Takes each webhook's oldest deliveries, up to its limit. Webhooks that failed least go first, then
-# workspaces with the fewest before them and in flight. So a receiver that hangs or is slow never
-# keeps others waiting. By age alone, backlogs of hanging receivers would take every slot that they
-# give back. Rows are locked only then, for each webhook its share; rows that another worker has
-# just locked are skipped. A claim moves the next attempt ahead: a dead worker only delays it
+# Claims each webhook's oldest due deliveries, within the limits. Order: webhooks with the fewest
+# failed attempts, then workspaces with the fewest requests claimed or in flight, then age. With age
+# alone, backlogs of hanging receivers would take every slot that becomes free. Only the chosen rows
+# are locked; rows that another worker has locked are skipped. A claim sets next_attempt_at to the
+# end of the lease, so a dead worker only delays a delivery
 CLAIM = f"""
     with recursive {_WAITING}, busy as (
         select * from {unnest(IN_FLIGHT_COLUMNS)} as b({names(IN_FLIGHT_COLUMNS)})
@@ -135,8 +135,8 @@ CLAIM = f"""
         l.url, l.secret, l.workspace_id, l.failing
 """
 
-# A success always counts, however late. A failure counts only if no result was recorded since the
-# claim: two workers may have tried, if a lease was too short
+# A success counts unless one is recorded already, however late. A failure counts only if no result
+# was recorded since the claim: two workers may have tried, if a lease was too short
 RECORD = f"""
     with told as (
         select * from {unnest(RESULT_COLUMNS)} as t({names(RESULT_COLUMNS)})
@@ -232,22 +232,22 @@ class DeliveryRepository:
         self._database = database
         self.positions = PositionStore(database, "webhooks")
 
-    async def active_subscriptions(
+    async def enabled_webhooks(
         self, workspace_ids: Collection[UUID]
-    ) -> dict[UUID, list[Subscription]]:
+    ) -> dict[UUID, list[EnabledWebhook]]:
         """Returns the enabled webhooks of these workspaces. A workspace without any is absent."""
-        found: dict[UUID, list[Subscription]] = {}
+        found: dict[UUID, list[EnabledWebhook]] = {}
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
                 ACTIVE_SUBSCRIPTIONS, [Column("uuid", list(workspace_ids))]
             )
             for workspace_id, webhook_id, events, created_at in await cursor.fetchall():
                 found.setdefault(workspace_id, []).append(
-                    Subscription(webhook_id, frozenset(events), created_at)
+                    EnabledWebhook(webhook_id, frozenset(events), created_at)
                 )
         return found
 
-    async def has_active_subscriptions(self) -> bool:
+    async def has_enabled_webhook(self) -> bool:
         """Tells whether any workspace has an enabled webhook."""
         row = await self._database.first(HAS_ACTIVE_SUBSCRIPTIONS)
         return row is not None and bool(row["is_so"])

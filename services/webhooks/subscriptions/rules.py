@@ -1,4 +1,7 @@
-"""Decides what a principal may do with webhooks. Everything here raises RequestRefused."""
+"""Checks requests about webhooks: permission, destination, limit, state.
+
+Every check raises RequestRefused.
+"""
 
 from http import HTTPStatus
 
@@ -28,7 +31,7 @@ def require_allowed_destination(rules: AddressRules, url: str) -> None:
         raise refused([Fault(code="url_destination", field="url", message=reason, value=None)])
 
 
-def require_room(current: int, limit: int) -> None:
+def require_below_limit(current: int, limit: int) -> None:
     """Refuses (409) another webhook if the workspace has as many as it may have."""
     if current >= limit:
         message = f"A workspace has at most {limit} webhooks; delete one first."
@@ -45,7 +48,10 @@ def require_enabled(webhook: Row) -> None:
 
 
 def require_found(row: Row | None, what: str) -> Row:
-    """Returns the row, else 404: for what another workspace has, as for what nobody has."""
+    """Returns the row. Raises 404 for None.
+
+    Another workspace's webhook looks like one that does not exist.
+    """
     if row is None:
         raise not_found(what)
     return row

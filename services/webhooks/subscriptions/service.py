@@ -10,15 +10,15 @@ from services.webhooks.delivery.worker import DeliveryWorker
 from services.webhooks.subscriptions.repository import DeliveryPage, WebhookRepository
 from services.webhooks.subscriptions.rules import (
     require_allowed_destination,
+    require_below_limit,
     require_enabled,
     require_found,
-    require_room,
 )
 from shared.postgres.row import Row
 
 
 class WebhookService:
-    """Raises RequestRefused."""
+    """Checks and applies requests about webhooks. Raises RequestRefused."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class WebhookService:
         async with self._webhooks.locked(workspace_id) as locked:
             if (existing := await locked.find(values)) is not None:
                 return existing, False
-            require_room(await locked.count(), self._max_webhooks)
+            require_below_limit(await locked.count(), self._max_webhooks)
             return await locked.create(values), True
 
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
@@ -59,7 +59,7 @@ class WebhookService:
             require_allowed_destination(self._address_rules, changes["url"])
         row = await self._webhooks.update(workspace_id, webhook_id, changes)
         webhook = require_found(row, "Webhook")
-        self._worker.wake()
+        self._worker.wake()  # what waited for a disabled webhook may be due
         return webhook
 
     async def delete(self, workspace_id: UUID, webhook_id: UUID) -> None:

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from services.status.fold_service import MAX_FOLDED_ROWS
 from services.status.folding import Foldable, fold
-from services.status.folds import FOLDED_AT_ONCE
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, Refused
@@ -234,7 +234,7 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
 
 
 async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobStore) -> None:
-    jobs = [import_accepted(total_rows=500) for _ in range(FOLDED_AT_ONCE // 500)]
+    jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLDED_ROWS // 500)]
     settled = [
         rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)])
         for job in jobs

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import Import, Upload, batch_of
 from services.status.consumers import FoldHandler
-from services.status.folds import FoldService
+from services.status.fold_service import FoldService
 from services.status.repository import JobStore
 from services.status.retention import CLEANED_AT_ONCE, UploadCleaner
 from services.status.service import Missing

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from services.status.consumers import ZSTD_MAGIC, FoldHandler
+from services.status.fold_service import FoldService
 from services.status.folding import Upload
-from services.status.folds import FoldService
 from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.contract.events import (

@@ -7,10 +7,10 @@ import cramjam
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.status import folds
+from services.status import fold_service
 from services.status.consumers import FoldHandler
+from services.status.fold_service import FoldService
 from services.status.folding import BYTES_PER_ROW, Fold
-from services.status.folds import FoldService
 from shared.contract.errors import Refused
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
@@ -55,7 +55,7 @@ def store() -> Store:
 
 @pytest.fixture
 def handler(store: Store, monkeypatch: pytest.MonkeyPatch) -> FoldHandler:
-    monkeypatch.setattr(folds, "FOLDED_AT_ONCE", 10)
+    monkeypatch.setattr(fold_service, "MAX_FOLDED_ROWS", 10)
     return new_handler(store)
 
 

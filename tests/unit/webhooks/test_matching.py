@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.webhooks.delivery.matching import MAX_CLOCK_DIFFERENCE, make_deliveries
-from services.webhooks.delivery.model import Subscription
+from services.webhooks.delivery.model import EnabledWebhook
 from services.webhooks.events import EventName, WebhookEvent
 from services.webhooks.ids import delivery_id
 from tests.support.factories import NOON
@@ -19,8 +19,8 @@ def event(event_id: str = "evt_1", **fields: Any) -> WebhookEvent:
     return WebhookEvent(event_id=event_id, body="{}", **{**values, **fields})
 
 
-def subscription(*events: str, created_at: datetime = NOON) -> Subscription:
-    return Subscription(uuid4(), frozenset(events or ("pin.published",)), created_at)
+def subscription(*events: str, created_at: datetime = NOON) -> EnabledWebhook:
+    return EnabledWebhook(uuid4(), frozenset(events or ("pin.published",)), created_at)
 
 
 def test_every_subscription_of_the_workspace_gets_a_delivery_with_an_id_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Folds batches of events into jobs, in transactions that end in time."""
+"""Folds batches of events into jobs, in transactions of at most MAX_FOLDED_ROWS rows."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,13 +10,13 @@ from shared.runtime import metrics
 from shared.runtime.chunks import chunked
 from shared.runtime.periodic import Sweeper
 
-FOLDED_AT_ONCE = 20_000
+MAX_FOLDED_ROWS = 20_000
 """Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10
 s, and were tried again unchanged.
 """
 
 
-class Folds(Protocol):
+class FoldStore(Protocol):
     """Stores one fold. Implemented by JobStore, and by a fake in tests."""
 
     async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int: ...
@@ -25,19 +25,20 @@ class Folds(Protocol):
 class FoldService:
     """Folds events, idempotently: every transaction can be repeated."""
 
-    def __init__(self, store: Folds, announcer: Sweeper) -> None:
+    def __init__(self, store: FoldStore, announcer: Sweeper) -> None:
         """`announcer` is woken when a job ends."""
         self._store = store
         self._announcer = announcer
 
     async def fold(self, events: Sequence[Foldable], advance: Advance) -> dict[int, str]:
-        """Folds a batch's events. Returns what Postgres says of those that it refuses, by index.
+        """Folds a batch's events.
 
-        A single transaction also moves the advance's positions. Raises DatabaseUnavailable or
-        PositionBehind: then the batch comes again.
+        Returns Postgres' message for each event that it refuses, by index in `events`. If the
+        batch fits in one transaction, that also moves the positions. Raises DatabaseUnavailable or
+        PositionBehind: the batch is then read again.
         """
         weights = [weight(event) for event in events]
-        spans = list(chunked(range(len(events)), FOLDED_AT_ONCE, weights))
+        spans = list(chunked(range(len(events)), MAX_FOLDED_ROWS, weights))
         refused: dict[int, str] = {}
         for span in spans:
             refused |= await self._fold(events, span, advance, moves=len(spans) == 1)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -275,7 +276,13 @@ def submit_at_once(client: httpx.Client, imports: Sequence[list[dict[str, Any]]]
 
 
 def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
-    """Returns the job once it has ended."""
+    """Returns the job once it has ended.
+
+    Waits out 503 `status_behind`: on a busy machine status may fold a young job after more than the
+    2 s for which it waits itself.
+    """
+    path = f"/v1/pins/imports/{job_id}"
+    until(lambda: client.get(path).status_code != HTTPStatus.SERVICE_UNAVAILABLE)
     job = job_of(client, job_id)
     assert job["completed_at"] is not None, job
     return job

@@ -32,7 +32,7 @@ MAX_PARTITION_BYTES = 8 * MEBIBYTE
 events."""
 
 DORMANCY_SECONDS = 1.0
-"""How often a sleeping consumer looks for a first webhook, whose first event waits as long."""
+"""Seconds between a sleeping consumer's looks for a first webhook, whose event waits as long."""
 BODIES_AT_ONCE = 16 * MEBIBYTE
 """Bytes. As many bodies at their limit as there may be requests at once."""
 

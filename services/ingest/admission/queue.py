@@ -32,7 +32,7 @@ class ImportSlot:
 
     _slot: Reservation
     _limit: ConcurrencyLimit
-    """Of imports that were released early and wait for Kafka."""
+    """Bounds the imports that were released early and wait for Kafka."""
     _unconfirmed: Reservation | None = None
 
     def release_early(self) -> None:

@@ -70,7 +70,7 @@ class Capacity(NamedTuple):
     free: int
     """Requests that may begin, to all webhooks."""
     free_failing: int
-    """Of those, to webhooks that fail."""
+    """The part of `free` that may go to webhooks that fail."""
     per_webhook: int
     """In flight to one webhook. One that fails has one at a time."""
     per_workspace: int

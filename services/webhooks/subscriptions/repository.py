@@ -25,8 +25,9 @@ MAX_SCANNED = 10_000
 class DeliveryPage(NamedTuple):
     rows: list[Row]
     next_before: UUID | None
-    """Where the next page begins, if there may be one. A short page may have one: its scan read
-    MAX_SCANNED deliveries.
+    """The id that the next page's deliveries are older than. None if there is no next page.
+
+    A short page may have a next one, if its scan ended after MAX_SCANNED deliveries.
     """
 
 

@@ -1,4 +1,4 @@
-"""What follows an attempt, and when a webhook is disabled."""
+"""Attempts end in what the policies say; so does a webhook that fails."""
 
 import pytest
 

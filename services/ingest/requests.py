@@ -13,7 +13,7 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import Import, Upload, batch_of, batch_of_rejection
 from shared.contract.cloudevents import EventType
-from shared.contract.errors import ErrorCode, Poison, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
 from shared.contract.pins import printable
 from shared.contract.strict_json import parse_json
@@ -105,7 +105,7 @@ def decide(request: ReceivedRequest, standing: Standing, *, keep_upload: bool) -
     try:
         source = _source_name(requested.source)
         rows = validate(require_rows(requested.rows))
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return Decision(batch_of_rejection(_rejected(requested, standing, refusal)), accepted=False)
     accepted = Import(
         job_id=standing.job_id,
@@ -124,7 +124,7 @@ def decide(request: ReceivedRequest, standing: Standing, *, keep_upload: bool) -
 def _parse(body: bytes) -> ImportRequested:
     try:
         return _requests.from_document(parse_json(body))
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
     except ValidationError as error:
         raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
@@ -132,15 +132,13 @@ def _parse(body: bytes) -> ImportRequested:
 
 def _source_name(source: object) -> str | None:
     if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE):
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
         )
     return printable(source, MAX_SOURCE) if source else None
 
 
-def _rejected(
-    request: ImportRequested, standing: Standing, refusal: RequestRefused
-) -> ImportRejected:
+def _rejected(request: ImportRequested, standing: Standing, refusal: ApiError) -> ImportRejected:
     return ImportRejected(
         job_id=standing.job_id,
         workspace_id=request.workspace_id,

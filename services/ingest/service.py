@@ -19,9 +19,9 @@ from services.ingest.parsing.rows import keep_permitted, require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
 from shared.contract.errors import (
     AcceptanceUnknown,
+    ApiError,
     ErrorCode,
     Overloaded,
-    RequestRefused,
     Unavailable,
 )
 from shared.contract.events import SourceType, UploadFormat
@@ -70,7 +70,7 @@ class ImportLog(Protocol):
 class Imports:
     """What HTTP asks for.
 
-    Raises RequestRefused (Overloaded, when there is no room), or BrokerUnavailable when nothing was
+    Raises ApiError (Overloaded, when there is no room), or BrokerUnavailable when nothing was
     accepted.
     """
 
@@ -244,7 +244,7 @@ def count_accepted(source: str, *, failed_rows: int) -> None:
     metrics.ROWS_SETTLED.labels("ingest", "failed").inc(failed_rows)
 
 
-def _unknown(job_id: UUID) -> RequestRefused:
+def _unknown(job_id: UUID) -> ApiError:
     location = location_of(job_id)
     message = (
         "Kafka did not confirm the import in time. "
@@ -253,7 +253,7 @@ def _unknown(job_id: UUID) -> RequestRefused:
     )
     headers = {"Location": location, "Retry-After": "2"}
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    return RequestRefused(
+    return ApiError(
         ErrorCode.ACCEPTANCE_UNKNOWN,
         message,
         status,

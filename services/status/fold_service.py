@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from services.status.folding import Fold, Foldable, fold, weight
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
 from shared.runtime.chunks import chunked
@@ -51,7 +51,7 @@ class FoldService:
         batch = fold([events[index] for index in span])
         try:
             ended = await self._store.fold(batch, advance, moves=moves)
-        except Refused as refusal:
+        except ValueRejected as refusal:
             if len(span) == 1:
                 return {span[0]: str(refusal)}
             middle = len(span) // 2

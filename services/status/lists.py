@@ -28,7 +28,7 @@ class ImportFilters(Paging):
 
 
 class ImportLists:
-    """Raises RequestRefused (422) for a cursor that fits not, and for a search that is too wide."""
+    """Raises ApiError (422) for a cursor that fits not, and for a search that is too wide."""
 
     def __init__(self, lists: Lists) -> None:
         self._lists = lists

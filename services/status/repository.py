@@ -12,7 +12,7 @@ from services.status.folding import Fold, tally
 from services.status.results import document
 from services.status.service import Missing
 from services.status.tables import jobs
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
 from shared.postgres.arrays import Column, columns, names, unnest
@@ -147,8 +147,9 @@ JOB = text(_JOB)
 
 
 class JobStore:
-    """Raises DatabaseUnavailable when Postgres is away, Refused when it would not take a value of a
-    fold.
+    """Stores and reads jobs and uploads. Raises DatabaseUnavailable if Postgres is away.
+
+    A fold also raises ValueRejected if Postgres does not accept one of its values.
     """
 
     def __init__(self, database: Database) -> None:
@@ -183,7 +184,7 @@ class JobStore:
                 raise
             # Somebody made up a row that its job has not: given up, or it would stop its partition
             # for ever
-            raise Refused("more results than the job has rows") from error
+            raise ValueRejected("more results than the job has rows") from error
         if moves:
             self.positions.note_stored(advance)
         return ended

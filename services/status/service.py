@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.postgres.row import Row
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class JobQueries:
         """Returns the job with its results; with `wait_seconds`, when it has ended or that time has
         passed.
 
-        Raises RequestRefused: 404 if the job is another workspace's or there is none, 503 while a
+        Raises ApiError: 404 if the job is another workspace's or there is none, 503 while a
         young one may still appear.
         """
         job = await self._jobs.job(workspace_id, job_id)
@@ -100,7 +100,7 @@ class JobQueries:
     async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
         """Waits for a young job until its import is folded, if ingest may have sent one.
 
-        Raises RequestRefused (503) if it does not appear.
+        Raises ApiError (503) if it does not appear.
         """
         if not await self._imports.may_stand(job_id):
             return await self._jobs.job(workspace_id, job_id)  # it may have been folded meanwhile
@@ -119,10 +119,10 @@ class JobQueries:
         return job
 
 
-def _behind(job_id: UUID, reason: str) -> RequestRefused:
+def _behind(job_id: UUID, reason: str) -> ApiError:
     message = f"This job is not known yet. {reason}"
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return RequestRefused(
+    return ApiError(
         ErrorCode.STATUS_BEHIND,
         message,
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.http.bodies import discard
 
 DISCARD_SECONDS = 2.0
@@ -32,8 +32,8 @@ class Area:
     operations: tuple[str, ...]
     """METHOD /path."""
 
-    def refusal(self) -> RequestRefused:
-        return RequestRefused(
+    def refusal(self) -> ApiError:
+        return ApiError(
             ErrorCode.NOT_SUPPORTED,
             f"Pinflow has no {self.what}. {self.instead}",
             HTTPStatus.NOT_IMPLEMENTED,

@@ -16,7 +16,7 @@ from shared.access.keys import hash_api_key
 from shared.access.model import Principal
 from shared.access.network import network_of
 from shared.access.refusals import unauthorized
-from shared.contract.errors import DatabaseUnavailable, ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, DatabaseUnavailable, ErrorCode
 from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
 
@@ -108,7 +108,7 @@ class Authenticator:
         self._turn = asyncio.Lock()
 
     async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
-        """Raises RequestRefused (401, or 429 after too many failures from `address`),
+        """Raises ApiError (401, or 429 after too many failures from `address`),
         DatabaseUnavailable when it can't be known.
         """
         if not plain_key:
@@ -225,13 +225,13 @@ class Authenticator:
         return answer
 
 
-def _too_many(wait: float) -> RequestRefused:
+def _too_many(wait: float) -> ApiError:
     seconds = math.ceil(wait)
     message = (
         f"Too many tries with a wrong key from your address: try this one again in {seconds} s. "
         "Good keys go on working."
     )
-    return RequestRefused(
+    return ApiError(
         ErrorCode.TOO_MANY_ATTEMPTS,
         message,
         HTTPStatus.TOO_MANY_REQUESTS,

@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
 
 
-class Remembered(Generic[K]):
+class TTLSet(Generic[K]):
     """A bounded set whose members are forgotten after a while.
 
     Full, it is emptied: simple, and rare.
@@ -51,7 +51,7 @@ class BoardDirectory:
 
     def __init__(self, repository: AccessRepository) -> None:
         self._repository = repository
-        self._known: Remembered[Destination] = Remembered()
+        self._known: TTLSet[Destination] = TTLSet()
 
     async def failing(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
         """Those that can't be published to, and why. Raises DatabaseUnavailable."""
@@ -74,7 +74,7 @@ class WorkspaceDirectory:
 
     def __init__(self, repository: AccessRepository) -> None:
         self._repository = repository
-        self._known: Remembered[UUID] = Remembered()
+        self._known: TTLSet[UUID] = TTLSet()
 
     async def exists(self, workspace_id: UUID) -> bool:
         """Raises DatabaseUnavailable."""

@@ -4,11 +4,11 @@ from http import HTTPStatus
 
 from shared.access.keys import Scope
 from shared.access.model import Principal
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 
 
-def unauthorized(message: str) -> RequestRefused:
-    return RequestRefused(
+def unauthorized(message: str) -> ApiError:
+    return ApiError(
         ErrorCode.UNAUTHORIZED,
         message,
         HTTPStatus.UNAUTHORIZED,
@@ -17,10 +17,10 @@ def unauthorized(message: str) -> RequestRefused:
 
 
 def require_scope(principal: Principal, scope: Scope) -> Principal:
-    """Raises RequestRefused (403)."""
+    """Raises ApiError (403)."""
     if scope not in principal.scopes:
         message = f"This API key lacks the scope {scope}."
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
         )
     return principal

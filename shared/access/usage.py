@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from shared.access.cache import Clock, Remembered
+from shared.access.cache import Clock, TTLSet
 from shared.contract.errors import Unavailable
 from shared.http.client import NO_ANSWER, http_pool
 from shared.runtime.periodic import Sweeper
@@ -90,7 +90,7 @@ class KeyUsage:
 
     def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
         self._keys = keys
-        self._noted: Remembered[UUID] = Remembered(seconds=EVERY_SECONDS, clock=clock)
+        self._noted: TTLSet[UUID] = TTLSet(seconds=EVERY_SECONDS, clock=clock)
         self._unwritten: set[UUID] = set()
 
     def note(self, key_id: UUID) -> None:

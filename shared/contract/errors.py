@@ -7,7 +7,7 @@
     │   │   └── AcceptanceUnknown
     │   └── PositionBehind     Postgres is older than the consumer's batch: read the positions anew
     ├── Poison                 a record that can never be processed: dead letter, go on
-    └── RequestRefused         a request that is answered with a code, a message and a status
+    └── ApiError         a request that is answered with a code, a message and a status
         └── Overloaded         there is no room for it now: 429; a consumer waits, which is no fault
 
 Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a
@@ -142,7 +142,7 @@ class PositionBehind(Unavailable):
     """
 
 
-class Refused(PinflowError):
+class ValueRejected(PinflowError):
     """Postgres would not take a value: no retry mends it.
 
     Somewhere in the batch is a record that must be given up.
@@ -158,7 +158,7 @@ class Poison(PinflowError):
         self.message = message
 
 
-class RequestRefused(PinflowError):
+class ApiError(PinflowError):
     """A request that is answered `{"detail": {"code": …, "message": …, **details}}`."""
 
     def __init__(
@@ -181,7 +181,7 @@ class RequestRefused(PinflowError):
         return {"detail": {"code": self.code, "message": self.message, **self.details}}
 
 
-class Overloaded(RequestRefused):
+class Overloaded(ApiError):
     """Too much is waiting already: 429, nothing was done, and there is room in about `retry_after`
     seconds.
     """
@@ -194,6 +194,6 @@ class Overloaded(RequestRefused):
         self.retry_after = retry_after
 
 
-def not_found(what: str) -> RequestRefused:
+def not_found(what: str) -> ApiError:
     """Makes the one answer for what does not exist or is another workspace's (invariant 10)."""
-    return RequestRefused(ErrorCode.NOT_FOUND, f"{what} not found", HTTPStatus.NOT_FOUND)
+    return ApiError(ErrorCode.NOT_FOUND, f"{what} not found", HTTPStatus.NOT_FOUND)

@@ -5,11 +5,11 @@ from typing import Any, NoReturn
 
 import orjson
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 
 
 def parse_json(body: bytes) -> Any:
-    """Parses strict JSON. Raises RequestRefused (`invalid_json`) with line, column and offset.
+    """Parses strict JSON. Raises ApiError (`invalid_json`) with line, column and offset.
 
     orjson refuses a document with a lone surrogate in any string; the contract fails only its row.
     So what orjson refuses is given to the standard library, whose verdict counts; NaN and Infinity,
@@ -27,16 +27,16 @@ def _parse_slowly(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         where: dict[str, Any] = {"line": error.lineno, "column": error.colno, "offset": error.pos}
         message = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        raise RequestRefused(ErrorCode.INVALID_JSON, message, **where) from None
+        raise ApiError(ErrorCode.INVALID_JSON, message, **where) from None
     except UnicodeDecodeError as error:
         message = f"Invalid JSON: byte {error.start} is not UTF-8."
-        raise RequestRefused(ErrorCode.INVALID_JSON, message, offset=error.start) from None
+        raise ApiError(ErrorCode.INVALID_JSON, message, offset=error.start) from None
     except RecursionError:
-        raise RequestRefused(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
+        raise ApiError(ErrorCode.INVALID_JSON, "Invalid JSON: nested too deeply.") from None
     except _NoJsonValue as error:
-        raise RequestRefused(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
+        raise ApiError(ErrorCode.INVALID_JSON, f"Invalid JSON: {error}.") from None
     except ValueError:  # Python's own words for it tell the reader to change a setting of Python's
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INVALID_JSON, "Invalid JSON: a number has too many digits."
         ) from None
 

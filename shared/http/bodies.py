@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 
-from shared.contract.errors import RETRY_AFTER, ErrorCode, RequestRefused
+from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode
 from shared.runtime.limits.reservations import ByteBudget, Reservation, WaitTimeout
 
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
@@ -22,7 +22,7 @@ WAIT_SECONDS = 2.0
 
 
 def require_content_type(request: Request, *accepted: str) -> None:
-    """Raises RequestRefused (415).
+    """Raises ApiError (415).
 
     A request without one is taken at its word: it is parsed, and refused if it isn't what it should
     be.
@@ -59,7 +59,7 @@ class Bodies:
         """The whole body, never more than the limit in memory; its room is held until the block
         ends.
 
-        Raises RequestRefused: 413 for a larger one, 408 for a slow one, 503 when too much is being
+        Raises ApiError: 413 for a larger one, 408 for a slow one, 503 when too much is being
         read.
         """
         held: list[Reservation] = []
@@ -137,31 +137,29 @@ async def _discard(chunks: AsyncGenerator[bytes, None]) -> None:
             return
 
 
-def _unsupported(message: str) -> RequestRefused:
-    return RequestRefused(
-        ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    )
+def _unsupported(message: str) -> ApiError:
+    return ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
-def _too_slow(seconds: float) -> RequestRefused:
+def _too_slow(seconds: float) -> ApiError:
     # The connection stays open, and what still comes is thrown away: closed, the answer would be
     # lost to a gateway that is sending
     message = f"The body did not arrive within {seconds:g} seconds."
-    return RequestRefused(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
+    return ApiError(ErrorCode.REQUEST_TIMEOUT, message, HTTPStatus.REQUEST_TIMEOUT)
 
 
-def _too_busy() -> RequestRefused:
+def _too_busy() -> ApiError:
     message = "Too many large requests are being read right now; nothing was accepted, try again."
-    return RequestRefused(
+    return ApiError(
         ErrorCode.TOO_BUSY, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER
     )
 
 
-def _too_large(limit_bytes: int) -> RequestRefused:
+def _too_large(limit_bytes: int) -> ApiError:
     message = f"The body is larger than {limit_bytes} bytes."
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     # Of what is far too large the rest is not read: the connection can't be used again
-    return RequestRefused(
+    return ApiError(
         ErrorCode.PAYLOAD_TOO_LARGE,
         message,
         status,

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 
 from shared.contract.errors import (
     RETRY_AFTER,
+    ApiError,
     BrokerUnavailable,
     DatabaseUnavailable,
     ErrorCode,
-    RequestRefused,
 )
 
 log = structlog.get_logger()
@@ -77,21 +77,21 @@ OVERLOADED: dict[int | str, dict[str, Any]] = {
 
 def add_error_handlers(api: FastAPI) -> None:
     """Answers every exception that is a request's fault, or a server's that is away."""
-    api.add_exception_handler(RequestRefused, _refused)
+    api.add_exception_handler(ApiError, _refused)
     api.add_exception_handler(DatabaseUnavailable, _database_unavailable)
     api.add_exception_handler(BrokerUnavailable, _broker_unavailable)
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http_error)
 
 
-def answer(refusal: RequestRefused) -> JSONResponse:
+def answer(refusal: ApiError) -> JSONResponse:
     """Builds the response."""
     return JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
 
 
-def unavailable(code: ErrorCode, message: str) -> RequestRefused:
+def unavailable(code: ErrorCode, message: str) -> ApiError:
     """Builds a 503 that asks the client to try again."""
-    return RequestRefused(code, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER)
+    return ApiError(code, message, HTTPStatus.SERVICE_UNAVAILABLE, headers=RETRY_AFTER)
 
 
 def internal_error(request_id: str) -> JSONResponse:
@@ -101,7 +101,7 @@ def internal_error(request_id: str) -> JSONResponse:
         "it in the log."
     )
     return answer(
-        RequestRefused(
+        ApiError(
             ErrorCode.INTERNAL_ERROR,
             message,
             HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -150,7 +150,7 @@ async def _invalid(_request: Request, error: Any) -> JSONResponse:
         code = ErrorCode.INVALID_PAYLOAD if in_body else ErrorCode.INVALID_PARAMETER
     first = faults[0]
     message = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])
-    return answer(RequestRefused(code, message, errors=faults))
+    return answer(ApiError(code, message, errors=faults))
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
@@ -165,7 +165,7 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(sorted(set(_methods(request))))}
-    return answer(RequestRefused(code, message, HTTPStatus(error.status_code), headers=headers))
+    return answer(ApiError(code, message, HTTPStatus(error.status_code), headers=headers))
 
 
 def _methods(request: Request) -> Iterator[str]:

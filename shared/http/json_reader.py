@@ -12,7 +12,7 @@ from shared.http.bodies import Bodies, require_content_type
 
 
 class JsonReader:
-    """Reads JSON bodies. Raises RequestRefused."""
+    """Reads JSON bodies. Raises ApiError."""
 
     def __init__(self, bodies: Bodies, writes: ConcurrentWrites | None = None) -> None:
         """`writes` admits a limited number of requests to what is done with their bodies.

@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec.structs import asdict
 from pydantic import BaseModel, ValidationError
 
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault
 from shared.contract.pins import faults_of, first_fault
 
@@ -29,21 +29,21 @@ def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any
 
 
 def object_of(document: object) -> dict[str, Any]:
-    """Returns the document if it is an object. Raises RequestRefused (422)."""
+    """Returns the document if it is an object. Raises ApiError (422)."""
     if not isinstance(document, dict):
-        raise RequestRefused(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
+        raise ApiError(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
     return document
 
 
 def checked(model: type[M], document: object) -> M:
-    """Validates an object. Raises RequestRefused (422) with every fault that the model finds."""
+    """Validates an object. Raises ApiError (422) with every fault that the model finds."""
     try:
         return model.model_validate(object_of(document))
     except ValidationError as error:
         raise refused(faults_of(error)) from None
 
 
-def refused(faults: list[Fault]) -> RequestRefused:
+def refused(faults: list[Fault]) -> ApiError:
     """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
     code, message = first_fault(faults)
-    return RequestRefused(code, message, errors=[asdict(fault) for fault in faults])
+    return ApiError(code, message, errors=[asdict(fault) for fault in faults])

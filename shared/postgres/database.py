@@ -14,7 +14,7 @@ from sqlalchemy import Executable, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from shared.contract.errors import DatabaseUnavailable, PositionBehind, Refused
+from shared.contract.errors import DatabaseUnavailable, PositionBehind, ValueRejected
 from shared.postgres.arrays import Column, ColumnDumper
 from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings
@@ -188,7 +188,7 @@ class Database:
         """A transaction whose statements travel together: psycopg's connection in pipeline mode.
 
         For the hot path: SQLAlchemy's own execution costs more than the statement. `fetchall()`
-        waits for the answers so far. Raises Refused when Postgres would not take a value.
+        waits for the answers so far. Raises ValueRejected when Postgres would not take a value.
         """
         async with self.transaction() as connection:
             driver = await driver_connection(connection)
@@ -196,7 +196,7 @@ class Database:
                 async with driver.pipeline():
                     yield driver
             except REFUSALS as error:
-                raise Refused(str(error).splitlines()[0]) from error
+                raise ValueRejected(str(error).splitlines()[0]) from error
             except psycopg.DatabaseError as error:
                 if error.diag.sqlstate == POSITION_BEHIND:
                     raise PositionBehind(str(error).splitlines()[0]) from error

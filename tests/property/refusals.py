@@ -4,9 +4,9 @@ be sent.
 
 from collections.abc import Collection
 
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 
 
-def check(refusal: RequestRefused, codes: Collection[str]) -> None:
+def check(refusal: ApiError, codes: Collection[str]) -> None:
     assert refusal.code in codes
     assert refusal.message.encode()

@@ -26,7 +26,7 @@ from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.import_records import is_for_publisher, is_for_status
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
@@ -76,7 +76,7 @@ class Pipeline:
                 self, Admission(settings), ImportQueue.of(settings), keep_uploads=True
             )
             accepted = await imports.accept_json(workspace_id, document, strict=False)
-        except RequestRefused:
+        except ApiError:
             return None
         job = await self._jobs.job(workspace_id, accepted.job_id)
         assert not isinstance(job, Missing)

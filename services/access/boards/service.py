@@ -16,14 +16,14 @@ from services.access.boards.repository import (
 )
 from shared.access.board_ids import board_id_for, new_board_id
 from shared.access.model import Principal
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.postgres.row import Row
 
 
 class BoardService:
     """Treats an account that is not on the key's list as if it did not exist.
 
-    Raises RequestRefused.
+    Raises ApiError.
     """
 
     def __init__(self, repository: BoardRepository, max_boards: int) -> None:
@@ -64,10 +64,10 @@ class BoardService:
             raise not_found("Account") from None
         except AccountRevoked:
             message = "This account is revoked: it takes no boards and no pins."
-            raise RequestRefused(ErrorCode.ACCOUNT_REVOKED, message, HTTPStatus.CONFLICT) from None
+            raise ApiError(ErrorCode.ACCOUNT_REVOKED, message, HTTPStatus.CONFLICT) from None
         except TooManyBoards:
             message = f"This account has {self._max_boards} boards, as many as it may have."
-            raise RequestRefused(
+            raise ApiError(
                 ErrorCode.TOO_MANY_BOARDS, message, HTTPStatus.CONFLICT, limit=self._max_boards
             ) from None
 
@@ -111,5 +111,5 @@ def _require_permitted(principal: Principal, account_id: UUID) -> None:
         raise not_found("Account")
 
 
-def _board_not_found() -> RequestRefused:
-    return RequestRefused(ErrorCode.BOARD_NOT_FOUND, "Board not found", HTTPStatus.NOT_FOUND)
+def _board_not_found() -> ApiError:
+    return ApiError(ErrorCode.BOARD_NOT_FOUND, "Board not found", HTTPStatus.NOT_FOUND)

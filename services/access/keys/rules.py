@@ -1,6 +1,6 @@
 """Decides what a key may do with keys: it never sees, makes or changes one that may do more.
 
-(Revoking needs the destructive scope alone.) Everything here raises RequestRefused.
+(Revoking needs the destructive scope alone.) Everything here raises ApiError.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.access.refusals import require_scope, unauthorized
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 
 KeyRow = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def require_visible(principal: Principal, key: KeyRow | None) -> KeyRow:
 def require_changeable(asking: Principal, key: KeyRow, changes: Mapping[str, Any]) -> None:
     """Checks a change of a key. `changes` are columns: name, scopes, account_ids."""
     if key["revoked_at"] is not None:
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.API_KEY_REVOKED, "This API key is revoked, for good.", HTTPStatus.CONFLICT
         )
     require_no_more(asking, key["scopes"], key["account_ids"])
@@ -55,7 +55,7 @@ def require_no_more(
             f"This API key lacks the scope {', '.join(missing)}: it can neither give it to a key, "
             "nor change one that has it."
         )
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=missing[0]
         )
     if covers(principal, account_ids):
@@ -65,13 +65,13 @@ def require_no_more(
             "This API key has a list of accounts: name those of them that the key is to have in "
             "pinterest_account_ids."
         )
-        raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
+        raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
     foreign = [str(account) for account in account_ids if not principal.permits(account)]
     message = (
         f"This API key does not have the account {', '.join(foreign)}, so it can't give it to a "
         "key."
     )
-    raise RequestRefused(
+    raise ApiError(
         ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN, account_ids=foreign
     )
 
@@ -80,7 +80,7 @@ def require_accounts(account_ids: Collection[UUID], known: Collection[UUID]) -> 
     """Refuses (422) accounts that the workspace does not have."""
     if unknown := [str(account) for account in account_ids if account not in known]:
         message = f"pinterest_account_ids: The workspace has no account {', '.join(unknown)}."
-        raise RequestRefused(ErrorCode.ACCOUNT_NOT_FOUND, message, account_ids=unknown)
+        raise ApiError(ErrorCode.ACCOUNT_NOT_FOUND, message, account_ids=unknown)
 
 
 def require_room(active: int, limit: int) -> None:
@@ -90,7 +90,7 @@ def require_room(active: int, limit: int) -> None:
             f"This workspace has {limit} API keys, as many as it may have. Revoke one that is not "
             "needed."
         )
-        raise RequestRefused(ErrorCode.TOO_MANY_API_KEYS, message, HTTPStatus.CONFLICT, limit=limit)
+        raise ApiError(ErrorCode.TOO_MANY_API_KEYS, message, HTTPStatus.CONFLICT, limit=limit)
 
 
 def covers(principal: Principal, account_ids: Collection[UUID] | None) -> bool:

@@ -24,7 +24,7 @@ by name.
 
 
 class KeyService:
-    """Raises RequestRefused."""
+    """Raises ApiError."""
 
     def __init__(self, keys: KeyRepository, max_keys: int) -> None:
         self._keys = keys

@@ -18,7 +18,7 @@ class Rates:
     async def of_account(self, who: Principal, account_id: UUID) -> tuple[Meter, Meter]:
         """The workspace's and the system's.
 
-        Raises RequestRefused (404) for an account that the key does not see, DatabaseUnavailable.
+        Raises ApiError (404) for an account that the key does not see, DatabaseUnavailable.
         """
         if not (
             who.permits(account_id)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from services.ingest.parsing.rows import Misshapen, RawRow, require_row_count
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
 from shared.contract.pins import PinSubmission, printable
 
@@ -48,7 +48,7 @@ class Table(NamedTuple):
 def parse_csv(data: bytes) -> Table:
     """The data rows below the header, by its names; empty cells are absent.
 
-    Raises RequestRefused.
+    Raises ApiError.
     """
     text, warnings = _decode(data)
     csv.field_size_limit(
@@ -59,7 +59,7 @@ def parse_csv(data: bytes) -> Table:
     records = _records(source, _detect_delimiter(source), lines_before)
     header = next(records, None)
     if header is None:
-        raise RequestRefused(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
+        raise ApiError(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
     names = _check_header(header)
     warnings = [*warnings, *_unknown_columns(names)]
     rows = [_row(names, cells) for cells in islice(records, MAX_ROWS)]
@@ -102,9 +102,9 @@ def _decode(data: bytes) -> tuple[str, list[Notice]]:
         raise _undecodable("UTF-8 or Windows-1252", data[: error.start].decode("latin-1")) from None
 
 
-def _undecodable(encoding: str, before: str) -> RequestRefused:
+def _undecodable(encoding: str, before: str) -> ApiError:
     line = before.count("\n") + 1
-    return RequestRefused(
+    return ApiError(
         ErrorCode.INVALID_ENCODING,
         f"Line {line} can't be read as {encoding}. Save the file as UTF-8.",
         line=line,
@@ -156,12 +156,12 @@ def _count_rest(records: Iterator[list[str]], lines: Iterable[str]) -> int:
     )
 
 
-def _invalid(error: str, line: int) -> RequestRefused:
+def _invalid(error: str, line: int) -> ApiError:
     if "unexpected end of data" in error:
         message = f"A quote that opens in the row beginning at line {line} never closes."
     else:
         message = f"The row beginning at line {line} is no CSV: {error}."
-    return RequestRefused(ErrorCode.INVALID_CSV, message, line=line)
+    return ApiError(ErrorCode.INVALID_CSV, message, line=line)
 
 
 def _normalised(header: Sequence[str]) -> list[str]:
@@ -178,17 +178,17 @@ def _check_header(header: Sequence[str]) -> list[str]:
             "Columns that appear more than once: "
             f"{', '.join(printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
         )
-        raise RequestRefused(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
+        raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
     if len(named) > MAX_COLUMNS:
         message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(named)}."
-        raise RequestRefused(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
+        raise ApiError(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
     missing = [name for name in REQUIRED if name not in named]
     if missing:
         message = (
             f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: "
             f"{', '.join(found)}."
         )
-        raise RequestRefused(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
+        raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
     return names
 
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.http.bodies import Bodies, require_content_type
 
 FIELD = "file"
@@ -25,7 +25,7 @@ class Upload(NamedTuple):
 async def reading_upload(request: Request, bodies: Bodies) -> AsyncIterator[Upload]:
     """The field `file`.
 
-    Raises RequestRefused: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
+    Raises ApiError: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
     field.
     """
     require_content_type(request, "multipart/form-data")
@@ -51,7 +51,7 @@ async def _upload_in(request: Request, body: bytes, boundary: str) -> Upload:
     try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
-            raise RequestRefused(
+            raise ApiError(
                 ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`."
             )
         return Upload(await file.read(), file.filename)
@@ -71,8 +71,8 @@ def _boundary(content_type: str) -> str:
     return boundary
 
 
-def _broken(why: str) -> RequestRefused:
-    return RequestRefused(
+def _broken(why: str) -> ApiError:
+    return ApiError(
         ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST
     )
 

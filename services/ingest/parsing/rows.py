@@ -15,7 +15,7 @@ import orjson
 from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_KEY, MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
 from shared.contract.pins import (
     PinSubmission,
@@ -70,16 +70,14 @@ class ParsedRows:
 def require_rows(document: object) -> list[RawRow]:
     """An import's document: an array of 1 to 500 objects.
 
-    Raises RequestRefused for anything else.
+    Raises ApiError for anything else.
     """
     if not isinstance(document, list):
-        raise RequestRefused(
-            ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}."
-        )
+        raise ApiError(ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}.")
     require_row_count(len(document))
     for index, row in enumerate(document):
         if not isinstance(row, dict):
-            raise RequestRefused(
+            raise ApiError(
                 ErrorCode.INVALID_PAYLOAD,
                 f"Row {index + 1} is {_kind(row)}, not an object.",
                 index=index,
@@ -89,10 +87,10 @@ def require_rows(document: object) -> list[RawRow]:
 
 def require_row_count(count: int) -> None:
     if count == 0:
-        raise RequestRefused(ErrorCode.EMPTY_IMPORT, "This import has no rows.")
+        raise ApiError(ErrorCode.EMPTY_IMPORT, "This import has no rows.")
     if count > MAX_ROWS:
         message = f"An import has at most {MAX_ROWS} rows; this one has {count}. Split it."
-        raise RequestRefused(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)
+        raise ApiError(ErrorCode.TOO_MANY_ROWS, message, limit=MAX_ROWS, count=count)
 
 
 def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:

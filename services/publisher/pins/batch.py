@@ -14,7 +14,7 @@ from services.publisher.pins.transitions import (
 )
 from shared.access.cache import BoardDirectory
 from shared.access.model import BoardCheck, Destination, Principal
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.events import MAX_KEY, RowStatus
 from shared.contract.pins import printable
 from shared.postgres.row import Row
@@ -29,7 +29,7 @@ class BatchItem(NamedTuple):
     status: RowStatus
     row: Row | None = None
     payload_matches: bool | None = None
-    refusal: RequestRefused | None = None
+    refusal: ApiError | None = None
 
 
 class BatchService:
@@ -41,7 +41,7 @@ class BatchService:
     async def publish(self, principal: Principal, document: object) -> list[BatchItem]:
         """Publishes all valid pins in one transaction. A fault fails its item alone.
 
-        Raises RequestRefused for the whole.
+        Raises ApiError for the whole.
         """
         documents = parse_pins(document, self._limit)
         items = [_parse_item(principal, item) for item in documents]
@@ -72,12 +72,12 @@ class _Settling:
         self._ahead = dict(created)
         """Created pins whose turn has not come. Until then, nothing owns their keys."""
 
-    def settle(self, item: NewPin | RequestRefused, document: object) -> BatchItem:
-        if isinstance(item, RequestRefused):
+    def settle(self, item: NewPin | ApiError, document: object) -> BatchItem:
+        if isinstance(item, ApiError):
             return BatchItem(_sent_key(document), RowStatus.FAILED, refusal=item)
         try:
             return self._settle_pin(item)
-        except RequestRefused as refusal:
+        except ApiError as refusal:
             return BatchItem(item.content.idempotency_key, RowStatus.FAILED, refusal=refusal)
 
     def _settle_pin(self, pin: NewPin) -> BatchItem:
@@ -96,10 +96,10 @@ class _Settling:
         return BatchItem(key, RowStatus.EXISTING, row, row["fingerprint"] == pin.fingerprint)
 
 
-def _parse_item(principal: Principal, document: object) -> NewPin | RequestRefused:
+def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:
     try:
         return NewPin.create(principal, parse_pin(document))
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return refusal
 
 

@@ -37,7 +37,7 @@ from services.publisher.pins.transitions import (
     Updated,
 )
 from services.publisher.tables import pins
-from shared.contract.errors import RETRY_AFTER, ErrorCode, PositionBehind, RequestRefused
+from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
 from shared.postgres.arrays import Column, columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
@@ -59,9 +59,7 @@ class LockedPins:
         self._workspace_id = workspace_id
         self.rows = rows
 
-    async def apply(
-        self, decisions: dict[UUID, Decision | RequestRefused]
-    ) -> dict[UUID, CommandResult]:
+    async def apply(self, decisions: dict[UUID, Decision | ApiError]) -> dict[UUID, CommandResult]:
         """Writes the updates among the decisions."""
         updates = {
             pin_id: decision
@@ -87,14 +85,14 @@ class LockedPins:
         }
 
     def _result(
-        self, pin_id: UUID, decision: Decision | RequestRefused, updated: dict[UUID, Row]
+        self, pin_id: UUID, decision: Decision | ApiError, updated: dict[UUID, Row]
     ) -> CommandResult:
         match decision:
             case Update():
                 return Updated(updated[pin_id])
             case NoOp(message):
                 return Skipped(self._row(pin_id), message)
-            case RequestRefused():
+            case ApiError():
                 return decision
             case _:
                 assert_never(decision)
@@ -116,7 +114,7 @@ class LockedPin:
     async def apply(self, decision: Decision) -> Row:
         """Writes the decision. Returns the row as it is then."""
         result = (await self._locked.apply({self._pin_id: decision}))[self._pin_id]
-        if isinstance(result, RequestRefused):
+        if isinstance(result, ApiError):
             raise result
         return result.row
 
@@ -165,7 +163,7 @@ class PinRepository:
             )
 
     async def publish(self, pin: NewPin) -> KeyOwner:
-        """Publishes a pin if its key is free. Raises RequestRefused (503), as publish_all does.
+        """Publishes a pin if its key is free. Raises ApiError (503), as publish_all does.
 
         A call that loses the race for the key finds the winner.
         """
@@ -181,7 +179,7 @@ class PinRepository:
     ) -> dict[UUID, KeyOwner]:
         """Publishes those of `new` whose keys are free. No two may have the same key.
 
-        Returns what then owns the keys of `pin_ids`. Raises RequestRefused (503) while a key may
+        Returns what then owns the keys of `pin_ids`. Raises ApiError (503) while a key may
         belong to a row that is read again.
         """
         async with self._database.pipeline() as driver:
@@ -221,7 +219,7 @@ class PinRepository:
             return KeyOwner(dict((await connection.execute(owner)).mappings().one()), is_new=False)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
-        """Raises RequestRefused (503) while a key may belong to a row that is read again."""
+        """Raises ApiError (503) while a key may belong to a row that is read again."""
         try:
             await self._confirm(self._database.made_at(driver))
             cursor = await driver.execute(PROMISED, [Column("uuid", pin_ids)], binary=True)
@@ -234,7 +232,7 @@ class PinRepository:
                 "key may be published again. Send the request again in some minutes."
             )
             status = HTTPStatus.SERVICE_UNAVAILABLE
-            raise RequestRefused(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
+            raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
 
 def _after(row: Row, change: dict[str, Any]) -> Row:

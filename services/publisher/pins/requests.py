@@ -1,4 +1,4 @@
-"""Parses what clients send. Every function here raises RequestRefused (422)."""
+"""Parses what clients send. Every function here raises ApiError (422)."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.pins import (
     Identifier,
@@ -86,7 +86,7 @@ def requested_key(document: object, header: str | None) -> Any:
     if header is None or key is None:
         return key if header is None else header
     if header != (key.strip() if isinstance(key, str) else key):
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INVALID_PARAMETER,
             "Idempotency-Key: is not the idempotency_key of the body. Send one of them.",
         )
@@ -130,7 +130,7 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     """Returns the fields to change, as they were sent. An explicit null is a change too."""
     changes = {name: value for name, value in object_of(document).items() if name in names}
     if not changes:
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
             f"Nothing to change: give at least one of {', '.join(names)}.",
         )
@@ -161,13 +161,13 @@ def changed_values(
 def _require_list(document: object, name: str, limit: int, too_many: ErrorCode) -> list[Any]:
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list: {{"{name}": […]}}.'
         )
     if not items:
-        raise RequestRefused(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
+        raise ApiError(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
     if len(items) > limit:
-        raise RequestRefused(
+        raise ApiError(
             too_many, f"{len(items)} {name}: send {limit} at most.", limit=limit, count=len(items)
         )
     return items

@@ -18,12 +18,12 @@ from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
 from shared.access.cache import BoardDirectory
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.postgres.row import Row
 
 
 class ScheduleService:
-    """Takes the ids of the schedules' pins. Raises RequestRefused."""
+    """Takes the ids of the schedules' pins. Raises ApiError."""
 
     def __init__(
         self, pins: PinRepository, boards: BoardDirectory, access: AccessRepository
@@ -104,12 +104,12 @@ class ScheduleService:
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)
 
-    async def _refusal(self, schedule: NewPin) -> RequestRefused | None:
+    async def _refusal(self, schedule: NewPin) -> ApiError | None:
         """Checks what may change between two equal requests: account, board and time."""
         failing = await self._boards.failing([schedule.destination])
         try:
             transitions.require_destination(failing, schedule.destination)
             transitions.require_future(schedule.content.run_at, datetime.now(UTC))
-        except RequestRefused as refusal:
+        except ApiError as refusal:
             return refusal
         return None

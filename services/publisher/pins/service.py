@@ -16,7 +16,7 @@ from shared.postgres.row import Row
 
 
 class PinService:
-    """Raises RequestRefused.
+    """Raises ApiError.
 
     What a change needs of `access` is read before the lock, and never from the cache: in the same
     transaction each would hold one of few connections and wait for a second.

@@ -1,6 +1,6 @@
 """Decides what a request does to the row under its id. Pure rules: no I/O.
 
-Every rule raises RequestRefused if the request may not do it.
+Every rule raises ApiError if the request may not do it.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from services.publisher.model import PinState, failure_of
 from services.publisher.pin_events import PinChange
 from services.publisher.pins.requests import ScheduleSubmission, changed_values
 from shared.access.model import BoardCheck, Destination, Principal
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission, fingerprint
 from shared.contract.schedule_ids import schedule_id_of
 from shared.postgres.row import Row
@@ -30,7 +30,7 @@ class NewPin(NamedTuple):
 
     @classmethod
     def create(cls, principal: Principal, content: PinSubmission) -> "NewPin":
-        """Raises RequestRefused (403) if the API key may not publish to the account."""
+        """Raises ApiError (403) if the API key may not publish to the account."""
         require_permitted(principal, content.account_id)
         pin_id = pin_id_of(principal.workspace_id, content.idempotency_key)
         return cls(pin_id, principal.workspace_id, content, fingerprint(content))
@@ -77,21 +77,21 @@ class Skipped(NamedTuple):
     message: str
 
 
-CommandResult: TypeAlias = Updated | Skipped | RequestRefused
+CommandResult: TypeAlias = Updated | Skipped | ApiError
 """The result for one of many ids. A refusal is a value here: it fails its id alone."""
 
 
 def decide_each(
     rows: Mapping[UUID, Row | None], rule: Callable[[Row | None], Decision]
-) -> dict[UUID, Decision | RequestRefused]:
+) -> dict[UUID, Decision | ApiError]:
     """Applies a rule to many rows, by pin id."""
     return {pin_id: _decide(rule, row) for pin_id, row in rows.items()}
 
 
-def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision | RequestRefused:
+def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision | ApiError:
     try:
         return rule(row)
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return refusal
 
 
@@ -123,7 +123,7 @@ def require_permitted(principal: Principal, account_id: UUID) -> None:
     """Refuses an account that the key may not use, before anything of it is looked up."""
     if not principal.permits(account_id):
         message = f"account_id: this API key may not publish to {account_id}."
-        raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
+        raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
 def require_destination(checks: Mapping[Destination, BoardCheck], destination: Destination) -> None:
@@ -131,12 +131,12 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
     check = checks.get(destination, BoardCheck.KNOWN)
     if check is not BoardCheck.KNOWN:
         failure = failure_of(check, destination)
-        raise RequestRefused(ErrorCode(failure.error_code), failure.error_message)
+        raise ApiError(ErrorCode(failure.error_code), failure.error_message)
 
 
 def require_future(run_at: datetime | None, now: datetime) -> None:
     if run_at is None or run_at <= now:
-        raise RequestRefused(ErrorCode.RUN_AT_IN_PAST, "run_at: must lie in the future.")
+        raise ApiError(ErrorCode.RUN_AT_IN_PAST, "run_at: must lie in the future.")
 
 
 # What owns the idempotency key of a pin or schedule to create
@@ -150,7 +150,7 @@ _NOT_THEIRS = (
 def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
     """Returns the pin that the same request would have made."""
     if not _owns_key(principal, key, row):
-        raise RequestRefused(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
+        raise ApiError(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
         raise _conflict(
             ErrorCode.PIN_DELETED,
@@ -180,7 +180,7 @@ def resolve_replay(principal: Principal, key: str, fingerprint: UUID, row: Row) 
         message = (
             "This idempotency key belongs to a pin or schedule with another content or account."
         )
-        raise RequestRefused(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
+        raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
     if row["deleted_at"] is not None:
         raise _conflict(
             ErrorCode.PIN_DELETED,
@@ -319,11 +319,11 @@ def _require_unpublished(pin: Row, message: str) -> None:
         raise _conflict(ErrorCode.PIN_ALREADY_PUBLISHED, message, pin)
 
 
-def _already_done(schedule: Row, message: str) -> RequestRefused:
+def _already_done(schedule: Row, message: str) -> ApiError:
     return _conflict(ErrorCode.SCHEDULE_ALREADY_PUBLISHED, message, schedule)
 
 
-def _not_pending(schedule: Row) -> RequestRefused:
+def _not_pending(schedule: Row) -> ApiError:
     state = "due" if schedule["state"] == PinState.SCHEDULED else schedule["state"]
     message = f"This schedule is {state}: only one that waits for its time can be changed."
     if schedule["state"] == PinState.FAILED:
@@ -334,5 +334,5 @@ def _not_pending(schedule: Row) -> RequestRefused:
     return _conflict(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 
-def _conflict(code: ErrorCode, message: str, row: Row, **details: Any) -> RequestRefused:
-    return RequestRefused(code, message, HTTPStatus.CONFLICT, pin_id=str(row["pin_id"]), **details)
+def _conflict(code: ErrorCode, message: str, row: Row, **details: Any) -> ApiError:
+    return ApiError(code, message, HTTPStatus.CONFLICT, pin_id=str(row["pin_id"]), **details)

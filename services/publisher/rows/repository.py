@@ -220,8 +220,8 @@ class RowRepository:
     async def batch(self, advance: Advance, *, moves: bool = False) -> AsyncIterator[RowBatch]:
         """Opens a transaction that locks the advance's positions. With `moves`, it moves them.
 
-        Commits at the block's end. Raises PositionBehind, and Refused if Postgres would not take a
-        value.
+        Commits at the block's end. Raises PositionBehind, and ValueRejected if Postgres would not
+        take a value.
         """
         async with self._database.pipeline() as driver:
             yield RowBatch(driver, await self.positions.hold(driver, advance, moves=moves))

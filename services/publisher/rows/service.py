@@ -22,7 +22,7 @@ from services.publisher.rows.outcomes import (
     sort_rows,
 )
 from shared.access.model import BoardCheck, Destination
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.contract.events import EARLIEST, LATEST, RowAccepted
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
@@ -108,7 +108,7 @@ class RowService:
         """Settles sorted rows. If Postgres refuses a value, the other rows settle without it."""
         try:
             return Settlement(await self._publish(rows, failing, advance, moves=moves))
-        except Refused as refusal:
+        except ValueRejected as refusal:
             if len(rows) == 1:
                 return await self._settle_refused(rows[0], refusal, advance)
         middle = len(rows) // 2
@@ -124,9 +124,9 @@ class RowService:
         *,
         moves: bool,
     ) -> list[Outcome]:
-        """Publishes and decides sorted rows in one transaction. Raises Refused."""
+        """Publishes and decides sorted rows in one transaction. Raises ValueRejected."""
         if rows[0].row.accepted_at < EARLIEST or rows[-1].row.accepted_at >= LATEST:
-            raise Refused("accepted_at is out of range")
+            raise ValueRejected("accepted_at is out of range")
         accepted = rows
         if failing:
             accepted = [keyed for keyed in rows if keyed.destination not in failing]
@@ -137,7 +137,7 @@ class RowService:
         return outcomes
 
     async def _settle_refused(
-        self, keyed: KeyedRow, refusal: Refused, advance: Advance
+        self, keyed: KeyedRow, refusal: ValueRejected, advance: Advance
     ) -> Settlement:
         """Fails a row that can't be stored, unless its key exists.
 

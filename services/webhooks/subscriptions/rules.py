@@ -1,13 +1,13 @@
 """Checks requests about webhooks: permission, destination, limit, state.
 
-Every check raises RequestRefused.
+Every check raises ApiError.
 """
 
 from http import HTTPStatus
 
 from services.webhooks.delivery.ssrf import AddressRules
 from shared.access.model import Principal
-from shared.contract.errors import ErrorCode, RequestRefused, not_found
+from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault
 from shared.http.requests import refused
 from shared.postgres.row import Row
@@ -19,7 +19,7 @@ def require_whole_workspace(principal: Principal) -> None:
         message = (
             "Webhooks are told of all the workspace's accounts; this API key is limited to some."
         )
-        raise RequestRefused(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
+        raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
 def require_allowed_destination(rules: AddressRules, url: str) -> None:
@@ -35,7 +35,7 @@ def require_below_limit(current: int, limit: int) -> None:
     """Refuses (409) another webhook if the workspace has as many as it may have."""
     if current >= limit:
         message = f"A workspace has at most {limit} webhooks; delete one first."
-        raise RequestRefused(
+        raise ApiError(
             ErrorCode.TOO_MANY_WEBHOOKS, message, HTTPStatus.CONFLICT, limit=limit, current=current
         )
 
@@ -44,7 +44,7 @@ def require_enabled(webhook: Row) -> None:
     """Refuses (409) to resend a disabled webhook's delivery."""
     if not webhook["is_enabled"]:
         message = "The webhook is disabled: nothing is sent to it. Enable it first."
-        raise RequestRefused(ErrorCode.WEBHOOK_DISABLED, message, HTTPStatus.CONFLICT)
+        raise ApiError(ErrorCode.WEBHOOK_DISABLED, message, HTTPStatus.CONFLICT)
 
 
 def require_found(row: Row | None, what: str) -> Row:

@@ -126,7 +126,7 @@ class WebhookUpdate(BaseModel):
 
 
 def parse(model: type[M], document: object) -> M:
-    """Validates a body. Raises RequestRefused (422) with every fault, but never with the secret."""
+    """Validates a body. Raises ApiError (422) with every fault, but never with the secret."""
     try:
         return model.model_validate(object_of(document))
     except ValidationError as error:

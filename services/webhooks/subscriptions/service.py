@@ -18,7 +18,7 @@ from shared.postgres.row import Row
 
 
 class WebhookService:
-    """Checks and applies requests about webhooks. Raises RequestRefused."""
+    """Checks and applies requests about webhooks. Raises ApiError."""
 
     def __init__(
         self,

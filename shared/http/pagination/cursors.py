@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 
 MOST_CHARACTERS = 2000
 """Of a cursor: twice what the longest title makes of it."""
@@ -51,7 +51,7 @@ def write_cursor(cursor: Cursor) -> str:
 def read_cursor(text: str, order: str, *, of_time: bool) -> Cursor:
     """A cursor of the list and order `order`, whose values are times or texts.
 
-    Raises RequestRefused (422) for anything else.
+    Raises ApiError (422) for anything else.
     """
     try:
         document = msgspec.json.decode(
@@ -68,8 +68,8 @@ def read_cursor(text: str, order: str, *, of_time: bool) -> Cursor:
     return Cursor(order, value, document.id)
 
 
-def refused_cursor(why: str) -> RequestRefused:
-    return RequestRefused(ErrorCode.INVALID_PARAMETER, f"cursor: {why}.", parameter="cursor")
+def refused_cursor(why: str) -> ApiError:
+    return ApiError(ErrorCode.INVALID_PARAMETER, f"cursor: {why}.", parameter="cursor")
 
 
 def next_link(path: str, query: Mapping[str, str], cursor: Cursor) -> str:

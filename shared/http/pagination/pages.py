@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from psycopg.rows import dict_row
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.http.pagination import statements
 from shared.http.pagination.cursors import Cursor
 from shared.http.pagination.queue import ListQueue
@@ -33,7 +33,7 @@ class Lists:
     """At most `at_once` of them take a connection: what looks at many rows must not keep others
     waiting that look at one.
 
-    Raises RequestRefused (422) for a search that is too wide, Overloaded (429) when too many of the
+    Raises ApiError (422) for a search that is too wide, Overloaded (429) when too many of the
     workspace's wait, DatabaseUnavailable when Postgres is away or no turn came.
     """
 
@@ -93,7 +93,7 @@ class _Asking:
             }
 
     async def require_narrow(self) -> None:
-        """Raises RequestRefused when there are too many rows in a walk that must be gone to its
+        """Raises ApiError when there are too many rows in a walk that must be gone to its
         end.
         """
         for walk in self._search.walks:
@@ -122,7 +122,7 @@ class _Asking:
         (found,) = await self._ask(statements.count(self._search), counted=most + 1)
         return None if found["count"] > most or await self.unseen() else int(found["count"])
 
-    async def unseen(self) -> RequestRefused | None:
+    async def unseen(self) -> ApiError | None:
         """What to say when there are more rows than a walk in the list's order may look at."""
         for walk in self._search.ordered:
             if beyond := await self._beyond(walk):
@@ -145,10 +145,10 @@ def _cursor_of(row: Row, search: Search) -> Cursor:
     return Cursor(search.order.name, row["sorted_by"], row[search.id])
 
 
-def _too_wide(search: Search, walk: Walk, beyond: datetime, most: int) -> RequestRefused:
+def _too_wide(search: Search, walk: Walk, beyond: datetime, most: int) -> ApiError:
     if walk.time != search.window:
         message = f"More than {most} rows would have to be looked at. {walk.advice}"
-        return RequestRefused(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most)
+        return ApiError(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most)
     back = statements.direction(search, walk) == "desc"
     # Of a walk back in time `since` takes the rows that were looked at and `until` the others; of
     # one forth, the other way round
@@ -164,7 +164,7 @@ def _too_wide(search: Search, walk: Walk, beyond: datetime, most: int) -> Reques
             f"To sort these, more than {most} rows would have to be looked at. Narrow them: "
             f"{near}={reached} is answered."
         )
-    return RequestRefused(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most, reached=reached)
+    return ApiError(ErrorCode.SEARCH_TOO_WIDE, message, looked_at=most, reached=reached)
 
 
 def _iso(moment: datetime) -> str:

@@ -59,7 +59,7 @@ class Paging(BaseModel):
     ) = None
 
     def after(self, order: Order) -> Cursor | None:
-        """Where the page begins, if a cursor says so. Raises RequestRefused (422)."""
+        """Where the page begins, if a cursor says so. Raises ApiError (422)."""
         if self.cursor is None:
             return None
         if self.offset:

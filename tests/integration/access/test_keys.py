@@ -25,7 +25,7 @@ from shared.access import usage
 from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
 from tests.support.infrastructure import with_role
@@ -510,11 +510,11 @@ async def test_a_key_that_was_just_revoked_or_narrowed_leaves_no_heir(
         keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None),
         keys.change(remembered, key.id, {"scopes": ["read", "write"]}),
     ):
-        with pytest.raises(RequestRefused) as narrowed:
+        with pytest.raises(ApiError) as narrowed:
             await attempt
         assert narrowed.value.code == "insufficient_scope"
     await workspace.operator.revoke_key(key.id)
-    with pytest.raises(RequestRefused) as revoked:
+    with pytest.raises(ApiError) as revoked:
         await keys.create(remembered, name="heir", scopes=[Scope.READ], account_ids=None)
     assert revoked.value.status == 401
     assert [row["name"] for row in await workspace.operator.list_keys(workspace.id)] == [
@@ -549,7 +549,7 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
             return trying.done() or bool(await database.all(WAITING))
 
         await eventually(is_waiting)
-    with pytest.raises(RequestRefused) as revoked:
+    with pytest.raises(ApiError) as revoked:
         await trying
     assert revoked.value.status == 401
     assert [

@@ -17,7 +17,7 @@ from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
 from services.publisher.pins.lists.service import PinLists
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.status.lists import ImportFilters, ImportLists
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.http.pagination import pages
 from shared.http.pagination.cursors import Cursor, write_cursor
 from shared.http.pagination.pages import Lists
@@ -165,7 +165,7 @@ SCHEDULES = questions(
 
 
 async def answered(page: Any) -> None:
-    with suppress(RequestRefused):  # as too wide: what was read until then counts as well
+    with suppress(ApiError):  # as too wide: what was read until then counts as well
         await page
 
 

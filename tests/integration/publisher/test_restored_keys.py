@@ -9,7 +9,7 @@ from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.requests import parse_pin
 from services.publisher.pins.transitions import NewPin
 from shared.access.model import Principal
-from shared.contract.errors import PositionBehind, RequestRefused
+from shared.contract.errors import ApiError, PositionBehind
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, made, refusal
 
@@ -60,8 +60,8 @@ async def test_invariant_3_nothing_is_published_while_postgres_may_be_an_older_c
     repository = PinRepository(database, is_behind)
     principal = Principal(client.workspace.id, uuid4(), frozenset())
     pin = NewPin.create(principal, parse_pin(client.pin()))
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         await repository.publish(pin)
     assert (refused.value.status, refused.value.code) == (503, "key_recovering")
-    with pytest.raises(RequestRefused):
+    with pytest.raises(ApiError):
         await repository.publish_all([pin], [pin.pin_id])

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.postgres.arrays import Column, columns
 from shared.postgres.database import Database, driver_connection
 from shared.runtime.settings import DatabaseSettings
@@ -98,5 +98,5 @@ async def test_a_value_that_its_kind_cannot_hold_is_refused(
             )
             await cursor.fetchall()
 
-    with pytest.raises(Refused):
+    with pytest.raises(ValueRejected):
         await send()

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared.contract.errors import DatabaseUnavailable, Refused
+from shared.contract.errors import DatabaseUnavailable, ValueRejected
 from shared.postgres import database as database_module
 from shared.postgres.database import Database, connection_options
 from shared.runtime.settings import DatabaseSettings
@@ -90,7 +90,7 @@ async def test_invariant_9_a_violated_constraint_is_not_refused(
     "value", ["'9999999-01-01'::timestamptz", "repeat('x', 3000)::uuid", "1::int2 * 40000::int2"]
 )
 async def test_a_value_that_cannot_be_is_refused(database: Database, value: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ValueRejected):
         await pipelined(database, f"select {value}")
 
 

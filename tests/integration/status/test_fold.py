@@ -17,7 +17,7 @@ from services.status.fold_service import MAX_FOLDED_ROWS
 from services.status.folding import Foldable, fold
 from services.status.repository import JobStore
 from services.status.service import Missing
-from shared.contract.errors import BrokerUnavailable, Refused
+from shared.contract.errors import BrokerUnavailable, ValueRejected
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
 from shared.http.pagination.search import NOTHING
 from shared.kafka.positions.advance import Advance
@@ -293,7 +293,7 @@ async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job)
-    with pytest.raises(Refused):
+    with pytest.raises(ValueRejected):
         await folded(store, rows_settled(job, failed(1), failed(2)))
     await folded(store, rows_settled(job, created(1)))
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)

@@ -11,7 +11,7 @@ from services.ingest.ids import new_job_id
 from services.status.folding import fold
 from services.status.lists import ImportFilters, ImportLists
 from services.status.repository import JobStore
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import ImportAccepted, SourceType
 from shared.http.pagination.cursors import write_cursor
 from shared.http.pagination.pages import Lists
@@ -102,7 +102,7 @@ async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database
     who = principal(jobs[0].workspace_id)
     lists = ImportLists(Lists(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
     assert (await lists.imports(who, ImportFilters(limit=3))).total is None
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         await lists.imports(who, ImportFilters(status="failed"))
     assert refused.value.code is ErrorCode.SEARCH_TOO_WIDE
     narrower = await lists.imports(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.ingest.parsing.csv import parse_csv
 from services.ingest.parsing.rows import require_rows, validate
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.property.conftest import Run
 from tests.property.documents import FIELDS
@@ -58,7 +58,7 @@ def seconds(feed: Feed, data: bytes) -> float:
 def feed_json(data: bytes) -> None:
     try:
         rows = require_rows(parse_json(data))
-    except RequestRefused:
+    except ApiError:
         return
     validate(rows)
     validate(rows, strict=True)
@@ -67,7 +67,7 @@ def feed_json(data: bytes) -> None:
 def feed_csv(data: bytes) -> None:
     try:
         rows = parse_csv(data).rows
-    except RequestRefused:
+    except ApiError:
         return
     validate(rows)
     validate(rows, strict=True)
@@ -188,7 +188,7 @@ def test_an_upload_costs_what_its_size_does(run: Run, before: bytes, unit: bytes
     def feed(data: bytes) -> None:
         try:
             run(read_upload(requested(data, TYPE), 10 * SMALL))
-        except RequestRefused:
+        except ApiError:
             return
 
     check_growth(feed, lambda size: before + repeated(unit, size) + b"\r\n--cut--")

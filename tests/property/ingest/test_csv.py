@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
 from services.ingest.parsing.rows import Misshapen, validate
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROWS
 from tests.property.documents import FIELDS, good_rows, mutated
 from tests.property.ingest.csv_files import Dialect, dialects, tables
@@ -68,7 +68,7 @@ def read_or_refused(data: bytes) -> None:
     """Every file is a table as the contract says, or is refused with one of its codes."""
     try:
         table = parse_csv(data)
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         check(refusal, REFUSALS)
         return
     assert 1 <= len(table.rows) <= MAX_ROWS

@@ -14,7 +14,7 @@ from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
 from shared.contract.import_limits import LARGEST_IMPORT
 from shared.contract.pins import PinSubmission, fingerprint
@@ -92,7 +92,7 @@ def test_a_json_import_is_refused_or_whole(run: Run, data: bytes) -> None:
     kept = Kept()
     try:
         run(imports_of(kept).accept_json(WORKSPACE, data, strict=True))
-    except RequestRefused:
+    except ApiError:
         assert kept.batch is None
         return
     check(kept.batch)
@@ -107,7 +107,7 @@ def test_a_csv_import_is_refused_or_whole(run: Run, data: bytes, filename: str) 
     kept = Kept()
     try:
         run(imports_of(kept).accept_csv(WORKSPACE, data, filename, strict=True))
-    except RequestRefused:
+    except ApiError:
         assert kept.batch is None
         return
     check(kept.batch)

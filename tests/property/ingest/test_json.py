@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
 from services.ingest.parsing.rows import require_rows, validate
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
 from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
 from shared.contract.strict_json import parse_json
@@ -65,7 +65,7 @@ def read_or_refused(data: bytes) -> None:
     """
     try:
         rows = require_rows(parse_json(data))
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         check(refusal, REFUSALS)
         return
     for strict in (False, True):

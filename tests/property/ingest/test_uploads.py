@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from services.ingest.parsing.multipart import Upload
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from tests.property.conftest import Run
 from tests.property.documents import mutated
 from tests.property.profiles import examples
@@ -60,7 +60,7 @@ def multipart(data: bytes, filename: bytes = b"a.csv", field: bytes = b"file") -
 def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> Upload | None:
     try:
         return run(read_upload(requested(body, content_type), LIMIT))  # type: ignore[no-any-return]
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         check(refusal, REFUSALS)
         return None
 

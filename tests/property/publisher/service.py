@@ -22,7 +22,7 @@ from services.publisher.scheduler_repository import DuePins
 from shared.access.cache import BoardDirectory
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
@@ -93,7 +93,7 @@ class Publisher:
             _, made = await self._pins().publish(
                 Principal(workspace_id, uuid4(), frozenset()), document
             )
-        except RequestRefused as refusal:
+        except ApiError as refusal:
             return str(refusal.code)
         return "made" if made else "replayed"
 
@@ -110,7 +110,7 @@ class Publisher:
             await commands[name](
                 Principal(workspace_id, uuid4(), frozenset()), pin_id_of(workspace_id, key)
             )
-        except RequestRefused as refusal:
+        except ApiError as refusal:
             return str(refusal.code)
         return "done"
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.postgres.arrays import columns
 from shared.postgres.database import Database
 from tests.property.conftest import Run
@@ -60,7 +60,7 @@ async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple
         async with pool.pipeline() as driver:
             cursor = await driver.execute(STATEMENT, columns(TABLE, values), binary=True)
             return await cursor.fetchall()
-    except Refused:
+    except ValueRejected:
         return None
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.access.keys.rules import require_no_more
 from shared.access.keys import Scope
 from shared.access.model import Principal
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 
 A, B = uuid4(), uuid4()
 READ, WRITE, DESTRUCTIVE = Scope
@@ -63,6 +63,6 @@ def test_what_a_key_lacks_it_does_not_give(
     code: str,
     details: dict[str, object],
 ) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         require_no_more(who, scopes, account_ids)
     assert (refused.value.status, refused.value.code, refused.value.details) == (403, code, details)

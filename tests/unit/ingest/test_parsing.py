@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.ingest.parsing.rows import Misshapen, require_rows, validate
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.support.factories import submitted
 
@@ -29,13 +29,13 @@ from tests.support.factories import submitted
     ],
 )
 def test_a_document_that_is_no_import_is_refused(body: bytes, code: str) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         require_rows(parse_json(body))
     assert refused.value.code == code
 
 
 def test_a_syntax_error_is_told_with_its_place() -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         parse_json(b'[\n {"a": 1,}\n]')
     assert refused.value.details == {"line": 2, "column": 10, "offset": 11}
 

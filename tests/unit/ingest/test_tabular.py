@@ -8,7 +8,7 @@ import pytest
 from services.ingest.parsing import csv as tabular
 from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
 from services.ingest.parsing.rows import Misshapen
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 
 HEADER = "account_id,board_id,title,idempotency_key,image_url"
 ROW = "a,b,Lämpe,k,u"
@@ -25,8 +25,8 @@ def rows_of(text: str, encoding: str = "utf-8") -> list[Any]:
     return parse_csv(text.encode(encoding)).rows
 
 
-def refusal(data: bytes) -> RequestRefused:
-    with pytest.raises(RequestRefused) as refused:
+def refusal(data: bytes) -> ApiError:
+    with pytest.raises(ApiError) as refused:
         parse_csv(data)
     return refused.value
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.types import Message
 
 from services.ingest.parsing.multipart import Upload
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from tests.support.uploads import read_upload
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntitle\r\n'
@@ -47,7 +47,7 @@ async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) ->
 async def test_what_is_no_multipart_is_refused_and_breaks_nothing(
     content_type: str, body: bytes
 ) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         await upload(body, content_type)
     assert (refused.value.status, refused.value.code) == (
         HTTPStatus.BAD_REQUEST,

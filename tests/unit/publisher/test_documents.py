@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import asdict
 
 from services.publisher.pins.requests import changed_values, parse_changes, parse_ids
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.contract.pins import PinSubmission
 from tests.support.factories import submitted
 
@@ -19,7 +19,7 @@ def row(**fields: Any) -> dict[str, Any]:
 
 
 def test_every_id_that_is_none_is_named() -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         parse_ids({"ids": [str(uuid4()), "x", None]}, 3)
     assert [fault["field"] for fault in refused.value.details["errors"]] == ["ids.1", "ids.2"]
 
@@ -56,6 +56,6 @@ def test_what_changes_is_what_is_given_and_what_it_replaces(
 
 
 def test_what_comes_out_is_checked_as_a_whole() -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         changed_values(PinSubmission, row(), {"image_url": None, "title": ""})
     assert [fault["code"] for fault in refused.value.details["errors"]] == ["blank", "media_source"]

@@ -9,7 +9,7 @@ from shared.access import authentication
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key, new_api_key
 from shared.access.model import Principal
-from shared.contract.errors import DatabaseUnavailable, RequestRefused
+from shared.contract.errors import ApiError, DatabaseUnavailable
 from shared.runtime.settings import ServiceSettings
 from tests.support.waiting import eventually
 
@@ -62,7 +62,7 @@ def authenticator(keys: Keys, clock: Clock) -> Authenticator:
 
 
 async def refused(authenticator: Authenticator, key: str | None) -> str:
-    with pytest.raises(RequestRefused) as error:
+    with pytest.raises(ApiError) as error:
         await authenticator.authenticate(key)
     assert error.value.headers["WWW-Authenticate"].startswith("Bearer")
     return error.value.code
@@ -105,7 +105,7 @@ async def test_a_known_key_does_not_wait_for_a_silent_database(
     async def revoked() -> bool:
         try:
             await authenticator.authenticate("k")
-        except RequestRefused:
+        except ApiError:
             return True
         return False
 
@@ -153,7 +153,7 @@ async def test_a_flood_of_wrong_keys_pushes_no_good_one_out(
     keys.add("k")
     await authenticator.authenticate("k")
     for number in range(11_000):
-        with pytest.raises(RequestRefused):
+        with pytest.raises(ApiError):
             await authenticator.authenticate(f"wrong-{number}")
     asked = keys.asked
     await authenticator.authenticate("k")

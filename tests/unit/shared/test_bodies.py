@@ -8,7 +8,7 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.strict_json import parse_json
 from shared.http.bodies import SMALL, Bodies, require_content_type
 
@@ -40,7 +40,7 @@ def bodies(*, seconds: float = 10) -> Bodies:
 
 
 async def refusal_of(reader: Bodies, one: Request) -> tuple[HTTPStatus, ErrorCode]:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         async with reader.reading(one):
             pass
     return refused.value.status, refused.value.code
@@ -95,7 +95,7 @@ async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "x"])
 def test_no_content_encoding_is_taken(encoding: str) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         require_content_type(
             request(content_type="application/json", content_encoding=encoding), "application/json"
         )
@@ -107,7 +107,7 @@ def test_no_content_encoding_is_taken(encoding: str) -> None:
 
 @pytest.mark.parametrize("text", [b"9" * 100_000, b"NaN", b"-Infinity", b"[" * 100_000])
 def test_what_is_said_of_a_document_says_nothing_of_python(text: bytes) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         parse_json(text)
     assert refused.value.code == ErrorCode.INVALID_JSON
     assert "sys." not in refused.value.message

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.http.pagination.cursors import (
     MOST_CHARACTERS,
     Cursor,
@@ -72,7 +72,7 @@ def test_what_was_written_by_hand_is_what_is_written() -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(ApiError) as refused:
         read_cursor(text, "pins.created_at_desc", of_time=True)
     assert (refused.value.code, refused.value.status) == (ErrorCode.INVALID_PARAMETER, 422)
 
@@ -80,13 +80,13 @@ def test_anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize("value", [None, "a\0b", "\ud800"])
 def test_a_text_that_no_row_has_is_refused(value: Any) -> None:
     written = encoded({**WRITTEN, "order": "pins.title_asc", "value": value})
-    with pytest.raises(RequestRefused):
+    with pytest.raises(ApiError):
         read_cursor(written, "pins.title_asc", of_time=False)
 
 
 def test_a_cursor_of_another_order_is_refused() -> None:
     written = write_cursor(Cursor("pins.title_asc", "lamp", ID))
-    with pytest.raises(RequestRefused, match="another sort order"):
+    with pytest.raises(ApiError, match="another sort order"):
         read_cursor(written, "pins.title_desc", of_time=False)
 
 

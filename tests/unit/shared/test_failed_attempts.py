@@ -8,7 +8,7 @@ import pytest
 from shared.access import authentication
 from shared.access.authentication import Authenticator
 from shared.access.network import network_of
-from shared.contract.errors import DatabaseUnavailable, RequestRefused
+from shared.contract.errors import ApiError, DatabaseUnavailable
 from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
 from tests.support.waiting import eventually
@@ -42,8 +42,8 @@ _numbers: Iterator[int] = iter(range(1_000_000))
 
 async def wrong(
     authenticator: Authenticator, address: str = OFFICE, key: str | None = None
-) -> RequestRefused:
-    with pytest.raises(RequestRefused) as refusal:
+) -> ApiError:
+    with pytest.raises(ApiError) as refusal:
         await authenticator.authenticate(key or f"wrong-{next(_numbers)}", address)
     return refusal.value
 
@@ -81,7 +81,7 @@ async def test_one_wrong_key_again_and_again_is_counted_without_asking_the_datab
 
 async def test_no_key_at_all_is_no_try(authenticator: Authenticator) -> None:
     for _ in range(3 * MOST):
-        with pytest.raises(RequestRefused):
+        with pytest.raises(ApiError):
             await authenticator.authenticate(None, OFFICE)
     await spend(authenticator)
 

@@ -11,7 +11,7 @@ from services.status import fold_service
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
 from services.status.folding import BYTES_PER_ROW, Fold
-from shared.contract.errors import Refused
+from shared.contract.errors import ValueRejected
 from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, UploadFormat
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
@@ -39,7 +39,7 @@ class Store:
             for results in batch.results.values()
             for result in results
         ):
-            raise Refused("a value")
+            raise ValueRejected("a value")
         self.folds.append(batch)
         return 0
 

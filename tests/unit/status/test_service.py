@@ -12,7 +12,7 @@ import pytest
 from services.ingest.ids import new_job_id
 from services.status import service
 from services.status.service import JobQueries, Missing, is_young, parse_prefer_wait
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 
 WORKSPACE = uuid4()
 NOW = datetime.now(UTC)
@@ -49,8 +49,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "APPEARANCE_SECONDS", 0.2)
 
 
-async def refusal(jobs: Jobs, job_id: UUID) -> RequestRefused:
-    with pytest.raises(RequestRefused) as refused:
+async def refusal(jobs: Jobs, job_id: UUID) -> ApiError:
+    with pytest.raises(ApiError) as refused:
         await JobQueries(jobs, Sent()).get(WORKSPACE, job_id)
     return refused.value
 
@@ -97,7 +97,7 @@ async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at
     """As another workspace's: neither the answer nor its time tells them apart."""
     queries = JobQueries(Jobs(Missing.UNKNOWN), Sent(may_stand=False))
     async with asyncio.timeout(1):
-        with pytest.raises(RequestRefused) as refused:
+        with pytest.raises(ApiError) as refused:
             await queries.get(WORKSPACE, young())
     assert refused.value.code == "not_found"
 

@@ -17,7 +17,7 @@ from services.publisher.pins.dry_run.report import (
 )
 from services.publisher.pins.transitions import require_future, resolve_existing, resolve_replay
 from shared.access.model import BoardCheck, Principal
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import fingerprint
 from shared.postgres.row import Row
@@ -93,7 +93,7 @@ def _check_run_at(attempt: Attempt, now: datetime) -> Check:
         return wrong
     try:
         require_future(attempt.value("run_at"), now)
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return failed(CheckName.RUN_AT, refusal.code, refusal.message)
     return passed(CheckName.RUN_AT, "run_at lies in the future.")
 
@@ -131,7 +131,7 @@ def _check_pin_key(principal: Principal, attempt: Attempt, owner: Row | None) ->
         return _check_free_key(principal, attempt)
     try:
         resolve_existing(principal, attempt.value("idempotency_key"), owner)
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
     return _key_taken(attempt, owner)
 
@@ -145,7 +145,7 @@ def _check_schedule_key(principal: Principal, attempt: Attempt, owner: Row | Non
     key, content = attempt.content.idempotency_key, fingerprint(attempt.content)
     try:
         resolve_replay(principal, key, content, owner)
-    except RequestRefused as refusal:
+    except ApiError as refusal:
         return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
     return _key_taken(attempt, owner)
 

@@ -20,7 +20,7 @@ from shared.postgres.row import Row
 
 
 class DryRunService:
-    """Raises RequestRefused only for what is no object, or comes with two keys."""
+    """Raises ApiError only for what is no object, or comes with two keys."""
 
     def __init__(self, pins: PinRepository, access: AccessRepository) -> None:
         self._pins = pins

@@ -51,7 +51,7 @@ _FOUND = " or ".join(
 class PinLists:
     """Lists what the key may see.
 
-    Raises RequestRefused (422) for a cursor of another list, and for a search that is too wide.
+    Raises ApiError (422) for a cursor of another list, and for a search that is too wide.
     """
 
     def __init__(self, lists: Lists) -> None:

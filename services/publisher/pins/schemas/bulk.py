@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.publisher.pins.transitions import CommandResult, Skipped, Updated
-from shared.contract.errors import ErrorCode, RequestRefused
+from shared.contract.errors import ApiError, ErrorCode
 
 
 class BulkStatus(StrEnum):
@@ -32,9 +32,9 @@ class BulkItemResponse(BaseModel):
                 return cls(id=item_id, status=BulkStatus.SUCCEEDED)
             case Skipped(message=message):
                 return cls(id=item_id, status=BulkStatus.SKIPPED, error_message=message)
-            case RequestRefused(status=HTTPStatus.CONFLICT):
+            case ApiError(status=HTTPStatus.CONFLICT):
                 status = BulkStatus.SKIPPED
-            case RequestRefused():
+            case ApiError():
                 status = BulkStatus.FAILED
             case _:
                 assert_never(result)

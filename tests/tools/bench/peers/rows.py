@@ -51,7 +51,7 @@ class Parsed:
 
 
 def parse(body: bytes) -> Parsed:
-    """Raises RequestRefused."""
+    """Raises ApiError."""
     raw = require_rows(parse_json(body))
     try:
         return Parsed(list(enumerate(_ROWS.validate_python(raw), 1)), len(raw))

@@ -15,7 +15,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.ingest.ids import new_job_id
-from shared.contract.errors import RequestRefused
+from shared.contract.errors import ApiError
 from shared.postgres.database import Database, DriverConnection
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.process import PeerSettings
@@ -51,7 +51,7 @@ def create_app(
         await database.dispose()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.add_exception_handler(RequestRefused, _refused)
+    app.add_exception_handler(ApiError, _refused)
 
     def require_key(request: Request) -> None:
         if not secrets.compare_digest(request.headers.get("x-api-key", ""), key):

@@ -72,7 +72,7 @@ format: $(READY) ## Format and auto-fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, the gateway's routes, docs/configuration.md
+schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, the gateway's routes, docs/reference/settings.md
 	@$(BIN)/python -m deploy.generate
 
 lock: $(READY) ## Re-resolve the dependencies into the lock files

@@ -1,8 +1,8 @@
 """Describes each service once: the whole topology of Pinflow on one page.
 
 The local stack, the roles of the database, the gateway's routes, the OpenAPI document and
-docs/configuration.md are made from this table. docker-compose.yml and its overlays, the readiness
-of the status service and the rights of the database roles are compared with it by tests.
+docs/reference/settings.md are made from this table. docker-compose.yml and its overlays, the
+readiness of the status service and the rights of the database roles are compared with it by tests.
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ _TABLE = (
         "ingest",
         port=8001,
         routes=("/v1/pins/imports/json", "/v1/pins/imports/csv", "/v1/rate-meter"),
-        # Ten imports of the largest size at once take 423 MB (docs/performance.md)
+        # Ten imports of the largest size at once take 423 MB (docs/explanation/performance.md)
         memory_mib=1024,
     ),
     ServiceDescription(

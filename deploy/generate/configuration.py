@@ -1,4 +1,4 @@
-"""Generates docs/configuration.md from the fields and docstrings of the settings."""
+"""Generates docs/reference/settings.md from the fields and docstrings of the settings."""
 
 import ast
 import inspect
@@ -49,8 +49,8 @@ INTRODUCTION = """\
 
 This page lists every setting. All of them are environment variables. A service that finds a wrong
 value ends at its start and names the setting; unknown variables are ignored. How settings belong
-together: [deploy/README.md](../deploy/README.md). The page is made from the code by `make schemas`;
-a test compares.
+together: [deploy/README.md](../../deploy/README.md). The page is made from the code by
+`make schemas`; a test compares.
 
 `make up` takes no setting from your shell. It reads the services' settings from the file
 `.pinflow/settings`, one NAME=value a line, when it starts them: after a change,

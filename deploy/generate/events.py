@@ -1,4 +1,4 @@
-"""Generates docs/events: the JSON Schemas of what travels on the topics."""
+"""Generates docs/reference/events: the JSON Schemas of what travels on the topics."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from deploy.generate.text import join_descriptions, to_json
 from shared.contract.events import PUBLISHED_SCHEMAS
 
-DIRECTORY = Path("docs/events")
+DIRECTORY = Path("docs/reference/events")
 
 
 def schemas() -> dict[Path, str]:

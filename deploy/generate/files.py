@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 OPENAPI = Path("deploy/gateway/openapi.json")
 """The gateway answers it under /openapi.json."""
 ROUTES = Path("deploy/gateway/routes.caddyfile")
-CONFIGURATION = Path("docs/configuration.md")
+CONFIGURATION = Path("docs/reference/settings.md")
 
 
 def generated() -> dict[Path, str]:

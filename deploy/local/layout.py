@@ -41,7 +41,7 @@ class Layout:
     def settings_file(self) -> Path:
         """Names the file with a person's settings for the services, NAME=value lines.
 
-        It is read when the stack is started (docs/configuration.md).
+        It is read when the stack is started (docs/reference/settings.md).
         """
         return self.directory / "settings"
 

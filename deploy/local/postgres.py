@@ -33,7 +33,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    # Less means constant checkpoints and twice the WAL (docs/performance.md)
+    # Less means constant checkpoints and twice the WAL (docs/explanation/performance.md)
     "max_wal_size": "4GB",
     "wal_compression": "pglz",
     "shared_preload_libraries": "",

@@ -45,7 +45,7 @@ POSITIONS_REFUSED = (
     "Everything runs, but Kafka does not fit the data in Postgres: one of them is an older copy, "
     "or "
     "another one. Services wait until you accept the loss. See it with: .venv/bin/pinflow recover "
-    "(docs/how-to/backup.md)"
+    "(docs/how-to/restore-a-backup.md)"
 )
 OLDER_STACK = (
     "An older version of Pinflow runs here, without some of the services. Nothing was changed. Run "

@@ -39,7 +39,7 @@ PIN_COLUMNS = (
 
 
 class PinState(StrEnum):
-    """docs/states.md draws the transitions."""
+    """docs/explanation/states.md draws the transitions."""
 
     SCHEDULED = "scheduled"
     PUBLISHED = "published"

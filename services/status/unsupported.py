@@ -2,7 +2,7 @@
 says what to do instead.
 
 No key is needed: the answers tell nothing of a workspace. The OpenAPI document does not name these
-operations; README.md and docs/compatibility.md list them.
+operations; README.md and docs/reference/compatibility.md list them.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,9 +1,9 @@
 """The contract between the services: what travels on the topics. Frozen, versioned, in the past
 tense; changes are additive.
 
-Records are JSON. The JSON Schemas are committed in docs/events and compared by a test. Events that
-leave Pinflow (`job-events`, `pin-events`) and requests that come in (`import-requests`) are
-CloudEvents 1.0 in binary mode: the models below are their data.
+Records are JSON. The JSON Schemas are committed in docs/reference/events and compared by a test.
+Events that leave Pinflow (`job-events`, `pin-events`) and requests that come in (`import-requests`)
+are CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
 from collections.abc import Callable

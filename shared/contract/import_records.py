@@ -2,7 +2,8 @@
 
 An import is one record batch, so publisher and status read the same topic and each skips what the
 other owns. Every value is JSON that begins with its kind, `{"kind":"r",`: the first bytes tell a
-reader whether the record is its own. A header or a prefix byte is no quicker (docs/performance.md).
+reader whether the record is its own. A header or a prefix byte is no quicker
+(docs/explanation/performance.md).
 """
 
 from shared.contract.events import RecordKind

@@ -1,7 +1,7 @@
 """Produces records in batches: one batch a partition, appended by hand.
 
 send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each. A batch made
-by hand costs 1.1–1.4 µs (docs/performance.md).
+by hand costs 1.1–1.4 µs (docs/explanation/performance.md).
 """
 
 import asyncio

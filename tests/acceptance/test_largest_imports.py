@@ -14,8 +14,8 @@ from tests.support.deployment import Deployment
 AT_ONCE = 10
 ROWS = 500
 MOST_MEMORY = 1024 * MEBIBYTE
-"""Resident bytes of one service. docs/performance.md has what was seen: this only catches what
-grows without bound."""
+"""Resident bytes of one service. docs/explanation/performance.md has what was seen: this
+only catches what grows without bound."""
 COLUMNS = (
     "account_id",
     "board_id",

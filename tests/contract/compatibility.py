@@ -1,5 +1,6 @@
-"""docs/compatibility.md, made from the client, the OpenAPI document and the tests: python -m
-tests.contract.compatibility
+"""docs/reference/compatibility.md, made from the client, the OpenAPI document and the tests.
+
+Run it with `python -m tests.contract.compatibility`.
 """
 
 import ast
@@ -15,7 +16,7 @@ from deploy.generate.openapi import document
 from services.status.unsupported import AREAS
 from tests.support.sdk import Operation, operations_of
 
-DOCUMENT = ROOT / "docs" / "compatibility.md"
+DOCUMENT = ROOT / "docs" / "reference" / "compatibility.md"
 ACCEPTANCE = ROOT / "tests" / "acceptance"
 REFUSALS = "test_sdk_unsupported.py::test_what_is_left_out_says_so_to_the_client"
 """Calls all that answers 501."""

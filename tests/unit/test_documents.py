@@ -24,7 +24,7 @@ SHOWN = ("::test_", "make chaos", "make kills", "the tests named there", "the sa
 FOLDERS = {"A": "acceptance", "I": "integration", "U": "unit"}
 NAMED = re.findall(
     r"`([AIU])/([\w/]+\.py)::(test_\w+)`",
-    (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8"),
+    (CHECKOUT / "docs" / "explanation" / "failure.md").read_text(encoding="utf-8"),
 )
 
 
@@ -38,7 +38,9 @@ def test_every_test_that_the_failure_document_names_is_there(
 
 
 def test_every_row_of_the_failure_document_names_what_shows_it() -> None:
-    lines = (CHECKOUT / "docs" / "failure.md").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (CHECKOUT / "docs" / "explanation" / "failure.md").read_text(encoding="utf-8").splitlines()
+    )
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| fault")]
     assert len(rows) > 20
     for row in rows:

@@ -63,8 +63,8 @@ def recover(
     """Compare stored positions with Kafka's log after a restore; show what is lost, and accept it.
 
     Without --accept or --fail-lost nothing is changed. Needs PINFLOW_DATABASE_URL (the owner's) and
-    PINFLOW_KAFKA_…. docs/how-to/backup.md goes through each case. Exit code 0: nothing must be
-    accepted; 2: nothing was done; 3: try again; 4: a loss must be accepted.
+    PINFLOW_KAFKA_…. docs/how-to/restore-a-backup.md goes through each case. Exit code 0: nothing
+    must be accepted; 2: nothing was done; 3: try again; 4: a loss must be accepted.
     """
     selection = Selection(service, topic, partition)
     if fail_lost:

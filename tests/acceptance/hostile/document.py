@@ -1,10 +1,13 @@
-"""docs/hostile-input.md, made from the catalogue: python -m tests.acceptance.hostile.document"""
+"""docs/explanation/hostile-input.md, made from the catalogue.
+
+Run it with `python -m tests.acceptance.hostile.document`.
+"""
 
 from deploy.generate.files import ROOT
 from tests.acceptance.hostile.catalogue import CATALOGUE
 from tests.acceptance.hostile.framing import SMUGGLING
 
-DOCUMENT = ROOT / "docs" / "hostile-input.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "hostile-input.md"
 INTRODUCTION = """\
 # Hostile input and its answers
 

@@ -1,5 +1,6 @@
-"""How hostile requests are written down: as data, from which the tests and docs/hostile-input.md
-are made.
+"""Hostile requests as data.
+
+The tests and docs/explanation/hostile-input.md are made from it.
 """
 
 import fnmatch

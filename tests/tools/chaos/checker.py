@@ -34,7 +34,7 @@ class Effect(StrEnum):
 
 
 class Violation(NamedTuple):
-    """`rule` is an invariant of docs/architecture.md, or names another promise."""
+    """`rule` is an invariant of docs/explanation/architecture.md, or names another promise."""
 
     rule: str
     what: str

@@ -1,4 +1,4 @@
-"""docs/configuration.md has every variable. test_generated.py compares it with the code."""
+"""docs/reference/settings.md has every variable. test_generated.py compares it with the code."""
 
 import re
 

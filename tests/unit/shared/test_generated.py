@@ -23,4 +23,6 @@ def test_every_endpoint_that_wants_a_key_says_what_it_answers_without_one() -> N
 
 
 def test_no_schema_is_left_of_an_event_that_is_gone() -> None:
-    assert {path.relative_to(ROOT) for path in (ROOT / "docs/events").glob("*.json")} <= set(FILES)
+    assert {
+        path.relative_to(ROOT) for path in (ROOT / "docs/reference/events").glob("*.json")
+    } <= set(FILES)

@@ -35,13 +35,13 @@ HASHES = r"\.lock(\.toml)?$"
 KEY = re.compile(rf"{BEGINNING}[\w-]{{43}}")
 
 
-class Verdict(IntEnum):
+class AuditResult(IntEnum):
     CLEAN = 0
     FOUND = 1
     UNKNOWN = 2
 
 
-class Advisories(NamedTuple):
+class AdvisoryReport(NamedTuple):
     """What one service said of the dependencies."""
 
     vulnerable: tuple[str, ...]
@@ -51,18 +51,19 @@ class Advisories(NamedTuple):
     """Why it said nothing at all."""
 
 
-def main(tools: Path) -> Verdict:
-    secrets = [*leaked_keys(tracked_files()), *detected_secrets(tools, tracked_files())]
+def main(tools: Path) -> AuditResult:
+    secrets = [*find_leaked_keys(tracked_files()), *find_secrets(tools, tracked_files())]
     for one in secrets:
         print(f"  secret? {one}")
     print(f"secrets: {len(secrets) or 'none'} in {len(tracked_files())} files")
-    verdict = advice(
-        together([ask(tools, service, lock) for lock in LOCKS]) for service in SERVICES
+    verdict = check_advisories(
+        merge_reports([fetch_report(tools, service, lock) for lock in LOCKS])
+        for service in SERVICES
     )
-    return Verdict.FOUND if secrets else verdict
+    return AuditResult.FOUND if secrets else verdict
 
 
-def advice(answers: Iterable[Advisories]) -> Verdict:
+def check_advisories(answers: Iterable[AdvisoryReport]) -> AuditResult:
     """Asks one service after the other until every dependency is known; prints the result."""
     vulnerable: dict[str, None] = {}
     known: set[str] = set()
@@ -89,24 +90,24 @@ def advice(answers: Iterable[Advisories]) -> Verdict:
             f"advisories: {len(vulnerable)} found. Raise the version in pyproject.toml, then: make "
             "lock"
         )
-        return Verdict.FOUND
+        return AuditResult.FOUND
     if unknown or not whole:
         whom = f"{len(unknown)} packages" if unknown else "all packages"
         print(
             f"advisories: NOT CHECKED for {whom}: neither service told. This says nothing about "
             "them; run it where one can be reached."
         )
-        return Verdict.UNKNOWN
+        return AuditResult.UNKNOWN
     print(f"advisories: none for {len(known)} packages")
-    return Verdict.CLEAN
+    return AuditResult.CLEAN
 
 
-def together(answers: Sequence[Advisories]) -> Advisories:
+def merge_reports(answers: Sequence[AdvisoryReport]) -> AdvisoryReport:
     """Of several lock files, which may name the same packages."""
     known = frozenset[str]().union(*(one.known for one in answers))
     unknown = frozenset[str]().union(*(one.unknown for one in answers)) - known
     vulnerable = dict.fromkeys(fault for one in answers for fault in one.vulnerable)
-    return Advisories(
+    return AdvisoryReport(
         tuple(vulnerable),
         known,
         unknown,
@@ -114,7 +115,7 @@ def together(answers: Sequence[Advisories]) -> Advisories:
     )
 
 
-def ask(tools: Path, service: str, lock: str) -> Advisories:
+def fetch_report(tools: Path, service: str, lock: str) -> AdvisoryReport:
     """pip-audit calls what it could not look up `skipped`, and all skipped a success: so its report
     is read, not its exit code.
     """
@@ -127,13 +128,13 @@ def ask(tools: Path, service: str, lock: str) -> Advisories:
     ]
     done = _run([str(tools / "pip-audit"), *options, "-r", lock])
     try:
-        return advisories_of(json.loads(done.stdout))
+        return parse_report(json.loads(done.stdout))
     except ValueError:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        return Advisories((), frozenset(), frozenset(), lines[-1])
+        return AdvisoryReport((), frozenset(), frozenset(), lines[-1])
 
 
-def advisories_of(report: dict[str, Any]) -> Advisories:
+def parse_report(report: dict[str, Any]) -> AdvisoryReport:
     dependencies = report["dependencies"]
     vulnerable = tuple(
         f"{one['name']} {one['version']}: {fault['id']}, fixed in "
@@ -142,10 +143,12 @@ def advisories_of(report: dict[str, Any]) -> Advisories:
         for fault in one.get("vulns", ())
     )
     unknown = frozenset(one["name"] for one in dependencies if "skip_reason" in one)
-    return Advisories(vulnerable, frozenset(one["name"] for one in dependencies) - unknown, unknown)
+    return AdvisoryReport(
+        vulnerable, frozenset(one["name"] for one in dependencies) - unknown, unknown
+    )
 
 
-def detected_secrets(tools: Path, files: Sequence[str]) -> list[str]:
+def find_secrets(tools: Path, files: Sequence[str]) -> list[str]:
     """By detect-secrets. A line that only looks like one says so: `pragma: allowlist secret`."""
     done = _run(
         [str(tools / "detect-secrets"), "scan", "--no-verify", "--exclude-files", HASHES, *files]
@@ -160,7 +163,7 @@ def detected_secrets(tools: Path, files: Sequence[str]) -> list[str]:
     ]
 
 
-def leaked_keys(files: Sequence[str]) -> list[str]:
+def find_leaked_keys(files: Sequence[str]) -> list[str]:
     """Pinflow's own API keys, which no other scanner knows."""
     texts = {
         file: (CHECKOUT / file).read_text(encoding="utf-8", errors="replace") for file in files

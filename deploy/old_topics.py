@@ -18,9 +18,9 @@ from shared.kafka.admin import admin_client
 from shared.kafka.connection import client_options, unavailable
 from shared.runtime.settings import KafkaSettings
 
-READERS = {"imports.v1": "status", "rows.v1": "publisher"}
+REMOVED_TOPICS = {"imports.v1": "status", "rows.v1": "publisher"}
 """The service whose consumer group reads each old topic."""
-KEPT = {"outcomes.v1": "status"}
+CHANGED_TOPICS = {"outcomes.v1": "status"}
 """The same for a topic that stays. Ingest wrote transactions to it, and nobody looks at their ends
 any more: before the upgrade it must be drained, too."""
 MAX_COUNTED = 100_000
@@ -30,7 +30,7 @@ SILENCE_SECONDS = 20.0
 PAUSE_SECONDS = 0.2
 
 
-class Undrained(NamedTuple):
+class TopicBacklog(NamedTuple):
     """Counts what still waits on one old topic."""
 
     topic: str
@@ -44,14 +44,14 @@ class Undrained(NamedTuple):
 class NotDrained(PinflowError):
     """Says what waits on the old topics, and the next step."""
 
-    def __init__(self, undrained: Iterable[Undrained]) -> None:
-        self.undrained = tuple(undrained)
-        super().__init__(_refusal(self.undrained))
+    def __init__(self, undrained: Iterable[TopicBacklog]) -> None:
+        self.backlogs = tuple(undrained)
+        super().__init__(_refusal(self.backlogs))
 
 
 async def require_drained(settings: KafkaSettings) -> list[str]:
     """Returns the old topics that are there and drained. Raises NotDrained, BrokerUnavailable."""
-    old, kept = _full_names(READERS, settings), _full_names(KEPT, settings)
+    old, kept = _full_names(REMOVED_TOPICS, settings), _full_names(CHANGED_TOPICS, settings)
     names = old | kept
     async with admin_client(settings) as admin:
         there = set(await admin.list_topics())
@@ -115,7 +115,7 @@ async def _look_at(
     group: str,
     ends: Mapping[TopicPartition, int],
     committed: Mapping[TopicPartition, int],
-) -> Undrained:
+) -> TopicBacklog:
     begins = await consumer.beginning_offsets(list(ends))
     stable_ends = await consumer.end_offsets(list(ends))
     records = 0
@@ -128,7 +128,7 @@ async def _look_at(
         )
         records += await _count(consumer, partition, start, stable_ends[partition])
     open_partitions = sum(stable_ends[partition] < end for partition, end in ends.items())
-    return Undrained(topic, group, records, open_partitions)
+    return TopicBacklog(topic, group, records, open_partitions)
 
 
 async def _count(
@@ -174,7 +174,7 @@ async def _consumer(
         await consumer.stop()
 
 
-def _refusal(undrained: Collection[Undrained]) -> str:
+def _refusal(undrained: Collection[TopicBacklog]) -> str:
     lines = [
         "The topics of the version before are not drained. Nothing was created.",
         *map(_line, undrained),
@@ -197,7 +197,7 @@ def _refusal(undrained: Collection[Undrained]) -> str:
     return "\n".join(lines)
 
 
-def _line(undrained: Undrained) -> str:
+def _line(undrained: TopicBacklog) -> str:
     waits = []
     if records := undrained.records:
         counted = "at least " if records >= MAX_COUNTED else ""

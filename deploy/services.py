@@ -102,7 +102,7 @@ _TABLE = (
 )
 SERVICES: Mapping[str, ServiceDescription] = {service.name: service for service in _TABLE}
 
-FALLBACK = SERVICES["status"]
+DEFAULT_SERVICE = SERVICES["status"]
 """The service that answers all other paths, and the readiness of the whole."""
-WATCHED = tuple(name for name in SERVICES if name != FALLBACK.name)
+CHECKED_SERVICES = tuple(name for name in SERVICES if name != DEFAULT_SERVICE.name)
 """The services whose readiness the status service asks for."""

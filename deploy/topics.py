@@ -8,31 +8,31 @@ from shared.kafka.admin import Topics
 from shared.runtime.settings import KafkaSettings
 
 
-class Created(NamedTuple):
+class TopicCreation(NamedTuple):
     topics: Topics
     drained: list[str]
     """Old topics that nothing reads any more and in which nothing waits."""
 
 
-async def create_topics(settings: KafkaSettings) -> Created:
+async def create_topics(settings: KafkaSettings) -> TopicCreation:
     """Creates the missing topics, if those of the version before are drained.
 
     Raises NotDrained, having created nothing, and BrokerUnavailable.
     """
     drained = await require_drained(settings)
-    return Created(await admin.create_topics(settings), drained)
+    return TopicCreation(await admin.create_topics(settings), drained)
 
 
-def remarks(created: Created) -> list[str]:
+def describe_creation(created: TopicCreation) -> list[str]:
     """Says which topics differ from the setting, and which old topics can go."""
     old = [
         f"{name} is drained and nothing reads it any more: it can be deleted."
         for name in created.drained
     ]
-    return [*differences(created.topics), *old]
+    return [*describe_differences(created.topics), *old]
 
 
-def differences(topics: Topics) -> list[str]:
+def describe_differences(topics: Topics) -> list[str]:
     """Says which topics have another number of partitions than the setting asks for."""
     return [
         f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is "

@@ -61,7 +61,7 @@ class OperatorRepository:
             (row,) = await self._database.all(statement)
             return row
 
-    async def known_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
+    async def find_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
         """Returns those of the ids that are accounts of the workspace."""
         rows = await self._database.all(select_known_accounts(workspace_id, account_ids))
         return {row["id"] for row in rows}
@@ -122,7 +122,7 @@ class OperatorRepository:
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """Returns None for an account that the workspace does not have."""
-        if not await self.known_accounts(workspace_id, [account_id]):
+        if not await self.find_accounts(workspace_id, [account_id]):
             return None
         return await self._database.all(select_boards(account_id))
 

@@ -43,7 +43,7 @@ async def create_key(
     Raises NoSuchParent, UnknownAccounts.
     """
     # An account is never deleted: what is known now is known when the key is written
-    known = await operator.known_accounts(workspace_id, account_ids)
+    known = await operator.find_accounts(workspace_id, account_ids)
     if unknown := [str(account) for account in account_ids if account not in known]:
         raise UnknownAccounts(f"The workspace has no account {', '.join(unknown)}.")
     key = new_api_key()

@@ -9,18 +9,18 @@ from deploy.services import SERVICES
 from shared.runtime.settings import ServiceSettings
 
 
-def settings_of(name: str) -> type[ServiceSettings]:
+def find_settings(name: str) -> type[ServiceSettings]:
     """Returns the class NAMESettings of services/NAME/config.py."""
     module = import_module(f"services.{name}.config")
     return cast("type[ServiceSettings]", getattr(module, f"{name.capitalize()}Settings"))
 
 
-def application_of(name: str, settings: ServiceSettings | None = None) -> FastAPI:
+def create_application(name: str, settings: ServiceSettings | None = None) -> FastAPI:
     """Creates a service's application, which is not started. Without `settings`: the defaults."""
     module = import_module(f"services.{name}.app")
-    return cast("FastAPI", module.create_app(settings or settings_of(name)()))
+    return cast("FastAPI", module.create_app(settings or find_settings(name)()))
 
 
-def applications() -> dict[str, FastAPI]:
+def create_applications() -> dict[str, FastAPI]:
     """Creates the applications of all services, by name."""
-    return {name: application_of(name) for name in SERVICES}
+    return {name: create_application(name) for name in SERVICES}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
-from deploy.generate.applications import settings_of
+from deploy.generate.applications import find_settings
 from deploy.services import SERVICES
 from shared.runtime.settings import (
     DatabaseSettings,
@@ -41,7 +41,7 @@ GROUPS = (
     Group("Every service", ServiceSettings, "All services."),
     Group("Lists", ListSettings, "publisher, status."),
     Group("Uploads", UploadSettings, "ingest, status: the same value."),
-    *(Group(name.capitalize(), settings_of(name), f"{name}.") for name in SERVICES),
+    *(Group(name.capitalize(), find_settings(name), f"{name}.") for name in SERVICES),
 )
 
 INTRODUCTION = """\
@@ -90,16 +90,16 @@ blanks.
 """
 
 
-def text() -> str:
+def build_page() -> str:
     return "\n".join([INTRODUCTION, *(_section(group) for group in GROUPS), BY_HAND])
 
 
-def own_fields(settings: type[BaseSettings]) -> list[str]:
+def list_own_fields(settings: type[BaseSettings]) -> list[str]:
     """Returns the names of the settings that the class itself declares."""
     return [name for name in settings.__annotations__ if name in settings.model_fields]
 
 
-def docstrings_of(settings: type[BaseSettings]) -> dict[str, str]:
+def read_docstrings(settings: type[BaseSettings]) -> dict[str, str]:
     """Reads the docstring below each field that the class declares.
 
     pydantic could read them too, but at every start of a service, in 30 ms.
@@ -119,10 +119,11 @@ def docstrings_of(settings: type[BaseSettings]) -> dict[str, str]:
 def _section(group: Group) -> str:
     properties, told = (
         group.settings.model_json_schema()["properties"],
-        docstrings_of(group.settings),
+        read_docstrings(group.settings),
     )
     lines = [
-        _line(name, properties[name], told.get(name, "")) for name in own_fields(group.settings)
+        _line(name, properties[name], told.get(name, ""))
+        for name in list_own_fields(group.settings)
     ]
     head = [
         f"## {group.title}\n",

@@ -11,7 +11,7 @@ from shared.contract.events import PUBLISHED_SCHEMAS
 DIRECTORY = Path("docs/reference/events")
 
 
-def schemas() -> dict[Path, str]:
+def build_schemas() -> dict[Path, str]:
     """Returns one JSON Schema for each published event, by the file's path in the checkout."""
     return {
         DIRECTORY / f"{_kebab(event.__name__)}.v1.json": to_json(

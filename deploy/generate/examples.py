@@ -8,7 +8,7 @@ how they belong together. A test holds each against the schema that the code dec
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from deploy.services import WATCHED
+from deploy.services import CHECKED_SERVICES
 
 WORKSPACE = "6f1c2d4e-93a7-4a55-8a0b-5f5f1f0f3c21"
 ACCOUNT = "7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01"
@@ -320,7 +320,7 @@ EXAMPLES: dict[str, Example] = {
             "checks": {
                 "machinery": "ok",
                 "database": "ok",
-                **dict.fromkeys(WATCHED, "ok"),
+                **dict.fromkeys(CHECKED_SERVICES, "ok"),
             },
         }
     ),

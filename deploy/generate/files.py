@@ -12,16 +12,16 @@ ROUTES = Path("deploy/gateway/routes.caddyfile")
 CONFIGURATION = Path("docs/reference/settings.md")
 
 
-def generated() -> dict[Path, str]:
+def build_files() -> dict[Path, str]:
     """Returns the text of every generated file, by its path in the checkout."""
     return {
-        OPENAPI: to_json(openapi.document()),
-        ROUTES: routes.text(),
-        CONFIGURATION: configuration.text(),
-        **events.schemas(),
+        OPENAPI: to_json(openapi.build_document()),
+        ROUTES: routes.build_routes(),
+        CONFIGURATION: configuration.build_page(),
+        **events.build_schemas(),
     }
 
 
 def write() -> None:
-    for path, text in generated().items():
+    for path, text in build_files().items():
         (ROOT / path).write_text(text, encoding="utf-8")

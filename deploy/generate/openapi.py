@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from fastapi.openapi.utils import get_openapi
 
-from deploy.generate.applications import applications
+from deploy.generate.applications import create_applications
 from deploy.generate.examples import add_examples
 from deploy.generate.text import join_descriptions
 from shared.http.app import VERSION
@@ -33,7 +33,7 @@ TAGS = {
 """In the order of the document."""
 
 
-def document() -> dict[str, Any]:
+def build_document() -> dict[str, Any]:
     """Merges the services' documents.
 
     Raises ValueError if two services describe different things by one name.
@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
         "paths": {},
         "components": {},
     }
-    for app in applications().values():
+    for app in create_applications().values():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
     merged["paths"] = dict(sorted(merged["paths"].items(), key=_place))
     merged["components"] = {

@@ -1,6 +1,6 @@
 """Generates the gateway's routes from the table of services."""
 
-from deploy.services import FALLBACK, SERVICES, ServiceDescription
+from deploy.services import DEFAULT_SERVICE, SERVICES, ServiceDescription
 
 INTRODUCTION = """\
 # Made from deploy/services.py by `make schemas`; a test compares. The Caddyfile imports it.
@@ -11,16 +11,16 @@ handle @{service.name} {{
 	import to {{${service.upstream_variable}}}
 }}
 """
-FALLBACK_ROUTE = """
+DEFAULT_ROUTE = """
 handle {{
 	import to {{${service.upstream_variable}}}
 }}
 """
 
 
-def text() -> str:
+def build_routes() -> str:
     routes = [_route(service) for service in SERVICES.values() if service.routes]
-    return "".join([INTRODUCTION, *routes, FALLBACK_ROUTE.format(service=FALLBACK)])
+    return "".join([INTRODUCTION, *routes, DEFAULT_ROUTE.format(service=DEFAULT_SERVICE)])
 
 
 def _route(service: ServiceDescription) -> str:

@@ -32,7 +32,7 @@ Brokers = Annotated[
 def _stack(brokers: int | None = None) -> Iterator[Stack]:
     stack = None
     try:
-        stack = Stack(Layout.chosen(), _say, brokers)
+        stack = Stack(Layout.from_environment(), _say, brokers)
         yield stack
     except LocalError as error:
         typer.echo(f"\n{error}", err=True)

@@ -8,13 +8,13 @@ import httpx
 
 from deploy.local.layout import CHECKOUT
 from deploy.local.programs import Program
-from deploy.local.software import caddy
+from deploy.local.software import find_caddy
 from deploy.services import SERVICES
 
 DIRECTORY = CHECKOUT / "deploy" / "gateway"
 
 
-def gateway(
+def gateway_program(
     port: int,
     upstreams: Mapping[str, int],
     home: Path,
@@ -37,11 +37,18 @@ def gateway(
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CONFIG_HOME": str(home / "config"),
     }
-    command = (caddy(), "run", "--config", str(DIRECTORY / "Caddyfile"), "--adapter", "caddyfile")
+    command = (
+        find_caddy(),
+        "run",
+        "--config",
+        str(DIRECTORY / "Caddyfile"),
+        "--adapter",
+        "caddyfile",
+    )
     return Program("gateway", command, environment, start_order=3)
 
 
-def is_ready(base_url: str) -> str | None:
+def find_problem(base_url: str) -> str | None:
     """Returns what /readyz says, or None if all services, Kafka and Postgres work."""
     try:
         answer = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)

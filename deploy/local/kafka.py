@@ -14,7 +14,7 @@ from deploy.local.layout import LocalError
 from deploy.local.ownership import ForeignServer
 from deploy.local.ports import is_free
 from deploy.local.programs import Program
-from deploy.local.software import java, kafka_class_path
+from deploy.local.software import fetch_kafka, find_java
 from shared.contract.errors import BrokerUnavailable
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
@@ -23,12 +23,12 @@ FORMAT_SECONDS = 60
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
-STOP_SECONDS, LAST_STOP_SECONDS = 30, 5
+STOP_SECONDS, CLUSTER_STOP_SECONDS = 30, 5
 """A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of
 controllers that have gone.
 """
 
-SIZES = (1, 3)
+BROKER_COUNTS = (1, 3)
 """The allowed numbers of brokers.
 
 Two would survive no loss of one. More than three would show nothing more on one machine.
@@ -60,7 +60,7 @@ log.cleaner.dedupe.buffer.size=4194304
 num.network.threads=2
 num.io.threads=4
 """
-FOR_SEVERAL = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
+CLUSTER_PROPERTIES = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
 """A broker that is killed leads its partitions until its session ends: with 9 s, the default, an
 import waited up to 14 s for that.
 
@@ -82,7 +82,7 @@ def new_cluster_id() -> str:
 
 
 @dataclass(frozen=True)
-class Kafka:
+class KafkaNode:
     """One node whose data lies in `directory`.
 
     Ports may change between two starts; who the other nodes are may not.
@@ -141,12 +141,12 @@ class Kafka:
         }
         properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
         if not self._is_alone:
-            properties |= FOR_SEVERAL
+            properties |= CLUSTER_PROPERTIES
         return properties
 
     def prepare(self) -> Program:
         """Write its configuration and format its storage, the first time. Raises LocalError."""
-        class_path = kafka_class_path()
+        class_path = fetch_kafka()
         file = self.directory / "server.properties"
         self.directory.mkdir(parents=True, exist_ok=True)
         file.write_text(
@@ -155,7 +155,7 @@ class Kafka:
         )
         if not self._identity.exists():
             tool = [
-                java(),
+                find_java(),
                 QUIET,
                 "-Xshare:auto",
                 "-XX:TieredStopAtLevel=1",
@@ -164,9 +164,19 @@ class Kafka:
                 "kafka.tools.StorageTool",
             ]
             _format([*tool, "format", "-t", self.cluster_id, "-c", str(file), "--ignore-formatted"])
-        command = (java(), *self.jvm_options, QUIET, "-cp", class_path, "kafka.Kafka", str(file))
+        command = (
+            find_java(),
+            *self.jvm_options,
+            QUIET,
+            "-cp",
+            class_path,
+            "kafka.Kafka",
+            str(file),
+        )
         return Program(
-            self.name, command, stop_seconds=STOP_SECONDS if self._is_alone else LAST_STOP_SECONDS
+            self.name,
+            command,
+            stop_seconds=STOP_SECONDS if self._is_alone else CLUSTER_STOP_SECONDS,
         )
 
 
@@ -174,10 +184,10 @@ class Kafka:
 class KafkaCluster:
     """All brokers of a stack."""
 
-    nodes: tuple[Kafka, ...]
+    nodes: tuple[KafkaNode, ...]
 
     @classmethod
-    def at(
+    def from_ports(
         cls,
         directory: Path,
         ports: Sequence[NodePorts],
@@ -189,7 +199,7 @@ class KafkaCluster:
         controllers = tuple(one.controller for one in ports)
         named = zip(node_names(len(ports)), ports, strict=True)
         nodes = [
-            Kafka(directory / name, its, jvm_options, number, controllers, cluster_id)
+            KafkaNode(directory / name, its, jvm_options, number, controllers, cluster_id)
             for number, (name, its) in enumerate(named, 1)
         ]
         return cls(tuple(nodes))
@@ -200,9 +210,9 @@ class KafkaCluster:
 
     def prepare(self) -> list[Program]:
         """Raises LocalError."""
-        kafka_class_path()  # once, before three look for it at the same time
+        fetch_kafka()  # once, before three look for it at the same time
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(Kafka.prepare, self.nodes))
+            return list(pool.map(KafkaNode.prepare, self.nodes))
 
     async def is_ready(self) -> bool:
         """Tells whether all brokers are registered: topics made earlier would have fewer replicas.
@@ -242,7 +252,7 @@ def preferred_ports(brokers: int) -> dict[str, int]:
     }
 
 
-def chosen_ports(brokers: int, chosen: Mapping[str, int]) -> list[NodePorts]:
+def select_ports(brokers: int, chosen: Mapping[str, int]) -> list[NodePorts]:
     """What was chosen under the names of preferred_ports."""
     return [NodePorts(chosen[name], chosen[f"{name}_controller"]) for name in node_names(brokers)]
 

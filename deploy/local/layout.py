@@ -29,7 +29,7 @@ class Layout:
     directory: Path
 
     @classmethod
-    def chosen(cls) -> "Layout":
+    def from_environment(cls) -> "Layout":
         """That of PINFLOW_HOME, if set, else the checkout's."""
         return cls(Path(os.environ.get(HOME_VARIABLE) or CHECKOUT / ".pinflow").absolute())
 
@@ -77,6 +77,6 @@ class Layout:
     def log_file(self, name: str) -> Path:
         return self.directory / "log" / f"{name}.log"
 
-    def make(self) -> None:
+    def create_directories(self) -> None:
         for name in ("run", "log"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ class ForeignServer(LocalError):
     """Another program answers at an address of this stack."""
 
 
-def service_trouble(name: str, port: int, installation: str) -> str | None:
+def find_service_problem(name: str, port: int, installation: str) -> str | None:
     """Returns None if our process answers, or why nothing does.
 
     `installation` is the id that the process was started with. Raises ForeignServer.

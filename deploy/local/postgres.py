@@ -19,7 +19,7 @@ import psycopg
 from deploy.local.layout import LocalError
 from deploy.local.ownership import ForeignServer
 from deploy.local.programs import Program
-from deploy.local.software import postgres_installation
+from deploy.local.software import find_postgres
 
 OWNER = "pinflow"
 DATABASE = "pinflow"
@@ -56,7 +56,7 @@ class Postgres:
     @property
     def url(self) -> str:
         """The owner's: may create databases and roles."""
-        return self.url_of(OWNER, self.password)
+        return self.build_url(OWNER, self.password)
 
     def prepare(self) -> Program:
         """Make the cluster, the first time. Raises LocalError."""
@@ -81,7 +81,7 @@ class Postgres:
         """
         try:
             with psycopg.connect(
-                self.url_of(OWNER, self.password, "postgres"), autocommit=True, connect_timeout=2
+                self.build_url(OWNER, self.password, "postgres"), autocommit=True, connect_timeout=2
             ) as connection:
                 self._require_own(connection)
                 if not connection.execute(
@@ -108,7 +108,7 @@ class Postgres:
             self.directory.unlink()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def url_of(self, role: str, password: str, database: str = DATABASE) -> str:
+    def build_url(self, role: str, password: str, database: str = DATABASE) -> str:
         return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
 
     @property
@@ -118,7 +118,7 @@ class Postgres:
     @cached_property
     def _needs_refuge(self) -> bool:
         """Run by root below a folder that only root may enter, /root or one of mktemp's."""
-        paths = (self._place, postgres_installation().resolve())
+        paths = (self._place, find_postgres().resolve())
         return self._user is not None and any(
             _is_closed(parent) for path in paths for parent in path.parents
         )
@@ -140,12 +140,12 @@ class Postgres:
     @property
     def _installation(self) -> Path:
         if not self._needs_refuge:
-            return postgres_installation()
-        return self._copied_package / postgres_installation().name
+            return find_postgres()
+        return self._copied_package / find_postgres().name
 
     @property
     def _copied_package(self) -> Path:
-        return self._refuge / SOFTWARE / postgres_installation().parent.name
+        return self._refuge / SOFTWARE / find_postgres().parent.name
 
     def _initialise(self, home: Path) -> None:
         self._make_home(home)
@@ -179,7 +179,7 @@ class Postgres:
         shutil.rmtree(home, ignore_errors=True)  # what an interrupted attempt left
         home.mkdir(parents=True, mode=0o755)
         if self._needs_refuge:
-            package = postgres_installation().parent
+            package = find_postgres().parent
             shutil.copytree(package, self._copied_package, symlinks=True)
             libraries = package.with_name(
                 f"{package.name}.libs"

@@ -24,13 +24,13 @@ class Program:
     """After which it is killed."""
     start_order: int = 0
 
-    def launched(self, pid_file: Path) -> list[str]:
+    def launch_command(self, pid_file: Path) -> list[str]:
         """The command that writes its own pid, becomes `user`, and then becomes this program."""
         launcher = [sys.executable, str(Path(__file__).with_name("launch.py")), str(pid_file)]
         return [*launcher, self.user or "-", *self.command]
 
 
-def service(name: str, environment: Mapping[str, str]) -> Program:
+def service_program(name: str, environment: Mapping[str, str]) -> Program:
     return Program(
         name,
         (sys.executable, "-m", f"services.{name}"),

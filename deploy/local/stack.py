@@ -16,19 +16,19 @@ from pydantic import SecretStr
 from deploy.administration import OperatorRepository, create_workspace
 from deploy.cli.environment import read_env, write_env
 from deploy.local import gateway, ports
-from deploy.local.kafka import KafkaCluster, chosen_ports, new_cluster_id
+from deploy.local.kafka import KafkaCluster, new_cluster_id, select_ports
 from deploy.local.layout import Layout, LocalError
-from deploy.local.ownership import ForeignServer, service_trouble
+from deploy.local.ownership import ForeignServer, find_service_problem
 from deploy.local.postgres import Postgres
-from deploy.local.programs import Program, service
+from deploy.local.programs import Program, service_program
 from deploy.local.reservations import PortReservations
-from deploy.local.state import OWNER, State
+from deploy.local.state import OWNER, StackState
 from deploy.local.supervision import Supervisor
 from deploy.migrations import migrate
 from deploy.migrations.runner import ROLES
 from deploy.old_topics import NotDrained
-from deploy.services import SERVICES, WATCHED
-from deploy.topics import create_topics, remarks
+from deploy.services import CHECKED_SERVICES, SERVICES
+from deploy.topics import create_topics, describe_creation
 from shared.access.repository import AccessRepository
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
@@ -83,7 +83,7 @@ class Stack:
         Returns whether anything had to be started.
         """
         # Reserved until the last process listens
-        with self._alone(), PortReservations.opened() as reservations:
+        with self._alone(), PortReservations.open() as reservations:
             was_running = self._supervisor.is_running()
             if not was_running:
                 self._begin(reservations)
@@ -145,7 +145,7 @@ class Stack:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One command at a time: a second one waits for the first."""
-        self._layout.make()
+        self._layout.create_directories()
         with (self._layout.directory / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -195,7 +195,7 @@ class Stack:
             created = asyncio.run(create_topics(self._kafka_settings()))
         except NotDrained as error:
             raise LocalError(f"{error}\nRun `make down` before you start that version.") from None
-        for remark in remarks(created):
+        for remark in describe_creation(created):
             self._say(remark)
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
         write_env(self._layout.env_file, self._environment() | asyncio.run(self._workspace()))
@@ -207,7 +207,7 @@ class Stack:
         for name in SERVICES:
             self._wait_for(name, partial(self._service_trouble, name, 1), started)
         self._wait_for("gateway", partial(self._service_trouble, "gateway", GATEWAY_ASKED), started)
-        self._wait_for("gateway", lambda: gateway.is_ready(self.base_url), started)
+        self._wait_for("gateway", lambda: gateway.find_problem(self.base_url), started)
 
     def _start(self, name: str) -> None:
         """Starts a program unless it runs. Raises ForeignServer if its port is taken."""
@@ -227,7 +227,7 @@ class Stack:
         if not self._stored_id:
             return None  # an older version started it
         port, installation = self._state.ports[name], self._installation
-        troubles = (service_trouble(name, port, installation) for _ in range(requests))
+        troubles = (find_service_problem(name, port, installation) for _ in range(requests))
         return next(filter(None, troubles), None)
 
     def _wait_for(self, name: str, trouble: Callable[[], str | None], started: float) -> None:
@@ -281,8 +281,8 @@ class Stack:
         return {"PINFLOW_API_KEY": made.api_key, "PINFLOW_WORKSPACE_ID": str(made.id)}
 
     @cached_property
-    def _state(self) -> State:
-        return State.load(self._layout.state_file, self._brokers)
+    def _state(self) -> StackState:
+        return StackState.load(self._layout.state_file, self._brokers)
 
     @property
     def _installation(self) -> str:
@@ -297,9 +297,9 @@ class Stack:
 
     @property
     def _kafka(self) -> KafkaCluster:
-        return KafkaCluster.at(
+        return KafkaCluster.from_ports(
             self._layout.directory,
-            chosen_ports(self._state.brokers, self._state.ports),
+            select_ports(self._state.brokers, self._state.ports),
             cluster_id=self._stored_id or None,
         )
 
@@ -312,12 +312,12 @@ class Stack:
         )
 
     def _gateway(self) -> Program:
-        return gateway.gateway(
+        return gateway.gateway_program(
             self._state.ports["gateway"], self._state.ports, self._layout.directory / "gateway"
         )
 
     def _services(self) -> list[Program]:
-        return [service(name, self._service_environment(name)) for name in SERVICES]
+        return [service_program(name, self._service_environment(name)) for name in SERVICES]
 
     def _kafka_settings(self) -> KafkaSettings:
         return KafkaSettings(kafka_bootstrap_servers=self._kafka.bootstrap_servers)
@@ -332,10 +332,10 @@ class Stack:
     def _service_environment(self, name: str) -> dict[str, str]:
         local = {
             SERVICES[other].url_variable: f"http://127.0.0.1:{self._state.ports[other]}"
-            for other in WATCHED
+            for other in CHECKED_SERVICES
         }
         role = SERVICES[name].role
-        url = self._postgres.url_of(role, self._state.passwords[role])
+        url = self._postgres.build_url(role, self._state.passwords[role])
         own = {
             **self._environment(),
             **local,

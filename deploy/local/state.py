@@ -1,11 +1,11 @@
-"""Stores what the stack remembers from one start to the next."""
+"""Stores the choices that a stack keeps from one start to the next."""
 
 import json
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.local.kafka import SIZES, preferred_ports
+from deploy.local.kafka import BROKER_COUNTS, preferred_ports
 from deploy.local.layout import LocalError
 from deploy.local.ports import PREFERRED
 from deploy.migrations.runner import ROLES
@@ -18,9 +18,11 @@ def _new_passwords() -> dict[str, str]:
 
 
 @dataclass
-class State:
+class StackState:
+    """The number of brokers, and the ports and passwords by name."""
+
     brokers: int = 1
-    """How many brokers the data is spread over."""
+    """The number of brokers that share the data. It never changes."""
     ports: dict[str, int] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
 
@@ -29,26 +31,26 @@ class State:
         self.passwords = {**_new_passwords(), **self.passwords}
 
     @classmethod
-    def load(cls, path: Path, brokers: int | None = None) -> "State":
-        """`brokers` as asked for, None for those that there are, or one.
+    def load(cls, path: Path, brokers: int | None = None) -> "StackState":
+        """Reads the stored state, or creates a new one if there is no file.
 
-        Raises LocalError: their number never changes.
+        Without `brokers` the stored number counts; a new stack then has one broker. Raises
+        LocalError if `brokers` differs from the stored number.
         """
-        if brokers not in (None, *SIZES):
-            raise LocalError(
-                f"BROKERS={brokers} can't be had: it must be {' or '.join(map(str, SIZES))}."
-            )
+        if brokers not in (None, *BROKER_COUNTS):
+            allowed = " or ".join(map(str, BROKER_COUNTS))
+            raise LocalError(f"BROKERS={brokers} is not possible. Use {allowed}.")
         if not path.exists():
             return cls(brokers or 1)
-        known = cls(**json.loads(path.read_text(encoding="utf-8")))
-        if brokers not in (None, known.brokers):
+        stored = cls(**json.loads(path.read_text(encoding="utf-8")))
+        if brokers not in (None, stored.brokers):
             raise LocalError(
-                f"The data here was made with BROKERS={known.brokers}, which can't become "
-                f"{brokers}.\n"
-                f"Keep it with: make up BROKERS={known.brokers}. Or delete it with make clean, "
-                f"then: make up BROKERS={brokers}"
+                f"The stored data belongs to BROKERS={stored.brokers}; it can't be moved to "
+                f"BROKERS={brokers}.\n"
+                f"To keep the data: make up BROKERS={stored.brokers}. To delete it: make clean, "
+                f"then make up BROKERS={brokers}."
             )
-        return known
+        return stored
 
     def save(self, path: Path) -> None:
         path.touch(mode=0o600)

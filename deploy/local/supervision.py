@@ -177,7 +177,9 @@ class Supervisor:
         environment = {**program.environment, HOME_VARIABLE: str(self._layout.directory)}
         return PROGRAM.format(
             name=program.name,
-            command=_escaped(shlex.join(program.launched(self._layout.pid_file(program.name)))),
+            command=_escaped(
+                shlex.join(program.launch_command(self._layout.pid_file(program.name)))
+            ),
             checkout=_escaped(CHECKOUT),
             environment=",".join(
                 f'{name}="{_escaped(value)}"' for name, value in environment.items()

@@ -19,8 +19,8 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from deploy.administration import NewWorkspace
-from deploy.generate.applications import application_of, settings_of
-from deploy.local.kafka import Kafka, KafkaCluster, NodePorts
+from deploy.generate.applications import create_application, find_settings
+from deploy.local.kafka import KafkaCluster, KafkaNode, NodePorts
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import choose
 from deploy.services import SERVICES
@@ -74,7 +74,7 @@ def rights_of(service: str) -> Rights:
 
 
 @dataclass(frozen=True)
-class GuardedKafka(Kafka):
+class GuardedKafka(KafkaNode):
     """A broker with a second listener, on which each service logs in under its own name and may do
     nothing that is not granted.
     """
@@ -158,7 +158,8 @@ async def pinflow(guarded: GuardedKafka, database_url: str) -> AsyncIterator[Gua
             "database_url": SecretStr(with_role(database_url, SERVICES[name].role)),
         }
     apps = {
-        name: application_of(name, settings_of(name)(**values)) for name, values in settings.items()
+        name: create_application(name, find_settings(name)(**values))
+        for name, values in settings.items()
     }
     async with AsyncExitStack() as stack:
         clients = {

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.local import gateway
-from deploy.services import WATCHED
+from deploy.services import CHECKED_SERVICES
 from services.status.config import StatusSettings
 from tests.support.deployment import Deployment
 
@@ -53,7 +53,7 @@ def test_readiness_asks_everyone(client: httpx.Client) -> None:
     assert report["checks"] == {
         "machinery": "ok",
         "database": "ok",
-        **dict.fromkeys(WATCHED, "ok"),
+        **dict.fromkeys(CHECKED_SERVICES, "ok"),
     }
 
 

@@ -114,7 +114,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("home"))
-    shell.layout.make()
+    shell.layout.create_directories()
     shell.layout.settings_file.write_text(
         "PINFLOW_WEBHOOK_ALLOW_PRIVATE_ADDRESSES=true\n", encoding="utf-8"
     )
@@ -169,7 +169,7 @@ def test_up_runs_every_process_under_its_pid_and_writes_the_env(shell: Shell) ->
     }
     assert names <= set(shell.env)
     assert shell.layout.env_file.stat().st_mode & 0o077 == 0
-    assert gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None
+    assert gateway.find_problem(shell.env["PINFLOW_BASE_URL"]) is None
 
 
 def test_up_again_does_no_harm(shell: Shell) -> None:
@@ -197,7 +197,7 @@ def test_a_service_that_dies_is_started_again(shell: Shell) -> None:
     until(
         lambda: (
             shell.pid("publisher") != before
-            and gateway.is_ready(shell.env["PINFLOW_BASE_URL"]) is None
+            and gateway.find_problem(shell.env["PINFLOW_BASE_URL"]) is None
         )
     )
 
@@ -281,7 +281,9 @@ def test_servers_with_other_data_are_not_taken_for_this_stacks(
     shell: Shell, tmp_path: Path
 ) -> None:
     ports = shell.ports
-    kafka = KafkaCluster.at(tmp_path, [NodePorts(ports["kafka"], ports["kafka_controller"])])
+    kafka = KafkaCluster.from_ports(
+        tmp_path, [NodePorts(ports["kafka"], ports["kafka_controller"])]
+    )
     identity = tmp_path / "kafka" / "data" / "meta.properties"
     identity.parent.mkdir(parents=True)
     identity.write_text(f"cluster.id={new_cluster_id()}\n", encoding="utf-8")

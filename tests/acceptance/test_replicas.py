@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from deploy.administration import NewWorkspace
-from deploy.services import SERVICES, WATCHED
+from deploy.services import CHECKED_SERVICES, SERVICES
 from services.publisher.config import PublisherSettings
 from shared.contract.topics import TopicName, TopicNames
 from tests.acceptance.conftest import new_workspace
@@ -197,7 +197,7 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
     assert client.get("/readyz").json()["checks"] == {
         "machinery": "ok",
         "database": "ok",
-        **dict.fromkeys(WATCHED, "ok"),
+        **dict.fromkeys(CHECKED_SERVICES, "ok"),
     }
 
 

@@ -13,8 +13,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from deploy.administration import OperatorRepository
-from deploy.generate.applications import applications
-from deploy.generate.openapi import document
+from deploy.generate.applications import create_applications
+from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
 from tests.acceptance.conftest import administer
@@ -23,7 +23,7 @@ from tests.acceptance.tenancy.tenants import Tenants, client_of, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
 from tests.support.deployment import Deployment, deployed
 
-DOCUMENT = document()
+DOCUMENT = build_document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
@@ -88,7 +88,7 @@ def test_every_endpoint_has_a_scenario_with_a_key_for_one_account() -> None:
 def test_every_route_is_documented_or_known_to_tell_nothing() -> None:
     routes = {
         (method, route.path)
-        for application in applications().values()
+        for application in create_applications().values()
         for route in iter_route_contexts(application.routes)
         for method in route.methods or ()
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from pinbridge_sdk import PinbridgeClient
 
 from deploy.generate.files import ROOT
-from deploy.generate.openapi import document
+from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS
 from tests.support.sdk import Operation, operations_of
 
@@ -33,7 +33,7 @@ says in its message what to do instead.
 SDK = operations_of(PinbridgeClient)
 SUPPORTED = {
     Operation.of(method, path)
-    for path, operations in document()["paths"].items()
+    for path, operations in build_document()["paths"].items()
     for method in operations
 }
 LEFT_OUT = {Operation.of(*operation.split(" ")) for area in AREAS for operation in area.operations}

@@ -10,11 +10,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from deploy.generate.applications import applications
+from deploy.generate.applications import create_applications
 from shared.access import dependencies
 from shared.access.model import Principal
 
-APPLICATIONS = {app.title: app for app in applications().values()}
+APPLICATIONS = {app.title: app for app in create_applications().values()}
 PER_REQUEST = {"x-request-id"}
 METRICS = "/metrics"
 """Its figures change with every request."""

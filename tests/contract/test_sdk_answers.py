@@ -14,11 +14,11 @@ from pinbridge_sdk import PinbridgeClient
 from pydantic import BaseModel, TypeAdapter
 
 from deploy.generate.examples import EXAMPLES
-from deploy.generate.openapi import document
+from deploy.generate.openapi import build_document
 from tests.contract.compatibility import SDK, SUPPORTED
 from tests.support.sdk import Operation
 
-DOCUMENT = document()
+DOCUMENT = build_document()
 OPERATIONS = {
     Operation.of(method, path): (f"{method.upper()} {path}", described)
     for path, operations in DOCUMENT["paths"].items()

@@ -13,8 +13,8 @@ import httpx
 
 from deploy.local import gateway
 from deploy.local.ports import choose
-from deploy.local.programs import Program, service
-from deploy.services import SERVICES, WATCHED
+from deploy.local.programs import Program, service_program
+from deploy.services import CHECKED_SERVICES, SERVICES
 from tests.support.infrastructure import with_role
 from tests.support.ports import SERVICES_APART, SERVICES_FROM
 from tests.support.processes import RunningProgram
@@ -43,7 +43,7 @@ class Deployment:
 
     def wait_until_ready(self) -> None:
         """All that run."""
-        self.programs["gateway"].wait_until(lambda: gateway.is_ready(self.base_url) is None)
+        self.programs["gateway"].wait_until(lambda: gateway.find_problem(self.base_url) is None)
         for name, program in self.programs.items():
             if name != "gateway" and program.is_alive:
                 program.wait_until(partial(is_ready, self.service_url(name)))
@@ -97,7 +97,7 @@ def deployed(
         "PINFLOW_BASE_URL": base_url,
         **{
             SERVICES[name].url_variable: ",".join(f"http://{one}" for one in addresses[name])
-            for name in WATCHED
+            for name in CHECKED_SERVICES
         },
         **{f"PINFLOW_{name.upper()}": value for name, value in variables.items()},
     }
@@ -107,7 +107,7 @@ def deployed(
             "PINFLOW_DATABASE_URL": with_role(database_url, SERVICES[name].role),
             "PINFLOW_PORT": str(ports[name]),
         }
-        first = service(name, {**shared, **own})
+        first = service_program(name, {**shared, **own})
         programs += [
             first,
             *(
@@ -116,7 +116,9 @@ def deployed(
             ),
         ]
     upstreams = {f"{name}_upstream": " ".join(addresses[name]) for name in SERVICES}
-    programs.append(gateway.gateway(ports["gateway"], ports, directory, {**variables, **upstreams}))
+    programs.append(
+        gateway.gateway_program(ports["gateway"], ports, directory, {**variables, **upstreams})
+    )
     deployment = Deployment(
         base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports
     )

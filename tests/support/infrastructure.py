@@ -94,7 +94,7 @@ def kafka_cluster(
         NodePorts(chosen[f"{number} clients"], chosen[f"{number} controller"])
         for number in range(brokers)
     ]
-    kafka = KafkaCluster.at(directory, found, jvm_options)
+    kafka = KafkaCluster.from_ports(directory, found, jvm_options)
     if proxy_ports:
         proxied = [chosen[f"{number} proxied"] for number in range(brokers)]
         kafka = with_proxies(kafka, proxied, proxy_ports)

@@ -35,7 +35,7 @@ class RunningProgram:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.program.launched(self._pid_file),
+                self.program.launch_command(self._pid_file),
                 env={**inherited, **self.program.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.local.kafka import Kafka, KafkaCluster
+from deploy.local.kafka import KafkaCluster, KafkaNode
 
 MAP, LISTENERS = "listener.security.protocol.map", "listeners"
 ADVERTISED = "advertised.listeners"
 
 
 @dataclass(frozen=True)
-class ProxiedKafka(Kafka):
+class ProxiedKafka(KafkaNode):
     """Has a second listener at `proxied`, which tells clients that the broker is at `proxy`.
 
     A proxy that listens at `proxy` and forwards to `proxied` sees everything that its clients send,
@@ -48,7 +48,7 @@ def with_proxies(
     return KafkaCluster(tuple(nodes))
 
 
-def proxied_port(node: Kafka) -> int:
+def proxied_port(node: KafkaNode) -> int:
     """Returns where a proxy of this node must forward to."""
     assert isinstance(node, ProxiedKafka)
     return node.proxied

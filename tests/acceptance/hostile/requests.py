@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from deploy.services import FALLBACK, SERVICES
+from deploy.services import DEFAULT_SERVICE, SERVICES
 from tests.acceptance.hostile.wire import Caller
 
 Body = bytes | Callable[[], bytes]
@@ -85,7 +85,7 @@ def service_of(target: bytes) -> str:
     for name, service in SERVICES.items():
         if any(fnmatch.fnmatchcase(path, route) for route in service.routes):
             return name
-    return FALLBACK.name
+    return DEFAULT_SERVICE.name
 
 
 def post(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deploy import old_topics
 from deploy.cli.exits import Exit
 from deploy.cli.main import app
-from deploy.old_topics import NotDrained, Undrained, require_drained
+from deploy.old_topics import NotDrained, TopicBacklog, require_drained
 from deploy.topics import create_topics
 from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
@@ -91,11 +91,11 @@ class Before:
             consumer.assign([place])
             await consumer.commit({place: offset})
 
-    async def undrained(self) -> tuple[Undrained, ...]:
+    async def undrained(self) -> tuple[TopicBacklog, ...]:
         try:
             await require_drained(self.settings)
         except NotDrained as error:
-            return error.undrained
+            return error.backlogs
         return ()
 
     async def accept_one(self) -> None:
@@ -150,9 +150,9 @@ async def test_waiting_records_refuse_an_upgrade_and_nothing_is_created(before: 
     there = await before.topics()
     with pytest.raises(NotDrained) as refusal:
         await create_topics(before.settings)
-    assert refusal.value.undrained == (
-        Undrained(before.imports, before.status, 1, 0),
-        Undrained(before.rows, before.publisher, 3, 0),
+    assert refusal.value.backlogs == (
+        TopicBacklog(before.imports, before.status, 1, 0),
+        TopicBacklog(before.rows, before.publisher, 3, 0),
     )
     assert await before.topics() == there
 
@@ -166,7 +166,7 @@ async def test_only_what_its_group_has_not_committed_waits(before: Before) -> No
         await before.accept(ingest, rows=2)
     await before.wait_until_transactions_end()
     await before.settle_up_to(before.imports, before.status, 0, 4)
-    assert await before.undrained() == (Undrained(before.rows, before.publisher, 2, 0),)
+    assert await before.undrained() == (TopicBacklog(before.rows, before.publisher, 2, 0),)
 
 
 async def test_markers_and_aborted_records_behind_the_committed_offset_do_not_wait(
@@ -193,8 +193,8 @@ async def test_an_open_transaction_refuses_an_upgrade(before: Before) -> None:
         await ingest.begin_transaction()
         await before.write(ingest)
         assert await before.undrained() == (
-            Undrained(before.imports, before.status, 0, 1),
-            Undrained(before.rows, before.publisher, 0, 1),
+            TopicBacklog(before.imports, before.status, 0, 1),
+            TopicBacklog(before.rows, before.publisher, 0, 1),
         )
         with pytest.raises(NotDrained, match=r"kafka-transactions\.sh"):
             await create_topics(before.settings)

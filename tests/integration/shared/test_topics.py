@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
-from deploy.topics import differences
+from deploy.topics import describe_differences
 from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
@@ -101,7 +101,7 @@ async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_t
         assert again.kept == {
             names[name]: (2, 5) for name in TopicName if name is not TopicName.DEAD_LETTERS
         }
-        assert len(differences(again)) == len(again.kept)
+        assert len(describe_differences(again)) == len(again.kept)
         async with admin_client(settings) as admin:
             described = await admin.describe_topics([names[name] for name in TopicName])
         assert {topic["topic"]: len(topic["partitions"]) for topic in described} == {

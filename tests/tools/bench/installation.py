@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.administration import NewWorkspace
-from deploy.local.kafka import Kafka
+from deploy.local.kafka import KafkaNode
 from deploy.services import SERVICES
 from tests.acceptance.conftest import new_workspace
 from tests.support.deployment import Deployment, deployed, is_ready
@@ -86,7 +86,7 @@ ANSWER_SECONDS = 60
 @dataclass(frozen=True)
 class BenchServers:
     directory: Path
-    kafka: Kafka
+    kafka: KafkaNode
     owner_url: str
     pids: dict[str, int]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from deploy.generate.applications import settings_of
-from deploy.local.kafka import Kafka
+from deploy.generate.applications import find_settings
+from deploy.local.kafka import KafkaNode
 from deploy.local.layout import CHECKOUT
 from deploy.local.postgres import SETTINGS
-from deploy.local.software import LOCK, caddy, java
+from deploy.local.software import LOCK, find_caddy, find_java
 from deploy.services import SERVICES
 from shared.contract.topics import TOPICS
 from shared.runtime.settings import KafkaSettings
@@ -60,13 +60,13 @@ def environment() -> Figures:
             "python": platform.python_version(),
             "java": _java_version(),
             "kafka": _kafka_version(),
-            "caddy": _said(caddy(), "version").split()[0],
+            "caddy": _said(find_caddy(), "version").split()[0],
             "packages": {name: version(name) for name in PACKAGES},
         },
     }
 
 
-def server_settings(kafka: Kafka, database_url: str) -> Figures:
+def server_settings(kafka: KafkaNode, database_url: str) -> Figures:
     """As the servers have them: what differs from their defaults."""
     with psycopg.connect(database_url) as connection:
         (postgres,) = connection.execute("show server_version").fetchone() or ("?",)
@@ -99,7 +99,7 @@ def service_settings(variables: dict[str, str]) -> Figures:
     return {
         name: {
             field: variables.get(field, about.default)
-            for field, about in settings_of(name).model_fields.items()
+            for field, about in find_settings(name).model_fields.items()
             if field in variables or isinstance(about.default, int | float)
         }
         for name in SERVICES
@@ -144,7 +144,7 @@ def _java_version() -> str:
 
 def _java_properties() -> list[str]:
     done = subprocess.run(
-        [java(), "-XshowSettings:properties", "-version"],
+        [find_java(), "-XshowSettings:properties", "-version"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.kafka import KafkaCluster, NodePorts, chosen_ports, preferred_ports
+from deploy.local.kafka import KafkaCluster, NodePorts, preferred_ports, select_ports
 from deploy.local.layout import LocalError
-from deploy.local.state import State
+from deploy.local.state import StackState
 from tests.support.proxied_kafka import with_proxies
 
 
 def cluster(brokers: int, directory: Path = Path("/somewhere")) -> KafkaCluster:
-    return KafkaCluster.at(directory, chosen_ports(brokers, preferred_ports(brokers)))
+    return KafkaCluster.from_ports(directory, select_ports(brokers, preferred_ports(brokers)))
 
 
 def test_three_brokers_know_each_other_and_share_nothing() -> None:
@@ -65,16 +65,16 @@ def test_whoever_asks_at_the_proxied_listener_is_told_the_proxys_port() -> None:
     assert properties["inter.broker.listener.name"] == "PLAINTEXT"
 
 
-def saved(directory: Path, state: State) -> Path:
+def saved(directory: Path, state: StackState) -> Path:
     file = directory / "state.json"
     state.save(file)
     return file
 
 
 def test_the_number_of_brokers_is_kept_with_the_data(tmp_path: Path) -> None:
-    made = State.load(tmp_path / "state.json", 3)
+    made = StackState.load(tmp_path / "state.json", 3)
     file = saved(tmp_path, made)
-    assert State.load(file) == State.load(file, 3) == made
+    assert StackState.load(file) == StackState.load(file, 3) == made
     assert {"kafka-1", "kafka-2_controller"} <= set(made.ports)
 
 
@@ -82,15 +82,15 @@ def test_the_number_of_brokers_is_kept_with_the_data(tmp_path: Path) -> None:
 def test_another_number_than_the_datas_is_refused_with_the_next_step(
     tmp_path: Path, made: int, asked: int
 ) -> None:
-    file = saved(tmp_path, State(made))
+    file = saved(tmp_path, StackState(made))
     with pytest.raises(LocalError, match="make clean"):
-        State.load(file, asked)
+        StackState.load(file, asked)
 
 
 @pytest.mark.parametrize("asked", [-1, 0, 2, 4])
 def test_no_other_number_of_brokers_can_be_had(tmp_path: Path, asked: int) -> None:
     with pytest.raises(LocalError, match="1 or 3"):
-        State.load(tmp_path / "state.json", asked)
+        StackState.load(tmp_path / "state.json", asked)
 
 
 def test_data_of_before_there_could_be_three_has_one(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_data_of_before_there_could_be_three_has_one(tmp_path: Path) -> None:
         json.dumps({"ports": {"kafka": 9192, "gateway": 8180}, "passwords": {"owner": "secret"}}),
         encoding="utf-8",
     )
-    state = State.load(file)
+    state = StackState.load(file)
     assert (
         state.brokers,
         state.ports["kafka"],

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from deploy.generate import configuration
-from deploy.generate.configuration import GROUPS, Group, docstrings_of, own_fields
+from deploy.generate.configuration import GROUPS, Group, list_own_fields, read_docstrings
 from deploy.local.layout import CHECKOUT
 from shared.runtime.settings import ServiceSettings
 
-TEXT = configuration.text()
+TEXT = configuration.build_page()
 READ = (
     "deploy/gateway/Caddyfile",
     "docker-compose.yml",
@@ -22,12 +22,12 @@ READ = (
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
 def test_every_setting_says_what_it_does(group: Group) -> None:
-    assert set(own_fields(group.settings)) - docstrings_of(group.settings).keys() == set()
+    assert set(list_own_fields(group.settings)) - read_docstrings(group.settings).keys() == set()
 
 
 def test_every_setting_stands_in_one_group() -> None:
     services = [group.settings for group in GROUPS if issubclass(group.settings, ServiceSettings)]
-    declared = [name for group in GROUPS for name in own_fields(group.settings)]
+    declared = [name for group in GROUPS for name in list_own_fields(group.settings)]
     assert {name for settings in services for name in settings.model_fields} == set(declared)
     assert all(f"`PINFLOW_{name.upper()}`" in TEXT for name in declared)
 

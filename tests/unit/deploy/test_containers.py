@@ -17,10 +17,10 @@ import yaml
 from typer.main import get_command
 
 from deploy.cli.main import app as cli
-from deploy.generate.applications import settings_of
+from deploy.generate.applications import find_settings
 from deploy.local.kafka import KafkaCluster, NodePorts
 from deploy.local.layout import CHECKOUT
-from deploy.services import FALLBACK, SERVICES, WATCHED, ServiceDescription
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES, ServiceDescription
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ CADDYFILES = [
     (CHECKOUT / "deploy/gateway" / name).read_text(encoding="utf-8")
     for name in ("Caddyfile", "routes.caddyfile")
 ]
-SETTINGS = {name: settings_of(name) for name in SERVICES}
+SETTINGS = {name: find_settings(name) for name in SERVICES}
 OURS = [name for name, service in CONTAINERS.items() if service["image"] == "pinflow"]
 
 
@@ -91,12 +91,12 @@ def test_every_variable_of_the_caddyfile_is_set_and_no_other() -> None:
 
 
 def test_the_gateway_and_the_status_service_know_where_the_services_listen() -> None:
-    gateway, status = variables_of("gateway"), variables_of(FALLBACK.name)
+    gateway, status = variables_of("gateway"), variables_of(DEFAULT_SERVICE.name)
     for name, service in SERVICES.items():
         address = f"{name}:{variables_of(name)['PINFLOW_PORT']}"
         assert gateway[service.upstream_variable] == address
         assert status.get(service.url_variable) == (
-            f"http://{address}" if name in WATCHED else None
+            f"http://{address}" if name in CHECKED_SERVICES else None
         )
 
 
@@ -136,7 +136,7 @@ def broker_settings(brokers: int) -> dict[str, str]:
     wherever it runs.
     """
     clusters = [
-        KafkaCluster.at(
+        KafkaCluster.from_ports(
             Path(f"/data-{place}"),
             [NodePorts(place + number, place + number + 10) for number in range(brokers)],
         )

@@ -8,9 +8,9 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from deploy.generate.examples import EXAMPLES
-from deploy.generate.openapi import TAGS, document
+from deploy.generate.openapi import TAGS, build_document
 
-DOCUMENT = document()
+DOCUMENT = build_document()
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation
     for path, operations in DOCUMENT["paths"].items()

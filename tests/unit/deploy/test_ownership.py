@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from deploy.local.ownership import ForeignServer, service_trouble
+from deploy.local.ownership import ForeignServer, find_service_problem
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def answering(status: int, **headers: str) -> Iterator[int]:
 @pytest.mark.parametrize("status", [200, 503])
 def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
     with answering(status, X_Pinflow_Installation="ours") as port:
-        assert service_trouble("ingest", port, "ours") is None
+        assert find_service_problem("ingest", port, "ours") is None
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
 )
 def test_another_server_at_the_address_is_told(headers: dict[str, str], other: str) -> None:
     with answering(200, **headers) as port, pytest.raises(ForeignServer, match=f"^{other} answers"):
-        service_trouble("ingest", port, "ours")
+        find_service_problem("ingest", port, "ours")
 
 
 def test_a_service_that_the_gateway_does_not_reach_is_waited_for() -> None:
     with answering(503) as port:
-        assert "no answer from gateway" in (service_trouble("gateway", port, "ours") or "")
-    assert "no answer from gateway" in (service_trouble("gateway", port, "ours") or "")
+        assert "no answer from gateway" in (find_service_problem("gateway", port, "ours") or "")
+    assert "no answer from gateway" in (find_service_problem("gateway", port, "ours") or "")

@@ -18,7 +18,7 @@ HOLDER = """
 import subprocess, sys
 from pathlib import Path
 from deploy.local.reservations import PortReservations
-with PortReservations.opened(Path(sys.argv[1])) as reservations:
+with PortReservations.open(Path(sys.argv[1])) as reservations:
     assert reservations.acquire(int(sys.argv[2]))
     print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
     sys.stdin.read()
@@ -51,13 +51,13 @@ def held_by_another_process(file: Path, port: int) -> Iterator["subprocess.Popen
 
 
 def test_a_port_that_another_process_reserved_is_stepped_around(file: Path) -> None:
-    with held_by_another_process(file, PORT), PortReservations.opened(file) as reservations:
+    with held_by_another_process(file, PORT), PortReservations.open(file) as reservations:
         assert not reservations.acquire(PORT)
         assert choose({"gateway": PORT}, reservations.acquire) == {"gateway": PORT + 1}
 
 
 def test_a_killed_process_reserves_nothing_even_if_its_child_lives_on(file: Path) -> None:
-    with held_by_another_process(file, PORT) as holder, PortReservations.opened(file) as ours:
+    with held_by_another_process(file, PORT) as holder, PortReservations.open(file) as ours:
         holder.kill()
         holder.wait()
         assert ours.acquire(PORT)
@@ -66,7 +66,7 @@ def test_a_killed_process_reserves_nothing_even_if_its_child_lives_on(file: Path
 def test_every_user_may_reserve(file: Path) -> None:
     before = os.umask(0o077)
     try:
-        with PortReservations.opened(file):
+        with PortReservations.open(file):
             assert stat.S_IMODE(file.stat().st_mode) == 0o666
     finally:
         os.umask(before)
@@ -78,4 +78,4 @@ def test_a_link_in_the_files_place_is_refused_with_advice(file: Path, tmp_path: 
     target.write_text("kept", encoding="utf-8")
     file.symlink_to(target)
     with pytest.raises(LocalError, match="remove it, then run make up"):
-        PortReservations.opened(file).__enter__()
+        PortReservations.open(file).__enter__()

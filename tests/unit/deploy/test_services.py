@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from deploy.generate.applications import applications
-from deploy.services import FALLBACK, SERVICES, WATCHED
+from deploy.generate.applications import create_applications
+from deploy.services import CHECKED_SERVICES, DEFAULT_SERVICE, SERVICES
 from services.status.config import StatusSettings
 
 INTERNAL = {"/healthz", "/readyz", "/metrics"}
@@ -15,10 +15,10 @@ INTERNAL = {"/healthz", "/readyz", "/metrics"}
 PATHS = sorted(
     {
         (name, str(route.path))
-        for name, application in applications().items()
+        for name, application in create_applications().items()
         for route in iter_route_contexts(application.routes)
         if not str(route.path).startswith("/internal/")
-        if name == FALLBACK.name or route.path not in INTERNAL
+        if name == DEFAULT_SERVICE.name or route.path not in INTERNAL
     }
 )
 
@@ -31,7 +31,7 @@ def routed_to(path: str) -> str:
             for name, service in SERVICES.items()
             if any(matches(path, route) for route in service.routes)
         ),
-        FALLBACK.name,
+        DEFAULT_SERVICE.name,
     )
 
 
@@ -62,10 +62,10 @@ def test_no_route_is_without_an_endpoint() -> None:
 def test_the_readiness_of_the_whole_asks_the_others_as_the_table_says() -> None:
     watched = StatusSettings().watched
     assert {service.name: service.is_required for service in watched} == {
-        name: SERVICES[name].is_required for name in WATCHED
+        name: SERVICES[name].is_required for name in CHECKED_SERVICES
     }
     assert {service.name: service.urls for service in watched} == {
-        name: f"http://127.0.0.1:{SERVICES[name].port}" for name in WATCHED
+        name: f"http://127.0.0.1:{SERVICES[name].port}" for name in CHECKED_SERVICES
     }
 
 

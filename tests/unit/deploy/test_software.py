@@ -28,7 +28,7 @@ def test_of_several_that_want_kafka_at_the_same_time_one_fetches_it(
     monkeypatch.setattr(software, "_fetch", fetch)
     monkeypatch.setattr(software, "_verify", lambda *_: None)
     with ThreadPoolExecutor(WANT_IT) as pool:
-        wanted = [pool.submit(software.kafka_class_path) for _ in range(WANT_IT)]
+        wanted = [pool.submit(software.fetch_kafka) for _ in range(WANT_IT)]
         until(lambda: fetching)
         may_end.set()
         assert len({one.result(30) for one in wanted}) == 1

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from deploy import topics
 from deploy.cli.main import app
-from deploy.topics import Created
+from deploy.topics import TopicCreation
 from shared.kafka.admin import Topics
 from shared.runtime.settings import KafkaSettings
 
@@ -13,9 +13,9 @@ from shared.runtime.settings import KafkaSettings
 @pytest.mark.parametrize(
     ("created", "said"),
     [
-        (Created(Topics(["outcomes", "imports"], {}), []), ["Created: outcomes, imports"]),
+        (TopicCreation(Topics(["outcomes", "imports"], {}), []), ["Created: outcomes, imports"]),
         (
-            Created(
+            TopicCreation(
                 Topics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}), []
             ),
             [
@@ -25,7 +25,7 @@ from shared.runtime.settings import KafkaSettings
             ],
         ),
         (
-            Created(Topics(["imports"], {}), ["pinflow.imports.v1"]),
+            TopicCreation(Topics(["imports"], {}), ["pinflow.imports.v1"]),
             [
                 "Created: imports",
                 "pinflow.imports.v1 is drained and nothing reads it any more: it can",
@@ -34,9 +34,9 @@ from shared.runtime.settings import KafkaSettings
     ],
 )
 def test_what_was_made_and_what_was_left_is_said(
-    monkeypatch: pytest.MonkeyPatch, created: Created, said: list[str]
+    monkeypatch: pytest.MonkeyPatch, created: TopicCreation, said: list[str]
 ) -> None:
-    async def create(_settings: KafkaSettings) -> Created:
+    async def create(_settings: KafkaSettings) -> TopicCreation:
         return created
 
     monkeypatch.setattr(topics, "create_topics", create)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.local.layout import CHECKOUT
-from deploy.services import SERVICES, WATCHED
+from deploy.services import CHECKED_SERVICES, SERVICES
 from tests.unit.deploy.test_containers import COMPOSE, CONTAINERS
 from tests.unit.deploy.test_three_brokers import merged
 
@@ -35,7 +35,7 @@ def test_replicas_differ_in_their_name_and_in_nothing_else(name: str) -> None:
 def test_the_gateway_and_readiness_know_both(name: str) -> None:
     both = [f"{name}:8000", f"{name}-2:8000"]
     assert WHOLE["gateway"]["environment"][SERVICES[name].upstream_variable].split() == both
-    if name in WATCHED:
+    if name in CHECKED_SERVICES:
         assert WHOLE["status"]["environment"][SERVICES[name].url_variable] == ",".join(
             f"http://{one}" for one in both
         )

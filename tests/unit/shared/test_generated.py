@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.generate.files import ROOT, generated
-from deploy.generate.openapi import document
+from deploy.generate.files import ROOT, build_files
+from deploy.generate.openapi import build_document
 
-FILES = generated()
+FILES = build_files()
 
 
 @pytest.mark.parametrize("path", sorted(FILES), ids=str)
@@ -16,7 +16,9 @@ def test_a_generated_file_is_up_to_date(path: Path) -> None:
 
 
 def test_every_endpoint_that_wants_a_key_says_what_it_answers_without_one() -> None:
-    operations = [operation for path in document()["paths"].values() for operation in path.values()]
+    operations = [
+        operation for path in build_document()["paths"].values() for operation in path.values()
+    ]
     guarded = [operation for operation in operations if "security" in operation]
     assert guarded
     assert all({"401", "403"} <= operation["responses"].keys() for operation in guarded)

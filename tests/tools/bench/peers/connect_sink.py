@@ -10,7 +10,7 @@ import httpx
 
 from deploy.local.ports import choose
 from deploy.local.programs import Program
-from deploy.local.software import java
+from deploy.local.software import find_java
 from tests.support.ports import SERVICES_FROM
 from tests.support.processes import RunningProgram
 from tests.tools.bench.peers import software
@@ -80,7 +80,7 @@ def connect(
     class_path = software.connect_class_path()
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     command = (
-        java(),
+        find_java(),
         *JVM_OPTIONS,
         quiet,
         "-cp",

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from deploy.local.ports import choose
-from deploy.local.programs import service
+from deploy.local.programs import service_program
 from shared.contract.events import MAX_ROWS
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
@@ -71,7 +71,7 @@ def measure_pinflow(servers: Servers, rows: int, warm_up_rows: int) -> Figures:
             "PINFLOW_PORT": str(port),
             "PINFLOW_LOG_LEVEL": "WARNING",
         }
-        program = RunningProgram(service("publisher", variables), Path(directory))
+        program = RunningProgram(service_program("publisher", variables), Path(directory))
         program.start()
         try:
             program.wait_until(lambda: answers(f"http://127.0.0.1:{port}"))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.layout import LocalError
-from deploy.local.software import class_path
+from deploy.local.software import fetch_jars
 
 PACKAGES = Path(sys.prefix) / "peers"
 CONNECT = Path(__file__).with_name("connect")
@@ -32,7 +32,7 @@ def redis_server() -> str:
 
 def connect_class_path() -> str:
     """Kafka Connect with Debezium's JDBC sink; fetched the first time. Raises LocalError."""
-    return class_path("connect", CONNECT)
+    return fetch_jars("connect", CONNECT)
 
 
 def _there(path: Path) -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
-from deploy.local.kafka import Kafka, KafkaCluster
+from deploy.local.kafka import KafkaCluster, KafkaNode
 from deploy.local.layout import CHECKOUT
-from deploy.local.software import java
+from deploy.local.software import find_java
 from services.ingest.config import IngestSettings
 from shared.kafka.aiokafka_internals import close_client
 from shared.kafka.connection import client_options
@@ -65,7 +65,7 @@ class Brokers:
         self.programs[node_id - 1].start()
 
 
-def _properties_of(node: Kafka) -> Path:
+def _properties_of(node: KafkaNode) -> Path:
     return node.directory / "server.properties"
 
 
@@ -103,7 +103,7 @@ def _jvm_options() -> tuple[str, ...]:
     base = ARCHIVE.with_name("java.jsa")
     if not ARCHIVE.exists():
         ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
-        _run(java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
+        _run(find_java(), "-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={base}")
         made = ARCHIVE.with_suffix(f".{os.getpid()}")  # another run may be making it
         options = (
             *QUICK_START,

@@ -8,9 +8,13 @@ from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.batch import BatchService
-from services.publisher.pins.dependencies import PublisherDependencies, batch_reader, pin_reader
+from services.publisher.pins.dependencies import (
+    PublisherDependencies,
+    build_batch_reader,
+    build_pin_reader,
+)
 from services.publisher.pins.dry_run.service import DryRunService
-from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.repository import Confirm, PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
@@ -19,7 +23,7 @@ from services.publisher.rows.history import OutcomeHistory
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
-from services.publisher.scheduler_repository import DuePins
+from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.cache import BoardDirectory
 from shared.access.repository import AccessRepository
 from shared.contract.import_records import is_for_publisher
@@ -61,7 +65,9 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         )
         for member in range(settings.row_consumers)
     ]
-    scheduler = Scheduler(DuePins(service.database), background_access, settings.sweep_limit)
+    scheduler = Scheduler(
+        DuePinRepository(service.database), background_access, settings.sweep_limit
+    )
     pin_events = service.topics[TopicName.PIN_EVENTS]
     outbox = OutboxRelay(
         OutboxRepository(service.database), service.producer, pin_events, settings.sweep_limit
@@ -70,18 +76,18 @@ def create_app(settings: PublisherSettings) -> FastAPI:
 
     return service.create_app(
         summary="Publishes rows once, and answers for pins and schedules.",
-        dependencies=_dependencies(service, settings, history.confirm),
+        dependencies=_build_dependencies(service, settings, history.confirm),
         routers=[pins.router, schedules.router, pins.job_router],
         consumers=consumers,
         tasks=[
-            Sweeper("scheduler", scheduler.sweep, interval_seconds=interval),
-            Sweeper("outbox", outbox.sweep, interval_seconds=interval),
+            Sweeper("scheduler", scheduler.publish_due, interval_seconds=interval),
+            Sweeper("outbox", outbox.produce_waiting, interval_seconds=interval),
         ],
         closing=[history.close],
     )
 
 
-def _dependencies(
+def _build_dependencies(
     service: Service, settings: PublisherSettings, confirm: Confirm
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, confirm)
@@ -95,8 +101,8 @@ def _dependencies(
         schedules=ScheduleService(repository, boards, service.access),
         batches=BatchService(repository, boards, settings.max_batch_pins),
         dry_run=DryRunService(repository, service.access),
-        lists=PinLists(service.lists(settings)),
-        reader=pin_reader(settings, writes),
-        batch_reader=batch_reader(settings, writes),
+        lists=PinListService(service.lists(settings)),
+        reader=build_pin_reader(settings, writes),
+        batch_reader=build_batch_reader(settings, writes),
         writes=writes,
     )

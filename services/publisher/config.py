@@ -38,9 +38,9 @@ class PublisherSettings(ServiceSettings, ListSettings):
 
     @model_validator(mode="after")
     def _have_connections_for_all(self) -> Self:
-        least = self.background_connections + 1
-        if self.database_pool_size < least:
-            raise ValueError(f"database_pool_size must be at least row_consumers + 4 = {least}")
+        minimum = self.background_connections + 1
+        if self.database_pool_size < minimum:
+            raise ValueError(f"database_pool_size must be at least row_consumers + 4 = {minimum}")
         return self
 
     @property

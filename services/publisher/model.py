@@ -44,7 +44,7 @@ class PinState(StrEnum):
     SCHEDULED = "scheduled"
     PUBLISHED = "published"
     FAILED = "failed"
-    CANCELLED = "cancelled"
+    CANCELED = "cancelled"
 
 
 class Origin(NamedTuple):
@@ -82,7 +82,7 @@ class Failure(NamedTuple):
     error_message: str
 
 
-def failure_of(check: BoardCheck, destination: Destination) -> Failure:
+def build_failure(check: BoardCheck, destination: Destination) -> Failure:
     if check is BoardCheck.NO_ACCOUNT:
         return Failure(
             ErrorCode.ACCOUNT_NOT_FOUND,

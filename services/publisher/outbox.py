@@ -1,7 +1,7 @@
 """Produces the events that wait in the outbox."""
 
 from services.publisher.outbox_repository import OutboxRepository
-from services.publisher.pin_events import outbox_record
+from services.publisher.pin_events import build_outbox_record
 from shared.kafka.producer import RecordSender
 
 
@@ -16,9 +16,11 @@ class OutboxRelay:
         self._topic = topic
         self._limit = limit
 
-    async def sweep(self) -> int:
+    async def produce_waiting(self) -> int:
         """Produces one batch. Returns its size."""
         async with self._outbox.batch(self._limit) as events:
             if events:
-                await self._producer.send(self._topic, [outbox_record(event) for event in events])
+                await self._producer.send(
+                    self._topic, [build_outbox_record(event) for event in events]
+                )
         return len(events)

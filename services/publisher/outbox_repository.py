@@ -18,7 +18,7 @@ _COLUMNS = (
     ("payload", "text"),
     ("occurred_at", "timestamptz"),
 )
-_ADD = f"""
+_INSERT_EVENTS = f"""
     insert into publisher.outbox ({names(_COLUMNS)})
     select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
     from {unnest(_COLUMNS)} with ordinality as r({names(_COLUMNS)}, position)
@@ -64,4 +64,4 @@ async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) ->
             (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)
             for event in events
         ]
-        await driver.execute(_ADD, columns(_COLUMNS, rows))
+        await driver.execute(_INSERT_EVENTS, columns(_COLUMNS, rows))

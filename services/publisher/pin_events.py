@@ -31,62 +31,64 @@ class PinChange(Enum):
     RESCHEDULED = auto()
 
 
-def change_event(change: PinChange, row: Mapping[str, Any]) -> OutboxEvent:
+def build_change_event(change: PinChange, row: Mapping[str, Any]) -> OutboxEvent:
     """Builds the event from the row as it is after the change."""
     match change:
         case PinChange.PUBLISHED:
-            return pin_published(row)
+            return build_pin_published(row)
         case PinChange.RESCHEDULED:
-            return pin_rescheduled(row)
+            return build_pin_rescheduled(row)
         case _:
             assert_never(change)
 
 
-def pin_published(row: Mapping[str, Any]) -> OutboxEvent:
-    event = PinPublished(**_common_fields(row), published_at=row["published_at"])
+def build_pin_published(row: Mapping[str, Any]) -> OutboxEvent:
+    event = PinPublished(**_select_common_fields(row), published_at=row["published_at"])
     event_id = f"{row['pin_id']}:published"
-    return _outbox_event(EventType.PIN_PUBLISHED, event_id, event, row["published_at"])
+    return _build_outbox_event(EventType.PIN_PUBLISHED, event_id, event, row["published_at"])
 
 
-def pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
+def build_pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
     failed_at = row["failed_at"]
     event = PinFailed(
-        **_common_fields(row),
+        **_select_common_fields(row),
         schedule_id=schedule_id_of(row["pin_id"]),
         failed_at=failed_at,
         error_code=row["error_code"],
         error_message=row["error_message"],
     )
     event_id = f"{row['pin_id']}:failed:{failed_at.isoformat()}"
-    return _outbox_event(EventType.PIN_FAILED, event_id, event, failed_at)
+    return _build_outbox_event(EventType.PIN_FAILED, event_id, event, failed_at)
 
 
-def pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
+def build_pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
     """Builds a direct call's event. Its id has the same form as an imported row's."""
     event_id = f"{row['pin_id']}:scheduled"
-    return _outbox_event(EventType.PIN_SCHEDULED, event_id, _scheduled(row), row["created_at"])
+    return _build_outbox_event(
+        EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), row["created_at"]
+    )
 
 
-def pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
+def build_pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
     """Builds the event of a schedule that was moved or revived. Each time has an id of its own."""
     updated_at = row["updated_at"]
     event_id = f"{row['pin_id']}:scheduled:{updated_at.isoformat()}"
-    return _outbox_event(EventType.PIN_SCHEDULED, event_id, _scheduled(row), updated_at)
+    return _build_outbox_event(EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), updated_at)
 
 
-def outbox_record(event: OutboxEvent) -> Record:
-    about = headers(
+def build_outbox_record(event: OutboxEvent) -> Record:
+    record_headers = headers(
         EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
     )
-    return Record(event.key.encode(), event.payload, about)
+    return Record(event.key.encode(), event.payload, record_headers)
 
 
-def _scheduled(row: Mapping[str, Any]) -> PinScheduled:
+def _build_scheduled(row: Mapping[str, Any]) -> PinScheduled:
     schedule_id = schedule_id_of(row["pin_id"])
-    return PinScheduled(**_common_fields(row), schedule_id=schedule_id, run_at=row["run_at"])
+    return PinScheduled(**_select_common_fields(row), schedule_id=schedule_id, run_at=row["run_at"])
 
 
-def _common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+def _select_common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("pin_id", "workspace_id", "account_id", "board_id", "idempotency_key")
     return {
         **{name: row[name] for name in names},
@@ -95,7 +97,7 @@ def _common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _outbox_event(
+def _build_outbox_event(
     kind: EventType, event_id: str, event: PinEvent, occurred_at: datetime
 ) -> OutboxEvent:
     payload = encode(event)

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from services.publisher.model import Failure, failure_of
-from services.publisher.scheduler_repository import DuePins
+from services.publisher.model import Failure, build_failure
+from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.model import BoardCheck, Destination
 from shared.access.repository import AccessRepository
 from shared.postgres.row import Row
@@ -17,12 +17,12 @@ class Scheduler:
     If the account or board has gone since, the pin fails. Its row's outcome stays.
     """
 
-    def __init__(self, due: DuePins, access: AccessRepository, limit: int) -> None:
+    def __init__(self, due: DuePinRepository, access: AccessRepository, limit: int) -> None:
         self._due = due
         self._access = access
         self._limit = limit
 
-    async def sweep(self) -> int:
+    async def publish_due(self) -> int:
         """Publishes or fails one batch. Returns its size."""
         async with self._due.batch(self._limit) as batch:
             if batch.pins:
@@ -37,7 +37,7 @@ class Scheduler:
             by_destination[destination].append(pin["pin_id"])
         checks = await self._access.check_boards(by_destination.keys())
         return {
-            pin_id: failure_of(check, destination)
+            pin_id: build_failure(check, destination)
             for destination, check in checks.items()
             if check is not BoardCheck.KNOWN
             for pin_id in by_destination[destination]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.model import Failure, PinState, group_by_change
 from services.publisher.outbox_repository import add_events
-from services.publisher.pin_events import OutboxEvent, pin_failed, pin_published
+from services.publisher.pin_events import OutboxEvent, build_pin_failed, build_pin_published
 from services.publisher.tables import pins
 from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
@@ -27,7 +27,8 @@ class DueBatch:
     async def publish(self, failures: Mapping[UUID, Failure]) -> None:
         """Publishes the pins, except that those in `failures` fail. Adds an event for each."""
         changes = {
-            pin["pin_id"]: _change(failures.get(pin["pin_id"]), pin["now"]) for pin in self.pins
+            pin["pin_id"]: _build_change(failures.get(pin["pin_id"]), pin["now"])
+            for pin in self.pins
         }
         for change, pin_ids in group_by_change(changes):
             await self._connection.execute(
@@ -35,11 +36,11 @@ class DueBatch:
                 .where(pins.c.pin_id.in_(pin_ids))
                 .values(**change, updated_at=func.now())
             )
-        events = [_event({**pin, **changes[pin["pin_id"]]}) for pin in self.pins]
+        events = [_build_event({**pin, **changes[pin["pin_id"]]}) for pin in self.pins]
         await add_events(await driver_connection(self._connection), events)
 
 
-class DuePins:
+class DuePinRepository:
     """Takes schedules that are due. Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
@@ -64,11 +65,11 @@ class DuePins:
             yield DueBatch(connection, [dict(row) for row in rows])
 
 
-def _change(failure: Failure | None, now: datetime) -> dict[str, Any]:
+def _build_change(failure: Failure | None, now: datetime) -> dict[str, Any]:
     if failure is None:
         return {"state": PinState.PUBLISHED, "published_at": now}
     return {"state": PinState.FAILED, "failed_at": now, **failure._asdict()}
 
 
-def _event(pin: Row) -> OutboxEvent:
-    return pin_published(pin) if pin["state"] == PinState.PUBLISHED else pin_failed(pin)
+def _build_event(pin: Row) -> OutboxEvent:
+    return build_pin_published(pin) if pin["state"] == PinState.PUBLISHED else build_pin_failed(pin)

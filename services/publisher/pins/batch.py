@@ -47,16 +47,18 @@ class BatchService:
         items = [_parse_item(principal, item) for item in documents]
         pins = [item for item in items if isinstance(item, NewPin)]
         failing = await self._boards.failing({pin.destination for pin in pins})
-        firsts = _first_publishable(pins, failing)
-        owners = await self._pins.publish_all(list(firsts.values()), {pin.pin_id for pin in pins})
-        created = {pin_id: pin for pin_id, pin in firsts.items() if owners[pin_id].is_new}
-        settling = _Settling(principal, failing, owners, created)
+        first_pins = _select_first_publishable(pins, failing)
+        owners = await self._pins.publish_all(
+            list(first_pins.values()), {pin.pin_id for pin in pins}
+        )
+        created = {pin_id: pin for pin_id, pin in first_pins.items() if owners[pin_id].is_new}
+        settling = _ItemSettler(principal, failing, owners, created)
         return [
             settling.settle(item, document) for item, document in zip(items, documents, strict=True)
         ]
 
 
-class _Settling:
+class _ItemSettler:
     """Settles one item after the other."""
 
     def __init__(
@@ -69,12 +71,12 @@ class _Settling:
         self._principal = principal
         self._failing = failing
         self._owners = owners
-        self._ahead = dict(created)
+        self._not_reached = dict(created)
         """Created pins whose turn has not come. Until then, nothing owns their keys."""
 
     def settle(self, item: NewPin | ApiError, document: object) -> BatchItem:
         if isinstance(item, ApiError):
-            return BatchItem(_sent_key(document), RowStatus.FAILED, refusal=item)
+            return BatchItem(_read_sent_key(document), RowStatus.FAILED, refusal=item)
         try:
             return self._settle_pin(item)
         except ApiError as refusal:
@@ -83,9 +85,9 @@ class _Settling:
     def _settle_pin(self, pin: NewPin) -> BatchItem:
         key = pin.content.idempotency_key
         owner = self._owners.get(pin.pin_id)
-        created = self._ahead.get(pin.pin_id)
+        created = self._not_reached.get(pin.pin_id)
         if created is pin:
-            del self._ahead[pin.pin_id]
+            del self._not_reached[pin.pin_id]
         if owner is None or (created is not None and created is not pin):
             require_destination(self._failing, pin.destination)
         if owner is None:
@@ -103,16 +105,16 @@ def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:
         return refusal
 
 
-def _first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> dict[UUID, NewPin]:
+def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> dict[UUID, NewPin]:
     """Returns the first pin of each key whose board passed its check."""
-    firsts: dict[UUID, NewPin] = {}
+    first_pins: dict[UUID, NewPin] = {}
     for pin in pins:
         if pin.destination not in failing:
-            firsts.setdefault(pin.pin_id, pin)
-    return firsts
+            first_pins.setdefault(pin.pin_id, pin)
+    return first_pins
 
 
-def _sent_key(document: Any) -> str:
+def _read_sent_key(document: Any) -> str:
     """Returns the key of an item that could not be read, as it was sent. The SDK wants a text."""
     key = document.get("idempotency_key") if isinstance(document, dict) else None
     return printable(key, MAX_KEY) if isinstance(key, str) else ""

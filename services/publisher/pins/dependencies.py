@@ -8,7 +8,7 @@ from fastapi import Depends
 from services.publisher.config import PublisherSettings
 from services.publisher.pins.batch import BatchService
 from services.publisher.pins.dry_run.service import DryRunService
-from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
 from shared.http.admission import ConcurrentWrites
@@ -22,20 +22,22 @@ _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
 """Two of the longest batches, and many more of usual ones."""
 
 
-def pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+def build_pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
     """Makes the reader of all requests but batches."""
-    bodies = _bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
+    bodies = _build_bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
     return JsonReader(bodies, writes)
 
 
-def batch_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
-    bodies = _bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
+def build_batch_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+    bodies = _build_bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
     return JsonReader(bodies, writes)
 
 
-def _bodies(settings: PublisherSettings, limit: int, at_once: int) -> Bodies:
+def _build_bodies(settings: PublisherSettings, limit: int, concurrent_bytes: int) -> Bodies:
     return Bodies(
-        limit_bytes=limit, seconds=settings.body_seconds, at_once_bytes=max(at_once, 2 * limit)
+        limit_bytes=limit,
+        seconds=settings.body_seconds,
+        at_once_bytes=max(concurrent_bytes, 2 * limit),
     )
 
 
@@ -48,7 +50,7 @@ class PublisherDependencies:
     schedules: ScheduleService
     batches: BatchService
     dry_run: DryRunService
-    lists: PinLists
+    lists: PinListService
     reader: JsonReader
     batch_reader: JsonReader
     writes: ConcurrentWrites

@@ -8,7 +8,13 @@ from fastapi import APIRouter, Query, Request, Response
 from services.publisher.config import MAX_BATCH_PINS
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import PinFilters
-from services.publisher.pins.openapi import ANY_OBJECT, ANYTHING, IDS, PIN, fields_of
+from services.publisher.pins.openapi import (
+    IDS,
+    INVALID_ITEM,
+    INVALID_OBJECT,
+    PIN,
+    build_edit_schema,
+)
 from services.publisher.pins.requests import PIN_FIELDS, PinRetry, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
@@ -40,10 +46,10 @@ _PINS = {
     "type": "array",
     "minItems": 1,
     "maxItems": MAX_BATCH_PINS,
-    "items": {"anyOf": [PIN, ANYTHING]},
+    "items": {"anyOf": [PIN, INVALID_ITEM]},
 }
 _BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
-_EDIT = json_body(fields_of(PIN, PIN_FIELDS))
+_EDIT = json_body(build_edit_schema(PIN, PIN_FIELDS))
 _RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
 _DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become of it on Pinterest.")
 
@@ -65,7 +71,7 @@ async def create_pin(
         owner = await publisher.pins.publish(principal, document)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return PinResponse.of(owner.row, publisher.settings.base_url)
+    return PinResponse.from_row(owner.row, publisher.settings.base_url)
 
 
 @router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
@@ -80,12 +86,12 @@ async def create_pins(
     """
     async with publisher.batch_reader.document(request) as document:
         items = await publisher.batches.publish(principal, document)
-    return PinBatchResponse.of(items, publisher.settings.base_url)
+    return PinBatchResponse.from_items(items, publisher.settings.base_url)
 
 
 @router.post(
     "/v1/pins/validate",
-    openapi_extra=json_body({"anyOf": [PIN, ANY_OBJECT]}),
+    openapi_extra=json_body({"anyOf": [PIN, INVALID_OBJECT]}),
     responses=OVERLOADED | UNREADABLE,
 )
 async def validate_pin(
@@ -97,7 +103,7 @@ async def validate_pin(
     """
     async with publisher.reader.document(request) as document:
         report = await publisher.dry_run.check_pin(principal, document)
-    return PinValidationResponse.of(report)
+    return PinValidationResponse.from_report(report)
 
 
 @router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
@@ -110,7 +116,7 @@ async def delete_pins(
     """
     async with publisher.reader.document(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.delete_all(principal, ids))
+        return BulkResponse.from_results(ids, await publisher.pins.delete_all(principal, ids))
 
 
 @router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
@@ -124,7 +130,7 @@ async def retry_pins(
     """
     async with publisher.reader.document(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
-        return BulkResponse.of(ids, await publisher.pins.retry_all(principal, ids))
+        return BulkResponse.from_results(ids, await publisher.pins.retry_all(principal, ids))
 
 
 @router.get("/v1/pins", responses=PAGED)
@@ -143,14 +149,14 @@ async def list_pins(
     """
     page = await publisher.lists.pins(principal, query)
     describe_page(request, response, query, page)
-    return [PinResponse.of(row, publisher.settings.base_url) for row in page.rows]
+    return [PinResponse.from_row(row, publisher.settings.base_url) for row in page.rows]
 
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
 async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> PinResponse:
     """A pin that is published, due or failed. A schedule that is not due is none yet."""
     row = await publisher.pins.get(principal, uuid_or_404(pin_id, "Pin"))
-    return PinResponse.of(row, publisher.settings.base_url)
+    return PinResponse.from_row(row, publisher.settings.base_url)
 
 
 @router.patch(
@@ -169,7 +175,7 @@ async def edit_pin(
     """
     async with publisher.reader.document(request) as document:
         row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.settings.base_url)
+    return PinResponse.from_row(row, publisher.settings.base_url)
 
 
 @router.delete(
@@ -217,7 +223,7 @@ async def retry_pin(
     """
     async with publisher.reader.optional_document(request) as document:
         row = await publisher.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
-    return PinResponse.of(row, publisher.settings.base_url)
+    return PinResponse.from_row(row, publisher.settings.base_url)
 
 
 @job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
@@ -227,4 +233,6 @@ async def get_job(job_id: str, principal: ReadAccess, publisher: Publisher) -> J
 
     Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
     """
-    return JobStatusResponse.of(await publisher.pins.get_job(principal, uuid_or_404(job_id, "Job")))
+    return JobStatusResponse.from_row(
+        await publisher.pins.get_job(principal, uuid_or_404(job_id, "Job"))
+    )

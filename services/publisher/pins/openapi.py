@@ -7,12 +7,12 @@ from services.publisher.config import MAX_BULK_IDS
 from services.publisher.pins.requests import PinForNow, ScheduleSubmission
 from shared.http.requests import json_body
 
-ANY_OBJECT = {
+INVALID_OBJECT = {
     "type": "object",
     "title": "What is wrong",
     "description": "The answer names every fault.",
 }
-ANYTHING = {"title": "What is wrong", "description": "Fails alone, with every fault named."}
+INVALID_ITEM = {"title": "What is wrong", "description": "Fails alone, with every fault named."}
 
 PIN = PinForNow.model_json_schema()
 
@@ -23,20 +23,20 @@ SCHEDULE["properties"]["idempotency_key"] = {
 }
 
 
-def fields_of(
-    schema: dict[str, Any], names: Iterable[str], *never: dict[str, Any]
+def build_edit_schema(
+    schema: dict[str, Any], names: Iterable[str], *forbidden: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns the schema of an edit: at least one of these fields, and nothing in `never`."""
+    """Returns the schema of an edit: at least one of these fields, and nothing in `forbidden`."""
     properties = {name: schema["properties"][name] for name in names}
     return {
         "type": "object",
         "properties": properties,
         "anyOf": [{"required": [name]} for name in properties],
-        **({"not": {"anyOf": list(never)}} if never else {}),
+        **({"not": {"anyOf": list(forbidden)}} if forbidden else {}),
     }
 
 
-def both(*names: str) -> dict[str, Any]:
+def build_pair_schema(*names: str) -> dict[str, Any]:
     """Returns the schema of an object that has all of these fields, none of them null."""
     return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 

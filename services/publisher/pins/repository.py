@@ -16,15 +16,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.model import PIN_COLUMNS, PinState, group_by_change
 from services.publisher.outbox_repository import add_events
-from services.publisher.pin_events import OutboxEvent, change_event, pin_published, pin_scheduled
+from services.publisher.pin_events import (
+    OutboxEvent,
+    build_change_event,
+    build_pin_published,
+    build_pin_scheduled,
+)
 from services.publisher.pins.statements import (
-    INSERT,
+    INSERT_PINS,
     IS_DUE,
-    PROMISED,
-    SELECT,
-    insert_values,
-    new_values,
-    select_rows,
+    SELECT_OWNERS,
+    SELECT_PROMISED,
+    build_insert_values,
+    build_select,
+    build_values,
 )
 from services.publisher.pins.transitions import (
     CommandResult,
@@ -68,15 +73,17 @@ class LockedPins:
         }
         values = {pin_id: change.values for pin_id, change in updates.items()}
         for change, ids in group_by_change(values):
-            ours = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
+            is_own = (pins.c.workspace_id == self._workspace_id, pins.c.pin_id.in_(ids))
             await self._connection.execute(
-                update(pins).where(*ours).values(**change, updated_at=func.now())
+                update(pins).where(*is_own).values(**change, updated_at=func.now())
             )
-        updated = {pin_id: _after(self._row(pin_id), change) for pin_id, change in values.items()}
+        updated = {
+            pin_id: _apply_change(self._row(pin_id), change) for pin_id, change in values.items()
+        }
         events = [
-            change_event(change.announces, updated[pin_id])
+            build_change_event(change.announced_change, updated[pin_id])
             for pin_id, change in updates.items()
-            if change.announces
+            if change.announced_change
         ]
         await add_events(await driver_connection(self._connection), events)
         return {
@@ -107,13 +114,13 @@ class LockedPin:
     """One row under lock, until the transaction ends."""
 
     def __init__(self, pin_id: UUID, locked: LockedPins) -> None:
-        self._pin_id = pin_id
+        self._parse_pin_id = pin_id
         self._locked = locked
         self.row = locked.rows[pin_id]
 
     async def apply(self, decision: Decision) -> Row:
         """Writes the decision. Returns the row as it is then."""
-        result = (await self._locked.apply({self._pin_id: decision}))[self._pin_id]
+        result = (await self._locked.apply({self._parse_pin_id: decision}))[self._parse_pin_id]
         if isinstance(result, ApiError):
             raise result
         return result.row
@@ -135,7 +142,7 @@ class PinRepository:
         return (await self.find_all(workspace_id, [pin_id])).get(pin_id)
 
     async def find_all(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
-        rows = await self._database.all(select_rows(workspace_id, pin_ids))
+        rows = await self._database.all(build_select(workspace_id, pin_ids))
         return {row["pin_id"]: row for row in rows}
 
     @asynccontextmanager
@@ -154,7 +161,7 @@ class PinRepository:
         until its next look: of two that want a row, the second decides on what the first has made
         of it.
         """
-        statement = select_rows(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
+        statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
             found = (await connection.execute(statement)).mappings()
             rows = {row["pin_id"]: dict(row) for row in found}
@@ -168,11 +175,11 @@ class PinRepository:
         A call that loses the race for the key finds the winner.
         """
         published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
-        return await self._create(pin, published, pin_published)
+        return await self._create(pin, published, build_pin_published)
 
     async def schedule(self, schedule: NewPin) -> KeyOwner:
         """Creates a schedule, as `publish` does a pin."""
-        return await self._create(schedule, {"state": PinState.SCHEDULED}, pin_scheduled)
+        return await self._create(schedule, {"state": PinState.SCHEDULED}, build_pin_scheduled)
 
     async def publish_all(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
@@ -185,22 +192,23 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT, columns(PIN_COLUMNS, insert_values(new)), binary=True
+                INSERT_PINS, columns(PIN_COLUMNS, build_insert_values(new)), binary=True
             )
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
-                SELECT, (Column("uuid", list(pin_ids)),)
+                SELECT_OWNERS, (Column("uuid", list(pin_ids)),)
             )
             created = {pin_id for (pin_id,) in await inserted.fetchall()}
             rows: dict[UUID, Row] = {row["pin_id"]: row for row in await selected.fetchall()}
             await add_events(
-                driver, [pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created]
+                driver,
+                [build_pin_published(rows[pin.pin_id]) for pin in new if pin.pin_id in created],
             )
         return {pin_id: KeyOwner(row, pin_id in created) for pin_id, row in rows.items()}
 
     async def _create(
         self, pin: NewPin, state: dict[str, Any], event: Callable[[Row], OutboxEvent]
     ) -> KeyOwner:
-        values = {**new_values(pin), "created_at": func.now(), **state}
+        values = {**build_values(pin), "created_at": func.now(), **state}
         statement = (
             insert(pins)
             .values(**values)
@@ -222,7 +230,7 @@ class PinRepository:
         """Raises ApiError (503) while a key may belong to a row that is read again."""
         try:
             await self._confirm(self._database.made_at(driver))
-            cursor = await driver.execute(PROMISED, [Column("uuid", pin_ids)], binary=True)
+            cursor = await driver.execute(SELECT_PROMISED, [Column("uuid", pin_ids)], binary=True)
             is_free = not await cursor.fetchall()
         except PositionBehind:
             is_free = False
@@ -235,7 +243,7 @@ class PinRepository:
             raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)
 
 
-def _after(row: Row, change: dict[str, Any]) -> Row:
+def _apply_change(row: Row, change: dict[str, Any]) -> Row:
     after = {**row, **change, "updated_at": row["now"]}
     is_due = after["state"] == PinState.SCHEDULED and after["run_at"] <= row["now"]
     return {**after, "is_due": is_due}

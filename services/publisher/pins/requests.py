@@ -37,7 +37,7 @@ SCHEDULE_FIELDS = (
 _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_id"))
 
 
-def _refuse_time(value: object) -> object:
+def _reject_run_at(value: object) -> object:
     # Ignored, it would publish at once what was meant for later; and what is published stays so
     if value is not None:
         raise PydanticCustomError(
@@ -50,7 +50,7 @@ def _refuse_time(value: object) -> object:
 class PinForNow(PinSubmission):
     """A pin that is published at once."""
 
-    run_at: Annotated[None, BeforeValidator(_refuse_time)] = None
+    run_at: Annotated[None, BeforeValidator(_reject_run_at)] = None
 
 
 class ScheduleSubmission(PinSubmission):
@@ -73,11 +73,11 @@ def parse_pin(document: object) -> PinForNow:
 
 
 def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
-    """Parses a schedule under the key that `requested_key` or `generate_key` gave."""
+    """Parses a schedule under the key that `read_requested_key` or `generate_key` gave."""
     return checked(ScheduleSubmission, {**object_of(document), "idempotency_key": key})
 
 
-def requested_key(document: object, header: str | None) -> Any:
+def read_requested_key(document: object, header: str | None) -> Any:
     """Returns the key of the header `Idempotency-Key`, or of the body, not validated.
 
     Returns None if neither has one: the server generates it.
@@ -105,12 +105,12 @@ def parse_retry(document: object) -> dict[str, Any]:
 
 def parse_pins(document: object, limit: int) -> list[Any]:
     """Returns the items of a batch, each not parsed yet."""
-    return _require_list(document, "pins", limit, ErrorCode.TOO_MANY_PINS)
+    return _parse_list(document, "pins", limit, ErrorCode.TOO_MANY_PINS)
 
 
 def parse_ids(document: object, limit: int) -> list[UUID]:
-    items = _require_list(document, "ids", limit, ErrorCode.TOO_MANY_IDS)
-    ids = [_uuid_or_none(item) for item in items]
+    items = _parse_list(document, "ids", limit, ErrorCode.TOO_MANY_IDS)
+    ids = [_parse_uuid(item) for item in items]
     faults = [
         Fault(
             code="uuid_parsing",
@@ -137,7 +137,7 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     return changes
 
 
-def changed_values(
+def build_changed_values(
     model: type[PinSubmission], row: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the row's new values.
@@ -158,7 +158,7 @@ def changed_values(
     return {name: getattr(pin, name) for name in (*changes, *replaced)}
 
 
-def _require_list(document: object, name: str, limit: int, too_many: ErrorCode) -> list[Any]:
+def _parse_list(document: object, name: str, limit: int, too_many: ErrorCode) -> list[Any]:
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise ApiError(
@@ -173,7 +173,7 @@ def _require_list(document: object, name: str, limit: int, too_many: ErrorCode) 
     return items
 
 
-def _uuid_or_none(value: object) -> UUID | None:
+def _parse_uuid(value: object) -> UUID | None:
     try:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:

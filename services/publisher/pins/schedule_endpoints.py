@@ -9,7 +9,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.publisher.pins.dependencies import Publisher
 from services.publisher.pins.lists.filters import ScheduleFilters
-from services.publisher.pins.openapi import ANY_OBJECT, IDS, SCHEDULE, both, fields_of
+from services.publisher.pins.openapi import (
+    IDS,
+    INVALID_OBJECT,
+    SCHEDULE,
+    build_edit_schema,
+    build_pair_schema,
+)
 from services.publisher.pins.requests import SCHEDULE_FIELDS, parse_ids
 from services.publisher.pins.schemas.bulk import BulkResponse
 from services.publisher.pins.schemas.dry_run import PinValidationResponse
@@ -36,11 +42,11 @@ _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
     }
 }
 _EDIT = json_body(
-    fields_of(
+    build_edit_schema(
         SCHEDULE,
         SCHEDULE_FIELDS,
-        both("image_url", "asset_id"),
-        both("cover_image_url", "cover_image_asset_id"),
+        build_pair_schema("image_url", "asset_id"),
+        build_pair_schema("cover_image_url", "cover_image_asset_id"),
     )
 )
 
@@ -54,10 +60,12 @@ async def _change_all(
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
         pin_ids = {schedule_id: pin_id_of_schedule(schedule_id) for schedule_id in ids}
         results = await command(principal, pin_ids.values())
-    return BulkResponse.of(ids, {item: results[pin_id] for item, pin_id in pin_ids.items()})
+    return BulkResponse.from_results(
+        ids, {item: results[pin_id] for item, pin_id in pin_ids.items()}
+    )
 
 
-def _pin_id(schedule_id: str) -> UUID:
+def _parse_pin_id(schedule_id: str) -> UUID:
     return pin_id_of_schedule(uuid_or_404(schedule_id, "Schedule"))
 
 
@@ -87,12 +95,12 @@ async def create_schedule(
         owner = await publisher.schedules.create(principal, document, idempotency_key)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
-    return ScheduleResponse.of(owner.row)
+    return ScheduleResponse.from_row(owner.row)
 
 
 @router.post(
     "/v1/schedules/validate",
-    openapi_extra=json_body({"anyOf": [SCHEDULE, ANY_OBJECT]}),
+    openapi_extra=json_body({"anyOf": [SCHEDULE, INVALID_OBJECT]}),
     responses=OVERLOADED | UNREADABLE,
 )
 async def validate_schedule(
@@ -109,7 +117,7 @@ async def validate_schedule(
     """
     async with publisher.reader.document(request) as document:
         report = await publisher.dry_run.check_schedule(principal, document, idempotency_key)
-    return PinValidationResponse.of(report)
+    return PinValidationResponse.from_report(report)
 
 
 @router.post("/v1/schedules/bulk-cancel", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
@@ -163,14 +171,16 @@ async def list_schedules(
     """
     page = await publisher.lists.schedules(principal, query)
     describe_page(request, response, query, page)
-    return [ScheduleResponse.of(row) for row in page.rows]
+    return [ScheduleResponse.from_row(row) for row in page.rows]
 
 
 @router.get("/v1/schedules/{schedule_id}", responses=NOT_FOUND)
 async def get_schedule(
     schedule_id: str, principal: ReadAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    return ScheduleResponse.of(await publisher.schedules.get(principal, _pin_id(schedule_id)))
+    return ScheduleResponse.from_row(
+        await publisher.schedules.get(principal, _parse_pin_id(schedule_id))
+    )
 
 
 @router.patch(
@@ -188,8 +198,8 @@ async def edit_schedule(
     Safe to send again.
     """
     async with publisher.reader.document(request) as document:
-        row = await publisher.schedules.edit(principal, _pin_id(schedule_id), document)
-    return ScheduleResponse.of(row)
+        row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)
+    return ScheduleResponse.from_row(row)
 
 
 @router.delete(
@@ -207,7 +217,7 @@ async def delete_schedule(
     is 404: nothing more happens.
     """
     with publisher.writes.one():
-        await publisher.schedules.delete(principal, _pin_id(schedule_id))
+        await publisher.schedules.delete(principal, _parse_pin_id(schedule_id))
 
 
 @router.post("/v1/schedules/{schedule_id}/cancel", responses=OVERLOADED | NOT_FOUND | CONFLICT)
@@ -221,8 +231,8 @@ async def cancel_schedule(
     publication wins, never both.
     """
     with publisher.writes.one():
-        row = await publisher.schedules.cancel(principal, _pin_id(schedule_id))
-    return ScheduleResponse.of(row)
+        row = await publisher.schedules.cancel(principal, _parse_pin_id(schedule_id))
+    return ScheduleResponse.from_row(row)
 
 
 @router.post("/v1/schedules/{schedule_id}/retry", responses=OVERLOADED | NOT_FOUND | CONFLICT)
@@ -235,5 +245,5 @@ async def retry_schedule(
     Account and board are checked when it is due. 409 `schedule_already_published` when it is done.
     """
     with publisher.writes.one():
-        row = await publisher.schedules.retry(principal, _pin_id(schedule_id))
-    return ScheduleResponse.of(row)
+        row = await publisher.schedules.retry(principal, _parse_pin_id(schedule_id))
+    return ScheduleResponse.from_row(row)

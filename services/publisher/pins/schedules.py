@@ -12,7 +12,7 @@ from services.publisher.pins.requests import (
     generate_key,
     parse_changes,
     parse_schedule,
-    requested_key,
+    read_requested_key,
 )
 from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
 from shared.access.cache import BoardDirectory
@@ -37,10 +37,10 @@ class ScheduleService:
 
     async def create(self, principal: Principal, document: object, header: str | None) -> KeyOwner:
         """Creates a schedule. `header` is the request's Idempotency-Key."""
-        key = requested_key(document, header)
+        key = read_requested_key(document, header)
         content = parse_schedule(document, generate_key() if key is None else key)
         schedule = NewPin.create(principal, content)
-        refusal = await self._refusal(schedule)
+        refusal = await self._find_refusal(schedule)
         if refusal is None:
             owner = await self._pins.schedule(schedule)
         elif (row := await self._find(principal, schedule.pin_id)) is not None:
@@ -59,9 +59,9 @@ class ScheduleService:
         if "board_id" in changes:
             # The board is checked before the lock, or the row would stay locked during the check.
             # The edit is decided again under the lock
-            found = transitions.require_schedule(principal, await self._find(principal, pin_id))
-            planned = transitions.edit_schedule(principal, changes, found)
-            destination = transitions.new_destination(found, planned)
+            schedule = transitions.require_schedule(principal, await self._find(principal, pin_id))
+            planned = transitions.edit_schedule(principal, changes, schedule)
+            destination = transitions.build_edited_destination(schedule, planned)
             checks = await self._access.check_boards([destination])
             transitions.require_destination(checks, destination)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
@@ -104,7 +104,7 @@ class ScheduleService:
     async def _find(self, principal: Principal, pin_id: UUID) -> Row | None:
         return await self._pins.find(principal.workspace_id, pin_id)
 
-    async def _refusal(self, schedule: NewPin) -> ApiError | None:
+    async def _find_refusal(self, schedule: NewPin) -> ApiError | None:
         """Checks what may change between two equal requests: account, board and time."""
         failing = await self._boards.failing([schedule.destination])
         try:

@@ -53,9 +53,9 @@ class PinService:
         if "board_id" in changes:
             # The board is checked before the lock, or the row would stay locked during the check.
             # The edit is decided again under the lock
-            found = transitions.require_pin(principal, await self._find(principal, pin_id))
-            planned = transitions.edit_pin(principal, changes, found)
-            destination = transitions.new_destination(found, planned)
+            pin = transitions.require_pin(principal, await self._find(principal, pin_id))
+            planned = transitions.edit_pin(principal, changes, pin)
+            destination = transitions.build_edited_destination(pin, planned)
             checks = await self._access.check_boards([destination])
             transitions.require_destination(checks, destination)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
@@ -75,12 +75,12 @@ class PinService:
 
     async def retry(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         """Publishes a failed pin, to another account or board if `document` names one."""
-        instead = parse_retry(document)
-        if "account_id" in instead:
-            transitions.require_permitted(principal, instead["account_id"])
-        checks = await self._check_retries(principal, [pin_id], instead)
+        target = parse_retry(document)
+        if "account_id" in target:
+            transitions.require_permitted(principal, target["account_id"])
+        checks = await self._check_retries(principal, [pin_id], target)
         async with self._pins.locked(principal.workspace_id, pin_id) as current:
-            update = transitions.retry_pin(principal, instead, checks, current.row)
+            update = transitions.retry_pin(principal, target, checks, current.row)
             return await current.apply(update)
 
     async def retry_all(
@@ -95,10 +95,10 @@ class PinService:
         return await self._pins.find(principal.workspace_id, pin_id)
 
     async def _check_retries(
-        self, principal: Principal, pin_ids: Collection[UUID], instead: Mapping[str, Any]
+        self, principal: Principal, pin_ids: Collection[UUID], target: Mapping[str, Any]
     ) -> dict[Destination, BoardCheck]:
         # Of all, whatever their state: one that is due may have failed by the time that it is
         # locked
         found = await self._pins.find_all(principal.workspace_id, pin_ids)
-        destinations = {transitions.retry_destination(pin, instead) for pin in found.values()}
+        destinations = {transitions.build_retry_destination(pin, target) for pin in found.values()}
         return await self._access.check_boards(destinations) if destinations else {}

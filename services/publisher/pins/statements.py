@@ -18,13 +18,13 @@ _CONVERTED = {
     "created_at": "now() + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
 }
-"""Converts sent values. `created_at` is a place in the batch: a microsecond a pin gives each its
-place in lists, as an imported row's does; here just before now, when they are published.
+"""Converts sent values. `created_at` is a position in the batch: a microsecond a pin gives each its
+position in lists, as an imported row's does; here just before now, when they are published.
 """
 
 # Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
 # deadlock
-INSERT = f"""
+INSERT_PINS = f"""
     insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
     select
         {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
@@ -35,22 +35,24 @@ INSERT = f"""
     returning pin_id
 """
 # Keys of rows that a lost Postgres had created and that are not published again yet
-PROMISED = """
+SELECT_PROMISED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
         and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
 """
 # A statement of its own sees the rows that the conflicts were with
-SELECT = f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
+SELECT_OWNERS = (
+    f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
+)
 
 
-def select_rows(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
+def build_select(workspace_id: UUID, pin_ids: Collection[UUID]) -> Select[Any]:
     return select(pins, IS_DUE, func.now().label("now")).where(
         pins.c.workspace_id == workspace_id, pins.c.pin_id.in_(pin_ids)
     )
 
 
-def new_values(pin: NewPin) -> dict[str, Any]:
+def build_values(pin: NewPin) -> dict[str, Any]:
     identity = {
         "pin_id": pin.pin_id,
         "workspace_id": pin.workspace_id,
@@ -59,14 +61,14 @@ def new_values(pin: NewPin) -> dict[str, Any]:
     return {**pin.content.model_dump(), **identity}
 
 
-def insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
+def build_insert_values(new: Sequence[NewPin]) -> Iterator[tuple[Any, ...]]:
     """Yields each pin's values, in the order of PIN_COLUMNS."""
-    for place, pin in enumerate(new, -len(new)):
+    for position, pin in enumerate(new, -len(new)):
         terms = pin.content.related_terms
         sent = {
             "run_at": None,
-            "created_at": place,
+            "created_at": position,
             "related_terms": None if terms is None else orjson.dumps(terms).decode(),
         }
-        values = {**new_values(pin), **sent}
+        values = {**build_values(pin), **sent}
         yield tuple(values.get(name) for name, _ in PIN_COLUMNS)

@@ -24,7 +24,7 @@ class ScheduleStatus(StrEnum):
     CANCELED = "canceled"
 
 
-def pin_status(state: str) -> PinStatus:
+def translate_pin_state(state: str) -> PinStatus:
     """Translates the state of a pin that clients see. A cancelled schedule is none."""
     match PinState(state):
         case PinState.PUBLISHED:
@@ -33,19 +33,19 @@ def pin_status(state: str) -> PinStatus:
             return PinStatus.FAILED
         case PinState.SCHEDULED:
             return PinStatus.QUEUED  # due: the scheduler is about to publish it
-        case PinState.CANCELLED:
+        case PinState.CANCELED:
             raise AssertionError("a cancelled schedule is no pin")
         case unknown:
             assert_never(unknown)
 
 
-def schedule_status(state: str, *, is_due: bool) -> ScheduleStatus:
+def translate_schedule_state(state: str, *, is_due: bool) -> ScheduleStatus:
     match PinState(state):
         case PinState.PUBLISHED:
             return ScheduleStatus.DONE
         case PinState.FAILED:
             return ScheduleStatus.FAILED
-        case PinState.CANCELLED:
+        case PinState.CANCELED:
             return ScheduleStatus.CANCELED
         case PinState.SCHEDULED:
             return ScheduleStatus.QUEUED if is_due else ScheduleStatus.SCHEDULED

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias, assert_never
 from uuid import UUID
 
-from services.publisher.ids import pin_id_of
-from services.publisher.model import PinState, failure_of
+from services.publisher.ids import compute_pin_id
+from services.publisher.model import PinState, build_failure
 from services.publisher.pin_events import PinChange
-from services.publisher.pins.requests import ScheduleSubmission, changed_values
+from services.publisher.pins.requests import ScheduleSubmission, build_changed_values
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission, fingerprint
@@ -32,7 +32,7 @@ class NewPin(NamedTuple):
     def create(cls, principal: Principal, content: PinSubmission) -> "NewPin":
         """Raises ApiError (403) if the API key may not publish to the account."""
         require_permitted(principal, content.account_id)
-        pin_id = pin_id_of(principal.workspace_id, content.idempotency_key)
+        pin_id = compute_pin_id(principal.workspace_id, content.idempotency_key)
         return cls(pin_id, principal.workspace_id, content, fingerprint(content))
 
     @property
@@ -54,7 +54,7 @@ class Update(NamedTuple):
     """Writes `values`, and the event that announces them into the outbox."""
 
     values: dict[str, Any]
-    announces: PinChange | None = None
+    announced_change: PinChange | None = None
 
 
 class NoOp(NamedTuple):
@@ -130,7 +130,7 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
     """Refuses an account or board that failed its check."""
     check = checks.get(destination, BoardCheck.KNOWN)
     if check is not BoardCheck.KNOWN:
-        failure = failure_of(check, destination)
+        failure = build_failure(check, destination)
         raise ApiError(ErrorCode(failure.error_code), failure.error_message)
 
 
@@ -141,7 +141,7 @@ def require_future(run_at: datetime | None, now: datetime) -> None:
 
 # What owns the idempotency key of a pin or schedule to create
 
-_NOT_THEIRS = (
+_KEY_NOT_VISIBLE = (
     "This idempotency key is taken by what this API key can't be shown; choose a different one."
 )
 """Of another account, or of another key with the same hash."""
@@ -150,9 +150,9 @@ _NOT_THEIRS = (
 def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
     """Returns the pin that the same request would have made."""
     if not _owns_key(principal, key, row):
-        raise ApiError(ErrorCode.IDEMPOTENCY_CONFLICT, _NOT_THEIRS, HTTPStatus.CONFLICT)
+        raise ApiError(ErrorCode.IDEMPOTENCY_CONFLICT, _KEY_NOT_VISIBLE, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
-        raise _conflict(
+        raise _conflict_error(
             ErrorCode.PIN_DELETED,
             "The pin under this key has been deleted; its key stays taken.",
             row,
@@ -160,10 +160,12 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
     match PinState(row["state"]):
         case PinState.PUBLISHED | PinState.FAILED:
             return row
-        case PinState.SCHEDULED | PinState.CANCELLED:
+        case PinState.SCHEDULED | PinState.CANCELED:
             schedule_id = schedule_id_of(row["pin_id"])
             message = "This key belongs to a schedule."
-            raise _conflict(ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id))
+            raise _conflict_error(
+                ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id)
+            )
         case state:
             assert_never(state)
 
@@ -182,7 +184,7 @@ def resolve_replay(principal: Principal, key: str, fingerprint: UUID, row: Row) 
         )
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
     if row["deleted_at"] is not None:
-        raise _conflict(
+        raise _conflict_error(
             ErrorCode.PIN_DELETED,
             "The schedule under this key has been deleted; its key stays taken.",
             row,
@@ -205,7 +207,7 @@ def edit_pin(principal: Principal, changes: Mapping[str, Any], row: Row | None) 
         pin,
         "A published pin can't be edited. Delete it and publish a corrected one under another key.",
     )
-    return Update(changed_values(PinSubmission, pin, changes))
+    return Update(build_changed_values(PinSubmission, pin, changes))
 
 
 def delete_pin(principal: Principal, row: Row | None) -> Update:
@@ -214,42 +216,42 @@ def delete_pin(principal: Principal, row: Row | None) -> Update:
 
 def retry_pin(
     principal: Principal,
-    instead: Mapping[str, Any],
+    target: Mapping[str, Any],
     checks: Mapping[Destination, BoardCheck],
     row: Row | None,
 ) -> Update:
     """Publishes a failed pin.
 
-    `instead` has another account or board, if the request names one. `checks` are of the
+    `target` has another account or board, if the request names one. `checks` are of the
     destinations as they were before the lock.
     """
     pin = require_pin(principal, row)
     _require_unpublished(pin, "This pin is published.")
     if pin["state"] != PinState.FAILED:
-        raise _conflict(
+        raise _conflict_error(
             ErrorCode.PIN_NOT_FAILED, "This pin has not failed: it is about to be published.", pin
         )
     # One that is not among them was edited in between, and checked for that
-    require_destination(checks, retry_destination(pin, instead))
+    require_destination(checks, build_retry_destination(pin, target))
     published = {
         "state": PinState.PUBLISHED,
         "published_at": pin["now"],
         "error_code": None,
         "error_message": None,
     }
-    return Update({**instead, **published}, PinChange.PUBLISHED)
+    return Update({**target, **published}, PinChange.PUBLISHED)
 
 
-def retry_destination(pin: Row, instead: Mapping[str, Any]) -> Destination:
+def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
     """Returns where a retry publishes the pin to."""
     return Destination(
         pin["workspace_id"],
-        instead.get("account_id", pin["account_id"]),
-        instead.get("board_id", pin["board_id"]),
+        target.get("account_id", pin["account_id"]),
+        target.get("board_id", pin["board_id"]),
     )
 
 
-def new_destination(row: Row, update: Update) -> Destination:
+def build_edited_destination(row: Row, update: Update) -> Destination:
     """Returns the destination after an edit of `board_id`.
 
     The account stays: it changes only when the pin is published, and then an edit is refused.
@@ -263,8 +265,8 @@ def new_destination(row: Row, update: Update) -> Destination:
 def edit_schedule(principal: Principal, changes: Mapping[str, Any], row: Row | None) -> Update:
     schedule = require_schedule(principal, row)
     if schedule["state"] != PinState.SCHEDULED or schedule["is_due"]:
-        raise _not_pending(schedule)
-    values = changed_values(ScheduleSubmission, schedule, changes)
+        raise _not_pending_error(schedule)
+    values = build_changed_values(ScheduleSubmission, schedule, changes)
     is_moved = values.get("run_at", schedule["run_at"]) != schedule["run_at"]
     if "run_at" in values:
         require_future(values["run_at"], schedule["now"])
@@ -276,11 +278,11 @@ def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
         case PinState.SCHEDULED:
-            return Update({"state": PinState.CANCELLED})
-        case PinState.CANCELLED:
+            return Update({"state": PinState.CANCELED})
+        case PinState.CANCELED:
             return NoOp("This schedule is cancelled already.")
         case PinState.PUBLISHED | PinState.FAILED:
-            raise _not_pending(schedule)
+            raise _not_pending_error(schedule)
         case state:
             assert_never(state)
 
@@ -289,13 +291,13 @@ def retry_schedule(principal: Principal, row: Row | None) -> Decision:
     """Revives a schedule. Its account and board are checked when it is due, as every schedule's."""
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
-        case PinState.FAILED | PinState.CANCELLED:
+        case PinState.FAILED | PinState.CANCELED:
             revived = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
             return Update(revived, PinChange.RESCHEDULED)
         case PinState.SCHEDULED:
             return NoOp("This schedule is waiting for its time already.")
         case PinState.PUBLISHED:
-            raise _already_done(schedule, "This schedule is done: its pin is published.")
+            raise _already_done_error(schedule, "This schedule is done: its pin is published.")
         case state:
             assert_never(state)
 
@@ -304,26 +306,26 @@ def delete_schedule(principal: Principal, row: Row | None) -> Update:
     schedule = require_schedule(principal, row)
     # There is one row for both
     if schedule["state"] == PinState.PUBLISHED:
-        raise _already_done(schedule, "This schedule is done: delete its pin.")
+        raise _already_done_error(schedule, "This schedule is done: delete its pin.")
     return _delete(schedule)
 
 
 def _delete(row: Row) -> Update:
     # One that waits is cancelled with it: the scheduler looks at the state only
-    state = PinState.CANCELLED if row["state"] == PinState.SCHEDULED else row["state"]
+    state = PinState.CANCELED if row["state"] == PinState.SCHEDULED else row["state"]
     return Update({"state": state, "deleted_at": row["now"]})
 
 
 def _require_unpublished(pin: Row, message: str) -> None:
     if pin["state"] == PinState.PUBLISHED:
-        raise _conflict(ErrorCode.PIN_ALREADY_PUBLISHED, message, pin)
+        raise _conflict_error(ErrorCode.PIN_ALREADY_PUBLISHED, message, pin)
 
 
-def _already_done(schedule: Row, message: str) -> ApiError:
-    return _conflict(ErrorCode.SCHEDULE_ALREADY_PUBLISHED, message, schedule)
+def _already_done_error(schedule: Row, message: str) -> ApiError:
+    return _conflict_error(ErrorCode.SCHEDULE_ALREADY_PUBLISHED, message, schedule)
 
 
-def _not_pending(schedule: Row) -> ApiError:
+def _not_pending_error(schedule: Row) -> ApiError:
     state = "due" if schedule["state"] == PinState.SCHEDULED else schedule["state"]
     message = f"This schedule is {state}: only one that waits for its time can be changed."
     if schedule["state"] == PinState.FAILED:
@@ -331,8 +333,8 @@ def _not_pending(schedule: Row) -> ApiError:
             f"This schedule has failed: correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
             "then retry it."
         )
-    return _conflict(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
+    return _conflict_error(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 
 
-def _conflict(code: ErrorCode, message: str, row: Row, **details: Any) -> ApiError:
+def _conflict_error(code: ErrorCode, message: str, row: Row, **details: Any) -> ApiError:
     return ApiError(code, message, HTTPStatus.CONFLICT, pin_id=str(row["pin_id"]), **details)

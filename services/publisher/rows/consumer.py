@@ -7,8 +7,14 @@ from typing import TypeAlias
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
-from services.publisher.rows.events import outcome_records, pin_event_records
-from services.publisher.rows.outcomes import Created, Existing, Failed, Outcome, Replayed
+from services.publisher.rows.events import build_outcome_records, build_pin_event_records
+from services.publisher.rows.outcomes import (
+    CreatedRow,
+    ExistingRow,
+    FailedRow,
+    Outcome,
+    ReplayedRow,
+)
 from services.publisher.rows.service import RowService
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
@@ -26,7 +32,7 @@ from shared.runtime import metrics
 _parse = decoder(RowAccepted)
 
 
-Delivered: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
+DecodedRow: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
 
 
 class RowsHandler:
@@ -40,64 +46,67 @@ class RowsHandler:
         self._outcomes = names[TopicName.OUTCOMES]
         self._pin_events = names[TopicName.PIN_EVENTS]
 
-    def decode(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
+    def decode(self, records: Batch) -> tuple[list[DecodedRow], list[DeadLetter]]:
         try:
             return [(record, _parse.strict(record.value or b"")) for record in records], []
         except UNDECODABLE:
-            return self._decode_one_by_one(records)
+            return self._decode_each(records)
 
-    def _decode_one_by_one(self, records: Batch) -> tuple[list[Delivered], list[DeadLetter]]:
-        delivered: list[Delivered] = []
+    def _decode_each(self, records: Batch) -> tuple[list[DecodedRow], list[DeadLetter]]:
+        rows: list[DecodedRow] = []
         poison = []
         for record in records:
             try:
-                delivered.append((record, _parse(record.value or b"")))
+                rows.append((record, _parse(record.value or b"")))
             except ValidationError as error:
                 poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
-        return delivered, poison
+        return rows, poison
 
     async def process(
-        self, decoded: list[Delivered], poison: list[DeadLetter], advance: Advance
+        self, decoded: list[DecodedRow], poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
         # A record of a kind that is not known yet may say something else about a row
         unreadable = [
             identity
-            for letter in poison
-            if is_row(letter.record.value) and (identity := row_identity(letter.record.value))
+            for dead_letter in poison
+            if is_row(dead_letter.record.value)
+            and (identity := row_identity(dead_letter.record.value))
         ]
         settlement = await self._rows.settle(
             [row for _, row in decoded], unreadable, advance=advance
         )
         offsets = advance.offsets()
-        reached = {partition.partition: offset for partition, offset in offsets.items()}
+        end_offsets = {partition.partition: offset for partition, offset in offsets.items()}
         await asyncio.gather(
-            self._producer.send(self._outcomes, outcome_records(settlement.outcomes, reached)),
-            self._producer.send(self._pin_events, pin_event_records(settlement.outcomes)),
+            self._producer.send(
+                self._outcomes, build_outcome_records(settlement.outcomes, end_offsets)
+            ),
+            self._producer.send(self._pin_events, build_pin_event_records(settlement.outcomes)),
         )
-        _count(settlement.outcomes)
-        if not settlement.refused:
+        _count_outcomes(settlement.outcomes)
+        if not settlement.rejected:
             return []
-        refused = {id(row): message for row, message in settlement.refused}
+        messages = {id(row): message for row, message in settlement.rejected}
         return [
-            DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, refused[id(row)]))
+            DeadLetter(record, Poison(ErrorCode.RECORD_REFUSED, messages[id(row)]))
             for record, row in decoded
-            if id(row) in refused
+            if id(row) in messages
         ]
 
 
-def _count(outcomes: list[Outcome]) -> None:
-    counts = Counter(map(_status_of, outcomes))
+def _count_outcomes(outcomes: list[Outcome]) -> None:
+    counts = Counter(map(_get_status, outcomes))
     for status, count in counts.items():
         metrics.ROWS_SETTLED.labels("publisher", status).inc(count)
 
 
-def _status_of(outcome: Outcome) -> RowStatus:
+def _get_status(outcome: Outcome) -> RowStatus:
     match outcome:
-        case Created():
+        case CreatedRow():
             return RowStatus.CREATED
-        case Existing():
+        case ExistingRow():
             return RowStatus.EXISTING
-        case Failed():
+        case FailedRow():
             return RowStatus.FAILED
-        case Replayed():
+        case ReplayedRow():
             return outcome.recorded.status

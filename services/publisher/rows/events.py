@@ -9,12 +9,12 @@ from uuid import UUID
 
 from services.publisher.pin_events import SOURCE
 from services.publisher.rows.outcomes import (
-    Created,
-    Existing,
-    Failed,
+    CreatedRow,
+    ExistingRow,
+    FailedRow,
     Outcome,
-    Replayed,
-    result_ids,
+    ReplayedRow,
+    find_result_ids,
 )
 from shared.contract.cloudevents import EventType, common_headers
 from shared.contract.errors import ErrorCode
@@ -32,16 +32,16 @@ from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.wire import encode
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 
-FIELDS: dict[str, str] = {
+FIELDS_BY_ERROR_CODE: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
     ErrorCode.BOARD_NOT_FOUND: "board_id",
 }
 """Which field of the row a failure is about."""
-RESULTS_IN_A_RECORD = 200
+MAX_RESULTS_PER_RECORD = 200
 """50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go
 in several records.
 """
-MAX_MESSAGE = 1000
+MAX_MESSAGE_CHARACTERS = 1000
 """Characters of a failure that are told, more than any that is recorded today has.
 
 Earlier versions recorded whatever came.
@@ -50,24 +50,24 @@ Earlier versions recorded whatever came.
 
 POSITIONS_HEADER = "pinflow-positions"
 """The header of outcomes that says how far their batch went (history.py)."""
-Reached: TypeAlias = Mapping[int, int]
+EndOffsets: TypeAlias = Mapping[int, int]
 """By partition of `imports`: the offset behind a batch's last row."""
 Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
-_UUID = 36
-_PIN_AT = len('{"version":1,"pin_id":"')
-_WORKSPACE_AT = _PIN_AT + _UUID + len('","workspace_id":"')
+_UUID_CHARACTERS = 36
+_PIN_ID_START = len('{"version":1,"pin_id":"')
+_WORKSPACE_ID_START = _PIN_ID_START + _UUID_CHARACTERS + len('","workspace_id":"')
 _PIN_ID, _WORKSPACE_ID = (
-    slice(_PIN_AT, _PIN_AT + _UUID),
-    slice(_WORKSPACE_AT, _WORKSPACE_AT + _UUID),
+    slice(_PIN_ID_START, _PIN_ID_START + _UUID_CHARACTERS),
+    slice(_WORKSPACE_ID_START, _WORKSPACE_ID_START + _UUID_CHARACTERS),
 )
 """Where their texts stand in an event that has been written: making them again would cost a tenth
 of it, each.
 """
 
 
-def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
+def build_pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """Builds PinPublished or PinScheduled for every created row, in the rows' order.
 
     A redelivered row announces again, under the same id.
@@ -77,19 +77,19 @@ def pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     scheduled = common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
     records = []
     for outcome in outcomes:
-        if isinstance(outcome, Created):
-            event = _event_of(outcome)
+        if isinstance(outcome, CreatedRow):
+            event = _build_pin_event(outcome)
             value = encode(event)
             pin_id = value[_PIN_ID]
             if isinstance(event, PinPublished):
-                about = [("ce_id", pin_id + b":published"), *published]
+                headers = [("ce_id", pin_id + b":published"), *published]
             else:
-                about = [("ce_id", pin_id + b":scheduled"), *scheduled]
-            records.append(Record(value[_WORKSPACE_ID], value, about))
+                headers = [("ce_id", pin_id + b":scheduled"), *scheduled]
+            records.append(Record(value[_WORKSPACE_ID], value, headers))
     return records
 
 
-def _event_of(outcome: Created) -> PinPublished | PinScheduled:
+def _build_pin_event(outcome: CreatedRow) -> PinPublished | PinScheduled:
     row, stored = outcome.keyed.row, outcome.stored
     pin = row.row
     if stored.run_at is None:
@@ -116,45 +116,51 @@ def _event_of(outcome: Created) -> PinPublished | PinScheduled:
     )
 
 
-def outcome_records(outcomes: Iterable[Outcome], reached: Reached | None = None) -> list[Record]:
+def build_outcome_records(
+    outcomes: Iterable[Outcome], end_offsets: EndOffsets | None = None
+) -> list[Record]:
     """Builds RowsSettled: one record per job, or a few, with rows in order.
 
-    `reached` says how far the batch went in each partition of `imports`. A rewound publisher
+    `end_offsets` says how far the batch went in each partition of `imports`. A rewound publisher
     records the outcomes that lie behind its positions (history.py).
     """
-    extra_headers = [(POSITIONS_HEADER, positions_header(reached))] if reached else []
+    extra_headers = [(POSITIONS_HEADER, encode_positions(end_offsets))] if end_offsets else []
     # not by UUIDs: they are hashed and compared in Python
     by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(list)
     for outcome in outcomes:
         match outcome:
-            case Created():
+            case CreatedRow():
                 row = outcome.keyed.row
-                by_job[row.job_id.int, row.workspace_id.int].append(_created(outcome))
-            case Existing():
+                by_job[row.job_id.int, row.workspace_id.int].append(_build_created_result(outcome))
+            case ExistingRow():
                 row = outcome.keyed.row
-                by_job[row.job_id.int, row.workspace_id.int].append(_existing(outcome))
-            case Failed():
-                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_failed(outcome))
-            case Replayed():
-                by_job[outcome.job_id.int, outcome.workspace_id.int].append(_replayed(outcome))
+                by_job[row.job_id.int, row.workspace_id.int].append(_build_existing_result(outcome))
+            case FailedRow():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(
+                    _build_failed_result(outcome)
+                )
+            case ReplayedRow():
+                by_job[outcome.job_id.int, outcome.workspace_id.int].append(
+                    _build_replayed_result(outcome)
+                )
     return [
         record
         for (job, workspace), results in by_job.items()
-        for record in _records_of_job(UUID(int=job), UUID(int=workspace), results, extra_headers)
+        for record in _build_job_records(UUID(int=job), UUID(int=workspace), results, extra_headers)
     ]
 
 
-def _records_of_job(
+def _build_job_records(
     job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
     results.sort(key=attrgetter("row_number"))
-    for start in range(0, len(results), RESULTS_IN_A_RECORD):
-        yield from _records_that_fit(
-            job_id, workspace_id, results[start : start + RESULTS_IN_A_RECORD], extra_headers
+    for start in range(0, len(results), MAX_RESULTS_PER_RECORD):
+        yield from _split_into_records(
+            job_id, workspace_id, results[start : start + MAX_RESULTS_PER_RECORD], extra_headers
         )
 
 
-def _records_that_fit(
+def _split_into_records(
     job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
     """Halves the results until each record fits.
@@ -165,14 +171,14 @@ def _records_that_fit(
     value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
         middle = len(results) // 2
-        yield from _records_that_fit(job_id, workspace_id, results[:middle], extra_headers)
-        yield from _records_that_fit(job_id, workspace_id, results[middle:], extra_headers)
+        yield from _split_into_records(job_id, workspace_id, results[:middle], extra_headers)
+        yield from _split_into_records(job_id, workspace_id, results[middle:], extra_headers)
     else:
         yield Record(str(job_id).encode(), value, extra_headers)
 
 
-def _created(outcome: Created) -> RowResult:
-    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
+def _build_created_result(outcome: CreatedRow) -> RowResult:
+    row, (pin_id, schedule_id) = outcome.keyed.row, find_result_ids(outcome)
     return RowResult(
         row_number=row.row_number,
         status=RowStatus.CREATED,
@@ -182,8 +188,8 @@ def _created(outcome: Created) -> RowResult:
     )
 
 
-def _existing(outcome: Existing) -> RowResult:
-    row, (pin_id, schedule_id) = outcome.keyed.row, result_ids(outcome)
+def _build_existing_result(outcome: ExistingRow) -> RowResult:
+    row, (pin_id, schedule_id) = outcome.keyed.row, find_result_ids(outcome)
     return RowResult(
         row_number=row.row_number,
         status=RowStatus.EXISTING,
@@ -194,15 +200,18 @@ def _existing(outcome: Existing) -> RowResult:
     )
 
 
-def _failed(outcome: Failed) -> RowResult:
-    code, message = outcome.failure.error_code, outcome.failure.error_message[:MAX_MESSAGE]
+def _build_failed_result(outcome: FailedRow) -> RowResult:
+    code, message = (
+        outcome.failure.error_code,
+        outcome.failure.error_message[:MAX_MESSAGE_CHARACTERS],
+    )
     fault = Fault(code=code, message=message)
     key = None
     if outcome.row is not None:
         content = outcome.row.row
         # nobody has stored it: it may hold what Postgres can't
         key = printable(content.idempotency_key, MAX_KEY)
-        if name := FIELDS.get(code):
+        if name := FIELDS_BY_ERROR_CODE.get(code):
             fault = Fault(
                 code=code,
                 field=name,
@@ -219,7 +228,7 @@ def _failed(outcome: Failed) -> RowResult:
     )
 
 
-def _replayed(outcome: Replayed) -> RowResult:
+def _build_replayed_result(outcome: ReplayedRow) -> RowResult:
     recorded = outcome.recorded
     return RowResult(
         row_number=outcome.row_number,
@@ -231,14 +240,14 @@ def _replayed(outcome: Replayed) -> RowResult:
     )
 
 
-def positions_header(reached: Reached) -> bytes:
+def encode_positions(end_offsets: EndOffsets) -> bytes:
     """Encodes offsets by partition: `0:170,3:99`."""
     return ",".join(
-        f"{partition}:{offset}" for partition, offset in sorted(reached.items())
+        f"{partition}:{offset}" for partition, offset in sorted(end_offsets.items())
     ).encode()
 
 
 def parse_positions(header: bytes) -> dict[int, int]:
-    """Decodes what `positions_header` encoded. Raises ValueError."""
+    """Decodes what `encode_positions` encoded. Raises ValueError."""
     pairs = (part.split(":") for part in header.decode().split(","))
     return {int(partition): int(offset) for partition, offset in pairs}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 from aiokafka import TopicPartition
 
-from services.publisher.rows.history_parsing import Record, fits, is_ahead, parse_outcomes
+from services.publisher.rows.history_parsing import Record, belongs_to_log, is_ahead, parse_outcomes
 from services.publisher.rows.history_reader import Bounds, Offsets, OutcomeReader
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
@@ -27,10 +27,10 @@ from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
 
-ANALYZED_ROWS = 1000
+MIN_ROWS_TO_ANALYZE = 1000
 """New rows from which the table is analyzed. With the statistics of an almost empty table the
 planner scans row_outcomes for each batch (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
-BEHIND_SECONDS = 60.0
+POSITION_LAG_SECONDS = 60.0
 """How far the position stays behind the topic's end. It covers SEND_TIMEOUT_SECONDS until a lost
 batch's last outcomes arrive, the time until its publisher notices, and its IN_FLIGHT_SECONDS."""
 
@@ -51,40 +51,40 @@ class OutcomeHistory(Preparation):
         self._settings = settings
         self._topic = names[TopicName.OUTCOMES]
         self._imports = names[TopicName.IMPORTS]
-        self._turns = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._reader = OutcomeReader(settings, self._topic)
-        self._known: Offsets = {}
+        self._offsets: Offsets = {}
         self._checked_at = 0.0
-        self._ends: deque[tuple[float, Offsets]] = deque()
+        self._end_readings: deque[tuple[float, Offsets]] = deque()
         """When the topic's ends were read, by the monotonic clock, and the ends. Oldest first."""
         self.confirmed_at = 0.0
         """When Postgres last had all needed outcomes for certain, by the monotonic clock."""
 
     async def offsets_to_take_over(self) -> Offsets:
         """Returns the topic's ends: the first start after an upgrade replays nothing."""
-        return _log_ends(await self._reader.bounds())
+        return _read_log_ends(await self._reader.bounds())
 
     async def catch_up(self) -> None:
         """Records the topic's outcomes of rows behind the stored positions.
 
         Raises DatabaseUnavailable, BrokerUnavailable, PositionBehind.
         """
-        async with self._turns:
+        async with self._lock:
             checked_at = time.monotonic()
             cluster = await cluster_id(self._settings)
             # Positions before bounds: other members move positions up to ends that they have read
             stored = await self._store.positions.load()
             bounds = await self._reader.bounds()
-            await self._start_at(stored, bounds, cluster)
+            await self._find_start(stored, bounds, cluster)
             self._checked_at = checked_at
             rows = 0
-            async for records in self._reader.read(self._known, _log_ends(bounds)):
+            async for records in self._reader.read(self._offsets, _read_log_ends(bounds)):
                 rows += await self._record(records)
-            if rows >= ANALYZED_ROWS:
+            if rows >= MIN_ROWS_TO_ANALYZE:
                 await self._store.analyze_outcomes()
             self.confirmed_at = checked_at
 
-    async def _start_at(
+    async def _find_start(
         self,
         stored: Mapping[TopicPartition, StoredPosition],
         bounds: Bounds,
@@ -94,27 +94,27 @@ class OutcomeHistory(Preparation):
 
         An outcome that is recorded twice does no harm.
         """
-        self._known, unfit = {}, {}
+        self._offsets, unfit = {}, {}
         for partition, (begin, end) in bounds.items():
             position = stored.get(partition)
-            if position is not None and fits(position, begin, end, cluster):
-                self._known[partition] = position.next_offset
+            if position is not None and belongs_to_log(position, begin, end, cluster):
+                self._offsets[partition] = position.next_offset
             else:
-                self._known[partition] = unfit[partition] = begin
+                self._offsets[partition] = unfit[partition] = begin
         if unfit:
             next_step = "rows whose outcomes are gone are decided anew"
-            log.warning("outcomes_read_whole", positions=len(unfit), next=next_step)
+            log.warning("outcomes_read_from_the_beginning", positions=len(unfit), next=next_step)
             await self._store.positions.reset(unfit, cluster)
 
     async def move_along(self) -> None:
         """Moves the position to the topic's end of a minute ago. Raises what `catch_up` raises."""
-        looked_at = time.monotonic()
-        ends = _log_ends(await self._reader.bounds())
-        async with self._turns:
-            if any(end < self._known.get(partition, 0) for partition, end in ends.items()):
+        read_at = time.monotonic()
+        ends = _read_log_ends(await self._reader.bounds())
+        async with self._lock:
+            if any(end < self._offsets.get(partition, 0) for partition, end in ends.items()):
                 raise PositionBehind(f"the topic {self._topic} ends before its position: read it")
-            self._ends.append((looked_at, ends))
-            await self._confirm(looked_at)
+            self._end_readings.append((read_at, ends))
+            await self._confirm(read_at)
 
     async def confirm(self, made_at: float) -> None:
         """Checks that a connection made at `made_at` leads to a Postgres with all needed outcomes.
@@ -123,20 +123,22 @@ class OutcomeHistory(Preparation):
         """
         if made_at <= self.confirmed_at:
             return
-        async with self._turns:
+        async with self._lock:
             if made_at > self.confirmed_at:
                 await self._confirm(time.monotonic())
 
-    async def _confirm(self, looked_at: float) -> None:
+    async def _confirm(self, read_at: float) -> None:
         """Moves the position as far as it may. Raises PositionBehind if Postgres was replaced."""
         if not self._checked_at:
             raise PositionBehind(f"the topic {self._topic} has not been read yet: wait until it is")
-        ends = dict(self._known)
-        while self._ends and self._ends[0][0] <= looked_at - BEHIND_SECONDS:
-            ends |= self._ends.popleft()[1]
-        known = {partition: end for partition, end in ends.items() if partition in self._known}
-        await self._move_to(known)
-        self.confirmed_at = looked_at
+        ends = dict(self._offsets)
+        while self._end_readings and self._end_readings[0][0] <= read_at - POSITION_LAG_SECONDS:
+            ends |= self._end_readings.popleft()[1]
+        reachable = {
+            partition: end for partition, end in ends.items() if partition in self._offsets
+        }
+        await self._move_to(reachable)
+        self.confirmed_at = read_at
 
     async def close(self) -> None:
         """Closes the connection to Kafka."""
@@ -146,16 +148,16 @@ class OutcomeHistory(Preparation):
         """Records a portion and moves the position behind it, in one transaction. Counts rows."""
         # Positions after the records: outcomes that were sent normally lie before these positions
         stored = await self._store.positions.load()
-        reached = {
+        stored_offsets = {
             partition.partition: position.next_offset
             for partition, position in stored.items()
             if partition.topic == self._imports
         }
-        wanted = (record for record in records if is_ahead(record, reached))
-        rows = parse_outcomes(wanted)
+        new_records = (record for record in records if is_ahead(record, stored_offsets))
+        rows = parse_outcomes(new_records)
         ends = ends_of(records)
         await self._store.record_outcomes(rows, self._advance(ends))
-        self._known |= ends
+        self._offsets |= ends
         if rows:
             log.info("outcomes_recorded", rows=len(rows))
         return len(rows)
@@ -163,14 +165,14 @@ class OutcomeHistory(Preparation):
     async def _move_to(self, ends: Offsets) -> None:
         await self._store.positions.move(self._advance(ends))
         for partition, end in ends.items():
-            self._known[partition] = max(end, self._known[partition])
+            self._offsets[partition] = max(end, self._offsets[partition])
 
     def _advance(self, ends: Offsets) -> Advance:
         spans = {
-            partition: Span(self._known.get(partition, 0), end) for partition, end in ends.items()
+            partition: Span(self._offsets.get(partition, 0), end) for partition, end in ends.items()
         }
         return Advance(spans, self._checked_at)
 
 
-def _log_ends(bounds: Bounds) -> Offsets:
+def _read_log_ends(bounds: Bounds) -> Offsets:
     return {partition: end for partition, (_, end) in bounds.items()}

@@ -17,7 +17,7 @@ from shared.kafka.positions.rules import StoredPosition
 log = structlog.get_logger()
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
-RowOutcome: TypeAlias = tuple[
+OutcomeRow: TypeAlias = tuple[
     UUID,
     int,
     str,
@@ -33,7 +33,7 @@ RowOutcome: TypeAlias = tuple[
 _parse = decoder(RowsSettled)
 
 
-def fits(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
+def belongs_to_log(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
     """Tells whether a stored position belongs to this log of this cluster."""
     return position.cluster_id == cluster and begin <= position.next_offset <= end
 
@@ -44,39 +44,39 @@ def is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
     if header is None:
         return True
     try:
-        reached = parse_positions(header)
+        end_offsets = parse_positions(header)
     except ValueError:
         return True
-    return any(offset > stored.get(partition, 0) for partition, offset in reached.items())
+    return any(offset > stored.get(partition, 0) for partition, offset in end_offsets.items())
 
 
-def parse_outcomes(records: Iterable[Record]) -> list[RowOutcome]:
+def parse_outcomes(records: Iterable[Record]) -> list[OutcomeRow]:
     """Parses records of `outcomes`. A row's first result counts, as in the status service."""
-    first: dict[tuple[UUID, int], RowOutcome] = {}
+    first: dict[tuple[UUID, int], OutcomeRow] = {}
     for record in records:
-        for row in _rows_of(record):
+        for row in _parse_rows(record):
             first.setdefault(row[:2], row)
     return list(first.values())
 
 
-def _rows_of(record: Record) -> Iterator[RowOutcome]:
+def _parse_rows(record: Record) -> Iterator[OutcomeRow]:
     try:
         event = _parse(record.value or b"")
     except ValidationError:
         return  # the status service writes its dead letter
     for result in event.results:
-        if (row := _row(event.job_id, result)) is not None:
+        if (row := _build_row(event.job_id, result)) is not None:
             yield row
         else:
             number = result.row_number
-            log.warning("outcome_passed_over", job_id=str(event.job_id), row_number=number)
+            log.warning("outcome_skipped", job_id=str(event.job_id), row_number=number)
 
 
-def _row(job_id: UUID, result: RowResult) -> RowOutcome | None:
+def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
     """Builds the row to record. None if a result has no pin, no schedule and no failure."""
     pin_id, schedule_id = result.pin_id, result.schedule_id
     if result.status == RowStatus.FAILED:
-        failure = (_storable(result.error_code), _storable(result.error_message))
+        failure = (_remove_nul(result.error_code), _remove_nul(result.error_message))
         return (job_id, result.row_number, result.status, None, None, None, *failure, None)
     if pin_id is None and schedule_id is None:
         return None
@@ -96,6 +96,6 @@ def _row(job_id: UUID, result: RowResult) -> RowOutcome | None:
     )
 
 
-def _storable(text: str | None) -> str:
+def _remove_nul(text: str | None) -> str:
     """Returns a text that Postgres can hold."""
     return (text or "").replace("\0", "")

@@ -13,11 +13,11 @@ from shared.kafka.aiokafka_internals import load_consumer_metadata
 from shared.kafka.connection import client_options
 from shared.runtime.settings import ServiceSettings
 
-RECORDS_AT_ONCE = 500
+MAX_RECORDS_PER_TRANSACTION = 500
 """Records per transaction: at most 100 000 rows, usually far fewer."""
-SILENCE_SECONDS = 10.0
+MAX_SILENCE_SECONDS = 10.0
 """How long Kafka may return no records although there are more."""
-REQUEST_SECONDS = 10.0
+REQUEST_TIMEOUT_SECONDS = 10.0
 
 Offsets: TypeAlias = dict[TopicPartition, int]
 Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
@@ -39,7 +39,7 @@ class OutcomeReader:
     async def bounds(self) -> Bounds:
         """Reads the bounds of each partition. Raises BrokerUnavailable."""
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 consumer = await self._connected()
                 partitions = await self._partitions(consumer)
                 begins = await consumer.beginning_offsets(partitions)
@@ -51,31 +51,31 @@ class OutcomeReader:
 
     async def read(self, starts: Offsets, ends: Offsets) -> AsyncIterator[list[Record]]:
         """Yields the records from `starts` to `ends`. Raises BrokerUnavailable."""
-        left = {partition: end for partition, end in ends.items() if starts[partition] < end}
-        if not left:
+        remaining = {partition: end for partition, end in ends.items() if starts[partition] < end}
+        if not remaining:
             return
         consumer = await self._connected()
-        consumer.assign(list(left))
+        consumer.assign(list(remaining))
         try:
-            for partition in left:
+            for partition in remaining:
                 consumer.seek(partition, starts[partition])
-            while left:
-                timeout_ms = int(SILENCE_SECONDS * 1000)
-                found = await consumer.getmany(
-                    *left,
+            while remaining:
+                timeout_ms = int(MAX_SILENCE_SECONDS * 1000)
+                fetched = await consumer.getmany(
+                    *remaining,
                     timeout_ms=timeout_ms,
-                    max_records=RECORDS_AT_ONCE,
+                    max_records=MAX_RECORDS_PER_TRANSACTION,
                 )
-                if not found:
+                if not fetched:
                     await self.close()  # the consumer's fetches may have ended for good
                     raise BrokerUnavailable(
-                        f"Kafka returned no records of {self._topic} within {SILENCE_SECONDS:g} s "
-                        "although there are more: they are read again",
+                        f"Kafka returned no records of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
+                        " although there are more. The publisher reads them again.",
                     )
-                yield [record for records in found.values() for record in records]
-                left = {
+                yield [record for records in fetched.values() for record in records]
+                remaining = {
                     partition: end
-                    for partition, end in left.items()
+                    for partition, end in remaining.items()
                     if await consumer.position(partition) < end
                 }
         except (KafkaError, ConsumerStoppedError) as error:  # another call may have closed it

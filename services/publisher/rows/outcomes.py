@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from services.publisher.ids import pin_id_of
-from services.publisher.model import Failure, Origin, StoredPin, failure_of
+from services.publisher.ids import compute_pin_id
+from services.publisher.model import Failure, Origin, StoredPin, build_failure
 from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import RowAccepted, RowStatus
@@ -20,7 +20,7 @@ from shared.contract.schedule_ids import schedule_id_of
 # garbage collector does not walk them
 
 
-class Recorded(NamedTuple):
+class RecordedOutcome(NamedTuple):
     """A row's recorded outcome. Every repetition of the row reports it again (invariant 4)."""
 
     status: RowStatus
@@ -49,8 +49,8 @@ class KeyedRow(msgspec.Struct, frozen=True, gc=False):
 class History:
     """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
-    recorded: Mapping[Origin, Recorded]
-    promised: Mapping[UUID, tuple[Origin, Recorded]]
+    recorded: Mapping[Origin, RecordedOutcome]
+    promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
 
     @property
     def is_empty(self) -> bool:
@@ -62,16 +62,16 @@ class History:
         return recorded is not None and recorded.status is RowStatus.CREATED
 
 
-NO_HISTORY = History({}, {})
+EMPTY_HISTORY = History({}, {})
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
     """Holds what the store says about a batch's rows and keys."""
 
-    recorded: Mapping[Origin, Recorded]
+    recorded: Mapping[Origin, RecordedOutcome]
     """The outcomes that were recorded before this batch."""
-    promised: Mapping[UUID, tuple[Origin, Recorded]]
+    promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
     """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
     to that row until it is replayed."""
     existing: Mapping[UUID, StoredPin]
@@ -84,7 +84,7 @@ class StoreSnapshot:
         return len(self.stored) - len(self.existing)
 
 
-class Created(msgspec.Struct, frozen=True, gc=False):
+class CreatedRow(msgspec.Struct, frozen=True, gc=False):
     """Reports a pin that was published or scheduled for this row.
 
     Its event is produced with the outcome: `stored` has what the event needs.
@@ -94,14 +94,14 @@ class Created(msgspec.Struct, frozen=True, gc=False):
     stored: StoredPin
 
 
-class Existing(msgspec.Struct, frozen=True, gc=False):
+class ExistingRow(msgspec.Struct, frozen=True, gc=False):
     """Reports a pin that another row or call had stored under the row's key before."""
 
     keyed: KeyedRow
     stored: StoredPin
 
 
-class Failed(NamedTuple):
+class FailedRow(NamedTuple):
     """Reports why a row failed. `row` is None for an unreadable row."""
 
     job_id: UUID
@@ -111,17 +111,17 @@ class Failed(NamedTuple):
     row: RowAccepted | None = None
 
 
-class Replayed(NamedTuple):
+class ReplayedRow(NamedTuple):
     """Reports a row's recorded outcome. It announces no event."""
 
     job_id: UUID
     workspace_id: UUID
     row_number: int
     idempotency_key: str | None
-    recorded: Recorded
+    recorded: RecordedOutcome
 
 
-Outcome = Created | Existing | Failed | Replayed
+Outcome = CreatedRow | ExistingRow | FailedRow | ReplayedRow
 
 UNREADABLE = Failure(
     ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import."
@@ -138,7 +138,9 @@ def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
     """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [
-        KeyedRow(row, pin_id_of(row.workspace_id, row.row.idempotency_key), _scheduled_for(row))
+        KeyedRow(
+            row, compute_pin_id(row.workspace_id, row.row.idempotency_key), _scheduled_for(row)
+        )
         for row in ordered
     ]
 
@@ -153,7 +155,7 @@ def _scheduled_for(row: RowAccepted) -> datetime | None:
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
-def may_publish(keyed: KeyedRow, history: History) -> bool:
+def is_key_available(keyed: KeyedRow, history: History) -> bool:
     """Tells whether no recorded outcome and no promise takes the row's key."""
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (recorded := history.recorded.get(origin)) is not None:
@@ -187,7 +189,7 @@ def build_snapshot(
     """
     stored = dict(existing)
     for keyed in publishable:
-        if keyed.pin_id not in stored and (history.is_empty or may_publish(keyed, history)):
+        if keyed.pin_id not in stored and (history.is_empty or is_key_available(keyed, history)):
             stored[keyed.pin_id] = _inserted_pin(keyed, settled_at)
     return StoreSnapshot(history.recorded, history.promised, existing, stored)
 
@@ -233,20 +235,22 @@ def decide_all(
     outcomes: list[Outcome] = []
     for position, keyed in enumerate(rows):
         destination = keyed.destination
-        refused = failure_of(check, destination) if (check := failing.get(destination)) else None
+        check_failure = (
+            build_failure(check, destination) if (check := failing.get(destination)) else None
+        )
         existed_before = winners.get(keyed.pin_id, -1) < position
-        outcomes.append(decide(keyed, snapshot, refused, existed_before=existed_before))
+        outcomes.append(decide(keyed, snapshot, check_failure, existed_before=existed_before))
     return outcomes
 
 
 def decide(
-    keyed: KeyedRow, snapshot: StoreSnapshot, refused: Failure | None, *, existed_before: bool
+    keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None, *, existed_before: bool
 ) -> Outcome:
     """Decides a row. Precedence: its recorded outcome, the store, a promise, the checks.
 
-    `refused` is the checks' failure. `existed_before` tells whether the pin under the key was there
-    before this row in the order of the batch: a row that may not be published must not look like a
-    repetition of a later one.
+    `check_failure` is the reason if account or board failed its check. `existed_before` is true if
+    the pin existed before this row in the batch's order. Only then is a row that failed its checks
+    existing: it does not repeat a later row.
     """
     row = keyed.row
     stored = snapshot.stored.get(keyed.pin_id)
@@ -255,64 +259,72 @@ def decide(
         if recorded is not None:
             return _repeat_recorded(keyed, recorded, stored)
     if stored is None:
-        return _decide_without_pin(keyed, snapshot, refused)
+        return _decide_without_pin(keyed, snapshot, check_failure)
     if stored.idempotency_key != row.row.idempotency_key or stored.workspace_id != row.workspace_id:
-        return _failed(row, COLLISION)
+        return _build_failed(row, COLLISION)
     if _is_origin(row, stored):
-        return Created(keyed, stored)
-    if refused is not None and not existed_before:
-        return _failed(row, refused)
-    return Existing(keyed, stored)
+        return CreatedRow(keyed, stored)
+    if check_failure is not None and not existed_before:
+        return _build_failed(row, check_failure)
+    return ExistingRow(keyed, stored)
 
 
 def _decide_without_pin(
-    keyed: KeyedRow, snapshot: StoreSnapshot, refused: Failure | None
-) -> Failed | Replayed:
+    keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None
+) -> FailedRow | ReplayedRow:
     if promise := snapshot.promised.get(keyed.pin_id):
         _, creator = promise
-        as_existing = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
-        return _replayed(keyed.row, as_existing)
-    return _failed(keyed.row, refused or UNREADABLE)
+        existing_outcome = creator._replace(status=RowStatus.EXISTING, payload_matches=None)
+        return _build_replayed(keyed.row, existing_outcome)
+    return _build_failed(keyed.row, check_failure or UNREADABLE)
 
 
-def _repeat_recorded(keyed: KeyedRow, recorded: Recorded, stored: StoredPin | None) -> Outcome:
+def _repeat_recorded(
+    keyed: KeyedRow, recorded: RecordedOutcome, stored: StoredPin | None
+) -> Outcome:
     if recorded.failure is not None:
-        return _failed(keyed.row, recorded.failure)
+        return _build_failed(keyed.row, recorded.failure)
     is_created = recorded.status is RowStatus.CREATED
     if is_created and stored is not None and _is_origin(keyed.row, stored):
-        return Created(keyed, stored)
-    return _replayed(keyed.row, recorded)
+        return CreatedRow(keyed, stored)
+    return _build_replayed(keyed.row, recorded)
 
 
-def _replayed(row: RowAccepted, recorded: Recorded) -> Replayed:
-    return Replayed(row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded)
+def _build_replayed(row: RowAccepted, recorded: RecordedOutcome) -> ReplayedRow:
+    return ReplayedRow(
+        row.job_id, row.workspace_id, row.row_number, row.row.idempotency_key, recorded
+    )
 
 
 def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
     return stored.origin_row == row.row_number and stored.origin_job_id == row.job_id
 
 
-def decide_unreadable(row: UnreadableRow, recorded: Mapping[Origin, Recorded]) -> Failed | Replayed:
+def decide_unreadable(
+    row: UnreadableRow, recorded: Mapping[Origin, RecordedOutcome]
+) -> FailedRow | ReplayedRow:
     """Decides an unreadable row: it fails, unless another outcome is recorded."""
-    before = recorded.get(Origin(row.job_id, row.row_number))
-    if before is None:
-        return Failed(*row, UNREADABLE)
-    if before.failure is not None:
-        return Failed(*row, before.failure)
-    return Replayed(*row, None, before)
+    outcome = recorded.get(Origin(row.job_id, row.row_number))
+    if outcome is None:
+        return FailedRow(*row, UNREADABLE)
+    if outcome.failure is not None:
+        return FailedRow(*row, outcome.failure)
+    return ReplayedRow(*row, None, outcome)
 
 
-def new_failures(outcomes: Iterable[Outcome], recorded: Mapping[Origin, Recorded]) -> list[Failed]:
+def select_new_failures(
+    outcomes: Iterable[Outcome], recorded: Mapping[Origin, RecordedOutcome]
+) -> list[FailedRow]:
     """Returns the failures to record with the batch, so that a redelivery reads them back."""
     return [
         outcome
         for outcome in outcomes
-        if isinstance(outcome, Failed)
+        if isinstance(outcome, FailedRow)
         and Origin(outcome.job_id, outcome.row_number) not in recorded
     ]
 
 
-def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
+def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUID | None]:
     """Returns (pin_id, schedule_id) as the row reports them.
 
     A created row reports the same for ever; an existing one reports the pin's present state.
@@ -321,7 +333,7 @@ def result_ids(outcome: Created | Existing) -> tuple[UUID | None, UUID | None]:
     if stored.run_at is None:
         return stored.pin_id, None
     schedule_id = schedule_id_of(stored.pin_id)
-    if isinstance(outcome, Created) or stored.published_at is None:
+    if isinstance(outcome, CreatedRow) or stored.published_at is None:
         return None, schedule_id
     return stored.pin_id, schedule_id
 
@@ -338,5 +350,5 @@ def _find_winners(rows: Sequence[KeyedRow], snapshot: StoreSnapshot) -> dict[UUI
     return winners
 
 
-def _failed(row: RowAccepted, failure: Failure) -> Failed:
-    return Failed(row.job_id, row.workspace_id, row.row_number, failure, row)
+def _build_failed(row: RowAccepted, failure: Failure) -> FailedRow:
+    return FailedRow(row.job_id, row.workspace_id, row.row_number, failure, row)

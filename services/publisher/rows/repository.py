@@ -21,10 +21,10 @@ from services.publisher.model import (
     StoredPin,
 )
 from services.publisher.rows.outcomes import (
-    Failed,
+    FailedRow,
     History,
     KeyedRow,
-    Recorded,
+    RecordedOutcome,
     StoreSnapshot,
     build_snapshot,
     select_publishable,
@@ -38,7 +38,7 @@ from shared.postgres.database import Database, DriverConnection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-_OWN_COLUMNS = PIN_COLUMNS[: -len(PIN_TEXTS)]
+_COLUMNS_WITHOUT_TEXTS = PIN_COLUMNS[: -len(PIN_TEXTS)]
 _TEXTS = [attrgetter(name) for name in PIN_TEXTS]
 
 OUTCOME_COLUMNS = (
@@ -54,7 +54,7 @@ OUTCOME_COLUMNS = (
 )
 # Reads the recorded outcomes of these jobs' rows, and of other rows to which these pins are
 # promised
-HISTORY = f"""
+SELECT_HISTORY = f"""
     select {names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
@@ -67,7 +67,7 @@ _VALUES = {
 # The primary key makes a key publish once, for ever: the id is computed from workspace and key. Of
 # equal keys in one batch the first in order is inserted. The rows are sorted by id, or two
 # publishers with overlapping keys deadlock (measured).
-INSERT = f"""
+INSERT_PINS = f"""
     with inserted as (
         insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
         select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
@@ -100,7 +100,7 @@ INSERT = f"""
 # back from neither (measured). It leaves out what this transaction has inserted: that is known. If
 # every id was inserted, nothing existed before, and nothing is looked up (14.3 → 12.2 µs a row of
 # Postgres in the whole pipeline, more with a larger table).
-SELECT = f"""
+SELECT_EXISTING = f"""
     select {", ".join(STORED_COLUMNS)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
         and current_setting('pinflow.inserted')::int4 < %b::int4
@@ -112,13 +112,13 @@ FAILURE_COLUMNS = (
     ("error_code", "text"),
     ("error_message", "text"),
 )
-RECORD = f"""
+INSERT_FAILURES = f"""
     insert into publisher.row_outcomes (status, {names(FAILURE_COLUMNS)})
     select '{RowStatus.FAILED}', * from {unnest(FAILURE_COLUMNS)} order by 2, 3
     on conflict do nothing
 """
 
-RECORD_OUTCOMES = f"""
+INSERT_OUTCOMES = f"""
     insert into publisher.row_outcomes ({names(OUTCOME_COLUMNS)})
     select * from {unnest(OUTCOME_COLUMNS)} order by 1, 2
     on conflict do nothing
@@ -131,9 +131,9 @@ class RowBatch:
     Call one of `publish`, `read` and `read_recorded`, then `record`.
     """
 
-    def __init__(self, driver: DriverConnection, held: AsyncCursor[Any]) -> None:
+    def __init__(self, driver: DriverConnection, positions_cursor: AsyncCursor[Any]) -> None:
         self._driver = driver
-        self._held = held
+        self._positions_cursor = positions_cursor
         """The answer of the statement that locks the positions: the transaction's time."""
 
     async def publish(
@@ -144,8 +144,10 @@ class RowBatch:
         `accepted` are those of `rows` that passed their checks, in the same order. If all did, the
         transaction is committed here, in its only round trip.
         """
-        pins = _SelectParameters.of(rows)
-        recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
+        pins = _SelectParameters.from_rows(rows)
+        recorded = await self._select_recorded(
+            _collect_job_ids(keyed.row for keyed in rows), pins.ids
+        )
         if len(accepted) == len(rows):
             inserted, existing = await self._insert_and_select(rows, pins)
             await self._driver.commit()  # sent with the other statements, before any answer is read
@@ -158,34 +160,38 @@ class RowBatch:
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
         """Reads what is stored under the rows' keys. Publishes nothing."""
-        pins = _SelectParameters.of(rows)
-        recorded = await self._select_recorded(_job_ids(keyed.row for keyed in rows), pins.ids)
+        pins = _SelectParameters.from_rows(rows)
+        recorded = await self._select_recorded(
+            _collect_job_ids(keyed.row for keyed in rows), pins.ids
+        )
         inserted, existing = await self._insert_and_select((), pins)
         history = _parse_history(await recorded.fetchall())
         return await self._snapshot((), history, inserted, existing)
 
-    async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, Recorded]:
+    async def read_recorded(
+        self, rows: Sequence[UnreadableRow]
+    ) -> Mapping[Origin, RecordedOutcome]:
         """Reads the outcomes that are recorded for unreadable rows."""
-        recorded = await self._select_recorded(_job_ids(rows), Column("uuid", ()))
+        recorded = await self._select_recorded(_collect_job_ids(rows), Column("uuid", ()))
         return _parse_history(await recorded.fetchall()).recorded
 
-    async def record(self, failures: Sequence[Failed]) -> None:
+    async def record(self, failures: Sequence[FailedRow]) -> None:
         """Records failures, so that a redelivery reads them back."""
         if failures:
             rows = [(failed.job_id, failed.row_number, *failed.failure) for failed in failures]
-            await self._driver.execute(RECORD, columns(FAILURE_COLUMNS, rows))
+            await self._driver.execute(INSERT_FAILURES, columns(FAILURE_COLUMNS, rows))
 
     async def _select_recorded(self, jobs: Column, pin_ids: Column) -> AsyncCursor[Any]:
-        return await self._driver.execute(HISTORY, (jobs, pin_ids), binary=True)
+        return await self._driver.execute(SELECT_HISTORY, (jobs, pin_ids), binary=True)
 
     async def _insert_and_select(
         self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
     ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
         """Sends the insert of the publishable rows and the select of all rows' pins."""
-        values = _insert_columns(publishable)
-        inserted = await self._driver.execute(INSERT, values, binary=True)
+        values = _build_insert_columns(publishable)
+        inserted = await self._driver.execute(INSERT_PINS, values, binary=True)
         cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
-        return inserted, await cursor.execute(SELECT, pins)
+        return inserted, await cursor.execute(SELECT_EXISTING, pins)
 
     async def _snapshot(
         self,
@@ -195,7 +201,7 @@ class RowBatch:
         existing: AsyncCursor[StoredPin],
     ) -> StoreSnapshot:
         """Reads the answers of all other statements that were sent."""
-        ((now,),) = await self._held.fetchall()
+        ((now,),) = await self._positions_cursor.fetchall()
         pins = {pin.pin_id: pin for pin in await existing.fetchall()}
         snapshot = build_snapshot(publishable, history, pins, now)
         ((count, _),) = await inserted.fetchall()
@@ -235,7 +241,7 @@ class RowRepository:
         """
         async with self._database.pipeline() as driver:
             await self.positions.hold(driver, advance, moves=True)
-            await driver.execute(RECORD_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
+            await driver.execute(INSERT_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
         self.positions.note_stored(advance)
 
     async def analyze_outcomes(self) -> None:
@@ -245,31 +251,31 @@ class RowRepository:
 
 
 class _SelectParameters(NamedTuple):
-    """Holds the parameters of SELECT: every row's pin id, and how many are distinct."""
+    """Holds the parameters of SELECT_EXISTING: every row's pin id, and how many are distinct."""
 
     ids: Column
     distinct: int
 
     @classmethod
-    def of(cls, rows: Sequence[KeyedRow]) -> "_SelectParameters":
+    def from_rows(cls, rows: Sequence[KeyedRow]) -> "_SelectParameters":
         ids = [keyed.pin_id for keyed in rows]
         # Compares numbers, see _job_ids
         return cls(Column("uuid", ids), len({pin_id.int for pin_id in ids}))
 
 
-def _job_ids(rows: Iterable[RowAccepted | UnreadableRow]) -> Column:
+def _collect_job_ids(rows: Iterable[RowAccepted | UnreadableRow]) -> Column:
     """Returns the distinct jobs. Compares numbers: Python hashes and compares UUIDs slowly."""
     return Column("uuid", list({row.job_id.int: row.job_id for row in rows}.values()))
 
 
-def _insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
+def _build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
     """Returns the rows' columns, in the order of PIN_COLUMNS."""
     contents = [keyed.row.row for keyed in rows]
     texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
-    return [*columns(_OWN_COLUMNS, list(_own_values(rows))), *texts]
+    return [*columns(_COLUMNS_WITHOUT_TEXTS, list(_build_own_values(rows))), *texts]
 
 
-def _own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
+def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
     """Yields each row's values of the columns that are not its content's texts."""
     accepted: dict[datetime, int] = {}
     for keyed in rows:
@@ -294,13 +300,13 @@ def _own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
 
 
 def _parse_history(rows: Iterable[tuple[Any, ...]]) -> History:
-    recorded: dict[Origin, Recorded] = {}
-    promised: dict[UUID, tuple[Origin, Recorded]] = {}
+    recorded: dict[Origin, RecordedOutcome] = {}
+    promised: dict[UUID, tuple[Origin, RecordedOutcome]] = {}
     for job_id, row_number, status, *ids_and_match, code, message, promised_id in rows:
         pin_id, schedule_id, matches = ids_and_match
         origin = Origin(job_id, row_number)
         failure = Failure(code, message) if status == RowStatus.FAILED else None
-        recorded[origin] = Recorded(RowStatus(status), pin_id, schedule_id, matches, failure)
+        recorded[origin] = RecordedOutcome(RowStatus(status), pin_id, schedule_id, matches, failure)
         if promised_id is not None:
             promised[promised_id] = (origin, recorded[origin])
     return History(recorded, promised)

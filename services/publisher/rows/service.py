@@ -9,16 +9,16 @@ import structlog
 
 from services.publisher.model import Origin
 from services.publisher.rows.outcomes import (
-    Failed,
+    FailedRow,
     KeyedRow,
     Outcome,
-    Recorded,
+    RecordedOutcome,
     StoreSnapshot,
     collect_destinations,
     decide,
     decide_all,
     decide_unreadable,
-    new_failures,
+    select_new_failures,
     sort_rows,
 )
 from shared.access.model import BoardCheck, Destination
@@ -40,9 +40,11 @@ class Batch(Protocol):
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot: ...
 
-    async def read_recorded(self, rows: Sequence[UnreadableRow]) -> Mapping[Origin, Recorded]: ...
+    async def read_recorded(
+        self, rows: Sequence[UnreadableRow]
+    ) -> Mapping[Origin, RecordedOutcome]: ...
 
-    async def record(self, failures: Sequence[Failed]) -> None: ...
+    async def record(self, failures: Sequence[FailedRow]) -> None: ...
 
 
 class Store(Protocol):
@@ -58,12 +60,12 @@ class Boards(Protocol):
 @dataclass(slots=True)
 class Settlement:
     outcomes: list[Outcome] = field(default_factory=list)
-    refused: list[tuple[RowAccepted, str]] = field(default_factory=list)
+    rejected: list[tuple[RowAccepted, str]] = field(default_factory=list)
     """Rows that Postgres itself would not take, and what it said."""
 
     def add(self, other: "Settlement") -> None:
         self.outcomes += other.outcomes
-        self.refused += other.refused
+        self.rejected += other.rejected
 
 
 class RowService:
@@ -108,9 +110,9 @@ class RowService:
         """Settles sorted rows. If Postgres refuses a value, the other rows settle without it."""
         try:
             return Settlement(await self._publish(rows, failing, advance, moves=moves))
-        except ValueRejected as refusal:
+        except ValueRejected as error:
             if len(rows) == 1:
-                return await self._settle_refused(rows[0], refusal, advance)
+                return await self._settle_rejected(rows[0], error, advance)
         middle = len(rows) // 2
         settlement = await self._settle(rows[:middle], failing, advance)
         settlement.add(await self._settle(rows[middle:], failing, advance))
@@ -133,11 +135,11 @@ class RowService:
         async with self._store.batch(advance, moves=moves) as batch:
             snapshot = await batch.publish(rows, accepted)
             outcomes = decide_all(rows, failing, snapshot)
-            await batch.record(new_failures(outcomes, snapshot.recorded))
+            await batch.record(select_new_failures(outcomes, snapshot.recorded))
         return outcomes
 
-    async def _settle_refused(
-        self, keyed: KeyedRow, refusal: ValueRejected, advance: Advance
+    async def _settle_rejected(
+        self, keyed: KeyedRow, error: ValueRejected, advance: Advance
     ) -> Settlement:
         """Fails a row that can't be stored, unless its key exists.
 
@@ -146,13 +148,16 @@ class RowService:
         """
         row = keyed.row
         log.error(
-            "row_refused", job_id=str(row.job_id), row_number=row.row_number, error=str(refusal)
+            "row_rejected_by_database",
+            job_id=str(row.job_id),
+            row_number=row.row_number,
+            error=str(error),
         )
         async with self._store.batch(advance) as batch:
             snapshot = await batch.read([keyed])
             outcomes = [decide(keyed, snapshot, None, existed_before=False)]
-            await batch.record(new_failures(outcomes, snapshot.recorded))
-        return Settlement(outcomes, [(row, str(refusal))])
+            await batch.record(select_new_failures(outcomes, snapshot.recorded))
+        return Settlement(outcomes, [(row, str(error))])
 
     async def _fail_unreadable(
         self, rows: Sequence[UnreadableRow], advance: Advance
@@ -161,5 +166,5 @@ class RowService:
         async with self._store.batch(advance) as batch:
             recorded = await batch.read_recorded(rows)
             outcomes: list[Outcome] = [decide_unreadable(row, recorded) for row in rows]
-            await batch.record(new_failures(outcomes, recorded))
+            await batch.record(select_new_failures(outcomes, recorded))
         return outcomes

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli.exits import Exit
 from deploy.cli.main import app
 from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
-from services.publisher.rows.events import outcome_records
+from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
@@ -646,7 +646,7 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
     job = worked.add_job(total_rows=1)
     assert worked.told("--fail-lost", "--yes")["settled"] == {"failed": 1}
     (outcome,) = asyncio.run(settle_late())
-    (event,) = (parse_event(RowsSettled, one.value) for one in outcome_records([outcome]))
+    (event,) = (parse_event(RowsSettled, one.value) for one in build_outcome_records([outcome]))
     assert [(one.status, one.error_code) for one in event.results] == [("failed", "row_lost")]
     assert worked.execute("select pin_id from publisher.pins") == []
 

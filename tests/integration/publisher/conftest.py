@@ -16,7 +16,7 @@ from sqlalchemy import text
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
 from services.publisher.scheduler import Scheduler
-from services.publisher.scheduler_repository import DuePins
+from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.model import Principal
 from shared.contract.schedule_ids import pin_id_of_schedule
 from shared.postgres.database import Database
@@ -120,7 +120,9 @@ class Client:
         return schedule
 
     async def run_due(self) -> int:
-        return await Scheduler(DuePins(self._database), self.workspace.access, 100).sweep()
+        return await Scheduler(
+            DuePinRepository(self._database), self.workspace.access, 100
+        ).publish_due()
 
     async def events(self, pin_id: UUID | str) -> list[str]:
         """The types of those that wait in the outbox, in order."""

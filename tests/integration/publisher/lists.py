@@ -14,7 +14,7 @@ from services.publisher.config import PublisherSettings
 from services.publisher.pins import endpoints as pins
 from services.publisher.pins import schedule_endpoints as schedules
 from services.publisher.pins.dependencies import PublisherDependencies
-from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.service import PinListService
 from shared.access.authentication import Authenticator
 from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
@@ -53,7 +53,7 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
     unused: Any = None
     app.state.dependencies = PublisherDependencies(
         settings=settings,
-        lists=PinLists(Lists(database, settings)),
+        lists=PinListService(Lists(database, settings)),
         pins=unused,
         schedules=unused,
         batches=unused,

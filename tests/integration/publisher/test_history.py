@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pydantic import SecretStr
 
 from services.publisher.rows import history as history_module
-from services.publisher.rows.events import POSITIONS_HEADER, positions_header
+from services.publisher.rows.events import POSITIONS_HEADER, encode_positions
 from services.publisher.rows.history import OutcomeHistory
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
@@ -48,7 +48,7 @@ FAILED = RowResult(
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the position move to the topic's end at once, not a minute later."""
-    monkeypatch.setattr(history_module, "BEHIND_SECONDS", 0)
+    monkeypatch.setattr(history_module, "POSITION_LAG_SECONDS", 0)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ class Records:
     async def send(self, *results: RowResult, reached: int | None) -> UUID:
         job_id = uuid4()
         event = RowsSettled(job_id=job_id, workspace_id=uuid4(), results=list(results))
-        headers = [] if reached is None else [(POSITIONS_HEADER, positions_header({0: reached}))]
+        headers = [] if reached is None else [(POSITIONS_HEADER, encode_positions({0: reached}))]
         record = Record(str(job_id).encode(), encode(event), headers)
         await self._producer.send(self._topic, [record])
         return job_id

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import delete, text
 
 from services.publisher.pins.lists.filters import PinFilters
-from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.service import PinListService
 from services.publisher.tables import pins
 from shared.http.pagination import pages as pages_module
 from shared.http.pagination.pages import Lists
@@ -333,7 +333,7 @@ async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
         DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2),
         application="tests",
     )
-    lists, who = PinLists(Lists(pool, ListSettings(), at_once=1)), principal(uuid4())
+    lists, who = PinListService(Lists(pool, ListSettings(), at_once=1)), principal(uuid4())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         with psycopg.connect(database_url) as owner:
@@ -348,7 +348,7 @@ async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
 async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists = PinLists(Lists(database, ListSettings(), at_once=2))
+    lists = PinListService(Lists(database, ListSettings(), at_once=2))
     greedy, other = principal(uuid4()), principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
     ask = pages_module._Asking._ask

@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
-from services.publisher.pins.lists.service import PinLists
+from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.status.lists import ImportFilters, ImportLists
 from shared.contract.errors import ApiError
@@ -190,7 +190,7 @@ def require_bounded(plans: Plans) -> None:
 async def test_no_list_of_pins_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
-    lists = PinLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    lists = PinListService(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("pins", asked["sort"])}):
         await answered(lists.pins(principal(workspace_id), PinFilters(**asked, **page)))
     require_bounded(plans)
@@ -203,7 +203,7 @@ async def test_no_list_of_pins_walks_through_another_workspaces_rows(
 async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
-    lists = PinLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    lists = PinListService(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("schedules", asked["sort"])}):
         await answered(lists.schedules(principal(workspace_id), ScheduleFilters(**asked, **page)))
     require_bounded(plans)
@@ -229,7 +229,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
     """Of a list without a filter, whatever stands in the workspace; and its total comes from the
     index alone.
     """
-    lists = PinLists(Lists(catalogue, ListSettings()))
+    lists = PinListService(Lists(catalogue, ListSettings()))
     page = await lists.pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
     shown = [
@@ -245,7 +245,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
 async def test_what_a_cursor_has_left_behind_is_not_read_again(
     catalogue: Database, plans: Plans, sort: str
 ) -> None:
-    lists = PinLists(Lists(catalogue, ListSettings()))
+    lists = PinListService(Lists(catalogue, ListSettings()))
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
     page = await lists.pins(
         principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)

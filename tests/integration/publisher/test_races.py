@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from services.publisher.scheduler import Scheduler
-from services.publisher.scheduler_repository import DuePins
+from services.publisher.scheduler_repository import DuePinRepository
 from shared.postgres.database import Database
 from tests.integration.publisher.conftest import Client, pin_of, refusal
 from tests.support.waiting import eventually
@@ -33,10 +33,12 @@ async def due(client: Client) -> list[dict[str, Any]]:
 
 async def publish(client: Client, database: Database) -> None:
     """Two schedulers, as of two replicas, in small steps, until nothing is due."""
-    schedulers = [Scheduler(DuePins(database), client.workspace.access, 3) for _ in range(2)]
+    schedulers = [
+        Scheduler(DuePinRepository(database), client.workspace.access, 3) for _ in range(2)
+    ]
 
     async def work(scheduler: Scheduler) -> None:
-        while await scheduler.sweep():
+        while await scheduler.publish_due():
             pass
 
     await asyncio.gather(*map(work, schedulers))
@@ -71,7 +73,7 @@ async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses
     taken, let_go = asyncio.Event(), asyncio.Event()
 
     async def publish_slowly() -> int:
-        async with DuePins(database).batch(10) as batch:
+        async with DuePinRepository(database).batch(10) as batch:
             taken.set()
             await let_go.wait()
             await batch.publish(failures={})

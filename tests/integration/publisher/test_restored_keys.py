@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.requests import parse_pin
 from services.publisher.pins.transitions import NewPin
@@ -21,7 +21,7 @@ PROMISE = """
 
 async def promise(client: Client, key: str) -> None:
     """Records that a row created the key's pin, which the restored Postgres lacks."""
-    pin_id = pin_id_of(client.workspace.id, key)
+    pin_id = compute_pin_id(client.workspace.id, key)
     await client.execute(PROMISE, job_id=uuid4(), pin_id=pin_id)
 
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from services.publisher.ids import pin_id_of
-from services.publisher.rows.outcomes import Created, Existing, result_ids
+from services.publisher.ids import compute_pin_id
+from services.publisher.rows.outcomes import CreatedRow, ExistingRow, find_result_ids
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from shared.access.cache import BoardDirectory
@@ -381,9 +381,9 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
     existing = {
-        one.keyed.row.row.idempotency_key: result_ids(one)
+        one.keyed.row.row.idempotency_key: find_result_ids(one)
         for one in outcomes
-        if isinstance(one, Existing)
+        if isinstance(one, ExistingRow)
     }
     assert {key: [str(one) if one else None for one in ids] for key, ids in existing.items()} == {
         "cancelled": [None, cancelled["id"]],
@@ -396,8 +396,10 @@ async def told(
 ) -> dict[UUID, tuple[UUID | None, UUID | None]]:
     """The ids that each row reports, all of them created."""
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
-    assert {type(one) for one in outcomes} == {Created}
-    return {one.keyed.pin_id: result_ids(one) for one in outcomes if isinstance(one, Created)}
+    assert {type(one) for one in outcomes} == {CreatedRow}
+    return {
+        one.keyed.pin_id: find_result_ids(one) for one in outcomes if isinstance(one, CreatedRow)
+    }
 
 
 async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports(
@@ -411,13 +413,13 @@ async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports
     ]
     settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
     first = await told(settler, rows)
-    ids = [first[pin_id_of(workspace.id, f"row-{number}")][1] for number in range(4)]
+    ids = [first[compute_pin_id(workspace.id, f"row-{number}")][1] for number in range(4)]
     await client.patch(f"/v1/schedules/{ids[0]}", {"run_at": in_future(), "title": "Edited"})
     await client.post(f"/v1/schedules/{ids[1]}/cancel")
     await client.delete(f"/v1/schedules/{ids[2]}")
     await client.make_due({"id": str(ids[3])})
     await client.run_due()
-    await client.delete(f"/v1/pins/{pin_id_of(workspace.id, 'row-3')}")
+    await client.delete(f"/v1/pins/{compute_pin_id(workspace.id, 'row-3')}")
     assert await told(settler, rows) == first
 
 

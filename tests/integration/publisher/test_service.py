@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from services.publisher.app import create_app
 from services.publisher.config import PublisherSettings
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from shared.access.keys import Scope
 from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled
 from shared.contract.schedule_ids import schedule_id_of
@@ -110,7 +110,7 @@ async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: W
     row = row_of(workspace)
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert (result.status, result.pin_id, result.idempotency_key) == (
         "created",
         pin_id,
@@ -223,7 +223,7 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(
     row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert (result.pin_id, result.schedule_id) == (None, schedule_id_of(pin_id))
     path = f"/v1/schedules/{result.schedule_id}"
     before = (await publisher.http.get(path, headers=workspace.headers)).json()
@@ -259,7 +259,7 @@ async def test_a_board_that_went_before_its_pin_was_due_fails_the_pin_not_the_ro
         await connection.execute(
             text("delete from access.boards where account_id = :id"), {"id": workspace.account_id}
         )
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     await make_due(database, pin_id)
 
     async def failed() -> Any:

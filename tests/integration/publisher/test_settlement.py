@@ -10,15 +10,15 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from services.publisher.ids import pin_id_of
-from services.publisher.rows.events import outcome_records
+from services.publisher.ids import compute_pin_id
+from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import (
-    Created,
-    Existing,
-    Failed,
+    CreatedRow,
+    ExistingRow,
+    FailedRow,
     Outcome,
-    Replayed,
-    result_ids,
+    ReplayedRow,
+    find_result_ids,
 )
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService, Settlement
@@ -70,13 +70,15 @@ def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
 
 def _reported(outcome: Outcome) -> tuple[str, Any]:
     match outcome:
-        case Failed():
+        case FailedRow():
             return "failed", outcome.failure.error_code
-        case Replayed():
+        case ReplayedRow():
             recorded = outcome.recorded
             return f"replayed {recorded.status}", (recorded.pin_id, recorded.schedule_id)
-        case Created() | Existing():
-            return type(outcome).__name__.lower(), result_ids(outcome)
+        case CreatedRow():
+            return "created", find_result_ids(outcome)
+        case ExistingRow():
+            return "existing", find_result_ids(outcome)
 
 
 async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(
@@ -98,7 +100,7 @@ async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(
         row_of(workspace, job_id=job, row_number=number, idempotency_key=key, **more)
         for number, (key, more) in enumerate(keys, 1)
     ]
-    new, standing = (pin_id_of(workspace.id, key) for key in ("new", "stands"))
+    new, standing = (compute_pin_id(workspace.id, key) for key in ("new", "stands"))
     first = told((await settler.settle(rows)).outcomes)
     assert told([before]) == [("created", (standing, None))]
     assert first == [
@@ -123,7 +125,7 @@ async def test_a_row_is_published_under_the_id_of_its_key(
     row = row_of(workspace)
     settlement = await settler.settle([row])
     assert told(settlement.outcomes) == [
-        ("created", (pin_id_of(workspace.id, row.row.idempotency_key), None))
+        ("created", (compute_pin_id(workspace.id, row.row.idempotency_key), None))
     ]
 
 
@@ -147,7 +149,7 @@ async def test_invariant_3_the_same_key_in_a_later_import_exists(
     await settler.settle([first])
     settlement = await settler.settle([second])
     (outcome,) = settlement.outcomes
-    assert isinstance(outcome, Existing)
+    assert isinstance(outcome, ExistingRow)
     assert outcome.stored.origin_job_id == first.job_id
 
 
@@ -163,7 +165,7 @@ async def test_an_existing_row_with_other_content_says_so(
     by_job = {
         o.keyed.row.job_id: o.stored.fingerprint == o.keyed.row.fingerprint
         for o in settlement.outcomes
-        if isinstance(o, Existing)
+        if isinstance(o, ExistingRow)
     }
     assert by_job == {same.job_id: True, other.job_id: False}
 
@@ -187,7 +189,7 @@ async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row
     winners = [
         (o.keyed.row.job_id, o.keyed.row.row_number)
         for o in settlement.outcomes
-        if isinstance(o, Created)
+        if isinstance(o, CreatedRow)
     ]
     assert winners == [(early, 2)]
 
@@ -213,9 +215,9 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
         accepted_at=NOON + timedelta(milliseconds=1),
     )
     settlement = await settler.settle([past, future])
-    future_id = pin_id_of(workspace.id, future.row.idempotency_key)
+    future_id = compute_pin_id(workspace.id, future.row.idempotency_key)
     assert told(settlement.outcomes) == [
-        ("created", (pin_id_of(workspace.id, past.row.idempotency_key), None)),
+        ("created", (compute_pin_id(workspace.id, past.row.idempotency_key), None)),
         ("created", (None, schedule_id_of(future_id))),
     ]
 
@@ -225,7 +227,7 @@ async def test_invariant_6_a_failed_row_leaves_its_key_free(
 ) -> None:
     await settler.settle([row_of(workspace, idempotency_key="k", board_id="gone")])
     settlement = await settler.settle([row_of(workspace, idempotency_key="k")])
-    assert isinstance(settlement.outcomes[0], Created)
+    assert isinstance(settlement.outcomes[0], CreatedRow)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_
             {"id": workspace.account_id},
         )
     again = await new_settler(database, workspace).settle([row])
-    assert isinstance(again.outcomes[0], Created)
+    assert isinstance(again.outcomes[0], CreatedRow)
 
 
 async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(
@@ -306,13 +308,10 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
     poison = row_of(workspace)
     poison = replace(poison, row=replace(poison.row, title="a\0b"))
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
-    kinds = {
-        o.keyed.row.job_id if isinstance(o, Created | Existing) else o.job_id: type(o).__name__
-        for o in settlement.outcomes
-    }
-    assert kinds[poison.job_id] == "Failed"
-    assert sum(kind == "Created" for kind in kinds.values()) == 9
-    assert [row.job_id for row, _ in settlement.refused] == [poison.job_id]
+    failed_jobs = [row.job_id for row in settlement.outcomes if isinstance(row, FailedRow)]
+    assert failed_jobs == [poison.job_id]
+    assert sum(isinstance(outcome, CreatedRow) for outcome in settlement.outcomes) == 9
+    assert [row.job_id for row, _ in settlement.rejected] == [poison.job_id]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
@@ -323,7 +322,7 @@ async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(
     foreign = replace(row_of(workspace), accepted_at=datetime.fromisoformat(time))
     settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
     assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "created", "failed"]
-    assert [row.job_id for row, _ in settlement.refused] == [foreign.job_id]
+    assert [row.job_id for row, _ in settlement.rejected] == [foreign.job_id]
 
 
 async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its_board(
@@ -337,7 +336,7 @@ async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its
     )  # the checks refuse it: Postgres never sees its title
     await workspace.operator.add_board(workspace.id, workspace.account_id, "later", name="Later")
     assert told((await settler.settle([impossible])).outcomes) == first
-    assert first == [("existing", (pin_id_of(workspace.id, "k"), None))]
+    assert first == [("existing", (compute_pin_id(workspace.id, "k"), None))]
 
 
 async def test_a_board_that_no_database_can_hold_fails_its_row_alone(
@@ -355,7 +354,7 @@ async def test_invariant_8_a_failure_of_a_row_that_no_database_can_hold_can_be_s
     """Or its job would never end: status would give up the record that says so."""
     row = row_of(workspace, board_id="gone")
     impossible = replace(row, row=replace(row.row, idempotency_key="a\0b"))
-    (record,) = outcome_records((await settler.settle([impossible])).outcomes)
+    (record,) = build_outcome_records((await settler.settle([impossible])).outcomes)
     (result,) = parse_event(RowsSettled, record.value).results
     assert (result.error_code, result.idempotency_key) == ("board_not_found", "a\ufffdb")
 
@@ -390,7 +389,7 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
     )
     outcomes = [outcome for settlement in settlements for outcome in settlement.outcomes]
     assert len(outcomes) == 1200
-    assert sum(isinstance(outcome, Created) for outcome in outcomes) == 300
+    assert sum(isinstance(outcome, CreatedRow) for outcome in outcomes) == 300
     assert await publications(database, workspace) == 300
 
 
@@ -402,7 +401,7 @@ RECORD = text("""
 
 async def record(database: Database, row: RowAccepted, status: str) -> None:
     """Records an outcome that stands in Kafka."""
-    pin_id = pin_id_of(row.workspace_id, row.row.idempotency_key)
+    pin_id = compute_pin_id(row.workspace_id, row.row.idempotency_key)
     promised = pin_id if status == "created" else None
     values = {
         "job_id": row.job_id,
@@ -419,7 +418,7 @@ async def test_invariant_4_a_row_that_was_created_stays_so_without_its_board(
 ) -> None:
     row = row_of(workspace, board_id="gone")
     await record(database, row, "created")
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert told((await settler.settle([row])).outcomes) == [("created", (pin_id, None))]
 
 
@@ -432,7 +431,7 @@ async def test_invariant_3_a_key_is_kept_for_the_row_that_created_it(
         row_of(workspace, idempotency_key="kept"),
     )
     await record(database, creator, "created")
-    pin_id = pin_id_of(workspace.id, "kept")
+    pin_id = compute_pin_id(workspace.id, "kept")
     assert told((await settler.settle([other])).outcomes) == [("replayed existing", (pin_id, None))]
     both = told((await settler.settle([other, creator])).outcomes)
     assert sorted(both) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
@@ -445,7 +444,7 @@ async def test_two_rows_that_are_recorded_as_created_under_one_key_stop_nothing(
     rows = [row_of(workspace, idempotency_key="twice") for _ in range(2)]
     for row in rows:
         await record(database, row, "created")
-    pin_id = pin_id_of(workspace.id, "twice")
+    pin_id = compute_pin_id(workspace.id, "twice")
     together = told((await settler.settle(rows)).outcomes)
     assert sorted(together) == [("created", (pin_id, None)), ("replayed created", (pin_id, None))]
     alone = [told((await settler.settle([row])).outcomes)[0] for row in rows]
@@ -458,7 +457,7 @@ async def test_invariant_4_a_row_that_was_existing_publishes_nothing(
     """Its key's first row may be one that no import brought, and that is lost."""
     row = row_of(workspace)
     await record(database, row, "existing")
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert told((await settler.settle([row])).outcomes) == [("replayed existing", (pin_id, None))]
     query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(
         pin_id=pin_id
@@ -472,7 +471,7 @@ async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(
     row = row_of(workspace)
     await record(database, row, "created")
     unreadable = UnreadableRow(row.job_id, workspace.id, row.row_number)
-    pin_id = pin_id_of(workspace.id, row.row.idempotency_key)
+    pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert told((await settler.settle([], [unreadable])).outcomes) == [
         ("replayed created", (pin_id, None))
     ]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from shared.contract.events import RowAccepted
 from shared.contract.schedule_ids import schedule_id_of
 
@@ -114,7 +114,7 @@ class KeyedStore:
         """What a settled row reports, from what is held alone."""
         if code := self.failures.get(row.name):
             return Told("failed", error_code=code)
-        pin, pin_id = self.pins[row.key], pin_id_of(*row.key)
+        pin, pin_id = self.pins[row.key], compute_pin_id(*row.key)
         if pin.origin == row.name:
             return (
                 Told("created", None, schedule_id_of(pin_id))

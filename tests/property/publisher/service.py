@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import text
 
 from deploy.administration import OperatorRepository
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
@@ -18,7 +18,7 @@ from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
-from services.publisher.scheduler_repository import DuePins
+from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.cache import BoardDirectory
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
@@ -108,7 +108,7 @@ class Publisher:
         }
         try:
             await commands[name](
-                Principal(workspace_id, uuid4(), frozenset()), pin_id_of(workspace_id, key)
+                Principal(workspace_id, uuid4(), frozenset()), compute_pin_id(workspace_id, key)
             )
         except ApiError as refusal:
             return str(refusal.code)
@@ -123,8 +123,8 @@ class Publisher:
         return ScheduleService(repository, BoardDirectory(self.access), self.access)
 
     async def run_due(self) -> None:
-        scheduler = Scheduler(DuePins(self._pool), self.access, 100)
-        while await scheduler.sweep():
+        scheduler = Scheduler(DuePinRepository(self._pool), self.access, 100)
+        while await scheduler.publish_due():
             pass
 
     async def revoke(self, account_id: UUID) -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from shared.contract.cloudevents import EventType
 from shared.contract.pins import PinSubmission, fingerprint
 from shared.contract.wire import encode
@@ -176,7 +176,7 @@ class Publishing(RuleBasedStateMachine):
                 self._run(self._publisher.revoke(account_id))
         self._is_revoked = True
 
-    def _refusal(self, workspace_id: UUID, account_id: UUID, board_id: str) -> str | None:
+    def _find_refusal(self, workspace_id: UUID, account_id: UUID, board_id: str) -> str | None:
         named = {self._accounts[workspace_id, name]: name for name in ACCOUNTS}[account_id]
         if named == "unknown" or (named == "revoked" and self._is_revoked):
             return "account_not_found"
@@ -188,7 +188,7 @@ class Publishing(RuleBasedStateMachine):
 
     def _refused(self, rows: Sequence[Sent]) -> dict[RowName, str]:
         checked = {
-            row.name: self._refusal(
+            row.name: self._find_refusal(
                 row.event.workspace_id, row.event.row.account_id, row.event.row.board_id
             )
             for row in rows
@@ -244,7 +244,7 @@ class Publishing(RuleBasedStateMachine):
         """
         pins, failures = (
             self._run(self._publisher.pins(self._workspaces)),
-            self._run(self._publisher.failures(self._job_ids())),
+            self._run(self._publisher.failures(self._collect_job_ids())),
         )
         rows = {one.name: one for batch in batches for _, one in batch if isinstance(one, Sent)}
         refused = self._refused(list(rows.values()))
@@ -252,13 +252,13 @@ class Publishing(RuleBasedStateMachine):
         assert failures.items() >= self._model.failures.items()
         for key in pins.keys() - self._model.pins.keys():
             # The winner could be published, and was the first of its batch that could
-            firsts = [
+            first_pins = [
                 next(
                     (one.name for one in self._publishable(batch, refused) if one.key == key), None
                 )
                 for batch in batches
             ]
-            assert pins[key].origin in firsts
+            assert pins[key].origin in first_pins
         for name in failures.keys() - self._model.failures.keys():
             assert name in refused or _is_lost(rows[name], refused)
         self._model.pins, self._model.failures = pins, failures
@@ -303,7 +303,7 @@ class Publishing(RuleBasedStateMachine):
         unique = list({row.name: row for row in created}.values())
         expected = [
             (
-                pin_id_of(*row.key),
+                compute_pin_id(*row.key),
                 EventType.PIN_SCHEDULED if row.scheduled_for else EventType.PIN_PUBLISHED,
             )
             for row in unique
@@ -312,7 +312,9 @@ class Publishing(RuleBasedStateMachine):
         for (
             workspace_id
         ) in self._workspaces:  # of one workspace, so of one partition: there the order is kept
-            ids = {pin_id_of(*row.key) for row in unique if row.event.workspace_id == workspace_id}
+            ids = {
+                compute_pin_id(*row.key) for row in unique if row.event.workspace_id == workspace_id
+            }
             in_turn = [one for one in dict.fromkeys(answer.announced) if one[0] in ids]
             assert in_turn == [one for one in expected if one[0] in ids]
 
@@ -333,7 +335,7 @@ class Publishing(RuleBasedStateMachine):
         answer = self._run(self._publisher.publish(workspace_id, document))
         assert answer == self._expected_of(key, document)
         if answer == "made":
-            self._direct.append(f"{pin_id_of(*key)}:published")
+            self._direct.append(f"{compute_pin_id(*key)}:published")
         self._check_store()
 
     def _expected_of(self, key: Key, document: dict[str, Any]) -> str:
@@ -341,7 +343,7 @@ class Publishing(RuleBasedStateMachine):
             if pin.is_deleted:
                 return "pin_deleted"
             return "already_scheduled" if pin.state in {"scheduled", "cancelled"} else "replayed"
-        refusal = self._refusal(
+        refusal = self._find_refusal(
             key.workspace_id, UUID(document["account_id"]), document["board_id"]
         )
         if refusal is None:
@@ -358,7 +360,7 @@ class Publishing(RuleBasedStateMachine):
         expected, after = self._model.command(name, Key(workspace_id, key), datetime.now(UTC))
         assert self._run(self._publisher.command(name, workspace_id, key)) == expected
         if after == "scheduled":
-            self._direct.append(f"{pin_id_of(workspace_id, key)}:scheduled")
+            self._direct.append(f"{compute_pin_id(workspace_id, key)}:scheduled")
         self._check_store()
 
     @rule()
@@ -378,17 +380,17 @@ class Publishing(RuleBasedStateMachine):
         )
         for key, pin in self._model.pins.items():
             if pin.state != before[key].state:
-                self._direct.append(f"{pin_id_of(*key)}:{pin.state}")
+                self._direct.append(f"{compute_pin_id(*key)}:{pin.state}")
         self._check_store()
 
-    def _job_ids(self) -> list[UUID]:
+    def _collect_job_ids(self) -> list[UUID]:
         return list(
             {one.event.job_id for log in self._logs for one in log if isinstance(one, Sent)}
         )
 
     def _check_store(self) -> None:
         assert self._run(self._publisher.pins(self._workspaces)) == self._model.pins
-        assert self._run(self._publisher.failures(self._job_ids())) == self._model.failures
+        assert self._run(self._publisher.failures(self._collect_job_ids())) == self._model.failures
 
     def teardown(self) -> None:
         # Of direct calls and of schedules that became due, one event each; a failure's has its time

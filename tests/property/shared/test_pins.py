@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import Url
 
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from shared.contract.events import MAX_REJECTED_VALUE, PinContent
 from shared.contract.pins import PinSubmission, StrictPinSubmission, fingerprint, printable
 from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
@@ -100,7 +100,7 @@ def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(
 @examples(60)
 @given(st.uuids(), st.text(st.characters(exclude_categories=["Cs"]), max_size=255))
 def test_invariant_3_a_key_names_one_pin_and_one_schedule(workspace_id: UUID, key: str) -> None:
-    pin_id = pin_id_of(workspace_id, key)
+    pin_id = compute_pin_id(workspace_id, key)
     assert pin_id == uuid5(workspace_id, key)
     assert pin_id_of_schedule(schedule_id_of(pin_id)) == pin_id
     assert schedule_id_of(pin_id).version == 8

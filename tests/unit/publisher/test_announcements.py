@@ -11,12 +11,12 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from services.publisher.ids import pin_id_of
-from services.publisher.model import Failure, failure_of
-from services.publisher.rows.events import outcome_records, pin_event_records
+from services.publisher.ids import compute_pin_id
+from services.publisher.model import Failure, build_failure
+from services.publisher.rows.events import build_outcome_records, build_pin_event_records
 from services.publisher.rows.outcomes import (
-    NO_HISTORY,
-    Failed,
+    EMPTY_HISTORY,
+    FailedRow,
     build_snapshot,
     decide_all,
     sort_rows,
@@ -35,7 +35,7 @@ AROUND = 1024
 """More than Kafka adds to one record: its batch's header, the key, lengths."""
 
 
-def without_board(row_number: int, longest: str) -> Failed:
+def without_board(row_number: int, longest: str) -> FailedRow:
     """The longest outcome that a row of ingest's can have: its board stands there three times, its
     key once.
     """
@@ -46,8 +46,8 @@ def without_board(row_number: int, longest: str) -> Failed:
     content = replace(row.row, board_id=longest, idempotency_key=key)
     row = replace(row, row=content)
     (keyed,) = sort_rows([row])
-    failure = failure_of(BoardCheck.NO_BOARD, keyed.destination)
-    return Failed(JOB, WORKSPACE, row_number, failure, row)
+    failure = build_failure(BoardCheck.NO_BOARD, keyed.destination)
+    return FailedRow(JOB, WORKSPACE, row_number, failure, row)
 
 
 def row_numbers(records: list[Record]) -> list[int]:
@@ -63,7 +63,7 @@ def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic
     character: str,
 ) -> None:
     numbers = list(range(1, MAX_ROWS + 1))
-    records = outcome_records(
+    records = build_outcome_records(
         without_board(number, character * MAX_KEY) for number in reversed(numbers)
     )
     assert max(len(record.value) for record in records) < MEBIBYTE - AROUND
@@ -72,7 +72,9 @@ def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic
 
 def test_usual_outcomes_stay_together() -> None:
     """Each record more costs the status service a message."""
-    assert len(outcome_records(without_board(number, "board") for number in range(1, 201))) == 1
+    assert (
+        len(build_outcome_records(without_board(number, "board") for number in range(1, 201))) == 1
+    )
 
 
 def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
@@ -82,7 +84,7 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
     recorded = Failure(
         ErrorCode.BOARD_NOT_FOUND, f"board_id: no board {'b' * 600_000} on this account"
     )
-    records = outcome_records([Failed(*UnreadableRow(JOB, WORKSPACE, 1), recorded)])
+    records = build_outcome_records([FailedRow(*UnreadableRow(JOB, WORKSPACE, 1), recorded)])
     (record,) = records
     assert len(record.value) < 10_000
     (result,) = orjson.loads(record.value)["results"]
@@ -98,10 +100,10 @@ def test_a_pin_event_is_named_and_keyed_by_what_it_tells(
 ) -> None:
     row = row_accepted(run_at=run_at)
     rows = sort_rows([row])
-    snapshot = build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC))
-    (record,) = pin_event_records(decide_all(rows, {}, snapshot))
+    snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
+    (record,) = build_pin_event_records(decide_all(rows, {}, snapshot))
     event = parse_event(model, record.value)
-    assert event.pin_id == pin_id_of(row.workspace_id, row.row.idempotency_key)
+    assert event.pin_id == compute_pin_id(row.workspace_id, row.row.idempotency_key)
     assert (event.workspace_id, event.account_id, event.job_id) == (
         row.workspace_id,
         row.row.account_id,

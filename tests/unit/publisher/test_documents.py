@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import asdict
 
-from services.publisher.pins.requests import changed_values, parse_changes, parse_ids
+from services.publisher.pins.requests import build_changed_values, parse_changes, parse_ids
 from shared.contract.errors import ApiError
 from shared.contract.pins import PinSubmission
 from tests.support.factories import submitted
@@ -52,10 +52,10 @@ def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
 def test_what_changes_is_what_is_given_and_what_it_replaces(
     stands: dict[str, Any], given: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    assert changed_values(PinSubmission, row(**stands), given) == changes
+    assert build_changed_values(PinSubmission, row(**stands), given) == changes
 
 
 def test_what_comes_out_is_checked_as_a_whole() -> None:
     with pytest.raises(ApiError) as refused:
-        changed_values(PinSubmission, row(), {"image_url": None, "title": ""})
+        build_changed_values(PinSubmission, row(), {"image_url": None, "title": ""})
     assert [fault["code"] for fault in refused.value.details["errors"]] == ["blank", "media_source"]

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
-from services.publisher.model import failure_of
-from services.publisher.pins.dry_run.attempt import Attempt
+from services.publisher.model import build_failure
+from services.publisher.pins.dry_run.partial_request import PartialRequest
 from services.publisher.pins.dry_run.report import (
     Check,
     CheckName,
@@ -22,7 +22,7 @@ from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import fingerprint
 from shared.postgres.row import Row
 
-_ACCOUNT_FIRST = "Its account must be right first."
+_ACCOUNT_REQUIRED = "Its account must be right first."
 
 
 class Snapshot(NamedTuple):
@@ -33,29 +33,34 @@ class Snapshot(NamedTuple):
     """The row that owns the request's key."""
 
 
-def check_pin(principal: Principal, attempt: Attempt, snapshot: Snapshot) -> Report:
-    late = attempt.wrong(CheckName.RUN_AT)
+def check_pin(principal: Principal, request: PartialRequest, snapshot: Snapshot) -> Report:
+    run_at_check = request.failed_check(CheckName.RUN_AT)
     checks = [
-        _check_fields(attempt),
-        _check_account(principal, attempt, snapshot.board),
-        _check_board(principal, attempt, snapshot.board),
-        _check_media(attempt),
-        _check_pin_key(principal, attempt, snapshot.owner),
-        *([late] if late else []),
+        _check_fields(request),
+        _check_account(principal, request, snapshot.board),
+        _check_board(principal, request, snapshot.board),
+        _check_media(request),
+        _check_pin_key(principal, request, snapshot.owner),
+        *([run_at_check] if run_at_check else []),
     ]
-    return Report(checks, attempt.resolved(), _visible_id(principal, snapshot.owner))
+    return Report(checks, request.dump_content(), _find_visible_id(principal, snapshot.owner))
 
 
 def check_schedule(
-    principal: Principal, attempt: Attempt, snapshot: Snapshot, now: datetime, *, has_key: bool
+    principal: Principal,
+    request: PartialRequest,
+    snapshot: Snapshot,
+    now: datetime,
+    *,
+    has_key: bool,
 ) -> Report:
     """Checks a schedule. Without `has_key` the request left it to the server to make a key."""
     checks = [
-        _check_fields(attempt),
-        _check_account(principal, attempt, snapshot.board),
-        _check_board(principal, attempt, snapshot.board),
-        _check_media(attempt),
-        _check_run_at(attempt, now),
+        _check_fields(request),
+        _check_account(principal, request, snapshot.board),
+        _check_board(principal, request, snapshot.board),
+        _check_media(request),
+        _check_run_at(request, now),
     ]
     if not has_key:
         message = (
@@ -63,114 +68,116 @@ def check_schedule(
             "schedule."
         )
         generated = skipped(CheckName.KEY, message)
-        return Report([*checks, generated], attempt.resolved("idempotency_key"))
-    key = _check_schedule_key(principal, attempt, snapshot.owner)
-    existing_id = _visible_id(principal, snapshot.owner)
-    return Report([*checks, key], attempt.resolved(), existing_id)
+        return Report([*checks, generated], request.dump_content("idempotency_key"))
+    key = _check_schedule_key(principal, request, snapshot.owner)
+    existing_id = _find_visible_id(principal, snapshot.owner)
+    return Report([*checks, key], request.dump_content(), existing_id)
 
 
-def _check_fields(attempt: Attempt) -> Check:
-    if (wrong := attempt.wrong(CheckName.FIELDS)) is not None:
-        return wrong
-    if unknown := attempt.unknown[:MAX_ROW_FAULTS]:
+def _check_fields(request: PartialRequest) -> Check:
+    if (failed_check := request.failed_check(CheckName.FIELDS)) is not None:
+        return failed_check
+    if unknown := request.unknown_names[:MAX_ROW_FAULTS]:
         message = f"Not known here and ignored: {', '.join(unknown)}."
         return warned(CheckName.FIELDS, ErrorCode.UNKNOWN_FIELDS, message, fields=unknown)
     return passed(CheckName.FIELDS, "All fields are valid.")
 
 
-def _check_media(attempt: Attempt) -> Check:
-    if (wrong := attempt.wrong(CheckName.MEDIA)) is not None:
-        return wrong
-    if attempt.value("asset_id") is not None:
+def _check_media(request: PartialRequest) -> Check:
+    if (failed_check := request.failed_check(CheckName.MEDIA)) is not None:
+        return failed_check
+    if request.read_value("asset_id") is not None:
         return warned(
             CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, "asset_id is handed on, not looked up."
         )
     return passed(CheckName.MEDIA, "image_url is well-formed; it is not fetched.")
 
 
-def _check_run_at(attempt: Attempt, now: datetime) -> Check:
-    if (wrong := attempt.wrong(CheckName.RUN_AT)) is not None:
-        return wrong
+def _check_run_at(request: PartialRequest, now: datetime) -> Check:
+    if (failed_check := request.failed_check(CheckName.RUN_AT)) is not None:
+        return failed_check
     try:
-        require_future(attempt.value("run_at"), now)
+        require_future(request.read_value("run_at"), now)
     except ApiError as refusal:
         return failed(CheckName.RUN_AT, refusal.code, refusal.message)
     return passed(CheckName.RUN_AT, "run_at lies in the future.")
 
 
-def _check_account(principal: Principal, attempt: Attempt, board: BoardCheck | None) -> Check:
-    if (wrong := attempt.wrong(CheckName.ACCOUNT)) is not None:
-        return wrong
-    if (destination := attempt.destination(principal)) is None:
+def _check_account(
+    principal: Principal, request: PartialRequest, board: BoardCheck | None
+) -> Check:
+    if (failed_check := request.failed_check(CheckName.ACCOUNT)) is not None:
+        return failed_check
+    if (destination := request.destination(principal)) is None:
         message = "This API key may not publish to this account."
         return failed(CheckName.ACCOUNT, ErrorCode.ACCOUNT_NOT_PERMITTED, message)
     if board is BoardCheck.NO_ACCOUNT:
-        return failed(CheckName.ACCOUNT, *failure_of(board, destination))
+        return failed(CheckName.ACCOUNT, *build_failure(board, destination))
     return passed(CheckName.ACCOUNT, "The workspace has this account.")
 
 
-def _check_board(principal: Principal, attempt: Attempt, board: BoardCheck | None) -> Check:
-    if (wrong := attempt.wrong(CheckName.BOARD)) is not None:
-        return wrong
-    destination = attempt.destination(principal)
+def _check_board(principal: Principal, request: PartialRequest, board: BoardCheck | None) -> Check:
+    if (failed_check := request.failed_check(CheckName.BOARD)) is not None:
+        return failed_check
+    destination = request.destination(principal)
     if destination is None or board is None:
-        return skipped(CheckName.BOARD, _ACCOUNT_FIRST)
+        return skipped(CheckName.BOARD, _ACCOUNT_REQUIRED)
     match board:
         case BoardCheck.KNOWN:
             return passed(CheckName.BOARD, "The account has this board.")
         case BoardCheck.NO_ACCOUNT:
-            return skipped(CheckName.BOARD, _ACCOUNT_FIRST)
+            return skipped(CheckName.BOARD, _ACCOUNT_REQUIRED)
         case BoardCheck.NO_BOARD:
-            return failed(CheckName.BOARD, *failure_of(board, destination))
+            return failed(CheckName.BOARD, *build_failure(board, destination))
         case _:
             assert_never(board)
 
 
-def _check_pin_key(principal: Principal, attempt: Attempt, owner: Row | None) -> Check:
+def _check_pin_key(principal: Principal, request: PartialRequest, owner: Row | None) -> Check:
     if owner is None:
-        return _check_free_key(principal, attempt)
+        return _check_free_key(principal, request)
     try:
-        resolve_existing(principal, attempt.value("idempotency_key"), owner)
+        resolve_existing(principal, request.read_value("idempotency_key"), owner)
     except ApiError as refusal:
         return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
-    return _key_taken(attempt, owner)
+    return _warn_of_taken_key(request, owner)
 
 
-def _check_schedule_key(principal: Principal, attempt: Attempt, owner: Row | None) -> Check:
+def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Row | None) -> Check:
     if owner is None:
-        return _check_free_key(principal, attempt)
-    if attempt.content is None:
+        return _check_free_key(principal, request)
+    if request.content is None:
         message = "The key is taken: by the same content or not, can't be told yet."
         return skipped(CheckName.KEY, message)
-    key, content = attempt.content.idempotency_key, fingerprint(attempt.content)
+    key, content = request.content.idempotency_key, fingerprint(request.content)
     try:
         resolve_replay(principal, key, content, owner)
     except ApiError as refusal:
         return failed(CheckName.KEY, refusal.code, refusal.message, **refusal.details)
-    return _key_taken(attempt, owner)
+    return _warn_of_taken_key(request, owner)
 
 
-def _check_free_key(principal: Principal, attempt: Attempt) -> Check:
+def _check_free_key(principal: Principal, request: PartialRequest) -> Check:
     """Checks a key that has no owner, or whose owner was not looked up."""
-    if (wrong := attempt.wrong(CheckName.KEY)) is not None:
-        return wrong
-    if attempt.pin_id(principal) is None:
-        return skipped(CheckName.KEY, _ACCOUNT_FIRST)
+    if (failed_check := request.failed_check(CheckName.KEY)) is not None:
+        return failed_check
+    if request.pin_id(principal) is None:
+        return skipped(CheckName.KEY, _ACCOUNT_REQUIRED)
     return passed(CheckName.KEY, "The key is free.")
 
 
-def _key_taken(attempt: Attempt, owner: Row) -> Check:
+def _warn_of_taken_key(request: PartialRequest, owner: Row) -> Check:
     message = (
         "The key is taken: the request would be answered what stands under it, and make nothing "
         "new."
     )
     details = {}
-    if attempt.content is not None:
-        details["payload_matches"] = fingerprint(attempt.content) == owner["fingerprint"]
+    if request.content is not None:
+        details["payload_matches"] = fingerprint(request.content) == owner["fingerprint"]
     return warned(CheckName.KEY, ErrorCode.IDEMPOTENCY_KEY_TAKEN, message, **details)
 
 
-def _visible_id(principal: Principal, owner: Row | None) -> UUID | None:
+def _find_visible_id(principal: Principal, owner: Row | None) -> UUID | None:
     if owner is None or not principal.permits(owner["account_id"]):
         return None
     pin_id: UUID = owner["pin_id"]

@@ -52,7 +52,7 @@ _REMEDIES = {
     ErrorCode.RUN_AT_IN_PAST: "Take a later time, or publish the pin at once: POST /v1/pins.",
     ErrorCode.UNKNOWN_FIELDS: "Leave them out, or mend their names.",
 }
-_ANOTHER_KEY = "Take another idempotency_key."
+_OTHER_KEY_REMEDY = "Take another idempotency_key."
 
 
 def passed(name: CheckName, message: str) -> Check:
@@ -64,14 +64,21 @@ def skipped(name: CheckName, message: str) -> Check:
 
 
 def warned(name: CheckName, code: ErrorCode, message: str, **details: Any) -> Check:
-    return Check(name, CheckStatus.WARNING, message, code, _remedy(name, code), details or None)
+    return Check(
+        name, CheckStatus.WARNING, message, code, _find_remedy(name, code), details or None
+    )
 
 
 def failed(name: CheckName, code: str, message: str, **details: Any) -> Check:
     return Check(
-        name, CheckStatus.FAILED, message, code, _remedy(name, ErrorCode(code)), details or None
+        name,
+        CheckStatus.FAILED,
+        message,
+        code,
+        _find_remedy(name, ErrorCode(code)),
+        details or None,
     )
 
 
-def _remedy(name: CheckName, code: ErrorCode) -> str | None:
-    return _REMEDIES.get(code) or (_ANOTHER_KEY if name is CheckName.KEY else None)
+def _find_remedy(name: CheckName, code: ErrorCode) -> str | None:
+    return _REMEDIES.get(code) or (_OTHER_KEY_REMEDY if name is CheckName.KEY else None)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from services.publisher.pins.dry_run.attempt import Attempt
 from services.publisher.pins.dry_run.checks import Snapshot, check_pin, check_schedule
+from services.publisher.pins.dry_run.partial_request import PartialRequest
 from services.publisher.pins.dry_run.report import Report
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.requests import (
@@ -11,7 +11,7 @@ from services.publisher.pins.requests import (
     PinForNow,
     ScheduleSubmission,
     generate_key,
-    requested_key,
+    read_requested_key,
 )
 from shared.access.model import BoardCheck, Principal
 from shared.access.repository import AccessRepository
@@ -27,33 +27,35 @@ class DryRunService:
         self._access = access
 
     async def check_pin(self, principal: Principal, document: object) -> Report:
-        attempt = Attempt(PinForNow, object_of(document), CONTENT_FIELDS)
-        board = await self._check_board(principal, attempt)
-        owner = await self._find_owner(principal, attempt)
-        return check_pin(principal, attempt, Snapshot(board, owner))
+        request = PartialRequest(PinForNow, object_of(document), CONTENT_FIELDS)
+        board = await self._check_board(principal, request)
+        owner = await self._find_owner(principal, request)
+        return check_pin(principal, request, Snapshot(board, owner))
 
     async def check_schedule(
         self, principal: Principal, document: object, header: str | None
     ) -> Report:
         """Checks a schedule. `header` is the request's Idempotency-Key."""
-        key = requested_key(document, header)
+        key = read_requested_key(document, header)
         keyed = {
             **object_of(document),
             "idempotency_key": generate_key() if key is None else key,
         }
-        attempt = Attempt(ScheduleSubmission, keyed, CONTENT_FIELDS)
-        board = await self._check_board(principal, attempt)
-        owner = None if key is None else await self._find_owner(principal, attempt)
+        request = PartialRequest(ScheduleSubmission, keyed, CONTENT_FIELDS)
+        board = await self._check_board(principal, request)
+        owner = None if key is None else await self._find_owner(principal, request)
         snapshot = Snapshot(board, owner)
         now = datetime.now(UTC)
-        return check_schedule(principal, attempt, snapshot, now, has_key=key is not None)
+        return check_schedule(principal, request, snapshot, now, has_key=key is not None)
 
-    async def _check_board(self, principal: Principal, attempt: Attempt) -> BoardCheck | None:
-        if (destination := attempt.destination(principal)) is None:
+    async def _check_board(
+        self, principal: Principal, request: PartialRequest
+    ) -> BoardCheck | None:
+        if (destination := request.destination(principal)) is None:
             return None
         return (await self._access.check_boards([destination]))[destination]
 
-    async def _find_owner(self, principal: Principal, attempt: Attempt) -> Row | None:
-        if (pin_id := attempt.pin_id(principal)) is None:
+    async def _find_owner(self, principal: Principal, request: PartialRequest) -> Row | None:
+        if (pin_id := request.pin_id(principal)) is None:
             return None
         return await self._pins.find(principal.workspace_id, pin_id)

@@ -11,7 +11,7 @@ from shared.contract.pins import Instant
 from shared.http.pagination.paging import Paging
 
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
-Searched = Annotated[
+SearchText = Annotated[
     Text | None,
     Field(description="Literal text in title, description or link_url, in upper or lower case."),
 ]
@@ -29,7 +29,7 @@ class PinFilters(Paging):
     until: Annotated[
         Instant | None, Field(description="The first moment of created_at that is left out.")
     ] = None
-    q: Searched = None
+    q: SearchText = None
     removed: Annotated[
         bool | None,
         Field(description="True: those deleted on Pinterest, of which Pinflow knows none."),
@@ -48,5 +48,5 @@ class ScheduleFilters(Paging):
     until: Annotated[
         Instant | None, Field(description="The first moment of run_at that is left out.")
     ] = None
-    q: Searched = None
+    q: SearchText = None
     sort: ScheduleSort = ScheduleSort.RUN_AT_DESC

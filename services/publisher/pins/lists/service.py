@@ -3,7 +3,12 @@
 from typing import Any
 
 from services.publisher.pins.lists.filters import PinFilters, ScheduleFilters
-from services.publisher.pins.lists.sorting import FOLDED, IS_DUE, pin_order, schedule_order
+from services.publisher.pins.lists.sorting import (
+    COLLATION,
+    IS_DUE,
+    build_pin_order,
+    build_schedule_order,
+)
 from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.access.model import Principal
 from shared.http.pagination.pages import Lists
@@ -12,27 +17,27 @@ from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
 # Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due
 # for it, which is everybody's
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
-SHOWN = Walk("deleted_at is null and state in ('published', 'failed')", "created_at")
+PUBLISHED_OR_FAILED = Walk("deleted_at is null and state in ('published', 'failed')", "created_at")
 FAILED = Walk("deleted_at is null and state = 'failed'", "created_at")
 SCHEDULED = Walk("deleted_at is null and run_at is not null", "run_at")
-PAST = Walk(f"{SCHEDULED.where} and run_at <= now()", "run_at")
+RUN_AT_PASSED = Walk(f"{SCHEDULED.where} and run_at <= now()", "run_at")
 """Schedules only: nothing is published, or fails, before it is due."""
 WAITING = Walk(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
 _ADVICE = "GET /v1/schedules?status=queued has those that are due, in the order of run_at."
 DUE = Walk(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
 
 _PINS: dict[PinStatus | None, tuple[Walk, ...]] = {
-    None: (SHOWN, DUE),
+    None: (PUBLISHED_OR_FAILED, DUE),
     PinStatus.QUEUED: (DUE,),
-    PinStatus.PUBLISHED: (SHOWN,),
+    PinStatus.PUBLISHED: (PUBLISHED_OR_FAILED,),
     PinStatus.FAILED: (FAILED,),
 }
 _SCHEDULES: dict[ScheduleStatus | None, tuple[Walk, ...]] = {
     None: (SCHEDULED,),
     ScheduleStatus.SCHEDULED: (WAITING,),
     ScheduleStatus.QUEUED: (DUE,),
-    ScheduleStatus.DONE: (PAST,),
-    ScheduleStatus.FAILED: (PAST,),
+    ScheduleStatus.DONE: (RUN_AT_PASSED,),
+    ScheduleStatus.FAILED: (RUN_AT_PASSED,),
     ScheduleStatus.CANCELED: (SCHEDULED,),
 }
 _STATES = {
@@ -42,13 +47,13 @@ _STATES = {
     "canceled": "cancelled",
 }
 """The states of statuses that are not alone in their walk."""
-_FOUND = " or ".join(
-    f"strpos(lower({column} {FOLDED}), lower(cast(%(q)s as text) {FOLDED})) > 0"
+_TEXT_MATCHES = " or ".join(
+    f"strpos(lower({column} {COLLATION}), lower(cast(%(q)s as text) {COLLATION})) > 0"
     for column in ("title", "description", "link_url")
 )
 
 
-class PinLists:
+class PinListService:
     """Lists what the key may see.
 
     Raises ApiError (422) for a cursor of another list, and for a search that is too wide.
@@ -64,13 +69,15 @@ class PinLists:
             walks = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
         if query.removed:
             walks = ()
-        return await self._page(principal, query, walks, pin_order(query.sort), window="created_at")
+        return await self._page(
+            principal, query, walks, build_pin_order(query.sort), window="created_at"
+        )
 
     async def schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
         """Lists what has, or had, a time to be published at."""
         walks = _SCHEDULES.get(query.status, ())
         return await self._page(
-            principal, query, walks, schedule_order(query.sort), window="run_at"
+            principal, query, walks, build_schedule_order(query.sort), window="run_at"
         )
 
     async def _page(
@@ -123,6 +130,6 @@ def _conditions(
         "board_id": "board_id = %(board_id)s",
         "state": "state = %(state)s",
         "error_code": "error_code = %(error_code)s",
-        "q": f"({_FOUND})",
+        "q": f"({_TEXT_MATCHES})",
     }
     return [sql for name, sql in conditions.items() if values[name] is not None], values

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from shared.http.pagination.search import Key, Order
 
-FOLDED = 'collate "pg_c_utf8"'
+COLLATION = 'collate "pg_c_utf8"'
 """Upper and lower case of every alphabet, and an order by code points, whatever the database's own
 locale.
 """
@@ -35,13 +35,13 @@ class ScheduleSort(StrEnum):
 
 IS_DUE = "(state = 'scheduled' and run_at <= now())"
 _CREATED_AT = Key("created_at", is_time=True)
-_TITLE = Key(f"lower(title {FOLDED})")
+_TITLE = Key(f"lower(title {COLLATION})")
 
 # By the names that clients see
-_PIN_STATUS = Key(f"case state when 'scheduled' then 'queued' else state end {FOLDED}")
+_PIN_STATUS = Key(f"case state when 'scheduled' then 'queued' else state end {COLLATION}")
 _SCHEDULE_STATUS = Key(
     f"case when {IS_DUE} then 'queued' when state = 'published' then 'done'"
-    f" when state = 'cancelled' then 'canceled' else state end {FOLDED}"
+    f" when state = 'cancelled' then 'canceled' else state end {COLLATION}"
 )
 
 _PIN_KEYS = {
@@ -58,14 +58,14 @@ _SCHEDULE_KEYS = {
 }
 
 
-def pin_order(sort: PinSort) -> Order:
-    return _order("pins", sort, _PIN_KEYS)
+def build_pin_order(sort: PinSort) -> Order:
+    return _build_order("pins", sort, _PIN_KEYS)
 
 
-def schedule_order(sort: ScheduleSort) -> Order:
-    return _order("schedules", sort, _SCHEDULE_KEYS)
+def build_schedule_order(sort: ScheduleSort) -> Order:
+    return _build_order("schedules", sort, _SCHEDULE_KEYS)
 
 
-def _order(name: str, sort: str, keys: Mapping[str, Key]) -> Order:
+def _build_order(name: str, sort: str, keys: Mapping[str, Key]) -> Order:
     key, _, direction = sort.rpartition("_")
     return Order(f"{name}.{sort}", keys[key], descending=direction == "desc")

@@ -26,7 +26,7 @@ class BulkItemResponse(BaseModel):
     error_message: str | None = None
 
     @classmethod
-    def of(cls, item_id: UUID, result: CommandResult) -> "BulkItemResponse":
+    def from_result(cls, item_id: UUID, result: CommandResult) -> "BulkItemResponse":
         match result:
             case Updated():
                 return cls(id=item_id, status=BulkStatus.SUCCEEDED)
@@ -50,12 +50,16 @@ class BulkResponse(BaseModel):
     results: list[BulkItemResponse]
 
     @classmethod
-    def of(cls, ids: Sequence[UUID], by_id: Mapping[UUID, CommandResult]) -> "BulkResponse":
+    def from_results(
+        cls, ids: Sequence[UUID], by_id: Mapping[UUID, CommandResult]
+    ) -> "BulkResponse":
         results, seen = [], set[UUID]()
         for item_id in ids:
             is_repeated = item_id in seen
             results.append(
-                _repeated(item_id) if is_repeated else BulkItemResponse.of(item_id, by_id[item_id])
+                _repeated(item_id)
+                if is_repeated
+                else BulkItemResponse.from_result(item_id, by_id[item_id])
             )
             seen.add(item_id)
         counts = {

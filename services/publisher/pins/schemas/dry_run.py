@@ -28,7 +28,7 @@ class PinValidationResponse(BaseModel):
     headroom: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, report: Report) -> "PinValidationResponse":
+    def from_report(cls, report: Report) -> "PinValidationResponse":
         checks = [PinValidationCheck(**check._asdict()) for check in report.checks]
         return cls(
             valid=report.valid,

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from services.publisher.model import PinState
 from services.publisher.pins.batch import BatchItem
-from services.publisher.pins.statuses import PinStatus, pin_status
+from services.publisher.pins.statuses import PinStatus, translate_pin_state
 from shared.contract.events import RowStatus
 
 
@@ -41,7 +41,7 @@ class PinResponse(BaseModel):
     removed_from_pinterest_at: datetime | None = None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
+    def from_row(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
         # The SDK's image_url is never null: a pin from an asset answers with the asset's address
         image_url = row["image_url"] or f"{base_url.rstrip('/')}/v1/assets/{row['asset_id']}"
         named = {name: row[name] for name in cls.model_fields if name in row}
@@ -50,7 +50,7 @@ class PinResponse(BaseModel):
                 **named,
                 "id": row["pin_id"],
                 "pinterest_account_id": row["account_id"],
-                "status": pin_status(row["state"]),
+                "status": translate_pin_state(row["state"]),
                 "image_url": image_url,
                 "media_url": image_url,
             }
@@ -70,12 +70,12 @@ class PinBatchItemResult(BaseModel):
     """Existing: whether the content is that which was first accepted under the key."""
 
     @classmethod
-    def of(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
+    def from_item(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
         return cls(
             index=index,
             idempotency_key=item.key,
             status=item.status,
-            pin=None if item.row is None else PinResponse.of(item.row, base_url),
+            pin=None if item.row is None else PinResponse.from_row(item.row, base_url),
             error=None if item.refusal is None else item.refusal.body()["detail"],
             payload_matches=item.payload_matches,
         )
@@ -94,14 +94,15 @@ class PinBatchResponse(BaseModel):
     headroom: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, items: Sequence[BatchItem], base_url: str) -> "PinBatchResponse":
+    def from_items(cls, items: Sequence[BatchItem], base_url: str) -> "PinBatchResponse":
         counts = {
             f"{status}_count": sum(item.status is status for item in items) for status in RowStatus
         }
         return cls(
             **counts,
             results=[
-                PinBatchItemResult.of(index, item, base_url) for index, item in enumerate(items)
+                PinBatchItemResult.from_item(index, item, base_url)
+                for index, item in enumerate(items)
             ],
         )
 
@@ -128,11 +129,11 @@ class JobStatusResponse(BaseModel):
     error_message: str | None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "JobStatusResponse":
+    def from_row(cls, row: Mapping[str, Any]) -> "JobStatusResponse":
         return cls(
             job_id=row["pin_id"],
             pin_id=row["pin_id"],
-            status=pin_status(row["state"]),
+            status=translate_pin_state(row["state"]),
             submitted_at=row["created_at"],
             completed_at=row["published_at"]
             or (row["failed_at"] if row["state"] == PinState.FAILED else None),

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from services.publisher.pins.requests import CONTENT_FIELDS
-from services.publisher.pins.statuses import ScheduleStatus, schedule_status
+from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
 from shared.contract.schedule_ids import schedule_id_of
 
 _PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
@@ -27,13 +27,13 @@ class ScheduleResponse(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "ScheduleResponse":
+    def from_row(cls, row: Mapping[str, Any]) -> "ScheduleResponse":
         return cls(
             id=schedule_id_of(row["pin_id"]),
             workspace_id=row["workspace_id"],
             pinterest_account_id=row["account_id"],
             run_at=row["run_at"],
-            status=schedule_status(row["state"], is_due=row["is_due"]),
+            status=translate_schedule_state(row["state"], is_due=row["is_due"]),
             payload={name: row[name] for name in _PAYLOAD if row[name] is not None},
             last_error=row["error_message"],
             pin_id=row["pin_id"] if row["published_at"] is not None else None,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from services.publisher.rows.outcomes import NO_HISTORY, build_snapshot, decide_all
+from services.publisher.rows.outcomes import EMPTY_HISTORY, build_snapshot, decide_all
 from services.status.folding import fold
 from shared.contract.events import MAX_ROWS
 from tests.tools.bench.figures import Figures
@@ -70,7 +70,7 @@ def _go_through(clocks: _Clocks) -> int:
     with clocks.of("publisher"):
         rows = material.read_rows(imports)
     # The store's part: counted with the database
-    snapshot = build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC))
+    snapshot = build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC))
     with clocks.of("publisher"):
         announced = material.announce(decide_all(rows, {}, snapshot))
     with clocks.of("status"):

@@ -11,9 +11,9 @@ from deploy.administration import NewAccount, NewWorkspace
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
-from services.publisher.rows.events import outcome_records, pin_event_records
+from services.publisher.rows.events import build_outcome_records, build_pin_event_records
 from services.publisher.rows.outcomes import (
-    NO_HISTORY,
+    EMPTY_HISTORY,
     KeyedRow,
     Outcome,
     build_snapshot,
@@ -71,11 +71,11 @@ def read_rows(imports: Sequence[ImportBatch]) -> list[KeyedRow]:
 
 def found_new(rows: Sequence[KeyedRow]) -> list[Outcome]:
     """The outcomes of rows of which the store held none."""
-    return decide_all(rows, {}, build_snapshot(rows, NO_HISTORY, {}, datetime.now(UTC)))
+    return decide_all(rows, {}, build_snapshot(rows, EMPTY_HISTORY, {}, datetime.now(UTC)))
 
 
 def announce(outcomes: Sequence[Outcome]) -> Announced:
-    return Announced(outcome_records(outcomes), pin_event_records(outcomes))
+    return Announced(build_outcome_records(outcomes), build_pin_event_records(outcomes))
 
 
 def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:

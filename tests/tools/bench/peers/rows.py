@@ -13,7 +13,7 @@ import orjson
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from services.ingest.parsing.rows import require_rows
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from shared.contract.pins import PinSubmission
 from shared.contract.strict_json import parse_json
 from tests.tools.bench.peers.store import COLUMNS
@@ -93,7 +93,7 @@ def values(
     key, terms = CONTENT.index("idempotency_key"), CONTENT.index("related_terms")
     made = []
     for number, *content in rows:
-        pin_id = pin_id_of(workspace_id, content[key])
+        pin_id = compute_pin_id(workspace_id, content[key])
         if content[terms] is not None:
             content[terms] = orjson.dumps(content[terms]).decode()
         made.append((pin_id, workspace_id, pin_id, job_id, number, accepted_at, *content))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.publisher.ids import pin_id_of
+from services.publisher.ids import compute_pin_id
 from services.publisher.pins.dry_run.report import Check, CheckName, failed
 from shared.access.model import Destination, Principal
 from shared.contract.events import Fault
@@ -26,16 +26,16 @@ _FIELD_CHECKS = {
 _FAULT_CHECKS = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDIA}
 
 
-class Attempt:
+class PartialRequest:
     """Reads a request as far as possible: one wrong field does not keep the others unchecked."""
 
     def __init__(
-        self, model: type[PinSubmission], fields: Mapping[str, Any], known: Collection[str]
+        self, model: type[PinSubmission], fields: Mapping[str, Any], names: Collection[str]
     ) -> None:
-        """`known` are names of fields. Others are ignored, as a real request's are."""
+        """`names` are names of fields. Others are ignored, as a real request's are."""
         self._model = model
-        self._fields = {name: value for name, value in fields.items() if name in known}
-        self.unknown = [printable(name) for name in fields if name not in known]
+        self._fields = {name: value for name, value in fields.items() if name in names}
+        self.unknown_names = [printable(name) for name in fields if name not in names]
         self.content: PinSubmission | None = None
         self._faults: list[Fault] = []
         try:
@@ -43,15 +43,15 @@ class Attempt:
         except ValidationError as error:
             self._faults = faults_of(error)
 
-    def wrong(self, name: CheckName) -> Check | None:
+    def failed_check(self, name: CheckName) -> Check | None:
         """Returns the check as failed, if a fault belongs to it."""
-        faults = [fault for fault in self._faults if _check_name(fault) is name]
+        faults = [fault for fault in self._faults if _find_check_name(fault) is name]
         if not faults:
             return None
         refusal = refused(faults)
         return failed(name, refusal.code, refusal.message, **refusal.details)
 
-    def value(self, name: str) -> Any:
+    def read_value(self, name: str) -> Any:
         """Returns a field as it would be stored. None if it can't be."""
         if self.content is not None:
             return getattr(self.content, name)
@@ -64,22 +64,22 @@ class Attempt:
 
     def destination(self, principal: Principal) -> Destination | None:
         """Returns the destination to look up. None if the account is wrong or not permitted."""
-        account_id = self.value("account_id")
-        if self.wrong(CheckName.ACCOUNT) is not None or not principal.permits(account_id):
+        account_id = self.read_value("account_id")
+        if self.failed_check(CheckName.ACCOUNT) is not None or not principal.permits(account_id):
             return None
-        return Destination(principal.workspace_id, account_id, self.value("board_id") or "")
+        return Destination(principal.workspace_id, account_id, self.read_value("board_id") or "")
 
     def pin_id(self, principal: Principal) -> UUID | None:
         """Returns the id to look up. None if the key is wrong, or the account not permitted.
 
         Its owner would tell whether a guess at another account's content was right.
         """
-        is_permitted = principal.permits(self.value("account_id"))
-        if self.wrong(CheckName.KEY) is not None or not is_permitted:
+        is_permitted = principal.permits(self.read_value("account_id"))
+        if self.failed_check(CheckName.KEY) is not None or not is_permitted:
             return None
-        return pin_id_of(principal.workspace_id, self.value("idempotency_key"))
+        return compute_pin_id(principal.workspace_id, self.read_value("idempotency_key"))
 
-    def resolved(self, *hidden: str) -> dict[str, Any] | None:
+    def dump_content(self, *hidden: str) -> dict[str, Any] | None:
         """Returns the content as it would be stored. None if something is wrong with its form."""
         return (
             None
@@ -88,6 +88,6 @@ class Attempt:
         )
 
 
-def _check_name(fault: Fault) -> CheckName:
+def _find_check_name(fault: Fault) -> CheckName:
     field = (fault.field or "").partition(".")[0]
     return _FIELD_CHECKS.get(field) or _FAULT_CHECKS.get(fault.code, CheckName.FIELDS)

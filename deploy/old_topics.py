@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
-from shared.kafka.connection import client_options, unavailable
+from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
 REMOVED_TOPICS = {"imports.v1": "status", "rows.v1": "publisher"}
@@ -99,7 +99,7 @@ async def _committed(
         try:
             found = await admin.list_consumer_group_offsets(group, partitions=partitions)
         except KafkaError as error:
-            if unavailable(error) is None:
+            if translate_error(error) is None:
                 raise
             found = {}
         if found.keys() >= set(partitions):
@@ -169,7 +169,7 @@ async def _consumer(
         await consumer.start()
         yield consumer
     except KafkaError as error:
-        raise unavailable(error) or error from error
+        raise translate_error(error) or error from error
     finally:
         await consumer.stop()
 

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from deploy.old_topics import require_drained
 from shared.kafka import admin
-from shared.kafka.admin import Topics
+from shared.kafka.admin import CreatedTopics
 from shared.runtime.settings import KafkaSettings
 
 
 class TopicCreation(NamedTuple):
-    topics: Topics
+    topics: CreatedTopics
     drained: list[str]
     """Old topics that nothing reads any more and in which nothing waits."""
 
@@ -32,10 +32,10 @@ def describe_creation(created: TopicCreation) -> list[str]:
     return [*describe_differences(created.topics), *old]
 
 
-def describe_differences(topics: Topics) -> list[str]:
+def describe_differences(topics: CreatedTopics) -> list[str]:
     """Says which topics have another number of partitions than the setting asks for."""
     return [
         f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is "
         "(see deploy/README.md, Partitions)."
-        for name, (has, asked) in sorted(topics.kept.items())
+        for name, (has, asked) in sorted(topics.partition_mismatches.items())
     ]

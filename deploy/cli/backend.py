@@ -55,7 +55,7 @@ def create_topics() -> tuple[list[str], list[str]]:
         created = explained(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
     except NotDrained as error:
         fail(str(error))
-    return created.topics.made, topics.describe_creation(created)
+    return created.topics.names, topics.describe_creation(created)
 
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:

@@ -318,7 +318,7 @@ EXAMPLES: dict[str, Example] = {
             "environment": "local",
             "database": "ok",
             "checks": {
-                "machinery": "ok",
+                "runtime": "ok",
                 "database": "ok",
                 **dict.fromkeys(CHECKED_SERVICES, "ok"),
             },

@@ -17,7 +17,7 @@ from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.import_limits import LARGEST_IMPORT
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ class Acceptance:
         await asyncio.gather(*self._running, return_exceptions=True)
         await asyncio.gather(*(appender.stop() for appender in self._appenders.values()))
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Returns why no import can be accepted now, or None.
 
         Replaces connections that died while nobody used them.
@@ -123,7 +123,7 @@ class Acceptance:
         )
         for partition in range(len(self._appenders), known):  # an operator has added some
             self._appender(partition)
-        return partition_of(batch.key, len(self._appenders))
+        return choose_partition(batch.key, len(self._appenders))
 
     def _appender(self, partition: int) -> PartitionAppender:
         if partition not in self._appenders:

@@ -9,7 +9,7 @@ from services.ingest.requested_imports import RequestedImports
 from services.ingest.requests import ReceivedRequest, identify_request, require_type
 from shared.contract.errors import Poison
 from shared.kafka.batches import Batch
-from shared.kafka.dead_letters import DeadLetter, history_of
+from shared.kafka.dead_letters import DeadLetter, select_replay_headers
 from shared.kafka.positions.advance import Advance
 
 RequestRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -51,4 +51,4 @@ class ImportRequestsHandler:
 
 
 def _receive(record: RequestRecord) -> ReceivedRequest:
-    return identify_request(record.value or b"", history_of(record.headers))
+    return identify_request(record.value or b"", select_replay_headers(record.headers))

@@ -31,7 +31,7 @@ from shared.contract.topics import TopicName
 from shared.http.admission import ConcurrentWrites
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 
@@ -80,8 +80,8 @@ def create_app(settings: PublisherSettings) -> FastAPI:
         routers=[pins.router, schedules.router, pins.job_router],
         consumers=consumers,
         tasks=[
-            Sweeper("scheduler", scheduler.publish_due, interval_seconds=interval),
-            Sweeper("outbox", outbox.produce_waiting, interval_seconds=interval),
+            PeriodicTask("scheduler", scheduler.publish_due, interval_seconds=interval),
+            PeriodicTask("outbox", outbox.produce_waiting, interval_seconds=interval),
         ],
         closing=[history.close],
     )

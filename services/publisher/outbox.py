@@ -6,7 +6,7 @@ from shared.kafka.producer import RecordSender
 
 
 class OutboxRelay:
-    """Produces waiting events at least once, the oldest first, at most `limit` in a sweep."""
+    """Produces waiting events at least once, the oldest first, at most `limit` at a time."""
 
     def __init__(
         self, outbox: OutboxRepository, producer: RecordSender, topic: str, limit: int

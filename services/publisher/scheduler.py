@@ -12,7 +12,7 @@ from shared.postgres.row import Row
 
 
 class Scheduler:
-    """Publishes what is due, at most `limit` pins in a sweep.
+    """Publishes what is due, at most `limit` pins at a time.
 
     If the account or board has gone since, the pin fails. Its row's outcome stays.
     """

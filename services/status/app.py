@@ -23,7 +23,7 @@ from shared.http.client import http_pool
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.limits.token_buckets import token_bucket
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 
@@ -34,8 +34,8 @@ def create_app(settings: StatusSettings) -> FastAPI:
     retention_days = settings.upload_retention_days
     job_events = service.topics[TopicName.JOB_EVENTS]
     announcer = JobAnnouncer(store, service.producer, job_events, settings.announce_limit)
-    announcing = Sweeper(
-        "announcer", announcer.sweep, interval_seconds=settings.announce_interval_seconds
+    announcing = PeriodicTask(
+        "announcer", announcer.announce, interval_seconds=settings.announce_interval_seconds
     )
     cleaner = UploadCleaner(store, timedelta(days=retention_days))
     consumer = BatchConsumer(
@@ -55,7 +55,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             FoldService(store, announcing), service.topics, keep_uploads=retention_days > 0
         ),
         service.producer,
-        pace=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
+        rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
         positions=store.positions,
     )
     http = http_pool()
@@ -73,7 +73,9 @@ def create_app(settings: StatusSettings) -> FastAPI:
         consumers=[consumer],
         tasks=[
             announcing,
-            Sweeper("uploads' cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
+            PeriodicTask(
+                "uploads' cleaner", cleaner.delete_old_uploads, interval_seconds=CLEAN_SECONDS
+            ),
         ],
         closing=[http.aclose],
         add_endpoints=add_system_endpoints,

@@ -41,7 +41,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     webhooks_url: Urls = "http://127.0.0.1:8004"
     """The same of webhooks."""
     announce_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """How often jobs that ended are looked for; a fold that ends one wakes the sweeper at once."""
+    """How often jobs that ended are looked for; a fold that ends one wakes the task at once."""
     announce_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Jobs announced in one transaction."""
 

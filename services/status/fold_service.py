@@ -8,7 +8,7 @@ from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
 from shared.runtime.chunks import chunked
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 
 MAX_FOLDED_ROWS = 20_000
 """Rows of one transaction: 0.25 s. Ten times as many (a batch can have them) did not end within 10
@@ -25,7 +25,7 @@ class FoldStore(Protocol):
 class FoldService:
     """Folds events, idempotently: every transaction can be repeated."""
 
-    def __init__(self, store: FoldStore, announcer: Sweeper) -> None:
+    def __init__(self, store: FoldStore, announcer: PeriodicTask) -> None:
         """`announcer` is woken when a job ends."""
         self._store = store
         self._announcer = announcer

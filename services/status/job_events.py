@@ -22,7 +22,7 @@ class JobAnnouncer:
         self._topic = topic
         self._limit = limit
 
-    async def sweep(self) -> int:
+    async def announce(self) -> int:
         """Announces a portion and returns how many jobs it had.
 
         Raises BrokerUnavailable or DatabaseUnavailable; none of them is marked then.

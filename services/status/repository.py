@@ -163,7 +163,7 @@ class JobStore:
         """
         try:
             async with self._database.pipeline() as driver:
-                await self.positions.hold(driver, advance, moves=moves)
+                await self.positions.lock(driver, advance, moves=moves)
                 if batch.uploads:
                     # In the order of their ids, or two folds that overlap deadlock; not by SQL,
                     # which would sort the contents too
@@ -186,7 +186,7 @@ class JobStore:
             # for ever
             raise ValueRejected("more results than the job has rows") from error
         if moves:
-            self.positions.note_stored(advance)
+            self.positions.mark_stored(advance)
         return ended
 
     async def job(

@@ -22,6 +22,6 @@ class UploadCleaner:
         self._uploads = uploads
         self._retention = retention
 
-    async def sweep(self) -> int:
+    async def delete_old_uploads(self) -> int:
         """Deletes a portion and returns how many uploads it had. Raises DatabaseUnavailable."""
         return await self._uploads.delete_uploads(self._retention, CLEANED_AT_ONCE)

@@ -57,7 +57,7 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
 @router.get("/internal/readyz", include_in_schema=False)
 async def own_readiness(request: Request) -> JSONResponse:
     """Tells whether this process is ready. For its supervisor: a restart mends no other process."""
-    trouble = await request.app.state.runtime.trouble()
+    trouble = await request.app.state.runtime.problem()
     return JSONResponse(
         {"status": trouble or OK},
         HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE,

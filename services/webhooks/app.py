@@ -22,7 +22,7 @@ from shared.http.bodies import Bodies
 from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from shared.runtime.service import Service
 
 MIN_FETCH_BYTES = 4 * MEBIBYTE
@@ -31,7 +31,7 @@ MAX_PARTITION_BYTES = 8 * MEBIBYTE
 """Bytes of one partition in a fetch. A workspace that imports alone gets 16 MB a second, 28 000
 events."""
 
-DORMANCY_SECONDS = 1.0
+UNUSED_CHECK_SECONDS = 1.0
 """Seconds between a sleeping consumer's looks for a first webhook, whose event waits as long."""
 BODIES_AT_ONCE = 16 * MEBIBYTE
 """Bytes. As many bodies at their limit as there may be requests at once."""
@@ -80,10 +80,18 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
         components=[worker],
         consumers=[consumer],
         tasks=[
-            Sweeper("dormancy", consumer.dormancy.look, interval_seconds=DORMANCY_SECONDS),
-            Sweeper("courier", worker.sweep, interval_seconds=settings.webhook_interval_seconds),
-            Sweeper("cleaner", cleaner.sweep, interval_seconds=CLEAN_SECONDS),
-            Sweeper("lateness", Lateness(store).sweep, interval_seconds=LOOK_SECONDS),
+            PeriodicTask(
+                "pause when unused",
+                consumer.pause_when_unused.check,
+                interval_seconds=UNUSED_CHECK_SECONDS,
+            ),
+            PeriodicTask(
+                "delivery worker",
+                worker.deliver_due,
+                interval_seconds=settings.webhook_interval_seconds,
+            ),
+            PeriodicTask("cleaner", cleaner.delete_old_deliveries, interval_seconds=CLEAN_SECONDS),
+            PeriodicTask("lateness", Lateness(store).measure, interval_seconds=LOOK_SECONDS),
         ],
         closing=[close_resolver],
     )

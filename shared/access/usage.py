@@ -13,7 +13,7 @@ import structlog
 from shared.access.cache import Clock, TTLSet
 from shared.contract.errors import Unavailable
 from shared.http.client import NO_ANSWER, http_pool
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 
 log = structlog.get_logger()
 
@@ -98,8 +98,8 @@ class KeyUsage:
             self._noted.add(key_id)
             self._unwritten.add(key_id)
 
-    def sweeper(self) -> Sweeper:
-        return Sweeper("key usage", self.write, interval_seconds=GATHERING_SECONDS)
+    def periodic_task(self) -> PeriodicTask:
+        return PeriodicTask("key usage", self.write, interval_seconds=GATHERING_SECONDS)
 
     async def write(self) -> int:
         """Reports what was noted. Never fails, and never asks to be called again at once."""

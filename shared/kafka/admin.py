@@ -14,7 +14,7 @@ from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TOPICS, Topic, TopicNames
-from shared.kafka.connection import client_options, unavailable
+from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
         await admin.start()
         yield admin
     except KafkaError as error:
-        raise unavailable(error) or error from error
+        raise translate_error(error) or error from error
     finally:
         await admin.close()
 
@@ -47,21 +47,23 @@ async def require_topics(settings: KafkaSettings) -> None:
         )
 
 
-async def cluster_id(settings: KafkaSettings) -> str:
+async def read_cluster_id(settings: KafkaSettings) -> str:
     """Reads the id that a Kafka cluster was formatted with. Raises BrokerUnavailable."""
     async with admin_client(settings) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
-class Topics(NamedTuple):
+class CreatedTopics(NamedTuple):
     """Names new topics, and existing ones with another number of partitions than the setting."""
 
-    made: list[str]
-    kept: dict[str, tuple[int, int]]
+    names: list[str]
+    partition_mismatches: dict[str, tuple[int, int]]
     """How many partitions it has, and how many the setting says."""
 
 
-async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS) -> Topics:
+async def create_topics(
+    settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS
+) -> CreatedTopics:
     """Creates missing topics. With three brokers, they have three replicas, two of them in sync.
 
     Existing topics stay as they are: with more partitions their keys would move. Raises
@@ -89,7 +91,7 @@ async def create_topics(settings: KafkaSettings, topics: tuple[Topic, ...] = TOP
         if new:
             _check(await admin.create_topics(new))
     kept = {name: (count, wanted[name]) for name, count in found.items() if count != wanted[name]}
-    return Topics([topic.name for topic in new], kept)
+    return CreatedTopics([topic.name for topic in new], kept)
 
 
 def _check(answer: Response) -> None:

@@ -25,7 +25,7 @@ class BatchFetcher:
         progress: Progress,
         health: ConsumerHealth,
         tracker: PositionTracker | None,
-        pace: AsyncLimiter | None,
+        rate_limit: AsyncLimiter | None,
     ) -> None:
         self._member = member
         self._title = title
@@ -33,7 +33,7 @@ class BatchFetcher:
         self._progress = progress
         self._health = health
         self._tracker = tracker
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._was_full = False
         self.reading = 0
         """The tracker's count of readings at the last fetch."""
@@ -43,9 +43,9 @@ class BatchFetcher:
 
         Raises ConsumerStoppedError if the consumer was stopped or is lost.
         """
-        if self._pace is not None and not self._was_full:
+        if self._rate_limit is not None and not self._was_full:
             # After a full batch the next is there already, and no larger for waiting
-            await self._pace.acquire()
+            await self._rate_limit.acquire()
         try:
             batch = await self._member.fetch()
         except ConsumerStoppedError:

@@ -9,12 +9,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.contract.errors import BrokerUnavailable
-from shared.kafka.batches import Batch, BatchHandler, ends_of, first_offsets
-from shared.kafka.connection import unavailable
+from shared.kafka.batches import Batch, BatchHandler, find_end_offsets, find_first_offsets
+from shared.kafka.connection import translate_error
 from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.dead_letters import DeadLetter, to_record
 from shared.kafka.failure_policy import FailurePolicy
-from shared.kafka.idle_offsets import COMMIT_SECONDS
+from shared.kafka.idle_offsets import COMMIT_TIMEOUT_SECONDS
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.tracker import PositionTracker
 from shared.kafka.producer import RecordSender
@@ -69,7 +69,7 @@ class BatchProcessor:
             await self._commit()
             return True
         async with self._tracker.work:
-            advance = self._tracker.advance(ends_of(batch), reading)
+            advance = self._tracker.advance(find_end_offsets(batch), reading)
             if advance is None:
                 return False
             await self._work(batch, advance)
@@ -108,24 +108,24 @@ class BatchProcessor:
         if consumer is None:  # the process stops: the batch comes again
             raise BrokerUnavailable("the consumer is stopped")
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):  # aiokafka would try for ever
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(offsets)
         except TimeoutError as error:
             self._health.commit_unanswered()
             raise BrokerUnavailable(
-                f"no answer to the commit within {COMMIT_SECONDS:g} s"
+                f"no answer to the commit within {COMMIT_TIMEOUT_SECONDS:g} s"
             ) from error
         except (CommitFailedError, IllegalStateError) as error:
             # The partitions have gone to another member. It gets the batch again, which is
             # idempotent
             log.warning("commit_refused", consumer=self._title, error=repr(error))
         except KafkaError as error:
-            raise unavailable(error) or error from error
+            raise translate_error(error) or error from error
         self._health.commit_answered()
 
     def rewind(self, batch: Batch) -> None:
         """Sets the positions back to the start of a batch, in partitions that are still ours."""
-        first = first_offsets(batch)
+        first = find_first_offsets(batch)
         if self._tracker is not None:
             self._tracker.rewind(first)
             return

@@ -34,7 +34,7 @@ class BatchHandler(Protocol[Decoded]):
         """
 
 
-def first_offsets(records: Batch) -> dict[TopicPartition, int]:
+def find_first_offsets(records: Batch) -> dict[TopicPartition, int]:
     """Returns the lowest offset of each partition."""
     first: dict[TopicPartition, int] = {}
     previous = None
@@ -53,7 +53,7 @@ def first_offsets(records: Batch) -> dict[TopicPartition, int]:
     return first
 
 
-def ends_of(records: Batch) -> dict[TopicPartition, int]:
+def find_end_offsets(records: Batch) -> dict[TopicPartition, int]:
     """Returns for each partition the offset behind the last of its records."""
     ends: dict[TopicPartition, int] = {}
     # Records come in runs of one partition with rising offsets: the last of a run counts

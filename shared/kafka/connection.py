@@ -28,7 +28,7 @@ def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]
     }
 
 
-def unavailable(error: KafkaError) -> BrokerUnavailable | None:
+def translate_error(error: KafkaError) -> BrokerUnavailable | None:
     """Translates a Kafka error that waiting will mend. Returns None for any other."""
     # KafkaTimeoutError: a batch found no room in aiokafka's queue, as the one before it was not
     # taken in time. aiokafka calls that not retriable

@@ -23,10 +23,10 @@ from shared.kafka.batches import Batch, BatchHandler
 from shared.kafka.broker import GroupMember
 from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.consumer_health.progress import Progress
-from shared.kafka.consumer_health.stalls import STALLED_AFTER
-from shared.kafka.dormancy import Dormancy, always
+from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS
 from shared.kafka.failure_policy import FailurePolicy, ReadPositionsAgain, WaitForCapacity
 from shared.kafka.idle_offsets import IdleOffsets
+from shared.kafka.pause_when_unused import PauseWhenUnused, always
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.positions.tracker import PositionTracker
@@ -53,16 +53,18 @@ class BatchConsumer:
         producer: RecordSender,
         *,
         member: int = 0,
-        pace: AsyncLimiter | None = None,
+        rate_limit: AsyncLimiter | None = None,
         is_wanted: Callable[[], Awaitable[bool]] = always,
         positions: PositionStore | None = None,
         preparation: Preparation | None = None,
-        stalled_after: float = STALLED_AFTER,
+        stalled_after_seconds: float = STALLED_AFTER_SECONDS,
     ) -> None:
-        """`member` tells consumers of one group in one process apart. `pace` limits how often
-        batches begin. `is_wanted` says whether anybody wants records (see Dormancy). `positions`
-        stores the positions, and `preparation` is the service's work before partitions start.
-        `stalled_after`: seconds from which a partition that stands still is a problem.
+        """Wires the parts of a consumer. Joins no group before `start`.
+
+        `member` numbers the consumers of one group in one process. `rate_limit` limits how often
+        batches begin. `is_wanted` returns whether anything uses the records (see PauseWhenUnused).
+        `positions` stores the positions. `preparation` is the service's work before partitions
+        start. A partition that makes no progress for `stalled_after_seconds` is a problem.
 
         Raises ValueError if `positions` do not fit the subscription's acknowledgement.
         """
@@ -92,7 +94,9 @@ class BatchConsumer:
             else None
         )
         self.progress = Progress(self._consumer)
-        self.dormancy = Dormancy(self._consumer, is_wanted, self._forget_failures, self._tracker)
+        self.pause_when_unused = PauseWhenUnused(
+            self._consumer, is_wanted, self._forget_failures, self._tracker
+        )
         self.health = ConsumerHealth(
             name=self.name,
             title=self.title,
@@ -101,8 +105,8 @@ class BatchConsumer:
             progress=self.progress,
             idle=self._idle,
             is_paused=lambda: self._tracker is not None and self._tracker.is_waiting,
-            asleep_until=self.dormancy.asleep_until,
-            stalled_after=stalled_after,
+            last_paused_at=self.pause_when_unused.last_paused_at,
+            stalled_after_seconds=stalled_after_seconds,
         )
         self.idle_offsets = IdleOffsets(
             title=self.title,
@@ -128,7 +132,7 @@ class BatchConsumer:
             progress=self.progress,
             health=self.health,
             tracker=self._tracker,
-            pace=pace,
+            rate_limit=rate_limit,
         )
         self._processor = BatchProcessor(
             handler,
@@ -254,13 +258,13 @@ class BatchConsumer:
         """Returns the age of the oldest record of the batch in flight, or 0."""
         return max(0.0, time.time() - self._oldest) if self._oldest is not None else 0.0
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Returns why this consumer does not do its work, or None. Read by readiness."""
         if self._policy.is_halted:
             return "halted: everything is poison"
         if (problem := self.health.membership_problem()) is not None:
             return problem
-        if self._tracker is not None and (problem := self._tracker.trouble()) is not None:
+        if self._tracker is not None and (problem := self._tracker.problem()) is not None:
             return problem
         if self._policy.is_retrying:
             return "waiting for a server"

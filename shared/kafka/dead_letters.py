@@ -47,7 +47,7 @@ class DeadLetter:
     reason: Poison
 
 
-def history_of(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
+def select_replay_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
     """Returns the headers about a record's replays, for the records that it becomes.
 
     They limit how often a dead letter is replayed.
@@ -66,7 +66,7 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
     Those say where the record was, which service gave it up, why, and when it was seen first.
     """
     record, reason = dead_letter.record, dead_letter.reason
-    known = dict(history_of(record.headers))
+    known = dict(select_replay_headers(record.headers))
     about = {
         TOPIC: record.topic,
         PARTITION: str(record.partition),

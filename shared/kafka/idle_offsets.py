@@ -19,7 +19,7 @@ from shared.kafka.positions.tracker import PositionTracker
 log = structlog.get_logger()
 
 INTERVAL_SECONDS = 2.0
-COMMIT_SECONDS = 20.0
+COMMIT_TIMEOUT_SECONDS = 20.0
 """The timeout for one commit: aiokafka would try for ever."""
 
 
@@ -71,14 +71,14 @@ class IdleOffsets:
             processed = await self._progress.processed()
             if processed:
                 await self._commit(await self._tracker.store_processed(processed))
-        await self._tracker.move_along()
+        await self._tracker.run_periodic_work()
 
     async def _commit(self, processed: dict[TopicPartition, int]) -> None:
         consumer = self._consumer()
         # Nothing is processed if others have taken all partitions: aiokafka refuses an empty commit
         if consumer is None or not processed or processed == self.committed:
             return
-        async with asyncio.timeout(COMMIT_SECONDS):
+        async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
             await consumer.commit(processed)
         if self._idle.is_set():  # or a batch may have committed more in between
             self.committed = processed

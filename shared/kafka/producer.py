@@ -18,7 +18,7 @@ from aiokafka.structs import RecordMetadata
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import LARGEST_RECORD
 from shared.kafka.aiokafka_internals import discard, is_producer_dead
-from shared.kafka.connection import REQUEST_TIMEOUT_MS, client_options, unavailable
+from shared.kafka.connection import REQUEST_TIMEOUT_MS, client_options, translate_error
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
@@ -37,12 +37,12 @@ class RecordSender(Protocol):
         """
 
 
-def partition_of(key: bytes, partitions: int) -> int:
+def choose_partition(key: bytes, partitions: int) -> int:
     """Returns a key's partition, as Kafka's own clients do. Compute it once a job: it is slow."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def partition_count(producer: AIOKafkaProducer, topic: str) -> int:
+async def count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
     """Returns how many partitions a topic has."""
     return len(await producer.partitions_for(topic))
 
@@ -108,7 +108,7 @@ class RecordProducer:
         if self._producer is not None:
             await (discard(self._producer) if self._is_dead else self._producer.stop())
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Returns why nothing can be sent now, or None."""
         return "producer: not connected" if self._producer is None else None
 
@@ -123,7 +123,7 @@ class RecordProducer:
         try:
             async with asyncio.timeout(seconds):
                 producer = await self._working()
-                partitions = await partition_count(producer, topic)
+                partitions = await count_partitions(producer, topic)
                 futures = []
                 for partition, group in _by_partition(records, partitions).items():
                     async with self._turns[topic, partition]:
@@ -134,7 +134,7 @@ class RecordProducer:
             self._is_silent = producer is self._producer
             raise BrokerUnavailable(f"no acknowledgement within {seconds:g} s") from error
         except KafkaError as error:
-            if passing := unavailable(error):
+            if passing := translate_error(error):
                 raise passing from error
             if self._is_dead:
                 raise BrokerUnavailable(repr(error)) from error
@@ -162,6 +162,6 @@ def _by_partition(records: Sequence[Record], partitions: int) -> dict[int, list[
     for record in records:
         key = record.key
         if key not in of_key:
-            of_key[key] = partition_of(key, partitions) if key is not None else 0
+            of_key[key] = choose_partition(key, partitions) if key is not None else 0
         groups[of_key[key]].append(record)
     return groups

@@ -11,7 +11,7 @@ from shared.http.health import Health
 from shared.kafka.admin import leave_group, require_topics
 from shared.kafka.consumer import BatchConsumer
 from shared.postgres.lease import ReplicaLease
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ class Component(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Tells why it cannot do its work now, or None."""
 
 
@@ -44,13 +44,13 @@ class ServiceRuntime:
         *,
         components: Sequence[Component] = (),
         consumers: Sequence[BatchConsumer] = (),
-        sweepers: Sequence[Sweeper] = (),
+        periodic_tasks: Sequence[PeriodicTask] = (),
     ) -> None:
         self._settings = settings
         self._lease = ReplicaLease(service, settings)
         self._components = components
         self._consumers = consumers
-        self._sweepers = sweepers
+        self._periodic_tasks = periodic_tasks
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[Component] = []
         self._joining = False
@@ -60,22 +60,22 @@ class ServiceRuntime:
 
     def register_checks(self, health: Health) -> None:
         """Adds a check that tells which of them does not do its work."""
-        health.add("machinery", self.trouble)
+        health.add("runtime", self.problem)
 
-    async def trouble(self) -> str | None:
+    async def problem(self) -> str | None:
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
-        troubles = [
-            f"{consumer.title}: {trouble}"
+        problems = [
+            f"{consumer.title}: {problem}"
             for consumer in self._consumers
-            if (trouble := consumer.trouble())
+            if (problem := consumer.problem())
         ]
-        troubles += [trouble for component in self._components if (trouble := component.trouble())]
-        troubles += [trouble for sweeper in self._sweepers if (trouble := sweeper.trouble())]
-        return "; ".join(troubles) or None
+        problems += [problem for component in self._components if (problem := component.problem())]
+        problems += [problem for task in self._periodic_tasks if (problem := task.problem())]
+        return "; ".join(problems) or None
 
     def start(self) -> None:
-        self._spawn("machinery", self._run())
+        self._spawn("runtime", self._run())
 
     async def _run(self) -> None:
         await self._lease.acquire()
@@ -89,8 +89,8 @@ class ServiceRuntime:
             self._spawn(consumer.title, consumer.watch())
         self._joining = True
         await asyncio.gather(*(consumer.start() for consumer in self._consumers))
-        for sweeper in self._sweepers:
-            self._spawn(sweeper.name, sweeper.run())
+        for task in self._periodic_tasks:
+            self._spawn(task.name, task.run())
         self.started = True
         log.info("started")
         await self._lease.keep()

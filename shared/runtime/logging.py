@@ -10,9 +10,9 @@ import structlog
 from shared.access.keys import BEGINNING, SHOWN_CHARACTERS
 from shared.runtime.settings import ServiceSettings
 
-PAUSE_SECONDS = 10.0
-MOST_SAID = 1000
-KNOWN = ("Auto create topics is disabled",)
+REPEAT_AFTER_SECONDS = 10.0
+MAX_REMEMBERED = 1000
+IGNORED_MESSAGES = ("Auto create topics is disabled",)
 """What needs no saying: it is meant to be so."""
 KEYS = re.compile(rf"({BEGINNING}[\w-]{{{SHOWN_CHARACTERS - len(BEGINNING)}}})[\w-]+")
 PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
@@ -50,7 +50,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
-    handler.addFilter(Seldom())
+    handler.addFilter(RateLimitedLogFilter())
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
 
 
@@ -68,9 +68,9 @@ def without_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pr
     return render
 
 
-class Seldom(logging.Filter):
-    """Lets a library say one thing once in PAUSE_SECONDS: with Kafka away, aiokafka would say it
-    hundreds of times a second.
+class RateLimitedLogFilter(logging.Filter):
+    """Lets a library say one thing once in REPEAT_AFTER_SECONDS: with Kafka away,
+    aiokafka would say it hundreds of times a second.
     """
 
     def __init__(self) -> None:
@@ -78,12 +78,12 @@ class Seldom(logging.Filter):
         self._said: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if any(str(record.msg).startswith(known) for known in KNOWN):
+        if any(str(record.msg).startswith(known) for known in IGNORED_MESSAGES):
             return False
         about, now = (record.name, record.msg), time.monotonic()
-        if now - self._said.get(about, -PAUSE_SECONDS) < PAUSE_SECONDS:
+        if now - self._said.get(about, -REPEAT_AFTER_SECONDS) < REPEAT_AFTER_SECONDS:
             return False
-        if len(self._said) >= MOST_SAID:
+        if len(self._said) >= MAX_REMEMBERED:
             self._said.clear()
         self._said[about] = now
         return True

@@ -9,16 +9,16 @@ from shared.contract.errors import Unavailable
 
 log = structlog.get_logger()
 
-LONGEST_BACKOFF_SECONDS = 10.0
-GATHERING_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 10.0
+WAKE_DELAY_SECONDS = 0.2
 """Woken, a sweeper lets some more work come together: a sweep costs the same for one thing and for
 fifty.
 """
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 """In a row; more, and readiness tells."""
 
 
-class Sweeper:
+class PeriodicTask:
     """Calls `sweep` again and again: at once while it finds work, else when woken or after
     `interval_seconds`.
 
@@ -28,19 +28,19 @@ class Sweeper:
     """
 
     def __init__(
-        self, name: str, sweep: Callable[[], Awaitable[int]], *, interval_seconds: float
+        self, name: str, run_once: Callable[[], Awaitable[int]], *, interval_seconds: float
     ) -> None:
         self.name = name
-        self._sweep = sweep
+        self._run_once = run_once
         self._interval_seconds = interval_seconds
         self._woken = asyncio.Event()
         self._failures = 0
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why the work isn't done, or None."""
         return (
             f"{self.name}: failed {self._failures} times in a row"
-            if self._failures > MOST_FAILURES
+            if self._failures > MAX_FAILURES
             else None
         )
 
@@ -52,19 +52,19 @@ class Sweeper:
         while True:
             self._woken.clear()
             try:
-                done = await self._sweep()
+                done = await self._run_once()
                 self._failures = 0
             except Unavailable as error:
-                log.warning("sweep_waits", sweeper=self.name, error=str(error))
+                log.warning("task_waits", task=self.name, error=str(error))
                 done = await self._back_off()
             except Exception:
-                log.exception("sweep_failed", sweeper=self.name)
+                log.exception("task_failed", task=self.name)
                 done = await self._back_off()
             if not done:
                 await self._wait()
 
     async def _back_off(self) -> int:
-        seconds = min(0.1 * 2**self._failures, LONGEST_BACKOFF_SECONDS)
+        seconds = min(0.1 * 2**self._failures, MAX_BACKOFF_SECONDS)
         self._failures = min(self._failures + 1, 10)
         await asyncio.sleep(seconds)
         return 1
@@ -73,6 +73,6 @@ class Sweeper:
         try:
             async with asyncio.timeout(self._interval_seconds):
                 await self._woken.wait()
-                await asyncio.sleep(GATHERING_SECONDS)
+                await asyncio.sleep(WAKE_DELAY_SECONDS)
         except TimeoutError:
             return

@@ -18,7 +18,7 @@ from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
 from shared.postgres.database import Database
 from shared.runtime.components import Component, ServiceRuntime
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from shared.runtime.settings import ListSettings, ServiceSettings
 
 Close = Callable[[], Awaitable[None]]
@@ -68,7 +68,7 @@ class Service:
         routers: Sequence[APIRouter],
         consumers: Sequence[BatchConsumer] = (),
         components: Sequence[Component] = (),
-        tasks: Sequence[Sweeper] = (),
+        tasks: Sequence[PeriodicTask] = (),
         closing: Sequence[Close] = (),
         used_keys: UsedKeys | None = None,
         add_endpoints: Callable[[FastAPI], None] = add_process_endpoints,
@@ -90,7 +90,7 @@ class Service:
             settings,
             components=[*producers, *components],
             consumers=consumers,
-            sweepers=[*tasks, usage.sweeper()],
+            periodic_tasks=[*tasks, usage.periodic_task()],
         )
         runtime.register_checks(self.health)
         pools = dict.fromkeys([self.database, self.http_database])

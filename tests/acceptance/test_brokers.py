@@ -25,7 +25,7 @@ from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.lag import BacklogReader, Offsets
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
 from tests.acceptance.rows import rows_for, submit_until_accepted
@@ -138,7 +138,7 @@ async def kill_after_an_acknowledgement(
     """
     jobs = [uuid4() for _ in acceptances]
     leaders = [
-        await leader_of(settings, partition_of(str(job).encode(), settings.topic_partitions))
+        await leader_of(settings, choose_partition(str(job).encode(), settings.topic_partitions))
         for job in jobs
     ]
     appends = [
@@ -251,7 +251,7 @@ def job_for(partition: int) -> UUID:
     return next(
         job
         for job in iter(uuid4, None)
-        if partition_of(str(job).encode(), 1 + len(OTHERS)) == partition
+        if choose_partition(str(job).encode(), 1 + len(OTHERS)) == partition
     )
 
 

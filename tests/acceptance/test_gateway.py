@@ -51,7 +51,7 @@ def test_readiness_asks_everyone(client: httpx.Client) -> None:
     report = client.get("/readyz").json()
     assert report["status"] == "ok"
     assert report["checks"] == {
-        "machinery": "ok",
+        "runtime": "ok",
         "database": "ok",
         **dict.fromkeys(CHECKED_SERVICES, "ok"),
     }

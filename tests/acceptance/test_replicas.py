@@ -195,7 +195,7 @@ def test_the_gateway_asks_in_turn_and_passes_over_replicas_that_are_away(
         count + 2 for count in before
     ]
     assert client.get("/readyz").json()["checks"] == {
-        "machinery": "ok",
+        "runtime": "ok",
         "database": "ok",
         **dict.fromkeys(CHECKED_SERVICES, "ok"),
     }

@@ -33,7 +33,7 @@ from shared.kafka.positions.advance import Advance
 from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.postgres.row import Row
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from tests.property.conftest import Run
 from tests.property.documents import good_rows, mutated, wrong_rows
 from tests.property.profiles import examples
@@ -56,7 +56,7 @@ class Pipeline:
             NAMES,
         )
         self._jobs = JobStore(pool)
-        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._status = FoldHandler(FoldService(self._jobs, announcer), NAMES)
 
     async def workspace(self) -> tuple[UUID, UUID]:

@@ -16,7 +16,7 @@ from services.ingest.records import Import, ImportBatch, batch_of
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.events import SourceType
 from shared.contract.topics import PARTITIONS, TopicName
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 from tests.support.kafka import records_of
 from tests.support.waiting import eventually
 
@@ -56,7 +56,7 @@ def _noise(size: int) -> bytes:
 
 def job_on(partition: int, partitions: int = PARTITIONS) -> UUID:
     """Returns the id of a job whose import goes to that partition."""
-    while partition_of(str(job_id := uuid4()).encode(), partitions) != partition:
+    while choose_partition(str(job_id := uuid4()).encode(), partitions) != partition:
         continue
     return job_id
 

@@ -11,9 +11,9 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import leave_group
 from shared.kafka.batches import Batch
 from shared.kafka.consumer import BatchConsumer
-from shared.kafka.consumer_health.stalls import STALLED_AFTER
+from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS
 from shared.kafka.dead_letters import DeadLetter
-from shared.kafka.dormancy import always
+from shared.kafka.pause_when_unused import always
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.store import PositionStore
@@ -92,7 +92,7 @@ async def consuming(
     is_wanted: Callable[[], Awaitable[bool]] = always,
     topics: Sequence[TopicName] = (TOPIC,),
     record_filter: RecordFilter | None = None,
-    stalled_after: float = STALLED_AFTER,
+    stalled_after_seconds: float = STALLED_AFTER_SECONDS,
     positions: PositionStore | None = None,
     preparation: Preparation | None = None,
 ) -> AsyncIterator[BatchConsumer]:
@@ -109,7 +109,7 @@ async def consuming(
         producer,
         member=member,
         is_wanted=is_wanted,
-        stalled_after=stalled_after,
+        stalled_after_seconds=stalled_after_seconds,
         positions=positions,
         preparation=preparation,
     )

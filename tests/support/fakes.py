@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 from shared.kafka.records import Record
 
 PARTITIONS = 6
@@ -21,5 +21,5 @@ class MemorySender:
         partitions = self.topics.setdefault(topic, [[] for _ in range(PARTITIONS)])
         for record in records:
             partitions[
-                partition_of(record.key, PARTITIONS) if record.key is not None else 0
+                choose_partition(record.key, PARTITIONS) if record.key is not None else 0
             ].append(record)

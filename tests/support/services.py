@@ -30,4 +30,4 @@ async def running(app: FastAPI, *, ready: bool = True) -> AsyncIterator[httpx.As
 
 
 async def _works(runtime: ServiceRuntime) -> bool:
-    return await runtime.trouble() is None
+    return await runtime.problem() is None

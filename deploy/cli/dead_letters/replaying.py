@@ -19,8 +19,8 @@ from shared.contract.errors import BrokerUnavailable
 from shared.contract.import_records import is_for_status
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
 from shared.kafka.aiokafka_internals import discard
-from shared.kafka.connection import client_options, unavailable
-from shared.kafka.producer import append_records, partition_count, partition_of
+from shared.kafka.connection import client_options, translate_error
+from shared.kafka.producer import append_records, choose_partition, count_partitions
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
@@ -77,8 +77,8 @@ class Replayer:
         for replay in _in_batch_order(replays):
             topic = self._names[replay.topic]
             key = replay.record.key
-            count = await partition_count(self._producer, topic)
-            partition = partition_of(key, count) if key is not None else 0
+            count = await count_partitions(self._producer, topic)
+            partition = choose_partition(key, count) if key is not None else 0
             placed[topic, partition].append(replay.record)
         await self._append(placed)
 
@@ -121,4 +121,4 @@ async def _deadline() -> AsyncIterator[None]:
     except TimeoutError as error:
         raise BrokerUnavailable(f"no answer within {DEADLINE_SECONDS:g} s") from error
     except KafkaError as error:
-        raise unavailable(error) or error from error
+        raise translate_error(error) or error from error

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
 from shared.kafka.admin import admin_client
-from shared.kafka.connection import client_options, unavailable
+from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
 POLL_MS = 500
@@ -40,7 +40,7 @@ class LettersTopic:
             await consumer.start()
             yield cls(consumer, topic, partitions)
         except KafkaError as error:
-            raise unavailable(error) or error from error
+            raise translate_error(error) or error from error
         finally:
             await consumer.stop()
 

@@ -15,7 +15,7 @@ from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
-from shared.kafka.connection import client_options, unavailable
+from shared.kafka.connection import client_options, translate_error
 from shared.kafka.positions.rules import PartitionLog
 from shared.runtime.settings import KafkaSettings
 
@@ -70,7 +70,7 @@ class ClusterReader:
                 await consumer.start()
                 yield cls(settings, admin, consumer)
             except KafkaError as error:
-                raise unavailable(error) or error from error
+                raise translate_error(error) or error from error
             finally:
                 await consumer.stop()
 
@@ -139,7 +139,7 @@ async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
                 try:
                     return await read()
                 except KafkaError as error:
-                    if unavailable(error) is None:
+                    if translate_error(error) is None:
                         raise
                     last = error
                     await asyncio.sleep(RETRY_SECONDS)

@@ -8,7 +8,13 @@ from typing import Any
 
 from deploy.cli.recovery.selection import WITHOUT_GROUP, Selection, Service
 from shared.contract.topics import TopicName
-from shared.kafka.positions.rules import PartitionLog, Refusal, Start, StoredPosition, judge
+from shared.kafka.positions.rules import (
+    PartitionLog,
+    PartitionStart,
+    Refusal,
+    StoredPosition,
+    compare_with_log,
+)
 
 
 class State(StrEnum):
@@ -136,8 +142,8 @@ def _judge(
     if log is None:
         is_foreign = stored.cluster_id != cluster_id
         return (State.FOREIGN, None) if is_foreign else (State.AHEAD, stored.next_offset)
-    verdict = judge(stored, log, cluster_id)
-    if isinstance(verdict, Start):
+    verdict = compare_with_log(stored, log, cluster_id)
+    if isinstance(verdict, PartitionStart):
         again = _replayed(stored, log, verdict)
         return (State.BEHIND, again) if again else (State.OK, 0)
     return _STATES[verdict], _missing(verdict, stored, log)
@@ -147,7 +153,7 @@ def _unread(log: PartitionLog | None) -> int:
     return log.end - log.begin if log else 0
 
 
-def _replayed(stored: StoredPosition, log: PartitionLog, start: Start) -> int:
+def _replayed(stored: StoredPosition, log: PartitionLog, start: PartitionStart) -> int:
     """Counts the records to process again. A replay that has begun goes on from the position."""
     until = min(max(start.replay_until or 0, stored.replay_until or 0), log.end)
     return max(0, until - stored.next_offset)

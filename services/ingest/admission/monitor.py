@@ -58,7 +58,7 @@ class BacklogWatch:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._reader.close()
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         return None
 
     async def _run(self) -> None:

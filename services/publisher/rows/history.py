@@ -18,8 +18,8 @@ from services.publisher.rows.history_reader import Bounds, Offsets, OutcomeReade
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.admin import cluster_id
-from shared.kafka.batches import ends_of
+from shared.kafka.admin import read_cluster_id
+from shared.kafka.batches import find_end_offsets
 from shared.kafka.positions.advance import Advance, Span
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import StoredPosition
@@ -71,7 +71,7 @@ class OutcomeHistory(Preparation):
         """
         async with self._lock:
             checked_at = time.monotonic()
-            cluster = await cluster_id(self._settings)
+            cluster = await read_cluster_id(self._settings)
             # Positions before bounds: other members move positions up to ends that they have read
             stored = await self._store.positions.load()
             bounds = await self._reader.bounds()
@@ -106,7 +106,7 @@ class OutcomeHistory(Preparation):
             log.warning("outcomes_read_from_the_beginning", positions=len(unfit), next=next_step)
             await self._store.positions.reset(unfit, cluster)
 
-    async def move_along(self) -> None:
+    async def run_periodic_work(self) -> None:
         """Moves the position to the topic's end of a minute ago. Raises what `catch_up` raises."""
         read_at = time.monotonic()
         ends = _read_log_ends(await self._reader.bounds())
@@ -155,7 +155,7 @@ class OutcomeHistory(Preparation):
         }
         new_records = (record for record in records if is_ahead(record, stored_offsets))
         rows = parse_outcomes(new_records)
-        ends = ends_of(records)
+        ends = find_end_offsets(records)
         await self._store.record_outcomes(rows, self._advance(ends))
         self._offsets |= ends
         if rows:

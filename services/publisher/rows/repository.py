@@ -230,9 +230,9 @@ class RowRepository:
         take a value.
         """
         async with self._database.pipeline() as driver:
-            yield RowBatch(driver, await self.positions.hold(driver, advance, moves=moves))
+            yield RowBatch(driver, await self.positions.lock(driver, advance, moves=moves))
         if moves:
-            self.positions.note_stored(advance)
+            self.positions.mark_stored(advance)
 
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
         """Records outcomes from Kafka and moves the advance's positions, in one transaction.
@@ -240,9 +240,9 @@ class RowRepository:
         Rows are in the order of OUTCOME_COLUMNS. Outcomes that exist stay. Raises PositionBehind.
         """
         async with self._database.pipeline() as driver:
-            await self.positions.hold(driver, advance, moves=True)
+            await self.positions.lock(driver, advance, moves=True)
             await driver.execute(INSERT_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
-        self.positions.note_stored(advance)
+        self.positions.mark_stored(advance)
 
     async def analyze_outcomes(self) -> None:
         """Analyzes row_outcomes, so that the planner uses its indexes."""

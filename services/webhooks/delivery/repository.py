@@ -260,7 +260,7 @@ class DeliveryRepository:
         stored = 0
         for chunk in chunked(deliveries, MAX_ENQUEUED):
             async with self._database.pipeline() as driver:
-                await self.positions.hold(driver, advance, moves=False)
+                await self.positions.lock(driver, advance, moves=False)
                 cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, chunk))
                 await driver.commit()
             stored += cursor.rowcount

@@ -29,7 +29,7 @@ class Cleaner:
         self._kept = kept
         self._clock = clock
 
-    async def sweep(self) -> int:
+    async def delete_old_deliveries(self) -> int:
         return await self._store.clean(lowest_id_of(self._clock() - self._kept), MAX_CLEANED)
 
 
@@ -39,6 +39,6 @@ class Lateness:
     def __init__(self, store: DeliveryRepository) -> None:
         self._store = store
 
-    async def sweep(self) -> int:
+    async def measure(self) -> int:
         metrics.WEBHOOK_OLDEST_DUE_SECONDS.set(await self._store.oldest_due_seconds())
         return 0

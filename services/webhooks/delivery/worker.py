@@ -60,7 +60,7 @@ class DeliverySender(Protocol):
 
 
 class DeliveryWorker:
-    """Delivers in sweeps; its requests outlive a sweep. Replicas share the due deliveries.
+    """Delivers in rounds; its requests outlive a round. Replicas share the due deliveries.
 
     If the process is killed, its claimed deliveries are due again when their leases have passed.
     What was sent and not recorded is sent again.
@@ -91,19 +91,19 @@ class DeliveryWorker:
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Does nothing: sweeps do the work."""
+        """Does nothing: `deliver_due` does the work."""
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         return None
 
     def wake(self) -> None:
-        """Ends the wait for the next sweep: there is something to deliver."""
+        """Ends the wait for the next round: there is something to deliver."""
         self._changed.set()
 
-    async def sweep(self) -> int:
+    async def deliver_due(self) -> int:
         """Records results, begins what is due, and waits until something changes.
 
-        Raises DatabaseUnavailable. Results are kept then, and recorded by a later sweep.
+        Raises DatabaseUnavailable. Results are kept then, and recorded by a later round.
         """
         self._changed.clear()
         await self._record()

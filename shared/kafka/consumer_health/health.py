@@ -12,15 +12,15 @@ from shared.contract.errors import Unavailable
 from shared.kafka.admin import require_topics
 from shared.kafka.aiokafka_internals import is_consumer_dead
 from shared.kafka.consumer_health.progress import Progress
-from shared.kafka.consumer_health.stalls import STALLED_AFTER, Stalls
+from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS, Stalls
 from shared.runtime import metrics
 from shared.runtime.settings import KafkaSettings
 
 SILENT_AFTER_SECONDS = 30.0
 """Seconds without an answer to any fetch, or without partitions, after which Kafka is checked."""
-WATCH_SECONDS = 10.0
+KAFKA_CHECK_SECONDS = 10.0
 """How often it is checked whether Kafka answers this consumer."""
-PULSE_SECONDS = 1.0
+PROGRESS_CHECK_SECONDS = 1.0
 """How often it is checked that the client lives and that each partition moves."""
 MAX_SILENCES = 3
 """A consumer that hears nothing at so many checks in a row, Kafka answering each time, is lost."""
@@ -45,12 +45,14 @@ class ConsumerHealth:
         progress: Progress,
         idle: asyncio.Event,
         is_paused: Callable[[], bool],
-        asleep_until: Callable[[], float],
-        stalled_after: float = STALLED_AFTER,
+        last_paused_at: Callable[[], float],
+        stalled_after_seconds: float = STALLED_AFTER_SECONDS,
     ) -> None:
-        """`idle` is set while no batch is processed. `is_paused`: whether all partitions are
-        paused, for a server or for an operator. `asleep_until`: see Dormancy. `stalled_after`:
-        seconds from which a partition that stands still is a problem.
+        """Receives the parts of the consumer that it watches.
+
+        `idle` is set while no batch is processed. `is_paused` returns whether all partitions are
+        paused, for a server or for an operator. `last_paused_at`: see PauseWhenUnused. A partition
+        that makes no progress for `stalled_after_seconds` is a problem.
         """
         self._name = name
         self._title = title
@@ -59,8 +61,8 @@ class ConsumerHealth:
         self._progress = progress
         self._idle = idle
         self._is_paused = is_paused
-        self._asleep_until = asleep_until
-        self._stalls = Stalls(after=stalled_after)
+        self._asleep_until = last_paused_at
+        self._stalls = Stalls(after=stalled_after_seconds)
         self._lost = asyncio.Event()
         self._reason = ""
         self._unanswered_commits = 0
@@ -134,7 +136,7 @@ class ConsumerHealth:
         self._unready_since = time.time()
         silences = 0
         try:
-            while not await self._is_lost_within(WATCH_SECONDS):
+            while not await self._is_lost_within(KAFKA_CHECK_SECONDS):
                 silences = silences + 1 if self._is_silent() and await self._kafka_answers() else 0
                 if silences >= MAX_SILENCES:
                     self.give_up("nothing comes although Kafka answers")
@@ -146,7 +148,7 @@ class ConsumerHealth:
         deadline = time.monotonic() + seconds
         while not self._lost.is_set() and time.monotonic() < deadline:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(seconds, PULSE_SECONDS)):
+                async with asyncio.timeout(min(seconds, PROGRESS_CHECK_SECONDS)):
                     await self._lost.wait()
             if is_consumer_dead(self._consumer()):
                 self.give_up("its Kafka client has died")

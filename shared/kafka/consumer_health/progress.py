@@ -8,10 +8,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from shared.kafka.aiokafka_internals import has_fetched
-from shared.kafka.batches import Batch, first_offsets
-from shared.kafka.consumer_health.stalls import Reading
+from shared.kafka.batches import Batch, find_first_offsets
+from shared.kafka.consumer_health.stalls import PartitionProgress
 
-POSITION_SECONDS = 0.5
+POSITION_TIMEOUT_SECONDS = 0.5
 """The timeout for a position. It is known at once, except in a rebalance while Kafka is silent."""
 
 
@@ -25,7 +25,7 @@ class Progress:
 
     def start(self, batch: Batch) -> None:
         """Notes that a batch has been fetched: aiokafka's position is behind it already."""
-        self._in_hand = first_offsets(batch)
+        self._in_hand = find_first_offsets(batch)
 
     def finish(self) -> None:
         """Notes that the batch has been processed, or that the position was set back."""
@@ -52,7 +52,7 @@ class Progress:
         offsets = zip(assigned, found, strict=True)
         return {partition: offset for partition, offset in offsets if offset is not None}
 
-    async def readings(self) -> dict[TopicPartition, Reading]:
+    async def readings(self) -> dict[TopicPartition, PartitionProgress]:
         """Reads the progress of assigned partitions that are not paused, without asking Kafka."""
         processed = await self.processed()
         consumer = self._consumer()
@@ -69,7 +69,7 @@ class Progress:
         if consumer is None or partition not in consumer.assignment():
             return None
         try:
-            async with asyncio.timeout(POSITION_SECONDS):
+            async with asyncio.timeout(POSITION_TIMEOUT_SECONDS):
                 position: int = await consumer.position(partition)
         except (IllegalStateError, TimeoutError):
             return None
@@ -78,11 +78,11 @@ class Progress:
 
 def _reading_of(
     consumer: AIOKafkaConsumer, partition: TopicPartition, processed: int | None
-) -> Reading:
+) -> PartitionProgress:
     end = consumer.highwater(partition)
     stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
     is_held = end is not None and stable is not None and processed == stable < end
-    return Reading(
+    return PartitionProgress(
         processed,
         end,
         consumer.last_poll_timestamp(partition),

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-STALLED_AFTER = 60.0
+STALLED_AFTER_SECONDS = 60.0
 """Seconds from which a partition that stands still is trouble. A batch takes a few seconds. Kafka
 aborts a transaction that its producer left open after 60 s by default."""
 SILENCE_SECONDS = 10.0
 """How long a leader may be silent before what it said last counts no more."""
 
 
-class Reading(NamedTuple):
+class PartitionProgress(NamedTuple):
     """Holds what a consumer knows of a partition at one moment. None: not known yet."""
 
     processed: int | None
@@ -64,13 +64,13 @@ class _Watched:
 
     __slots__ = ("answered_at", "moved_at", "partition", "reading")
 
-    def __init__(self, partition: TopicPartition, reading: Reading, now: float) -> None:
+    def __init__(self, partition: TopicPartition, reading: PartitionProgress, now: float) -> None:
         self.partition = partition
         self.reading = reading
         self.moved_at = now
         self.answered_at = now
 
-    def update(self, reading: Reading, now: float, *, others_move: bool) -> None:
+    def update(self, reading: PartitionProgress, now: float, *, others_move: bool) -> None:
         """Compares a new reading with the last one.
 
         A consumer processes what it has fetched of one partition before it goes on with the next:
@@ -106,7 +106,7 @@ class Stalls:
     def __init__(
         self,
         *,
-        after: float = STALLED_AFTER,
+        after: float = STALLED_AFTER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`after`: seconds from which `longest` reports a stall."""
@@ -115,7 +115,7 @@ class Stalls:
         self._watched: dict[TopicPartition, _Watched] = {}
         self._stalls: dict[TopicPartition, Stall] = {}
 
-    def observe(self, readings: Mapping[TopicPartition, Reading]) -> None:
+    def observe(self, readings: Mapping[TopicPartition, PartitionProgress]) -> None:
         """Takes the readings of all partitions that are assigned and not paused.
 
         A partition that is new among them begins to be watched; one that is missing is forgotten.
@@ -137,7 +137,7 @@ class Stalls:
         stalls = [watched.stall(answered_at, now) for watched in self._watched.values()]
         self._stalls = {stall.partition: stall for stall in stalls}
 
-    def _moves(self, partition: TopicPartition, reading: Reading) -> bool:
+    def _moves(self, partition: TopicPartition, reading: PartitionProgress) -> bool:
         watched = self._watched.get(partition)
         return (
             watched is not None

@@ -5,8 +5,14 @@ from typing import NamedTuple
 import structlog
 from aiokafka import TopicPartition
 
-from shared.kafka.positions.reading import Found
-from shared.kafka.positions.rules import PartitionLog, Refusal, Start, StoredPosition, judge
+from shared.kafka.positions.reading import PositionSnapshot
+from shared.kafka.positions.rules import (
+    PartitionLog,
+    PartitionStart,
+    Refusal,
+    StoredPosition,
+    compare_with_log,
+)
 from shared.kafka.positions.store import PositionStore
 from shared.runtime import metrics
 
@@ -15,10 +21,10 @@ log = structlog.get_logger()
 NEXT_STEP = "pinflow recover"
 
 
-class Checked(NamedTuple):
+class PositionCheck(NamedTuple):
     """Holds what a check decided, by partition."""
 
-    starts: dict[TopicPartition, Start]
+    starts: dict[TopicPartition, PartitionStart]
     refused: dict[TopicPartition, Refusal]
     replays: dict[TopicPartition, int]
     """Where each replay ends that has not ended yet."""
@@ -31,12 +37,12 @@ class PositionChecker:
         self._store = store
         self._service = service
 
-    async def check(self, found: Found) -> Checked:
+    async def check(self, found: PositionSnapshot) -> PositionCheck:
         """Decides where partitions start. Raises DatabaseUnavailable."""
-        checked = Checked({}, {}, {})
+        checked = PositionCheck({}, {}, {})
         for partition, partition_log in found.logs.items():
             position = found.stored[partition]
-            verdict = judge(position, partition_log, found.cluster)
+            verdict = compare_with_log(position, partition_log, found.cluster)
             if isinstance(verdict, Refusal):
                 checked.refused[partition] = verdict
                 if position.refused is None:
@@ -80,7 +86,7 @@ class PositionChecker:
         self,
         partition: TopicPartition,
         position: StoredPosition,
-        start: Start,
+        start: PartitionStart,
         end: int,
     ) -> int:
         """Stores the end of a partition's replay, at most the log's end. Returns it, or 0."""

@@ -16,5 +16,5 @@ class Preparation:
     async def catch_up(self) -> None:
         """Runs after each reading of the positions, before partitions start."""
 
-    async def move_along(self) -> None:
+    async def run_periodic_work(self) -> None:
         """Runs about every 2 s while partitions are consumed. Raises PositionBehind."""

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared.contract.errors import BrokerUnavailable
-from shared.kafka.admin import cluster_id
+from shared.kafka.admin import read_cluster_id
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.rules import PartitionLog, StoredPosition
 from shared.kafka.positions.store import PositionStore
@@ -20,11 +20,11 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-KAFKA_SECONDS = 10.0
+KAFKA_TIMEOUT_SECONDS = 10.0
 """The timeout for reading one partition's offsets from Kafka, and for one commit."""
 
 
-class Found(NamedTuple):
+class PositionSnapshot(NamedTuple):
     """Holds what was read of the partitions that have a leader."""
 
     cluster: str
@@ -49,12 +49,14 @@ class PositionReader:
         self._service = service
         self._preparation = preparation
 
-    async def read(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> Found:
+    async def read(
+        self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+    ) -> PositionSnapshot:
         """Reads partitions. Stores missing positions, and takes over a group's offsets once.
 
         Leaves out partitions without a leader. Raises Unavailable, KafkaError or OSError.
         """
-        cluster = await cluster_id(self._settings)
+        cluster = await read_cluster_id(self._settings)
         if await self._store.is_seeded():
             await self._take_over(consumer, cluster)
         # Other members may work meanwhile. They store a position before they commit its offset, and
@@ -67,7 +69,7 @@ class PositionReader:
             for partition, (begin, end) in bounds.items()
         }
         missing = {partition: logs[partition].begin for partition in logs.keys() - stored.keys()}
-        return Found(cluster, logs, stored | await self._add_missing(missing, cluster))
+        return PositionSnapshot(cluster, logs, stored | await self._add_missing(missing, cluster))
 
     async def _read_each(
         self,
@@ -127,14 +129,14 @@ class PositionReader:
 
 
 async def _committed(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
-    async with asyncio.timeout(KAFKA_SECONDS):
+    async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):
         offset: int | None = await consumer.committed(partition)
         return offset
 
 
 async def _bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
     """Reads a partition's first offset and the offset behind its last record."""
-    async with asyncio.timeout(KAFKA_SECONDS):
+    async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):
         begins = await consumer.beginning_offsets([partition])
         ends = await consumer.end_offsets([partition])
     return begins[partition], ends[partition]

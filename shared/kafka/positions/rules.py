@@ -41,7 +41,7 @@ class PartitionLog(NamedTuple):
     """The group's committed offset. None if it has none."""
 
 
-class Start(NamedTuple):
+class PartitionStart(NamedTuple):
     """Where a consumer starts with a partition."""
 
     offset: int
@@ -49,7 +49,9 @@ class Start(NamedTuple):
     """The group's committed offset if Postgres is older, else None."""
 
 
-def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start | Refusal:
+def compare_with_log(
+    stored: StoredPosition, log: PartitionLog, cluster_id: str
+) -> PartitionStart | Refusal:
     """Decides where to start: at the lower of the stored position and the committed offset.
 
     A committed offset counts as the log's beginning if it is missing or its records are gone. It
@@ -66,4 +68,4 @@ def judge(stored: StoredPosition, log: PartitionLog, cluster_id: str) -> Start |
         return Refusal.BEYOND_END
     committed = min(max(log.committed or 0, log.begin), log.end)
     is_behind = stored.next_offset < committed
-    return Start(min(stored.next_offset, committed), committed if is_behind else None)
+    return PartitionStart(min(stored.next_offset, committed), committed if is_behind else None)

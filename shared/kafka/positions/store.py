@@ -26,7 +26,7 @@ class PositionStore:
         self._older_at = float("-inf")
         """When an older Postgres was last noticed, by the monotonic clock."""
         parameters = "%b::text[], %b::int4[], %b::int8[], %b::int8[]"
-        self._hold = f"select {schema}.hold_positions({parameters})"
+        self._lock_statement = f"select {schema}.hold_positions({parameters})"
 
     async def warm(self) -> None:
         """Opens all connections of the pool, so that later ones only replace broken ones."""
@@ -74,7 +74,7 @@ class PositionStore:
                 for partition, offset in found.items()
             }
 
-    def note_stored(self, advance: Advance) -> None:
+    def mark_stored(self, advance: Advance) -> None:
         """Notes that the transaction that moved an advance's positions was committed."""
         advance.is_stored = True
         for partition, span in advance.spans.items():
@@ -140,7 +140,7 @@ class PositionStore:
         row = await self._database.first(self._text(query))
         return row is not None and bool(row["is_so"])
 
-    async def hold(
+    async def lock(
         self,
         driver: DriverConnection,
         advance: Advance,
@@ -159,7 +159,7 @@ class PositionStore:
             )
         topics, partitions, starts, ends = advance.columns()
         return await driver.execute(
-            self._hold,
+            self._lock_statement,
             (
                 Column("text", topics),
                 Column("int4", partitions),
@@ -172,10 +172,10 @@ class PositionStore:
     async def move(self, advance: Advance) -> None:
         """Moves positions in a transaction of their own. Raises PositionBehind."""
         async with self._database.pipeline() as driver:
-            held = await self.hold(driver, advance, moves=True)
+            held = await self.lock(driver, advance, moves=True)
             await driver.commit()
             await held.fetchall()
-        self.note_stored(advance)
+        self.mark_stored(advance)
 
     async def _update(self, partition: TopicPartition, change: str, value: Any) -> None:
         statement = self._text(

@@ -17,8 +17,8 @@ from shared.kafka.positions.advance import Advance, Span
 from shared.kafka.positions.checking import NEXT_STEP, PositionChecker
 from shared.kafka.positions.gauges import PositionGauges
 from shared.kafka.positions.preparation import Preparation
-from shared.kafka.positions.reading import KAFKA_SECONDS, PositionReader
-from shared.kafka.positions.rules import Refusal, Start
+from shared.kafka.positions.reading import KAFKA_TIMEOUT_SECONDS, PositionReader
+from shared.kafka.positions.rules import PartitionStart, Refusal
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS
 from shared.runtime.backoff import backoff
@@ -160,7 +160,7 @@ class PositionTracker:
         """Whether no partition may be consumed although some are assigned."""
         return not self._known and bool(self._pending or self._refused)
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Returns why a partition is not consumed, or None if all are."""
         if self._refused:
             names = ", ".join(
@@ -190,10 +190,10 @@ class PositionTracker:
         self._show_replays()
         return advance.offsets()
 
-    async def move_along(self) -> None:
+    async def run_periodic_work(self) -> None:
         """Runs the service's own periodic work. Raises Unavailable, including PositionBehind."""
         if self._known:
-            await self._preparation.move_along()
+            await self._preparation.run_periodic_work()
 
     # The task that reads positions
 
@@ -254,7 +254,7 @@ class PositionTracker:
     async def _start(
         self,
         consumer: AIOKafkaConsumer,
-        starts: Mapping[TopicPartition, Start],
+        starts: Mapping[TopicPartition, PartitionStart],
         checked_at: float,
     ) -> None:
         """Resumes partitions at their starts. First lowers committed offsets that are ahead."""
@@ -264,7 +264,7 @@ class PositionTracker:
             if start.replay_until is not None
         }
         if lowered:
-            async with asyncio.timeout(KAFKA_SECONDS):  # aiokafka would try for ever
+            async with asyncio.timeout(KAFKA_TIMEOUT_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(lowered)
         self._checked_at = checked_at
         for partition, start in starts.items():

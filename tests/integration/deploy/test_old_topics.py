@@ -128,7 +128,7 @@ async def before(kafka: str) -> AsyncIterator[Before]:
 async def test_a_new_installation_has_no_old_topics(before: Before) -> None:
     created = await create_topics(before.settings)
     assert created.drained == []
-    assert len(created.topics.made) == len(await before.topics())
+    assert len(created.topics.names) == len(await before.topics())
 
 
 async def test_drained_topics_let_an_upgrade_go_on_and_are_named(before: Before) -> None:
@@ -136,7 +136,7 @@ async def test_drained_topics_let_an_upgrade_go_on_and_are_named(before: Before)
     await before.settle()
     created = await create_topics(before.settings)
     assert created.drained == [before.imports, before.rows]
-    assert created.topics.made
+    assert created.topics.names
     assert (await create_topics(before.settings)).drained == created.drained  # as at each make up
 
 

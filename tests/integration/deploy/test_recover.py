@@ -31,7 +31,7 @@ from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.kafka.positions.advance import Advance
-from shared.kafka.producer import RecordProducer, partition_of
+from shared.kafka.producer import RecordProducer, choose_partition
 from shared.kafka.records import Record
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
@@ -122,7 +122,9 @@ class Installation:
 
     def fill(self, topic: TopicName, count: int) -> None:
         """Adds `count` records to every partition of a topic."""
-        keys = {partition_of(b"%d" % number, PARTITIONS): b"%d" % number for number in range(20)}
+        keys = {
+            choose_partition(b"%d" % number, PARTITIONS): b"%d" % number for number in range(20)
+        }
         records = [Record(key, b"{}") for key in keys.values() for _ in range(count)]
         asyncio.run(self._send(topic, records))
 

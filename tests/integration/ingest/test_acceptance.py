@@ -353,7 +353,7 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
     acceptance = Acceptance(settings)
     starting = asyncio.create_task(acceptance.start())
     await eventually(lambda: acceptance._appenders)
-    assert acceptance.trouble()
+    assert acceptance.problem()
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     await acceptance.stop()

@@ -22,7 +22,7 @@ from shared.contract.events import RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import schedule_id_of
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
-from shared.kafka.admin import cluster_id
+from shared.kafka.admin import read_cluster_id
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.postgres.database import Database
@@ -93,7 +93,7 @@ def store(database: Database, database_url: str) -> RowRepository:
 async def history(settings: ServiceSettings, store: RowRepository) -> AsyncIterator[OutcomeHistory]:
     names = TopicNames(settings.topic_prefix)
     imports = {TopicPartition(names[TopicName.IMPORTS], number): 0 for number in range(6)}
-    await store.positions.add({**imports, first_of(settings): 50}, await cluster_id(settings))
+    await store.positions.add({**imports, first_of(settings): 50}, await read_cluster_id(settings))
     history = OutcomeHistory(store, settings, names)
     yield history
     await history.close()
@@ -171,7 +171,7 @@ async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
 ) -> None:
     await history.catch_up()
     jobs = [await records.send(CREATED, reached=60 + number) for number in range(10)]
-    await history.move_along()
+    await history.run_periodic_work()
     assert await read_to(store, settings) == 10
     await history.catch_up()
     assert recorded(database_url, *jobs) == []
@@ -187,7 +187,7 @@ async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
 ) -> None:
     await history.catch_up()
     jobs = [await records.send(CREATED, reached=60) for _ in range(10)]
-    await history.move_along()
+    await history.run_periodic_work()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     execute(database_url, "update publisher.positions set next_offset = 0 where topic = %s", topic)
     await records.send(CREATED, reached=60)
@@ -201,7 +201,7 @@ async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
     """Moves along until each partition had something new."""
     for _ in range(50):
         await records.send(CREATED, reached=60)
-        await history.move_along()
+        await history.run_periodic_work()
 
 
 @pytest.mark.parametrize("change", ["next_offset = 10000", "cluster_id = 'another'"])
@@ -260,7 +260,7 @@ async def test_outcomes_that_come_after_another_members_look_are_not_passed_over
     await history.catch_up()
     late = await records.send(CREATED, reached=60)
     for _ in range(3):
-        await history.move_along()
+        await history.run_periodic_work()
     await history.catch_up()
     assert len(recorded(database_url, late)) == 1
 
@@ -272,7 +272,7 @@ async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
     await history.catch_up()
     before = await store.positions.load()
     await asyncio.gather(
-        *(history.catch_up() for _ in range(3)), *(history.move_along() for _ in range(3))
+        *(history.catch_up() for _ in range(3)), *(history.run_periodic_work() for _ in range(3))
     )
     assert await store.positions.load() == before
 

@@ -119,7 +119,7 @@ async def test_invariant_9_requests_of_aborted_transactions_wait_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No batch ever comes of them, but the group's lag goes back to zero."""
-    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.2)
     handler, requests = Handler(), TopicName.IMPORT_REQUESTS
     topic = TopicNames(settings.topic_prefix)[requests]
     async with (
@@ -142,7 +142,7 @@ async def test_invariant_9_records_that_a_filter_skips_wait_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Admission would count them as backlog for ever: no batch comes of them, and so no commit."""
-    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.2)
     handler, wanted = (
         Handler(),
         RecordFilter(topic, lambda value: (value or b"").startswith(b"mine")),
@@ -164,7 +164,7 @@ async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has nothing to commit any more, and aiokafka takes no commit of nothing."""
-    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.1)
     looks = 0
 
     async def nothing() -> dict[TopicPartition, int]:

@@ -87,7 +87,7 @@ async def test_two_members_in_one_process_share_the_partitions(
         consuming(settings, producer, first, name="pair") as one,
         consuming(settings, producer, second, name="pair", member=1) as other,
     ):
-        await eventually(lambda: one.trouble() is None and other.trouble() is None)
+        await eventually(lambda: one.problem() is None and other.problem() is None)
         await produce(producer, settings, some("both"))
         await eventually(lambda: set(some("both")) <= {*first.done, *second.done})
     assert of("both", first.done)
@@ -108,7 +108,7 @@ async def test_a_member_that_waits_holds_up_no_other_in_its_process(
         consuming(settings, producer, working, name="beside", member=1) as other,
     ):
         await eventually(
-            lambda: one.trouble() == "waiting for a server" and other.trouble() is None
+            lambda: one.problem() == "waiting for a server" and other.problem() is None
         )
         await produce(producer, settings, some("beside-one"))
         await eventually(lambda: len(of("beside-one", working.done)) > 10)
@@ -143,11 +143,11 @@ async def test_a_fetch_that_fails_for_good_ends_the_consumer(
         raise UnsupportedCodecError("zstd")
 
     async with consuming(settings, producer, Handler(), name="codec") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         consumer._member.fetch = fails  # type: ignore[method-assign]
         with pytest.raises(ConsumerStoppedError):
             await consumer._fetcher.fetch()
-        assert (consumer.trouble() or "").startswith("lost")
+        assert (consumer.problem() or "").startswith("lost")
         with pytest.raises(ConsumerLost, match="zstd"):
             await consumer.watch()
 
@@ -197,7 +197,7 @@ async def test_a_rebalance_in_the_middle_of_a_batch_waits_for_it(
         joining = asyncio.create_task(_consume_until(other, producer, second, go_on, first))
         # The joining member's rebalance has reached the first one, which holds it up until its
         # batch has ended
-        await eventually(lambda: one.trouble() is not None)
+        await eventually(lambda: one.problem() is not None)
         go_on.set()
         await joining
     seen = Counter(of("rebalance", [*first.done, *second.done]))
@@ -214,7 +214,7 @@ async def _consume_until(
 ) -> None:
     async with consuming(settings, producer, handler, name="rebalance") as consumer:
         await go_on.wait()
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         await produce(producer, settings, some("after", 60))
         await eventually(lambda: set(some("after", 60)) <= {*first.done, *handler.done})
         assert of("after", handler.done), "the new member has partitions of its own"
@@ -229,7 +229,7 @@ async def test_a_clean_stop_hands_over_at_once(
     gone, heir = Handler(), Handler()
     other = ServiceSettings(**{**environment, "replica": "1"})
     async with consuming(settings, producer, gone, name="handover") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
     await produce(producer, settings, some("handover"))
     async with consuming(other, producer, heir, name="handover"):
         await eventually(

@@ -74,14 +74,14 @@ async def test_invariant_9_a_consumer_whose_client_has_died_ends_its_process_at_
     settings: ServiceSettings, producer: RecordProducer
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-client") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         assert consumer._member.consumer is not None
         client = consumer._member.consumer._client
         await kill_metadata_task(client)
         with pytest.raises(ConsumerLost, match="client has died"):
-            async with asyncio.timeout(health_module.WATCH_SECONDS):
+            async with asyncio.timeout(health_module.KAFKA_CHECK_SECONDS):
                 await consumer.watch()
-        assert (consumer.trouble() or "").startswith("lost")
+        assert (consumer.problem() or "").startswith("lost")
         client._sync_task = None  # closing it would raise what it died of
 
 
@@ -90,12 +90,12 @@ async def test_invariant_9_a_consumer_that_will_never_fetch_or_join_again_ends_i
     settings: ServiceSettings, producer: RecordProducer, part: str
 ) -> None:
     async with consuming(settings, producer, Handler(), name="dead-part") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         task: asyncio.Task[None] = attrgetter(part)(consumer._member.consumer)
         task.cancel()
         await asyncio.wait([task])
         with pytest.raises(ConsumerLost, match="client has died"):
-            async with asyncio.timeout(health_module.WATCH_SECONDS):
+            async with asyncio.timeout(health_module.KAFKA_CHECK_SECONDS):
                 await consumer.watch()
 
 
@@ -136,7 +136,7 @@ async def unanswered_commits(
     async def silent(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(batch_processor, "COMMIT_SECONDS", 0.3)
+    monkeypatch.setattr(batch_processor, "COMMIT_TIMEOUT_SECONDS", 0.3)
     client = consumer._member.consumer
     assert client is not None
     real, client.commit = client.commit, silent
@@ -149,20 +149,20 @@ async def test_invariant_9_a_commit_that_nobody_answers_is_given_up_and_its_batc
 ) -> None:
     handler, values = Handler(), some("silent-commit")
     async with consuming(settings, producer, handler, name="silent-commit") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         async with unanswered_commits(consumer, monkeypatch):
             await produce(producer, settings, values)
             await eventually(lambda: len(of("silent-commit", handler.done)) > len(values))
-            assert consumer.trouble()
-        await eventually(lambda: consumer.trouble() is None)
+            assert consumer.problem()
+        await eventually(lambda: consumer.problem() is None)
 
 
 async def test_a_consumer_whose_commits_nobody_answers_although_kafka_does_is_lost(
     settings: ServiceSettings, producer: RecordProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.1)
     async with consuming(settings, producer, Handler(), name="deaf") as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         async with unanswered_commits(consumer, monkeypatch):
             await produce(producer, settings, some("deaf"))
             with pytest.raises(ConsumerLost, match="Kafka answers"):

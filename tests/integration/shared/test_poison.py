@@ -55,10 +55,10 @@ async def test_invariant_8_when_everything_is_poison_the_consumer_halts_and_keep
     settings = ServiceSettings(**prefix)
     handler = Handler()
     async with consuming(settings, producer, handler, name="flood", clean=False) as consumer:
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
         await eventually(lambda: handler.batches)  # what other tests left behind is read
         await produce(producer, settings, [b"poison-%d" % number for number in range(200)])
-        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+        await eventually(lambda: (consumer.problem() or "").startswith("halted"))
         assert halted_gauge("flood") == 1  # what the alert looks at
     # A restart with a version that can read them: all are still there
     later = Handler()
@@ -99,7 +99,7 @@ async def test_invariant_8_a_batch_of_poison_counts_once_however_often_it_is_tri
         await eventually(lambda: refused == 6)
         await produce(producer, settings, some("healthy"))
         await eventually(lambda: set(some("healthy")) <= set(handler.done))
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
 
 
 async def test_invariant_8_poison_that_shows_in_processing_halts_too(
@@ -120,7 +120,7 @@ async def test_invariant_8_poison_that_shows_in_processing_halts_too(
 
     await produce(producer, settings, some("refused", 200))
     async with consuming(settings, producer, RefusesAll(), name="refuses-all") as consumer:
-        await eventually(lambda: (consumer.trouble() or "").startswith("halted"))
+        await eventually(lambda: (consumer.problem() or "").startswith("halted"))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

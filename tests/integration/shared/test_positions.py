@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from shared.contract.topics import TopicNames
 from shared.kafka import idle_offsets
-from shared.kafka.admin import admin_client, cluster_id
+from shared.kafka.admin import admin_client, read_cluster_id
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.positions import tracker as tracker_module
 from shared.kafka.positions.advance import Advance, Span
@@ -99,7 +99,7 @@ async def watched(
 
 
 async def ready(consumer: BatchConsumer) -> None:
-    await eventually(lambda: consumer.trouble() is None)
+    await eventually(lambda: consumer.problem() is None)
 
 
 async def consumed(
@@ -138,7 +138,7 @@ async def test_a_position_is_stored_and_then_committed_to_kafka(
     assert await committed(settings, group) == {
         one: position.next_offset for one, position in stored.items()
     }
-    cluster = await cluster_id(settings)
+    cluster = await read_cluster_id(settings)
     assert {position.cluster_id for position in stored.values()} == {cluster}
 
 
@@ -254,7 +254,7 @@ async def test_nothing_is_delivered_before_the_positions_were_read_however_long_
     with psycopg.connect(database_url) as lock:
         lock.execute("lock table status.positions in access exclusive mode")
         async with watched(settings, producer, handler, positions) as consumer:
-            await eventually(lambda: consumer.trouble() == "reading positions")
+            await eventually(lambda: consumer.problem() == "reading positions")
             await eventually(lambda: has_failed_to_read(database_url))
             assert not handler.done
             lock.rollback()
@@ -296,7 +296,7 @@ async def test_records_that_were_deleted_unread_refuse_their_partition_and_no_ot
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
         await eventually(lambda: len(of("deleted", handler.done)) > 10)
-        trouble = consumer.trouble() or ""
+        trouble = consumer.problem() or ""
         assert f"{gap.topic}/{gap.partition} (before_begin)" in trouble
         assert "pinflow recover" in trouble
         missing = set(some("deleted")) - set(handler.done)
@@ -330,11 +330,11 @@ async def test_a_log_that_ends_before_the_position_is_refused_even_when_it_has_g
         database_url, {beyond: stored[beyond]._replace(next_offset=stored[beyond].next_offset + 5)}
     )
     async with watched(settings, producer, Handler(), positions) as consumer:
-        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+        await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
     await produce(producer, settings, some("new", 200))
     handler = Handler()
     async with watched(settings, producer, handler, positions) as consumer:
-        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+        await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
         assert (await positions.load())[beyond].refused is Refusal.BEYOND_END
         accept(database_url, beyond, 0)
         await eventually(lambda: set(some("new", 200)) <= set(handler.done))
@@ -352,12 +352,12 @@ async def test_positions_of_another_cluster_are_refused(
     handler = Handler()
     await produce(producer, settings, some("unread"))
     async with watched(settings, producer, handler, positions) as consumer:
-        await eventually(lambda: "other_cluster" in (consumer.trouble() or ""))
+        await eventually(lambda: "other_cluster" in (consumer.problem() or ""))
         assert not handler.done
         execute(
             database_url,
             "update status.positions set next_offset = 0, cluster_id = %s, refused = null",
-            await cluster_id(settings),
+            await read_cluster_id(settings),
         )
         await eventually(lambda: set(some("unread")) <= set(handler.done))
 
@@ -413,7 +413,7 @@ async def test_a_position_is_stored_before_records_are_skipped_unread(
     await produce(producer, settings, some("unwanted"))
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
         await ready(consumer)
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await settled(positions, 60)
 
 
@@ -448,7 +448,7 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
     async with watched(settings, producer, Handler(), positions, is_wanted=nobody) as consumer:
         await ready(consumer)
         await produce(producer, settings, some("unwanted"))
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         stored = await settled(positions, 60)
         beyond = {
             partition: position._replace(next_offset=position.next_offset + 5)
@@ -458,8 +458,8 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
         tracker = consumer._tracker
         assert tracker is not None
         tracker._known = {partition: position.next_offset for partition, position in beyond.items()}
-        await consumer.dormancy.look()
-        await eventually(lambda: "beyond_end" in (consumer.trouble() or ""))
+        await consumer.pause_when_unused.check()
+        await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
 
 
 async def test_a_position_that_is_stored_while_all_are_read_is_no_older_postgres(

@@ -26,7 +26,7 @@ AFTER = 1.0
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(health_module, "PROGRESS_CHECK_SECONDS", 0.05)
 
 
 @asynccontextmanager
@@ -37,12 +37,12 @@ async def watching(consumer: BatchConsumer) -> AsyncIterator[list[str | None]]:
 
     async def looks() -> None:
         await look()
-        troubles.append(consumer.trouble())
+        troubles.append(consumer.problem())
 
     consumer.health.observe_progress = looks  # type: ignore[method-assign]
     watch = asyncio.create_task(consumer.watch())
     try:
-        await eventually(lambda: troubles and consumer.trouble() is None)
+        await eventually(lambda: troubles and consumer.problem() is None)
         troubles.clear()
         yield troubles
     finally:
@@ -79,21 +79,21 @@ async def test_a_transaction_that_an_upstream_left_open_is_seen(
             handler,
             name="open",
             topics=topics,
-            stalled_after=AFTER,
+            stalled_after_seconds=AFTER,
         ) as consumer,
         watching(consumer),
     ):
         await upstream.begin_transaction()
         await upstream.send_and_wait(topic, b"open", partition=2)
         await eventually(lambda: gauges(consumer)[topic, 2] >= AFTER)
-        assert consumer.trouble() is None  # an upstream's fault must not take ingest's HTTP away
+        assert consumer.problem() is None  # an upstream's fault must not take ingest's HTTP away
         assert sum(gauges(consumer).values()) == gauges(consumer)[topic, 2]
         await produce(producer, settings, some("beside"), topic=TopicName.IMPORT_REQUESTS)
         await eventually(lambda: len(of("beside", handler.done)) > len(some("beside")) / 2)
         assert gauges(consumer)[topic, 2] >= AFTER  # the others' progress hides nothing
         await upstream.abort_transaction()
         await eventually(lambda: set(some("beside")) <= set(handler.done))
-        await eventually(lambda: consumer.trouble() is None and not any(gauges(consumer).values()))
+        await eventually(lambda: consumer.problem() is None and not any(gauges(consumer).values()))
 
 
 async def test_a_batch_that_hangs_is_seen(
@@ -107,14 +107,16 @@ async def test_a_batch_that_hangs_is_seen(
             await go_on.wait()
 
     async with (
-        consuming(settings, producer, Handler(hang), name="hangs", stalled_after=AFTER) as consumer,
+        consuming(
+            settings, producer, Handler(hang), name="hangs", stalled_after_seconds=AFTER
+        ) as consumer,
         watching(consumer),
     ):
         await produce(producer, settings, [b"hangs"])
-        trouble = await eventually(consumer.trouble)
+        trouble = await eventually(consumer.problem)
         assert "has stood still for" in trouble
         go_on.set()
-        await eventually(lambda: consumer.trouble() is None)
+        await eventually(lambda: consumer.problem() is None)
 
 
 async def test_neither_traffic_nor_idleness_is_a_stall(
@@ -123,7 +125,7 @@ async def test_neither_traffic_nor_idleness_is_a_stall(
 ) -> None:
     handler = Handler()
     async with (
-        consuming(settings, producer, handler, name="well", stalled_after=5) as consumer,
+        consuming(settings, producer, handler, name="well", stalled_after_seconds=5) as consumer,
         watching(consumer) as troubles,
     ):
         for number in range(20):
@@ -154,7 +156,9 @@ async def test_a_consumer_that_waits_for_room_does_not_stand_still(
             raise Overloaded(ErrorCode.OVERLOADED, "full", retry_after=1)
 
     async with (
-        consuming(settings, producer, Handler(full), name="full", stalled_after=2) as consumer,
+        consuming(
+            settings, producer, Handler(full), name="full", stalled_after_seconds=2
+        ) as consumer,
         watching(consumer) as troubles,
     ):
         await produce(producer, settings, [b"no-room"])
@@ -176,14 +180,16 @@ async def test_a_sleeping_consumer_does_not_stand_still(
             Handler(),
             name="asleep",
             is_wanted=nobody,
-            stalled_after=AFTER,
+            stalled_after_seconds=AFTER,
         ) as consumer,
         watching(consumer) as troubles,
     ):
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unwanted"))
         looks = len(troubles)
-        await eventually(lambda: len(troubles) > looks + 2 * AFTER / health_module.PULSE_SECONDS)
+        await eventually(
+            lambda: len(troubles) > looks + 2 * AFTER / health_module.PROGRESS_CHECK_SECONDS
+        )
         assert set(troubles) == {None}
         assert set(gauges(consumer).values()) == {0.0}
 

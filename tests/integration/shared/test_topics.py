@@ -95,13 +95,13 @@ async def test_new_topics_have_as_many_partitions_as_is_set_and_those_that_are_t
     names = TopicNames(settings.topic_prefix)
     try:
         first = await create_topics(settings)
-        assert (len(first.made), first.kept) == (len(TopicName), {})
+        assert (len(first.names), first.partition_mismatches) == (len(TopicName), {})
         again = await create_topics(settings.model_copy(update={"topic_partitions": 5}))
-        assert again.made == []
-        assert again.kept == {
+        assert again.names == []
+        assert again.partition_mismatches == {
             names[name]: (2, 5) for name in TopicName if name is not TopicName.DEAD_LETTERS
         }
-        assert len(describe_differences(again)) == len(again.kept)
+        assert len(describe_differences(again)) == len(again.partition_mismatches)
         async with admin_client(settings) as admin:
             described = await admin.describe_topics([names[name] for name in TopicName])
         assert {topic["topic"]: len(topic["partitions"]) for topic in described} == {

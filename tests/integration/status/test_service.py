@@ -390,7 +390,7 @@ async def test_readiness_names_who_is_away(status: Status, monkeypatch: pytest.M
     report = answer.json()
     assert (answer.status_code, report["status"], report["database"]) == (503, "unavailable", "ok")
     assert report["checks"] == {
-        "machinery": "ok",
+        "runtime": "ok",
         "database": "ok",
         "ingest": "no answer",
         "publisher": "no answer",

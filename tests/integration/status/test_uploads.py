@@ -26,7 +26,7 @@ from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from tests.property.records import NAMES, received
 from tests.support.factories import NOON, failed
 
@@ -41,7 +41,7 @@ class Status:
     def __init__(self, database: Database) -> None:
         self.store = JobStore(database)
         self.database = database
-        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, values: Sequence[bytes]) -> list[tuple[bytes | None, str]]:
@@ -173,7 +173,7 @@ async def test_invariant_8_an_upload_that_postgres_refuses_is_given_up_alone(
 
 async def _clean(status: Status, kept: timedelta) -> list[int]:
     cleaner, counts = UploadCleaner(status.store, kept), []
-    while count := await cleaner.sweep():
+    while count := await cleaner.delete_old_uploads():
         counts.append(count)
     return counts
 

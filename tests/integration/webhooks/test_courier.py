@@ -374,24 +374,34 @@ async def test_old_deliveries_go_and_so_do_those_of_a_deleted_webhook(
     kept = await queued(database, store, 3)
     await store.enqueue(new_deliveries(uuid4(), 4), Advance())
     now = datetime.now(UTC)
-    assert await Cleaner(store, timedelta(days=7), lambda: now).sweep() == 4
-    assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=6)).sweep() == 0
+    assert await Cleaner(store, timedelta(days=7), lambda: now).delete_old_deliveries() == 4
+    assert (
+        await Cleaner(
+            store, timedelta(days=7), lambda: now + timedelta(days=6)
+        ).delete_old_deliveries()
+        == 0
+    )
     assert len(await rows(database, kept)) == 3
-    assert await Cleaner(store, timedelta(days=7), lambda: now + timedelta(days=8)).sweep() == 3
+    assert (
+        await Cleaner(
+            store, timedelta(days=7), lambda: now + timedelta(days=8)
+        ).delete_old_deliveries()
+        == 3
+    )
 
 
 async def test_how_late_the_latest_is_is_told(
     database: Database, store: DeliveryRepository
 ) -> None:
     await queued(database, store, 2, is_enabled=False)
-    await Lateness(store).sweep()
+    await Lateness(store).measure()
     assert metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() == 0
     await queued(database, store, 2)
     async with database.transaction() as connection:
         await connection.exec_driver_sql(
             "update webhooks.deliveries set next_attempt_at = now() - interval '1 hour'"
         )
-    await Lateness(store).sweep()
+    await Lateness(store).measure()
     assert 3600 <= metrics.WEBHOOK_OLDEST_DUE_SECONDS._value.get() < 3700
 
 
@@ -434,7 +444,7 @@ async def test_what_is_under_way_when_it_stops_ends_and_is_written_down(
     webhook_id = await queued(database, store, 10)
     sender = Sender()
     worker = worker_of(store, sender)
-    await worker.sweep()
+    await worker.deliver_due()
     stopping = asyncio.create_task(worker.stop())
     await asyncio.sleep(0)
     assert not stopping.done()
@@ -450,7 +460,7 @@ async def test_what_does_not_end_in_time_is_left_to_its_lease(
     webhook_id = await queued(database, store, 1)
     sender = Sender()
     worker = worker_of(store, sender, stop_seconds=0.01)
-    await worker.sweep()
+    await worker.deliver_due()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], sender.closed) == ("pending", 0, True)
@@ -464,7 +474,7 @@ async def test_a_failed_attempt_says_why_and_when_the_next_one_is(
     sender = Sender(REFUSED)
     sender.go_on.set()
     worker = worker_of(store, sender)
-    await worker.sweep()
+    await worker.deliver_due()
     await worker.stop()
     (row,) = await rows(database, webhook_id)
     assert (row["status"], row["attempt_count"], row["last_status_code"], row["last_error"]) == (
@@ -504,11 +514,11 @@ async def test_invariant_9_what_ended_while_the_database_was_away_is_written_dow
     sender = Sender()
     sender.go_on.set()
     worker = worker_of(Flaky(store, failures=2), sender)
-    await worker.sweep()
+    await worker.deliver_due()
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            await worker.sweep()
-    await worker.sweep()
+            await worker.deliver_due()
+    await worker.deliver_due()
     assert await statuses(database, webhook_id) == ["delivered"] * 3
     assert len(sender.sent) == 3
 

@@ -246,7 +246,7 @@ async def test_a_key_that_is_limited_to_accounts_sees_no_others_events(
 
 
 async def test_readiness_and_metrics_tell_of_the_service(webhooks: Webhooks) -> None:
-    assert (await webhooks.http.get("/readyz")).json()["checks"] == {"machinery": "ok"}
+    assert (await webhooks.http.get("/readyz")).json()["checks"] == {"runtime": "ok"}
     text = (await webhooks.http.get("/metrics")).text
     assert 'pinflow_oldest_unprocessed_seconds{consumer="webhooks",member="0"}' in text
     assert "pinflow_webhook_oldest_due_seconds" in text

@@ -40,7 +40,7 @@ from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
@@ -82,7 +82,7 @@ class Status:
     def __init__(self, pool: Database) -> None:
         self.store = JobStore(pool)
         self._pool = pool
-        announcer = Sweeper("announcer", _nothing, interval_seconds=1)
+        announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
 
     async def fold(self, *batches: Sequence[Produced]) -> list[bytes | None]:

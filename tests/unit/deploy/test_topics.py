@@ -6,17 +6,21 @@ from typer.testing import CliRunner
 from deploy import topics
 from deploy.cli.main import app
 from deploy.topics import TopicCreation
-from shared.kafka.admin import Topics
+from shared.kafka.admin import CreatedTopics
 from shared.runtime.settings import KafkaSettings
 
 
 @pytest.mark.parametrize(
     ("created", "said"),
     [
-        (TopicCreation(Topics(["outcomes", "imports"], {}), []), ["Created: outcomes, imports"]),
+        (
+            TopicCreation(CreatedTopics(["outcomes", "imports"], {}), []),
+            ["Created: outcomes, imports"],
+        ),
         (
             TopicCreation(
-                Topics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}), []
+                CreatedTopics([], {"pinflow.outcomes.v1": (6, 12), "pinflow.imports.v2": (7, 12)}),
+                [],
             ),
             [
                 "All topics are there.",
@@ -25,7 +29,7 @@ from shared.runtime.settings import KafkaSettings
             ],
         ),
         (
-            TopicCreation(Topics(["imports"], {}), ["pinflow.imports.v1"]),
+            TopicCreation(CreatedTopics(["imports"], {}), ["pinflow.imports.v1"]),
             [
                 "Created: imports",
                 "pinflow.imports.v1 is drained and nothing reads it any more: it can",

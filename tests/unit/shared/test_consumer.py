@@ -66,7 +66,7 @@ def consumer(handler: Handler) -> BatchConsumer:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.05)
-    monkeypatch.setattr(health_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(health_module, "KAFKA_CHECK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def fetching(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batch]
 async def _lost(consumer: BatchConsumer) -> None:
     with pytest.raises(ConsumerLost, match="nothing comes although Kafka answers"):
         await asyncio.wait_for(consumer.watch(), 10)
-    assert (consumer.trouble() or "").startswith("lost")
+    assert (consumer.problem() or "").startswith("lost")
 
 
 async def _goes_on(
@@ -131,7 +131,7 @@ async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
     kafka = _installed(monkeypatch, Kafka(error))
     await consumer.rebalances.on_partitions_assigned(set())
     await _goes_on(consumer, lambda: kafka.asked > 3 * health_module.MAX_SILENCES)
-    assert consumer.trouble() == "no answer to fetches"
+    assert consumer.problem() == "no answer to fetches"
 
 
 async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering: Kafka) -> None:
@@ -171,7 +171,7 @@ async def test_a_consumer_that_is_stopped_is_not_lost(consumer: BatchConsumer) -
 
     with pytest.raises(ConsumerStoppedError):
         await fetching(consumer, stopped)
-    assert consumer.trouble() == "no partitions assigned yet"
+    assert consumer.problem() == "no partitions assigned yet"
 
 
 async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
@@ -188,7 +188,7 @@ async def test_a_batch_that_can_not_be_set_back_gives_the_process_up(
     monkeypatch.setattr(consumer._member, "fetch", fetch)
     monkeypatch.setattr(consumer._processor, "rewind", fail)  # the commit fails: not started
     await consumer._consume()
-    assert consumer.trouble() == "lost: RuntimeError('a bug')"
+    assert consumer.problem() == "lost: RuntimeError('a bug')"
 
 
 async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Handler) -> None:
@@ -199,9 +199,13 @@ async def test_only_behind_a_batch_that_was_not_full_a_pace_is_kept(handler: Han
             nonlocal turns
             turns += int(amount)
 
-    pace = Counting(1)
+    rate_limit = Counting(1)
     paced = BatchConsumer(
-        subscription_of(max_records=3), ServiceSettings(), handler, MemorySender(), pace=pace
+        subscription_of(max_records=3),
+        ServiceSettings(),
+        handler,
+        MemorySender(),
+        rate_limit=rate_limit,
     )
     sizes = iter([3, 3, 2, 1])
     expected = [1, 1, 1, 2]

@@ -7,7 +7,12 @@ import structlog
 
 from shared.access.keys import SHOWN_CHARACTERS, new_api_key
 from shared.runtime import logging as pinflow_logging
-from shared.runtime.logging import KNOWN, PAUSE_SECONDS, Seldom, configure_logging
+from shared.runtime.logging import (
+    IGNORED_MESSAGES,
+    REPEAT_AFTER_SECONDS,
+    RateLimitedLogFilter,
+    configure_logging,
+)
 from shared.runtime.settings import ServiceSettings
 
 
@@ -30,19 +35,20 @@ def record(message: str, *arguments: object, name: str = "aiokafka") -> logging.
 
 
 def test_a_library_says_one_thing_once_in_a_while(clock: Clock) -> None:
-    seldom = Seldom()
+    log_filter = RateLimitedLogFilter()
     assert [
-        seldom.filter(record("Unable connect to node with id %s", node)) for node in (1, 1, 2)
+        log_filter.filter(record("Unable connect to node with id %s", node)) for node in (1, 1, 2)
     ] == [True, False, False]
-    assert seldom.filter(record("Something else"))
-    assert seldom.filter(record("Unable connect to node with id %s", 1, name="another"))
-    clock.now += PAUSE_SECONDS
-    assert seldom.filter(record("Unable connect to node with id %s", 1))
+    assert log_filter.filter(record("Something else"))
+    assert log_filter.filter(record("Unable connect to node with id %s", 1, name="another"))
+    clock.now += REPEAT_AFTER_SECONDS
+    assert log_filter.filter(record("Unable connect to node with id %s", 1))
 
 
 def test_what_is_meant_to_be_so_is_not_said() -> None:
     assert not any(
-        Seldom().filter(record(f"{known}. Make sure the topics exist.")) for known in KNOWN
+        RateLimitedLogFilter().filter(record(f"{known}. Make sure the topics exist."))
+        for known in IGNORED_MESSAGES
     )
 
 

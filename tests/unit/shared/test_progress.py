@@ -8,10 +8,10 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from shared.kafka.batches import first_offsets
+from shared.kafka.batches import find_first_offsets
 from shared.kafka.consumer_health import progress as progress_module
 from shared.kafka.consumer_health.progress import Progress
-from shared.kafka.consumer_health.stalls import Reading
+from shared.kafka.consumer_health.stalls import PartitionProgress
 
 PARTITION = TopicPartition("imports", 3)
 
@@ -88,7 +88,7 @@ async def test_records_in_hand_are_not_processed_although_the_position_is_behind
 async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
     seen = progress(Consumer())
     seen.start([_record("imports", 3, 9)])
-    assert await seen.readings() == {PARTITION: Reading(9, 12, 1_700_000_000_000)}
+    assert await seen.readings() == {PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)}
 
 
 async def test_a_paused_partition_is_not_read() -> None:
@@ -98,7 +98,7 @@ async def test_a_paused_partition_is_not_read() -> None:
 async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress_module, "POSITION_SECONDS", 0.05)
+    monkeypatch.setattr(progress_module, "POSITION_TIMEOUT_SECONDS", 0.05)
 
     class InARebalance(Consumer):
         async def position(self, _partition: TopicPartition) -> int:
@@ -130,7 +130,7 @@ def test_first_offsets_are_the_lowest_of_each_partition(
     records: list[tuple[str, int, int]], first: dict[tuple[str, int], int]
 ) -> None:
     """A batch is put back to them: one too high would skip records."""
-    assert first_offsets([_record(*one) for one in records]) == {
+    assert find_first_offsets([_record(*one) for one in records]) == {
         TopicPartition(*key): offset for key, offset in first.items()
     }
 

@@ -3,7 +3,12 @@
 import pytest
 from aiokafka import TopicPartition
 
-from shared.kafka.consumer_health.stalls import STALLED_AFTER, Reading, Stall, Stalls
+from shared.kafka.consumer_health.stalls import (
+    STALLED_AFTER_SECONDS,
+    PartitionProgress,
+    Stall,
+    Stalls,
+)
 
 ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
 
@@ -15,7 +20,7 @@ class Watch:
         self.now = 1000.0
         self.stalls = Stalls(clock=lambda: self.now)
 
-    def observe(self, **readings: Reading) -> None:
+    def observe(self, **readings: PartitionProgress) -> None:
         self.now += 1
         partitions = {"one": ONE, "other": OTHER}
         self.stalls.observe({partitions[name]: reading for name, reading in readings.items()})
@@ -32,7 +37,7 @@ def watch() -> Watch:
 
 def test_a_partition_whose_records_wait_and_that_does_not_move_stands_still(watch: Watch) -> None:
     for answer in range(76):
-        watch.observe(one=Reading(5, 9, answer), other=Reading(9, 9, answer))
+        watch.observe(one=PartitionProgress(5, 9, answer), other=PartitionProgress(9, 9, answer))
     assert watch.seconds == 75
     assert watch.stalls.seconds(OTHER) == 0
     expected = "pinflow.imports.v2/3 has stood still for 75 s although records wait"
@@ -41,48 +46,51 @@ def test_a_partition_whose_records_wait_and_that_does_not_move_stands_still(watc
 
 def test_a_stall_is_told_from_a_minute_on(watch: Watch) -> None:
     for answer in range(60):
-        watch.observe(one=Reading(5, 9, answer))
-    assert watch.seconds == STALLED_AFTER - 1
+        watch.observe(one=PartitionProgress(5, 9, answer))
+    assert watch.seconds == STALLED_AFTER_SECONDS - 1
     assert watch.stalls.longest() is None
-    watch.observe(one=Reading(5, 9, 60))
-    assert watch.stalls.longest() == Stall(ONE, STALLED_AFTER, is_silent=False)
+    watch.observe(one=PartitionProgress(5, 9, 60))
+    assert watch.stalls.longest() == Stall(ONE, STALLED_AFTER_SECONDS, is_silent=False)
 
 
 def test_a_partition_that_moves_stands_not_still_however_much_waits(watch: Watch) -> None:
     for number in range(200):
-        watch.observe(one=Reading(number, 1_000_000, number))
+        watch.observe(one=PartitionProgress(number, 1_000_000, number))
     assert watch.seconds == 0
 
 
 def test_an_idle_partition_does_not_stand_still(watch: Watch) -> None:
     for answer in range(200):
-        watch.observe(one=Reading(9, 9, answer))
+        watch.observe(one=PartitionProgress(9, 9, answer))
     assert watch.seconds == 0
 
 
 def test_time_counts_from_when_nothing_waited(watch: Watch) -> None:
     for answer in range(200):
-        watch.observe(one=Reading(9, 9, answer))
+        watch.observe(one=PartitionProgress(9, 9, answer))
     for answer in range(200, 210):
-        watch.observe(one=Reading(9, 10, answer))
+        watch.observe(one=PartitionProgress(9, 10, answer))
     assert watch.seconds == 10
 
 
 def test_a_stall_ends_when_the_partition_moves(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=Reading(5, 9, answer))
-    watch.observe(one=Reading(6, 9, 100))
+        watch.observe(one=PartitionProgress(5, 9, answer))
+    watch.observe(one=PartitionProgress(6, 9, 100))
     assert watch.seconds == 0
     assert watch.stalls.longest() is None
 
 
-@pytest.mark.parametrize("reading", [Reading(9, 9, 7), Reading(5, 9, 7), Reading(None, None, None)])
+@pytest.mark.parametrize(
+    "reading",
+    [PartitionProgress(9, 9, 7), PartitionProgress(5, 9, 7), PartitionProgress(None, None, None)],
+)
 def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(
     watch: Watch,
-    reading: Reading,
+    reading: PartitionProgress,
 ) -> None:
     for answer in range(71):
-        watch.observe(one=reading, other=Reading(9, 9, answer))
+        watch.observe(one=reading, other=PartitionProgress(9, 9, answer))
     assert watch.seconds == 70
     longest = watch.stalls.longest()
     assert longest is not None
@@ -91,63 +99,65 @@ def test_a_leader_that_does_not_answer_although_others_do_is_a_stall(
 
 def test_a_silent_leader_is_named_as_such(watch: Watch) -> None:
     for answer in range(71):
-        watch.observe(one=Reading(9, 9, 7), other=Reading(9, 9, answer))
+        watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, answer))
     expected = "pinflow.imports.v2/3 has had no answer to a fetch for 70 s although others have"
     assert str(watch.stalls.longest()) == expected
 
 
 def test_while_kafka_answers_nobody_an_idle_partition_does_not_stand_still(watch: Watch) -> None:
     for _ in range(200):
-        watch.observe(one=Reading(9, 9, 7), other=Reading(9, 9, 7))
+        watch.observe(one=PartitionProgress(9, 9, 7), other=PartitionProgress(9, 9, 7))
     assert watch.seconds == 0
 
 
 def test_a_partition_just_assigned_does_not_stand_still(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(other=Reading(5, 9, answer))
-    watch.observe(one=Reading(5, 9, 100), other=Reading(5, 9, 100))
+        watch.observe(other=PartitionProgress(5, 9, answer))
+    watch.observe(one=PartitionProgress(5, 9, 100), other=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
     assert watch.stalls.seconds(OTHER) == 100
 
 
 def test_a_partition_that_went_away_and_came_back_begins_anew(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=Reading(5, 9, answer))
+        watch.observe(one=PartitionProgress(5, 9, answer))
     watch.observe()
     assert watch.seconds == 0
-    watch.observe(one=Reading(5, 9, 100))
+    watch.observe(one=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
 
 
 def test_a_rebalance_that_leaves_a_partition_moves_nothing(watch: Watch) -> None:
     """Its position is unknown for a moment; what holds it up is there as before."""
     for answer in range(50):
-        watch.observe(one=Reading(5, 9, answer))
-    watch.observe(one=Reading(None, None, None))
+        watch.observe(one=PartitionProgress(5, 9, answer))
+    watch.observe(one=PartitionProgress(None, None, None))
     for answer in range(51, 61):
-        watch.observe(one=Reading(5, 9, answer))
+        watch.observe(one=PartitionProgress(5, 9, answer))
     assert watch.seconds == 60
 
 
 def test_a_consumer_that_waits_of_its_own_will_is_excused(watch: Watch) -> None:
     for answer in range(100):
-        watch.observe(one=Reading(5, 9, answer))
+        watch.observe(one=PartitionProgress(5, 9, answer))
     watch.stalls.reset()
     assert watch.stalls.longest() is None
-    watch.observe(one=Reading(5, 9, 100))
+    watch.observe(one=PartitionProgress(5, 9, 100))
     assert watch.seconds == 0
 
 
 def test_an_open_transaction_is_before_the_end_and_so_holds_the_partition_up(watch: Watch) -> None:
     """Read committed, a position stops at the last stable offset: here 5, with the end at 6."""
     for answer in range(61):
-        watch.observe(one=Reading(5, 6, answer))
+        watch.observe(one=PartitionProgress(5, 6, answer))
     assert watch.stalls.longest() is not None
 
 
 def test_a_jump_of_the_wall_clock_is_no_stall(watch: Watch) -> None:
     for answer in [*range(100), *range(-10_000, -9_900), *range(50_000, 50_100)]:
-        watch.observe(one=Reading(9, 9, answer), other=Reading(9, 9, answer + 1))
+        watch.observe(
+            one=PartitionProgress(9, 9, answer), other=PartitionProgress(9, 9, answer + 1)
+        )
     assert watch.seconds == 0
 
 
@@ -155,14 +165,16 @@ def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_thi
     watch: Watch,
 ) -> None:
     for answer in range(100):
-        watch.observe(one=Reading(5, 9, answer, is_held=True))
+        watch.observe(one=PartitionProgress(5, 9, answer, is_held=True))
     assert watch.seconds == 99
     assert watch.stalls.longest() is None
 
 
 def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) -> None:
     for answer in range(400):
-        watch.observe(one=Reading(5, 9, 1, is_held=True), other=Reading(9, 9, answer))
+        watch.observe(
+            one=PartitionProgress(5, 9, 1, is_held=True), other=PartitionProgress(9, 9, answer)
+        )
     assert watch.stalls.longest() is not None
 
 
@@ -170,8 +182,13 @@ def test_a_partition_whose_records_are_fetched_waits_for_its_turn_while_others_m
     watch: Watch,
 ) -> None:
     for number in range(200):
-        watch.observe(one=Reading(5, 900, 1, is_fetched=True), other=Reading(number, 900, 1))
+        watch.observe(
+            one=PartitionProgress(5, 900, 1, is_fetched=True),
+            other=PartitionProgress(number, 900, 1),
+        )
     assert watch.seconds == 0
     for _ in range(61):  # nobody moves any more
-        watch.observe(one=Reading(5, 900, 1, is_fetched=True), other=Reading(200, 900, 1))
+        watch.observe(
+            one=PartitionProgress(5, 900, 1, is_fetched=True), other=PartitionProgress(200, 900, 1)
+        )
     assert watch.stalls.longest() is not None

@@ -52,5 +52,5 @@ class Store(JobStore):
 
 async def test_kafka_has_no_more_time_than_the_locks_of_the_jobs_may_be_held() -> None:
     store, sender = Store(), Sender()
-    assert await JobAnnouncer(store, sender, "job-events", 1).sweep() == 1
+    assert await JobAnnouncer(store, sender, "job-events", 1).announce() == 1
     assert sender.seconds == store.patience_seconds == announcements.DELIVERY_SECONDS

@@ -16,7 +16,7 @@ from shared.contract.events import FileUploaded, ImportAccepted, RowsSettled, Up
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.positions.advance import Advance
-from shared.runtime.periodic import Sweeper
+from shared.runtime.periodic import PeriodicTask
 from tests.support.events import event_document
 from tests.support.factories import created, import_accepted, rows_settled
 
@@ -63,7 +63,7 @@ def new_handler(store: Store, *, keep_uploads: bool = True) -> FoldHandler:
     async def nothing() -> int:
         return 0
 
-    announcer = Sweeper("announcer", nothing, interval_seconds=1)
+    announcer = PeriodicTask("announcer", nothing, interval_seconds=1)
     return FoldHandler(FoldService(store, announcer), NAMES, keep_uploads=keep_uploads)
 
 

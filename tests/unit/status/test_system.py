@@ -64,7 +64,7 @@ async def trouble_of(url: str) -> str | None:
         (
             answering(
                 "503 Service Unavailable",
-                b'{"checks": {"machinery": "starting", "database": "ok"}}',
+                b'{"checks": {"runtime": "starting", "database": "ok"}}',
             ),
             "starting",
         ),
@@ -97,7 +97,7 @@ async def test_a_service_that_is_not_there_gives_no_answer() -> None:
 async def test_one_working_replica_is_enough_else_each_ones_trouble_is_told() -> None:
     waiting = answering(
         "503 Service Unavailable",
-        b'{"checks": {"machinery": "no partitions assigned yet", "lease": "ok"}}',
+        b'{"checks": {"runtime": "no partitions assigned yet", "lease": "ok"}}',
     )
     async with (
         listening(answering("200 OK", b"{}")) as working,

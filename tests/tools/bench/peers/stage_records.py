@@ -14,7 +14,7 @@ from services.ingest.records import Import, batch_of
 from shared.contract.events import SourceType
 from shared.contract.strict_json import parse_json
 from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
-from shared.kafka.producer import append_records, partition_count
+from shared.kafka.producer import append_records, count_partitions
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 from tests.tools.bench.peers import connect_sink, rows
@@ -59,7 +59,7 @@ async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) 
     )
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     async with producer:
-        partitions = await partition_count(producer, topic)
+        partitions = await count_partitions(producer, topic)
         for number, records in enumerate(imports):
             await asyncio.gather(
                 *await append_records(producer, topic, number % partitions, records)

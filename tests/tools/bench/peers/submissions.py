@@ -18,7 +18,7 @@ from tests.tools.bench.sources import open_client
 
 CLIENTS = 4
 WATCH_SECONDS = 0.5
-"""Seldom: some peers count their rows' results for it."""
+"""RateLimitedLogFilter: some peers count their rows' results for it."""
 SETTLE_SECONDS = 180.0
 
 

@@ -14,7 +14,7 @@ from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import PARTITIONS
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 from tests.support.acceptance_log import acceptance_of
 from tests.tools.chaos.kills.imports import ImportFactory
 from tests.tools.chaos.kills.ledger import Ledger, Outcome, content_of
@@ -102,7 +102,7 @@ class Clients:
         else:
             outcome = Outcome.ACKNOWLEDGED
         self._ledger.settle(job_id, outcome)
-        return Answer(outcome, partition_of(batch.key, PARTITIONS))
+        return Answer(outcome, choose_partition(batch.key, PARTITIONS))
 
 
 @asynccontextmanager

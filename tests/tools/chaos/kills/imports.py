@@ -9,7 +9,7 @@ from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import ParsedRows, ValidRow
 from services.ingest.records import Import, ImportBatch, Upload, batch_of
 from shared.contract.events import RowResult, RowStatus, SourceType, UploadFormat
-from shared.kafka.producer import partition_of
+from shared.kafka.producer import choose_partition
 
 ROWS = (300, 495)
 FAILED_ROWS = 5
@@ -36,7 +36,7 @@ class ImportFactory:
         job_id = new_job_id(now)
         while (
             partition is not None
-            and partition_of(str(job_id).encode(), partition[1]) != partition[0]
+            and choose_partition(str(job_id).encode(), partition[1]) != partition[0]
         ):
             job_id = new_job_id(now)
         count = rows or self._random.randint(*ROWS)

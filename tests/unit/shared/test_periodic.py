@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared.contract.errors import BrokerUnavailable
-from shared.runtime import periodic as sweeper_module
-from shared.runtime.periodic import MOST_FAILURES, Sweeper
+from shared.runtime import periodic as periodic_module
+from shared.runtime.periodic import MAX_FAILURES, PeriodicTask
 from tests.support.waiting import eventually
 
 
@@ -19,7 +19,7 @@ class Work:
         self.error = error
         self.tries = 0
 
-    async def sweep(self) -> int:
+    async def run(self) -> int:
         self.tries += 1
         if self.error is not None:
             raise self.error
@@ -27,11 +27,11 @@ class Work:
 
 
 @asynccontextmanager
-async def running(work: Work) -> AsyncIterator[Sweeper]:
-    sweeper = Sweeper("outbox", work.sweep, interval_seconds=0.01)
-    task = asyncio.create_task(sweeper.run())
+async def running(work: Work) -> AsyncIterator[PeriodicTask]:
+    periodic_task = PeriodicTask("outbox", work.run, interval_seconds=0.01)
+    task = asyncio.create_task(periodic_task.run())
     try:
-        yield sweeper
+        yield periodic_task
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -39,22 +39,22 @@ async def running(work: Work) -> AsyncIterator[Sweeper]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeper_module, "LONGEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(periodic_module, "MAX_BACKOFF_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), BrokerUnavailable("away")])
 async def test_a_sweep_that_always_fails_is_told(error: Exception) -> None:
     work = Work(error)
-    async with running(work) as sweeper:
-        await eventually(lambda: sweeper.trouble() is not None)
-        assert work.tries > MOST_FAILURES
-        assert (sweeper.trouble() or "").startswith("outbox: failed")
+    async with running(work) as periodic_task:
+        await eventually(lambda: periodic_task.problem() is not None)
+        assert work.tries > MAX_FAILURES
+        assert (periodic_task.problem() or "").startswith("outbox: failed")
         work.error = None
-        await eventually(lambda: sweeper.trouble() is None)
+        await eventually(lambda: periodic_task.problem() is None)
 
 
 async def test_a_sweep_that_succeeds_is_no_trouble() -> None:
     work = Work(None)
-    async with running(work) as sweeper:
-        await eventually(lambda: work.tries > MOST_FAILURES)
-        assert sweeper.trouble() is None
+    async with running(work) as periodic_task:
+        await eventually(lambda: work.tries > MAX_FAILURES)
+        assert periodic_task.problem() is None

@@ -37,18 +37,18 @@ async def test_what_nobody_wants_is_skipped_unread_and_what_is_wanted_comes(
 ) -> None:
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="sleeper", is_wanted=demand) as consumer:
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         for _ in range(3):
             await produce(producer, settings, some("unwanted"))
-            await consumer.dormancy.look()
+            await consumer.pause_when_unused.check()
         demand.stands = True
         await produce(producer, settings, some("wanted"))
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("wanted")) <= set(handler.done))
         demand.stands = False
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unwanted"))
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
     assert set(of("unwanted", handler.done)) == set()
     assert set(some("wanted")) <= set(handler.done)
 
@@ -59,12 +59,12 @@ async def test_what_comes_while_it_is_asked_whether_anybody_wants_it_is_not_skip
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="asked", is_wanted=demand) as consumer:
         await (
-            consumer.dormancy.look()
+            consumer.pause_when_unused.check()
         )  # asleep, or it would have fetched them before they could be skipped
         demand.meanwhile = [nothing(), produce(producer, settings, some("early"))]
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         demand.stands = True
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("early")) <= set(handler.done))
 
 
@@ -77,14 +77,14 @@ async def test_a_server_that_does_not_answer_leaves_all_as_it_was(
         raise DatabaseUnavailable("away")
 
     async with consuming(settings, producer, handler, name="unsure", is_wanted=demand) as consumer:
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await produce(producer, settings, some("unsure"))
         for answers in ([away()], [nothing(), away()]):
             demand.meanwhile = answers
             with pytest.raises(DatabaseUnavailable):
-                await consumer.dormancy.look()
+                await consumer.pause_when_unused.check()
         demand.stands = True
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         await eventually(lambda: set(some("unsure")) <= set(handler.done))
 
 
@@ -93,13 +93,13 @@ async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
 ) -> None:
     demand, handler = Demand(), Handler()
     async with consuming(settings, producer, handler, name="healthy", is_wanted=demand) as consumer:
-        await consumer.dormancy.look()
+        await consumer.pause_when_unused.check()
         monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.5)
         await eventually(lambda: consumer.progress.last_poll() < time.time() - 1)
-        assert consumer.trouble() is None
+        assert consumer.problem() is None
         demand.stands = True
-        await consumer.dormancy.look()
-        assert consumer.trouble() is None  # woken, its first fetch is still to be answered
+        await consumer.pause_when_unused.check()
+        assert consumer.problem() is None  # woken, its first fetch is still to be answered
         await produce(producer, settings, some("healthy"))
         await eventually(lambda: of("healthy", handler.done))
 
@@ -116,11 +116,11 @@ async def test_what_failed_before_it_slept_troubles_nobody_any_more(
         settings, producer, Handler(fails), name="troubled", is_wanted=demand
     ) as consumer:
         await produce(producer, settings, some("troubled"))
-        await eventually(lambda: consumer.trouble() == "waiting for a server")
+        await eventually(lambda: consumer.problem() == "waiting for a server")
 
         async def sleeps_well() -> bool:
-            await consumer.dormancy.look()
-            return consumer.trouble() is None and consumer.dormancy.asleep_until() > 0
+            await consumer.pause_when_unused.check()
+            return consumer.problem() is None and consumer.pause_when_unused.last_paused_at() > 0
 
         await eventually(sleeps_well)
         await eventually(sleeps_well)  # once more: the batch in hand may have failed in between

@@ -22,13 +22,13 @@ async def test_the_first_webhook_of_all_misses_nothing_that_happens_right_after_
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "DORMANCY_SECONDS", 0.02)
+    monkeypatch.setattr(app, "UNUSED_CHECK_SECONDS", 0.02)
     producer = RecordProducer(settings, client_id="test")
     await producer.start()
     keys = [f"heard-{number}" for number in range(8)]
 
     def fell_asleep() -> int:
-        return [line["event"] for line in logs].count("records_unwanted")
+        return [line["event"] for line in logs].count("consumer_paused")
 
     with capture_logs() as logs:
         async with running(app.create_app(settings)) as http:

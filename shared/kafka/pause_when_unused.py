@@ -8,7 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from shared.kafka.connection import unavailable
+from shared.kafka.connection import translate_error
 from shared.kafka.positions.tracker import PositionTracker
 
 log = structlog.get_logger()
@@ -19,7 +19,7 @@ async def always() -> bool:
     return True
 
 
-class Dormancy:
+class PauseWhenUnused:
     """Skips records that were produced before anybody wanted any, without a clock.
 
     The partitions' ends are read before the question whether anybody wants records. If the answer
@@ -45,14 +45,14 @@ class Dormancy:
         self._is_asleep = False
         self._woken_at = 0.0
 
-    def asleep_until(self) -> float:
+    def last_paused_at(self) -> float:
         """Returns until when no fetch could be expected, in epoch seconds.
 
         Now while the consumer sleeps, 0 if it never did.
         """
         return time.time() if self._is_asleep else self._woken_at
 
-    async def look(self) -> int:
+    async def check(self) -> int:
         """Puts the consumer to sleep or wakes it. Returns 0: a sweep that never finds more.
 
         Raises Unavailable while a server does not answer. Nothing changes then.
@@ -67,7 +67,7 @@ class Dormancy:
         try:
             ends = await consumer.end_offsets(consumed)
         except KafkaError as error:
-            raise unavailable(error) or error from error
+            raise translate_error(error) or error from error
         if not await self._is_wanted():
             await self._skip(consumer, ends)
         return 0
@@ -96,7 +96,7 @@ class Dormancy:
         consumer.resume(*consumer.paused() & self._consumed(consumer))
         if self._is_asleep:
             self._is_asleep, self._woken_at = False, time.time()
-            log.info("records_wanted")
+            log.info("consumer_resumed")
 
     def _skip_to(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
         for partition, end in ends.items():
@@ -106,4 +106,4 @@ class Dormancy:
         self._skipped()
         if not self._is_asleep:
             self._is_asleep = True
-            log.info("records_unwanted", next="skipped until somebody wants them")
+            log.info("consumer_paused", next="skipped until somebody wants them")

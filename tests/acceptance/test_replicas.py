@@ -23,7 +23,7 @@ from tests.support.kafka import Member, members_of
 from tests.support.processes import STOP_SECONDS
 from tests.support.waiting import eventually
 from tests.tools.chaos.checker import check
-from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.report import SHOWN
 from tests.tools.chaos.workload import Clients
@@ -84,14 +84,14 @@ def test_invariants_2_3_and_5_hold_while_four_replicas_become_three_and_two_and_
         await working
         await groups.require_even(2)
         await observer.wait_until_settled(accepted(history))
-        violations = check(history, await observer.world())
+        violations = check(history, await observer.read_final_state())
         assert not violations, "\n".join(str(violation) for violation in violations[:SHOWN])
 
     uvloop.run(scenario())
 
 
 def accepted(history: History) -> int:
-    return sum(submission.told is Told.DONE for submission in history.submissions)
+    return sum(submission.outcome is RequestOutcome.ACCEPTED for submission in history.submissions)
 
 
 def become(pinflow: Deployment, replicas: int) -> None:

@@ -19,15 +19,15 @@ from pathlib import Path
 import uvloop
 
 from deploy.local.layout import CHECKOUT
+from tests.tools.chaos.api_client import open_client
 from tests.tools.chaos.arena import Arena, arena
-from tests.tools.chaos.asking import asker
 from tests.tools.chaos.checker import Violation, check
-from tests.tools.chaos.diagnosis import diagnosis
-from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.diagnosis import build_diagnosis
+from tests.tools.chaos.history import History, RequestOutcome
 from tests.tools.chaos.nemesis import FAULTS, RESTORES, Nemesis
 from tests.tools.chaos.observer import Observer
 from tests.tools.chaos.probe import Probe
-from tests.tools.chaos.report import as_text, summary
+from tests.tools.chaos.report import build_summary, format_report
 from tests.tools.chaos.workload import Clients
 
 RESULTS = CHECKOUT / ".pinflow" / "chaos"
@@ -45,8 +45,8 @@ async def run(
         asyncio.create_task(arena.supervise()),
         asyncio.create_task(clients.run()),
     )
-    async with asker(base_url, arena.workspaces[0], history) as asks:
-        probe = Probe(clients, asks, history)
+    async with open_client(base_url, arena.workspaces[0], history) as api:
+        probe = Probe(clients, api, history)
         await probe.seconds_until_recovered()  # the first imports, which warm everything up
         await Nemesis(arena, probe, history, kinds).run(seconds, at_least)
     clients.stop()
@@ -56,18 +56,18 @@ async def run(
         base_url, arena.kafka, arena.topic_prefix, arena.database_url, arena.workspaces, stranded
     )
     await observer.wait_until_settled(
-        sum(submission.told is Told.DONE for submission in history.submissions)
+        sum(submission.outcome is RequestOutcome.ACCEPTED for submission in history.submissions)
     )
-    violations = check(history, await observer.world())
+    violations = check(history, await observer.read_final_state())
     if violations:
-        print(await diagnosis(arena))
+        print(await build_diagnosis(arena))
     supervising.cancel()
     with suppress(asyncio.CancelledError):
         await supervising
     return violations
 
 
-def kinds_of(only: str, *, restores: bool) -> list[str]:
+def select_faults(only: str, *, restores: bool) -> list[str]:
     """Returns the faults whose name contains `only`. Restores must be asked for, or named there."""
     everything = (*FAULTS, *RESTORES) if restores or "restore" in only else FAULTS
     return [kind for kind in everything if only in kind]
@@ -86,13 +86,13 @@ def main(minutes: float, seed: int, brokers: int, kinds: Sequence[str], again: s
     with arena(directory, brokers) as running:
         violations = uvloop.run(run(running, history, minutes * 60, kinds))
         died = running.died
-    report = summary(
+    report = build_summary(
         history, violations, brokers=brokers, seconds=time.monotonic() - started, died=died
     )
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / f"seed-{seed}-brokers-{brokers}.json"
     file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(as_text(report))
+    print(format_report(report))
     if violations:
         print(f"logs: {directory}; all violations: {file.relative_to(CHECKOUT)}")
         print(f"again: make chaos MINUTES={minutes:g} SEED={seed} BROKERS={brokers}{again}")
@@ -118,7 +118,7 @@ if __name__ == "__main__":
     )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
-    kinds = kinds_of(options.only, restores=options.restores)
+    kinds = select_faults(options.only, restores=options.restores)
     if not kinds:
         parser.error(
             f"--only {options.only!r} names no fault. Use a part of one of these names: "

@@ -21,7 +21,7 @@ from tests.support.infrastructure import fresh_database, kafka_cluster, postgres
 from tests.support.processes import RunningProgram
 from tests.support.proxied_kafka import proxied_port
 from tests.tools.chaos.network import HOST, Network, Proxy
-from tests.tools.chaos.skewed import OFFSET_VARIABLE
+from tests.tools.chaos.skewed_clock import OFFSET_VARIABLE
 
 WORKSPACES = 2
 WATCH_SECONDS = 0.2
@@ -78,7 +78,7 @@ class Arena:
         """Of the service, from its next start on."""
         running = self.program(name)
         command = (
-            (sys.executable, "-m", "tests.tools.chaos.skewed", name)
+            (sys.executable, "-m", "tests.tools.chaos.skewed_clock", name)
             if seconds
             else (sys.executable, "-m", f"services.{name}")
         )

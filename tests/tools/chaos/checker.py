@@ -10,19 +10,19 @@ from enum import StrEnum
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
+from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
 from tests.tools.chaos.history import (
     Counters,
     Expected,
     History,
     Key,
     Poll,
+    RequestOutcome,
     Result,
     Row,
     SinglePin,
     Submission,
-    Told,
 )
-from tests.tools.chaos.world import Announcement, Job, Pin, World
 
 TERMINAL = {"completed", "completed_with_errors", "failed"}
 
@@ -48,12 +48,12 @@ Violations = Iterator[Violation]
 
 
 class Evidence:
-    """The history and the world, with what several checks look up."""
+    """The history and the final state, with what several checks look up."""
 
-    def __init__(self, history: History, world: World) -> None:
+    def __init__(self, history: History, final_state: FinalState) -> None:
         self.history = history
-        self.world = world
-        self.jobs_of = _jobs_by_marker(world)
+        self.final_state = final_state
+        self.jobs_by_marker = _group_jobs_by_marker(final_state)
         self.forgotten_pins = {
             key for restore in history.restores for key in restore.forgotten_pins
         }
@@ -63,16 +63,16 @@ class Evidence:
         )
         """By request id."""
 
-    def jobs_of_submission(self, submission: Submission) -> list[str]:
-        return self.jobs_of.get((submission.workspace, submission.marker), [])
+    def find_jobs(self, submission: Submission) -> list[str]:
+        return self.jobs_by_marker.get((submission.workspace, submission.marker), [])
 
-    def standing(self) -> Iterator[tuple[Submission, str, Job]]:
+    def submitted_jobs(self) -> Iterator[tuple[Submission, str, Job]]:
         """Every submission that has become a job."""
         for submission in self.history.submissions:
-            for job_id in self.jobs_of_submission(submission):
-                yield submission, job_id, self.world.jobs[job_id]
+            for job_id in self.find_jobs(submission):
+                yield submission, job_id, self.final_state.jobs[job_id]
 
-    def rows_of(self, submission: Submission, job: Job) -> list[Row]:
+    def find_rows(self, submission: Submission, job: Job) -> list[Row]:
         """Returns the rows of which the job was made: those of the other body, or all."""
         return submission.rows[:1] if self.is_reuse(submission, job) else submission.rows
 
@@ -89,41 +89,43 @@ class Evidence:
         return any(restore.may_have_lost(pin) for restore in self.history.restores)
 
 
-def check(history: History, world: World) -> list[Violation]:
-    evidence = Evidence(history, world)
+def check(history: History, final_state: FinalState) -> list[Violation]:
+    evidence = Evidence(history, final_state)
     return [violation for rule in RULES for violation in rule(evidence)]
 
 
 def accepted_means_durable(evidence: Evidence) -> Violations:
-    """Told 202, or acknowledged on the topic: one job, whole. Told nothing: none. Not told: none or
-    one, whole.
+    """An accepted import is one complete job. A refused import is none. If the outcome is
+    unknown, it is none or one complete job.
 
     Each time that a restore forgets a request id there may be one job more.
     """
     for submission in evidence.history.submissions:
-        jobs = evidence.jobs_of_submission(submission)
+        jobs = evidence.find_jobs(submission)
         allowed = 1 + evidence.times_forgotten[submission.workspace, submission.marker]
-        reuses = sum(evidence.is_reuse(submission, evidence.world.jobs[job_id]) for job_id in jobs)
+        reuses = sum(
+            evidence.is_reuse(submission, evidence.final_state.jobs[job_id]) for job_id in jobs
+        )
         name = (
-            f"{submission.channel} import {submission.marker}, told {submission.told} "
+            f"{submission.channel} import {submission.marker}, told {submission.outcome} "
             f"({submission.answer})"
         )
         if len(jobs) > allowed or reuses > allowed - 1:
             yield Violation("invariant 1", f"{name}: stands as {jobs}", Effect.DOUBLED)
-        elif jobs and submission.told is Told.NOTHING:
+        elif jobs and submission.outcome is RequestOutcome.REFUSED:
             yield Violation("invariant 1", f"{name}: stands as {jobs[0]}")
-        elif len(jobs) == reuses and submission.told is Told.DONE:
+        elif len(jobs) == reuses and submission.outcome is RequestOutcome.ACCEPTED:
             yield Violation("invariant 1", f"{name}: stands nowhere", Effect.LOST)
         elif jobs and submission.job_id and jobs != [submission.job_id]:
             yield Violation(
                 "invariant 1", f"{name}: named {submission.job_id}, stands as {jobs[0]}"
             )
-    for _, job_id, job in evidence.standing():
+    for _, job_id, job in evidence.submitted_jobs():
         if not job.completed or job.counters.status not in TERMINAL:
             yield Violation("invariant 2", f"job {job_id} never ends: {job.counters}", Effect.LOST)
 
 
-def a_forgotten_request_publishes_nothing_again(evidence: Evidence) -> Violations:
+def a_forgotten_request_is_not_published_twice(evidence: Evidence) -> Violations:
     """A request that had become a job with all its results may become another one, whose good rows
     are all `existing`. Only the keys of forgotten direct pins may be created.
     """
@@ -134,14 +136,14 @@ def a_forgotten_request_publishes_nothing_again(evidence: Evidence) -> Violation
             earlier[key].add(first)
             if not has_ended or (submission := submissions.get(key)) is None:
                 continue
-            if first not in evidence.world.jobs:
+            if first not in evidence.final_state.jobs:
                 yield Violation(
                     "invariant 1",
                     f"job {first} had ended before a restore, and is gone",
                     Effect.LOST,
                 )
-            for job_id in set(evidence.jobs_of_submission(submission)) - earlier[key]:
-                for result in evidence.world.jobs[job_id].results:
+            for job_id in set(evidence.find_jobs(submission)) - earlier[key]:
+                for result in evidence.final_state.jobs[job_id].results:
                     if (
                         result.status == "created"
                         and (submission.workspace, str(result.key)) not in evidence.forgotten_pins
@@ -153,22 +155,22 @@ def a_forgotten_request_publishes_nothing_again(evidence: Evidence) -> Violation
                         yield Violation("invariant 3", what, Effect.DOUBLED)
 
 
-def nothing_from_nowhere(evidence: Evidence) -> Violations:
+def every_job_has_a_submission(evidence: Evidence) -> Violations:
     """No job without a submission: a part of an import, or another's."""
-    known = {job_id for _, job_id, _ in evidence.standing()}
-    for job_id in evidence.world.jobs.keys() - known:
+    known = {job_id for _, job_id, _ in evidence.submitted_jobs()}
+    for job_id in evidence.final_state.jobs.keys() - known:
         yield Violation(
             "invariant 1",
-            f"job {job_id} is no submission's: {evidence.world.jobs[job_id].counters}",
+            f"job {job_id} is no submission's: {evidence.final_state.jobs[job_id].counters}",
         )
-    for job_id in evidence.world.stored_jobs.keys() - evidence.world.jobs.keys():
+    for job_id in evidence.final_state.stored_jobs.keys() - evidence.final_state.jobs.keys():
         yield Violation("invariant 1", f"the database has a job that the API does not: {job_id}")
 
 
 def each_row_settles_once(evidence: Evidence) -> Violations:
-    for submission, job_id, job in evidence.standing():
+    for submission, job_id, job in evidence.submitted_jobs():
         rows, numbers = (
-            evidence.rows_of(submission, job),
+            evidence.find_rows(submission, job),
             [result.row_number for result in job.results],
         )
         if numbers != list(range(1, len(rows) + 1)):
@@ -198,7 +200,7 @@ def _settled_as_expected(job_id: str, row: Row, result: Result) -> Violations:
         )
 
 
-def one_publication_a_key(evidence: Evidence) -> Violations:
+def each_key_is_published_once(evidence: Evidence) -> Violations:
     """One row in the store for whatever was created, and one that says so. Besides it only direct
     calls whose pins a restore has lost.
     """
@@ -212,7 +214,7 @@ def one_publication_a_key(evidence: Evidence) -> Violations:
             )
         for earlier, later in pairwise(calls[key]):
             if not any(
-                one.may_have_lost(earlier) and one.replaced < later.answered
+                one.may_have_lost(earlier) and one.replaced < later.answered_at
                 for one in evidence.history.restores
             ):
                 yield Violation(
@@ -220,11 +222,11 @@ def one_publication_a_key(evidence: Evidence) -> Violations:
                     f"{key} was created by two direct calls, and no restore lay between",
                     Effect.DOUBLED,
                 )
-        if makers and key not in evidence.world.pins:
+        if makers and key not in evidence.final_state.pins:
             yield Violation(
                 "invariant 3", f"{key} was created and is not in the store", Effect.LOST
             )
-    for key, pins in evidence.world.pins.items():
+    for key, pins in evidence.final_state.pins.items():
         if len(pins) > 1:
             yield Violation(
                 "invariant 3", f"{key} is published {len(pins)} times: {pins}", Effect.DOUBLED
@@ -234,7 +236,7 @@ def one_publication_a_key(evidence: Evidence) -> Violations:
 def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
     """Finds the rows that say to have created what is published under a key."""
     rows: dict[Key, list[str]] = defaultdict(list)
-    for submission, job_id, job in evidence.standing():
+    for submission, job_id, job in evidence.submitted_jobs():
         for result in job.results:
             if result.status == "created":
                 rows[submission.workspace, str(result.key)].append(f"{job_id}/{result.row_number}")
@@ -244,8 +246,8 @@ def _creating_rows(evidence: Evidence) -> dict[Key, list[str]]:
 def _creating_calls(evidence: Evidence) -> dict[Key, list[SinglePin]]:
     """Finds the direct calls that were told to have created a key, the earliest first."""
     calls: dict[Key, list[SinglePin]] = defaultdict(list)
-    for pin in sorted(evidence.history.pins, key=lambda pin: pin.asked):
-        if pin.made:
+    for pin in sorted(evidence.history.pins, key=lambda pin: pin.sent_at):
+        if pin.was_created:
             calls[pin.workspace, pin.key].append(pin)
     return calls
 
@@ -256,13 +258,13 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
 
     A row stays `existing` although the direct pin that was before it is lost.
     """
-    for submission, job_id, job in evidence.standing():
+    for submission, job_id, job in evidence.submitted_jobs():
         for result in job.results:
             if result.status == "failed":
                 continue
             name = f"row {result.row_number} of job {job_id}"
             key = submission.workspace, str(result.key)
-            pin = next(iter(evidence.world.pins.get(key, ())), None)
+            pin = next(iter(evidence.final_state.pins.get(key, ())), None)
             if pin is None and result.status == "existing" and key in evidence.forgotten_pins:
                 continue
             if pin is None:
@@ -285,16 +287,18 @@ def outcomes_agree_with_the_store(evidence: Evidence) -> Violations:
                 )
 
 
-def direct_pins_stand(evidence: Evidence) -> Violations:
+def direct_pins_are_stored(evidence: Evidence) -> Violations:
     """Each under the id that was answered.
 
     One that was made between copy and restore may be gone.
     """
     for single in evidence.history.pins:
-        there = {pin.pin_id for pin in evidence.world.pins.get((single.workspace, single.key), ())}
+        there = {
+            pin.pin_id for pin in evidence.final_state.pins.get((single.workspace, single.key), ())
+        }
         if not there and evidence.may_be_lost(single):
             continue
-        if single.told is Told.DONE and single.pin_id not in there:
+        if single.outcome is RequestOutcome.ACCEPTED and single.pin_id not in there:
             yield Violation(
                 "invariant 3",
                 f"the pin {single.pin_id} was answered for {single.key} and is not in the store",
@@ -302,18 +306,20 @@ def direct_pins_stand(evidence: Evidence) -> Violations:
             )
 
 
-def nothing_published_from_nowhere(evidence: Evidence) -> Violations:
+def every_pin_has_an_origin(evidence: Evidence) -> Violations:
     """Each pin in the store has an origin that a client knows of."""
     made = {
         (job_id, result.row_number)
-        for _, job_id, job in evidence.standing()
+        for _, job_id, job in evidence.submitted_jobs()
         for result in job.results
         if result.status == "created"
     }
     asked = {
-        (pin.workspace, pin.key) for pin in evidence.history.pins if pin.told is not Told.NOTHING
+        (pin.workspace, pin.key)
+        for pin in evidence.history.pins
+        if pin.outcome is not RequestOutcome.REFUSED
     }
-    for key, pins in evidence.world.pins.items():
+    for key, pins in evidence.final_state.pins.items():
         for pin in pins:
             if pin.job_id is None and key not in asked:
                 yield Violation("invariant 3", f"{key} was made by a direct call that nobody made")
@@ -325,7 +331,7 @@ def nothing_published_from_nowhere(evidence: Evidence) -> Violations:
 
 
 def counters_equal_results(evidence: Evidence) -> Violations:
-    for job_id, job in evidence.world.jobs.items():
+    for job_id, job in evidence.final_state.jobs.items():
         counted = _count(job)
         if job.counters[1:] != counted:
             yield Violation(
@@ -335,9 +341,12 @@ def counters_equal_results(evidence: Evidence) -> Violations:
             yield Violation(
                 "invariant 5", f"job {job_id} is {job.counters.status} with {job.counters}"
             )
-        stored = evidence.world.stored_results.get(job_id, Counter())
+        stored = evidence.final_state.stored_results.get(job_id, Counter())
         in_database = tuple(stored.get(status, 0) for status in ("created", "existing", "failed"))
-        if in_database != counted[2:] or evidence.world.stored_jobs.get(job_id) != job.counters:
+        if (
+            in_database != counted[2:]
+            or evidence.final_state.stored_jobs.get(job_id) != job.counters
+        ):
             yield Violation(
                 "invariant 5",
                 f"job {job_id} is {job.counters} in the API, {in_database} in the database",
@@ -347,8 +356,8 @@ def counters_equal_results(evidence: Evidence) -> Violations:
 def counters_only_grow(evidence: Evidence) -> Violations:
     """From a restore until its recovery ends a poll may see less; at the end nothing is less."""
     for job_id, polls in evidence.history.polls.items():
-        job = evidence.world.jobs.get(job_id)
-        last = [Poll(job.counters, asked=math.inf, answered=math.inf)] if job else []
+        job = evidence.final_state.jobs.get(job_id)
+        last = [Poll(job.counters, sent_at=math.inf, answered_at=math.inf)] if job else []
         for earlier, later in combinations([*polls, *last], 2):
             if _went_back(earlier.counters, later.counters) and not _is_recovering(
                 evidence, earlier, later
@@ -371,7 +380,7 @@ def _went_back(before: Counters, after: Counters) -> bool:
 def _is_recovering(evidence: Evidence, earlier: Poll, later: Poll) -> bool:
     """Tells whether the second poll may have seen an older Postgres than the first."""
     return any(
-        earlier.asked < restore.replaced < later.answered and later.asked < restore.recovered
+        earlier.sent_at < restore.replaced < later.answered_at and later.sent_at < restore.recovered
         for restore in evidence.history.restores
     )
 
@@ -380,7 +389,7 @@ def accepted_jobs_are_found(evidence: Evidence) -> Violations:
     """Between a restore and the end of its recovery they may be missing."""
     for absence in evidence.history.absences:
         if not any(
-            one.replaced < absence.answered and absence.asked < one.recovered
+            one.replaced < absence.answered_at and absence.sent_at < one.recovered
             for one in evidence.history.restores
         ):
             yield Violation(
@@ -395,7 +404,7 @@ def outcomes_are_stable(evidence: Evidence) -> Violations:
     for job_id, earlier, later in evidence.history.contradictions:
         yield Violation("invariant 4", f"a row of job {job_id} went from {earlier} to {later}")
     for job_id, seen in evidence.history.results.items():
-        job = evidence.world.jobs.get(job_id)
+        job = evidence.final_state.jobs.get(job_id)
         final = {result.row_number: result for result in job.results} if job else {}
         for number, result in seen.items():
             if final.get(number) != result:
@@ -409,9 +418,9 @@ def rows_keep_their_order(evidence: Evidence) -> Violations:
     """Of equal keys in one job none but the first is `created`; unless that one became `existing`
     by a direct pin that a restore has lost.
     """
-    for submission, job_id, job in evidence.standing():
+    for submission, job_id, job in evidence.submitted_jobs():
         first: dict[str, int] = {}
-        for number, row in enumerate(evidence.rows_of(submission, job), 1):
+        for number, row in enumerate(evidence.find_rows(submission, job), 1):
             if row.expected is Expected.PUBLISHED:
                 first.setdefault(row.key, number)
         for result in job.results:
@@ -427,12 +436,12 @@ def rows_keep_their_order(evidence: Evidence) -> Violations:
 
 def everything_is_announced(evidence: Evidence) -> Violations:
     """At least once each; a job with the counters that it ended with."""
-    world = evidence.world
-    for key, pins in world.pins.items():
+    final_state = evidence.final_state
+    for key, pins in final_state.pins.items():
         for pin in pins:
-            yield from _announced(key, pin, world)
-    for job_id, job in world.jobs.items():
-        announced = world.job_events.get(job_id, [])
+            yield from _announced(key, pin, final_state)
+    for job_id, job in final_state.jobs.items():
+        announced = final_state.job_events.get(job_id, [])
         if not announced:
             yield Violation(
                 "announcements", f"the end of job {job_id} was never announced", Effect.LOST
@@ -441,7 +450,7 @@ def everything_is_announced(evidence: Evidence) -> Violations:
             yield Violation(
                 "announcements", f"job {job_id} was announced as {announced}, it is {job.counters}"
             )
-    for event_id, announcements in world.announcements.items():
+    for event_id, announcements in final_state.announcements.items():
         yield from _announced_alike(event_id, announcements, evidence)
 
 
@@ -458,7 +467,7 @@ def _announced_alike(
         )
     if key is None:
         return
-    pins = evidence.world.pins.get(key, [])
+    pins = evidence.final_state.pins.get(key, [])
     if not pins and key not in evidence.forgotten_pins:
         yield Violation("announcements", f"{event_id}: {key} was announced and is not in the store")
     if pins and not any(
@@ -471,16 +480,16 @@ def _announced_alike(
         )
 
 
-def _announced(key: Key, pin: Pin, world: World) -> Violations:
+def _announced(key: Key, pin: Pin, final_state: FinalState) -> Violations:
     if pin.state != "published":
         yield Violation("invariant 2", f"{key} is {pin.state} long after it was due", Effect.LOST)
-    elif not world.published[pin.pin_id]:
+    elif not final_state.published[pin.pin_id]:
         yield Violation(
             "announcements",
             f"{key}: the publication of pin {pin.pin_id} was never announced",
             Effect.LOST,
         )
-    if pin.scheduled and not world.scheduled[pin.pin_id]:
+    if pin.scheduled and not final_state.scheduled[pin.pin_id]:
         yield Violation(
             "announcements",
             f"{key}: the schedule of pin {pin.pin_id} was never announced",
@@ -488,14 +497,16 @@ def _announced(key: Key, pin: Pin, world: World) -> Violations:
         )
 
 
-def only_what_deserves_it_is_a_dead_letter(evidence: Evidence) -> Violations:
+def dead_letters_are_expected(evidence: Evidence) -> Violations:
     """A request id that was reused, unless a restore had forgotten it and the other body became a
     job.
     """
-    letters = dict(evidence.world.dead_letters)
+    letters = dict(evidence.final_state.dead_letters)
     told = letters.pop("request_id_reused", 0)
     reused = [
-        submission for submission in evidence.history.submissions if submission.reused is Told.DONE
+        submission
+        for submission in evidence.history.submissions
+        if submission.reused is RequestOutcome.ACCEPTED
     ]
     refused = sum(not _was_reuse_accepted(evidence, submission) for submission in reused)
     if told < refused:
@@ -509,43 +520,43 @@ def only_what_deserves_it_is_a_dead_letter(evidence: Evidence) -> Violations:
 
 
 def _was_reuse_accepted(evidence: Evidence, submission: Submission) -> bool:
-    jobs = evidence.jobs_of_submission(submission)
+    jobs = evidence.find_jobs(submission)
     if not evidence.times_forgotten[submission.workspace, submission.marker]:
         return False
     if len(submission.rows) == 1:  # both bodies have the same rows
         return len(jobs) > 1
-    return any(evidence.is_reuse(submission, evidence.world.jobs[job_id]) for job_id in jobs)
+    return any(evidence.is_reuse(submission, evidence.final_state.jobs[job_id]) for job_id in jobs)
 
 
-def no_surprises(evidence: Evidence) -> Violations:
-    for surprise in evidence.history.surprises:
+def no_unexpected_answers(evidence: Evidence) -> Violations:
+    for surprise in evidence.history.unexpected_answers:
         yield Violation("answers", surprise)
 
 
 RULES: tuple[Callable[[Evidence], Violations], ...] = (
     accepted_means_durable,
-    a_forgotten_request_publishes_nothing_again,
-    nothing_from_nowhere,
+    a_forgotten_request_is_not_published_twice,
+    every_job_has_a_submission,
     each_row_settles_once,
-    one_publication_a_key,
+    each_key_is_published_once,
     outcomes_agree_with_the_store,
-    direct_pins_stand,
-    nothing_published_from_nowhere,
+    direct_pins_are_stored,
+    every_pin_has_an_origin,
     counters_equal_results,
     counters_only_grow,
     accepted_jobs_are_found,
     outcomes_are_stable,
     rows_keep_their_order,
     everything_is_announced,
-    only_what_deserves_it_is_a_dead_letter,
-    no_surprises,
+    dead_letters_are_expected,
+    no_unexpected_answers,
 )
 
 
-def _jobs_by_marker(world: World) -> dict[Key, list[str]]:
+def _group_jobs_by_marker(final_state: FinalState) -> dict[Key, list[str]]:
     """Jobs by the key of their first row: it names the submission."""
     found: dict[Key, list[str]] = defaultdict(list)
-    for job_id, job in world.jobs.items():
+    for job_id, job in final_state.jobs.items():
         if job.results:
             found[job.workspace, str(job.results[0].key)].append(job_id)
     return found

@@ -36,7 +36,7 @@ OPEN_JOBS = (
 LINES = 12
 
 
-async def diagnosis(arena: Arena) -> str:
+async def build_diagnosis(arena: Arena) -> str:
     """Never raises: what can't be read, says so."""
     parts: dict[str, Callable[[Arena], AsyncIterator[str]]] = {
         "logs": _logs,

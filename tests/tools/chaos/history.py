@@ -28,12 +28,12 @@ class Row(NamedTuple):
     scheduled: bool = False
 
 
-class Told(StrEnum):
+class RequestOutcome(StrEnum):
     """What a client may believe after its request."""
 
-    DONE = "done"
+    ACCEPTED = "accepted"
     """202, 201, or a record that Kafka acknowledged: it will be, for ever."""
-    NOTHING = "nothing"
+    REFUSED = "refused"
     """Refused, with a code that says so: nothing of it may ever be seen."""
     UNKNOWN = "unknown"
     """No answer, or one that says it can't be known: nothing, or the whole, once."""
@@ -55,10 +55,10 @@ class Submission:
     workspace: Workspace
     channel: Channel
     rows: list[Row]
-    told: Told = Told.UNKNOWN
+    outcome: RequestOutcome = RequestOutcome.UNKNOWN
     job_id: str | None = None
     answer: str = ""
-    reused: Told | None = None
+    reused: RequestOutcome | None = None
     """Whether another body, of the first row alone, was sent under the same request id, and whether
     Kafka acknowledged it."""
 
@@ -76,11 +76,11 @@ class SinglePin:
 
     workspace: Workspace
     key: str
-    told: Told = Told.UNKNOWN
+    outcome: RequestOutcome = RequestOutcome.UNKNOWN
     pin_id: str | None = None
-    made: bool = False
-    asked: float = 0.0
-    answered: float = 0.0
+    was_created: bool = False
+    sent_at: float = 0.0
+    answered_at: float = 0.0
     """By the clock of the run, as all times are that the checker compares."""
 
 
@@ -100,8 +100,8 @@ class Poll(NamedTuple):
     first answer."""
 
     counters: Counters
-    asked: float = 0.0
-    answered: float = 0.0
+    sent_at: float = 0.0
+    answered_at: float = 0.0
 
 
 class Absence(NamedTuple):
@@ -109,8 +109,8 @@ class Absence(NamedTuple):
 
     job_id: str
     answer: str
-    asked: float
-    answered: float
+    sent_at: float
+    answered_at: float
 
 
 class Result(NamedTuple):
@@ -163,7 +163,7 @@ class Restore:
 
     def may_have_lost(self, pin: SinglePin) -> bool:
         """Tells whether the pin was made after the copy, by the client's clock and the server's."""
-        in_time = pin.asked < self.replaced and pin.answered > self.snapshot_began
+        in_time = pin.sent_at < self.replaced and pin.answered_at > self.snapshot_began
         return in_time and (pin.workspace, pin.key) in self.forgotten_pins
 
 
@@ -189,25 +189,25 @@ class History:
     contradictions: list[Contradiction] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     restores: list[Restore] = field(default_factory=list)
-    surprises: list[str] = field(default_factory=list)
+    unexpected_answers: list[str] = field(default_factory=list)
     """Answers that no client should ever get, an error 500 for instance."""
 
     @property
     def rows(self) -> int:
         return sum(len(submission.rows) for submission in self.submissions)
 
-    def saw(
+    def record_poll(
         self, job_id: str, counters: Counters, asked: float = 0.0, answered: float = 0.0
     ) -> bool:
         """Notes what a poll saw. Returns whether it is new."""
         seen = self.polls[job_id]
         if seen and seen[-1].counters == counters:
-            seen[-1] = seen[-1]._replace(asked=asked)
+            seen[-1] = seen[-1]._replace(sent_at=asked)
             return False
         seen.append(Poll(counters, asked, answered))
         return True
 
-    def saw_results(self, job_id: str, results: Iterable[Result]) -> None:
+    def record_results(self, job_id: str, results: Iterable[Result]) -> None:
         """Notes the results that a poll saw, and those that an earlier one saw differently."""
         known = self.results[job_id]
         for result in results:

@@ -21,7 +21,7 @@ from tests.tools.chaos.arena import Arena
 from tests.tools.chaos.history import Fault, History
 from tests.tools.chaos.network import Proxy
 from tests.tools.chaos.probe import Probe
-from tests.tools.chaos.restoring import VICTIMS, Restorer
+from tests.tools.chaos.restores import VICTIMS, Restorer
 
 Inflict = Callable[[Arena, random.Random], Coroutine[Any, Any, None]]
 """Returns when the fault has ended: what was killed has been started again, what was cut is whole.
@@ -248,7 +248,7 @@ class Nemesis:
             )
             if set(RESTORES) & set(chosen):
                 await self._restorer.wait_until_caught_up(self._arena)
-                await self._probe.look_back(before=self._history.restores[-1].replaced)
+                await self._probe.poll_older_jobs(before=self._history.restores[-1].replaced)
             await asyncio.sleep(self._rng.uniform(*GAP_SECONDS))
 
     async def _inflict(self, kinds: Iterator[str]) -> list[str]:

@@ -18,15 +18,15 @@ from shared.contract.cloudevents import EventType
 from shared.contract.topics import TopicName
 from tests.support.kafka import stream_of
 from tests.support.waiting import eventually
-from tests.tools.chaos.asking import counters_of, result_of
+from tests.tools.chaos.api_client import parse_counters, parse_result
+from tests.tools.chaos.final_state import Announcement, FinalState, Job, Pin
 from tests.tools.chaos.history import Counters, Key, Workspace
-from tests.tools.chaos.world import Announcement, Job, Pin, World
 
 PAGE = 200
 AT_ONCE = 8
 SETTLED_SECONDS = 120.0
 READ_SECONDS = 600.0
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 COUNTERS = (
     "status, total_rows, created_rows + existing_rows + failed_rows, created_rows, existing_rows, "
     "failed_rows"
@@ -66,13 +66,13 @@ class Observer:
         with suppress(AssertionError):
             await eventually(lambda: self._is_quiet(promised), seconds=seconds, every=0.5)
 
-    async def world(self) -> World:
-        world = World()
+    async def read_final_state(self) -> FinalState:
+        final_state = FinalState()
         for number, workspace in enumerate(self._workspaces):
-            await self._read_jobs(world, number, workspace)
-        await self._read_database(world)
-        await self._read_topics(world)
-        return world
+            await self._read_jobs(final_state, number, workspace)
+        await self._read_database(final_state)
+        await self._read_topics(final_state)
+        return final_state
 
     async def _is_quiet(self, promised: int) -> bool:
         query = """
@@ -89,7 +89,9 @@ class Observer:
         assert row is not None
         return int(row[0]) >= promised and int(row[1]) == 0
 
-    async def _read_jobs(self, world: World, number: Workspace, workspace: NewWorkspace) -> None:
+    async def _read_jobs(
+        self, final_state: FinalState, number: Workspace, workspace: NewWorkspace
+    ) -> None:
         async with httpx.AsyncClient(
             base_url=self._base_url,
             headers={"X-API-Key": workspace.api_key},
@@ -106,26 +108,26 @@ class Observer:
             async def read(job_id: str) -> None:
                 async with turns:
                     job = await _patiently(client, f"/v1/pins/imports/{job_id}")
-                results = [result_of(result) for result in job["results"]]
-                world.jobs[job_id] = Job(
-                    number, counters_of(job), job["completed_at"] is not None, results
+                results = [parse_result(result) for result in job["results"]]
+                final_state.jobs[job_id] = Job(
+                    number, parse_counters(job), job["completed_at"] is not None, results
                 )
 
             await asyncio.gather(*(read(job_id) for job_id in listed))
 
-    async def _read_database(self, world: World) -> None:
+    async def _read_database(self, final_state: FinalState) -> None:
         numbers = {workspace.id: number for number, workspace in enumerate(self._workspaces)}
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
             for job_id, *counters in await _all(
                 connection, f"select job_id, {COUNTERS} from status.jobs"
             ):
-                world.stored_jobs[str(job_id)] = Counters(*counters)
+                final_state.stored_jobs[str(job_id)] = Counters(*counters)
             counts = (
                 "select job_id, r->>'status', count(*) from status.results, "
                 "json_array_elements(results::json) r group by 1, 2"
             )
             for job_id, status, count in await _all(connection, counts):
-                world.stored_results.setdefault(str(job_id), Counter())[status] = count
+                final_state.stored_results.setdefault(str(job_id), Counter())[status] = count
             pins = (
                 "select workspace_id, idempotency_key, pin_id, origin_job_id, origin_row, state, "
                 "run_at is not null from publisher.pins"
@@ -133,28 +135,28 @@ class Observer:
             for workspace_id, key, pin_id, job_id, row, state, scheduled in await _all(
                 connection, pins
             ):
-                world.pins[numbers[workspace_id], key].append(
+                final_state.pins[numbers[workspace_id], key].append(
                     Pin(str(pin_id), str(job_id) if job_id else None, row, state, scheduled)
                 )
 
-    async def _read_topics(self, world: World) -> None:
+    async def _read_topics(self, final_state: FinalState) -> None:
         numbers = {str(workspace.id): number for number, workspace in enumerate(self._workspaces)}
         async for record in self._records(TopicName.PIN_EVENTS):
             about, event = dict(record.headers), orjson.loads(record.value or b"")
             announced = (
-                world.published
+                final_state.published
                 if about["ce_type"].decode() == EventType.PIN_PUBLISHED
-                else world.scheduled
+                else final_state.scheduled
             )
             announced[event["pin_id"]] += 1
             key = numbers[event["workspace_id"]], event["idempotency_key"]
-            world.announce(about["ce_id"].decode(), _announcement(event, key))
+            final_state.announce(about["ce_id"].decode(), _announcement(event, key))
         async for record in self._records(TopicName.JOB_EVENTS):
             event = orjson.loads(record.value or b"")
-            world.job_events[event["job_id"]].append(counters_of(event))
-            world.announce(dict(record.headers)["ce_id"].decode(), _announcement(event))
+            final_state.job_events[event["job_id"]].append(parse_counters(event))
+            final_state.announce(dict(record.headers)["ce_id"].decode(), _announcement(event))
         async for record in self._records(TopicName.DEAD_LETTERS):
-            world.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
+            final_state.dead_letters[dict(record.headers)["pinflow-error-code"].decode()] += 1
 
     def _records(self, name: TopicName) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
         return stream_of(self._kafka, self._topic_prefix, name, seconds=READ_SECONDS)
@@ -167,7 +169,7 @@ async def _patiently(client: httpx.AsyncClient, path: str, **query: int) -> Any:
         answer = await client.get(path, params=query)
         return None if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE else answer
 
-    answer = await eventually(answered, seconds=PATIENCE_SECONDS, every=1.0)
+    answer = await eventually(answered, seconds=TIMEOUT_SECONDS, every=1.0)
     assert answer.status_code == HTTPStatus.OK, answer.text
     return answer.json()
 

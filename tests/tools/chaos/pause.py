@@ -30,7 +30,7 @@ FLOOD = 6
 """Clients that flood the replica that is killed."""
 AFTER_SECONDS = 14
 """How long imports are watched after a kill."""
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 class Watched:
@@ -61,7 +61,7 @@ class Watched:
         )
         answer.raise_for_status()
         job = f"{self._pinflow.base_url}/v1/pins/imports/{answer.json()['id']}"
-        while time.monotonic() - started < PATIENCE_SECONDS:
+        while time.monotonic() - started < TIMEOUT_SECONDS:
             found = await client.get(job, headers={"Prefer": "wait=30"})
             if found.status_code == HTTPStatus.OK and found.json()["completed_at"]:
                 break

@@ -5,15 +5,15 @@ from statistics import median
 from typing import Any
 
 from tests.tools.chaos.checker import Effect, Violation
-from tests.tools.chaos.history import History, Told
+from tests.tools.chaos.history import History, RequestOutcome
 
 SHOWN = 20
 
 
-def summary(
+def build_summary(
     history: History, violations: list[Violation], *, brokers: int, seconds: float, died: list[str]
 ) -> dict[str, Any]:
-    told = Counter(submission.told for submission in history.submissions)
+    outcomes = Counter(submission.outcome for submission in history.submissions)
     recovered = defaultdict(list)
     for fault in history.faults:
         recovered[fault.kind if " + " not in fault.kind else "two at once"].append(fault.recovered)
@@ -24,7 +24,7 @@ def summary(
         "imports": len(history.submissions),
         "rows": history.rows,
         "single_pins": len(history.pins),
-        "told": {kind.value: told[kind] for kind in Told},
+        "outcomes": {kind.value: outcomes[kind] for kind in RequestOutcome},
         "polls": sum(len(polls) for polls in history.polls.values()),
         "faults": sum(1 + fault.kind.count(" + ") for fault in history.faults),
         "restores": len(history.restores),
@@ -47,11 +47,11 @@ def summary(
     }
 
 
-def as_text(report: dict[str, Any]) -> str:
-    told = ", ".join(f"{count} told {kind}" for kind, count in report["told"].items())
+def format_report(report: dict[str, Any]) -> str:
+    outcomes = ", ".join(f"{count} {kind}" for kind, count in report["outcomes"].items())
     lines = [
         (
-            f"{report['imports']} imports of {report['rows']} rows ({told}), "
+            f"{report['imports']} imports of {report['rows']} rows ({outcomes}), "
             f"{report['single_pins']} single pins, {report['faults']} faults"
         ),
         "  recovered after its end, in seconds          times  median   max",

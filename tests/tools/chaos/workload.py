@@ -18,8 +18,16 @@ from shared.contract.import_limits import LARGEST_REQUEST
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.aiokafka_internals import discard
 from tests.acceptance.rows import rows_for
-from tests.tools.chaos.asking import REQUEST_SECONDS, Asker, Document, asker
-from tests.tools.chaos.history import Channel, Expected, History, Row, SinglePin, Submission, Told
+from tests.tools.chaos.api_client import REQUEST_SECONDS, ApiClient, Document, open_client
+from tests.tools.chaos.history import (
+    Channel,
+    Expected,
+    History,
+    RequestOutcome,
+    Row,
+    SinglePin,
+    Submission,
+)
 
 SIZES = (1, 2, 10, 60, 150, 300, 500)
 PAUSE_SECONDS = (0.5, 2.0)
@@ -73,19 +81,17 @@ class Clients:
         async with AsyncExitStack() as stack:
             clients: list[Coroutine[Any, Any, None]] = []
             for number, workspace in enumerate(self._workspaces):
-                asks = await stack.enter_async_context(
-                    asker(self._base_url, workspace, self._history)
+                api = await stack.enter_async_context(
+                    open_client(self._base_url, workspace, self._history)
                 )
                 for place, channel in enumerate(IMPORTERS):
                     rng = random.Random(f"{self._history.seed}/{number}/{place}")
                     if channel is Channel.TOPIC:
-                        clients.append(self._ask_by_topic(number, rng))
+                        clients.append(self._import_by_topic(number, rng))
                     else:
-                        clients.append(self._ask_by_http(number, channel, asks, rng))
+                        clients.append(self._import_by_http(number, channel, api, rng))
                 clients.append(
-                    self._publish(
-                        number, asks, random.Random(f"{self._history.seed}/{number}/pins")
-                    )
+                    self._publish(number, api, random.Random(f"{self._history.seed}/{number}/pins"))
                 )
             await asyncio.gather(*clients)
             await asyncio.gather(*self._followers)
@@ -104,24 +110,28 @@ class Clients:
             workspace, Channel.JSON, [Row(documents[0]["idempotency_key"], Expected.PUBLISHED)]
         ), documents
 
-    async def _ask_by_http(
-        self, workspace: int, channel: Channel, asks: Asker, rng: random.Random
+    async def _import_by_http(
+        self, workspace: int, channel: Channel, api: ApiClient, rng: random.Random
     ) -> None:
         while not self._stopping.is_set():
             submission, documents = self._new_import(workspace, channel, rng)
-            await asks.import_rows(submission, documents)
-            if submission.told is Told.DONE and submission.job_id and rng.random() < FOLLOWED:
-                follower = asyncio.create_task(self._follow(asks, submission.job_id))
+            await api.import_rows(submission, documents)
+            if (
+                submission.outcome is RequestOutcome.ACCEPTED
+                and submission.job_id
+                and rng.random() < FOLLOWED
+            ):
+                follower = asyncio.create_task(self._follow(api, submission.job_id))
                 self._followers.add(follower)
                 follower.add_done_callback(self._followers.discard)
             await self._pause(rng)
 
-    async def _follow(self, asks: Asker, job_id: str) -> None:
+    async def _follow(self, api: ApiClient, job_id: str) -> None:
         self.followed.add(job_id)
-        await asks.poll(job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS)
+        await api.poll(job_id, seconds=FOLLOWED_SECONDS, every=POLL_SECONDS)
         self.followed.discard(job_id)
 
-    async def _ask_by_topic(self, workspace: int, rng: random.Random) -> None:
+    async def _import_by_topic(self, workspace: int, rng: random.Random) -> None:
         while not self._stopping.is_set():
             with suppress(
                 KafkaError
@@ -147,17 +157,17 @@ class Clients:
             "rows": documents,
         }
         await self._produce(producer, key, request)
-        submission.told = Told.DONE
+        submission.outcome = RequestOutcome.ACCEPTED
         if rng.random() < SENT_TWICE:
             await self._produce(producer, key, request)
         if rng.random() < REUSED:
-            submission.reused = Told.UNKNOWN
+            submission.reused = RequestOutcome.UNKNOWN
             await self._produce(
                 producer, key, {**request, "rows": documents[:1], "source": "another body"}
             )
-            submission.reused = Told.DONE
+            submission.reused = RequestOutcome.ACCEPTED
 
-    async def _publish(self, workspace: int, asks: Asker, rng: random.Random) -> None:
+    async def _publish(self, workspace: int, api: ApiClient, rng: random.Random) -> None:
         while not self._stopping.is_set():
             key = (
                 self._shared_key(rng)
@@ -165,7 +175,7 @@ class Clients:
                 else f"single-{self._history.seed}-{next(self._numbers)}"
             )
             document = rows_for(self._workspaces[workspace], 1, prefix="", idempotency_key=key)[0]
-            await asks.publish(SinglePin(workspace, key), document)
+            await api.publish(SinglePin(workspace, key), document)
             await self._pause(rng)
 
     def _new_import(

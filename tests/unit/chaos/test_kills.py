@@ -8,10 +8,10 @@ import pytest
 
 from services.ingest.records import ImportBatch
 from tests.tools.chaos.kills.imports import ImportFactory
-from tests.tools.chaos.kills.ledger import Ledger, Outcome, Verdict, content_of
+from tests.tools.chaos.kills.ledger import AppendOutcome, Findings, Ledger, summarize_batch
 from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
-NOTHING = Verdict()
+NOTHING = Findings()
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,12 @@ def factory() -> ImportFactory:
 
 
 def sent(
-    ledger: Ledger, factory: ImportFactory, outcome: Outcome | None = Outcome.ACKNOWLEDGED
+    ledger: Ledger,
+    factory: ImportFactory,
+    outcome: AppendOutcome | None = AppendOutcome.ACKNOWLEDGED,
 ) -> tuple[UUID, ImportBatch]:
     job_id, batch = factory.build(rows=3)
-    ledger.send(job_id, content_of(batch))
+    ledger.send(job_id, summarize_batch(batch))
     if outcome is not None:
         ledger.settle(job_id, outcome)
     return job_id, batch
@@ -49,9 +51,9 @@ def test_an_acknowledged_import_that_is_not_there_is_lost_and_told_once(
     assert ledger.check() == NOTHING
 
 
-@pytest.mark.parametrize("outcome", [*Outcome, None])
+@pytest.mark.parametrize("outcome", [*AppendOutcome, None])
 def test_an_import_of_which_some_records_stand_is_partial_whatever_was_told(
-    factory: ImportFactory, outcome: Outcome | None
+    factory: ImportFactory, outcome: AppendOutcome | None
 ) -> None:
     ledger = Ledger()
     read(ledger, *sent(ledger, factory, outcome), records=2)
@@ -85,18 +87,18 @@ def test_an_import_that_stands_again_after_a_later_kill_is_doubled(factory: Impo
 
 def test_an_import_of_unknown_outcome_may_arrive_later_or_never(factory: ImportFactory) -> None:
     ledger = Ledger()
-    made = sent(ledger, factory, Outcome.UNKNOWN)
+    made = sent(ledger, factory, AppendOutcome.UNKNOWN)
     sent(ledger, factory, None)
     assert ledger.check() == NOTHING
     read(ledger, *made)
-    assert ledger.check() == Verdict(unknown_standing=1)
+    assert ledger.check() == Findings(unknown_stored=1)
 
 
 def test_a_refused_import_that_stands_and_one_that_nobody_sent_are_unexpected(
     factory: ImportFactory,
 ) -> None:
     ledger = Ledger()
-    read(ledger, *sent(ledger, factory, Outcome.REFUSED))
+    read(ledger, *sent(ledger, factory, AppendOutcome.REFUSED))
     ledger.read(uuid4(), b"{}")
     assert len(ledger.check().unexpected) == 2
 
@@ -120,7 +122,7 @@ def test_a_tally_goes_on_where_it_ended_and_reports_what_failed(tmp_path: Path) 
         Kill(Kind.LONE, 1, seed=7, acknowledged=20, seconds_until_accepting=4.5)
     )
     failing = Kill(Kind.LONE, 2, seed=7)
-    failing.judge(Verdict(partial=["job 1 (acknowledged): 2 of 3 records"]), {5})
+    failing.add_findings(Findings(partial=["job 1 (acknowledged): 2 of 3 records"]), {5})
     Tally(file, Kind.LONE).add(failing)
     assert [kill.number for kill in Tally(file, Kind.LONE).kills] == [1, 2]
     assert Tally(file, Kind.THREE).kills == []

@@ -15,9 +15,9 @@ from pathlib import Path
 import uvloop
 
 from deploy.local.layout import CHECKOUT
-from tests.tools.chaos.kills.brokers import broker_on_small_disk, brokers_of
-from tests.tools.chaos.kills.killing import NODES, kill_repeatedly
-from tests.tools.chaos.kills.quiet import be_quiet
+from tests.tools.chaos.kills.brokers import start_broker_on_small_disk, start_brokers
+from tests.tools.chaos.kills.logs import silence_logs
+from tests.tools.chaos.kills.runner import NODES, kill_repeatedly
 from tests.tools.chaos.kills.tally import Kill, Kind, Tally, load, report
 
 TALLIES = CHECKOUT / ".pinflow" / "kills"
@@ -41,10 +41,10 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
         numbers = range(done + 1, 1 + min(count, done + KILLS_OF_AN_INSTALLATION[kind]))
         with ExitStack() as stack:
             if kind is Kind.DISK:
-                brokers, disk = stack.enter_context(broker_on_small_disk())
+                brokers, disk = stack.enter_context(start_broker_on_small_disk())
             else:
                 brokers, disk = (
-                    stack.enter_context(brokers_of(NODES if kind is Kind.THREE else 1)),
+                    stack.enter_context(start_brokers(NODES if kind is Kind.THREE else 1)),
                     None,
                 )
             uvloop.run(kill_repeatedly(kind, brokers, disk, numbers, seed, note))
@@ -52,7 +52,7 @@ def run(kind: Kind, count: int, tally: Tally, seed: int) -> None:
 
 def main(kind: Kind, count: int, file: Path, seed: int) -> int:
     """Returns the exit code: 0 only if no kill of the tally failed."""
-    be_quiet()
+    silence_logs()
     sys.setswitchinterval(0.001)  # a kill waits in a thread for its moment
     # Not SIGTERM's usual end: brokers would go on running
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -63,7 +63,7 @@ def main(kind: Kind, count: int, file: Path, seed: int) -> int:
     return int(any(kill.failed for kill in tally.kills))
 
 
-def main_of(arguments: argparse.Namespace) -> int:
+def run_command(arguments: argparse.Namespace) -> int:
     """Runs what the command line asks for."""
     if arguments.report:
         kills = load(arguments.report)
@@ -93,4 +93,4 @@ if __name__ == "__main__":
         metavar="FILE",
         help="only print the totals of these tallies",
     )
-    sys.exit(main_of(parser.parse_args()))
+    sys.exit(run_command(parser.parse_args()))

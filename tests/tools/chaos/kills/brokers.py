@@ -70,7 +70,7 @@ def _properties_of(node: KafkaNode) -> Path:
 
 
 @contextmanager
-def brokers_of(number: int) -> Iterator[Brokers]:
+def start_brokers(number: int) -> Iterator[Brokers]:
     """Gives so many brokers, ready, whose data is gone afterwards."""
     with (
         _directory() as directory,
@@ -80,7 +80,7 @@ def brokers_of(number: int) -> Iterator[Brokers]:
 
 
 @contextmanager
-def broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
+def start_broker_on_small_disk() -> Iterator[tuple[Brokers, "SmallDisk"]]:
     """Gives a lone broker whose data lies on a small file system of its own.
 
     Raises CommandFailed.
@@ -156,7 +156,7 @@ def _run(*command: str) -> None:
         raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-async def leader_of(settings: IngestSettings, topic: str, partition: int) -> int:
+async def find_leader(settings: IngestSettings, topic: str, partition: int) -> int:
     """Returns the node that leads the partition now."""
     client = AIOKafkaClient(**client_options(settings, client_id="kills"))
     try:

@@ -17,7 +17,7 @@ from shared.contract.topics import PARTITIONS
 from shared.kafka.producer import choose_partition
 from tests.support.acceptance_log import acceptance_of
 from tests.tools.chaos.kills.imports import ImportFactory
-from tests.tools.chaos.kills.ledger import Ledger, Outcome, content_of
+from tests.tools.chaos.kills.ledger import AppendOutcome, Ledger, summarize_batch
 
 INSTANCES = 3
 IMPORTS_AT_ONCE = 3
@@ -31,7 +31,7 @@ RETRY_SECONDS = 0.05
 class Answer(NamedTuple):
     """The outcome of one import, and where it went."""
 
-    outcome: Outcome
+    outcome: AppendOutcome
     partition: int
 
 
@@ -75,7 +75,7 @@ class Clients:
             acceptance = self._acceptances[partition % len(self._acceptances)]
             while True:
                 made = self._factory.build(rows=PROBE_ROWS, partition=(partition, PARTITIONS))
-                if (await self._append(acceptance, *made)).outcome is Outcome.ACKNOWLEDGED:
+                if (await self._append(acceptance, *made)).outcome is AppendOutcome.ACKNOWLEDGED:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -92,21 +92,21 @@ class Clients:
         return {partition for partition, task in probes.items() if task in late}
 
     async def _append(self, acceptance: Acceptance, job_id: UUID, batch: ImportBatch) -> Answer:
-        self._ledger.send(job_id, content_of(batch))
+        self._ledger.send(job_id, summarize_batch(batch))
         try:
             await acceptance.append(batch)
         except AcceptanceUnknown:
-            outcome = Outcome.UNKNOWN
+            outcome = AppendOutcome.UNKNOWN
         except BrokerUnavailable:
-            outcome = Outcome.REFUSED
+            outcome = AppendOutcome.REFUSED
         else:
-            outcome = Outcome.ACKNOWLEDGED
+            outcome = AppendOutcome.ACKNOWLEDGED
         self._ledger.settle(job_id, outcome)
         return Answer(outcome, choose_partition(batch.key, PARTITIONS))
 
 
 @asynccontextmanager
-async def clients_of(
+async def open_clients(
     settings: IngestSettings, factory: ImportFactory, ledger: Ledger, instances: int = INSTANCES
 ) -> AsyncIterator[Clients]:
     """Gives clients with so many acceptances, connected."""

@@ -14,7 +14,7 @@ SHOWN = 5
 """Findings of one sort that are written out."""
 
 
-class Outcome(StrEnum):
+class AppendOutcome(StrEnum):
     """What whoever sent an import was told."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -34,7 +34,7 @@ class Content:
         return Content(self.records + 1, zlib.crc32(value, self.checksum))
 
 
-def content_of(batch: ImportBatch) -> Content:
+def summarize_batch(batch: ImportBatch) -> Content:
     """Returns what a reader must find of the batch."""
     content = Content()
     for record in batch.records:
@@ -45,12 +45,12 @@ def content_of(batch: ImportBatch) -> Content:
 @dataclass(slots=True)
 class _Sent:
     content: Content
-    outcome: Outcome | None = None
-    stands: bool = False
+    outcome: AppendOutcome | None = None
+    is_stored: bool = False
 
 
 @dataclass(slots=True)
-class Verdict:
+class Findings:
     """Jobs by what is wrong with them, in words. All lists are empty if nothing is."""
 
     partial: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Verdict:
     """Refused and there all the same, or sent by nobody; a log that became shorter; errors that
     nobody foresaw."""
 
-    unknown_standing: int = 0
+    unknown_stored: int = 0
     """Imports whose sender did not learn their outcome, and which stand whole."""
 
     def details(self) -> list[str]:
@@ -84,7 +84,7 @@ class Ledger:
         """Notes that an import is about to be sent."""
         self._sent[job_id] = _Sent(content)
 
-    def settle(self, job_id: UUID, outcome: Outcome) -> None:
+    def settle(self, job_id: UUID, outcome: AppendOutcome) -> None:
         """Notes what the sender was told of an import."""
         self._sent[job_id].outcome = outcome
 
@@ -92,7 +92,7 @@ class Ledger:
         """Notes a record that stands on the topic; records of one job come in their order."""
         self._found[job_id] = self._found.get(job_id, Content()).followed_by(value)
 
-    def count(self, outcome: Outcome | None) -> int:
+    def count(self, outcome: AppendOutcome | None) -> int:
         """Counts the imports with this outcome; None: those that nothing was told of."""
         return sum(sent.outcome is outcome for sent in self._sent.values())
 
@@ -104,33 +104,33 @@ class Ledger:
         }
         return again
 
-    def check(self) -> Verdict:
+    def check(self) -> Findings:
         """Judges what was read since the last check.
 
         An import that may still arrive is judged when it does.
         """
-        verdict = Verdict()
+        findings = Findings()
         for job_id, found in self._found.items():
-            self._check_found(job_id, found, verdict)
+            self._check_found(job_id, found, findings)
         self._found.clear()
         for job_id, sent in self._sent.items():
-            if sent.outcome is Outcome.ACKNOWLEDGED and not sent.stands:
-                verdict.lost.append(f"job {job_id} was acknowledged and is not there")
-                sent.stands = True  # told once
-        return verdict
+            if sent.outcome is AppendOutcome.ACKNOWLEDGED and not sent.is_stored:
+                findings.lost.append(f"job {job_id} was acknowledged and is not there")
+                sent.is_stored = True  # told once
+        return findings
 
-    def _check_found(self, job_id: UUID, found: Content, verdict: Verdict) -> None:
+    def _check_found(self, job_id: UUID, found: Content, findings: Findings) -> None:
         sent = self._sent.get(job_id)
         if sent is None:
-            verdict.unexpected.append(f"job {job_id} was sent by nobody")
+            findings.unexpected.append(f"job {job_id} was sent by nobody")
             return
         name = f"job {job_id} ({sent.outcome}): {found.records} of {sent.content.records} records"
-        if sent.stands or found.records > sent.content.records:
-            verdict.doubled.append(f"{name}{' more' if sent.stands else ''}")
+        if sent.is_stored or found.records > sent.content.records:
+            findings.doubled.append(f"{name}{' more' if sent.is_stored else ''}")
         elif found != sent.content:
-            verdict.partial.append(name)
-        elif sent.outcome is Outcome.REFUSED:
-            verdict.unexpected.append(f"job {job_id} was refused and stands")
-        elif sent.outcome is not Outcome.ACKNOWLEDGED:
-            verdict.unknown_standing += 1
-        sent.stands = True
+            findings.partial.append(name)
+        elif sent.outcome is AppendOutcome.REFUSED:
+            findings.unexpected.append(f"job {job_id} was refused and stands")
+        elif sent.outcome is not AppendOutcome.ACKNOWLEDGED:
+            findings.unknown_stored += 1
+        sent.is_stored = True

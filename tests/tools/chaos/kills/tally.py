@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from tests.tools.chaos.kills.ledger import Verdict
+from tests.tools.chaos.kills.ledger import Findings
 
 
 class Kind(StrEnum):
@@ -33,14 +33,14 @@ class Kill:
     victim: str = ""
     acknowledged: int = 0
     unknown: int = 0
-    unknown_standing: int = 0
+    unknown_stored: int = 0
     """Of the unknown ones those that stand whole."""
     refused: int = 0
     partial: int = 0
     lost: int = 0
     doubled: int = 0
     unexpected: int = 0
-    standing_still: int = 0
+    stalled: int = 0
     seconds_until_accepting: float | None = None
     """Until every partition has accepted an import again."""
     details: list[str] = field(default_factory=list)
@@ -48,19 +48,19 @@ class Kill:
     @property
     def failed(self) -> bool:
         """Whether anything is wrong."""
-        return any((self.partial, self.lost, self.doubled, self.unexpected, self.standing_still))
+        return any((self.partial, self.lost, self.doubled, self.unexpected, self.stalled))
 
-    def judge(self, verdict: Verdict, standing_still: set[int]) -> None:
+    def add_findings(self, findings: Findings, stalled: set[int]) -> None:
         """Adds what a check found."""
-        self.partial += len(verdict.partial)
-        self.lost += len(verdict.lost)
-        self.unknown_standing += verdict.unknown_standing
-        self.doubled += len(verdict.doubled)
-        self.unexpected += len(verdict.unexpected)
-        self.standing_still += len(standing_still)
-        self.details += verdict.details()
-        if standing_still:
-            self.details.append(f"partitions {sorted(standing_still)} stand still")
+        self.partial += len(findings.partial)
+        self.lost += len(findings.lost)
+        self.unknown_stored += findings.unknown_stored
+        self.doubled += len(findings.doubled)
+        self.unexpected += len(findings.unexpected)
+        self.stalled += len(stalled)
+        self.details += findings.details()
+        if stalled:
+            self.details.append(f"partitions {sorted(stalled)} stand still")
 
 
 class Tally:
@@ -87,13 +87,13 @@ def load(files: Iterable[Path]) -> list[Kill]:
 SUMMED = (
     "acknowledged",
     "unknown",
-    "unknown_standing",
+    "unknown_stored",
     "refused",
     "partial",
     "lost",
     "doubled",
     "unexpected",
-    "standing_still",
+    "stalled",
 )
 
 SOON_MS = 30

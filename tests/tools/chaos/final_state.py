@@ -42,7 +42,7 @@ class Announcement(NamedTuple):
 
 
 @dataclass
-class World:
+class FinalState:
     jobs: dict[str, Job] = field(default_factory=dict)
     stored_jobs: dict[str, Counters] = field(default_factory=dict)
     """The jobs' counters in the database, those of invisible jobs too."""

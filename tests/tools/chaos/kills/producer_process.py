@@ -1,4 +1,4 @@
-"""python -m tests.tools.chaos.kills.producing KAFKA PREFIX SEED: appends imports until it is
+"""python -m tests.tools.chaos.kills.producer_process KAFKA PREFIX SEED: appends imports until it is
 killed, and says what it does.
 
 Prints `sending JOB RECORDS CHECKSUM` before it appends an import and `OUTCOME JOB` when it was
@@ -15,8 +15,8 @@ from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from tests.support.acceptance_log import acceptance_of
 from tests.tools.chaos.kills.imports import ImportFactory
-from tests.tools.chaos.kills.ledger import Outcome, content_of
-from tests.tools.chaos.kills.quiet import be_quiet
+from tests.tools.chaos.kills.ledger import AppendOutcome, summarize_batch
+from tests.tools.chaos.kills.logs import silence_logs
 
 TASKS = 2
 LARGE_ROW = (300, 5000)
@@ -34,16 +34,16 @@ async def main(kafka: str, prefix: str, seed: int) -> None:
 async def _work(acceptance: Acceptance, factory: ImportFactory) -> None:
     while True:
         job_id, batch = factory.build()
-        content = content_of(batch)
+        content = summarize_batch(batch)
         _say(f"sending {job_id} {content.records} {content.checksum}")
         try:
             await acceptance.append(batch)
         except AcceptanceUnknown:
-            _say(f"{Outcome.UNKNOWN} {job_id}")
+            _say(f"{AppendOutcome.UNKNOWN} {job_id}")
         except BrokerUnavailable:
-            _say(f"{Outcome.REFUSED} {job_id}")
+            _say(f"{AppendOutcome.REFUSED} {job_id}")
         else:
-            _say(f"{Outcome.ACKNOWLEDGED} {job_id}")
+            _say(f"{AppendOutcome.ACKNOWLEDGED} {job_id}")
 
 
 def _say(line: str) -> None:
@@ -52,5 +52,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    be_quiet()
+    silence_logs()
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

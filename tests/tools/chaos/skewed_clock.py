@@ -1,4 +1,4 @@
-"""python -m tests.tools.chaos.skewed SERVICE: the service, run by a clock that is
+"""python -m tests.tools.chaos.skewed_clock SERVICE: the service, run by a clock that is
 CHAOS_CLOCK_OFFSET seconds off.
 
 Only what services read is changed: time.time and datetime.now. Monotonic clocks go on as ever.

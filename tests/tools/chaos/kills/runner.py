@@ -18,17 +18,17 @@ from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from tests.support.kafka import all_in_sync
 from tests.support.waiting import eventually
-from tests.tools.chaos.kills.brokers import Brokers, SmallDisk, leader_of
-from tests.tools.chaos.kills.clients import PROBE_SECONDS, Answer, Clients, clients_of
+from tests.tools.chaos.kills.brokers import Brokers, SmallDisk, find_leader
+from tests.tools.chaos.kills.clients import PROBE_SECONDS, Answer, Clients, open_clients
 from tests.tools.chaos.kills.imports import ImportFactory
 from tests.tools.chaos.kills.killer import Killer, killer
-from tests.tools.chaos.kills.ledger import Content, Ledger, Outcome
-from tests.tools.chaos.kills.reading import TopicReader
+from tests.tools.chaos.kills.ledger import AppendOutcome, Content, Ledger
 from tests.tools.chaos.kills.tally import Kill, Kind
+from tests.tools.chaos.kills.topic_reader import TopicReader
 
-LATEST_KILL_SECONDS = 0.029
+MAX_KILL_DELAY_SECONDS = 0.029
 """After the acknowledgement of an import: 30 ms with the time that the kill itself takes."""
-MOST_BEFORE = 12
+MAX_IMPORTS_BEFORE_KILL = 12
 """Acknowledged imports before the one that the kill follows."""
 PREPARED = 40
 """Imports that are built before the first is sent."""
@@ -37,7 +37,7 @@ IN_SYNC_SECONDS = 120
 USUAL_SESSION_EVERY = 5
 """So often a lone broker is started with the session timeout that is Kafka's default."""
 
-LATEST_PRODUCER_KILL_SECONDS = 0.02
+MAX_PRODUCER_KILL_DELAY_SECONDS = 0.02
 """After an import was about to be sent."""
 PRODUCERS = 3
 """Producing processes at once."""
@@ -60,9 +60,9 @@ class Run:
 
     def count(self, kill: Kill, *, sign: int = 1) -> None:
         """Adds the outcomes of all imports so far to the kill's, or takes them away."""
-        kill.acknowledged += sign * self.ledger.count(Outcome.ACKNOWLEDGED)
-        kill.unknown += sign * (self.ledger.count(Outcome.UNKNOWN) + self.ledger.count(None))
-        kill.refused += sign * self.ledger.count(Outcome.REFUSED)
+        kill.acknowledged += sign * self.ledger.count(AppendOutcome.ACKNOWLEDGED)
+        kill.unknown += sign * (self.ledger.count(AppendOutcome.UNKNOWN) + self.ledger.count(None))
+        kill.refused += sign * self.ledger.count(AppendOutcome.REFUSED)
 
 
 async def kill_repeatedly(
@@ -84,7 +84,7 @@ async def kill_repeatedly(
     ledger = Ledger()
     factory = ImportFactory(Random(f"{seed} {numbers.start}"))
     with killer() as preferred:
-        async with clients_of(settings, factory, ledger) as clients:
+        async with open_clients(settings, factory, ledger) as clients:
             run = Run(
                 settings,
                 topic,
@@ -96,7 +96,7 @@ async def kill_repeatedly(
             )
             await _kill_all(run, kind, disk, numbers, seed, report)
             again = Kill(kind, numbers[-1], seed)
-            again.judge(
+            again.add_findings(
                 *await TopicReader(settings.kafka_bootstrap_servers, topic).check(
                     ledger.read_again()
                 )
@@ -148,8 +148,8 @@ async def _kill_broker(run: Run, kill: Kill, disk: SmallDisk | None) -> Kill:
     kill.seconds_until_accepting = round(time.monotonic() - killed, 2)
     if working is not None:
         await working
-    verdict, behind = await run.reader.check(run.ledger)
-    kill.judge(verdict, stuck | behind)
+    findings, behind = await run.reader.check(run.ledger)
+    kill.add_findings(findings, stuck | behind)
     run.count(kill)
     return kill
 
@@ -160,14 +160,17 @@ async def _kill_after_acknowledgement(
     """Kills a broker after an acknowledgement; returns it, when that was, and the imports that are
     still under way.
     """
-    delay, remaining = random.uniform(0, LATEST_KILL_SECONDS), random.randint(1, MOST_BEFORE)
+    delay, remaining = (
+        random.uniform(0, MAX_KILL_DELAY_SECONDS),
+        random.randint(1, MAX_IMPORTS_BEFORE_KILL),
+    )
     leaders = await _leaders(run) if kill.kind is Kind.THREE else {}
     chosen: list[tuple[int, float]] = []
     is_over = False
 
     def goes_on(answer: Answer) -> bool:
         nonlocal remaining
-        remaining -= answer.outcome is Outcome.ACKNOWLEDGED
+        remaining -= answer.outcome is AppendOutcome.ACKNOWLEDGED
         if remaining <= 0 and not chosen:
             acknowledged, leader = time.monotonic(), leaders.get(answer.partition, 1)
             victim = leader % NODES + 1 if kill.kind is Kind.THREE and kill.number % 2 else leader
@@ -188,14 +191,14 @@ async def _kill_after_acknowledgement(
 
 async def _leaders(run: Run) -> dict[int, int]:
     return {
-        partition: await leader_of(run.settings, run.topic, partition)
+        partition: await find_leader(run.settings, run.topic, partition)
         for partition in range(run.settings.topic_partitions)
     }
 
 
 async def _fill(run: Run) -> None:
     """Appends imports until the broker accepts no more."""
-    await run.clients.work(lambda answer: answer.outcome is Outcome.ACKNOWLEDGED)
+    await run.clients.work(lambda answer: answer.outcome is AppendOutcome.ACKNOWLEDGED)
 
 
 async def _kill_producers(run: Run, numbers: range, seed: int) -> list[Kill]:
@@ -208,8 +211,8 @@ async def _kill_producers(run: Run, numbers: range, seed: int) -> list[Kill]:
 
     kills = list(await asyncio.gather(*map(kill_one, numbers)))
     stuck = await run.clients.probe()
-    verdict, behind = await run.reader.check(run.ledger)
-    kills[-1].judge(verdict, stuck | behind)
+    findings, behind = await run.reader.check(run.ledger)
+    kills[-1].add_findings(findings, stuck | behind)
     return kills
 
 
@@ -220,15 +223,17 @@ async def _kill_producer(run: Run, kill: Kill) -> Kill:
         run.settings.topic_prefix,
         str(random.getrandbits(32)),
     )
-    command = (sys.executable, "-m", "tests.tools.chaos.kills.producing", *arguments)
+    command = (sys.executable, "-m", "tests.tools.chaos.kills.producer_process", *arguments)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
     )
     try:
         async with asyncio.timeout(PRODUCER_SECONDS):
-            await _listen(run, kill, process, until_sending=random.randint(1, MOST_BEFORE))
+            await _listen(
+                run, kill, process, until_sending=random.randint(1, MAX_IMPORTS_BEFORE_KILL)
+            )
         moment = time.monotonic()
-        await asyncio.sleep(random.uniform(0, LATEST_PRODUCER_KILL_SECONDS))
+        await asyncio.sleep(random.uniform(0, MAX_PRODUCER_KILL_DELAY_SECONDS))
         kill.ms_after_acknowledgement = round((time.monotonic() - moment) * 1000, 1)
     finally:
         process.kill()
@@ -250,10 +255,10 @@ async def _listen(run: Run, kill: Kill, process: Process, until_sending: int = 0
             if until_sending == 0:
                 return
             continue
-        outcome = Outcome(word)
+        outcome = AppendOutcome(word)
         run.ledger.settle(UUID(job), outcome)
-        kill.unknown -= outcome is not Outcome.UNKNOWN
-        kill.acknowledged += outcome is Outcome.ACKNOWLEDGED
-        kill.refused += outcome is Outcome.REFUSED
+        kill.unknown -= outcome is not AppendOutcome.UNKNOWN
+        kill.acknowledged += outcome is AppendOutcome.ACKNOWLEDGED
+        kill.refused += outcome is AppendOutcome.REFUSED
     if until_sending > 0:
         raise AssertionError("a producing process ended by itself")

@@ -5,7 +5,7 @@ import logging
 import structlog
 
 
-def be_quiet() -> None:
+def silence_logs() -> None:
     """Lets only critical events through, aiokafka's too."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

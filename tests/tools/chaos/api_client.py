@@ -18,10 +18,10 @@ from tests.tools.chaos.history import (
     Channel,
     Counters,
     History,
+    RequestOutcome,
     Result,
     SinglePin,
     Submission,
-    Told,
 )
 
 Document = dict[str, Any]
@@ -37,11 +37,11 @@ COLUMNS = (
     "idempotency_key",
     "run_at",
 )
-NOTHING_STANDS = frozenset({"broker_unavailable", "database_unavailable", "too_busy"})
+REFUSAL_CODES = frozenset({"broker_unavailable", "database_unavailable", "too_busy"})
 """Codes of 503 after which nothing of an import may ever be seen; nothing may after any 429."""
 
 
-class Asker:
+class ApiClient:
     """Speaks to the gateway for one workspace."""
 
     def __init__(self, http: httpx.AsyncClient, history: History) -> None:
@@ -54,41 +54,48 @@ class Asker:
         if submission.channel is Channel.JSON:
             answer = await self._post("/v1/pins/imports/json", json=documents)
         else:
-            file = (f"{submission.marker}.csv", as_csv(documents), "text/csv")
+            file = (f"{submission.marker}.csv", to_csv(documents), "text/csv")
             answer = await self._post("/v1/pins/imports/csv", files={"file": file})
-        submission.told = self._told(answer, HTTPStatus.ACCEPTED, NOTHING_STANDS)
+        submission.outcome = self._classify(answer, HTTPStatus.ACCEPTED, REFUSAL_CODES)
         submission.answer = (
-            f"{answer.status_code} {code_of(answer)}".strip() if answer is not None else "no answer"
+            f"{answer.status_code} {read_error_code(answer)}".strip()
+            if answer is not None
+            else "no answer"
         )
-        if answer is not None and submission.told is not Told.NOTHING:
+        if answer is not None and submission.outcome is not RequestOutcome.REFUSED:
             body = answer.json()
             submission.job_id = (
-                body["id"] if submission.told is Told.DONE else body["detail"].get("job_id")
+                body["id"]
+                if submission.outcome is RequestOutcome.ACCEPTED
+                else body["detail"].get("job_id")
             )
 
     async def publish(self, pin: SinglePin, document: Document) -> None:
         clock = asyncio.get_running_loop().time
-        pin.asked = clock()
+        pin.sent_at = clock()
         self._history.pins.append(pin)
         answer = await self._post("/v1/pins", json=document)
-        pin.answered = clock()
-        pin.told = self._told(
+        pin.answered_at = clock()
+        pin.outcome = self._classify(
             answer, HTTPStatus.CREATED, frozenset()
         )  # a database that fell silent may have committed
-        if answer is not None and pin.told is Told.DONE:
-            pin.pin_id, pin.made = answer.json()["id"], "idempotent-replayed" not in answer.headers
+        if answer is not None and pin.outcome is RequestOutcome.ACCEPTED:
+            pin.pin_id, pin.was_created = (
+                answer.json()["id"],
+                "idempotent-replayed" not in answer.headers,
+            )
 
     async def poll(self, job_id: str, *, seconds: float, every: float) -> bool:
         """Look at an accepted job until it has ended, or for so long. Returns whether it has."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:
-            if await self.look(job_id):
+            if await self.poll_once(job_id):
                 return True
             await asyncio.sleep(every)
         return False
 
-    async def look(self, job_id: str) -> bool:
+    async def poll_once(self, job_id: str) -> bool:
         """Polls an accepted job once. Returns whether it has ended."""
         clock = asyncio.get_running_loop().time
         asked = clock()
@@ -98,14 +105,16 @@ class Asker:
             return False
         if answer.status_code == HTTPStatus.OK:
             job = answer.json()
-            if self._history.saw(job_id, counters_of(job), asked, clock()):
-                self._history.saw_results(job_id, map(result_of, job["results"]))
+            if self._history.record_poll(job_id, parse_counters(job), asked, clock()):
+                self._history.record_results(job_id, map(parse_result, job["results"]))
             return job["completed_at"] is not None
         told = f"{answer.status_code} {answer.text[:300]}"
         if answer.status_code == HTTPStatus.NOT_FOUND:
             self._history.absences.append(Absence(job_id, told, asked, clock()))
         elif answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-            self._history.surprises.append(f"job {job_id} was accepted, then answered {told}")
+            self._history.unexpected_answers.append(
+                f"job {job_id} was accepted, then answered {told}"
+            )
         return False
 
     async def _post(self, path: str, **body: Any) -> httpx.Response | None:
@@ -114,26 +123,28 @@ class Asker:
         except httpx.TransportError:
             return None
 
-    def _told(
+    def _classify(
         self, answer: httpx.Response | None, good: HTTPStatus, nothing: frozenset[str]
-    ) -> Told:
+    ) -> RequestOutcome:
         if answer is None:
-            return Told.UNKNOWN
+            return RequestOutcome.UNKNOWN
         if answer.status_code == good:
-            return Told.DONE
-        code = code_of(answer)
+            return RequestOutcome.ACCEPTED
+        code = read_error_code(answer)
         if answer.status_code in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
             if "retry-after" not in answer.headers:
-                self._history.surprises.append(f"{answer.status_code} {code} without Retry-After")
+                self._history.unexpected_answers.append(
+                    f"{answer.status_code} {code} without Retry-After"
+                )
             is_nothing = code in nothing or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
-            return Told.NOTHING if is_nothing else Told.UNKNOWN
-        self._history.surprises.append(
+            return RequestOutcome.REFUSED if is_nothing else RequestOutcome.UNKNOWN
+        self._history.unexpected_answers.append(
             f"{answer.request.url.path} answered {answer.status_code} {answer.text[:300]}"
         )
-        return Told.NOTHING
+        return RequestOutcome.REFUSED
 
 
-def counters_of(job: Mapping[str, Any]) -> Counters:
+def parse_counters(job: Mapping[str, Any]) -> Counters:
     names = (
         "status",
         "total_rows",
@@ -145,7 +156,7 @@ def counters_of(job: Mapping[str, Any]) -> Counters:
     return Counters(*(job[name] for name in names))
 
 
-def result_of(result: Mapping[str, Any]) -> Result:
+def parse_result(result: Mapping[str, Any]) -> Result:
     pin = result["pin_id"]
     if pin is None and result["schedule_id"] is not None:
         pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
@@ -154,14 +165,14 @@ def result_of(result: Mapping[str, Any]) -> Result:
     )
 
 
-def code_of(answer: httpx.Response) -> str:
+def read_error_code(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["detail"]["code"])
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def as_csv(documents: list[Document]) -> bytes:
+def to_csv(documents: list[Document]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -170,9 +181,11 @@ def as_csv(documents: list[Document]) -> bytes:
 
 
 @asynccontextmanager
-async def asker(base_url: str, workspace: NewWorkspace, history: History) -> AsyncIterator[Asker]:
+async def open_client(
+    base_url: str, workspace: NewWorkspace, history: History
+) -> AsyncIterator[ApiClient]:
     headers, limits = {"X-API-Key": workspace.api_key}, httpx.Limits(max_connections=60)
     async with httpx.AsyncClient(
         base_url=base_url, headers=headers, timeout=REQUEST_SECONDS, limits=limits, trust_env=False
     ) as client:
-        yield Asker(client, history)
+        yield ApiClient(client, history)

@@ -79,7 +79,7 @@ class Restorer:
                 lambda: self._is_caught_up(arena), seconds=CAUGHT_UP_SECONDS, every=0.2
             )
         except AssertionError:
-            self._history.surprises.append(
+            self._history.unexpected_answers.append(
                 f"positions are behind {CAUGHT_UP_SECONDS:g} s after a restore"
             )
         latest.recovered = asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tests.support.kafka import reader
-from tests.tools.chaos.kills.ledger import Ledger, Verdict
+from tests.tools.chaos.kills.ledger import Findings, Ledger
 
 ATTEMPT_SECONDS = 15
 """For a consumer to start: of one that meets a broker just started aiokafka may never hear
@@ -30,7 +30,7 @@ class TopicReader:
         self._topic = topic
         self._positions: dict[TopicPartition, int] = {}
 
-    async def check(self, ledger: Ledger) -> tuple[Verdict, set[int]]:
+    async def check(self, ledger: Ledger) -> tuple[Findings, set[int]]:
         """Reads to the end and judges; the partitions that could not be read to their end come
         beside.
         """
@@ -48,12 +48,12 @@ class TopicReader:
             behind = await _read(consumer, ends, counts, "uncommitted", ledger)
         async with self._consumer("read_committed", starts) as consumer:
             behind |= await _read(consumer, ends, counts, "committed")
-        verdict = ledger.check() if not behind else Verdict()  # nothing is lost that was not read
+        findings = ledger.check() if not behind else Findings()  # nothing is lost that was not read
         if not behind and counts["committed"] != counts["uncommitted"]:
-            verdict.unexpected.append(f"read committed finds another number of records: {counts}")
-        verdict.unexpected += shortened
+            findings.unexpected.append(f"read committed finds another number of records: {counts}")
+        findings.unexpected += shortened
         self._positions = ends
-        return verdict, {place.partition for place in behind}
+        return findings, {place.partition for place in behind}
 
     @asynccontextmanager
     async def _consumer(

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.access.keys import BEGINNING
+from shared.access.keys import KEY_PREFIX
 
 CHECKOUT = Path(__file__).parents[1]
 LOCKS = (
@@ -32,7 +32,7 @@ SERVICES = {
 HASHES = r"\.lock(\.toml)?$"
 """Files of checksums, which look as random as secrets do."""
 
-KEY = re.compile(rf"{BEGINNING}[\w-]{{43}}")
+KEY = re.compile(rf"{KEY_PREFIX}[\w-]{{43}}")
 
 
 class AuditResult(IntEnum):

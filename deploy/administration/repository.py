@@ -11,10 +11,10 @@ from shared.access.keys import NewKey, Scope
 from shared.access.statements import (
     KEY_COLUMNS,
     insert_key,
-    is_account,
+    matches_account,
     select_accounts,
     select_boards,
-    select_known_accounts,
+    select_existing_accounts,
 )
 from shared.access.tables import accounts, api_keys, boards, workspaces
 from shared.contract.errors import PinflowError
@@ -63,7 +63,7 @@ class OperatorRepository:
 
     async def find_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
         """Returns those of the ids that are accounts of the workspace."""
-        rows = await self._database.all(select_known_accounts(workspace_id, account_ids))
+        rows = await self._database.all(select_existing_accounts(workspace_id, account_ids))
         return {row["id"] for row in rows}
 
     async def list_keys(self, workspace_id: UUID) -> list[Row]:
@@ -100,7 +100,7 @@ class OperatorRepository:
         """Returns False for an unknown account."""
         statement = (
             update(accounts)
-            .where(is_account(workspace_id, account_id))
+            .where(matches_account(workspace_id, account_id))
             .values(revoked_at=None, updated_at=func.now())
             .returning(accounts.c.id)
         )

@@ -15,7 +15,7 @@ from services.ingest.appender import Delivery, PartitionAppender
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.contract.import_limits import LARGEST_IMPORT
+from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import choose_partition
 
@@ -132,7 +132,7 @@ class Acceptance:
                 topic=self._topic,
                 partition=partition,
                 client_id=f"pinflow-ingest-{self._settings.replica}-imports",
-                max_bytes=LARGEST_IMPORT,
+                max_bytes=MAX_IMPORT_BYTES,
             )
             appender.connect()
             self._appenders[partition] = appender

@@ -14,7 +14,7 @@ from services.ingest.endpoints import internal_router, meter_router, router
 from services.ingest.repository import Ledger
 from services.ingest.requested_imports import RequestedImports
 from services.ingest.service import Imports
-from shared.access.cache import WorkspaceDirectory
+from shared.access.cache import WorkspaceCache
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
 from shared.kafka.consumer import BatchConsumer
@@ -31,7 +31,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     handler = ImportRequestsHandler(
         RequestedImports(
             Ledger(service.database),
-            WorkspaceDirectory(service.access),
+            WorkspaceCache(service.access),
             acceptance,
             admission,
             settings,

@@ -4,12 +4,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from shared.contract.import_limits import MAX_IMPORT_BODY
+from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES
 from shared.runtime.settings import ServiceSettings, UploadSettings
 
 
 class IngestSettings(ServiceSettings, UploadSettings):
-    import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY)] = MAX_IMPORT_BODY
+    import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = (
+        MAX_IMPORT_BODY_BYTES
+    )
     """Bytes of one import's body."""
     import_bodies_at_once: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 64 * 1024 * 1024
     """Bytes of all imports' bodies that are being read or worked on.

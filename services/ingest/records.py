@@ -20,7 +20,7 @@ from shared.contract.events import (
     SourceType,
     UploadFormat,
 )
-from shared.contract.import_limits import MAX_RESULTS
+from shared.contract.import_limits import MAX_RESULTS_BYTES
 from shared.contract.wire import encode
 from shared.kafka.records import Header, Record
 
@@ -133,9 +133,9 @@ def _results(accepted: Import) -> list[bytes]:
 
 def _fitting(failed: list[RowResult]) -> list[RowResult]:
     """Returns the results; if all together are too large, each is cut to an equal share."""
-    if len(encode(failed)) <= MAX_RESULTS:
+    if len(encode(failed)) <= MAX_RESULTS_BYTES:
         return failed
-    share = MAX_RESULTS // len(failed)
+    share = MAX_RESULTS_BYTES // len(failed)
     return [_cut(result, share) for result in failed]
 
 

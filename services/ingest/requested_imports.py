@@ -18,7 +18,7 @@ from services.ingest.requests import (
     require_same_body,
 )
 from services.ingest.service import ImportLog, count_accepted, count_refused
-from shared.access.cache import WorkspaceDirectory
+from shared.access.cache import WorkspaceCache
 from shared.contract.errors import ErrorCode, Overloaded, Poison
 from shared.runtime import metrics
 
@@ -47,7 +47,7 @@ class RequestedImports:
     def __init__(
         self,
         ledger: RequestLedger,
-        workspaces: WorkspaceDirectory,
+        workspaces: WorkspaceCache,
         acceptance: ImportLog,
         admission: Admission,
         settings: IngestSettings,

@@ -15,9 +15,9 @@ from services.ingest.records import Import, Upload, batch_of, batch_of_rejection
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
-from shared.contract.pins import printable
+from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
-from shared.contract.validation import describe
+from shared.contract.validation import describe_validation_error
 from shared.contract.wire import decoder
 from shared.kafka.records import Header
 
@@ -73,7 +73,7 @@ def require_type(event_type: bytes | None) -> None:
     if event_type != EventType.IMPORT_REQUESTED.encode():
         raise Poison(
             ErrorCode.INVALID_RECORD,
-            f"ce_type must be {EventType.IMPORT_REQUESTED}, not {printable(repr(event_type))}",
+            f"ce_type must be {EventType.IMPORT_REQUESTED}, not {make_printable(repr(event_type))}",
         )
 
 
@@ -127,7 +127,7 @@ def _parse(body: bytes) -> ImportRequested:
     except ApiError as refusal:
         raise Poison(ErrorCode.INVALID_RECORD, refusal.message) from None
     except ValidationError as error:
-        raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
+        raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
 
 
 def _source_name(source: object) -> str | None:
@@ -135,14 +135,14 @@ def _source_name(source: object) -> str | None:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
         )
-    return printable(source, MAX_SOURCE) if source else None
+    return make_printable(source, MAX_SOURCE) if source else None
 
 
 def _rejected(request: ImportRequested, standing: Standing, refusal: ApiError) -> ImportRejected:
     return ImportRejected(
         job_id=standing.job_id,
         workspace_id=request.workspace_id,
-        source_filename=printable(request.source, MAX_SOURCE)
+        source_filename=make_printable(request.source, MAX_SOURCE)
         if isinstance(request.source, str)
         else None,
         accepted_at=standing.accepted_at,

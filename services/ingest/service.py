@@ -25,7 +25,7 @@ from shared.contract.errors import (
     Unavailable,
 )
 from shared.contract.events import SourceType, UploadFormat
-from shared.contract.pins import printable
+from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
 
@@ -211,7 +211,7 @@ def _from_csv(
     if account_ids is not None:
         rows = keep_permitted(rows, account_ids)
     now = datetime.now(UTC)
-    name = printable(filename, MAX_FILENAME) if filename else None
+    name = make_printable(filename, MAX_FILENAME) if filename else None
     upload = Upload(UploadFormat.CSV, data) if keep_upload else None
     accepted = Import(
         new_job_id(now),

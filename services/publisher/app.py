@@ -24,7 +24,7 @@ from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
 from services.publisher.scheduler_repository import DuePinRepository
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.repository import AccessRepository
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName
@@ -42,7 +42,7 @@ def create_app(settings: PublisherSettings) -> FastAPI:
     background_access = AccessRepository(service.database)
     store = RowRepository(service.database)
     history = OutcomeHistory(store, settings, service.topics)
-    row_service = RowService(store, BoardDirectory(background_access))
+    row_service = RowService(store, BoardCache(background_access))
     handler = RowsHandler(row_service, service.producer, service.topics)
     rows = Subscription(
         name="publisher",
@@ -91,7 +91,7 @@ def _build_dependencies(
     service: Service, settings: PublisherSettings, confirm: Confirm
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, confirm)
-    boards = BoardDirectory(service.access)
+    boards = BoardCache(service.access)
     writes = ConcurrentWrites(
         settings.max_direct_pins, written="pins are being published or changed"
     )

@@ -5,9 +5,9 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Any, NamedTuple, assert_never
 
-from shared.contract.cloudevents import EventType, headers
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.events import PinEvent, PinFailed, PinPublished, PinScheduled
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode
 from shared.kafka.records import Record
 
@@ -52,7 +52,7 @@ def build_pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
     failed_at = row["failed_at"]
     event = PinFailed(
         **_select_common_fields(row),
-        schedule_id=schedule_id_of(row["pin_id"]),
+        schedule_id=derive_schedule_id(row["pin_id"]),
         failed_at=failed_at,
         error_code=row["error_code"],
         error_message=row["error_message"],
@@ -77,14 +77,14 @@ def build_pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
 
 
 def build_outbox_record(event: OutboxEvent) -> Record:
-    record_headers = headers(
+    record_headers = build_headers(
         EventType(event.event_type), event_id=event.event_id, source=SOURCE, time=event.occurred_at
     )
     return Record(event.key.encode(), event.payload, record_headers)
 
 
 def _build_scheduled(row: Mapping[str, Any]) -> PinScheduled:
-    schedule_id = schedule_id_of(row["pin_id"])
+    schedule_id = derive_schedule_id(row["pin_id"])
     return PinScheduled(**_select_common_fields(row), schedule_id=schedule_id, run_at=row["run_at"])
 
 

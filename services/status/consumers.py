@@ -11,7 +11,7 @@ from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import FileUploaded, RowsSettled, decode_import
 from shared.contract.import_records import is_import, is_upload
 from shared.contract.topics import TopicName, TopicNames
-from shared.contract.validation import describe
+from shared.contract.validation import describe_validation_error
 from shared.contract.wire import decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
@@ -43,7 +43,11 @@ class FoldHandler:
             try:
                 event = self._parse(record)
             except ValidationError as error:
-                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
+                poison.append(
+                    DeadLetter(
+                        record, Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error))
+                    )
+                )
             except Poison as reason:
                 poison.append(DeadLetter(record, reason))
             else:

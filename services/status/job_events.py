@@ -1,7 +1,7 @@
 """Announces jobs that ended on `job-events`: at least once, always under the same event id."""
 
 from services.status.repository import JobStore
-from shared.contract.cloudevents import EventType, headers
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.events import ImportCompleted
 from shared.contract.wire import encode
 from shared.kafka.producer import RecordSender
@@ -50,7 +50,7 @@ def announcement(job: Row) -> Record:
     event = ImportCompleted(
         **{name: job[name] for name in names}, **counters, processed_rows=sum(counters.values())
     )
-    about = headers(
+    about = build_headers(
         EventType.IMPORT_COMPLETED,
         event_id=f"{event.job_id}:completed",
         source=SOURCE,

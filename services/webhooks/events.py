@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import ImportCompleted, JobStatus, PinFailed, PinPublished
-from shared.contract.validation import describe
+from shared.contract.validation import describe_validation_error
 from shared.contract.wire import WireStruct, decoder
 
 
@@ -90,7 +90,7 @@ def read_event(
     try:
         event = kind.decode(value)
     except ValidationError as error:
-        raise Poison(ErrorCode.INVALID_RECORD, describe(error)) from None
+        raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
     ce_id = attributes.get("ce_id")
     if not ce_id:
         raise Poison(ErrorCode.INVALID_RECORD, "no ce_id")

@@ -14,7 +14,7 @@ import structlog
 from shared.access.cache import Clock
 from shared.access.keys import hash_api_key
 from shared.access.model import Principal
-from shared.access.network import network_of
+from shared.access.network import find_network
 from shared.access.refusals import unauthorized
 from shared.contract.errors import ApiError, DatabaseUnavailable, ErrorCode
 from shared.runtime.limits.token_buckets import TokenBuckets
@@ -135,7 +135,7 @@ class Authenticator:
             told = await asyncio.shield(asking.task)
             if told.principal is not None:
                 return told
-        client = network_of(address)
+        client = find_network(address)
         wait = self._failed_attempts.try_acquire(client)
         answer = self._unknown.get(key_hash)
         if answer is None or not self._is_fresh(answer):

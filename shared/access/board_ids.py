@@ -14,7 +14,7 @@ def new_board_id() -> str:
     return str(FIRST_BOARD_ID + secrets.randbelow(BOARD_IDS))
 
 
-def board_id_for(account_id: UUID, idempotency_key: str) -> str:
+def derive_board_id(account_id: UUID, idempotency_key: str) -> str:
     """Derives the id from the account and the key: the same key names the same board."""
     seed = account_id.bytes + idempotency_key.encode()
     number = int.from_bytes(blake2b(seed, digest_size=16).digest()) % BOARD_IDS

@@ -44,7 +44,7 @@ class TTLSet(Generic[K]):
         self._until[key] = self._clock() + self._seconds
 
 
-class BoardDirectory:
+class BoardCache:
     """Accounts and boards, for the publisher's hot path: one look in a set for each distinct
     destination.
     """
@@ -53,7 +53,9 @@ class BoardDirectory:
         self._repository = repository
         self._known: TTLSet[Destination] = TTLSet()
 
-    async def failing(self, destinations: Collection[Destination]) -> dict[Destination, BoardCheck]:
+    async def find_failing(
+        self, destinations: Collection[Destination]
+    ) -> dict[Destination, BoardCheck]:
         """Those that can't be published to, and why. Raises DatabaseUnavailable."""
         unknown = [one for one in destinations if one not in self._known]
         if not unknown:
@@ -69,7 +71,7 @@ class BoardDirectory:
         }
 
 
-class WorkspaceDirectory:
+class WorkspaceCache:
     """Workspaces that requests by topic name."""
 
     def __init__(self, repository: AccessRepository) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
-BEGINNING = "pf_"
+KEY_PREFIX = "pf_"
 """So that a key is recognised where it should not stand: in a log, in a repository."""
 RANDOM_BYTES = 32
 SHOWN_CHARACTERS = 10
@@ -35,7 +35,7 @@ class NewKey(NamedTuple):
 
 
 def new_api_key() -> NewKey:
-    plain = f"{BEGINNING}{secrets.token_urlsafe(RANDOM_BYTES)}"
+    plain = f"{KEY_PREFIX}{secrets.token_urlsafe(RANDOM_BYTES)}"
     return NewKey(plain, hash_api_key(plain), plain[:SHOWN_CHARACTERS])
 
 

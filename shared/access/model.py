@@ -18,7 +18,7 @@ class Principal(NamedTuple):
     """
 
     @classmethod
-    def of_key(cls, row: Mapping[str, Any]) -> "Principal":
+    def from_key(cls, row: Mapping[str, Any]) -> "Principal":
         """Makes the principal of a key's row. The caller has checked that it is not revoked."""
         account_ids = None if row["account_ids"] is None else frozenset(row["account_ids"])
         return cls(row["workspace_id"], row["id"], frozenset(row["scopes"]), account_ids)

@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 MAX_NAME_LENGTH = 64
 
 
-def network_of(address: str) -> str:
+def find_network(address: str) -> str:
     """Returns an IPv4 address itself, and of IPv6 the 64 bits that one customer has.
 
     Otherwise every attempt of a client could come from another address.

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from shared.access.model import BoardCheck, Destination, Principal
-from shared.access.statements import is_account
+from shared.access.statements import matches_account
 from shared.access.tables import accounts, api_keys, workspaces
 from shared.postgres.database import Database
 
@@ -37,7 +37,7 @@ class AccessRepository:
         row = await self._database.first(
             query.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
         )
-        return None if row is None else Principal.of_key(row)
+        return None if row is None else Principal.from_key(row)
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
         query = select(workspaces.c.id).where(workspaces.c.id == workspace_id)
@@ -45,7 +45,7 @@ class AccessRepository:
 
     async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Tells whether the workspace has the account, revoked or not."""
-        query = select(accounts.c.id).where(is_account(workspace_id, account_id))
+        query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         return await self._database.first(query) is not None
 
     async def check_boards(

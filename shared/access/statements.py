@@ -38,7 +38,7 @@ def insert_key(
     return insert(api_keys).values(**values).returning(*KEY_COLUMNS)
 
 
-def select_known_accounts(workspace_id: UUID, account_ids: Collection[UUID]) -> Select[Any]:
+def select_existing_accounts(workspace_id: UUID, account_ids: Collection[UUID]) -> Select[Any]:
     """Selects those of the ids that are accounts of the workspace, revoked ones too."""
     return select(accounts.c.id).where(
         accounts.c.workspace_id == workspace_id, accounts.c.id.in_(list(account_ids))
@@ -57,5 +57,5 @@ def select_boards(account_id: UUID) -> Select[Any]:
     return select(boards).where(boards.c.account_id == account_id).order_by(boards.c.board_id)
 
 
-def is_account(workspace_id: UUID, account_id: UUID) -> ColumnElement[bool]:
+def matches_account(workspace_id: UUID, account_id: UUID) -> ColumnElement[bool]:
     return and_(accounts.c.workspace_id == workspace_id, accounts.c.id == account_id)

@@ -16,15 +16,18 @@ class EventType(StrEnum):
     PIN_FAILED = "pinflow.pin.failed.v1"
 
 
-def headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
+def build_headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
     """The headers of one event.
 
     The same fact must carry the same `event_id` however often it is announced.
     """
-    return [("ce_id", event_id.encode()), *common_headers(event_type, source=source, time=time)]
+    return [
+        ("ce_id", event_id.encode()),
+        *build_common_headers(event_type, source=source, time=time),
+    ]
 
 
-def common_headers(event_type: EventType, *, source: str, time: datetime) -> Headers:
+def build_common_headers(event_type: EventType, *, source: str, time: datetime) -> Headers:
     """All but the id, for many events of one kind."""
     return [
         ("ce_specversion", b"1.0"),

@@ -21,9 +21,9 @@ MAX_ROWS = 500
 """Rows in one import."""
 MAX_ROW_FAULTS = 20
 """Faults told of one row."""
-MAX_KEY = 255
+MAX_KEY_LENGTH = 255
 """Characters of an idempotency key, and of a board's id."""
-MAX_REJECTED_VALUE = 200
+MAX_REJECTED_VALUE_LENGTH = 200
 """Characters of a rejected value that are repeated to the client."""
 
 
@@ -60,11 +60,14 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo
 job or pin would stop there.
 """
 AwareTime = Annotated[datetime, Meta(tz=True)]
-Moment = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
-"""msgspec has no bounds for times: whoever has a Moment checks it with `require_moment`."""
+StorableTime = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
+"""A time that Postgres and psycopg can store and read back.
+
+msgspec has no bounds for times: a struct with such a field calls `require_storable_time`.
+"""
 
 
-def require_moment(name: str, time: datetime) -> None:
+def require_storable_time(name: str, time: datetime) -> None:
     """Raises ValueError for a time that no service could read back."""
     if not EARLIEST <= time < LATEST:
         raise ValueError(f"{name} must be from 1970 to 9998")
@@ -116,9 +119,9 @@ class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     account_id: UUID
-    board_id: Annotated[str, Meta(max_length=MAX_KEY)]
+    board_id: Annotated[str, Meta(max_length=MAX_KEY_LENGTH)]
     title: str
-    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY)]
+    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY_LENGTH)]
     description: str | None = None
     alt_text: str | None = None
     link_url: str | None = None
@@ -135,8 +138,8 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
     """One row of an accepted import, on its way to the publisher. Topic `imports`.
 
     `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never
-    against a clock that moves. `fingerprint` is the content's (shared.contract.pins.fingerprint),
-    32 hexadecimal digits.
+    against a clock that moves. `fingerprint` has 32 hexadecimal digits
+    (shared.contract.pins.compute_fingerprint).
     """
 
     kind: Literal["r"]
@@ -191,12 +194,12 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
     source_type: SourceType
     source_filename: str | None = None
     total_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
-    accepted_at: Moment
+    accepted_at: StorableTime
     request_id: str | None = None
     warnings: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_moment("accepted_at", self.accepted_at)
+        require_storable_time("accepted_at", self.accepted_at)
 
 
 class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
@@ -210,13 +213,13 @@ class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
     workspace_id: UUID
     source_type: SourceType = SourceType.JSON
     source_filename: str | None = None
-    accepted_at: Moment
+    accepted_at: StorableTime
     request_id: str | None = None
     error_code: str
     error_message: str
 
     def __post_init__(self) -> None:
-        require_moment("accepted_at", self.accepted_at)
+        require_storable_time("accepted_at", self.accepted_at)
 
 
 class UploadFormat(StrEnum):

@@ -12,15 +12,15 @@ _OPENING = b'{"kind":"'
 _STATUS_KINDS = (RecordKind.IMPORT, RecordKind.RESULTS, RecordKind.UPLOAD)
 
 
-def opening(kind: RecordKind) -> bytes:
+def kind_prefix(kind: RecordKind) -> bytes:
     """Returns the first bytes of every value of this kind."""
     return _OPENING + kind.encode() + b'"'
 
 
-_OF_STATUS = tuple(opening(kind) for kind in _STATUS_KINDS)
-_OF_IMPORT = opening(RecordKind.IMPORT)
-_OF_ROW = opening(RecordKind.ROW)
-_OF_UPLOAD = opening(RecordKind.UPLOAD)
+_OF_STATUS = tuple(kind_prefix(kind) for kind in _STATUS_KINDS)
+_OF_IMPORT = kind_prefix(RecordKind.IMPORT)
+_OF_ROW = kind_prefix(RecordKind.ROW)
+_OF_UPLOAD = kind_prefix(RecordKind.UPLOAD)
 _BATCH_RECORDS = b'"batch_records":'
 
 

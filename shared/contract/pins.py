@@ -34,11 +34,17 @@ from pydantic_core import (
 )
 
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_KEY, MAX_REJECTED_VALUE, MAX_ROW_FAULTS, Fault, PinContent
+from shared.contract.events import (
+    MAX_KEY_LENGTH,
+    MAX_REJECTED_VALUE_LENGTH,
+    MAX_ROW_FAULTS,
+    Fault,
+    PinContent,
+)
 
-MAX_TITLE = 100
+MAX_TITLE_LENGTH = 100
 MAX_RELATED_TERMS = 50
-MAX_URL = 2048
+MAX_URL_LENGTH = 2048
 HEX_DIGITS = 6
 
 TEXTS = (
@@ -71,11 +77,11 @@ def _refuse_blank(value: str) -> str:
 
 def _http_url(value: str) -> str:
     """Accept an http(s) URL and keep it as it was sent."""
-    normalised_url(value)
+    normalize_url(value)
     return value
 
 
-def normalised_url(url: str) -> str:
+def normalize_url(url: str) -> str:
     """As browsers would write it: what URLs are compared by.
 
     Raises ValueError for one that is no http(s) URL.
@@ -145,7 +151,7 @@ def _stripped(value: object) -> object:
 def _short_repr() -> reprlib.Repr:
     short = reprlib.Repr()  # Python 3.11 takes no arguments here
     short.maxlevel, short.maxlist, short.maxdict = 3, 10, 10
-    short.maxstring = short.maxother = short.maxlong = MAX_REJECTED_VALUE
+    short.maxstring = short.maxother = short.maxlong = MAX_REJECTED_VALUE_LENGTH
     return short
 
 
@@ -193,14 +199,16 @@ _AT_MOST_ONE_COVER: dict[str, Any] = {
 
 Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)]
 """In UTC; sent as ISO 8601 with an offset."""
-Key = Annotated[
+KeyText = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=MAX_KEY),
+    StringConstraints(strip_whitespace=True, max_length=MAX_KEY_LENGTH),
     AfterValidator(_refuse_blank),
     _NOT_BLANK,
 ]
 Identifier = Annotated[UUID, BeforeValidator(_stripped)]
-WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL), AfterValidator(_http_url), _URL]
+WebUrl = Annotated[
+    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_http_url), _URL
+]
 Terms = Annotated[
     list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
     AfterValidator(_without_blanks),
@@ -221,11 +229,14 @@ class PinSubmission(BaseModel):
     )
 
     account_id: Identifier
-    board_id: Key
+    board_id: KeyText
     title: Annotated[
-        str, StringConstraints(max_length=MAX_TITLE), AfterValidator(_refuse_blank), _NOT_BLANK
+        str,
+        StringConstraints(max_length=MAX_TITLE_LENGTH),
+        AfterValidator(_refuse_blank),
+        _NOT_BLANK,
     ]
-    idempotency_key: Key
+    idempotency_key: KeyText
     description: Annotated[str, StringConstraints(max_length=800), ANY_TEXT] | None = None
     alt_text: Annotated[str, StringConstraints(max_length=500), ANY_TEXT] | None = None
     link_url: WebUrl | None = None
@@ -323,7 +334,7 @@ def _merged(error: ValidationError, faults: list[InitErrorDetails]) -> Validatio
     return ValidationError.from_exception_data(error.title, told + faults)
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
+def read_faults(error: ValidationError) -> list[Fault]:
     """Every fault of one row, in the order of the model's fields, then of the whole; at most
     MAX_ROW_FAULTS.
     """
@@ -332,12 +343,16 @@ def faults_of(error: ValidationError) -> list[Fault]:
 
 def _fault(details: ErrorDetails) -> Fault:
     field = ".".join(str(part) for part in details["loc"])
-    value = None if details["type"] == "missing" or not field else printable(details["input"])
-    message = "No such field" if details["type"] == "extra_forbidden" else printable(details["msg"])
-    return Fault(code=details["type"], field=printable(field) or None, message=message, value=value)
+    value = None if details["type"] == "missing" or not field else make_printable(details["input"])
+    message = (
+        "No such field" if details["type"] == "extra_forbidden" else make_printable(details["msg"])
+    )
+    return Fault(
+        code=details["type"], field=make_printable(field) or None, message=message, value=value
+    )
 
 
-def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:
+def make_printable(value: object, most: int = MAX_REJECTED_VALUE_LENGTH) -> str:
     """Cuts what a client sent to repeat it, without what can't be encoded or stored."""
     text = (
         value if isinstance(value, str) else _SHORT.repr(value)
@@ -345,7 +360,7 @@ def printable(value: object, most: int = MAX_REJECTED_VALUE) -> str:
     return text[:most].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
-def first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
+def describe_first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
     """The code and message of a row that failed validation: the first fault, named by its field."""
     fault = faults[0]
     return (
@@ -354,17 +369,17 @@ def first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
     )
 
 
-def fingerprint(content: Any) -> UUID:
+def compute_fingerprint(content: Any) -> UUID:
     """What tells the same content from another: 128 bits over all fields but the key, URLs compared
     as browsers would.
 
     `content` is a PinSubmission or a PinContent, already validated.
     """
     urls = (content.link_url, content.image_url, content.cover_image_url)
-    return UUID(fingerprint_digits(content, *(url and normalised_url(url) for url in urls)))
+    return UUID(compute_fingerprint_hex(content, *(url and normalize_url(url) for url in urls)))
 
 
-def fingerprint_digits(
+def compute_fingerprint_hex(
     content: Any, link_url: str | None, image_url: str | None, cover_image_url: str | None
 ) -> str:
     """The same as 32 hexadecimal digits, as events carry it: making a UUID and writing it costs as

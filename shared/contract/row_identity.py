@@ -20,7 +20,7 @@ class UnreadableRow(NamedTuple):
 _unreadable_row = TypeAdapter(UnreadableRow)
 
 
-def row_identity(value: bytes | None) -> UnreadableRow | None:
+def identify_row(value: bytes | None) -> UnreadableRow | None:
     """Reads job, workspace and row number of a record, or returns None if one is missing."""
     try:
         document = orjson.loads(value or b"")

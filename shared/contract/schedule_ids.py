@@ -7,12 +7,12 @@ _SCHEDULE_MASK = 0x5A17_C0DE_0000_D000_0BAD_F00D_5EED_0001
 into 8 (a custom UUID); the variant's bits stay."""
 
 
-def schedule_id_of(pin_id: UUID) -> UUID:
+def derive_schedule_id(pin_id: UUID) -> UUID:
     """Computes the id of the schedule that publishes a pin."""
     return UUID(int=pin_id.int ^ _SCHEDULE_MASK)
 
 
-def pin_id_of_schedule(schedule_id: UUID) -> UUID:
+def derive_pin_id(schedule_id: UUID) -> UUID:
     """Computes the id of the pin that a schedule publishes.
 
     Any UUID gives some id. Only a real schedule's names a pin that exists.

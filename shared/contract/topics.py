@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from shared.contract.import_limits import LARGEST_PACKED_IMPORT, LARGEST_REQUEST, MEBIBYTE
+from shared.contract.import_limits import MAX_PACKED_IMPORT_BYTES, MAX_REQUEST_BYTES, MEBIBYTE
 
 DAY_MS = 24 * 60 * 60 * 1000
-LARGEST_RECORD = 7 * MEBIBYTE
+MAX_RECORD_BYTES = 7 * MEBIBYTE
 """What producers and consumers must be able to carry: the dead letter of the largest request."""
 PARTITIONS = 6
 """Of a new topic, unless PINFLOW_TOPIC_PARTITIONS says otherwise: so many members of a group can
@@ -43,7 +43,7 @@ class Topic:
     comes all the same, alone: Kafka answers a fetch with at least one batch (KIP-74)."""
     config: dict[str, str] = field(default_factory=dict)
 
-    def partitions_by(self, setting: int) -> int:
+    def choose_partition_count(self, setting: int) -> int:
         return self.partitions or setting
 
     def configuration(self) -> dict[str, str]:
@@ -65,9 +65,11 @@ _AS_PRODUCED = {"compression.type": "producer"}
 """
 
 TOPICS: tuple[Topic, ...] = (
-    Topic(TopicName.IMPORT_REQUESTS, max_record_bytes=LARGEST_REQUEST, fetch_bytes=LARGEST_REQUEST),
     Topic(
-        TopicName.IMPORTS, version=2, max_record_bytes=LARGEST_PACKED_IMPORT, config=_AS_PRODUCED
+        TopicName.IMPORT_REQUESTS, max_record_bytes=MAX_REQUEST_BYTES, fetch_bytes=MAX_REQUEST_BYTES
+    ),
+    Topic(
+        TopicName.IMPORTS, version=2, max_record_bytes=MAX_PACKED_IMPORT_BYTES, config=_AS_PRODUCED
     ),
     Topic(TopicName.OUTCOMES, config=_AS_PRODUCED),
     Topic(TopicName.JOB_EVENTS),
@@ -76,7 +78,7 @@ TOPICS: tuple[Topic, ...] = (
         TopicName.DEAD_LETTERS,
         partitions=3,
         retention_ms=30 * DAY_MS,
-        max_record_bytes=LARGEST_RECORD,
+        max_record_bytes=MAX_RECORD_BYTES,
     ),
 )
 

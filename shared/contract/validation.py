@@ -4,14 +4,14 @@ carry a payload.
 
 from pydantic import ValidationError
 
-from shared.contract.pins import printable
+from shared.contract.pins import make_printable
 
 MOST_FAULTS = 10
 MAX_MESSAGE = 200
 MAX_DESCRIPTION = 500
 
 
-def describe(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     """'field: message; field: message', at most 500 characters, of the first faults.
 
     `str(error)` would repeat the input. A field is named by its location, joined by dots; a fault
@@ -24,4 +24,4 @@ def describe(error: ValidationError) -> str:
         ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"][:MAX_MESSAGE])))
         for fault in faults
     ]
-    return printable("; ".join(told), MAX_DESCRIPTION)
+    return make_printable("; ".join(told), MAX_DESCRIPTION)

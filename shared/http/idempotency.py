@@ -6,7 +6,7 @@ from fastapi import Header
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from shared.contract.pins import Key
+from shared.contract.pins import KeyText
 
 
 def _utf8(value: str) -> str:
@@ -18,7 +18,7 @@ def _utf8(value: str) -> str:
 
 
 IdempotencyKey = Annotated[
-    Annotated[Key, BeforeValidator(_utf8)] | None,
+    Annotated[KeyText, BeforeValidator(_utf8)] | None,
     Header(description="What makes the request safe to send again. UTF-8."),
 ]
 """As the same key would be read in a body."""

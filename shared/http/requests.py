@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault
-from shared.contract.pins import faults_of, first_fault
+from shared.contract.pins import describe_first_fault, read_faults
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,10 +40,10 @@ def checked(model: type[M], document: object) -> M:
     try:
         return model.model_validate(object_of(document))
     except ValidationError as error:
-        raise refused(faults_of(error)) from None
+        raise refused(read_faults(error)) from None
 
 
 def refused(faults: list[Fault]) -> ApiError:
     """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
-    code, message = first_fault(faults)
+    code, message = describe_first_fault(faults)
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

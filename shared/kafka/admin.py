@@ -70,7 +70,10 @@ async def create_topics(
     BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
-    wanted = {names[topic.name]: topic.partitions_by(settings.topic_partitions) for topic in topics}
+    wanted = {
+        names[topic.name]: topic.choose_partition_count(settings.topic_partitions)
+        for topic in topics
+    }
     async with admin_client(settings) as admin:
         existing = wanted.keys() & set(await admin.list_topics())
         descriptions = await admin.describe_topics(sorted(existing)) if existing else []

@@ -16,7 +16,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
 from shared.contract.errors import BrokerUnavailable
-from shared.contract.topics import LARGEST_RECORD
+from shared.contract.topics import MAX_RECORD_BYTES
 from shared.kafka.aiokafka_internals import discard, is_producer_dead
 from shared.kafka.connection import REQUEST_TIMEOUT_MS, client_options, translate_error
 from shared.kafka.records import MAX_BATCH_BYTES, Record
@@ -94,7 +94,7 @@ class RecordProducer:
             **client_options(self._settings, client_id=self._client_id),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
-            max_request_size=LARGEST_RECORD,
+            max_request_size=MAX_RECORD_BYTES,
         )
         try:
             await producer.start()

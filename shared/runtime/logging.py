@@ -7,14 +7,14 @@ import time
 
 import structlog
 
-from shared.access.keys import BEGINNING, SHOWN_CHARACTERS
+from shared.access.keys import KEY_PREFIX, SHOWN_CHARACTERS
 from shared.runtime.settings import ServiceSettings
 
 REPEAT_AFTER_SECONDS = 10.0
 MAX_REMEMBERED = 1000
 IGNORED_MESSAGES = ("Auto create topics is disabled",)
 """What needs no saying: it is meant to be so."""
-KEYS = re.compile(rf"({BEGINNING}[\w-]{{{SHOWN_CHARACTERS - len(BEGINNING)}}})[\w-]+")
+KEYS = re.compile(rf"({KEY_PREFIX}[\w-]{{{SHOWN_CHARACTERS - len(KEY_PREFIX)}}})[\w-]+")
 PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
@@ -61,7 +61,7 @@ def without_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pr
 
     def render(logger: object, method: str, event: structlog.typing.EventDict) -> str:
         line = str(renderer(logger, method, event))
-        if BEGINNING in line:  # a plain search is 40 times cheaper than the expression's
+        if KEY_PREFIX in line:  # a plain search is 40 times cheaper than the expression's
             line = KEYS.sub(r"\1…", line)
         return PASSWORDS.sub(r"\1…", line) if "://" in line else line
 

@@ -8,7 +8,7 @@ import httpx
 import psutil
 
 from deploy.administration import NewWorkspace
-from shared.contract.import_limits import MAX_IMPORT_BODY, MEBIBYTE
+from shared.contract.import_limits import MAX_IMPORT_BODY_BYTES, MEBIBYTE
 from tests.support.deployment import Deployment
 
 AT_ONCE = 10
@@ -52,7 +52,7 @@ def largest_csv(workspace: NewWorkspace, name: str) -> bytes:
         )
         return ",".join(cells)
 
-    size = (MAX_IMPORT_BODY - 2000) // ROWS
+    size = (MAX_IMPORT_BODY_BYTES - 2000) // ROWS
     lines = [line(number) for number in range(1, ROWS + 1)]
     padded = [f'{one},"{"x" * (size - len(one) - 4)}"' for one in lines]
     return "\n".join([",".join([*COLUMNS, "notes"]), *padded]).encode("cp1252")

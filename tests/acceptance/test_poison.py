@@ -22,9 +22,9 @@ from deploy.cli.exits import Exit
 from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
 from services.ingest.ids import new_job_id
-from shared.contract.events import MAX_KEY, MAX_ROWS, ImportAccepted, RecordKind
+from shared.contract.events import MAX_KEY_LENGTH, MAX_ROWS, ImportAccepted, RecordKind
 from shared.contract.import_limits import MEBIBYTE
-from shared.contract.import_records import is_for_status, opening
+from shared.contract.import_records import is_for_status, kind_prefix
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.records import Record
@@ -168,7 +168,11 @@ def strange_imports(job: Job) -> list[bytes]:
         {**owner, "version": 1},
     ]
     spaced = json.dumps(accepted).encode()  # its first bytes are of no known kind
-    return [*(compact(one) for one in documents), spaced, *(opening(kind) for kind in RecordKind)]
+    return [
+        *(compact(one) for one in documents),
+        spaced,
+        *(kind_prefix(kind) for kind in RecordKind),
+    ]
 
 
 def strange_results(job: Job) -> list[dict[str, Any]]:
@@ -259,10 +263,12 @@ def record_of(value: bytes | None, headers: list[tuple[str, bytes]]) -> Record:
         pytest.param(b"\xff\x00garbage", "publisher", id="garbage"),
         pytest.param(None, "publisher", id="no value"),
         pytest.param(b'{"kind":"x","version":1}', "publisher", id="unknown kind"),
-        pytest.param(opening(RecordKind.ROW), "publisher", id="row"),
-        pytest.param(opening(RecordKind.IMPORT) + b',"version":2}', "status", id="import"),
-        pytest.param(opening(RecordKind.RESULTS) + b',"version":2}', "status", id="results"),
-        pytest.param(opening(RecordKind.UPLOAD) + b',"version":2}\n\xff', "status", id="upload"),
+        pytest.param(kind_prefix(RecordKind.ROW), "publisher", id="row"),
+        pytest.param(kind_prefix(RecordKind.IMPORT) + b',"version":2}', "status", id="import"),
+        pytest.param(kind_prefix(RecordKind.RESULTS) + b',"version":2}', "status", id="results"),
+        pytest.param(
+            kind_prefix(RecordKind.UPLOAD) + b',"version":2}\n\xff', "status", id="upload"
+        ),
     ],
 )
 def test_invariant_8_a_strange_record_of_imports_is_given_up_once_by_its_owner(
@@ -304,7 +310,7 @@ def test_invariant_8_an_oversized_value_is_kept_in_part_and_holds_up_nobody(
     """A topic that only services write to takes what was small while it was compressed."""
     publishers, of_status = (
         (TopicName.IMPORTS, b""),
-        (TopicName.IMPORTS, opening(RecordKind.IMPORT)),
+        (TopicName.IMPORTS, kind_prefix(RecordKind.IMPORT)),
     )
     large = [publishers, of_status, (TopicName.OUTCOMES, b"")]
 
@@ -343,9 +349,9 @@ def test_invariant_8_the_longest_rows_that_a_client_may_send_hold_up_nobody(
     """Four bytes a character: together, the outcomes of so many unknown boards are more than their
     topic takes.
     """
-    rows = rows_for(workspace, MAX_ROWS, prefix="long", board_id="\U0001f4a1" * MAX_KEY)
+    rows = rows_for(workspace, MAX_ROWS, prefix="long", board_id="\U0001f4a1" * MAX_KEY_LENGTH)
     for number, row in enumerate(rows):
-        row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY}}"
+        row["idempotency_key"] = f"{number:\U0001f4a1>{MAX_KEY_LENGTH}}"
     job = job_of(client, submit_until_accepted(client, rows))
     assert (
         sum(len(json.dumps(one, ensure_ascii=False).encode()) for one in job["results"]) > MEBIBYTE

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.contract.events import JobStatus, RowStatus, SourceType, UploadFormat
 
-MAX_KEY, MAX_ROWS = 255, 500
+MAX_KEY_LENGTH, MAX_ROWS = 255, 500
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -28,7 +28,7 @@ class ImportsRecord(Frozen):
     version: Literal[1] = 1
 
 
-Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+StorableTime = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 
 
 class Fault(Frozen):
@@ -45,9 +45,9 @@ class Notice(Frozen):
 
 class PinContent(Frozen):
     account_id: UUID
-    board_id: Annotated[str, Field(max_length=MAX_KEY)]
+    board_id: Annotated[str, Field(max_length=MAX_KEY_LENGTH)]
     title: str
-    idempotency_key: Annotated[str, Field(max_length=MAX_KEY)]
+    idempotency_key: Annotated[str, Field(max_length=MAX_KEY_LENGTH)]
     description: str | None = None
     alt_text: str | None = None
     link_url: str | None = None
@@ -98,7 +98,7 @@ class ImportAccepted(ImportsRecord):
     source_type: SourceType
     source_filename: str | None = None
     total_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)]
-    accepted_at: Moment
+    accepted_at: StorableTime
     request_id: str | None = None
     warnings: list[Notice] = []
 
@@ -110,7 +110,7 @@ class ImportRejected(ImportsRecord):
     workspace_id: UUID
     source_type: SourceType = SourceType.JSON
     source_filename: str | None = None
-    accepted_at: Moment
+    accepted_at: StorableTime
     request_id: str | None = None
     error_code: str
     error_message: str

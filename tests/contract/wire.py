@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from shared.contract import events
-from shared.contract.validation import describe
+from shared.contract.validation import describe_validation_error
 from shared.contract.wire import Decoder, WireStruct, decoder
 from tests.contract import pydantic_events
 
@@ -44,7 +44,7 @@ def outcome(decode: Callable[[Any], Any], value: object) -> Any:
     try:
         return plain(decode(value))
     except ValidationError as error:
-        return describe(error)
+        return describe_validation_error(error)
 
 
 def require_same(decode: Decoder[Any], old: Callable[[bytes], Any], value: bytes) -> None:

@@ -24,7 +24,7 @@ from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
 from services.status.repository import JobStore
 from services.status.service import Missing
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError
 from shared.contract.import_records import is_for_publisher, is_for_status
@@ -51,7 +51,7 @@ class Pipeline:
         self._pool = pool
         self._outcomes = MemorySender()
         self._publisher = RowsHandler(
-            RowService(RowRepository(pool), BoardDirectory(AccessRepository(pool))),
+            RowService(RowRepository(pool), BoardCache(AccessRepository(pool))),
             self._outcomes,
             NAMES,
         )

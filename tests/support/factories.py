@@ -12,7 +12,7 @@ from shared.contract.events import (
     RowStatus,
     SourceType,
 )
-from shared.contract.pins import PinSubmission, fingerprint
+from shared.contract.pins import PinSubmission, compute_fingerprint
 
 ACCOUNT = UUID("7b0f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01")
 BOARD = "board-1"
@@ -49,7 +49,7 @@ def row_accepted(
         workspace_id=workspace_id or uuid4(),
         row_number=row_number,
         accepted_at=accepted_at,
-        fingerprint=fingerprint(submission),
+        fingerprint=compute_fingerprint(submission),
         row=submission.to_content(),
     )
 

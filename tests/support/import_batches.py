@@ -11,13 +11,13 @@ from shared.contract.events import (
     RowsSettled,
     decode_import,
 )
-from shared.contract.import_records import opening
+from shared.contract.import_records import kind_prefix
 from tests.support.events import parse_event
 
 
 def values_of(values: Iterable[bytes | None], kind: RecordKind) -> list[bytes]:
     """Returns the values of one kind, in order."""
-    return [value for value in values if value and value.startswith(opening(kind))]
+    return [value for value in values if value and value.startswith(kind_prefix(kind))]
 
 
 def of_kind(batch: ImportBatch, kind: RecordKind) -> list[bytes]:

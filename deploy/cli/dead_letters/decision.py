@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from deploy.cli.dead_letters.letter import MAX_REPLAYS, Letter, RowName
-from shared.contract.cloudevents import EventType, headers
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.dead_letters import FIRST_SEEN, REPLAYS
 from shared.contract.topics import TOPICS, TopicName
 from shared.kafka.records import Record
@@ -180,5 +180,7 @@ def request_of(letter: Letter, workspace_id: UUID, row: Any, now: datetime) -> R
         "source": source,
         "rows": [orjson.Fragment(content)],
     }
-    about = headers(EventType.IMPORT_REQUESTED, event_id=request_id, source=EVENT_SOURCE, time=now)
+    about = build_headers(
+        EventType.IMPORT_REQUESTED, event_id=request_id, source=EVENT_SOURCE, time=now
+    )
     return Record(str(workspace_id).encode(), orjson.dumps(data), [*about, *history(letter)])

@@ -23,7 +23,7 @@ from deploy.cli.dead_letters.repository import Settlements
 from deploy.cli.dead_letters.selection import Selection
 from deploy.cli.dead_letters.topic import LettersTopic
 from shared.contract.import_limits import MEBIBYTE
-from shared.contract.row_identity import row_identity
+from shared.contract.row_identity import identify_row
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.records import Record
 from shared.postgres.database import Database
@@ -141,7 +141,7 @@ def _replay_of(one: Planned, record: "ConsumerRecord[bytes, bytes]", now: dateti
     if isinstance(one.decision, GoesBack):
         back = Record(record.key, value, [*original_headers(record), *history(letter)])
         return Replay(letter.name, one.decision.topic, back, replayed_as(one.decision))
-    row = row_identity(value)
+    row = identify_row(value)
     if row is None or not isinstance(one.decision, BecomesImport):
         raise AssertionError("only a row with an identity becomes an import")
     request = request_of(letter, row.workspace_id, orjson.loads(value)["row"], now)

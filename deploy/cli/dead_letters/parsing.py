@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from deploy.cli.dead_letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
 from shared.contract import dead_letters
 from shared.contract.import_records import is_row, is_upload
-from shared.contract.row_identity import row_identity
+from shared.contract.row_identity import identify_row
 from shared.contract.topics import TopicName, TopicNames
 
 REPLAYED = "pinflow-replayed"
@@ -80,7 +80,7 @@ def _row_of(value: bytes | None) -> RowName | None:
     """Names the row that the record is, if it is of the kind `r` and still says which one."""
     if value is None or not is_row(value):
         return None  # an unknown kind may name a row too, and mean anything but an import
-    row = row_identity(value)
+    row = identify_row(value)
     return RowName(row.job_id, row.row_number) if row else None
 
 

@@ -17,7 +17,7 @@ from deploy.cli.dead_letters.letter import Name
 from deploy.cli.dead_letters.parsing import REPLAYED, REPLAYED_AS
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.import_records import is_for_status
-from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
 from shared.kafka.aiokafka_internals import discard
 from shared.kafka.connection import client_options, translate_error
 from shared.kafka.producer import append_records, choose_partition, count_partitions
@@ -53,7 +53,7 @@ class Replayer:
             **client_options(settings, client_id="pinflow-dead-letters"),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
-            max_request_size=LARGEST_RECORD,
+            max_request_size=MAX_RECORD_BYTES,
         )
         try:
             async with _deadline():

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared.contract.errors import BrokerUnavailable, PinflowError
-from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
 from shared.kafka.admin import admin_client
 from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
@@ -97,7 +97,7 @@ def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
         isolation_level="read_committed",
         auto_offset_reset="earliest",  # retention may have taken where we begin
         enable_auto_commit=False,
-        max_partition_fetch_bytes=LARGEST_RECORD,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )
 
 

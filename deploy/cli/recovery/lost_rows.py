@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.contract.errors import ErrorCode
 from shared.contract.events import Fault, RowResult, RowsSettled, RowStatus
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode
 from shared.kafka.records import Record
 
@@ -117,7 +117,7 @@ def _created(row: RowName, pin: Pin) -> RowResult:
         row_number=row.row_number,
         status=RowStatus.CREATED,
         pin_id=None if is_scheduled else pin.pin_id,
-        schedule_id=schedule_id_of(pin.pin_id) if is_scheduled else None,
+        schedule_id=derive_schedule_id(pin.pin_id) if is_scheduled else None,
         idempotency_key=pin.idempotency_key,
     )
 

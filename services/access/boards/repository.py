@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CursorResult, and_, case, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access.statements import is_account, select_accounts, select_boards
+from shared.access.statements import matches_account, select_accounts, select_boards
 from shared.access.tables import accounts, boards
 from shared.contract.errors import PinflowError
 from shared.postgres.database import Database
@@ -37,7 +37,7 @@ class BoardRepository:
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """Returns None for an unknown account."""
-        query = select(accounts.c.id).where(is_account(workspace_id, account_id))
+        query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         if await self._database.first(query) is None:
             return None
         return await self._database.all(select_boards(account_id))
@@ -59,7 +59,7 @@ class BoardRepository:
         # being revoked
         holding = (
             select(accounts.c.revoked_at)
-            .where(is_account(workspace_id, account_id))
+            .where(matches_account(workspace_id, account_id))
             .with_for_update(key_share=True)
         )
         new = insert(boards).values(
@@ -117,7 +117,7 @@ class BoardRepository:
         """Returns an account and a board of it, each None if there is none."""
         async with self._database.transaction() as connection:
             account = await connection.execute(
-                select(accounts).where(is_account(workspace_id, account_id))
+                select(accounts).where(matches_account(workspace_id, account_id))
             )
             board = await connection.execute(
                 select(boards).where(_board(workspace_id, account_id, board_id))
@@ -135,7 +135,7 @@ class BoardRepository:
         }
         statement = (
             update(accounts)
-            .where(is_account(workspace_id, account_id))
+            .where(matches_account(workspace_id, account_id))
             .values(**changes)
             .returning(accounts.c.id)
         )

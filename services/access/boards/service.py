@@ -14,7 +14,7 @@ from services.access.boards.repository import (
     TooManyBoards,
     UnknownAccount,
 )
-from shared.access.board_ids import board_id_for, new_board_id
+from shared.access.board_ids import derive_board_id, new_board_id
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.postgres.row import Row
@@ -54,7 +54,9 @@ class BoardService:
         """
         _require_permitted(principal, account_id)
         board_id = (
-            new_board_id() if idempotency_key is None else board_id_for(account_id, idempotency_key)
+            new_board_id()
+            if idempotency_key is None
+            else derive_board_id(account_id, idempotency_key)
         )
         try:
             return await self._repository.create_board(

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.access.keys import NewKey, Scope
 from shared.access.model import Principal
-from shared.access.statements import KEY_COLUMNS, insert_key, select_known_accounts
+from shared.access.statements import KEY_COLUMNS, insert_key, select_existing_accounts
 from shared.access.tables import api_keys
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -66,7 +66,7 @@ class LockedKeys:
     async def known_accounts(self, account_ids: Collection[UUID]) -> set[UUID]:
         """Returns those of the ids that are accounts of the workspace."""
         found = await self._connection.execute(
-            select_known_accounts(self.workspace_id, account_ids)
+            select_existing_accounts(self.workspace_id, account_ids)
         )
         return set(found.scalars())
 
@@ -163,4 +163,4 @@ async def _lock(
 
 
 def _principal_of(key: Row | None) -> Principal | None:
-    return None if key is None or key["revoked_at"] is not None else Principal.of_key(key)
+    return None if key is None or key["revoked_at"] is not None else Principal.from_key(key)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from services.ingest.parsing.rows import Misshapen, RawRow, require_row_count
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
-from shared.contract.pins import PinSubmission, printable
+from shared.contract.pins import PinSubmission, make_printable
 
 DELIMITERS = ",;\t"
 REQUIRED = tuple(name for name, field in PinSubmission.model_fields.items() if field.is_required())
@@ -69,7 +69,7 @@ def parse_csv(data: bytes) -> Table:
 
 def _unknown_columns(names: Sequence[str]) -> list[Notice]:
     """A misspelt column would be left out without a word, and its row's key would be used up."""
-    unknown = [printable(name, 100) for name in names if name and name not in KNOWN]
+    unknown = [make_printable(name, 100) for name in names if name and name not in KNOWN]
     if not unknown:
         return []
     shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
@@ -170,13 +170,13 @@ def _normalised(header: Sequence[str]) -> list[str]:
 
 def _check_header(header: Sequence[str]) -> list[str]:
     names = _normalised(header)
-    found = [printable(name, 100) for name in names[:MOST_NAMES_SHOWN]]
+    found = [make_printable(name, 100) for name in names[:MOST_NAMES_SHOWN]]
     named = Counter(filter(None, names))
     doubled = sorted(name for name, count in named.items() if count > 1)
     if doubled:
         message = (
             "Columns that appear more than once: "
-            f"{', '.join(printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
+            f"{', '.join(make_printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
         )
         raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
     if len(named) > MAX_COLUMNS:

@@ -12,16 +12,16 @@ from uuid import UUID
 import msgspec
 from pydantic import StringConstraints, TypeAdapter
 
-from shared.contract.events import MAX_KEY, PinContent
+from shared.contract.events import MAX_KEY_LENGTH, PinContent
 from shared.contract.pins import (
     ANY_TEXT,
     MAX_RELATED_TERMS,
-    MAX_TITLE,
-    MAX_URL,
+    MAX_TITLE_LENGTH,
+    MAX_URL_LENGTH,
     Identifier,
     PinSubmission,
-    fingerprint_digits,
-    normalised_url,
+    compute_fingerprint_hex,
+    normalize_url,
 )
 from shared.contract.wire import encode
 
@@ -30,11 +30,11 @@ NOT_PLAIN = (ValueError,)
 ValueErrors.
 """
 
-_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
-_Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
+_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
+_Url = Annotated[str, msgspec.Meta(max_length=MAX_URL_LENGTH)]
 _CHECKED_BY_PLAIN: dict[str, Any] = {
     "board_id": _Key,
-    "title": Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)],
+    "title": Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)],
     "idempotency_key": _Key,
     "link_url": _Url,
     "image_url": _Url,
@@ -113,10 +113,10 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
         pin.dominant_color = _color.validate_python(pin.dominant_color)
     if pin.run_at is not None:
         pin.run_at = _moment.validate_python(pin.run_at)
-    link = None if pin.link_url is None else normalised_url(pin.link_url)
-    image = None if pin.image_url is None else normalised_url(pin.image_url)
-    cover = None if pin.cover_image_url is None else normalised_url(pin.cover_image_url)
+    link = None if pin.link_url is None else normalize_url(pin.link_url)
+    image = None if pin.image_url is None else normalize_url(pin.image_url)
+    cover = None if pin.cover_image_url is None else normalize_url(pin.cover_image_url)
     content = encode(pin)
     if b"\\" in content and any(escape in content for escape in _CONTROL_ESCAPES):
         raise ValueError("perhaps a control character")
-    return content, fingerprint_digits(pin, link, image, cover).encode()
+    return content, compute_fingerprint_hex(pin, link, image, cover).encode()

@@ -16,14 +16,21 @@ from pydantic import ValidationError
 
 from services.ingest.parsing.fast_path import NOT_PLAIN, plain
 from shared.contract.errors import ApiError, ErrorCode
-from shared.contract.events import MAX_KEY, MAX_ROW_FAULTS, MAX_ROWS, Fault, RowResult, RowStatus
+from shared.contract.events import (
+    MAX_KEY_LENGTH,
+    MAX_ROW_FAULTS,
+    MAX_ROWS,
+    Fault,
+    RowResult,
+    RowStatus,
+)
 from shared.contract.pins import (
     PinSubmission,
     StrictPinSubmission,
-    faults_of,
-    fingerprint,
-    first_fault,
-    printable,
+    compute_fingerprint,
+    describe_first_fault,
+    make_printable,
+    read_faults,
 )
 from shared.contract.wire import encode
 
@@ -140,8 +147,8 @@ def _judge(number: int, row: RawRow, *, strict: bool) -> ValidRow | RowResult:
             else PinSubmission.model_validate(row)
         )
     except ValidationError as error:
-        return _failed(number, row.get("idempotency_key"), faults_of(error))
-    return ValidRow(number, encode(pin.to_content()), fingerprint(pin).hex.encode())
+        return _failed(number, row.get("idempotency_key"), read_faults(error))
+    return ValidRow(number, encode(pin.to_content()), compute_fingerprint(pin).hex.encode())
 
 
 def _with_few_unknown(row: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def _not_permitted(number: int, account_id: str, key: str) -> RowResult:
     return RowResult(
         row_number=number,
         status=RowStatus.FAILED,
-        idempotency_key=printable(key, MAX_KEY),
+        idempotency_key=make_printable(key, MAX_KEY_LENGTH),
         error_code=ErrorCode.ACCOUNT_NOT_PERMITTED,
         error_message=f"{fault.field}: {message}",
         errors=[fault],
@@ -173,11 +180,13 @@ def _not_permitted(number: int, account_id: str, key: str) -> RowResult:
 
 
 def _failed(number: int, key: object, faults: list[Fault]) -> RowResult:
-    code, message = first_fault(faults)
+    code, message = describe_first_fault(faults)
     return RowResult(
         row_number=number,
         status=RowStatus.FAILED,
-        idempotency_key=printable(key.strip(), MAX_KEY) if isinstance(key, str) else None,
+        idempotency_key=make_printable(key.strip(), MAX_KEY_LENGTH)
+        if isinstance(key, str)
+        else None,
         error_code=code,
         error_message=message,
         errors=faults,

@@ -12,11 +12,11 @@ from services.publisher.pins.transitions import (
     require_destination,
     resolve_existing,
 )
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError
-from shared.contract.events import MAX_KEY, RowStatus
-from shared.contract.pins import printable
+from shared.contract.events import MAX_KEY_LENGTH, RowStatus
+from shared.contract.pins import make_printable
 from shared.postgres.row import Row
 
 FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
@@ -33,7 +33,7 @@ class BatchItem(NamedTuple):
 
 
 class BatchService:
-    def __init__(self, pins: PinRepository, boards: BoardDirectory, limit: int) -> None:
+    def __init__(self, pins: PinRepository, boards: BoardCache, limit: int) -> None:
         self._pins = pins
         self._boards = boards
         self._limit = limit
@@ -46,7 +46,7 @@ class BatchService:
         documents = parse_pins(document, self._limit)
         items = [_parse_item(principal, item) for item in documents]
         pins = [item for item in items if isinstance(item, NewPin)]
-        failing = await self._boards.failing({pin.destination for pin in pins})
+        failing = await self._boards.find_failing({pin.destination for pin in pins})
         first_pins = _select_first_publishable(pins, failing)
         owners = await self._pins.publish_all(
             list(first_pins.values()), {pin.pin_id for pin in pins}
@@ -117,4 +117,4 @@ def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> 
 def _read_sent_key(document: Any) -> str:
     """Returns the key of an item that could not be read, as it was sent. The SDK wants a text."""
     key = document.get("idempotency_key") if isinstance(document, dict) else None
-    return printable(key, MAX_KEY) if isinstance(key, str) else ""
+    return make_printable(key, MAX_KEY_LENGTH) if isinstance(key, str) else ""

@@ -12,9 +12,9 @@ from shared.contract.events import MAX_ROW_FAULTS, Fault
 from shared.contract.pins import (
     Identifier,
     Instant,
-    Key,
+    KeyText,
     PinSubmission,
-    printable,
+    make_printable,
 )
 from shared.http.requests import checked, object_of, refused
 
@@ -64,7 +64,7 @@ class PinRetry(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    board_id: Key | None = None
+    board_id: KeyText | None = None
     account_id: Identifier | None = None
 
 
@@ -116,7 +116,7 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
             code="uuid_parsing",
             field=f"ids.{position}",
             message="Must be a UUID",
-            value=printable(items[position]),
+            value=make_printable(items[position]),
         )
         for position, parsed in enumerate(ids)
         if parsed is None

@@ -23,7 +23,7 @@ from services.publisher.pins.schemas.schedules import ScheduleResponse
 from services.publisher.pins.transitions import CommandResult
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
-from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.contract.schedule_ids import derive_pin_id
 from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
 from shared.http.idempotency import IdempotencyKey
 from shared.http.pagination.paging import PAGED, describe_page
@@ -58,7 +58,7 @@ async def _change_all(
 ) -> BulkResponse:
     async with publisher.reader.document(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
-        pin_ids = {schedule_id: pin_id_of_schedule(schedule_id) for schedule_id in ids}
+        pin_ids = {schedule_id: derive_pin_id(schedule_id) for schedule_id in ids}
         results = await command(principal, pin_ids.values())
     return BulkResponse.from_results(
         ids, {item: results[pin_id] for item, pin_id in pin_ids.items()}
@@ -66,7 +66,7 @@ async def _change_all(
 
 
 def _parse_pin_id(schedule_id: str) -> UUID:
-    return pin_id_of_schedule(uuid_or_404(schedule_id, "Schedule"))
+    return derive_pin_id(uuid_or_404(schedule_id, "Schedule"))
 
 
 @router.post(

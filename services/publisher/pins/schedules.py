@@ -15,7 +15,7 @@ from services.publisher.pins.requests import (
     read_requested_key,
 )
 from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError
@@ -25,9 +25,7 @@ from shared.postgres.row import Row
 class ScheduleService:
     """Takes the ids of the schedules' pins. Raises ApiError."""
 
-    def __init__(
-        self, pins: PinRepository, boards: BoardDirectory, access: AccessRepository
-    ) -> None:
+    def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
         self._pins = pins
         self._boards = boards
         self._access = access
@@ -106,7 +104,7 @@ class ScheduleService:
 
     async def _find_refusal(self, schedule: NewPin) -> ApiError | None:
         """Checks what may change between two equal requests: account, board and time."""
-        failing = await self._boards.failing([schedule.destination])
+        failing = await self._boards.find_failing([schedule.destination])
         try:
             transitions.require_destination(failing, schedule.destination)
             transitions.require_future(schedule.content.run_at, datetime.now(UTC))

@@ -9,7 +9,7 @@ from services.publisher.pins import transitions
 from services.publisher.pins.repository import PinRepository
 from services.publisher.pins.requests import PIN_FIELDS, parse_changes, parse_pin, parse_retry
 from services.publisher.pins.transitions import CommandResult, KeyOwner, NewPin
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.access.repository import AccessRepository
 from shared.postgres.row import Row
@@ -22,9 +22,7 @@ class PinService:
     transaction each would hold one of few connections and wait for a second.
     """
 
-    def __init__(
-        self, pins: PinRepository, boards: BoardDirectory, access: AccessRepository
-    ) -> None:
+    def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
         self._pins = pins
         self._boards = boards
         self._access = access
@@ -38,7 +36,7 @@ class PinService:
 
     async def publish(self, principal: Principal, document: object) -> KeyOwner:
         pin = NewPin.create(principal, parse_pin(document))
-        failing = await self._boards.failing([pin.destination])
+        failing = await self._boards.find_failing([pin.destination])
         # A key that is taken answers its owner, whatever its account has become since
         if failing and (row := await self._find(principal, pin.pin_id)) is not None:
             owner = KeyOwner(row, is_new=False)

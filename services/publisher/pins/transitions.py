@@ -15,8 +15,8 @@ from services.publisher.pin_events import PinChange
 from services.publisher.pins.requests import ScheduleSubmission, build_changed_values
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
-from shared.contract.pins import PinSubmission, fingerprint
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.pins import PinSubmission, compute_fingerprint
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.row import Row
 
 
@@ -33,7 +33,7 @@ class NewPin(NamedTuple):
         """Raises ApiError (403) if the API key may not publish to the account."""
         require_permitted(principal, content.account_id)
         pin_id = compute_pin_id(principal.workspace_id, content.idempotency_key)
-        return cls(pin_id, principal.workspace_id, content, fingerprint(content))
+        return cls(pin_id, principal.workspace_id, content, compute_fingerprint(content))
 
     @property
     def destination(self) -> Destination:
@@ -161,7 +161,7 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
         case PinState.PUBLISHED | PinState.FAILED:
             return row
         case PinState.SCHEDULED | PinState.CANCELED:
-            schedule_id = schedule_id_of(row["pin_id"])
+            schedule_id = derive_schedule_id(row["pin_id"])
             message = "This key belongs to a schedule."
             raise _conflict_error(
                 ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id)

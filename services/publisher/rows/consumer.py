@@ -19,9 +19,9 @@ from services.publisher.rows.service import RowService
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.import_records import is_row
-from shared.contract.row_identity import row_identity
+from shared.contract.row_identity import identify_row
 from shared.contract.topics import TopicName, TopicNames
-from shared.contract.validation import describe
+from shared.contract.validation import describe_validation_error
 from shared.contract.wire import UNDECODABLE, decoder
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter
@@ -59,7 +59,11 @@ class RowsHandler:
             try:
                 rows.append((record, _parse(record.value or b"")))
             except ValidationError as error:
-                poison.append(DeadLetter(record, Poison(ErrorCode.INVALID_RECORD, describe(error))))
+                poison.append(
+                    DeadLetter(
+                        record, Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error))
+                    )
+                )
         return rows, poison
 
     async def process(
@@ -70,7 +74,7 @@ class RowsHandler:
             identity
             for dead_letter in poison
             if is_row(dead_letter.record.value)
-            and (identity := row_identity(dead_letter.record.value))
+            and (identity := identify_row(dead_letter.record.value))
         ]
         settlement = await self._rows.settle(
             [row for _, row in decoded], unreadable, advance=advance

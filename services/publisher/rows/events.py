@@ -16,10 +16,10 @@ from services.publisher.rows.outcomes import (
     ReplayedRow,
     find_result_ids,
 )
-from shared.contract.cloudevents import EventType, common_headers
+from shared.contract.cloudevents import EventType, build_common_headers
 from shared.contract.errors import ErrorCode
 from shared.contract.events import (
-    MAX_KEY,
+    MAX_KEY_LENGTH,
     Fault,
     PinPublished,
     PinScheduled,
@@ -27,8 +27,8 @@ from shared.contract.events import (
     RowsSettled,
     RowStatus,
 )
-from shared.contract.pins import printable
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.pins import make_printable
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.wire import encode
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 
@@ -73,8 +73,8 @@ def build_pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     A redelivered row announces again, under the same id.
     """
     time = datetime.now(UTC)
-    published = common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
-    scheduled = common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
+    published = build_common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
+    scheduled = build_common_headers(EventType.PIN_SCHEDULED, source=SOURCE, time=time)
     records = []
     for outcome in outcomes:
         if isinstance(outcome, CreatedRow):
@@ -111,7 +111,7 @@ def _build_pin_event(outcome: CreatedRow) -> PinPublished | PinScheduled:
         idempotency_key=pin.idempotency_key,
         job_id=row.job_id,
         row_number=row.row_number,
-        schedule_id=schedule_id_of(stored.pin_id),
+        schedule_id=derive_schedule_id(stored.pin_id),
         run_at=stored.run_at,
     )
 
@@ -210,13 +210,13 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
     if outcome.row is not None:
         content = outcome.row.row
         # nobody has stored it: it may hold what Postgres can't
-        key = printable(content.idempotency_key, MAX_KEY)
+        key = make_printable(content.idempotency_key, MAX_KEY_LENGTH)
         if name := FIELDS_BY_ERROR_CODE.get(code):
             fault = Fault(
                 code=code,
                 field=name,
                 message=message.removeprefix(f"{name}: "),
-                value=printable(str(getattr(content, name))),
+                value=make_printable(str(getattr(content, name))),
             )
     return RowResult(
         row_number=outcome.row_number,

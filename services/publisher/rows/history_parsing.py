@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from services.publisher.rows.events import POSITIONS_HEADER, parse_positions
 from shared.contract.events import RowResult, RowsSettled, RowStatus
-from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.contract.schedule_ids import derive_pin_id
 from shared.contract.wire import decoder
 from shared.kafka.positions.rules import StoredPosition
 
@@ -82,7 +82,7 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
         return None
     promised = None
     if result.status == RowStatus.CREATED:
-        promised = pin_id or (pin_id_of_schedule(schedule_id) if schedule_id else None)
+        promised = pin_id or (derive_pin_id(schedule_id) if schedule_id else None)
     return (
         job_id,
         result.row_number,

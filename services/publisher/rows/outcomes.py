@@ -14,7 +14,7 @@ from shared.access.model import BoardCheck, Destination
 from shared.contract.errors import ErrorCode
 from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.row_identity import UnreadableRow
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 
 # Types of which a batch has one for each row are structs: a fifth of a NamedTuple's price, and the
 # garbage collector does not walk them
@@ -332,7 +332,7 @@ def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUI
     stored = outcome.stored
     if stored.run_at is None:
         return stored.pin_id, None
-    schedule_id = schedule_id_of(stored.pin_id)
+    schedule_id = derive_schedule_id(stored.pin_id)
     if isinstance(outcome, CreatedRow) or stored.published_at is None:
         return None, schedule_id
     return stored.pin_id, schedule_id

@@ -54,7 +54,7 @@ class Store(Protocol):
 
 
 class Boards(Protocol):
-    async def failing(self, destinations: Collection[Destination]) -> FailingBoards: ...
+    async def find_failing(self, destinations: Collection[Destination]) -> FailingBoards: ...
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class RowService:
         at the same time. If one transaction is enough for the batch, it also moves them.
         """
         keyed = sort_rows(rows)
-        failing = await self._boards.failing(collect_destinations(keyed))
+        failing = await self._boards.find_failing(collect_destinations(keyed))
         settlement = Settlement()
         if keyed:
             settlement.add(await self._settle(keyed, failing, advance, moves=not unreadable))

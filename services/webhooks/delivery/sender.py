@@ -14,7 +14,7 @@ from services.webhooks.delivery.connections import CheckedBackend, ForbiddenDest
 from services.webhooks.delivery.model import ClaimedDelivery
 from services.webhooks.delivery.policy import Answer
 from services.webhooks.delivery.signing import signed_headers
-from shared.contract.pins import printable
+from shared.contract.pins import make_printable
 from shared.http.app import VERSION
 
 USER_AGENT = f"Pinflow-Webhooks/{VERSION}"
@@ -71,7 +71,7 @@ class Sender:
         except ForbiddenDestination as error:
             return Answer(None, f"not sent: {error}")
         except FAILURES as error:
-            return Answer(None, printable(f"{type(error).__name__}: {error}", MAX_ERROR))
+            return Answer(None, make_printable(f"{type(error).__name__}: {error}", MAX_ERROR))
 
     async def _post(self, delivery: ClaimedDelivery) -> Answer:
         url, body = urlsplit(delivery.url), delivery.body.encode()

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.events import EventName
-from shared.contract.pins import MAX_URL, faults_of, normalised_url
+from shared.contract.pins import MAX_URL_LENGTH, normalize_url, read_faults
 from shared.http.requests import object_of, refused
 
 M = TypeVar("M", bound=BaseModel)
@@ -37,14 +37,14 @@ DEFAULT_EVENTS = (EventName.PIN_PUBLISHED, EventName.PIN_FAILED)
 
 def _webhook_url(value: str) -> str:
     """Writes a URL as browsers do. An IP address in an odd spelling becomes its usual one."""
-    url = normalised_url(value).partition("#")[0]
+    url = normalize_url(value).partition("#")[0]
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise PydanticCustomError(
             "url_user_info",
             "must not contain a user name or password: receivers check the signature",
         )
-    if len(url) > MAX_URL:
+    if len(url) > MAX_URL_LENGTH:
         raise PydanticCustomError(
             "url_too_long", "must have at most 2048 characters, with what is not ASCII escaped"
         )
@@ -82,7 +82,7 @@ _SECRET_SCHEMA = Field(
 )
 
 ReceiverUrl = Annotated[
-    str, StringConstraints(max_length=MAX_URL), AfterValidator(_webhook_url), _URL_SCHEMA
+    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_webhook_url), _URL_SCHEMA
 ]
 Secret = Annotated[
     str, StringConstraints(min_length=16, max_length=255), AfterValidator(_secret), _SECRET_SCHEMA
@@ -133,7 +133,7 @@ def parse(model: type[M], document: object) -> M:
         raise refused(
             [
                 replace(fault, value=None) if fault.field == "secret" else fault
-                for fault in faults_of(error)
+                for fault in read_faults(error)
             ]
         ) from None
 

@@ -25,7 +25,7 @@ from deploy.cli.dead_letters.selection import Selection
 from deploy.cli.exits import Exit
 from shared.contract.errors import ErrorCode
 from shared.contract.events import RecordKind
-from shared.contract.import_records import is_whole_import, opening
+from shared.contract.import_records import is_whole_import, kind_prefix
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.dead_letters import MAX_VALUE
@@ -236,7 +236,7 @@ def test_invariant_8_a_settled_row_is_sent_again_as_a_new_import(
     ]
     rows = [
         record
-        for record in standing(operator, TopicName.IMPORTS, opening(RecordKind.ROW))
+        for record in standing(operator, TopicName.IMPORTS, kind_prefix(RecordKind.ROW))
         if record.value in values
     ]
     assert [record.value for record in rows] == [values[1]]

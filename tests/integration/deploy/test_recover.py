@@ -26,7 +26,7 @@ from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.folding import fold
 from services.status.repository import JobStore
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
@@ -640,7 +640,7 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
             workspace_id=workspace.id,
             account_id=str(workspace.account_id),
         )
-        settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
+        settler = RowService(RowRepository(database), BoardCache(workspace.access))
         settlement = await settler.settle([row], [], advance=Advance())
         await database.dispose()
         return settlement.outcomes

@@ -16,7 +16,7 @@ from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
-from shared.contract.import_limits import LARGEST_IMPORT
+from shared.contract.import_limits import MAX_IMPORT_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from shared.kafka.records import Record
@@ -108,7 +108,7 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     async with acceptance_of(settings) as acceptance:
         refused, good = job_on(2), job_on(2)
         key = str(refused).encode()
-        size = LARGEST_IMPORT // 8
+        size = MAX_IMPORT_BYTES // 8
         too_large = ImportBatch(key, [Record(key, randbytes(size)) for _ in range(9)], 9)
         with pytest.raises(MessageSizeTooLargeError):
             await acceptance.append(too_large)
@@ -365,7 +365,7 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
 async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
     async with acceptance_of(patient(settings)) as acceptance:
         jobs = [uuid4() for _ in range(10)]
-        row_bytes = LARGEST_IMPORT // 501 - 400
+        row_bytes = MAX_IMPORT_BYTES // 501 - 400
         await asyncio.gather(
             *(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
         )

@@ -25,8 +25,8 @@ from services.ingest.repository import Ledger
 from services.ingest.requested_imports import RequestedImports
 from services.ingest.requests import Claim, RequestKey
 from services.ingest.tables import requests
-from shared.access.cache import WorkspaceDirectory
-from shared.contract.cloudevents import EventType, headers
+from shared.access.cache import WorkspaceCache
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
 from shared.contract.events import ImportAccepted, ImportRejected, RecordKind, decode_import
 from shared.contract.topics import TopicName
@@ -64,7 +64,7 @@ def handler(
 ) -> ImportRequestsHandler:
     return ImportRequestsHandler(
         RequestedImports(
-            ledger, WorkspaceDirectory(workspace.access), acceptance, Admission(settings), settings
+            ledger, WorkspaceCache(workspace.access), acceptance, Admission(settings), settings
         )
     )
 
@@ -83,7 +83,7 @@ def request(workspace: Workspace, **fields: Any) -> bytes:
 def delivered(
     value: bytes | None, *, kind: str = EventType.IMPORT_REQUESTED
 ) -> "ConsumerRecord[bytes, bytes]":
-    about = headers(
+    about = build_headers(
         EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC)
     )
     about = [(name, kind.encode() if name == "ce_type" else header) for name, header in about]
@@ -195,7 +195,7 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
     body = request(workspace, request_id="e")
     dying = ImportRequestsHandler(
         RequestedImports(
-            ledger, WorkspaceDirectory(workspace.access), Dying(), Admission(settings), settings
+            ledger, WorkspaceCache(workspace.access), Dying(), Admission(settings), settings
         )
     )
     with pytest.raises(BrokerUnavailable):
@@ -227,7 +227,7 @@ async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_
     record = delivered(request(workspace, request_id="r"))
     restoring = ImportRequestsHandler(
         RequestedImports(
-            ledger, WorkspaceDirectory(workspace.access), acceptance, Restoring(settings), settings
+            ledger, WorkspaceCache(workspace.access), acceptance, Restoring(settings), settings
         )
     )
     with pytest.raises(DatabaseUnavailable, match="claim"):
@@ -253,7 +253,7 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
             raise BrokerUnavailable("and then the process died")
 
     record = delivered(request(workspace, request_id="f", rows=[submitted(), {}, submitted()]))
-    access = WorkspaceDirectory(workspace.access)
+    access = WorkspaceCache(workspace.access)
     with pytest.raises(BrokerUnavailable):
         await handle(
             ImportRequestsHandler(

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import insert
 
 from services.publisher.tables import pins
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.postgres.database import Database
 
 ACCOUNTS = [UUID(int=number) for number in (1, 2, 3)]
@@ -207,4 +207,6 @@ def pins_of(rows: Sequence[Pin]) -> Model:
 
 
 def schedules_of(rows: Sequence[Pin]) -> Model:
-    return Model(rows, _schedule_status, "run_at", lambda row: str(schedule_id_of(row["pin_id"])))
+    return Model(
+        rows, _schedule_status, "run_at", lambda row: str(derive_schedule_id(row["pin_id"]))
+    )

@@ -18,7 +18,7 @@ from services.publisher.config import PublisherSettings
 from services.publisher.scheduler import Scheduler
 from services.publisher.scheduler_repository import DuePinRepository
 from shared.access.model import Principal
-from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.contract.schedule_ids import derive_pin_id
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
 from tests.support.factories import submitted
@@ -143,7 +143,7 @@ def made(answer: httpx.Response) -> dict[str, Any]:
 
 
 def pin_of(schedule: dict[str, Any]) -> UUID:
-    return pin_id_of_schedule(UUID(schedule["id"]))
+    return derive_pin_id(UUID(schedule["id"]))
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:

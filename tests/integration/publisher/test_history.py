@@ -19,7 +19,7 @@ from services.publisher.rows.history import OutcomeHistory
 from services.publisher.rows.repository import RowRepository
 from shared.contract.errors import PositionBehind
 from shared.contract.events import RowResult, RowsSettled, RowStatus
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.admin import read_cluster_id
@@ -35,7 +35,7 @@ PLANNED = RowResult(
     row_number=2,
     status=RowStatus.CREATED,
     idempotency_key="b",
-    schedule_id=schedule_id_of(SCHEDULED),
+    schedule_id=derive_schedule_id(SCHEDULED),
 )
 EXISTING = RowResult(
     row_number=3, status=RowStatus.EXISTING, idempotency_key="a", pin_id=PIN, payload_matches=False
@@ -135,7 +135,7 @@ async def test_invariant_4_outcomes_of_rows_behind_the_positions_are_recorded_wh
     await history.catch_up()
     assert recorded(database_url, job) == [
         (1, "created", PIN, None, None, None, PIN),
-        (2, "created", None, schedule_id_of(SCHEDULED), None, None, SCHEDULED),
+        (2, "created", None, derive_schedule_id(SCHEDULED), None, None, SCHEDULED),
         (3, "existing", PIN, None, False, None, None),
         (4, "failed", None, None, None, "board_not_found", None),
     ]

@@ -11,11 +11,11 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.rows.outcomes import CreatedRow, ExistingRow, find_result_ids
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.contract.events import RowAccepted
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
@@ -376,7 +376,7 @@ async def test_invariant_3_an_imported_row_on_a_cancelled_or_deleted_key_is_exis
     await client.post(f"/v1/schedules/{cancelled['id']}/cancel")
     pin = await client.published(idempotency_key="deleted")
     await client.delete(f"/v1/pins/{pin['id']}")
-    settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
+    settler = RowService(RowRepository(database), BoardCache(workspace.access))
     about: dict[str, Any] = {"workspace_id": workspace.id, "account_id": str(workspace.account_id)}
     rows = [row_accepted(**about, idempotency_key=key) for key in ("cancelled", "deleted")]
     outcomes = (await settler.settle(rows, advance=Advance())).outcomes
@@ -411,7 +411,7 @@ async def test_invariant_4_commands_do_not_change_what_a_redelivered_row_reports
         row_accepted(**about, run_at="2031-01-01T00:00:00Z", idempotency_key=f"row-{number}")
         for number in range(4)
     ]
-    settler = RowService(RowRepository(database), BoardDirectory(workspace.access))
+    settler = RowService(RowRepository(database), BoardCache(workspace.access))
     first = await told(settler, rows)
     ids = [first[compute_pin_id(workspace.id, f"row-{number}")][1] for number in range(4)]
     await client.patch(f"/v1/schedules/{ids[0]}", {"run_at": in_future(), "title": "Edited"})
@@ -503,7 +503,7 @@ async def test_a_schedule_that_is_not_there_is_not_found(client: Client, schedul
 
 async def test_a_pin_that_never_had_a_time_is_no_schedule(client: Client) -> None:
     pin = await client.published()
-    found = schedule_id_of(UUID(pin["id"]))
+    found = derive_schedule_id(UUID(pin["id"]))
     for answer in (
         await client.post(f"/v1/schedules/{found}/cancel"),
         await client.delete(f"/v1/schedules/{found}"),

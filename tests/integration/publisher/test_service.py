@@ -17,7 +17,7 @@ from services.publisher.config import PublisherSettings
 from services.publisher.ids import compute_pin_id
 from shared.access.keys import Scope
 from shared.contract.events import Fault, RowAccepted, RowResult, RowsSettled
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
@@ -224,7 +224,7 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(
     await publisher.deliver(row)
     (result,) = await settled(publisher, row.job_id)
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
-    assert (result.pin_id, result.schedule_id) == (None, schedule_id_of(pin_id))
+    assert (result.pin_id, result.schedule_id) == (None, derive_schedule_id(pin_id))
     path = f"/v1/schedules/{result.schedule_id}"
     before = (await publisher.http.get(path, headers=workspace.headers)).json()
     assert (before["status"], before["pin_id"]) == ("scheduled", None)

@@ -22,10 +22,10 @@ from services.publisher.rows.outcomes import (
 )
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService, Settlement
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.contract.events import RowAccepted, RowsSettled
 from shared.contract.row_identity import UnreadableRow
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
@@ -52,9 +52,7 @@ def settler(database: Database, workspace: Workspace) -> Partition:
 
 
 def new_settler(database: Database, workspace: Workspace, partition: int = 0) -> Partition:
-    return Partition(
-        RowService(RowRepository(database), BoardDirectory(workspace.access)), partition
-    )
+    return Partition(RowService(RowRepository(database), BoardCache(workspace.access)), partition)
 
 
 def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
@@ -218,7 +216,7 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
     future_id = compute_pin_id(workspace.id, future.row.idempotency_key)
     assert told(settlement.outcomes) == [
         ("created", (compute_pin_id(workspace.id, past.row.idempotency_key), None)),
-        ("created", (None, schedule_id_of(future_id))),
+        ("created", (None, derive_schedule_id(future_id))),
     ]
 
 

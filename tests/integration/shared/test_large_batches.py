@@ -10,8 +10,13 @@ import pytest
 
 from services.ingest.appender import Delivery, PartitionAppender
 from shared.contract.events import MAX_ROWS, RecordKind
-from shared.contract.import_limits import LARGEST_IMPORT, MEBIBYTE
-from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.contract.import_limits import MAX_IMPORT_BYTES, MEBIBYTE
+from shared.contract.import_records import (
+    is_for_publisher,
+    is_for_status,
+    is_whole_import,
+    kind_prefix,
+)
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.contract.wire import encode
 from shared.kafka.producer import RecordProducer
@@ -30,11 +35,11 @@ FRAMING = 64
 def largest_import(payload: Callable[[int], bytes]) -> list[Record]:
     """Makes an import of the largest size before compression: itself, an upload, 500 rows."""
     accepted = encode(import_accepted(batch_records=RECORDS))
-    size = (LARGEST_IMPORT - len(accepted)) // (RECORDS - 1) - FRAMING
+    size = (MAX_IMPORT_BYTES - len(accepted)) // (RECORDS - 1) - FRAMING
     kinds = [RecordKind.UPLOAD, *[RecordKind.ROW] * MAX_ROWS]
-    begins = [opening(kind) + b',"number":%03d,' % number for number, kind in enumerate(kinds)]
+    begins = [kind_prefix(kind) + b',"number":%03d,' % number for number, kind in enumerate(kinds)]
     values = [accepted, *(begin + payload(size - len(begin)) for begin in begins)]
-    assert LARGEST_IMPORT - 2 * FRAMING * RECORDS < sum(map(len, values)) < LARGEST_IMPORT
+    assert MAX_IMPORT_BYTES - 2 * FRAMING * RECORDS < sum(map(len, values)) < MAX_IMPORT_BYTES
     return [Record(b"job", value) for value in values]
 
 
@@ -46,7 +51,7 @@ async def appending(settings: ServiceSettings, partition: int) -> AsyncIterator[
         topic=topic,
         partition=partition,
         client_id="test-large",
-        max_bytes=LARGEST_IMPORT,
+        max_bytes=MAX_IMPORT_BYTES,
     )
     appender.connect()
     try:
@@ -72,7 +77,9 @@ async def test_the_largest_imports_are_read_whole_by_both_readers_and_what_stand
     name = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     mark = request.node.callspec.id.encode()
     largest = largest_import(payload)
-    small = [Record(b"job", opening(kind) + mark) for kind in (RecordKind.ROW, RecordKind.RESULTS)]
+    small = [
+        Record(b"job", kind_prefix(kind) + mark) for kind in (RecordKind.ROW, RecordKind.RESULTS)
+    ]
     async with appending(settings, 0) as one, appending(settings, 1) as other:
         # In two partitions at the same time: Kafka answers a fetch with only one too large batch
         await asyncio.gather(one.append(largest, Delivery()), other.append(largest, Delivery()))

@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.topics import describe_differences
-from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
+from shared.contract.import_limits import MAX_REQUEST_BYTES, MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
 from shared.kafka.dead_letters import MAX_VALUE
@@ -38,7 +38,7 @@ async def test_a_request_of_6_mib_is_taken_and_so_is_its_dead_letter(
     kafka: str, topic_prefix: str
 ) -> None:
     await produce(kafka, topic_prefix, TopicName.IMPORT_REQUESTS, b" " * 6 * MEBIBYTE)
-    await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * LARGEST_REQUEST)
+    await produce(kafka, topic_prefix, TopicName.DEAD_LETTERS, b" " * MAX_REQUEST_BYTES)
 
 
 async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from services.webhooks.app import create_app
 from services.webhooks.config import WebhooksSettings
-from shared.contract.cloudevents import EventType, headers
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.events import ImportCompleted, JobStatus, PinPublished
 from shared.contract.topics import TopicName, TopicNames
 from shared.contract.wire import encode
@@ -39,7 +39,7 @@ def pin_published(workspace_id: UUID, *, key: str = "lamp", **fields: Any) -> Re
         **fields,
     }
     event = PinPublished(workspace_id=workspace_id, idempotency_key=key, **values)
-    about = headers(
+    about = build_headers(
         EventType.PIN_PUBLISHED,
         event_id=f"{event.pin_id}:published",
         source="/test",
@@ -63,7 +63,7 @@ def import_ended(workspace_id: UUID, status: JobStatus) -> Record:
         **counters,
         completed_at=datetime.now(UTC),
     )
-    about = headers(
+    about = build_headers(
         EventType.IMPORT_COMPLETED,
         event_id=f"{event.job_id}:completed",
         source="/test",

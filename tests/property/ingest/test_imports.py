@@ -16,8 +16,8 @@ from services.ingest.records import ImportBatch
 from services.ingest.service import Imports
 from shared.contract.errors import ApiError
 from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
-from shared.contract.import_limits import LARGEST_IMPORT
-from shared.contract.pins import PinSubmission, fingerprint
+from shared.contract.import_limits import MAX_IMPORT_BYTES
+from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.wire import decoder
 from tests.property.conftest import Run
 from tests.property.documents import good_rows, json_imports, mutated, wrong_rows
@@ -71,7 +71,7 @@ def check(batch: ImportBatch | None) -> list[RowAccepted]:
     assert announced.workspace_id == WORKSPACE
     assert (
         sum(len(record.value) + len(record.key or b"") + 50 for record in batch.records)
-        < LARGEST_IMPORT
+        < MAX_IMPORT_BYTES
     )
     return rows
 
@@ -121,4 +121,4 @@ def test_a_row_is_the_same_row_to_the_publisher(run: Run, rows: list[dict[str, A
     for row in check(kept.batch):
         sent = PinSubmission.model_validate(rows[row.row_number - 1])
         assert row.row == sent.to_content()
-        assert row.fingerprint == fingerprint(sent) == fingerprint(row.row)
+        assert row.fingerprint == compute_fingerprint(sent) == compute_fingerprint(row.row)

@@ -13,7 +13,12 @@ from services.ingest.parsing.fast_path import NOT_PLAIN, plain
 from services.ingest.parsing.rows import require_rows, validate
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROW_FAULTS, PinContent
-from shared.contract.pins import MAX_RELATED_TERMS, PinSubmission, StrictPinSubmission, fingerprint
+from shared.contract.pins import (
+    MAX_RELATED_TERMS,
+    PinSubmission,
+    StrictPinSubmission,
+    compute_fingerprint,
+)
 from shared.contract.strict_json import parse_json
 from shared.contract.wire import encode
 from tests.property.documents import (
@@ -137,9 +142,9 @@ def test_a_row_that_is_plainly_right_is_what_the_model_makes_of_it(row: dict[str
             _require_same(*plain(row, strict=strict), model.model_validate(row))
 
 
-def _require_same(content: bytes, fingerprint_digits: bytes, pin: PinSubmission) -> None:
+def _require_same(content: bytes, compute_fingerprint_hex: bytes, pin: PinSubmission) -> None:
     assert parse_event(PinContent, content) == pin.to_content()
-    assert fingerprint_digits == fingerprint(pin).hex.encode()
+    assert compute_fingerprint_hex == compute_fingerprint(pin).hex.encode()
     assert orjson.loads(content).keys() == pin.model_dump(exclude_none=True).keys()
 
 

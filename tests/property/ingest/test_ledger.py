@@ -19,7 +19,7 @@ from services.ingest.records import ImportBatch
 from services.ingest.repository import Ledger
 from services.ingest.requested_imports import RequestedImports
 from services.ingest.requests import Claim, RequestKey, Standing
-from shared.access.cache import WorkspaceDirectory
+from shared.access.cache import WorkspaceCache
 from shared.access.repository import AccessRepository
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import (
@@ -98,7 +98,7 @@ class Requesting(RuleBasedStateMachine):
         settings = IngestSettings(imports_at_once=2)
         self._handler = ImportRequestsHandler(
             RequestedImports(
-                self._ledger, WorkspaceDirectory(access), self._kafka, Admission(settings), settings
+                self._ledger, WorkspaceCache(access), self._kafka, Admission(settings), settings
             )
         )
 

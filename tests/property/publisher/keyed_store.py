@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.publisher.ids import compute_pin_id
 from shared.contract.events import RowAccepted
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 
 
 class RowName(NamedTuple):
@@ -117,12 +117,12 @@ class KeyedStore:
         pin, pin_id = self.pins[row.key], compute_pin_id(*row.key)
         if pin.origin == row.name:
             return (
-                Told("created", None, schedule_id_of(pin_id))
+                Told("created", None, derive_schedule_id(pin_id))
                 if pin.run_at
                 else Told("created", pin_id)
             )
         shown = pin_id if pin.state == "published" else None
-        schedule_id = schedule_id_of(pin_id) if pin.run_at else None
+        schedule_id = derive_schedule_id(pin_id) if pin.run_at else None
         return Told("existing", shown, schedule_id, pin.fingerprint == row.event.fingerprint)
 
     def command(self, name: str, key: Key, now: datetime) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.publisher.scheduler import Scheduler
 from services.publisher.scheduler_repository import DuePinRepository
-from shared.access.cache import BoardDirectory
+from shared.access.cache import BoardCache
 from shared.access.model import Principal
 from shared.access.repository import AccessRepository
 from shared.contract.errors import ApiError
@@ -70,7 +70,7 @@ class Publisher:
     async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
         """One batch, as a process that has just started would: it knows no board yet."""
         sender = MemorySender()
-        handler = RowsHandler(RowService(self.store, BoardDirectory(self.access)), sender, NAMES)
+        handler = RowsHandler(RowService(self.store, BoardCache(self.access)), sender, NAMES)
         records = [
             received(
                 TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition
@@ -116,11 +116,11 @@ class Publisher:
 
     def _pins(self) -> PinService:
         repository = PinRepository(self._pool, confirmed)
-        return PinService(repository, BoardDirectory(self.access), self.access)
+        return PinService(repository, BoardCache(self.access), self.access)
 
     def _schedules(self) -> ScheduleService:
         repository = PinRepository(self._pool, confirmed)
-        return ScheduleService(repository, BoardDirectory(self.access), self.access)
+        return ScheduleService(repository, BoardCache(self.access), self.access)
 
     async def run_due(self) -> None:
         scheduler = Scheduler(DuePinRepository(self._pool), self.access, 100)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from services.publisher.ids import compute_pin_id
 from shared.contract.cloudevents import EventType
-from shared.contract.pins import PinSubmission, fingerprint
+from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.wire import encode
 from shared.postgres.database import Database
 from tests.property.conftest import Run
@@ -347,7 +347,9 @@ class Publishing(RuleBasedStateMachine):
             key.workspace_id, UUID(document["account_id"]), document["board_id"]
         )
         if refusal is None:
-            self._model.enter_directly(key, fingerprint(PinSubmission.model_validate(document)))
+            self._model.enter_directly(
+                key, compute_fingerprint(PinSubmission.model_validate(document))
+            )
         return refusal or "made"
 
     @rule(

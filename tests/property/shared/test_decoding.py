@@ -17,8 +17,8 @@ from services.ingest.requested_imports import RequestedImports
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
-from shared.access.cache import WorkspaceDirectory
-from shared.contract.cloudevents import EventType, headers
+from shared.access.cache import WorkspaceCache
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.events import (
     FileUploaded,
     RecordKind,
@@ -27,8 +27,8 @@ from shared.contract.events import (
     UploadFormat,
     decode_import,
 )
-from shared.contract.import_records import is_for_publisher, is_for_status, opening
-from shared.contract.topics import LARGEST_RECORD, TopicName
+from shared.contract.import_records import is_for_publisher, is_for_status, kind_prefix
+from shared.contract.topics import MAX_RECORD_BYTES, TopicName
 from shared.contract.wire import encode
 from shared.kafka.batches import Batch
 from shared.kafka.dead_letters import DeadLetter, to_record
@@ -126,7 +126,7 @@ def handlers() -> dict[Reader, Any]:
     requests = ImportRequestsHandler(
         RequestedImports(
             cast("Any", None),
-            cast("WorkspaceDirectory", None),
+            cast("WorkspaceCache", None),
             cast("Any", None),
             Admission(settings),
             settings,
@@ -171,7 +171,7 @@ def test_invariant_8_every_record_is_taken_or_given_up_and_what_is_given_up_can_
     for letter in decoded(reader, batch):
         record = to_record(letter, service="test")
         assert record.value == (letter.record.value or b"")
-        assert len(record.value) < LARGEST_RECORD
+        assert len(record.value) < MAX_RECORD_BYTES
         assert all(
             name.encode() is not None and isinstance(value, bytes) for name, value in record.headers
         )
@@ -203,7 +203,7 @@ def test_every_event_of_the_imports_goes_to_the_owner_of_its_kind() -> None:
     )
     for event in (JOB, row, settled, upload):
         value = encode(event)
-        assert value.startswith(opening(RecordKind(event.kind)))
+        assert value.startswith(kind_prefix(RecordKind(event.kind)))
         assert is_for_publisher(value) is (event is row)
 
 
@@ -218,7 +218,7 @@ def test_headers_of_a_cloud_event_can_be_read_back(
         return
     about = {
         name: value.decode()
-        for name, value in headers(kind, event_id=event_id, source="/x", time=time)
+        for name, value in build_headers(kind, event_id=event_id, source="/x", time=time)
     }
     assert (about["ce_id"], about["ce_type"], about["ce_specversion"]) == (event_id, kind, "1.0")
     assert datetime.fromisoformat(about["ce_time"]) == time

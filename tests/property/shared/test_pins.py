@@ -12,9 +12,14 @@ from pydantic import ValidationError
 from pydantic_core import Url
 
 from services.publisher.ids import compute_pin_id
-from shared.contract.events import MAX_REJECTED_VALUE, PinContent
-from shared.contract.pins import PinSubmission, StrictPinSubmission, fingerprint, printable
-from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
+from shared.contract.events import MAX_REJECTED_VALUE_LENGTH, PinContent
+from shared.contract.pins import (
+    PinSubmission,
+    StrictPinSubmission,
+    compute_fingerprint,
+    make_printable,
+)
+from shared.contract.schedule_ids import derive_pin_id, derive_schedule_id
 from shared.contract.wire import encode
 from tests.property.documents import good_rows, storable, urls, values
 from tests.property.profiles import examples
@@ -43,7 +48,7 @@ def test_what_was_accepted_is_accepted_again_as_the_same(row: dict[str, Any]) ->
     again = StrictPinSubmission.model_validate(plain)
     assert again.model_dump() == once.model_dump()
     content = parse_event(PinContent, encode(once.to_content()))
-    assert fingerprint(once) == fingerprint(again) == fingerprint(content)
+    assert compute_fingerprint(once) == compute_fingerprint(again) == compute_fingerprint(content)
 
 
 @examples(60)
@@ -52,12 +57,14 @@ def test_the_fingerprint_is_of_all_but_the_key(
     row: dict[str, Any], key: str, data: st.DataObject
 ) -> None:
     pin = accepted(row)
-    assert fingerprint(pin.model_copy(update={"idempotency_key": key})) == fingerprint(pin)
+    assert compute_fingerprint(
+        pin.model_copy(update={"idempotency_key": key})
+    ) == compute_fingerprint(pin)
     name = data.draw(
         st.sampled_from(["board_id", "title", "description", "alt_text", "dominant_color"])
     )
     other = pin.model_copy(update={name: f"{getattr(pin, name)}!"})
-    assert fingerprint(other) != fingerprint(pin)
+    assert compute_fingerprint(other) != compute_fingerprint(pin)
 
 
 @examples(80)
@@ -69,7 +76,9 @@ def test_a_url_compares_as_its_normal_form_does(url: str) -> None:
     assert pin.link_url == url
     normal = str(Url(url))
     assert str(Url(normal)) == normal
-    assert fingerprint(pin) == fingerprint(pin.model_copy(update={"link_url": normal}))
+    assert compute_fingerprint(pin) == compute_fingerprint(
+        pin.model_copy(update={"link_url": normal})
+    )
 
 
 @examples(60)
@@ -80,7 +89,7 @@ def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
         accepted(submitted(related_terms=",".join(terms))),
     )
     assert as_list.related_terms == as_text.related_terms
-    assert fingerprint(as_list) == fingerprint(as_text)
+    assert compute_fingerprint(as_list) == compute_fingerprint(as_text)
 
 
 @examples(50)
@@ -91,8 +100,8 @@ def test_terms_are_the_same_as_a_list_or_as_text(terms: list[str]) -> None:
 def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(
     value: Any, most: int
 ) -> None:
-    told = printable(value, most)
-    assert len(told) <= max(most, MAX_REJECTED_VALUE)
+    told = make_printable(value, most)
+    assert len(told) <= max(most, MAX_REJECTED_VALUE_LENGTH)
     assert "\0" not in told
     assert told.encode().decode() == told
 
@@ -102,5 +111,5 @@ def test_whatever_is_repeated_to_a_client_is_short_and_can_be_sent_and_stored(
 def test_invariant_3_a_key_names_one_pin_and_one_schedule(workspace_id: UUID, key: str) -> None:
     pin_id = compute_pin_id(workspace_id, key)
     assert pin_id == uuid5(workspace_id, key)
-    assert pin_id_of_schedule(schedule_id_of(pin_id)) == pin_id
-    assert schedule_id_of(pin_id).version == 8
+    assert derive_pin_id(derive_schedule_id(pin_id)) == pin_id
+    assert derive_schedule_id(pin_id).version == 8

@@ -88,7 +88,7 @@ def server_settings(kafka: KafkaNode, database_url: str) -> Figures:
         },
         "jvm": " ".join(kafka.jvm_options),
         "topics": {
-            topic.name.value: topic.partitions_by(KafkaSettings().topic_partitions)
+            topic.name.value: topic.choose_partition_count(KafkaSettings().topic_partitions)
             for topic in TOPICS
         },
     }

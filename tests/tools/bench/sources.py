@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 from deploy.administration import NewWorkspace
-from shared.contract.cloudevents import EventType, headers
+from shared.contract.cloudevents import EventType, build_headers
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from tests.tools.bench.bodies import (
@@ -78,7 +78,7 @@ class TopicSource:
 
     async def submit(self, _http: httpx.AsyncClient) -> str:
         request_id = new_mark()
-        about = headers(
+        about = build_headers(
             EventType.IMPORT_REQUESTED, event_id=request_id, source=UPSTREAM, time=datetime.now(UTC)
         )
         value = marked(self._prepared, request_id)

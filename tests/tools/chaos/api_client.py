@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from deploy.administration import NewWorkspace
-from shared.contract.schedule_ids import pin_id_of_schedule
+from shared.contract.schedule_ids import derive_pin_id
 from tests.tools.chaos.history import (
     Absence,
     Channel,
@@ -159,7 +159,7 @@ def parse_counters(job: Mapping[str, Any]) -> Counters:
 def parse_result(result: Mapping[str, Any]) -> Result:
     pin = result["pin_id"]
     if pin is None and result["schedule_id"] is not None:
-        pin = str(pin_id_of_schedule(UUID(result["schedule_id"])))
+        pin = str(derive_pin_id(UUID(result["schedule_id"])))
     return Result(
         result["row_number"], result["status"], pin, result["idempotency_key"], result["error_code"]
     )

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from deploy.administration import NewWorkspace
-from shared.contract.cloudevents import EventType, headers
-from shared.contract.import_limits import LARGEST_REQUEST
+from shared.contract.cloudevents import EventType, build_headers
+from shared.contract.import_limits import MAX_REQUEST_BYTES
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.aiokafka_internals import discard
 from tests.acceptance.rows import rows_for
@@ -212,7 +212,7 @@ class Clients:
         return f"shared-{self._history.seed}-{epoch}-{rng.randrange(SHARED_KEYS)}"
 
     async def _produce(self, producer: AIOKafkaProducer, key: str, request: dict[str, Any]) -> None:
-        about = headers(
+        about = build_headers(
             EventType.IMPORT_REQUESTED,
             event_id=str(uuid4()),
             source="/chaos",
@@ -238,7 +238,7 @@ async def _producer(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
         "enable_idempotence": True,
         "request_timeout_ms": REQUEST_SECONDS * 1000,
     }
-    producer = AIOKafkaProducer(**options, max_request_size=LARGEST_REQUEST)
+    producer = AIOKafkaProducer(**options, max_request_size=MAX_REQUEST_BYTES)
     try:
         await producer.start()
         yield producer

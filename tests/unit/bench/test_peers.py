@@ -10,7 +10,7 @@ from shared.postgres.arrays import columns
 from tests.support.factories import submitted
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.connect_sink import FIELDS, schema
-from tests.tools.bench.peers.exactness import faults_of
+from tests.tools.bench.peers.exactness import read_faults
 from tests.tools.bench.peers.store import COLUMNS
 
 WORKSPACE, JOB = UUID(int=1), UUID(int=2)
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
-    assert faults_of({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
+    assert read_faults({"a": 500, "b": 20}, {"a": 500, "b": 20}, 520) == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_all_that_was_sent_and_nothing_else_is_exact() -> None:
     ],
 )
 def test_what_is_not_exact_is_said(stored: dict[str, int], counted: int, fault: str) -> None:
-    assert faults_of({"a": 500}, stored, counted) == [fault]
+    assert read_faults({"a": 500}, stored, counted) == [fault]
 
 
 def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:

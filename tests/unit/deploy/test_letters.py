@@ -23,7 +23,7 @@ from deploy.cli.dead_letters.tables import MOST_SHOWN, shown_value
 from services.ingest.parsing.rows import require_rows, validate
 from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested
-from shared.contract.import_limits import LARGEST_REQUEST, MEBIBYTE
+from shared.contract.import_limits import MAX_REQUEST_BYTES, MEBIBYTE
 from shared.contract.topics import TopicName
 from tests.support.events import event_document, parse_event
 from tests.support.factories import NOON, row_accepted
@@ -161,11 +161,11 @@ for _ in range(300):
             GoesBack(TopicName.IMPORTS),
         ),
         (
-            as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})),
+            as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})),
             False,
             GoesBack(TopicName.IMPORTS),
         ),
-        (as_letter(a_row(row={"title": "x" * LARGEST_REQUEST})), True, Stays(Stay.TOO_LARGE)),
+        (as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})), True, Stays(Stay.TOO_LARGE)),
         (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.CUT)),
         (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Stays(Stay.UNKNOWN_TOPIC)),
         (letter(topic="other.imports.v2"), False, Stays(Stay.UNKNOWN_TOPIC)),

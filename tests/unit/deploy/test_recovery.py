@@ -20,7 +20,7 @@ from deploy.cli.recovery.selection import SOURCES, Selection, Service, Source
 from deploy.cli.recovery.summary import Survey, summarize
 from shared.contract.errors import ErrorCode
 from shared.contract.events import RowsSettled, RowStatus
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import PartitionLog, Refusal, StoredPosition
 from tests.support.events import parse_event
@@ -210,7 +210,7 @@ def test_a_row_that_was_scheduled_is_created_with_its_schedule() -> None:
     mine = job(total_rows=1)
     pin = Pin(uuid4(), "key", NOON + timedelta(days=1))
     (created,) = decide(mine, {}, {RowName(mine.job_id, 1): pin}).results
-    assert (created.pin_id, created.schedule_id) == (None, schedule_id_of(pin.pin_id))
+    assert (created.pin_id, created.schedule_id) == (None, derive_schedule_id(pin.pin_id))
 
 
 def test_invariant_4_a_recorded_outcome_is_reported_and_not_recorded_again() -> None:

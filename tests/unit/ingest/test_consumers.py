@@ -22,11 +22,11 @@ from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
 from services.ingest.requested_imports import RequestedImports
 from services.ingest.requests import Claim, RequestKey, Standing
-from shared.access.cache import WorkspaceDirectory
-from shared.contract.cloudevents import EventType, headers
+from shared.access.cache import WorkspaceCache
+from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.events import RecordKind
-from shared.contract.import_records import opening
+from shared.contract.import_records import kind_prefix
 from shared.contract.strict_json import parse_json
 from shared.kafka.positions.advance import Advance
 from shared.runtime import metrics
@@ -88,7 +88,7 @@ class ImportLog:
         self.headers += [
             record.headers
             for record in batch.records
-            if record.value.startswith(opening(RecordKind.ROW))
+            if record.value.startswith(kind_prefix(RecordKind.ROW))
         ]
         if request_id in self.failing:
             raise self.failing[request_id]
@@ -111,7 +111,7 @@ def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestsHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
     return ImportRequestsHandler(
         RequestedImports(
-            ledger, cast("WorkspaceDirectory", EveryWorkspace()), log, Admission(settings), settings
+            ledger, cast("WorkspaceCache", EveryWorkspace()), log, Admission(settings), settings
         )
     )
 
@@ -130,7 +130,7 @@ def request(name: str, **fields: Any) -> "ConsumerRecord[bytes, bytes]":
 
 
 def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, bytes]":
-    about = headers(
+    about = build_headers(
         EventType.IMPORT_REQUESTED, event_id="e", source="/planner", time=datetime.now(UTC)
     )
     return ConsumerRecord("t", 0, 0, 0, 0, b"k", value, None, 0, 0, (*about, *more))

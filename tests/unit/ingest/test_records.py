@@ -25,14 +25,14 @@ from shared.contract.events import (
     UploadFormat,
 )
 from shared.contract.import_limits import (
-    LARGEST_IMPORT,
-    LARGEST_PACKED_IMPORT,
-    LARGEST_REQUEST,
-    MAX_IMPORT_BODY,
-    MAX_RESULTS,
+    MAX_IMPORT_BODY_BYTES,
+    MAX_IMPORT_BYTES,
+    MAX_PACKED_IMPORT_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_RESULTS_BYTES,
 )
 from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import
-from shared.contract.pins import PinSubmission, fingerprint
+from shared.contract.pins import PinSubmission, compute_fingerprint
 from shared.contract.strict_json import parse_json
 from tests.support.events import parse_event
 from tests.support.factories import submitted
@@ -73,7 +73,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
     (event,) = rows_of(batch_of(accepted))
     pin = PinSubmission.model_validate(full)
     assert event.row == pin.to_content()
-    assert event.fingerprint == fingerprint(pin)
+    assert event.fingerprint == compute_fingerprint(pin)
     assert event.accepted_at == accepted.accepted_at
 
 
@@ -163,7 +163,7 @@ def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
     assert all(
         result.error_code and result.error_message and result.errors for result in settled.results
     )
-    assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS + 1000
+    assert len(of_kind(batch, RecordKind.RESULTS)[0]) < MAX_RESULTS_BYTES + 1000
 
 
 def test_results_that_fit_are_not_cut() -> None:
@@ -198,7 +198,7 @@ def largest(characters: str) -> dict[str, Any]:
 
 
 def packed_size(batch: ImportBatch) -> int:
-    return len(encode(batch.records, max_bytes=LARGEST_IMPORT))
+    return len(encode(batch.records, max_bytes=MAX_IMPORT_BYTES))
 
 
 def from_json(body: bytes) -> Import:
@@ -226,10 +226,10 @@ def fitting(rows: list[dict[str, Any]], limit: int, *, ascii_only: bool = False)
 
 @pytest.mark.parametrize("characters", ['"', "\\", "\t", "é", "€", "\U0001f600", "x"])
 def test_the_largest_json_imports_fit_into_one_batch(characters: str) -> None:
-    body = fitting([largest(characters) for _ in range(500)], MAX_IMPORT_BODY)
+    body = fitting([largest(characters) for _ in range(500)], MAX_IMPORT_BODY_BYTES)
     accepted = from_json(body)
     assert accepted.rows.valid
-    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 @pytest.mark.parametrize("characters", ['""', "€", "\t", "ÿ"])
@@ -245,7 +245,7 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
         return ",".join([*cells.values(), f'"{text}"', f'"{terms}"'])
 
     lines = [line(number) for number in range(1, 501)]
-    fit = min(500, (MAX_IMPORT_BODY - 1000) // len(lines[0].encode(encoding)))
+    fit = min(500, (MAX_IMPORT_BODY_BYTES - 1000) // len(lines[0].encode(encoding)))
     encoded = "\n".join([header, *lines[:fit]]).encode(encoding)
     rows = validate(parse_csv(encoded).rows)
     accepted = Import(
@@ -258,12 +258,12 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
         upload=Upload(UploadFormat.CSV, encoded),
     )
     assert rows.valid
-    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_the_largest_request_by_topic_fits_into_one_batch() -> None:
-    body = fitting([largest("\\") for _ in range(500)], LARGEST_REQUEST)
-    assert packed_size(batch_of(from_json(body))) <= LARGEST_PACKED_IMPORT
+    body = fitting([largest("\\") for _ in range(500)], MAX_REQUEST_BYTES)
+    assert packed_size(batch_of(from_json(body))) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_what_does_not_compress_fits_into_one_batch() -> None:
@@ -281,7 +281,7 @@ def test_what_does_not_compress_fits_into_one_batch() -> None:
         )
         for _ in range(400)
     ]
-    body = fitting(rows, MAX_IMPORT_BODY)
+    body = fitting(rows, MAX_IMPORT_BODY_BYTES)
     accepted = from_json(body)
     accepted = Import(
         accepted.job_id,
@@ -290,12 +290,12 @@ def test_what_does_not_compress_fits_into_one_batch() -> None:
         accepted.source_type,
         None,
         accepted.rows,
-        upload=Upload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY)),
+        upload=Upload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY_BYTES)),
     )
-    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_failed_rows_add_no_more_than_their_share() -> None:
     wrong = dict.fromkeys((f"{number}\u20ac" * 30 for number in range(20)), "\u20ac" * 200)
     accepted = an_import([{**wrong, "title": '"' * 300}] * 500)
-    assert packed_size(batch_of(accepted)) <= LARGEST_PACKED_IMPORT
+    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES

@@ -23,7 +23,7 @@ from services.publisher.rows.outcomes import (
 )
 from shared.access.model import BoardCheck
 from shared.contract.errors import ErrorCode
-from shared.contract.events import MAX_KEY, MAX_ROWS, PinPublished, PinScheduled
+from shared.contract.events import MAX_KEY_LENGTH, MAX_ROWS, PinPublished, PinScheduled
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.records import Record
@@ -64,7 +64,7 @@ def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic
 ) -> None:
     numbers = list(range(1, MAX_ROWS + 1))
     records = build_outcome_records(
-        without_board(number, character * MAX_KEY) for number in reversed(numbers)
+        without_board(number, character * MAX_KEY_LENGTH) for number in reversed(numbers)
     )
     assert max(len(record.value) for record in records) < MEBIBYTE - AROUND
     assert row_numbers(records) == numbers

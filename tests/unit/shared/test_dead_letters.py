@@ -4,7 +4,7 @@ from aiokafka import ConsumerRecord
 
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.import_limits import MEBIBYTE
-from shared.contract.topics import LARGEST_RECORD
+from shared.contract.topics import MAX_RECORD_BYTES
 from shared.kafka.dead_letters import (
     MAX_AROUND,
     MAX_VALUE,
@@ -91,7 +91,7 @@ def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_sa
     )
     assert (
         len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
-        < LARGEST_RECORD
+        < MAX_RECORD_BYTES
     )
 
 

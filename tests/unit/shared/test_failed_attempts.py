@@ -7,7 +7,7 @@ import pytest
 
 from shared.access import authentication
 from shared.access.authentication import Authenticator
-from shared.access.network import network_of
+from shared.access.network import find_network
 from shared.contract.errors import ApiError, DatabaseUnavailable
 from shared.runtime.limits.token_buckets import TokenBuckets
 from shared.runtime.settings import ServiceSettings
@@ -185,4 +185,4 @@ def test_memory_is_bounded(clock: Clock) -> None:
     ],
 )
 def test_who_is_counted_as_one(address: str, name: str) -> None:
-    assert network_of(address) == name
+    assert find_network(address) == name

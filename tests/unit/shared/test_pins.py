@@ -12,9 +12,9 @@ from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import (
     PinSubmission,
     StrictPinSubmission,
-    faults_of,
-    fingerprint,
-    first_fault,
+    compute_fingerprint,
+    describe_first_fault,
+    read_faults,
 )
 from tests.support.factories import ACCOUNT, submitted
 
@@ -22,7 +22,7 @@ from tests.support.factories import ACCOUNT, submitted
 def faults(**fields: Any) -> list[tuple[str | None, str]]:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(**fields))
-    return [(fault.field, fault.code) for fault in faults_of(caught.value)]
+    return [(fault.field, fault.code) for fault in read_faults(caught.value)]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,10 @@ def test_a_source_that_is_wrong_is_not_told_as_missing_too() -> None:
 def test_a_strict_row_is_told_unknown_fields_and_faults_of_the_whole() -> None:
     with pytest.raises(ValidationError) as caught:
         StrictPinSubmission.model_validate(submitted(colour="blue", image_url=None))
-    assert [fault.code for fault in faults_of(caught.value)] == ["extra_forbidden", "media_source"]
+    assert [fault.code for fault in read_faults(caught.value)] == [
+        "extra_forbidden",
+        "media_source",
+    ]
 
 
 def test_every_field_with_a_control_character_is_named() -> None:
@@ -139,7 +142,7 @@ def test_no_field_takes_a_control_character(field: str, character: str) -> None:
 def test_a_fault_says_which_characters_a_text_must_not_contain() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(title="a\x1bb"))
-    _, message = first_fault(faults_of(caught.value))
+    _, message = describe_first_fault(read_faults(caught.value))
     expected = "must not contain control characters other than tab and line break"
     assert message == f"title: {expected}"
 
@@ -184,19 +187,22 @@ def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refu
 def test_exactly_one_source_of_the_image(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(**fields))
-    assert first_fault(faults_of(caught.value))[1] == message
+    assert describe_first_fault(read_faults(caught.value))[1] == message
 
 
 def test_the_first_fault_is_told_with_its_field() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(board_id=None, title=None))
-    assert first_fault(faults_of(caught.value)) == ("validation_error", "board_id: Field required")
+    assert describe_first_fault(read_faults(caught.value)) == (
+        "validation_error",
+        "board_id: Field required",
+    )
 
 
 def test_a_rejected_value_is_cut_at_200_characters_and_made_encodable() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(title="\ud800\0" + "x" * 1000))
-    value = faults_of(caught.value)[0].value
+    value = read_faults(caught.value)[0].value
     assert value is not None
     assert len(value) == 200
     value.encode()
@@ -206,7 +212,7 @@ def test_a_rejected_value_is_cut_at_200_characters_and_made_encodable() -> None:
 def test_no_row_tells_of_more_than_twenty_faults() -> None:
     with pytest.raises(ValidationError) as caught:
         PinSubmission.model_validate(submitted(related_terms=[5] * 50))
-    assert len(faults_of(caught.value)) == MAX_ROW_FAULTS
+    assert len(read_faults(caught.value)) == MAX_ROW_FAULTS
 
 
 def test_keys_and_ids_lose_surrounding_space_and_texts_keep_it() -> None:
@@ -256,13 +262,13 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
     PinSubmission.model_validate(row)
     with pytest.raises(ValidationError) as caught:
         StrictPinSubmission.model_validate(row)
-    assert [(fault.field, fault.code) for fault in faults_of(caught.value)] == [
+    assert [(fault.field, fault.code) for fault in read_faults(caught.value)] == [
         ("colour", "extra_forbidden")
     ]
 
 
 def of(**fields: Any) -> Any:
-    return fingerprint(PinSubmission.model_validate(submitted(**fields)))
+    return compute_fingerprint(PinSubmission.model_validate(submitted(**fields)))
 
 
 def test_the_fingerprint_compares_content_and_not_the_key() -> None:
@@ -280,7 +286,7 @@ def test_the_fingerprint_is_the_same_for_what_travels() -> None:
     submission = PinSubmission.model_validate(
         submitted(run_at="2027-01-01T01:00:00+02:00", related_terms="a,b")
     )
-    assert fingerprint(submission.to_content()) == fingerprint(submission)
+    assert compute_fingerprint(submission.to_content()) == compute_fingerprint(submission)
 
 
 @pytest.mark.parametrize(
@@ -305,5 +311,5 @@ def test_a_fingerprint_stays_what_it_was_when_it_was_stored(
 ) -> None:
     """Or every repeated row would say that its content has changed, from an upgrade on."""
     row = submitted(**fields)
-    assert fingerprint(PinSubmission.model_validate(row)).hex == digits
+    assert compute_fingerprint(PinSubmission.model_validate(row)).hex == digits
     assert plain(row, strict=True)[1] == digits.encode()

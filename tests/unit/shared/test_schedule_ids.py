@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from shared.contract.schedule_ids import pin_id_of_schedule, schedule_id_of
+from shared.contract.schedule_ids import derive_pin_id, derive_schedule_id
 
 PIN_ID = UUID("886313e1-3b8a-5372-9b90-0c9aee199e5d")
 SCHEDULE_ID = UUID("d274d33f-3b8a-8372-903d-fc97b0f49e5c")
 
 
 def test_a_pin_has_the_schedule_id_of_every_earlier_version() -> None:
-    assert schedule_id_of(PIN_ID) == SCHEDULE_ID
-    assert pin_id_of_schedule(SCHEDULE_ID) == PIN_ID
+    assert derive_schedule_id(PIN_ID) == SCHEDULE_ID
+    assert derive_pin_id(SCHEDULE_ID) == PIN_ID

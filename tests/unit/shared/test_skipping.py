@@ -13,7 +13,12 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
 from shared.contract.events import RecordKind
-from shared.contract.import_records import is_for_publisher, is_for_status, is_whole_import, opening
+from shared.contract.import_records import (
+    is_for_publisher,
+    is_for_status,
+    is_whole_import,
+    kind_prefix,
+)
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
 from shared.kafka.subscription import RecordFilter
@@ -36,7 +41,7 @@ def an_import(
     others = [*beside, *[RecordKind.ROW] * rows]
     return [
         encode(accepted),
-        *(opening(kind) + b',"id":"%d"}' % uuid4() for kind in others),
+        *(kind_prefix(kind) + b',"id":"%d"}' % uuid4() for kind in others),
     ]
 
 
@@ -90,14 +95,14 @@ def test_each_reader_gets_what_it_owns_in_order_and_as_it_was_sent(codec: int) -
 
 
 def test_a_position_passes_what_is_skipped() -> None:
-    batches = batch_of(an_import(beside=())) + batch_of([opening(RecordKind.ROW)] * 4, base=6)
+    batches = batch_of(an_import(beside=())) + batch_of([kind_prefix(RecordKind.ROW)] * 4, base=6)
     records = unpack(batches, STATUS)
     assert len(values(records)) == 1
     assert records.next_fetch_offset == 10
 
 
 def test_a_position_passes_a_batch_of_which_nothing_is_wanted() -> None:
-    records = unpack(batch_of([opening(RecordKind.ROW)] * 4, base=9), STATUS, position=9)
+    records = unpack(batch_of([kind_prefix(RecordKind.ROW)] * 4, base=9), STATUS, position=9)
     assert values(records) == []
     assert records.next_fetch_offset == 13
 
@@ -164,14 +169,14 @@ def test_of_an_import_in_two_batches_all_is_read(cut: int) -> None:
 
 def test_of_a_batch_that_begins_with_no_import_all_is_read() -> None:
     """Such as a replayed row, with whatever was sent after it."""
-    row, sent = opening(RecordKind.ROW) + b"}", an_import()
+    row, sent = kind_prefix(RecordKind.ROW) + b"}", an_import()
     assert values(unpack(batch_of([row, *sent]), STATUS)) == sent[:3]
 
 
 def test_a_value_without_a_kind_and_none_at_all_are_the_publishers() -> None:
-    batch = batch_of([None, b"", b"{}", opening(RecordKind.RESULTS)])
+    batch = batch_of([None, b"", b"{}", kind_prefix(RecordKind.RESULTS)])
     assert values(unpack(batch, PUBLISHER)) == [None, b"", b"{}"]
-    assert values(unpack(batch, STATUS)) == [opening(RecordKind.RESULTS)]
+    assert values(unpack(batch, STATUS)) == [kind_prefix(RecordKind.RESULTS)]
 
 
 @pytest.mark.parametrize("wanted", [STATUS, PUBLISHER], ids=["status", "publisher"])

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.contract.events import ImportRequested
-from shared.contract.validation import MAX_DESCRIPTION, describe
+from shared.contract.validation import MAX_DESCRIPTION, describe_validation_error
 from shared.contract.wire import decoder
 
 
@@ -15,17 +15,17 @@ def error_of(document: object) -> ValidationError:
 
 
 def test_every_fault_is_told_with_its_field() -> None:
-    told = describe(error_of({"request_id": 7}))
+    told = describe_validation_error(error_of({"request_id": 7}))
     assert told == "request_id: Input should be a valid string; workspace_id: Field required"
 
 
 def test_a_fault_of_the_whole_has_no_field() -> None:
-    assert describe(error_of(7)).startswith("Input should be a valid dictionary")
+    assert describe_validation_error(error_of(7)).startswith("Input should be a valid dictionary")
 
 
 def test_a_description_holds_nothing_of_the_payload() -> None:
     secret = "s3cret" * 100  # pragma: allowlist secret
-    assert "s3cret" not in describe(
+    assert "s3cret" not in describe_validation_error(
         error_of({"request_id": secret, "workspace_id": [secret], "rows": secret})
     )
 
@@ -35,4 +35,4 @@ def test_a_description_is_bounded_however_long_the_payload_is() -> None:
         "Some",
         [{"type": "missing", "loc": ("name" * 100, index), "input": None} for index in range(1000)],
     )
-    assert len(describe(error)) == MAX_DESCRIPTION
+    assert len(describe_validation_error(error)) == MAX_DESCRIPTION

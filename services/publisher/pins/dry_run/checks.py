@@ -19,7 +19,7 @@ from services.publisher.pins.transitions import require_future, resolve_existing
 from shared.access.model import BoardCheck, Principal
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROW_FAULTS
-from shared.contract.pins import fingerprint
+from shared.contract.pins import compute_fingerprint
 from shared.postgres.row import Row
 
 _ACCOUNT_REQUIRED = "Its account must be right first."
@@ -149,7 +149,7 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
     if request.content is None:
         message = "The key is taken: by the same content or not, can't be told yet."
         return skipped(CheckName.KEY, message)
-    key, content = request.content.idempotency_key, fingerprint(request.content)
+    key, content = request.content.idempotency_key, compute_fingerprint(request.content)
     try:
         resolve_replay(principal, key, content, owner)
     except ApiError as refusal:
@@ -173,7 +173,7 @@ def _warn_of_taken_key(request: PartialRequest, owner: Row) -> Check:
     )
     details = {}
     if request.content is not None:
-        details["payload_matches"] = fingerprint(request.content) == owner["fingerprint"]
+        details["payload_matches"] = compute_fingerprint(request.content) == owner["fingerprint"]
     return warned(CheckName.KEY, ErrorCode.IDEMPOTENCY_KEY_TAKEN, message, **details)
 
 

@@ -10,7 +10,7 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.pins.dry_run.report import Check, CheckName, failed
 from shared.access.model import Destination, Principal
 from shared.contract.events import Fault
-from shared.contract.pins import PinSubmission, faults_of, printable
+from shared.contract.pins import PinSubmission, make_printable, read_faults
 from shared.http.requests import refused
 
 _FIELD_CHECKS = {
@@ -35,13 +35,13 @@ class PartialRequest:
         """`names` are names of fields. Others are ignored, as a real request's are."""
         self._model = model
         self._fields = {name: value for name, value in fields.items() if name in names}
-        self.unknown_names = [printable(name) for name in fields if name not in names]
+        self.unknown_names = [make_printable(name) for name in fields if name not in names]
         self.content: PinSubmission | None = None
         self._faults: list[Fault] = []
         try:
             self.content = model.model_validate(self._fields)
         except ValidationError as error:
-            self._faults = faults_of(error)
+            self._faults = read_faults(error)
 
     def failed_check(self, name: CheckName) -> Check | None:
         """Returns the check as failed, if a fault belongs to it."""

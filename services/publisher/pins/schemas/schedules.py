@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from services.publisher.pins.requests import CONTENT_FIELDS
 from services.publisher.pins.statuses import ScheduleStatus, translate_schedule_state
-from shared.contract.schedule_ids import schedule_id_of
+from shared.contract.schedule_ids import derive_schedule_id
 
 _PAYLOAD = tuple(name for name in CONTENT_FIELDS if name != "run_at")
 
@@ -29,7 +29,7 @@ class ScheduleResponse(BaseModel):
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ScheduleResponse":
         return cls(
-            id=schedule_id_of(row["pin_id"]),
+            id=derive_schedule_id(row["pin_id"]),
             workspace_id=row["workspace_id"],
             pinterest_account_id=row["account_id"],
             run_at=row["run_at"],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 MOST_NAMED = 3
 
 
-def faults_of(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
+def read_faults(sent: Mapping[str, int], stored: Mapping[str, int], counted: int) -> list[str]:
     """In words; empty when all is well.
 
     `sent` and `stored` are rows by the mark of their import, `counted` what its jobs say.

@@ -12,7 +12,7 @@ from deploy.local.ports import choose
 from deploy.local.programs import Program
 from tests.support.ports import SERVICES_FROM
 from tests.support.processes import RunningProgram
-from tests.tools.bench.peers.exactness import faults_of
+from tests.tools.bench.peers.exactness import read_faults
 from tests.tools.bench.peers.peer import TOPIC_PREFIX, Servers
 from tests.tools.bench.peers.store import Store
 
@@ -30,7 +30,7 @@ class RunningProcesses:
         return self.store.settled_rows()
 
     def faults(self, sent: Mapping[str, int]) -> list[str]:
-        return faults_of(sent, self.store.stored(), self.store.counted())
+        return read_faults(sent, self.store.stored(), self.store.counted())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from services.ingest.parsing.rows import require_rows, validate
 from services.ingest.records import Import, batch_of
 from shared.contract.events import SourceType
 from shared.contract.strict_json import parse_json
-from shared.contract.topics import LARGEST_RECORD, TopicName, TopicNames
+from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
 from shared.kafka.producer import append_records, count_partitions
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
@@ -55,7 +55,7 @@ async def produce(settings: KafkaSettings, imports: Iterable[Sequence[Record]]) 
         acks="all",
         compression_type="snappy",
         max_batch_size=MAX_BATCH_BYTES,
-        max_request_size=LARGEST_RECORD,
+        max_request_size=MAX_RECORD_BYTES,
     )
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
     async with producer:

@@ -71,10 +71,10 @@ class _FilteredRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             if not batch.validate_crc():
                 raise fetcher.Errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
             if not batch.is_control_batch:
-                yield from self._wanted_of(batch, record_filter)
+                yield from self._select_wanted(batch, record_filter)
             self.next_fetch_offset = batch.next_offset
 
-    def _wanted_of(
+    def _select_wanted(
         self, batch: Any, record_filter: RecordFilter
     ) -> Iterator["ConsumerRecord[bytes, bytes]"]:
         ends_early: bool | None = None

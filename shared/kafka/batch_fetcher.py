@@ -35,7 +35,7 @@ class BatchFetcher:
         self._tracker = tracker
         self._rate_limit = rate_limit
         self._was_full = False
-        self.reading = 0
+        self.epoch = 0
         """The tracker's count of readings at the last fetch."""
 
     async def fetch(self) -> Batch:
@@ -54,7 +54,7 @@ class BatchFetcher:
             self._handle(error)
             return ()
         self._was_full = len(batch) >= self._max_records
-        self.reading = self._tracker.reading if self._tracker is not None else 0
+        self.epoch = self._tracker.epoch if self._tracker is not None else 0
         self._progress.start(batch)
         return batch
 

@@ -14,7 +14,7 @@ from shared.kafka.connection import translate_error
 from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.dead_letters import DeadLetter, to_record
 from shared.kafka.failure_policy import FailurePolicy
-from shared.kafka.idle_offsets import COMMIT_TIMEOUT_SECONDS
+from shared.kafka.idle_committer import COMMIT_TIMEOUT_SECONDS
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.tracker import PositionTracker
 from shared.kafka.producer import RecordSender
@@ -57,10 +57,10 @@ class BatchProcessor:
         self._health = health
         self._tracker = tracker
 
-    async def process(self, batch: Batch, reading: int) -> bool:
+    async def process(self, batch: Batch, epoch: int) -> bool:
         """Makes a batch durable, then stores and commits its end.
 
-        `reading` is the tracker's count of readings at the fetch. Returns False if positions have
+        `epoch` is the tracker's count of readings at the fetch. Returns False if positions have
         been read since, or are being read: the caller rewinds, and the batch comes again. Raises
         whatever the handler, Kafka or Postgres raise.
         """
@@ -69,7 +69,7 @@ class BatchProcessor:
             await self._commit()
             return True
         async with self._tracker.work:
-            advance = self._tracker.advance(find_end_offsets(batch), reading)
+            advance = self._tracker.advance(find_end_offsets(batch), epoch)
             if advance is None:
                 return False
             await self._work(batch, advance)
@@ -111,7 +111,7 @@ class BatchProcessor:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka would try for ever
                 await consumer.commit(offsets)
         except TimeoutError as error:
-            self._health.commit_unanswered()
+            self._health.on_commit_timeout()
             raise BrokerUnavailable(
                 f"no answer to the commit within {COMMIT_TIMEOUT_SECONDS:g} s"
             ) from error
@@ -121,7 +121,7 @@ class BatchProcessor:
             log.warning("commit_refused", consumer=self._title, error=repr(error))
         except KafkaError as error:
             raise translate_error(error) or error from error
-        self._health.commit_answered()
+        self._health.on_commit_answer()
 
     def rewind(self, batch: Batch) -> None:
         """Sets the positions back to the start of a batch, in partitions that are still ours."""

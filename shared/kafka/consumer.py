@@ -25,14 +25,14 @@ from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.consumer_health.progress import Progress
 from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS
 from shared.kafka.failure_policy import FailurePolicy, ReadPositionsAgain, WaitForCapacity
-from shared.kafka.idle_offsets import IdleOffsets
+from shared.kafka.idle_committer import IdleCommitter
 from shared.kafka.pause_when_unused import PauseWhenUnused, always
 from shared.kafka.positions.preparation import Preparation
 from shared.kafka.positions.store import PositionStore
 from shared.kafka.positions.tracker import PositionTracker
 from shared.kafka.producer import RecordSender
-from shared.kafka.rebalances import Rebalances
-from shared.kafka.recovery import Recovery
+from shared.kafka.rebalance_listener import RebalanceListener
+from shared.kafka.retry_backoff import RetryBackoff
 from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.runtime import metrics
 from shared.runtime.settings import ServiceSettings
@@ -81,7 +81,7 @@ class BatchConsumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._policy = FailurePolicy(settings.consumer_poison_limit)
-        self._recovery = Recovery(self.name, self.title, member)
+        self._retry_backoff = RetryBackoff(self.name, self.title, member)
         self._tracker = (
             PositionTracker(
                 positions,
@@ -108,7 +108,7 @@ class BatchConsumer:
             last_paused_at=self.pause_when_unused.last_paused_at,
             stalled_after_seconds=stalled_after_seconds,
         )
-        self.idle_offsets = IdleOffsets(
+        self.idle_committer = IdleCommitter(
             title=self.title,
             consumer=self._consumer,
             progress=self.progress,
@@ -116,14 +116,16 @@ class BatchConsumer:
             tracker=self._tracker,
             position_behind=self._read_positions_again,
         )
-        self.rebalances = Rebalances(
+        self.rebalance_listener = RebalanceListener(
             title=self.title,
             idle=self._idle,
             health=self.health,
-            recovery=self._recovery,
+            retry_backoff=self._retry_backoff,
             tracker=self._tracker,
         )
-        self._member = GroupMember(subscription, settings, number=member, listener=self.rebalances)
+        self._member = GroupMember(
+            subscription, settings, number=member, listener=self.rebalance_listener
+        )
         self.group, self.group_instance_id = self._member.group, self._member.instance_id
         self._fetcher = BatchFetcher(
             self._member,
@@ -163,7 +165,7 @@ class BatchConsumer:
     def interrupt(self) -> None:
         """Ends a backoff at once: the process stops. The batch stays uncommitted."""
         self._stopping = True
-        self._recovery.interrupt()
+        self._retry_backoff.interrupt()
         if self._tracker is not None:
             self._tracker.stop()
 
@@ -180,7 +182,7 @@ class BatchConsumer:
 
     async def watch(self) -> None:
         """Runs as long as the consumer can. Raises ConsumerLost."""
-        offsets = asyncio.create_task(self.idle_offsets.run(), name=f"{self.title} positions")
+        offsets = asyncio.create_task(self.idle_committer.run(), name=f"{self.title} positions")
         try:
             await self.health.watch()
         finally:
@@ -212,10 +214,10 @@ class BatchConsumer:
         self._idle.clear()
         self._oldest = min(map(_timestamp, batch)) / 1000
         try:
-            if await self._processor.process(batch, self._fetcher.reading):
+            if await self._processor.process(batch, self._fetcher.epoch):
                 self.progress.finish()
                 self._policy.succeed()
-                self._recovery.show_halted(is_halted=False)
+                self._retry_backoff.show_halted(is_halted=False)
                 metrics.BATCH_RECORDS.labels(self.name).observe(len(batch))
                 metrics.BATCH_SECONDS.labels(self.name).observe(time.monotonic() - started)
             else:
@@ -232,10 +234,10 @@ class BatchConsumer:
             self._read_positions_again(decision.reason)
             return
         if isinstance(decision, WaitForCapacity):
-            self.health.waits_by_choice()
-        self._recovery.report(decision, error)
-        self._recovery.show_halted(is_halted=self._policy.is_halted)
-        await self._recovery.wait(decision.seconds)
+            self.health.on_capacity_wait()
+        self._retry_backoff.report(decision, error)
+        self._retry_backoff.show_halted(is_halted=self._policy.is_halted)
+        await self._retry_backoff.wait(decision.seconds)
         self._rewind(batch)
 
     def _rewind(self, batch: Batch) -> None:
@@ -249,8 +251,8 @@ class BatchConsumer:
 
     def _forget_failures(self) -> None:
         self._policy.forget()
-        self.health.commit_answered()
-        self._recovery.show_halted(is_halted=False)
+        self.health.on_commit_answer()
+        self._retry_backoff.show_halted(is_halted=False)
 
     # State
 

@@ -26,14 +26,14 @@ from shared.contract.errors import Poison
 from shared.contract.import_limits import MEBIBYTE
 from shared.kafka.records import Header, Record
 
-MAX_MESSAGE = 1000
-MAX_VALUE = 6 * MEBIBYTE + 512 * 1024
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_VALUE_BYTES = 6 * MEBIBYTE + 512 * 1024
 """The most bytes kept of a value. Only a value that its producer had compressed can be larger."""
-MAX_AROUND = 256 * 1024
+MAX_KEY_AND_HEADERS_BYTES = 256 * 1024
 """The most bytes kept of key and headers beside the largest value. Beside a smaller value there is
-room for more.
+limit for more.
 """
-MAX_HISTORY = 64
+MAX_REPLAY_HEADER_BYTES = 64
 """The most bytes of a header about replays. Any producer can send one, and ingest copies it to each
 of 500 rows.
 """
@@ -55,7 +55,9 @@ def select_replay_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[H
     history = {
         name: value
         for name, value in headers
-        if name in {REPLAYS, FIRST_SEEN} and value is not None and len(value) <= MAX_HISTORY
+        if name in {REPLAYS, FIRST_SEEN}
+        and value is not None
+        and len(value) <= MAX_REPLAY_HEADER_BYTES
     }
     return list(history.items())  # once each, however often they came
 
@@ -74,7 +76,7 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
         SERVICE: service,
         ERROR_CLASS: type(reason).__name__,
         ERROR_CODE: reason.code.value,
-        ERROR_MESSAGE: reason.message[:MAX_MESSAGE],
+        ERROR_MESSAGE: reason.message[:MAX_MESSAGE_CHARACTERS],
     }
     original = [
         (name, value)
@@ -82,21 +84,21 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
         if value is not None and not name.startswith(PREFIX)
     ]
     value = record.value or b""
-    room = max(MAX_AROUND, MAX_VALUE - len(value))
-    key = record.key[:room] if record.key else record.key
-    kept = _that_fit(original, room - len(key or b""))
+    limit = max(MAX_KEY_AND_HEADERS_BYTES, MAX_VALUE_BYTES - len(value))
+    key = record.key[:limit] if record.key else record.key
+    kept = _take_fitting(original, limit - len(key or b""))
     headers = kept + [(name, text.encode(errors="replace")) for name, text in about.items()]
     headers.append((FIRST_SEEN, known.get(FIRST_SEEN, datetime.now(UTC).isoformat().encode())))
     headers.append((REPLAYS, known.get(REPLAYS, b"0")))
-    if len(value) > MAX_VALUE or key != record.key or len(kept) < len(original):
+    if len(value) > MAX_VALUE_BYTES or key != record.key or len(kept) < len(original):
         headers.append((TRUNCATED, str(len(value)).encode()))
-    return Record(key, value[:MAX_VALUE], headers)
+    return Record(key, value[:MAX_VALUE_BYTES], headers)
 
 
-def _that_fit(headers: list[Header], room: int) -> list[Header]:
+def _take_fitting(headers: list[Header], limit: int) -> list[Header]:
     """Returns the headers that fit into `room` bytes: all, unless they had been compressed."""
     for count, (name, value) in enumerate(headers):
-        room -= len(name.encode(errors="replace")) + len(value)
-        if room < 0:
+        limit -= len(name.encode(errors="replace")) + len(value)
+        if limit < 0:
             return headers[:count]
     return headers

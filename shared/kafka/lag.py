@@ -15,7 +15,7 @@ READ_SECONDS = 5.0
 """The timeout for one reading, with connecting."""
 
 
-class Offsets(NamedTuple):
+class GroupOffsets(NamedTuple):
     """Holds offsets by partition.
 
     The committed offsets were read before the ends, so their difference is never too small.
@@ -28,7 +28,7 @@ class Offsets(NamedTuple):
     transactions."""
 
 
-class BacklogReader:
+class LagReader:
     """Reads one group's offsets on one topic, and joins no group.
 
     Makes two requests a reading, three before the group's first commit. Connects at the first
@@ -44,7 +44,7 @@ class BacklogReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._coordinator: int | None = None
 
-    async def read(self) -> Offsets:
+    async def read(self) -> GroupOffsets:
         """Reads the offsets. Raises BrokerUnavailable for any failure, also for a missing right."""
         try:
             async with asyncio.timeout(READ_SECONDS):
@@ -53,7 +53,7 @@ class BacklogReader:
             await self.close()
             raise BrokerUnavailable(repr(error)) from error
 
-    async def _read(self) -> Offsets:
+    async def _read(self) -> GroupOffsets:
         admin, consumer = await self._connected()
         if self._coordinator is None:
             self._coordinator = await admin.find_coordinator(self._group)
@@ -75,7 +75,7 @@ class BacklogReader:
         if missing := [partition for partition in partitions if partition not in committed]:
             committed |= await consumer.beginning_offsets(missing)
         ends = await consumer.end_offsets(partitions)
-        return Offsets(
+        return GroupOffsets(
             {one.partition: offset for one, offset in committed.items()},
             {one.partition: end for one, end in ends.items()},
         )

@@ -82,11 +82,11 @@ class RecordProducer:
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
-        self._making = asyncio.Lock()
+        self._connect_lock = asyncio.Lock()
         # aiokafka 0.14 has room for one waiting batch a partition, and is not fair. Measured: when
         # three tasks sent to one partition, the third failed within a second, though it should have
         # waited for ten (62 of 62). A lock is fair
-        self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._partition_locks: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Connects. Raises KafkaError while Kafka is away."""
@@ -122,11 +122,11 @@ class RecordProducer:
         producer = None
         try:
             async with asyncio.timeout(seconds):
-                producer = await self._working()
+                producer = await self._connected_producer()
                 partitions = await count_partitions(producer, topic)
                 futures = []
-                for partition, group in _by_partition(records, partitions).items():
-                    async with self._turns[topic, partition]:
+                for partition, group in _group_by_partition(records, partitions).items():
+                    async with self._partition_locks[topic, partition]:
                         futures += await append_records(producer, topic, partition, group)
                 await asyncio.gather(*futures)
         except TimeoutError as error:
@@ -134,15 +134,15 @@ class RecordProducer:
             self._is_silent = producer is self._producer
             raise BrokerUnavailable(f"no acknowledgement within {seconds:g} s") from error
         except KafkaError as error:
-            if passing := translate_error(error):
-                raise passing from error
+            if unavailable := translate_error(error):
+                raise unavailable from error
             if self._is_dead:
                 raise BrokerUnavailable(repr(error)) from error
             raise
 
-    async def _working(self) -> AIOKafkaProducer:
+    async def _connected_producer(self) -> AIOKafkaProducer:
         """Returns the producer, or a new one in place of one that died or got no answer."""
-        async with self._making:
+        async with self._connect_lock:
             if self._producer is not None and (self._is_dead or self._is_silent):
                 log.error("producer_replaced", client_id=self._client_id, died=self._is_dead)
                 await discard(self._producer)
@@ -156,12 +156,12 @@ class RecordProducer:
         return is_producer_dead(self._producer)
 
 
-def _by_partition(records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:
-    of_key: dict[bytes | None, int] = {}
+def _group_by_partition(records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:
+    partition_by_key: dict[bytes | None, int] = {}
     groups: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         key = record.key
-        if key not in of_key:
-            of_key[key] = choose_partition(key, partitions) if key is not None else 0
-        groups[of_key[key]].append(record)
+        if key not in partition_by_key:
+            partition_by_key[key] = choose_partition(key, partitions) if key is not None else 0
+        groups[partition_by_key[key]].append(record)
     return groups

@@ -80,7 +80,7 @@ class ServiceRuntime:
     async def _run(self) -> None:
         await self._lease.acquire()
         if self._components or self._consumers:
-            await until_available("kafka", lambda: require_topics(self._settings))
+            await wait_until_available("kafka", lambda: require_topics(self._settings))
         for component in self._components:
             self._running.append(component)
             await component.start()
@@ -98,14 +98,14 @@ class ServiceRuntime:
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_end)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not self._stopping:  # cancelled by nobody here: a library lets that out, too
             log.critical(
-                "part_lost",
-                part=task.get_name(),
+                "component_lost",
+                component=task.get_name(),
                 exc_info=None if task.cancelled() else task.exception(),
             )
             self.on_lost()
@@ -139,7 +139,7 @@ class ServiceRuntime:
         await self._lease.release()
 
 
-async def until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def wait_until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
     """Repeats `attempt` while it raises Unavailable, so that a service waits for its servers."""
     while True:
         try:

@@ -29,7 +29,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if settings.log_format == "json" else _keep,
     ]
-    renderer = without_secrets(
+    renderer = redact_secrets(
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
@@ -54,7 +54,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
 
 
-def without_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
+def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
     """What `renderer` makes, but for API keys and for passwords in URLs, whoever let them in: a
     library, a trace.
     """

@@ -56,7 +56,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     def stop() -> None:
         nonlocal lost
         lost = server.should_exit = True
-        _end_within(LOST_SECONDS)
+        _exit_within(LOST_SECONDS)
 
     app.state.runtime.on_lost = stop
     configure_gc()
@@ -65,15 +65,15 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         raise SystemExit(1)
 
 
-def _end_within(seconds: float) -> None:
+def _exit_within(seconds: float) -> None:
     # Whatever was lost may be what stopping waits for. A thread: the event loop may be what is lost
-    timer = threading.Timer(seconds, _end)
+    timer = threading.Timer(seconds, _exit)
     timer.daemon = True
     timer.start()
 
 
-def _end() -> None:
-    log.critical("stop_hangs", next="ended all the same: what was not committed is done again")
+def _exit() -> None:
+    log.critical("stop_timed_out", next="ended all the same: what was not committed is done again")
     os._exit(1)
 
 

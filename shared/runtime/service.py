@@ -97,7 +97,7 @@ class Service:
         app = create_api(
             self.name,
             summary=summary,
-            lifespan=_lifespan_of(runtime, [*closing, *(pool.dispose for pool in pools)]),
+            lifespan=_build_lifespan(runtime, [*closing, *(pool.dispose for pool in pools)]),
             health=self.health,
             concurrency=settings.http_concurrency,
         )
@@ -112,7 +112,7 @@ class Service:
         return app
 
 
-def _lifespan_of(
+def _build_lifespan(
     runtime: ServiceRuntime, closing: Sequence[Close]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager

@@ -24,7 +24,7 @@ from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
-from shared.kafka.lag import BacklogReader, Offsets
+from shared.kafka.lag import GroupOffsets, LagReader
 from shared.kafka.producer import choose_partition
 from shared.runtime.settings import KafkaSettings
 from tests.acceptance.conftest import new_workspace
@@ -276,7 +276,7 @@ async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_belie
     await asyncio.to_thread(brokers.wait_until_whole)
     await create_topics(settings)
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
-    backlog = BacklogReader(
+    backlog = LagReader(
         settings, topic=topic, group=f"{settings.topic_prefix}.publisher", client_id="test"
     )
     try:
@@ -291,7 +291,7 @@ async def test_a_broker_that_does_not_coordinate_the_group_any_more_is_not_belie
         await backlog.close()
 
 
-async def told(backlog: BacklogReader) -> Offsets | None:
+async def told(backlog: LagReader) -> GroupOffsets | None:
     try:
         return await backlog.read()
     except BrokerUnavailable:

@@ -230,14 +230,14 @@ def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_onc
     with senders(pinflow, database_url, 1) as (sender,):
         with publisher_paused(pinflow):
             asyncio.run(request_imports(kafka, topic_prefix, sender.workspace, count))
-            ingest.wait_until(lambda: "batch_waits_for_room" in ingest.tail(1000))
+            ingest.wait_until(lambda: "batch_waits_for_capacity" in ingest.tail(1000))
             assert sender.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
             assert is_ready(pinflow.service_url("ingest"))
             began = time.monotonic()
             ingest.terminate()
             assert time.monotonic() - began < 12
             said = ingest.log.read_text()
-            assert said.count("batch_waits_for_room") == 1
+            assert said.count("batch_waits_for_capacity") == 1
             assert "batch_failed" not in said
             start_again(pinflow)
         until(lambda: len(completed(sender)) == count)

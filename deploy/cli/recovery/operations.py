@@ -140,7 +140,9 @@ async def _survey(database: Database, settings: KafkaSettings, reader: ClusterRe
     committed = await reader.read_committed()
     stores = {service: PositionStore(database, service) for service in Service}
     stored = {service: await store.load() for service, store in stores.items()}
-    seeded = frozenset([service for service, store in stores.items() if await store.is_seeded()])
+    seeded = frozenset(
+        [service for service, store in stores.items() if await store.has_offsets_to_take_over()]
+    )
     cluster = await reader.read(committed)
     names = TopicNames(settings.topic_prefix)
     compared = [_compare(service, names, stored[service], cluster) for service in Service]

@@ -12,7 +12,7 @@ from services.ingest.admission.backlog import Reading
 from services.ingest.admission.limits import Admission
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.lag import BacklogReader, Offsets
+from shared.kafka.lag import GroupOffsets, LagReader
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ class BacklogWatch:
     def __init__(self, settings: ServiceSettings, admission: Admission) -> None:
         names = TopicNames(settings.topic_prefix)
         client_id = f"pinflow-ingest-{settings.replica}-backlog"
-        self._reader = BacklogReader(
+        self._reader = LagReader(
             settings,
             topic=names[TopicName.IMPORTS],
             group=names.group(PUBLISHER),
@@ -41,7 +41,7 @@ class BacklogWatch:
         )
         self._admission = admission
         self._fails = False
-        self._last: Offsets | None = None
+        self._last: GroupOffsets | None = None
         self._moves = True
         self._task: asyncio.Task[None] | None = None
 

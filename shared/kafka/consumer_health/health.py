@@ -12,7 +12,7 @@ from shared.contract.errors import Unavailable
 from shared.kafka.admin import require_topics
 from shared.kafka.aiokafka_internals import is_consumer_dead
 from shared.kafka.consumer_health.progress import Progress
-from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS, Stalls
+from shared.kafka.consumer_health.stalls import STALLED_AFTER_SECONDS, StallDetector
 from shared.runtime import metrics
 from shared.runtime.settings import KafkaSettings
 
@@ -62,36 +62,36 @@ class ConsumerHealth:
         self._idle = idle
         self._is_paused = is_paused
         self._asleep_until = last_paused_at
-        self._stalls = Stalls(after=stalled_after_seconds)
+        self._stall_detector = StallDetector(after=stalled_after_seconds)
         self._lost = asyncio.Event()
         self._reason = ""
         self._unanswered_commits = 0
         self._ready_since: float | None = None
         self._unready_since = time.time()
-        self._shown: set[TopicPartition] = set()
+        self._labeled: set[TopicPartition] = set()
 
     # Events of the consumer
 
-    def assigned(self) -> None:
+    def on_assigned(self) -> None:
         """Notes that the group has given this member its partitions, which may be none."""
         self._ready_since = time.time()
 
-    def revoked(self) -> None:
+    def on_revoked(self) -> None:
         """Notes that this member has no partitions until the group gives it new ones."""
         self._ready_since = None
         self._unready_since = time.time()
 
-    def commit_unanswered(self) -> None:
+    def on_commit_timeout(self) -> None:
         """Notes that Kafka did not answer a commit in time."""
         self._unanswered_commits += 1
 
-    def commit_answered(self) -> None:
+    def on_commit_answer(self) -> None:
         """Notes that Kafka answered a commit, or that its batch no longer matters."""
         self._unanswered_commits = 0
 
-    def waits_by_choice(self) -> None:
+    def on_capacity_wait(self) -> None:
         """Notes that the consumer itself holds its partitions up: no stall."""
-        self._stalls.reset()
+        self._stall_detector.reset()
 
     def give_up(self, reason: str) -> None:
         """Ends `watch` with ConsumerLost, and so the process."""
@@ -109,7 +109,7 @@ class ConsumerHealth:
 
     def progress_problem(self) -> str | None:
         """Returns why a partition, or the whole consumer, makes no progress, or None."""
-        if (stall := self._stalls.longest()) is not None:
+        if (stall := self._stall_detector.longest()) is not None:
             return str(stall)
         return "no answer to fetches" if self._is_silent() else None
 
@@ -117,7 +117,7 @@ class ConsumerHealth:
         if self._is_paused():
             return False
         # Without partitions there is nothing to poll: only how long that has been so counts
-        polled_at = max(self._progress.last_poll(), self._asleep_until())
+        polled_at = max(self._progress.last_polled_at(), self._asleep_until())
         heard_at = (
             self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
         )
@@ -158,7 +158,7 @@ class ConsumerHealth:
 
     async def observe_progress(self) -> None:
         """Compares each partition's progress with the last time. Shows stalls as metrics."""
-        self._stalls.observe(await self._progress.readings())
+        self._stall_detector.observe(await self._progress.read_partitions())
         consumer = self._consumer()
         self._show_stalls(consumer.assignment() if consumer else set())
 
@@ -171,9 +171,9 @@ class ConsumerHealth:
 
     def _show_stalls(self, assigned: set[TopicPartition]) -> None:
         gauge = metrics.PARTITION_STALLED_SECONDS
-        for partition in self._shown - assigned:
+        for partition in self._labeled - assigned:
             gauge.remove(self._name, partition.topic, partition.partition)
         for partition in assigned:
             labels = (self._name, partition.topic, partition.partition)
-            gauge.labels(*labels).set(self._stalls.seconds(partition))
-        self._shown = set(assigned)
+            gauge.labels(*labels).set(self._stall_detector.seconds(partition))
+        self._labeled = set(assigned)

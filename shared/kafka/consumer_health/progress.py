@@ -31,7 +31,7 @@ class Progress:
         """Notes that the batch has been processed, or that the position was set back."""
         self._in_hand = {}
 
-    def last_poll(self) -> float:
+    def last_polled_at(self) -> float:
         """Returns when Kafka last answered a fetch, in epoch seconds.
 
         Fetches go on while no records come, so silence means trouble.
@@ -44,27 +44,27 @@ class Progress:
             return time.time()  # more members than partitions: nothing to poll, and nothing wrong
         return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
 
-    async def processed(self) -> dict[TopicPartition, int]:
+    async def processed_offsets(self) -> dict[TopicPartition, int]:
         """Returns for each assigned partition the offset up to which nothing is left to process."""
         consumer = self._consumer()
         assigned = list(consumer.assignment()) if consumer else []
-        found = await asyncio.gather(*map(self._processed_of, assigned))
+        found = await asyncio.gather(*map(self._read_processed, assigned))
         offsets = zip(assigned, found, strict=True)
         return {partition: offset for partition, offset in offsets if offset is not None}
 
-    async def readings(self) -> dict[TopicPartition, PartitionProgress]:
+    async def read_partitions(self) -> dict[TopicPartition, PartitionProgress]:
         """Reads the progress of assigned partitions that are not paused, without asking Kafka."""
-        processed = await self.processed()
+        processed = await self.processed_offsets()
         consumer = self._consumer()
         if consumer is None:
             return {}
         partitions = consumer.assignment() - consumer.paused()
         return {
-            partition: _reading_of(consumer, partition, processed.get(partition))
+            partition: _read_partition(consumer, partition, processed.get(partition))
             for partition in partitions
         }
 
-    async def _processed_of(self, partition: TopicPartition) -> int | None:
+    async def _read_processed(self, partition: TopicPartition) -> int | None:
         consumer = self._consumer()
         if consumer is None or partition not in consumer.assignment():
             return None
@@ -76,7 +76,7 @@ class Progress:
         return self._in_hand.get(partition, position)
 
 
-def _reading_of(
+def _read_partition(
     consumer: AIOKafkaConsumer, partition: TopicPartition, processed: int | None
 ) -> PartitionProgress:
     end = consumer.highwater(partition)

@@ -59,7 +59,7 @@ class Stall(NamedTuple):
         return f"{name} has stood still for {seconds} although records wait"
 
 
-class _Watched:
+class _PartitionHistory:
     """Keeps a partition's last reading, when it last moved and when its leader last answered."""
 
     __slots__ = ("answered_at", "moved_at", "partition", "reading")
@@ -100,7 +100,7 @@ class _Watched:
         )
 
 
-class Stalls:
+class StallDetector:
     """Remembers when each partition of a consumer last moved. Fed by ConsumerHealth."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Stalls:
         """`after`: seconds from which `longest` reports a stall."""
         self._after = after
         self._clock = clock
-        self._watched: dict[TopicPartition, _Watched] = {}
+        self._watched: dict[TopicPartition, _PartitionHistory] = {}
         self._stalls: dict[TopicPartition, Stall] = {}
 
     def observe(self, readings: Mapping[TopicPartition, PartitionProgress]) -> None:
@@ -130,7 +130,7 @@ class Stalls:
             if partition in self._watched:
                 self._watched[partition].update(reading, now, others_move=bool(moves - {partition}))
             else:
-                self._watched[partition] = _Watched(partition, reading, now)
+                self._watched[partition] = _PartitionHistory(partition, reading, now)
         # While Kafka answers nobody, no partition is worse off than the others
         answers = (watched.answered_at for watched in self._watched.values())
         answered_at = max(answers, default=now)

@@ -57,7 +57,7 @@ class PositionReader:
         Leaves out partitions without a leader. Raises Unavailable, KafkaError or OSError.
         """
         cluster = await read_cluster_id(self._settings)
-        if await self._store.is_seeded():
+        if await self._store.has_offsets_to_take_over():
             await self._take_over(consumer, cluster)
         # Other members may work meanwhile. They store a position before they commit its offset, and
         # it lies within the log. In this order each is at most the next, unless a server is older

@@ -23,7 +23,7 @@ class PositionStore:
         self._schema = schema
         self._seen: dict[TopicPartition, int] = {}
         """The highest stored positions that this process knows of."""
-        self._older_at = float("-inf")
+        self._older_noticed_at = float("-inf")
         """When an older Postgres was last noticed, by the monotonic clock."""
         parameters = "%b::text[], %b::int4[], %b::int8[], %b::int8[]"
         self._lock_statement = f"select {schema}.hold_positions({parameters})"
@@ -66,7 +66,7 @@ class PositionStore:
         }
         expected = seen.keys() - (stored.keys() - found.keys())
         if any(found.get(partition, 0) < seen[partition] for partition in expected):
-            self._older_at = time.monotonic()
+            self._older_noticed_at = time.monotonic()
             self._seen = found
         else:
             self._seen = {
@@ -80,11 +80,11 @@ class PositionStore:
         for partition, span in advance.spans.items():
             self._seen[partition] = max(span.end, self._seen.get(partition, 0))
 
-    def seconds_since_older(self, seconds: float) -> float:
+    def remaining_wait(self, seconds: float) -> float:
         """Returns how much of `seconds` is left since an older Postgres was noticed. At least 0."""
-        return max(0.0, self._older_at + seconds - time.monotonic())
+        return max(0.0, self._older_noticed_at + seconds - time.monotonic())
 
-    async def is_seeded(self) -> bool:
+    async def has_offsets_to_take_over(self) -> bool:
         """Tells whether the group's committed offsets must still be taken over."""
         return (
             await self._database.first(self._text("select since from {}.position_seed")) is not None

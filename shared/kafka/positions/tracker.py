@@ -61,13 +61,13 @@ class PositionTracker:
         )
         self._checker = PositionChecker(store, service=service)
         self._gauges = PositionGauges(service)
-        self._known: dict[TopicPartition, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
         """The positions of the partitions that are consumed. Their next batches start there."""
         self._pending: set[TopicPartition] = set()
         self._refused: dict[TopicPartition, Refusal] = {}
         self._replays: dict[TopicPartition, int] = {}
         self._checked_at = 0.0
-        self.reading = 0
+        self.epoch = 0
         """Counts the readings of positions. Drop records that were fetched before the last reading:
         the positions may differ now."""
         self._task: asyncio.Task[None] | None = None
@@ -109,19 +109,19 @@ class PositionTracker:
     def advance(
         self,
         offsets: Mapping[TopicPartition, int],
-        reading: int | None = None,
+        epoch: int | None = None,
     ) -> Advance | None:
         """Returns the advance of a batch from the stored positions to `offsets`.
 
-        `offsets` lie behind the batch's last records. `reading` is the value of `self.reading` at
+        `offsets` lie behind the batch's last records. `reading` is the value of `self.epoch` at
         their fetch. Returns None if positions have been read since, or are being read: then drop
         the batch.
         """
-        if reading not in {None, self.reading} or not offsets.keys() <= self._known.keys():
+        if epoch not in {None, self.epoch} or not offsets.keys() <= self._positions.keys():
             return None
         spans = {}
         for partition, end in offsets.items():
-            start = self._known[partition]
+            start = self._positions[partition]
             spans[partition] = Span(start, max(end, start))
         return Advance(spans, self._checked_at)
 
@@ -136,8 +136,8 @@ class PositionTracker:
     def finish(self, advance: Advance) -> None:
         """Notes that a batch is complete: the next one starts where its advance ends."""
         for partition, end in advance.offsets().items():
-            if partition in self._known:
-                self._known[partition] = end
+            if partition in self._positions:
+                self._positions[partition] = end
 
     def rewind(self, partitions: Collection[TopicPartition]) -> None:
         """Seeks back to the start of a failed batch."""
@@ -145,20 +145,20 @@ class PositionTracker:
         if consumer is None:
             return
         for partition in partitions:
-            if partition in self._known and partition in consumer.assignment():
-                consumer.seek(partition, self._known[partition])
+            if partition in self._positions and partition in consumer.assignment():
+                consumer.seek(partition, self._positions[partition])
 
     # State for the consumer
 
     @property
     def partitions(self) -> set[TopicPartition]:
         """The partitions that may be consumed."""
-        return set(self._known)
+        return set(self._positions)
 
     @property
     def is_waiting(self) -> bool:
         """Whether no partition may be consumed although some are assigned."""
-        return not self._known and bool(self._pending or self._refused)
+        return not self._positions and bool(self._pending or self._refused)
 
     def problem(self) -> str | None:
         """Returns why a partition is not consumed, or None if all are."""
@@ -181,7 +181,11 @@ class PositionTracker:
         The caller holds `work`. Raises PositionBehind if Postgres is older, DatabaseUnavailable.
         """
         advance = self.advance(
-            {partition: end for partition, end in processed.items() if partition in self._known},
+            {
+                partition: end
+                for partition, end in processed.items()
+                if partition in self._positions
+            },
         )
         if advance is None or not advance.spans:
             return {}
@@ -192,7 +196,7 @@ class PositionTracker:
 
     async def run_periodic_work(self) -> None:
         """Runs the service's own periodic work. Raises Unavailable, including PositionBehind."""
-        if self._known:
+        if self._positions:
             await self._preparation.run_periodic_work()
 
     # The task that reads positions
@@ -201,10 +205,10 @@ class PositionTracker:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._known, self._pending = {}, set()
-        self.reading += 1
+        self._positions, self._pending = {}, set()
+        self.epoch += 1
         self._show_refusals({})
-        self._show_replays()  # no partition is known any more: sets all gauges to 0
+        self._show_replays()  # no partition is consumed any more: sets all gauges to 0
 
     async def _settle(self) -> None:
         """Reads positions until every partition is consumed. Waits for servers without a limit."""
@@ -247,7 +251,7 @@ class PositionTracker:
         self._show_refusals(unread | checked.refused)
         self._pending -= self._refused.keys()
         if checked.starts:
-            await asyncio.sleep(self._store.seconds_since_older(IN_FLIGHT_SECONDS))
+            await asyncio.sleep(self._store.remaining_wait(IN_FLIGHT_SECONDS))
             await self._preparation.catch_up()
             await self._start(consumer, checked.starts, checked_at)
 
@@ -271,7 +275,7 @@ class PositionTracker:
             if partition in consumer.assignment():
                 consumer.seek(partition, start.offset)
                 consumer.resume(partition)
-                self._known[partition] = start.offset
+                self._positions[partition] = start.offset
         self._pending -= starts.keys()
         self._show_replays()
         log.info("positions_known", service=self._service, partitions=len(starts))
@@ -283,4 +287,4 @@ class PositionTracker:
         self._gauges.show_refusals(refused)
 
     def _show_replays(self) -> None:
-        self._replays = self._gauges.show_replays(self._replays, self._known)
+        self._replays = self._gauges.show_replays(self._replays, self._positions)

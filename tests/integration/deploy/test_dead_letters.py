@@ -28,7 +28,7 @@ from shared.contract.events import RecordKind
 from shared.contract.import_records import is_whole_import, kind_prefix
 from shared.contract.topics import TopicName
 from shared.contract.wire import encode
-from shared.kafka.dead_letters import MAX_VALUE
+from shared.kafka.dead_letters import MAX_VALUE_BYTES
 from shared.postgres.database import sqlalchemy_url
 from tests.support.events import event_document
 from tests.support.factories import failed, import_accepted, row_accepted, rows_settled
@@ -403,7 +403,7 @@ def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operat
 
 
 def test_the_largest_letter_is_replayed(operator: Operator) -> None:
-    value = b"largest" + b"x" * (MAX_VALUE - 7)
+    value = b"largest" + b"x" * (MAX_VALUE_BYTES - 7)
     headers = [("h", b"x" * 100 * 1024)]
     job = uuid4()
     operator.give_up(

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.consumer_health import health as health_module
-from shared.kafka.lag import BacklogReader, Offsets
+from shared.kafka.lag import GroupOffsets, LagReader
 from shared.kafka.producer import RecordProducer
 from shared.kafka.subscription import RecordFilter
 from shared.runtime.settings import ServiceSettings
@@ -39,17 +39,15 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 
 
 @asynccontextmanager
-async def reading(
-    settings: ServiceSettings, topic: str, group: str
-) -> AsyncIterator[BacklogReader]:
-    reader = BacklogReader(settings, topic=topic, group=group, client_id="test-backlog")
+async def reading(settings: ServiceSettings, topic: str, group: str) -> AsyncIterator[LagReader]:
+    reader = LagReader(settings, topic=topic, group=group, client_id="test-backlog")
     try:
         yield reader
     finally:
         await reader.close()
 
 
-async def told(reader: BacklogReader) -> Offsets | None:
+async def told(reader: LagReader) -> GroupOffsets | None:
     """None while a new broker still makes its topic of offsets."""
     try:
         return await reader.read()
@@ -108,7 +106,7 @@ async def abort(settings: ServiceSettings, topic: str, rows: int) -> None:
         await producer.stop()
 
 
-async def nothing_waits(reader: BacklogReader) -> bool:
+async def nothing_waits(reader: LagReader) -> bool:
     offsets = await told(reader)
     return offsets is not None and offsets.committed == offsets.ends
 
@@ -174,7 +172,7 @@ async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
 
     async with consuming(settings, producer, Handler(), name="bereft") as consumer:
         watching = asyncio.create_task(consumer.watch())
-        await eventually(lambda: consumer.idle_offsets.committed)
+        await eventually(lambda: consumer.idle_committer.committed)
         monkeypatch.setattr(consumer.progress, "processed", nothing)
         await eventually(lambda: looks > 2 or watching.done())
         assert not watching.done()

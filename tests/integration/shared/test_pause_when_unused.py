@@ -95,7 +95,7 @@ async def test_a_sleeping_consumer_is_not_taken_for_one_that_stands_still(
     async with consuming(settings, producer, handler, name="healthy", is_wanted=demand) as consumer:
         await consumer.pause_when_unused.check()
         monkeypatch.setattr(health_module, "SILENT_AFTER_SECONDS", 0.5)
-        await eventually(lambda: consumer.progress.last_poll() < time.time() - 1)
+        await eventually(lambda: consumer.progress.last_polled_at() < time.time() - 1)
         assert consumer.problem() is None
         demand.stands = True
         await consumer.pause_when_unused.check()

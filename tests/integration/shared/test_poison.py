@@ -15,7 +15,7 @@ from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import create_topics
 from shared.kafka.batches import Batch
-from shared.kafka.dead_letters import MAX_VALUE, DeadLetter
+from shared.kafka.dead_letters import MAX_VALUE_BYTES, DeadLetter
 from shared.kafka.positions.advance import Advance
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
@@ -165,5 +165,5 @@ async def test_invariant_8_a_record_larger_than_a_dead_letter_may_be_does_not_bl
         await produce(producer, left_packed, some("beside"))
         await eventually(lambda: set(some("beside")) <= set(handler.done))
         (letter,) = await eventually(lambda: letters_of(left_packed), every=0.2)
-    assert letter.value == bomb[:MAX_VALUE]
+    assert letter.value == bomb[:MAX_VALUE_BYTES]
     assert dict(letter.headers)["pinflow-truncated"] == str(len(bomb)).encode()

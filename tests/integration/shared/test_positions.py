@@ -13,7 +13,7 @@ from aiokafka.admin import RecordsToDelete
 from pydantic import SecretStr
 
 from shared.contract.topics import TopicNames
-from shared.kafka import idle_offsets
+from shared.kafka import idle_committer
 from shared.kafka.admin import admin_client, read_cluster_id
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.positions import tracker as tracker_module
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle_offsets, "INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(idle_committer, "INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(tracker_module, "RECHECK_SECONDS", 0.2)
     monkeypatch.setattr(tracker_module, "IN_FLIGHT_SECONDS", 0.2)
 
@@ -169,7 +169,7 @@ async def test_invariant_2_an_older_postgres_is_noticed_under_a_running_consumer
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_offsets, "INTERVAL_SECONDS", 60)
+    monkeypatch.setattr(idle_committer, "INTERVAL_SECONDS", 60)
     handler = Handler()
     await produce(producer, settings, some("kept"))
     async with watched(settings, producer, handler, positions):
@@ -377,7 +377,7 @@ async def test_a_first_start_after_an_upgrade_takes_over_the_committed_offsets_o
         await ready(consumer)
         await eventually(lambda: set(some("after")) <= set(handler.done))
     assert not of("before", handler.done)
-    assert not await positions.is_seeded()
+    assert not await positions.has_offsets_to_take_over()
     assert (await positions.load()).keys() == before.keys()
 
 
@@ -424,7 +424,7 @@ async def test_a_batch_that_ends_as_its_partition_goes_moves_no_position_back(
     partition = TopicPartition(TopicNames(settings.topic_prefix)[TOPIC], 0)
     await positions.add({partition: 0}, "cluster")
     tracker = PositionTracker(positions, settings, service="status", consumer=lambda: None)
-    tracker._known = {partition: 0}
+    tracker._positions = {partition: 0}
     tracker._checked_at = float("inf")
     late, early = tracker.advance({partition: 10}), tracker.advance({partition: 30})
     assert early is not None
@@ -457,7 +457,9 @@ async def test_a_sleeping_consumer_notices_that_kafka_lost_records(
         set_back(database_url, beyond)
         tracker = consumer._tracker
         assert tracker is not None
-        tracker._known = {partition: position.next_offset for partition, position in beyond.items()}
+        tracker._positions = {
+            partition: position.next_offset for partition, position in beyond.items()
+        }
         await consumer.pause_when_unused.check()
         await eventually(lambda: "beyond_end" in (consumer.problem() or ""))
 
@@ -471,7 +473,7 @@ async def test_a_position_that_is_stored_while_all_are_read_is_no_older_postgres
     for offset in range(1, 50):
         advance = Advance({partition: Span(offset - 1, offset)}, checked_at=float("inf"))
         await asyncio.gather(positions.load(), positions.move(advance), positions.load())
-    assert positions.seconds_since_older(60) == 0
+    assert positions.remaining_wait(60) == 0
 
 
 async def test_an_older_postgres_is_told_by_positions_that_this_process_has_seen(
@@ -482,4 +484,4 @@ async def test_an_older_postgres_is_told_by_positions_that_this_process_has_seen
     stored = await positions.load()
     set_back(database_url, {partition: stored[partition]._replace(next_offset=9)})
     await positions.load()
-    assert positions.seconds_since_older(60) > 50
+    assert positions.remaining_wait(60) > 50

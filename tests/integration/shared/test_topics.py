@@ -13,7 +13,7 @@ from deploy.topics import describe_differences
 from shared.contract.import_limits import MAX_REQUEST_BYTES, MEBIBYTE
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
-from shared.kafka.dead_letters import MAX_VALUE
+from shared.kafka.dead_letters import MAX_VALUE_BYTES
 from shared.runtime.settings import KafkaSettings
 from tests.support.kafka import delete_topics, records_of
 
@@ -48,7 +48,7 @@ async def test_all_that_is_kept_of_a_value_fits_a_dead_letter_with_its_headers(
         kafka,
         topic_prefix,
         TopicName.DEAD_LETTERS,
-        b" " * MAX_VALUE,
+        b" " * MAX_VALUE_BYTES,
         headers=[("h", b" " * 400 * 1024)],
     )
 

@@ -11,7 +11,7 @@ import psycopg
 
 from deploy.services import SERVICES
 from shared.contract.topics import TopicName, TopicNames
-from shared.kafka.lag import BacklogReader
+from shared.kafka.lag import LagReader
 from shared.runtime.settings import KafkaSettings
 from tests.tools.chaos.arena import Arena
 
@@ -76,7 +76,7 @@ async def _topics(arena: Arena) -> AsyncIterator[str]:
     names = TopicNames(arena.topic_prefix)
     settings = KafkaSettings(kafka_bootstrap_servers=arena.kafka, topic_prefix=arena.topic_prefix)
     for topic, service in READ_BY:
-        backlog = BacklogReader(
+        backlog = LagReader(
             settings, topic=names[topic], group=names.group(service), client_id="diagnosis"
         )
         offsets = await backlog.read()

@@ -106,7 +106,7 @@ async def _goes_on(
 async def test_a_consumer_without_polls_although_kafka_answers_gives_its_process_up(
     consumer: BatchConsumer, answering: Kafka
 ) -> None:
-    await consumer.rebalances.on_partitions_assigned(set())
+    await consumer.rebalance_listener.on_partitions_assigned(set())
     await _lost(consumer)
     assert answering.asked == health_module.MAX_SILENCES
 
@@ -129,13 +129,13 @@ async def test_invariant_9_while_kafka_is_away_a_consumer_waits(
     consumer: BatchConsumer, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = _installed(monkeypatch, Kafka(error))
-    await consumer.rebalances.on_partitions_assigned(set())
+    await consumer.rebalance_listener.on_partitions_assigned(set())
     await _goes_on(consumer, lambda: kafka.asked > 3 * health_module.MAX_SILENCES)
     assert consumer.problem() == "no answer to fetches"
 
 
 async def test_a_batch_in_hand_is_no_silence(consumer: BatchConsumer, answering: Kafka) -> None:
-    await consumer.rebalances.on_partitions_assigned(set())
+    await consumer.rebalance_listener.on_partitions_assigned(set())
     looked = 0
 
     def looks() -> bool:

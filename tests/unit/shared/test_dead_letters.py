@@ -6,8 +6,8 @@ from shared.contract.errors import ErrorCode, Poison
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import MAX_RECORD_BYTES
 from shared.kafka.dead_letters import (
-    MAX_AROUND,
-    MAX_VALUE,
+    MAX_KEY_AND_HEADERS_BYTES,
+    MAX_VALUE_BYTES,
     DeadLetter,
     select_replay_headers,
     to_record,
@@ -72,22 +72,24 @@ def test_a_record_without_a_value_can_be_kept() -> None:
 
 
 def test_a_value_too_large_for_the_topic_is_cut_and_says_so() -> None:
-    record = to_record(DeadLetter(consumed(value=b"x" * (MAX_VALUE + 5)), REASON), service="ingest")
-    assert len(record.value) == MAX_VALUE
-    assert dict(record.headers)["pinflow-truncated"] == str(MAX_VALUE + 5).encode()
+    record = to_record(
+        DeadLetter(consumed(value=b"x" * (MAX_VALUE_BYTES + 5)), REASON), service="ingest"
+    )
+    assert len(record.value) == MAX_VALUE_BYTES
+    assert dict(record.headers)["pinflow-truncated"] == str(MAX_VALUE_BYTES + 5).encode()
 
 
 def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_says_so() -> None:
     """Kafka would refuse the letter, and its record would be tried again for ever."""
     given = [("trace", b"kept"), ("large", b"x" * 8 * MEBIBYTE), ("after", b"y")]
     record = to_record(
-        DeadLetter(consumed(*given, value=b"v" * MAX_VALUE), REASON), service="status"
+        DeadLetter(consumed(*given, value=b"v" * MAX_VALUE_BYTES), REASON), service="status"
     )
     headers = dict(record.headers)
     assert (headers["trace"], "large" in headers, headers["pinflow-truncated"]) == (
         b"kept",
         False,
-        str(MAX_VALUE).encode(),
+        str(MAX_VALUE_BYTES).encode(),
     )
     assert (
         len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
@@ -98,10 +100,14 @@ def test_headers_that_were_megabytes_unpacked_are_kept_in_part_and_the_letter_sa
 def test_beside_a_small_value_large_headers_are_kept_whole() -> None:
     headers = dict(
         to_record(
-            DeadLetter(consumed(("large", b"x" * 4 * MAX_AROUND)), REASON), service="status"
+            DeadLetter(consumed(("large", b"x" * 4 * MAX_KEY_AND_HEADERS_BYTES)), REASON),
+            service="status",
         ).headers
     )
-    assert (len(headers["large"]), "pinflow-truncated" in headers) == (4 * MAX_AROUND, False)
+    assert (len(headers["large"]), "pinflow-truncated" in headers) == (
+        4 * MAX_KEY_AND_HEADERS_BYTES,
+        False,
+    )
 
 
 def test_what_is_handed_on_of_replays_is_little_whoever_sent_it() -> None:

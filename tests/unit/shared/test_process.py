@@ -139,7 +139,7 @@ def test_a_process_that_has_lost_a_part_ends_even_if_it_can_not_stop() -> None:
         text=True,
     )
     assert ended.returncode == 1, ended.stderr
-    assert "stop_hangs" in ended.stdout
+    assert "stop_timed_out" in ended.stdout
 
 
 SHOWS_THE_COLLECTOR = """

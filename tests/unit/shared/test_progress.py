@@ -50,7 +50,7 @@ def progress(consumer: Any) -> Progress:
 
 
 async def test_a_partition_is_processed_up_to_its_position() -> None:
-    assert await progress(Consumer()).processed() == {PARTITION: 10}
+    assert await progress(Consumer()).processed_offsets() == {PARTITION: 10}
 
 
 @pytest.mark.parametrize(
@@ -58,41 +58,41 @@ async def test_a_partition_is_processed_up_to_its_position() -> None:
 )
 async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) -> None:
     seen = progress(consumer)
-    assert await seen.processed() == {}
-    assert await seen.readings() == {}
+    assert await seen.processed_offsets() == {}
+    assert await seen.read_partitions() == {}
 
 
 async def test_what_waits_behind_an_open_transaction_is_held() -> None:
     consumer = Consumer()
     consumer.stable = 10  # all up to it is processed, and the end is 12
-    assert (await progress(consumer).readings())[PARTITION].is_held
+    assert (await progress(consumer).read_partitions())[PARTITION].is_held
     consumer.stable = 11
-    assert not (await progress(consumer).readings())[PARTITION].is_held
+    assert not (await progress(consumer).read_partitions())[PARTITION].is_held
 
 
 async def test_a_partition_whose_records_are_fetched_already_is_told_apart() -> None:
     consumer = Consumer()
-    assert not (await progress(consumer).readings())[PARTITION].is_fetched
+    assert not (await progress(consumer).read_partitions())[PARTITION].is_fetched
     consumer._fetcher._records[PARTITION] = object()
-    assert (await progress(consumer).readings())[PARTITION].is_fetched
+    assert (await progress(consumer).read_partitions())[PARTITION].is_fetched
 
 
 async def test_records_in_hand_are_not_processed_although_the_position_is_behind_them() -> None:
     seen = progress(Consumer())
     seen.start([_record("imports", 3, 8), _record("imports", 3, 9)])
-    assert await seen.processed() == {PARTITION: 8}
+    assert await seen.processed_offsets() == {PARTITION: 8}
     seen.finish()
-    assert await seen.processed() == {PARTITION: 10}
+    assert await seen.processed_offsets() == {PARTITION: 10}
 
 
 async def test_a_reading_has_what_is_processed_and_the_end_and_the_answer() -> None:
     seen = progress(Consumer())
     seen.start([_record("imports", 3, 9)])
-    assert await seen.readings() == {PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)}
+    assert await seen.read_partitions() == {PARTITION: PartitionProgress(9, 12, 1_700_000_000_000)}
 
 
 async def test_a_paused_partition_is_not_read() -> None:
-    assert await progress(Consumer(is_paused=True)).readings() == {}
+    assert await progress(Consumer(is_paused=True)).read_partitions() == {}
 
 
 async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(
@@ -111,8 +111,8 @@ async def test_a_position_that_a_rebalance_keeps_is_waited_for_a_moment_only(
 
     for consumer in (InARebalance(), AfterIt()):
         seen = progress(consumer)
-        assert await asyncio.wait_for(seen.processed(), 5) == {}
-        assert (await seen.readings())[PARTITION].processed is None
+        assert await asyncio.wait_for(seen.processed_offsets(), 5) == {}
+        assert (await seen.read_partitions())[PARTITION].processed is None
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ from shared.kafka.consumer_health.stalls import (
     STALLED_AFTER_SECONDS,
     PartitionProgress,
     Stall,
-    Stalls,
+    StallDetector,
 )
 
 ONE, OTHER = TopicPartition("pinflow.imports.v2", 3), TopicPartition("pinflow.imports.v2", 4)
 
 
 class Watch:
-    """Stalls with a clock that moves a second before each look."""
+    """StallDetector with a clock that moves a second before each look."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.stalls = Stalls(clock=lambda: self.now)
+        self.stalls = StallDetector(clock=lambda: self.now)
 
     def observe(self, **readings: PartitionProgress) -> None:
         self.now += 1

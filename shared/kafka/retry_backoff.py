@@ -17,7 +17,7 @@ from shared.runtime import metrics
 log = structlog.get_logger()
 
 
-class Recovery:
+class RetryBackoff:
     """Reports one consumer's failures, and waits until its batch may be tried again."""
 
     def __init__(self, name: str, title: str, member: int) -> None:
@@ -37,7 +37,7 @@ class Recovery:
         match decision:
             case WaitForCapacity():
                 if decision.is_first:
-                    log.info("batch_waits_for_room", consumer=self._title, **decision.details)
+                    log.info("batch_waits_for_capacity", consumer=self._title, **decision.details)
                 return
             case RetryUnavailable():
                 fields = {"consumer": self._title, "attempt": decision.attempt}

@@ -7,7 +7,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from shared.kafka.consumer_health.health import ConsumerHealth
 from shared.kafka.positions.tracker import PositionTracker
-from shared.kafka.recovery import Recovery
+from shared.kafka.retry_backoff import RetryBackoff
 
 log = structlog.get_logger()
 
@@ -16,7 +16,7 @@ REVOCATION_TIMEOUT_SECONDS = 25.0
 removes this member."""
 
 
-class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Listens to one consumer's rebalances. Called by aiokafka."""
 
     def __init__(
@@ -25,20 +25,20 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         title: str,
         idle: asyncio.Event,
         health: ConsumerHealth,
-        recovery: Recovery,
+        retry_backoff: RetryBackoff,
         tracker: PositionTracker | None,
     ) -> None:
         """`idle` is set while no batch is processed."""
         self._title = title
         self._idle = idle
         self._health = health
-        self._recovery = recovery
+        self._retry_backoff = retry_backoff
         self._tracker = tracker
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Waits for the batch in flight: aiokafka does not, and another member would repeat it."""
-        self._health.revoked()
-        self._recovery.interrupt()
+        self._health.on_revoked()
+        self._retry_backoff.interrupt()
         if self._tracker is not None:
             self._tracker.revoke()
         try:
@@ -51,7 +51,7 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         """Starts the partitions. With stored positions, starts each when its position is known."""
         if self._tracker is not None:
             self._tracker.assign(assigned)  # before the first await, or aiokafka fetches
-        self._recovery.allow()
-        self._health.assigned()
+        self._retry_backoff.allow()
+        self._health.on_assigned()
         partitions = sorted(f"{one.topic}/{one.partition}" for one in assigned)
         log.info("partitions_assigned", consumer=self._title, partitions=partitions)

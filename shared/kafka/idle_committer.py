@@ -23,7 +23,7 @@ COMMIT_TIMEOUT_SECONDS = 20.0
 """The timeout for one commit: aiokafka would try for ever."""
 
 
-class IdleOffsets:
+class IdleCommitter:
     """Commits processed offsets while no batch is in flight. Run by BatchConsumer."""
 
     def __init__(
@@ -59,16 +59,16 @@ class IdleOffsets:
             except (Unavailable, KafkaError, TimeoutError):
                 continue  # the next attempt may succeed; batches log what is wrong
             except Exception as error:
-                log.exception("look_failed", consumer=self._title, exc_info=error)
+                log.exception("commit_failed", consumer=self._title, exc_info=error)
 
     async def _store_and_commit(self) -> None:
         if not self._idle.is_set():
             return
         if self._tracker is None:
-            await self._commit(await self._progress.processed())
+            await self._commit(await self._progress.processed_offsets())
             return
         async with self._tracker.work:
-            processed = await self._progress.processed()
+            processed = await self._progress.processed_offsets()
             if processed:
                 await self._commit(await self._tracker.store_processed(processed))
         await self._tracker.run_periodic_work()

@@ -2,18 +2,18 @@
 
 from fastapi import FastAPI
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
-from services.ingest.admission.monitor import BacklogWatch
+from services.ingest.admission.monitor import BacklogMonitor
 from services.ingest.admission.queue import ImportQueue
-from services.ingest.admission.rates import Rates
+from services.ingest.admission.rate_meter import RateMeter
 from services.ingest.config import IngestSettings
-from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.consumers import ImportRequestHandler
 from services.ingest.dependencies import IngestDependencies
-from services.ingest.endpoints import internal_router, meter_router, router
-from services.ingest.repository import Ledger
-from services.ingest.requested_imports import RequestedImports
-from services.ingest.service import Imports
+from services.ingest.endpoints import internal_router, rate_meter_router, router
+from services.ingest.import_log import KafkaImportLog
+from services.ingest.repository import PostgresRequestLedger
+from services.ingest.requested_imports import RequestedImportService
+from services.ingest.service import ImportService
 from shared.access.cache import WorkspaceCache
 from shared.contract.topics import TopicName
 from shared.http.bodies import Bodies
@@ -26,13 +26,13 @@ def create_app(settings: IngestSettings) -> FastAPI:
     """Makes everything and starts nothing: the application's lifespan does."""
     service = Service("ingest", settings)
     admission = Admission(settings)
-    watch = BacklogWatch(settings, admission)
-    acceptance = Acceptance(settings)
-    handler = ImportRequestsHandler(
-        RequestedImports(
-            Ledger(service.database),
+    monitor = BacklogMonitor(settings, admission)
+    import_log = KafkaImportLog(settings)
+    handler = ImportRequestHandler(
+        RequestedImportService(
+            PostgresRequestLedger(service.database),
             WorkspaceCache(service.access),
-            acceptance,
+            import_log,
             admission,
             settings,
         )
@@ -54,17 +54,20 @@ def create_app(settings: IngestSettings) -> FastAPI:
     return service.create_app(
         summary="Accepts imports: whole, durably, once.",
         dependencies=IngestDependencies(
-            imports=Imports(
-                acceptance, admission, ImportQueue.of(settings), keep_uploads=keep_uploads
+            imports=ImportService(
+                import_log,
+                admission,
+                ImportQueue.from_settings(settings),
+                keep_uploads=keep_uploads,
             ),
-            rates=Rates(admission, service.access),
+            rate_meter=RateMeter(admission, service.access),
             bodies=Bodies(
                 limit_bytes=settings.import_body_limit,
                 seconds=settings.body_seconds,
                 at_once_bytes=settings.import_bodies_at_once,
             ),
         ),
-        routers=[router, meter_router, internal_router],
-        components=[watch, acceptance],
+        routers=[router, rate_meter_router, internal_router],
+        components=[monitor, import_log],
         consumers=[requests],
     )

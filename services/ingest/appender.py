@@ -51,31 +51,31 @@ from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-ATTEMPT_MS = 2500
+REQUEST_TIMEOUT_MS = 2500
 """How long one request waits for its answer: two fit into an import's deadline, the second to a new
 leader."""
-CONNECT_SECONDS = 5.0
-ACKNOWLEDGE_MS = 2000
-"""How long a broker waits for its followers: less than ATTEMPT_MS, or it would answer too late."""
-PAUSE_SECONDS = 0.05
+CONNECT_TIMEOUT_SECONDS = 5.0
+BROKER_TIMEOUT_MS = 2000
+"""Milliseconds that a broker waits for its followers. Must stay below REQUEST_TIMEOUT_MS."""
+MIN_BACKOFF_SECONDS = 0.05
 """Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows
 that the last is gone."""
-MAX_PAUSE_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 0.5
 """Seconds between two attempts, at most. Each sends the whole batch. The first pause is
-PAUSE_SECONDS."""
-RECONNECT_PAUSE_SECONDS = 0.2
-MAX_RECONNECT_PAUSE_SECONDS = 1.0
-"""Between two attempts to connect; the first pause is RECONNECT_PAUSE_SECONDS."""
-FAILURE_PAUSE_SECONDS = 2.0
+MIN_BACKOFF_SECONDS."""
+MIN_RECONNECT_BACKOFF_SECONDS = 0.2
+MAX_RECONNECT_BACKOFF_SECONDS = 1.0
+"""Between two attempts to connect; the first pause is MIN_RECONNECT_BACKOFF_SECONDS."""
+UNEXPECTED_ERROR_BACKOFF_SECONDS = 2.0
 """After an error that nobody foresaw: each attempt logs its traceback."""
-LARGE_BATCH = 1024 * 1024
+MIN_THREAD_BATCH_BYTES = 1024 * 1024
 """Bytes from which a batch is packed in a thread: packing 1 MiB takes about 3 ms."""
-END_SECONDS = 1.0
+END_OFFSET_TIMEOUT_SECONDS = 1.0
 """Seconds in which to learn where an appended import ends. Only admission needs it."""
 MAX_SEQUENCE = 2**31 - 1
-SNAPPY = 2
+SNAPPY_CODEC = 2
 """The number of this codec in Kafka's record batches."""
-LATEST = -1
+LATEST_OFFSET = -1
 
 REFUSALS = (
     NotEnoughReplicasError,
@@ -97,10 +97,10 @@ it. If an earlier attempt is in doubt, a duplicate is that attempt, which stands
 
 
 @dataclass(slots=True)
-class Delivery:
+class AppendProgress:
     """Tracks what has become of a batch, for whoever waits for it."""
 
-    _unproven: int = 0
+    _unresolved_sends: int = 0
     abandoned: bool = False
     """Set when nobody waits any more: the batch is not handed to a connection from then on."""
 
@@ -109,23 +109,23 @@ class Delivery:
         """Tells whether the batch was handed to a connection and not every broker has refused it
         since.
         """
-        return self._unproven > 0
+        return self._unresolved_sends > 0
 
-    def hand_over(self) -> None:
+    def mark_sent(self) -> None:
         """Notes that the batch is about to be written to a connection.
 
         Raises CancelledError when abandoned.
         """
         if self.abandoned:
             raise asyncio.CancelledError
-        self._unproven += 1
+        self._unresolved_sends += 1
 
-    def note_refusal(self) -> None:
+    def mark_refused(self) -> None:
         """Notes that the batch last handed over was not appended."""
-        self._unproven -= 1
+        self._unresolved_sends -= 1
 
 
-class _Session:
+class _ProducerSession:
     """Holds a connection and its producer id. Neither is used again after an append that failed."""
 
     def __init__(self, client: AIOKafkaClient, producer_id: int, epoch: int) -> None:
@@ -135,7 +135,7 @@ class _Session:
         self.next_sequence = 0
 
 
-def encode(
+def encode_batch(
     records: Sequence[Record],
     *,
     max_bytes: int,
@@ -149,7 +149,8 @@ def encode(
     """
     builder = DefaultRecordBatchBuilder(
         2,
-        SNAPPY,  # an import's rows are alike: a sixth of the size, for 0.15 us a row (ADR 0011)
+        # Compresses an import to a sixth of its size for 0.15 us a row (ADR 0011)
+        SNAPPY_CODEC,
         is_transactional=0,
         producer_id=producer_id,
         producer_epoch=epoch,
@@ -171,12 +172,12 @@ class PartitionAppender:
         self, settings: KafkaSettings, *, topic: str, partition: int, client_id: str, max_bytes: int
     ) -> None:
         self._settings = settings
-        self._place = TopicPartition(topic, partition)
+        self._topic_partition = TopicPartition(topic, partition)
         self._client_id = f"{client_id}-{partition}"
         self._max_bytes = max_bytes
         # One at a time: the next batch's sequence begins where this one's ends
-        self._turn = asyncio.Lock()
-        self._session: _Session | None = None
+        self._append_lock = asyncio.Lock()
+        self._session: _ProducerSession | None = None
         self._connected = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -200,32 +201,32 @@ class PartitionAppender:
     def replace_dead(self) -> None:
         """Connects anew if aiokafka's client has died, which it does without a word."""
         if self._session is not None and is_dead(self._session.client):
-            log.error("client_replaced", partition=self._place.partition)
+            log.error("client_replaced", partition=self._topic_partition.partition)
             self._replace_session()
 
     def partition_count(self) -> int | None:
         """Returns how many partitions the topic has, as far as this connection knows."""
         found = (
-            self._session.client.cluster.partitions_for_topic(self._place.topic)
+            self._session.client.cluster.partitions_for_topic(self._topic_partition.topic)
             if self._session
             else None
         )
         return len(found) if found else None
 
-    async def append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
+    async def append(self, records: Sequence[Record], progress: AppendProgress) -> int | None:
         """Appends the records as one batch; returns the offset behind the last, or None if Kafka
         does not tell it.
 
         Repeats the batch until the broker answers for good or the caller cancels: it is written
-        once however often it is sent. `delivery` says meanwhile, and after an error, what may
+        once however often it is sent. `progress` says meanwhile, and after an error, what may
         stand. Raises MessageSizeTooLargeError and other KafkaErrors that no repetition mends.
         """
-        async with self._turn:
+        async with self._append_lock:
             try:
-                return await self._append(records, delivery)
+                return await self._append(records, progress)
             except BaseException:
                 # whether its sequence was used is not known, nor when the connection answers
-                if delivery.in_doubt:
+                if progress.in_doubt:
                     self._replace_session()
                 raise
 
@@ -238,29 +239,33 @@ class PartitionAppender:
             await close_client(self._session.client)
             self._session = None
 
-    async def _append(self, records: Sequence[Record], delivery: Delivery) -> int | None:
+    async def _append(self, records: Sequence[Record], progress: AppendProgress) -> int | None:
         session, batch = await self._ready_session(), b""
         for attempt in itertools.count():
             if not batch:
                 pack = partial(
-                    encode,
+                    encode_batch,
                     records,
                     max_bytes=self._max_bytes,
                     producer_id=session.producer_id,
                     epoch=session.epoch,
                     sequence=session.next_sequence,
                 )
-                is_large = sum(len(record.value) for record in records) > LARGE_BATCH
+                is_large = sum(len(record.value) for record in records) > MIN_THREAD_BATCH_BYTES
                 batch = await asyncio.to_thread(pack) if is_large else pack()
             if attempt:
-                await asyncio.sleep(min(PAUSE_SECONDS * 2 ** (attempt - 1), MAX_PAUSE_SECONDS))
+                await asyncio.sleep(
+                    min(MIN_BACKOFF_SECONDS * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+                )
             try:
-                offset = await self._send(session, batch, delivery)
+                offset = await self._send(session, batch, progress)
             except SEQUENCE_REFUSALS as error:
-                if delivery.in_doubt:
+                if progress.in_doubt:
                     raise
                 log.warning(
-                    "producer_id_forgotten", partition=self._place.partition, error=repr(error)
+                    "producer_id_unknown",
+                    partition=self._topic_partition.partition,
+                    error=repr(error),
                 )
                 self._replace_session()
                 session, batch = await self._ready_session(), b""
@@ -268,18 +273,18 @@ class PartitionAppender:
                 if not error.retriable:
                     raise
                 log.warning(
-                    "append_repeated",
-                    partition=self._place.partition,
+                    "append_retried",
+                    partition=self._topic_partition.partition,
                     attempt=attempt,
                     error=repr(error),
                 )
                 session.client.force_metadata_update()
             else:
                 session.next_sequence += len(records)
-                return await self._end(session) if offset < 0 else offset + len(records)
+                return await self._read_end_offset(session) if offset < 0 else offset + len(records)
         raise AssertionError("unreachable")
 
-    async def _ready_session(self) -> _Session:
+    async def _ready_session(self) -> _ProducerSession:
         self.replace_dead()
         if self._session is not None and self._session.next_sequence > MAX_SEQUENCE // 2:
             self._replace_session()  # long before it would have to begin at 0 again
@@ -288,51 +293,60 @@ class PartitionAppender:
             raise AssertionError("connected without a session")
         return self._session
 
-    async def _send(self, session: _Session, batch: bytes, delivery: Delivery) -> int:
+    async def _send(self, session: _ProducerSession, batch: bytes, progress: AppendProgress) -> int:
         """Sends the batch once; returns its offset, or -1 if it stood already.
 
         Raises KafkaError.
         """
-        leader = await self._leader(session)
+        leader = await self._wait_for_leader(session)
         request = ProduceRequest(
-            None, -1, ACKNOWLEDGE_MS, [(self._place.topic, [(self._place.partition, batch)])]
+            None,
+            -1,
+            BROKER_TIMEOUT_MS,
+            [(self._topic_partition.topic, [(self._topic_partition.partition, batch)])],
         )
-        delivery.hand_over()
+        progress.mark_sent()
         try:
             answer = await session.client.send(leader, request)
         except NodeNotReadyError:  # the connection had gone: nothing was written
-            delivery.note_refusal()
+            progress.mark_refused()
             raise
         ((_, ((_, code, offset, *_rest),)),) = answer.topics
         error = for_code(code)
         if error is NoError:
             return int(offset)
         if issubclass(error, REFUSALS + SEQUENCE_REFUSALS):
-            delivery.note_refusal()
-        if error is DuplicateSequenceNumber and delivery.in_doubt:
+            progress.mark_refused()
+        if error is DuplicateSequenceNumber and progress.in_doubt:
             return -1  # an earlier attempt stands, whose answer was lost
-        raise error(self._place.topic)
+        raise error(self._topic_partition.topic)
 
-    async def _leader(self, session: _Session) -> int:
+    async def _wait_for_leader(self, session: _ProducerSession) -> int:
         """Returns the partition's leader once there is a connection to it. Waits for both."""
         while True:
-            leader: int | None = session.client.cluster.leader_for_partition(self._place)
+            leader: int | None = session.client.cluster.leader_for_partition(self._topic_partition)
             if leader is not None and leader >= 0 and await session.client.ready(leader):
                 return leader
             session.client.force_metadata_update()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(MIN_BACKOFF_SECONDS)
 
-    async def _end(self, session: _Session) -> int | None:
+    async def _read_end_offset(self, session: _ProducerSession) -> int | None:
         """Returns the partition's end.
 
         It is needed if a batch stood already: the broker tells no offset then.
         """
-        request = OffsetRequest(-1, 0, [(self._place.topic, [(self._place.partition, LATEST)])])
+        request = OffsetRequest(
+            -1,
+            0,
+            [(self._topic_partition.topic, [(self._topic_partition.partition, LATEST_OFFSET)])],
+        )
         try:
-            async with asyncio.timeout(END_SECONDS):
-                answer = await session.client.send(await self._leader(session), request)
+            async with asyncio.timeout(END_OFFSET_TIMEOUT_SECONDS):
+                answer = await session.client.send(await self._wait_for_leader(session), request)
         except (KafkaError, TimeoutError) as error:
-            log.warning("end_unknown", partition=self._place.partition, error=repr(error))
+            log.warning(
+                "end_offset_unknown", partition=self._topic_partition.partition, error=repr(error)
+            )
             return None
         ((_, ((_, code, _, offset),)),) = answer.topics
         return None if code else int(offset)
@@ -348,40 +362,48 @@ class PartitionAppender:
         self.connect()
 
     async def _connect(self) -> None:
-        pause = RECONNECT_PAUSE_SECONDS
+        pause = MIN_RECONNECT_BACKOFF_SECONDS
         while self._session is None:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                     self._session = await self._new_session()
             except (KafkaError, TimeoutError, OSError) as error:
-                log.warning("appender_waits", partition=self._place.partition, error=repr(error))
+                log.warning(
+                    "connection_failed",
+                    partition=self._topic_partition.partition,
+                    error=repr(error),
+                )
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, MAX_RECONNECT_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_RECONNECT_BACKOFF_SECONDS)
             # A bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
             except Exception:
-                log.exception("appender_failed", partition=self._place.partition)
-                await asyncio.sleep(FAILURE_PAUSE_SECONDS)
+                log.exception(
+                    "connection_failed_unexpectedly", partition=self._topic_partition.partition
+                )
+                await asyncio.sleep(UNEXPECTED_ERROR_BACKOFF_SECONDS)
         self._connected.set()
 
-    async def _new_session(self) -> _Session:
+    async def _new_session(self) -> _ProducerSession:
         options = client_options(self._settings, client_id=self._client_id) | {
-            "request_timeout_ms": ATTEMPT_MS
+            "request_timeout_ms": REQUEST_TIMEOUT_MS
         }
         client = AIOKafkaClient(**options)
         try:
             await client.bootstrap()
-            await load_metadata(client, self._place.topic)
-            return await _session_of(client, self._place)
+            await load_metadata(client, self._topic_partition.topic)
+            return await _open_session(client, self._topic_partition)
         except BaseException:
             await close_client(client)
             raise
 
 
-async def _session_of(client: AIOKafkaClient, place: TopicPartition) -> _Session:
-    leader = client.cluster.leader_for_partition(place)
+async def _open_session(
+    client: AIOKafkaClient, topic_partition: TopicPartition
+) -> _ProducerSession:
+    leader = client.cluster.leader_for_partition(topic_partition)
     # Any broker gives a producer id; the leader is the one that this connection needs anyway
     node = leader if leader is not None and leader >= 0 else client.get_random_node()
     answer = await client.send(node, InitProducerIdRequest(None, 0))
     if answer.error_code:
         raise for_code(answer.error_code)
-    return _Session(client, answer.producer_id, answer.producer_epoch)
+    return _ProducerSession(client, answer.producer_id, answer.producer_epoch)

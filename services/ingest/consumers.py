@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from aiokafka import ConsumerRecord
 
-from services.ingest.requested_imports import RequestedImports
+from services.ingest.requested_imports import RequestedImportService
 from services.ingest.requests import ReceivedRequest, identify_request, require_type
 from shared.contract.errors import Poison
 from shared.kafka.batches import Batch
@@ -15,10 +15,10 @@ from shared.kafka.positions.advance import Advance
 RequestRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 
-class ImportRequestsHandler:
-    """Hands the requests of a batch to RequestedImports. What is none becomes a dead letter."""
+class ImportRequestHandler:
+    """Hands a batch of requests to RequestedImportService. Poison records become dead letters."""
 
-    def __init__(self, imports: RequestedImports) -> None:
+    def __init__(self, imports: RequestedImportService) -> None:
         self._imports = imports
 
     def decode(self, records: Batch) -> tuple[list[RequestRecord], list[DeadLetter]]:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from services.ingest.admission.rates import Rates
-from services.ingest.service import Imports
+from services.ingest.admission.rate_meter import RateMeter
+from services.ingest.service import ImportService
 from shared.http.bodies import Bodies
 from shared.http.dependencies import provided
 
@@ -15,8 +15,8 @@ from shared.http.dependencies import provided
 class IngestDependencies:
     """Holds what create_app made for the endpoints."""
 
-    imports: Imports
-    rates: Rates
+    imports: ImportService
+    rate_meter: RateMeter
     bodies: Bodies
 
 

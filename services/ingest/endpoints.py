@@ -7,8 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from services.ingest.dependencies import Ingest
-from services.ingest.ids import location_of
-from services.ingest.parsing.multipart import reading_upload
+from services.ingest.ids import build_job_path
+from services.ingest.parsing.multipart import open_upload
 from services.ingest.schemas import ImportAcceptedResponse, RateMeterResponse
 from shared.access.dependencies import ReadAccess, WriteAccess
 from shared.contract.errors import Overloaded
@@ -24,19 +24,21 @@ router = APIRouter(
     responses=NO_ACCESS | OVERLOADED | UNREADABLE,
 )
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
-meter_router = APIRouter(tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND))
+rate_meter_router = APIRouter(
+    tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND)
+)
 
 
-async def _require_room(request: Request, principal: WriteAccess, ingest: Ingest) -> None:
+async def _require_capacity(request: Request, principal: WriteAccess, ingest: Ingest) -> None:
     """Refuses an import before its body is read. Raises Overloaded."""
     try:
-        ingest.imports.require_room(principal.workspace_id)
+        ingest.imports.require_capacity(principal.workspace_id)
     except Overloaded:
         await ingest.bodies.discard(request)
         raise
 
 
-HasRoom = Depends(_require_room)
+RequiresCapacity = Depends(_require_capacity)
 Strict = Annotated[
     bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")
 ]
@@ -85,7 +87,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
     openapi_extra=_body("application/json", _ROWS),
-    dependencies=[HasRoom],
+    dependencies=[RequiresCapacity],
 )
 async def import_json(
     request: Request,
@@ -105,8 +107,8 @@ async def import_json(
         accepted = await ingest.imports.accept_json(
             principal.workspace_id, body, strict=strict, account_ids=principal.account_ids
         )
-    response.headers["Location"] = location_of(accepted.job_id)
-    return ImportAcceptedResponse.of(accepted)
+    response.headers["Location"] = build_job_path(accepted.job_id)
+    return ImportAcceptedResponse.from_import(accepted)
 
 
 @router.post(
@@ -114,7 +116,7 @@ async def import_json(
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
     openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV),
-    dependencies=[HasRoom],
+    dependencies=[RequiresCapacity],
 )
 async def import_csv(
     request: Request,
@@ -130,7 +132,7 @@ async def import_csv(
     Rows for an account that is not on the key's list of accounts fail, each for itself, with
     `account_not_permitted`.
     """
-    async with reading_upload(request, ingest.bodies) as upload:
+    async with open_upload(request, ingest.bodies) as upload:
         accepted = await ingest.imports.accept_csv(
             principal.workspace_id,
             upload.data,
@@ -138,17 +140,17 @@ async def import_csv(
             strict=strict,
             account_ids=principal.account_ids,
         )
-    response.headers["Location"] = location_of(accepted.job_id)
-    return ImportAcceptedResponse.of(accepted)
+    response.headers["Location"] = build_job_path(accepted.job_id)
+    return ImportAcceptedResponse.from_import(accepted)
 
 
 @internal_router.get("/imports/{job_id}")
 async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
     """Tells status whether an import may stand. The gateway has no such route."""
-    return {"may_stand": ingest.imports.recent.may_stand(job_id)}
+    return {"may_stand": ingest.imports.recent.may_exist(job_id)}
 
 
-@meter_router.get("/v1/rate-meter")
+@rate_meter_router.get("/v1/rate-meter")
 async def get_rate_meter(
     account_id: str, principal: ReadAccess, ingest: Ingest
 ) -> RateMeterResponse:
@@ -160,4 +162,4 @@ async def get_rate_meter(
     not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
     """
     account = uuid_or_404(account_id, "Account")
-    return RateMeterResponse.of(account, *await ingest.rates.of_account(principal, account))
+    return RateMeterResponse.from_quotas(account, *await ingest.rate_meter.read(principal, account))

@@ -18,6 +18,6 @@ def new_job_id(now: datetime) -> UUID:
     return UUID(int=number)
 
 
-def location_of(job_id: UUID) -> str:
+def build_job_path(job_id: UUID) -> str:
     """Returns the path of an import's job."""
     return f"/v1/pins/imports/{job_id}"

@@ -24,14 +24,14 @@ from shared.contract.import_limits import MAX_RESULTS_BYTES
 from shared.contract.wire import encode
 from shared.kafka.records import Header, Record
 
-UPLOAD_LEVEL = 1
+ZSTD_LEVEL = 1
 """The level of zstd. 215 kB of JSON take 0.8 us a row and become 38 kB. Level 3 takes twice as long
 and gives no less."""
-MAX_SHORT_MESSAGE = 300
+MAX_SHORTENED_MESSAGE = 300
 """Characters of a failed row's message when many long results have to fit into one record."""
 
 
-class Upload(NamedTuple):
+class RawUpload(NamedTuple):
     """A client's file or body, unchanged."""
 
     format: UploadFormat
@@ -50,9 +50,9 @@ class Import:
     rows: ParsedRows
     warnings: Sequence[Notice] = field(default_factory=tuple)
     request_id: str | None = None
-    history: Sequence[Header] = field(default_factory=tuple)
+    replay_headers: Sequence[Header] = field(default_factory=tuple)
     """How often what asked for it was replayed: goes out with every record."""
-    upload: Upload | None = None
+    upload: RawUpload | None = None
     """None when uploads are not kept."""
 
 
@@ -70,11 +70,11 @@ class ImportBatch:
     """Number of records that are valid rows."""
 
 
-def batch_of(accepted: Import) -> ImportBatch:
+def build_batch(accepted: Import) -> ImportBatch:
     """Builds the batch of an accepted import."""
-    key, headers = str(accepted.job_id).encode(), list(accepted.history)
-    rows = list(_row_events(accepted))
-    values = [*_results(accepted), *_upload(accepted), *rows]
+    key, headers = str(accepted.job_id).encode(), list(accepted.replay_headers)
+    rows = list(_build_row_events(accepted))
+    values = [*_build_results_event(accepted), *_build_upload_event(accepted), *rows]
     following = [Record(key, value, headers) for value in values]
     event = ImportAccepted(
         batch_records=1 + len(following),
@@ -90,13 +90,13 @@ def batch_of(accepted: Import) -> ImportBatch:
     return ImportBatch(key, [Record(key, encode(event), headers), *following], len(rows))
 
 
-def batch_of_rejection(rejected: ImportRejected) -> ImportBatch:
+def build_rejection_batch(rejected: ImportRejected) -> ImportBatch:
     """Builds the batch of a request that became a failed job without rows."""
     key = str(rejected.job_id).encode()
     return ImportBatch(key, [Record(key, encode(rejected))], 0)
 
 
-def _row_events(accepted: Import) -> Iterator[bytes]:
+def _build_row_events(accepted: Import) -> Iterator[bytes]:
     """RowAccepted, spliced: the envelope once, each row as it was written when it was validated.
 
     A model would cost as much again.
@@ -119,42 +119,42 @@ def _row_events(accepted: Import) -> Iterator[bytes]:
         )
 
 
-def _results(accepted: Import) -> list[bytes]:
+def _build_results_event(accepted: Import) -> list[bytes]:
     """Builds RowsSettled of the rows that failed validation, if there are any: one record."""
     if not accepted.rows.failed:
         return []
     settled = RowsSettled(
         job_id=accepted.job_id,
         workspace_id=accepted.workspace_id,
-        results=_fitting(accepted.rows.failed),
+        results=_fit_results(accepted.rows.failed),
     )
     return [encode(settled)]
 
 
-def _fitting(failed: list[RowResult]) -> list[RowResult]:
+def _fit_results(failed: list[RowResult]) -> list[RowResult]:
     """Returns the results; if all together are too large, each is cut to an equal share."""
     if len(encode(failed)) <= MAX_RESULTS_BYTES:
         return failed
     share = MAX_RESULTS_BYTES // len(failed)
-    return [_cut(result, share) for result in failed]
+    return [_shorten(result, share) for result in failed]
 
 
-def _cut(result: RowResult, size: int) -> RowResult:
+def _shorten(result: RowResult, size: int) -> RowResult:
     """Keeps as many of the result's faults, from the first on, as fit into `size` bytes of JSON."""
     if len(encode(result)) <= size:
         return result
-    message = result.error_message and result.error_message[:MAX_SHORT_MESSAGE]
+    message = result.error_message and result.error_message[:MAX_SHORTENED_MESSAGE]
     bare = replace(result, errors=None, error_message=message)
-    kept, room = [], size - len(encode(bare)) - len(',"errors":[]')
+    kept, free_bytes = [], size - len(encode(bare)) - len(',"errors":[]')
     for fault in result.errors or ():
-        room -= len(encode(fault)) + 1
-        if room < 0:
+        free_bytes -= len(encode(fault)) + 1
+        if free_bytes < 0:
             break
         kept.append(fault)
     return replace(bare, errors=kept or None)
 
 
-def _upload(accepted: Import) -> list[bytes]:
+def _build_upload_event(accepted: Import) -> list[bytes]:
     """Builds FileUploaded, if the upload is kept."""
     upload = accepted.upload
     if upload is None:
@@ -169,6 +169,6 @@ def _upload(accepted: Import) -> list[bytes]:
         b"%b\n%b"
         % (
             encode(about),
-            bytes(cramjam.zstd.compress(upload.data, UPLOAD_LEVEL)),
+            bytes(cramjam.zstd.compress(upload.data, ZSTD_LEVEL)),
         )
     ]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_, update
 
-from services.ingest.requests import Claim, RequestKey, Standing
+from services.ingest.requests import Claim, LedgerEntry, RequestKey
 from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
@@ -18,28 +18,28 @@ CLAIM = """
     order by 1, 2
     on conflict (workspace_id, request_id) do nothing
 """
-STANDING = """
+READ_ENTRIES = """
     select r.workspace_id, r.request_id,
         r.body_hash, r.job_id, r.accepted_at, r.state = 'committed', r.decision
     from ingest.requests r
-    join unnest(%b::uuid[], %b::text[]) as asked(workspace_id, request_id)
+    join unnest(%b::uuid[], %b::text[]) as requested(workspace_id, request_id)
         using (workspace_id, request_id)
 """
 # The first decision counts, whoever made it: another replica may have the same request in hand
-DECIDE = """
+STORE_DECISION = """
     update ingest.requests set decision = coalesce(decision, %b)
     where workspace_id = %b and request_id = %b and job_id = %b and state = 'pending'
     returning decision
 """
 
 
-class Ledger:
+class PostgresRequestLedger:
     """Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]:
         """Enter what is new and read what stands, for all, in one round trip.
 
         Of two claims of one key, the first counts.
@@ -53,14 +53,14 @@ class Ledger:
         ]
         async with self._database.pipeline() as driver:
             await driver.execute(CLAIM, [workspaces, names, *rest])
-            cursor = await driver.execute(STANDING, [workspaces, names], binary=True)
+            cursor = await driver.execute(READ_ENTRIES, [workspaces, names], binary=True)
             await driver.commit()
             return {
-                RequestKey(workspace, name): Standing(*values)
+                RequestKey(workspace, name): LedgerEntry(*values)
                 for workspace, name, *values in await cursor.fetchall()
             }
 
-    async def decide(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
+    async def store_decision(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
         """Stores the decision of a claim.
 
         Returns the one that was stored first, or None if the request is committed. Raises
@@ -69,7 +69,7 @@ class Ledger:
         """
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
-                DECIDE, [decision, key.workspace_id, key.request_id, job_id], binary=True
+                STORE_DECISION, [decision, key.workspace_id, key.request_id, job_id], binary=True
             )
             await driver.commit()
             rows = await cursor.fetchall()

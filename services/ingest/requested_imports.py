@@ -7,14 +7,14 @@ from uuid import UUID
 
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
-from services.ingest.decisions import Decision, pack, unpack
+from services.ingest.decisions import RequestDecision, pack, unpack
 from services.ingest.requests import (
     Claim,
+    LedgerEntry,
     ReceivedRequest,
     RequestKey,
-    Standing,
-    claim_for,
     decide,
+    new_claim,
     require_same_body,
 )
 from services.ingest.service import ImportLog, count_accepted, count_refused
@@ -29,14 +29,16 @@ of which it is the first. Then the consumer looks whether it is to stop, and beg
 
 
 class RequestLedger(Protocol):
-    """Stores requests by their keys; the real one is services.ingest.repository.Ledger."""
+    """Stores requests by key. services.ingest.repository.PostgresRequestLedger implements it."""
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]: ...
-    async def decide(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None: ...
+    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]: ...
+    async def store_decision(
+        self, key: RequestKey, job_id: UUID, decision: bytes
+    ) -> bytes | None: ...
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None: ...
 
 
-class RequestedImports:
+class RequestedImportService:
     """Claims each request in the ledger, stores its decision, appends that, and marks the claim.
 
     A crash between any two steps repeats the same job with the same decisions, never a second one.
@@ -48,17 +50,17 @@ class RequestedImports:
         self,
         ledger: RequestLedger,
         workspaces: WorkspaceCache,
-        acceptance: ImportLog,
+        import_log: ImportLog,
         admission: Admission,
         settings: IngestSettings,
     ) -> None:
         self._ledger = ledger
         self._workspaces = workspaces
-        self._acceptance = acceptance
+        self._import_log = import_log
         self._admission = admission
         self._imports_at_once = settings.imports_at_once
         self._keep_uploads = settings.upload_retention_days > 0
-        self._thread = asyncio.Lock()
+        self._parser_lock = asyncio.Lock()
 
     async def accept(self, requests: Sequence[ReceivedRequest]) -> Mapping[int, Poison]:
         """Accepts the requests. Returns those that can never be accepted, by their index.
@@ -71,28 +73,30 @@ class RequestedImports:
             if not await self._workspaces.exists(request.key.workspace_id):
                 message = f"there is no workspace {request.key.workspace_id}"
                 refused[index] = Poison(ErrorCode.WORKSPACE_NOT_FOUND, message)
-        claims = [claim_for(one) for index, one in enumerate(requests) if index not in refused]
+        claims = [
+            new_claim(request) for index, request in enumerate(requests) if index not in refused
+        ]
         if not claims:
             return refused
-        standing = await self._ledger.claim(claims)
+        entries = await self._ledger.claim(claims)
         pending: dict[RequestKey, ReceivedRequest] = {}
         for index, request in enumerate(requests):
             if index in refused:
                 continue
             try:
-                require_same_body(request, standing[request.key])
+                require_same_body(request, entries[request.key])
             except Poison as reason:
                 refused[index] = reason
                 continue
-            if not standing[request.key].committed:
+            if not entries[request.key].is_committed:
                 pending[request.key] = request
-        await self._append_all(pending, standing)
+        await self._append_all(pending, entries)
         return refused
 
     async def _append_all(
         self,
         pending: Mapping[RequestKey, ReceivedRequest],
-        standing: Mapping[RequestKey, Standing],
+        entries: Mapping[RequestKey, LedgerEntry],
     ) -> None:
         """Appends all of them, a few at a time: more would wait with their deadline running.
 
@@ -101,13 +105,13 @@ class RequestedImports:
         """
         slots = AppendSlots(self._imports_at_once)
         results = await asyncio.gather(
-            *(self._append(request, standing[key], slots) for key, request in pending.items()),
+            *(self._append(request, entries[key], slots) for key, request in pending.items()),
             return_exceptions=True,
         )
         appended = {
             key: result
             for key, result in zip(pending, results, strict=True)
-            if isinstance(result, Decision)
+            if isinstance(result, RequestDecision)
         }
         if appended:
             await self._ledger.mark_committed(list(appended))
@@ -118,36 +122,38 @@ class RequestedImports:
                 raise result
 
     async def _append(
-        self, request: ReceivedRequest, standing: Standing, slots: "AppendSlots"
-    ) -> Decision | None:
+        self, request: ReceivedRequest, entry: LedgerEntry, slots: "AppendSlots"
+    ) -> RequestDecision | None:
         """Returns what was appended; None if another replica was faster."""
         workspace_id = request.key.workspace_id
         async with slots:
             try:
-                await self._admission.wait_for_room(workspace_id, slots.deadline)
-                if (decision := await self._decision(request, standing)) is None:
+                await self._admission.wait_for_capacity(workspace_id, slots.deadline)
+                if (decision := await self._load_or_make_decision(request, entry)) is None:
                     return None
-                with self._admission.room(workspace_id, decision.batch.rows) as place:
-                    place.position = await self._acceptance.append(decision.batch)
+                with self._admission.reserve(workspace_id, decision.batch.rows) as reservation:
+                    reservation.position = await self._import_log.append(decision.batch)
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise
             # Megabytes, of which only the counts are still wanted
             return decision.without_records()
 
-    async def _decision(self, request: ReceivedRequest, standing: Standing) -> Decision | None:
+    async def _load_or_make_decision(
+        self, request: ReceivedRequest, entry: LedgerEntry
+    ) -> RequestDecision | None:
         """Returns the stored decision, or decides now and stores that before anything is sent.
 
         None if another replica has finished the request.
         """
-        if (stored := standing.decision) is None:
-            async with self._thread:
-                packed = await asyncio.to_thread(self._decide, request, standing)
-            stored = await self._ledger.decide(request.key, standing.job_id, packed)
+        if (stored := entry.decision) is None:
+            async with self._parser_lock:
+                packed = await asyncio.to_thread(self._decide, request, entry)
+            stored = await self._ledger.store_decision(request.key, entry.job_id, packed)
         return None if stored is None else await asyncio.to_thread(unpack, stored)
 
-    def _decide(self, request: ReceivedRequest, standing: Standing) -> bytes:
-        return pack(decide(request, standing, keep_upload=self._keep_uploads))
+    def _decide(self, request: ReceivedRequest, entry: LedgerEntry) -> bytes:
+        return pack(decide(request, entry, keep_upload=self._keep_uploads))
 
 
 class AppendSlots(asyncio.Semaphore):
@@ -161,7 +167,7 @@ class AppendSlots(asyncio.Semaphore):
         self.deadline = asyncio.get_running_loop().time() + CAPACITY_WAIT_SECONDS
 
 
-def _count(decision: Decision) -> None:
+def _count(decision: RequestDecision) -> None:
     if decision.accepted:
         count_accepted("topic", failed_rows=decision.failed_rows)
     else:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from services.ingest.decisions import Decision
+from services.ingest.decisions import RequestDecision
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, Upload, batch_of, batch_of_rejection
+from services.ingest.records import Import, RawUpload, build_batch, build_rejection_batch
 from shared.contract.cloudevents import EventType
 from shared.contract.errors import ApiError, ErrorCode, Poison
 from shared.contract.events import ImportRejected, ImportRequested, SourceType, UploadFormat
@@ -43,16 +43,16 @@ class Claim(NamedTuple):
     accepted_at: datetime
 
 
-class Standing(NamedTuple):
+class LedgerEntry(NamedTuple):
     """Holds what the ledger has under a key: the first claim, whichever process made it."""
 
     body_hash: bytes
     job_id: UUID
     accepted_at: datetime
-    committed: bool
+    is_committed: bool
     decision: bytes | None = None
     """The packed decision (services/ingest/decisions.py). None before it is made, and again once it
-    is committed."""
+    is is_committed."""
 
 
 class ReceivedRequest(NamedTuple):
@@ -64,7 +64,7 @@ class ReceivedRequest(NamedTuple):
     key: RequestKey
     body: bytes
     body_hash: bytes
-    history: Sequence[Header]
+    replay_headers: Sequence[Header]
     """The headers that tell of replays. They go on with each of the import's rows."""
 
 
@@ -77,51 +77,53 @@ def require_type(event_type: bytes | None) -> None:
         )
 
 
-def identify_request(body: bytes, history: Sequence[Header]) -> ReceivedRequest:
+def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedRequest:
     """Reads a request's key. Raises Poison if it has none."""
-    request = _parse(body)
+    request = _parse_request(body)
     if "\0" in request.request_id:
         raise Poison(ErrorCode.INVALID_RECORD, "request_id: must not contain the character NUL")
     key = RequestKey(request.workspace_id, request.request_id)
-    return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), history)
+    return ReceivedRequest(key, body, blake2b(body, digest_size=32).digest(), replay_headers)
 
 
-def claim_for(request: ReceivedRequest) -> Claim:
+def new_claim(request: ReceivedRequest) -> Claim:
     """Makes a claim with a new job id."""
     now = datetime.now(UTC)
     return Claim(request.key, request.body_hash, new_job_id(now), now)
 
 
-def require_same_body(request: ReceivedRequest, standing: Standing) -> None:
+def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
     """Raises Poison if the key was used before for another body."""
-    if standing.body_hash != request.body_hash:
+    if entry.body_hash != request.body_hash:
         message = f"request_id {request.key.request_id} was used before for another body"
         raise Poison(ErrorCode.REQUEST_ID_REUSED, message)
 
 
-def decide(request: ReceivedRequest, standing: Standing, *, keep_upload: bool) -> Decision:
+def decide(request: ReceivedRequest, entry: LedgerEntry, *, keep_upload: bool) -> RequestDecision:
     """Decides what a request becomes: an import, or a failed job that says why not."""
-    requested = _parse(request.body)
+    requested = _parse_request(request.body)
     try:
-        source = _source_name(requested.source)
+        source = _parse_source(requested.source)
         rows = validate(require_rows(requested.rows))
     except ApiError as refusal:
-        return Decision(batch_of_rejection(_rejected(requested, standing, refusal)), accepted=False)
+        return RequestDecision(
+            build_rejection_batch(_build_rejection(requested, entry, refusal)), accepted=False
+        )
     accepted = Import(
-        job_id=standing.job_id,
+        job_id=entry.job_id,
         workspace_id=requested.workspace_id,
-        accepted_at=standing.accepted_at,
+        accepted_at=entry.accepted_at,
         source_type=SourceType.JSON,
         source_filename=source,
         rows=rows,
         request_id=requested.request_id,
-        history=request.history,
-        upload=Upload(UploadFormat.REQUEST, request.body) if keep_upload else None,
+        replay_headers=request.replay_headers,
+        upload=RawUpload(UploadFormat.REQUEST, request.body) if keep_upload else None,
     )
-    return Decision(batch_of(accepted), accepted=True, failed_rows=len(rows.failed))
+    return RequestDecision(build_batch(accepted), accepted=True, failed_rows=len(rows.failed))
 
 
-def _parse(body: bytes) -> ImportRequested:
+def _parse_request(body: bytes) -> ImportRequested:
     try:
         return _requests.from_document(parse_json(body))
     except ApiError as refusal:
@@ -130,7 +132,7 @@ def _parse(body: bytes) -> ImportRequested:
         raise Poison(ErrorCode.INVALID_RECORD, describe_validation_error(error)) from None
 
 
-def _source_name(source: object) -> str | None:
+def _parse_source(source: object) -> str | None:
     if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE):
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
@@ -138,14 +140,16 @@ def _source_name(source: object) -> str | None:
     return make_printable(source, MAX_SOURCE) if source else None
 
 
-def _rejected(request: ImportRequested, standing: Standing, refusal: ApiError) -> ImportRejected:
+def _build_rejection(
+    request: ImportRequested, entry: LedgerEntry, refusal: ApiError
+) -> ImportRejected:
     return ImportRejected(
-        job_id=standing.job_id,
+        job_id=entry.job_id,
         workspace_id=request.workspace_id,
         source_filename=make_printable(request.source, MAX_SOURCE)
         if isinstance(request.source, str)
         else None,
-        accepted_at=standing.accepted_at,
+        accepted_at=entry.accepted_at,
         request_id=request.request_id,
         error_code=refusal.code,
         error_message=refusal.message,

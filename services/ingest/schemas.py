@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from services.ingest.admission.limits import Meter
+from services.ingest.admission.limits import RowQuota
 from services.ingest.records import Import
 from shared.contract.events import JobStatus, Notice, SourceType
 
@@ -34,7 +34,7 @@ class ImportAcceptedResponse(BaseModel):
     warnings: list[Notice]
 
     @classmethod
-    def of(cls, accepted: Import) -> "ImportAcceptedResponse":
+    def from_import(cls, accepted: Import) -> "ImportAcceptedResponse":
         return cls(
             id=accepted.job_id,
             workspace_id=accepted.workspace_id,
@@ -57,9 +57,9 @@ class RateMeterNode(BaseModel):
     refill_rate: float
 
     @classmethod
-    def of(cls, meter: Meter) -> "RateMeterNode":
+    def from_quota(cls, quota: RowQuota) -> "RateMeterNode":
         return cls(
-            tokens_available=meter.available, capacity=meter.capacity, refill_rate=meter.rate
+            tokens_available=quota.available, capacity=quota.capacity, refill_rate=quota.rate
         )
 
 
@@ -72,6 +72,8 @@ class RateMeterResponse(BaseModel):
     global_: Annotated[RateMeterNode, Field(serialization_alias="global")]
 
     @classmethod
-    def of(cls, account_id: UUID, own: Meter, everything: Meter) -> "RateMeterResponse":
-        account = RateMeterAccount(account_id=str(account_id), **RateMeterNode.of(own).model_dump())
-        return cls(account=account, global_=RateMeterNode.of(everything))
+    def from_quotas(cls, account_id: UUID, own: RowQuota, total: RowQuota) -> "RateMeterResponse":
+        account = RateMeterAccount(
+            account_id=str(account_id), **RateMeterNode.from_quota(own).model_dump()
+        )
+        return cls(account=account, global_=RateMeterNode.from_quota(total))

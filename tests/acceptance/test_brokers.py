@@ -19,8 +19,8 @@ from aiokafka.errors import KafkaError
 
 from deploy.administration import NewWorkspace
 from deploy.local.kafka import KafkaCluster
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import TOPICS, TopicName, TopicNames
 from shared.kafka.admin import admin_client, create_topics
@@ -85,7 +85,7 @@ def brokers(stack: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @asynccontextmanager
-async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[Acceptance]]:
+async def acceptances_on(settings: IngestSettings) -> AsyncIterator[list[KafkaImportLog]]:
     async with AsyncExitStack() as stack:
         replicas = [
             settings.model_copy(update={"replica": str(number)}) for number in range(INSTANCES)
@@ -128,7 +128,7 @@ def settings_on(brokers: Brokers) -> IngestSettings:
 async def kill_after_an_acknowledgement(
     brokers: Brokers,
     settings: IngestSettings,
-    acceptances: list[Acceptance],
+    acceptances: list[KafkaImportLog],
     acknowledged: list[UUID],
     delay: float,
 ) -> int:
@@ -255,7 +255,7 @@ def job_for(partition: int) -> UUID:
     )
 
 
-async def stands(acceptance: Acceptance, partition: int) -> bool:
+async def stands(acceptance: KafkaImportLog, partition: int) -> bool:
     try:
         await acceptance.append(an_import(job_for(partition)))
     except BrokerUnavailable:

@@ -16,7 +16,7 @@ from services.ingest.admission.limits import Admission
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
-from services.ingest.service import Imports
+from services.ingest.service import ImportService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
@@ -72,8 +72,8 @@ class Pipeline:
         self._outcomes.topics.clear()
         try:
             settings = IngestSettings()
-            imports = Imports(
-                self, Admission(settings), ImportQueue.of(settings), keep_uploads=True
+            imports = ImportService(
+                self, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
             )
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except ApiError:

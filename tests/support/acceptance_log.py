@@ -9,10 +9,10 @@ from functools import partial
 from random import randbytes, randrange
 from uuid import UUID, uuid4
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from services.ingest.parsing.rows import ParsedRows, ValidRow
-from services.ingest.records import Import, ImportBatch, batch_of
+from services.ingest.records import Import, ImportBatch, build_batch
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.events import SourceType
 from shared.contract.topics import PARTITIONS, TopicName
@@ -29,9 +29,9 @@ NOISE = base64.b85encode(randbytes(1 << 20))
 
 
 @asynccontextmanager
-async def acceptance_of(settings: IngestSettings) -> AsyncIterator[Acceptance]:
+async def acceptance_of(settings: IngestSettings) -> AsyncIterator[KafkaImportLog]:
     """Gives an acceptance that has started."""
-    acceptance = Acceptance(settings)
+    acceptance = KafkaImportLog(settings)
     await acceptance.start()
     try:
         yield acceptance
@@ -46,7 +46,7 @@ def an_import(job_id: UUID, *, rows: int = ROWS, row_bytes: int = ROW_BYTES) -> 
     parsed = ParsedRows(
         [ValidRow(number, _noise(row_bytes), b"%032x" % number) for number in range(1, rows + 1)]
     )
-    return batch_of(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
+    return build_batch(Import(job_id, uuid4(), datetime.now(UTC), SourceType.JSON, None, parsed))
 
 
 def _noise(size: int) -> bytes:
@@ -74,7 +74,7 @@ async def all_seen(
     return Counter(UUID((record.key or b"").decode()) for record in records)
 
 
-async def accepts(acceptance: Acceptance) -> UUID:
+async def accepts(acceptance: KafkaImportLog) -> UUID:
     """Returns the id of an import that was acknowledged, as soon as one is."""
 
     async def accepted() -> UUID | None:
@@ -88,7 +88,7 @@ async def accepts(acceptance: Acceptance) -> UUID:
     return await eventually(accepted, seconds=40)
 
 
-async def works_again(acceptance: Acceptance, partitions: int = PARTITIONS) -> None:
+async def works_again(acceptance: KafkaImportLog, partitions: int = PARTITIONS) -> None:
     """Returns once every partition takes imports and nothing is under way: what is read from now on
     does not change.
     """

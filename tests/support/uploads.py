@@ -2,11 +2,11 @@
 
 from fastapi import Request
 
-from services.ingest.parsing.multipart import Upload, reading_upload
+from services.ingest.parsing.multipart import UploadedFile, open_upload
 from shared.http.bodies import Bodies
 
 
-async def read_upload(request: Request, limit_bytes: int) -> Upload:
+async def read_upload(request: Request, limit_bytes: int) -> UploadedFile:
     bodies = Bodies(limit_bytes=limit_bytes, seconds=30, at_once_bytes=2 * limit_bytes)
-    async with reading_upload(request, bodies) as upload:
+    async with open_upload(request, bodies) as upload:
         return upload

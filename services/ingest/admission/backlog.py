@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-BUSY_ROWS = 1000
+MIN_RATE_BACKLOG_ROWS = 1000
 """With less waiting, what is settled is what came in, not what could be."""
-BLIND_AFTER_SECONDS = 20.0
+STALE_AFTER_SECONDS = 20.0
 """Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
 decides. It takes several failed readings."""
-RATE_SECONDS = 5.0
+RATE_WINDOW_SECONDS = 5.0
 """How far back the rate looks."""
 
 
-class Position(NamedTuple):
+class EndPosition(NamedTuple):
     """The offset behind an import's last row in the topic `imports`."""
 
     partition: int
@@ -32,26 +32,29 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LagSample:
     """The topic `imports` at one moment: its ends and the publisher's offsets, by partition."""
 
-    at: float
-    ends: Mapping[int, int]
-    settled: Mapping[int, int]
+    sampled_at: float
+    end_offsets: Mapping[int, int]
+    committed_offsets: Mapping[int, int]
 
     @property
     def backlog(self) -> int:
-        return sum(max(0, end - self.settled[partition]) for partition, end in self.ends.items())
+        return sum(
+            max(0, end - self.committed_offsets[partition])
+            for partition, end in self.end_offsets.items()
+        )
 
 
-class _Standing(NamedTuple):
+class _AppendedImport(NamedTuple):
     end: int
     workspace_id: UUID
     rows: int
 
 
 @dataclass(slots=True)
-class Unsettled:
+class BacklogTracker:
     """Holds the figures.
 
     Rows are taken before their append, so that imports at the same moment can't overshoot; then
@@ -59,80 +62,80 @@ class Unsettled:
     """
 
     clock: Callable[[], float] = time.monotonic
-    """The clock of Reading.at, in seconds."""
+    """The clock of LagSample.sampled_at, in seconds."""
     rate: float | None = None
     """Rows settled a second while enough were waiting; None until that has been seen."""
-    _of_workspace: Counter[UUID] = field(default_factory=Counter)
-    _underway: int = 0
-    _standing: dict[int, list[_Standing]] = field(default_factory=lambda: defaultdict(list))
-    _unread: list[tuple[Position, int]] = field(default_factory=list)
-    _reading: Reading | None = None
+    _rows_by_workspace: Counter[UUID] = field(default_factory=Counter)
+    _reserved_rows: int = 0
+    _appended: dict[int, list[_AppendedImport]] = field(default_factory=lambda: defaultdict(list))
+    _after_sample: list[tuple[EndPosition, int]] = field(default_factory=list)
+    _sample: LagSample | None = None
 
     @property
-    def is_blind(self) -> bool:
-        """Tells whether the last reading is too old, or there is none."""
-        return self._reading is None or self.clock() - self._reading.at > BLIND_AFTER_SECONDS
+    def is_stale(self) -> bool:
+        """Tells whether the last sample is too old, or there is none."""
+        return self._sample is None or self.clock() - self._sample.sampled_at > STALE_AFTER_SECONDS
 
-    def of(self, workspace_id: UUID) -> int:
-        return self._of_workspace[workspace_id]
+    def count_rows(self, workspace_id: UUID) -> int:
+        return self._rows_by_workspace[workspace_id]
 
     @property
-    def total(self) -> int:
-        backlog = self._reading.backlog if self._reading else 0
-        return backlog + sum(rows for _, rows in self._unread) + self._underway
+    def total_rows(self) -> int:
+        backlog = self._sample.backlog if self._sample else 0
+        return backlog + sum(rows for _, rows in self._after_sample) + self._reserved_rows
 
-    def take(self, workspace_id: UUID, rows: int) -> None:
-        self._of_workspace[workspace_id] += rows
-        self._underway += rows
+    def reserve(self, workspace_id: UUID, rows: int) -> None:
+        self._rows_by_workspace[workspace_id] += rows
+        self._reserved_rows += rows
 
-    def give_back(self, workspace_id: UUID, rows: int) -> None:
-        self._underway -= rows
-        self._drop(workspace_id, rows)
+    def release(self, workspace_id: UUID, rows: int) -> None:
+        self._reserved_rows -= rows
+        self._subtract(workspace_id, rows)
 
-    def place(self, workspace_id: UUID, rows: int, position: Position) -> None:
+    def confirm(self, workspace_id: UUID, rows: int, position: EndPosition) -> None:
         """Gives rows that were taken their position: their import has been appended."""
-        self._underway -= rows
+        self._reserved_rows -= rows
         heapq.heappush(
-            self._standing[position.partition], _Standing(position.end, workspace_id, rows)
+            self._appended[position.partition], _AppendedImport(position.end, workspace_id, rows)
         )
-        if not self._reading or position.end > self._reading.ends.get(
+        if not self._sample or position.end > self._sample.end_offsets.get(
             position.partition, 0
-        ):  # a reading may have come in between
-            self._unread.append((position, rows))
+        ):  # a sample may have come in between
+            self._after_sample.append((position, rows))
 
-    def observe(self, reading: Reading) -> None:
-        """What the publisher's group is past is settled; what ends within the reading is counted by
+    def observe(self, sample: LagSample) -> None:
+        """What the publisher's group is past is settled; what ends within the sample is counted by
         it.
         """
-        if self._reading is not None:
-            self._measure(self._reading, reading)
-        self._reading = reading
-        self._unread = [
+        if self._sample is not None:
+            self._update_rate(self._sample, sample)
+        self._sample = sample
+        self._after_sample = [
             (position, rows)
-            for position, rows in self._unread
-            if position.end > reading.ends.get(position.partition, 0)
+            for position, rows in self._after_sample
+            if position.end > sample.end_offsets.get(position.partition, 0)
         ]
-        for partition, standing in self._standing.items():
-            while standing and standing[0].end <= reading.settled.get(partition, 0):
-                gone = heapq.heappop(standing)
-                self._drop(gone.workspace_id, gone.rows)
+        for partition, appended in self._appended.items():
+            while appended and appended[0].end <= sample.committed_offsets.get(partition, 0):
+                settled_import = heapq.heappop(appended)
+                self._subtract(settled_import.workspace_id, settled_import.rows)
 
-    def _measure(self, before: Reading, now: Reading) -> None:
-        seconds = now.at - before.at
-        if seconds <= 0 or min(before.backlog, now.backlog) < BUSY_ROWS:
+    def _update_rate(self, before: LagSample, now: LagSample) -> None:
+        seconds = now.sampled_at - before.sampled_at
+        if seconds <= 0 or min(before.backlog, now.backlog) < MIN_RATE_BACKLOG_ROWS:
             return
         settled = sum(
-            max(0, offset - before.settled.get(partition, 0))
-            for partition, offset in now.settled.items()
+            max(0, offset - before.committed_offsets.get(partition, 0))
+            for partition, offset in now.committed_offsets.items()
         )
-        weight = 1 - math.exp(-seconds / RATE_SECONDS)
+        weight = 1 - math.exp(-seconds / RATE_WINDOW_SECONDS)
         self.rate = (
             settled / seconds
             if self.rate is None
             else self.rate + weight * (settled / seconds - self.rate)
         )
 
-    def _drop(self, workspace_id: UUID, rows: int) -> None:
-        self._of_workspace[workspace_id] -= rows
-        if self._of_workspace[workspace_id] <= 0:
-            del self._of_workspace[workspace_id]
+    def _subtract(self, workspace_id: UUID, rows: int) -> None:
+        self._rows_by_workspace[workspace_id] -= rows
+        if self._rows_by_workspace[workspace_id] <= 0:
+            del self._rows_by_workspace[workspace_id]

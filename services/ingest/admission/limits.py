@@ -15,32 +15,32 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from services.ingest.admission.backlog import Position, Reading, Unsettled
+from services.ingest.admission.backlog import BacklogTracker, EndPosition, LagSample
 from services.ingest.config import IngestSettings
 from shared.access.cache import Clock
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCode, Overloaded
 from shared.runtime import metrics
 
-RESERVE = 0.1
+RESERVE_SHARE = 0.1
 """Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't
 shut a new one out.
 """
-LONGEST_PAUSE_SECONDS = 60
+MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
 """Seconds for which the rows of an import of unknown outcome are counted. If the import stands,
 Kafka's figure counts them, too."""
-UNKNOWN_PAUSE_SECONDS = 5
+DEFAULT_RETRY_AFTER_SECONDS = 5
 """Asked of a client while it is not known how quickly rows are settled."""
 
 
 @dataclass(slots=True)
-class Place:
+class RowReservation:
     """An import's place in the backlog. Whoever appends the import sets its position."""
 
-    position: Position | None = None
+    position: EndPosition | None = None
 
 
-class Meter(NamedTuple):
+class RowQuota(NamedTuple):
     """How much room there is, in rows, and how quickly more is made."""
 
     capacity: int
@@ -53,125 +53,125 @@ class Admission:
     """Decides by the figures of one process. The clock is that of the readings."""
 
     def __init__(self, settings: IngestSettings, clock: Clock = time.monotonic) -> None:
-        self._per_workspace = settings.max_unsettled_rows_per_workspace
-        self._of_all = settings.max_unsettled_rows
-        self._unsettled = Unsettled(clock)
-        self._news = asyncio.Event()
-        self.asked = asyncio.Event()
+        self._workspace_limit = settings.max_unsettled_rows_per_workspace
+        self._system_limit = settings.max_unsettled_rows
+        self._backlog = BacklogTracker(clock)
+        self._new_sample = asyncio.Event()
+        self.sample_requested = asyncio.Event()
         """Set by every import: figures are wanted now."""
         metrics.UNSETTLED_ROWS.set_function(
-            lambda: math.nan if self._unsettled.is_blind else float(self._unsettled.total)
+            lambda: math.nan if self._backlog.is_stale else float(self._backlog.total_rows)
         )
 
-    def observe(self, reading: Reading) -> None:
-        self._unsettled.observe(reading)
-        self._news.set()  # who waits for room is woken before any request that comes now
-        self._news = asyncio.Event()
+    def observe(self, reading: LagSample) -> None:
+        self._backlog.observe(reading)
+        self._new_sample.set()  # who waits for room is woken before any request that comes now
+        self._new_sample = asyncio.Event()
 
-    def require_room(self, workspace_id: UUID) -> None:
+    def require_capacity(self, workspace_id: UUID) -> None:
         """Raises Overloaded when the workspace, or the whole system, has its fill of unsettled
         rows.
         """
-        self.asked.set()
-        if self._unsettled.is_blind:
+        self.sample_requested.set()
+        if self._backlog.is_stale:
             return
-        own, everything = self._unsettled.of(workspace_id), self._unsettled.total
-        if own >= self._per_workspace:
+        own, total = self._backlog.count_rows(workspace_id), self._backlog.total_rows
+        if own >= self._workspace_limit:
             # Its own rows are settled at their share of the rate
-            pause = self._pause((own - self._per_workspace + 1) * max(everything, own) / own)
+            pause = self._retry_after((own - self._workspace_limit + 1) * max(total, own) / own)
             message = (
                 f"This workspace has {own} rows that are not settled yet; the limit is "
-                f"{self._per_workspace}. Nothing was accepted."
+                f"{self._workspace_limit}. Nothing was accepted."
             )
-            details = {"limit": self._per_workspace, "current": own, "reason": "workspace"}
+            details = {"limit": self._workspace_limit, "current": own, "reason": "workspace"}
             raise Overloaded(
                 ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=pause, **details
             )
-        limit = self._of_all if own else int(self._of_all * (1 + RESERVE))
-        if everything >= limit:
+        limit = self._system_limit if own else int(self._system_limit * (1 + RESERVE_SHARE))
+        if total >= limit:
             message = (
-                f"Pinflow has {everything} rows that are not settled yet; the limit is {limit}. "
+                f"Pinflow has {total} rows that are not settled yet; the limit is {limit}. "
                 "Nothing was accepted."
             )
-            details = {"limit": limit, "current": everything, "reason": "system"}
+            details = {"limit": limit, "current": total, "reason": "system"}
             raise Overloaded(
                 ErrorCode.OVERLOADED,
                 message,
-                retry_after=self._pause(everything - limit + 1),
+                retry_after=self._retry_after(total - limit + 1),
                 **details,
             )
 
-    def meters(self, workspace_id: UUID) -> tuple[Meter, Meter]:
+    def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
         """The workspace's room, and the system's.
 
         Blind, both are empty of rows, as nobody is refused then.
         """
-        self.asked.set()
-        own, everything = (
+        self.sample_requested.set()
+        own, total = (
             (0, 0)
-            if self._unsettled.is_blind
-            else (self._unsettled.of(workspace_id), self._unsettled.total)
+            if self._backlog.is_stale
+            else (self._backlog.count_rows(workspace_id), self._backlog.total_rows)
         )
-        rate = self._unsettled.rate or 0.0
-        share = own / max(everything, own) if own else 1.0
-        return _meter(self._per_workspace, own, rate * share), _meter(
-            self._of_all, everything, rate
+        rate = self._backlog.rate or 0.0
+        share = own / max(total, own) if own else 1.0
+        return _meter(self._workspace_limit, own, rate * share), _meter(
+            self._system_limit, total, rate
         )
 
-    async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
+    async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
         """`deadline` is in the event loop's time.
 
         Raises Overloaded when there was none until then.
         """
         while True:
             try:
-                return self.require_room(workspace_id)
+                return self.require_capacity(workspace_id)
             except Overloaded as overloaded:
                 try:
                     async with asyncio.timeout_at(deadline):
-                        await self._news.wait()
+                        await self._new_sample.wait()
                 except TimeoutError:
                     raise overloaded from None
 
     @contextmanager
-    def room(self, workspace_id: UUID, rows: int) -> Iterator[Place]:
+    def reserve(self, workspace_id: UUID, rows: int) -> Iterator[RowReservation]:
         """Reserves room for the import that the body appends. Raises Overloaded.
 
         Its rows are counted until they are settled, or until it is certain that none stands.
         """
-        self.require_room(workspace_id)
-        self._unsettled.take(workspace_id, rows)
-        place = Place()
+        self.require_capacity(workspace_id)
+        self._backlog.reserve(workspace_id, rows)
+        reservation = RowReservation()
         try:
-            yield place
+            yield reservation
         except BrokerUnavailable as error:
             if isinstance(error, AcceptanceUnknown):
-                self._doubt(workspace_id, rows)
+                self._release_later(workspace_id, rows)
             else:
-                self._unsettled.give_back(workspace_id, rows)
+                self._backlog.release(workspace_id, rows)
             raise
         except BaseException:  # a client that went away: its import goes on
-            self._doubt(workspace_id, rows)
+            self._release_later(workspace_id, rows)
             raise
         if (
-            place.position is None or self._unsettled.is_blind
+            reservation.position is None or self._backlog.is_stale
         ):  # blind, what is remembered would never be forgotten
-            self._unsettled.give_back(workspace_id, rows)
+            self._backlog.release(workspace_id, rows)
         else:
-            self._unsettled.place(workspace_id, rows, place.position)
+            self._backlog.confirm(workspace_id, rows, reservation.position)
 
-    def _doubt(self, workspace_id: UUID, rows: int) -> None:
+    def _release_later(self, workspace_id: UUID, rows: int) -> None:
         asyncio.get_running_loop().call_later(
-            IN_DOUBT_SECONDS, self._unsettled.give_back, workspace_id, rows
+            IN_DOUBT_SECONDS, self._backlog.release, workspace_id, rows
         )
 
-    def _pause(self, rows: float) -> int:
+    def _retry_after(self, rows: float) -> int:
         """Seconds until so many rows have been settled."""
-        rate = self._unsettled.rate
+        rate = self._backlog.rate
         if rate is None:
-            return UNKNOWN_PAUSE_SECONDS
-        return max(1, min(LONGEST_PAUSE_SECONDS, math.ceil(rows / max(rate, 1e-9))))
+            return DEFAULT_RETRY_AFTER_SECONDS
+        return max(1, min(MAX_RETRY_AFTER_SECONDS, math.ceil(rows / max(rate, 1e-9))))
 
 
-def _meter(capacity: int, unsettled: int, rate: float) -> Meter:
-    return Meter(capacity, max(0, capacity - unsettled), rate)
+def _meter(capacity: int, unsettled: int, rate: float) -> RowQuota:
+    return RowQuota(capacity, max(0, capacity - unsettled), rate)

@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from services.ingest.admission.backlog import Reading
+from services.ingest.admission.backlog import LagSample
 from services.ingest.admission.limits import Admission
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.topics import TopicName, TopicNames
@@ -19,13 +19,13 @@ log = structlog.get_logger()
 
 PUBLISHER = "publisher"
 """The service whose group settles rows."""
-INTERVAL_SECONDS = 0.25
+SAMPLE_SECONDS = 0.25
 """At twenty thousand rows a second, five thousand rows."""
-IDLE_SECONDS = 2.0
+MAX_IDLE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 
-class BacklogWatch:
+class BacklogMonitor:
     """A part of the process that never holds up another: without news imports are let in, and the
     log says so once.
     """
@@ -40,16 +40,16 @@ class BacklogWatch:
             client_id=client_id,
         )
         self._admission = admission
-        self._fails = False
-        self._last: GroupOffsets | None = None
-        self._moves = True
+        self._is_failing = False
+        self._last_offsets: GroupOffsets | None = None
+        self._is_changing = True
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns after the first reading, or failure: a process that starts anew knows of the
         backlog before it accepts anything.
         """
-        await self._look()
+        await self._take_sample()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -63,37 +63,37 @@ class BacklogWatch:
 
     async def _run(self) -> None:
         while True:
-            await self._pause()
-            await self._look()
+            await self._wait_for_next_sample()
+            await self._take_sample()
 
-    async def _pause(self) -> None:
-        if self._fails:
+    async def _wait_for_next_sample(self) -> None:
+        if self._is_failing:
             await asyncio.sleep(RETRY_SECONDS)
             return
-        await asyncio.sleep(INTERVAL_SECONDS)
-        if not self._moves:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        if not self._is_changing:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._admission.asked.wait()
-        self._admission.asked.clear()
+                async with asyncio.timeout(MAX_IDLE_SECONDS):
+                    await self._admission.sample_requested.wait()
+        self._admission.sample_requested.clear()
 
-    async def _look(self) -> None:
+    async def _take_sample(self) -> None:
         try:
             offsets = await self._reader.read()
         except BrokerUnavailable as error:
-            if not self._fails:
+            if not self._is_failing:
                 log.warning(
-                    "backlog_unknown",
+                    "backlog_unavailable",
                     error=str(error),
                     next="imports are let in unlimited until Kafka tells again",
                 )
-            self._fails = True
+            self._is_failing = True
         except Exception:
-            log.exception("backlog_failed")
-            self._fails = True
+            log.exception("backlog_read_failed")
+            self._is_failing = True
         else:
-            if self._fails:
-                log.info("backlog_known")
-            self._fails = False
-            self._moves, self._last = offsets != self._last, offsets
-            self._admission.observe(Reading(time.monotonic(), offsets.ends, offsets.committed))
+            if self._is_failing:
+                log.info("backlog_available")
+            self._is_failing = False
+            self._is_changing, self._last_offsets = offsets != self._last_offsets, offsets
+            self._admission.observe(LagSample(time.monotonic(), offsets.ends, offsets.committed))

@@ -20,7 +20,7 @@ from shared.runtime.limits.reservations import (
     WaitTimeout,
 )
 
-RESERVE = 0.1
+RESERVE_SHARE = 0.1
 """The share of the queue, on top, for workspaces of which nothing waits."""
 WAIT_SHARE = 0.9
 """The share of the broker's deadline that an import may wait. The rest is for the append."""
@@ -66,7 +66,7 @@ class ImportQueue:
         self._written = 0
 
     @classmethod
-    def of(cls, settings: IngestSettings) -> "ImportQueue":
+    def from_settings(cls, settings: IngestSettings) -> "ImportQueue":
         """Builds the queue from the settings."""
         return cls(
             at_once=settings.imports_at_once,
@@ -74,11 +74,11 @@ class ImportQueue:
             timeout_seconds=settings.broker_deadline_seconds * WAIT_SHARE,
         )
 
-    def require_place(self, workspace_id: UUID) -> None:
+    def require_queue_capacity(self, workspace_id: UUID) -> None:
         """Raises Overloaded if one more import could not wait."""
         limit, waiting = self._max_waiting, self._queue.total_waiting
         if not self._queue.waiting(workspace_id):
-            limit = int(limit * (1 + RESERVE))
+            limit = int(limit * (1 + RESERVE_SHARE))
         if waiting >= limit and not self._queue.has_free_slot:
             raise _overloaded(
                 f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting
@@ -99,7 +99,7 @@ class ImportQueue:
             slot.release()
 
     async def _acquire(self, workspace_id: UUID) -> Reservation:
-        self.require_place(workspace_id)
+        self.require_queue_capacity(workspace_id)
         written_before = self._written
         try:
             return await self._queue.acquire(workspace_id)

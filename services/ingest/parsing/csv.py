@@ -11,25 +11,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from services.ingest.parsing.rows import Misshapen, RawRow, require_row_count
+from services.ingest.parsing.rows import RawRow, WrongCellCount, require_row_count
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import MAX_ROWS, Notice
 from shared.contract.pins import PinSubmission, make_printable
 
 DELIMITERS = ",;\t"
-REQUIRED = tuple(name for name, field in PinSubmission.model_fields.items() if field.is_required())
-KNOWN = frozenset(PinSubmission.model_fields)
-MAX_CELL = 2**31 - 1
+REQUIRED_COLUMNS = tuple(
+    name for name, field in PinSubmission.model_fields.items() if field.is_required()
+)
+KNOWN_COLUMNS = frozenset(PinSubmission.model_fields)
+MAX_CELL_CHARACTERS = 2**31 - 1
 MAX_COLUMNS = 200
-MOST_NAMES_SHOWN = 50
-LONGEST_GUESS = 20_000
+MAX_LISTED_COLUMNS = 50
+MAX_DETECTION_CHARACTERS = 20_000
 """Characters of the header that the delimiter is guessed from."""
-COUNTED_EXACTLY = 10_000
+MAX_PARSED_EXCESS_ROWS = 10_000
 """Rows of a file that is refused for having too many.
 
 Of the rest the lines are counted: that takes a quarter of the time.
 """
-BLANK = re.compile(r"[\s,;]*")
+BLANK_LINES = re.compile(r"[\s,;]*")
 
 GUESSED_ENCODING = Notice(
     code="guessed_encoding",
@@ -40,41 +42,41 @@ GUESSED_ENCODING = Notice(
 )
 
 
-class Table(NamedTuple):
+class CsvTable(NamedTuple):
     rows: list[RawRow]
     warnings: list[Notice]
 
 
-def parse_csv(data: bytes) -> Table:
+def parse_csv(data: bytes) -> CsvTable:
     """The data rows below the header, by its names; empty cells are absent.
 
     Raises ApiError.
     """
     text, warnings = _decode(data)
     csv.field_size_limit(
-        MAX_CELL
+        MAX_CELL_CHARACTERS
     )  # the body's limit is the cell's; Python's own, 128 KiB, would refuse the whole file
     source = io.StringIO(text, newline="")
     lines_before = _seek_header(source, text)
-    records = _records(source, _detect_delimiter(source), lines_before)
+    records = _read_records(source, _detect_delimiter(source), lines_before)
     header = next(records, None)
     if header is None:
         raise ApiError(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
     names = _check_header(header)
-    warnings = [*warnings, *_unknown_columns(names)]
-    rows = [_row(names, cells) for cells in islice(records, MAX_ROWS)]
-    require_row_count(len(rows) + _count_rest(records, source))
-    return Table(rows, warnings)
+    warnings = [*warnings, *_warn_of_unknown_columns(names)]
+    rows = [_build_row(names, cells) for cells in islice(records, MAX_ROWS)]
+    require_row_count(len(rows) + _count_excess_rows(records, source))
+    return CsvTable(rows, warnings)
 
 
-def _unknown_columns(names: Sequence[str]) -> list[Notice]:
+def _warn_of_unknown_columns(names: Sequence[str]) -> list[Notice]:
     """A misspelt column would be left out without a word, and its row's key would be used up."""
-    unknown = [make_printable(name, 100) for name in names if name and name not in KNOWN]
+    unknown = [make_printable(name, 100) for name in names if name and name not in KNOWN_COLUMNS]
     if not unknown:
         return []
-    shown = ", ".join(unknown[:MOST_NAMES_SHOWN])
+    listed = ", ".join(unknown[:MAX_LISTED_COLUMNS])
     message = (
-        f"Unknown columns: {shown}. What stands there is ignored or, with strict=true, fails its "
+        f"Unknown columns: {listed}. What stands there is ignored or, with strict=true, fails its "
         "row."
     )
     return [Notice(code="unknown_columns", message=message)]
@@ -113,7 +115,7 @@ def _undecodable(encoding: str, before: str) -> ApiError:
 
 def _seek_header(source: io.StringIO, text: str) -> int:
     """Go to the first line that is not blank; returns how many lines lie before it."""
-    blank = BLANK.match(text)
+    blank = BLANK_LINES.match(text)
     end = blank.end() if blank else 0
     start = max(text.rfind("\n", 0, end), text.rfind("\r", 0, end)) + 1
     source.seek(start)
@@ -123,17 +125,17 @@ def _seek_header(source: io.StringIO, text: str) -> int:
 def _detect_delimiter(source: io.StringIO) -> str:
     """The one under which the header has the most names we know; the comma when none has."""
     start = source.tell()
-    beginning = source.read(LONGEST_GUESS)  # not a line: a quoted name may have several
+    beginning = source.read(MAX_DETECTION_CHARACTERS)  # not a line: a quoted name may have several
     source.seek(start)
 
     def known_names(delimiter: str) -> int:
         header = next(csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter), [])
-        return len(KNOWN.intersection(_normalised(header)))
+        return len(KNOWN_COLUMNS.intersection(_normalize(header)))
 
     return max(DELIMITERS, key=known_names)
 
 
-def _records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
+def _read_records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
     """Records that are not blank.
 
     A line of nothing but delimiters, which spreadsheets leave behind, is blank.
@@ -146,17 +148,17 @@ def _records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterato
                 yield cells
             first_line = lines_before + reader.line_num + 1
     except csv.Error as error:
-        raise _invalid(str(error), first_line) from None
+        raise _invalid_csv(str(error), first_line) from None
 
 
-def _count_rest(records: Iterator[list[str]], lines: Iterable[str]) -> int:
-    counted = sum(1 for _ in islice(records, COUNTED_EXACTLY))
+def _count_excess_rows(records: Iterator[list[str]], lines: Iterable[str]) -> int:
+    counted = sum(1 for _ in islice(records, MAX_PARSED_EXCESS_ROWS))
     return counted + (
-        sum(not line.isspace() for line in lines) if counted == COUNTED_EXACTLY else 0
+        sum(not line.isspace() for line in lines) if counted == MAX_PARSED_EXCESS_ROWS else 0
     )
 
 
-def _invalid(error: str, line: int) -> ApiError:
+def _invalid_csv(error: str, line: int) -> ApiError:
     if "unexpected end of data" in error:
         message = f"A quote that opens in the row beginning at line {line} never closes."
     else:
@@ -164,25 +166,25 @@ def _invalid(error: str, line: int) -> ApiError:
     return ApiError(ErrorCode.INVALID_CSV, message, line=line)
 
 
-def _normalised(header: Sequence[str]) -> list[str]:
+def _normalize(header: Sequence[str]) -> list[str]:
     return [name.strip().lower() for name in header]
 
 
 def _check_header(header: Sequence[str]) -> list[str]:
-    names = _normalised(header)
-    found = [make_printable(name, 100) for name in names[:MOST_NAMES_SHOWN]]
-    named = Counter(filter(None, names))
-    doubled = sorted(name for name, count in named.items() if count > 1)
-    if doubled:
+    names = _normalize(header)
+    found = [make_printable(name, 100) for name in names[:MAX_LISTED_COLUMNS]]
+    counts = Counter(filter(None, names))
+    duplicates = sorted(name for name, count in counts.items() if count > 1)
+    if duplicates:
         message = (
             "Columns that appear more than once: "
-            f"{', '.join(make_printable(name, 100) for name in doubled[:MOST_NAMES_SHOWN])}."
+            f"{', '.join(make_printable(name, 100) for name in duplicates[:MAX_LISTED_COLUMNS])}."
         )
         raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
-    if len(named) > MAX_COLUMNS:
-        message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(named)}."
-        raise ApiError(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(named))
-    missing = [name for name in REQUIRED if name not in named]
+    if len(counts) > MAX_COLUMNS:
+        message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(counts)}."
+        raise ApiError(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(counts))
+    missing = [name for name in REQUIRED_COLUMNS if name not in counts]
     if missing:
         message = (
             f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: "
@@ -192,7 +194,7 @@ def _check_header(header: Sequence[str]) -> list[str]:
     return names
 
 
-def _row(names: Sequence[str], cells: Sequence[str]) -> RawRow:
+def _build_row(names: Sequence[str], cells: Sequence[str]) -> RawRow:
     if len(cells) != len(names):
-        return Misshapen(f"expected {len(names)} cells, found {len(cells)}")
+        return WrongCellCount(f"expected {len(names)} cells, found {len(cells)}")
     return {name: cell for name, cell in zip(names, cells, strict=True) if cell}

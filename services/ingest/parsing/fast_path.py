@@ -25,14 +25,14 @@ from shared.contract.pins import (
 )
 from shared.contract.wire import encode
 
-NOT_PLAIN = (ValueError,)
-"""What `plain` refuses with: msgspec's and pydantic's errors, and that of a lone surrogate, are
-ValueErrors.
+FALLBACK_ERRORS = (ValueError,)
+"""Errors that mean: let the model decide. msgspec's and pydantic's errors, and the one for a lone
+surrogate, are ValueErrors.
 """
 
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
 _Url = Annotated[str, msgspec.Meta(max_length=MAX_URL_LENGTH)]
-_CHECKED_BY_PLAIN: dict[str, Any] = {
+_CHECKED_BY_FAST_PATH: dict[str, Any] = {
     "board_id": _Key,
     "title": Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)],
     "idempotency_key": _Key,
@@ -43,10 +43,10 @@ _CHECKED_BY_PLAIN: dict[str, Any] = {
     "dominant_color": Any,
     "run_at": Any,
 }
-"""The types of fields that have rules of their own, which `plain` checks."""
+"""The types of fields that have rules of their own, which `validate_fast` checks."""
 
 
-def _row_type(*, strict: bool) -> Any:
+def _build_row_type(*, strict: bool) -> Any:
     """Makes the struct of PinContent's fields, as msgspec can check what clients send.
 
     Fields keep their order, by which they are written.
@@ -54,19 +54,19 @@ def _row_type(*, strict: bool) -> Any:
     rules = get_type_hints(PinSubmission, include_extras=True)
     fields: list[Any] = []
     for field in msgspec.structs.fields(PinContent):
-        checked = _CHECKED_BY_PLAIN.get(field.name) or _checked_by_type(rules[field.name])
+        checked = _CHECKED_BY_FAST_PATH.get(field.name) or _convert_rule(rules[field.name])
         fields.append(
             (field.name, checked) if field.required else (field.name, checked | None, None)
         )
     return msgspec.defstruct(
-        "PlainRow", fields, gc=False, omit_defaults=True, forbid_unknown_fields=strict
+        "FastPathRow", fields, gc=False, omit_defaults=True, forbid_unknown_fields=strict
     )
 
 
-def _checked_by_type(rule: Any) -> Any:
+def _convert_rule(rule: Any) -> Any:
     """Returns the type of an id, or of a text with a maximum length and no other rule.
 
-    Raises TypeError for anything else: then `plain` must check the field.
+    Raises TypeError for anything else: then `validate_fast` must check the field.
     """
     if get_origin(rule) is not Annotated:
         rule = get_args(rule)[0]  # it may be null
@@ -77,24 +77,28 @@ def _checked_by_type(rule: Any) -> Any:
             last is ANY_TEXT and limits == StringConstraints(max_length=limit)
         ):
             return Annotated[str, msgspec.Meta(max_length=limit)]
-    raise TypeError(f"`plain` has no check for {rule}")
+    raise TypeError(f"`validate_fast` has no check for {rule}")
 
 
-def _rule(name: str) -> TypeAdapter[Any]:
+def _build_validator(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(PinSubmission.model_fields[name].rebuild_annotation())
 
 
-_terms, _color, _moment = _rule("related_terms"), _rule("dominant_color"), _rule("run_at")
-LENIENT_ROW, STRICT_ROW = _row_type(strict=False), _row_type(strict=True)
+_related_terms, _dominant_color, _run_at = (
+    _build_validator("related_terms"),
+    _build_validator("dominant_color"),
+    _build_validator("run_at"),
+)
+LENIENT_ROW, STRICT_ROW = _build_row_type(strict=False), _build_row_type(strict=True)
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
 """JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
 such a letter looks the same; then the model decides."""
 
 
-def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
+def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     """The row's content as JSON without what is null, and its fingerprint's digits.
 
-    Raises NOT_PLAIN: then nothing is said of it.
+    Raises FALLBACK_ERRORS: then nothing is said of it.
     """
     pin = msgspec.convert(row, STRICT_ROW if strict else LENIENT_ROW)
     key, board = pin.idempotency_key, pin.board_id
@@ -108,11 +112,11 @@ def plain(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     if pin.related_terms is not None:
         if len(pin.related_terms) > MAX_RELATED_TERMS and not isinstance(pin.related_terms, str):
             raise ValueError("hostile, perhaps, and not to be gone through twice")
-        pin.related_terms = _terms.validate_python(pin.related_terms)
+        pin.related_terms = _related_terms.validate_python(pin.related_terms)
     if pin.dominant_color is not None:
-        pin.dominant_color = _color.validate_python(pin.dominant_color)
+        pin.dominant_color = _dominant_color.validate_python(pin.dominant_color)
     if pin.run_at is not None:
-        pin.run_at = _moment.validate_python(pin.run_at)
+        pin.run_at = _run_at.validate_python(pin.run_at)
     link = None if pin.link_url is None else normalize_url(pin.link_url)
     image = None if pin.image_url is None else normalize_url(pin.image_url)
     cover = None if pin.cover_image_url is None else normalize_url(pin.cover_image_url)

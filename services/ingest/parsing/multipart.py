@@ -16,50 +16,52 @@ from shared.http.bodies import Bodies, require_content_type
 FIELD = "file"
 
 
-class Upload(NamedTuple):
+class UploadedFile(NamedTuple):
     data: bytes
     filename: str | None
 
 
 @asynccontextmanager
-async def reading_upload(request: Request, bodies: Bodies) -> AsyncIterator[Upload]:
+async def open_upload(request: Request, bodies: Bodies) -> AsyncIterator[UploadedFile]:
     """The field `file`.
 
     Raises ApiError: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
     field.
     """
     require_content_type(request, "multipart/form-data")
-    boundary = _boundary(request.headers.get("content-type", ""))
+    boundary = _parse_boundary(request.headers.get("content-type", ""))
     async with bodies.reading(request) as body:
-        yield await _upload_in(request, body, boundary)
+        yield await _parse_upload(request, body, boundary)
 
 
-async def _upload_in(request: Request, body: bytes, boundary: str) -> Upload:
+async def _parse_upload(request: Request, body: bytes, boundary: str) -> UploadedFile:
     # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was
     # cut off for the whole
     if f"--{boundary}--".encode() not in body:
-        raise _broken("it does not end with its boundary")
+        raise _invalid_multipart("it does not end with its boundary")
     try:
         form = await MultiPartParser(
-            request.headers, _once(body), max_files=10, max_fields=50
+            request.headers, _single_chunk(body), max_files=10, max_fields=50
         ).parse()
     except MultiPartException as error:
-        raise _broken(error.message) from None
+        raise _invalid_multipart(error.message) from None
     # A charset that decodes nothing (`undefined` is one to Python), or a name that none can have
     except ValueError:
-        raise _broken("its names can't be read in the charset of its content type") from None
+        raise _invalid_multipart(
+            "its names can't be read in the charset of its content type"
+        ) from None
     try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
             raise ApiError(
                 ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`."
             )
-        return Upload(await file.read(), file.filename)
+        return UploadedFile(await file.read(), file.filename)
     finally:
         await form.close()
 
 
-def _boundary(content_type: str) -> str:
+def _parse_boundary(content_type: str) -> str:
     message = Message()
     message["content-type"] = content_type
     try:
@@ -67,15 +69,17 @@ def _boundary(content_type: str) -> str:
     except UnicodeError:
         boundary = None
     if not boundary or not boundary.isascii():
-        raise _broken("its content type names no boundary")
+        raise _invalid_multipart("its content type names no boundary")
     return boundary
 
 
-def _broken(why: str) -> ApiError:
+def _invalid_multipart(reason: str) -> ApiError:
     return ApiError(
-        ErrorCode.INVALID_MULTIPART, f"The multipart body is broken: {why}.", HTTPStatus.BAD_REQUEST
+        ErrorCode.INVALID_MULTIPART,
+        f"The multipart body is broken: {reason}.",
+        HTTPStatus.BAD_REQUEST,
     )
 
 
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from pydantic import ValidationError
 
-from services.ingest.parsing.fast_path import NOT_PLAIN, plain
+from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import (
     MAX_KEY_LENGTH,
@@ -34,16 +34,16 @@ from shared.contract.pins import (
 )
 from shared.contract.wire import encode
 
-MOST_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
+MAX_FIELDS = len(PinSubmission.model_fields) + MAX_ROW_FAULTS
 
 
-class Misshapen(NamedTuple):
+class WrongCellCount(NamedTuple):
     """A CSV row whose cells don't fit the header."""
 
     message: str
 
 
-RawRow = dict[str, Any] | Misshapen
+RawRow = dict[str, Any] | WrongCellCount
 
 
 class ValidRow(msgspec.Struct, frozen=True, gc=False):
@@ -80,13 +80,15 @@ def require_rows(document: object) -> list[RawRow]:
     Raises ApiError for anything else.
     """
     if not isinstance(document, list):
-        raise ApiError(ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_kind(document)}.")
+        raise ApiError(
+            ErrorCode.INVALID_PAYLOAD, f"Send an array of rows, not {_name_json_type(document)}."
+        )
     require_row_count(len(document))
     for index, row in enumerate(document):
         if not isinstance(row, dict):
             raise ApiError(
                 ErrorCode.INVALID_PAYLOAD,
-                f"Row {index + 1} is {_kind(row)}, not an object.",
+                f"Row {index + 1} is {_name_json_type(row)}, not an object.",
                 index=index,
             )
     return document
@@ -108,13 +110,13 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
     failed: list[RowResult] = []
     for number, row in enumerate(rows, 1):
         try:
-            valid.append(ValidRow(number, *plain(row, strict=strict)))
-        except NOT_PLAIN:
-            judged = _judge(number, row, strict=strict)
-            if isinstance(judged, ValidRow):
-                valid.append(judged)
+            valid.append(ValidRow(number, *validate_fast(row, strict=strict)))
+        except FALLBACK_ERRORS:
+            outcome = _validate_with_model(number, row, strict=strict)
+            if isinstance(outcome, ValidRow):
+                valid.append(outcome)
             else:
-                failed.append(judged)
+                failed.append(outcome)
     return ParsedRows(valid, failed)
 
 
@@ -131,32 +133,36 @@ def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedR
         if pin["account_id"] in permitted:
             valid.append(row)
         else:
-            failed.append(_not_permitted(row.row_number, pin["account_id"], pin["idempotency_key"]))
+            failed.append(
+                _build_not_permitted_result(
+                    row.row_number, pin["account_id"], pin["idempotency_key"]
+                )
+            )
     failed.sort(key=attrgetter("row_number"))
     return ParsedRows(valid, failed)
 
 
-def _judge(number: int, row: RawRow, *, strict: bool) -> ValidRow | RowResult:
-    if isinstance(row, Misshapen):
+def _validate_with_model(number: int, row: RawRow, *, strict: bool) -> ValidRow | RowResult:
+    if isinstance(row, WrongCellCount):
         fault = Fault(code="cell_count", field=None, message=row.message)
-        return _failed(number, None, [fault])
+        return _build_failed_result(number, None, [fault])
     try:
         pin = (
-            StrictPinSubmission.model_validate(_with_few_unknown(row))
+            StrictPinSubmission.model_validate(_limit_unknown_fields(row))
             if strict
             else PinSubmission.model_validate(row)
         )
     except ValidationError as error:
-        return _failed(number, row.get("idempotency_key"), read_faults(error))
+        return _build_failed_result(number, row.get("idempotency_key"), read_faults(error))
     return ValidRow(number, encode(pin.to_content()), compute_fingerprint(pin).hex.encode())
 
 
-def _with_few_unknown(row: dict[str, Any]) -> dict[str, Any]:
+def _limit_unknown_fields(row: dict[str, Any]) -> dict[str, Any]:
     """As many unknown fields as are told of.
 
     Of half a million each would be a fault, at 1 kB and 5 µs (measured).
     """
-    if len(row) <= MOST_FIELDS:
+    if len(row) <= MAX_FIELDS:
         return row
     known = {name: value for name, value in row.items() if name in PinSubmission.model_fields}
     return known | dict(
@@ -164,7 +170,7 @@ def _with_few_unknown(row: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _not_permitted(number: int, account_id: str, key: str) -> RowResult:
+def _build_not_permitted_result(number: int, account_id: str, key: str) -> RowResult:
     message = f"this API key may not publish to account {account_id}"
     fault = Fault(
         code=ErrorCode.ACCOUNT_NOT_PERMITTED, field="account_id", message=message, value=account_id
@@ -179,7 +185,7 @@ def _not_permitted(number: int, account_id: str, key: str) -> RowResult:
     )
 
 
-def _failed(number: int, key: object, faults: list[Fault]) -> RowResult:
+def _build_failed_result(number: int, key: object, faults: list[Fault]) -> RowResult:
     code, message = describe_first_fault(faults)
     return RowResult(
         row_number=number,
@@ -193,7 +199,7 @@ def _failed(number: int, key: object, faults: list[Fault]) -> RowResult:
     )
 
 
-def _kind(value: object) -> str:
+def _name_json_type(value: object) -> str:
     """What a JSON value is, in JSON's words."""
     if value is None:
         return "null"

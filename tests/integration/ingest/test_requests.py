@@ -1,6 +1,4 @@
-"""Imports asked for by topic: once for each request id, whatever is redelivered or crashes in
-between.
-"""
+"""Imports requested by topic: one job for each request id, despite redelivery and crashes."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,15 +12,15 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 from sqlalchemy import delete, select
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
-from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.consumers import ImportRequestHandler
 from services.ingest.ids import new_job_id
+from services.ingest.import_log import KafkaImportLog
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
-from services.ingest.repository import Ledger
-from services.ingest.requested_imports import RequestedImports
+from services.ingest.repository import PostgresRequestLedger
+from services.ingest.requested_imports import RequestedImportService
 from services.ingest.requests import Claim, RequestKey
 from services.ingest.tables import requests
 from shared.access.cache import WorkspaceCache
@@ -46,25 +44,28 @@ def settings(kafka: str, topic_prefix: str) -> IngestSettings:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def acceptance(settings: IngestSettings) -> AsyncIterator[Acceptance]:
-    acceptance = Acceptance(settings)
-    await acceptance.start()
-    yield acceptance
-    await acceptance.stop()
+async def import_log(settings: IngestSettings) -> AsyncIterator[KafkaImportLog]:
+    import_log = KafkaImportLog(settings)
+    await import_log.start()
+    yield import_log
+    await import_log.stop()
 
 
 @pytest.fixture
-def ledger(database: Database) -> Ledger:
-    return Ledger(database)
+def ledger(database: Database) -> PostgresRequestLedger:
+    return PostgresRequestLedger(database)
 
 
 @pytest.fixture
 def handler(
-    ledger: Ledger, workspace: Workspace, acceptance: Acceptance, settings: IngestSettings
-) -> ImportRequestsHandler:
-    return ImportRequestsHandler(
-        RequestedImports(
-            ledger, WorkspaceCache(workspace.access), acceptance, Admission(settings), settings
+    ledger: PostgresRequestLedger,
+    workspace: Workspace,
+    import_log: KafkaImportLog,
+    settings: IngestSettings,
+) -> ImportRequestHandler:
+    return ImportRequestHandler(
+        RequestedImportService(
+            ledger, WorkspaceCache(workspace.access), import_log, Admission(settings), settings
         )
     )
 
@@ -91,7 +92,7 @@ def delivered(
 
 
 async def handle(
-    handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]"
+    handler: ImportRequestHandler, *records: "ConsumerRecord[bytes, bytes]"
 ) -> list[str]:
     """The codes of the dead letters."""
     decoded, poison = handler.decode(records)
@@ -101,7 +102,7 @@ async def handle(
     ]
 
 
-class Imports:
+class ImportsTopic:
     """What stands on the topic `imports`."""
 
     def __init__(self, kafka: str, prefix: str) -> None:
@@ -121,12 +122,12 @@ class Imports:
 
 
 @pytest.fixture
-def imports(kafka: str, topic_prefix: str) -> Imports:
-    return Imports(kafka, topic_prefix)
+def imports(kafka: str, topic_prefix: str) -> ImportsTopic:
+    return ImportsTopic(kafka, topic_prefix)
 
 
 async def test_a_request_becomes_an_import(
-    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
     assert (
         await handle(
@@ -146,7 +147,7 @@ async def test_a_request_becomes_an_import(
 
 
 async def test_a_redelivered_request_is_one_job(
-    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
     record = delivered(request(workspace, request_id="b"))
     assert await handle(handler, record, record) == []
@@ -155,7 +156,7 @@ async def test_a_redelivered_request_is_one_job(
 
 
 async def test_a_request_id_with_another_body_is_a_dead_letter(
-    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
     first, second = (
         request(workspace, request_id="c"),
@@ -167,7 +168,10 @@ async def test_a_request_id_with_another_body_is_a_dead_letter(
 
 
 async def test_a_crash_between_ledger_and_append_repeats_the_same_job(
-    handler: ImportRequestsHandler, ledger: Ledger, workspace: Workspace, imports: Imports
+    handler: ImportRequestHandler,
+    ledger: PostgresRequestLedger,
+    workspace: Workspace,
+    imports: ImportsTopic,
 ) -> None:
     body, now = request(workspace, request_id="d"), datetime.now(UTC)
     claim = Claim(
@@ -180,21 +184,21 @@ async def test_a_crash_between_ledger_and_append_repeats_the_same_job(
 
 
 async def test_a_crash_between_append_and_mark_repeats_the_same_job(
-    ledger: Ledger,
+    ledger: PostgresRequestLedger,
     workspace: Workspace,
-    acceptance: Acceptance,
+    import_log: KafkaImportLog,
     settings: IngestSettings,
-    imports: Imports,
-    handler: ImportRequestsHandler,
+    imports: ImportsTopic,
+    handler: ImportRequestHandler,
 ) -> None:
     class Dying:
         async def append(self, batch: ImportBatch, _started: float | None = None) -> None:
-            await acceptance.append(batch)
+            await import_log.append(batch)
             raise BrokerUnavailable("and then the process died")
 
     body = request(workspace, request_id="e")
-    dying = ImportRequestsHandler(
-        RequestedImports(
+    dying = ImportRequestHandler(
+        RequestedImportService(
             ledger, WorkspaceCache(workspace.access), Dying(), Admission(settings), settings
         )
     )
@@ -206,28 +210,28 @@ async def test_a_crash_between_append_and_mark_repeats_the_same_job(
 
 
 async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_again(
-    ledger: Ledger,
+    ledger: PostgresRequestLedger,
     workspace: Workspace,
-    acceptance: Acceptance,
+    import_log: KafkaImportLog,
     settings: IngestSettings,
-    imports: Imports,
-    handler: ImportRequestsHandler,
+    imports: ImportsTopic,
+    handler: ImportRequestHandler,
     database: Database,
 ) -> None:
     class Restoring(Admission):
         """Postgres is replaced by an older copy while the request waits for room."""
 
-        async def wait_for_room(self, workspace_id: UUID, deadline: float) -> None:
+        async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
             async with database.transaction() as connection:
                 await connection.execute(
                     delete(requests).where(requests.c.workspace_id == workspace_id)
                 )
-            await super().wait_for_room(workspace_id, deadline)
+            await super().wait_for_capacity(workspace_id, deadline)
 
     record = delivered(request(workspace, request_id="r"))
-    restoring = ImportRequestsHandler(
-        RequestedImports(
-            ledger, WorkspaceCache(workspace.access), acceptance, Restoring(settings), settings
+    restoring = ImportRequestHandler(
+        RequestedImportService(
+            ledger, WorkspaceCache(workspace.access), import_log, Restoring(settings), settings
         )
     )
     with pytest.raises(DatabaseUnavailable, match="claim"):
@@ -237,11 +241,11 @@ async def test_invariant_1_a_request_whose_claim_a_restore_took_away_is_claimed_
 
 
 async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_was_decided(
-    ledger: Ledger,
+    ledger: PostgresRequestLedger,
     workspace: Workspace,
-    acceptance: Acceptance,
+    import_log: KafkaImportLog,
     settings: IngestSettings,
-    imports: Imports,
+    imports: ImportsTopic,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A newer version refuses a row that the older one took: the batch of the older one may stand
@@ -256,16 +260,16 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
     access = WorkspaceCache(workspace.access)
     with pytest.raises(BrokerUnavailable):
         await handle(
-            ImportRequestsHandler(
-                RequestedImports(ledger, access, Dying(), Admission(settings), settings)
+            ImportRequestHandler(
+                RequestedImportService(ledger, access, Dying(), Admission(settings), settings)
             ),
             record,
         )
     monkeypatch.setattr("services.ingest.requests.validate", lambda _rows: ParsedRows())
     assert (
         await handle(
-            ImportRequestsHandler(
-                RequestedImports(ledger, access, acceptance, Admission(settings), settings)
+            ImportRequestHandler(
+                RequestedImportService(ledger, access, import_log, Admission(settings), settings)
             ),
             record,
         )
@@ -277,7 +281,7 @@ async def test_invariant_4_a_request_that_comes_again_after_a_crash_reuses_what_
 
 
 async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
-    handler: ImportRequestsHandler, workspace: Workspace, database: Database
+    handler: ImportRequestHandler, workspace: Workspace, database: Database
 ) -> None:
     assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
     row = await database.first(
@@ -303,9 +307,9 @@ async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
     ids=lambda value: str(value)[:20],
 )
 async def test_what_http_would_refuse_becomes_a_failed_job(
-    handler: ImportRequestsHandler,
+    handler: ImportRequestHandler,
     workspace: Workspace,
-    imports: Imports,
+    imports: ImportsTopic,
     fields: dict[str, Any],
     code: str,
 ) -> None:
@@ -338,13 +342,13 @@ async def test_what_http_would_refuse_becomes_a_failed_job(
     ],
 )
 async def test_invariant_8_a_request_that_names_nothing_is_a_dead_letter(
-    handler: ImportRequestsHandler, value: bytes | None, kind: str
+    handler: ImportRequestHandler, value: bytes | None, kind: str
 ) -> None:
     assert await handle(handler, delivered(value, kind=kind)) == ["invalid_record"]
 
 
 async def test_an_unknown_workspace_is_a_dead_letter(
-    handler: ImportRequestsHandler, workspace: Workspace
+    handler: ImportRequestHandler, workspace: Workspace
 ) -> None:
     assert await handle(handler, delivered(request(workspace, workspace_id=str(uuid4())))) == [
         "workspace_not_found"
@@ -352,7 +356,7 @@ async def test_an_unknown_workspace_is_a_dead_letter(
 
 
 async def test_one_bad_request_holds_up_no_other(
-    handler: ImportRequestsHandler, workspace: Workspace, imports: Imports
+    handler: ImportRequestHandler, workspace: Workspace, imports: ImportsTopic
 ) -> None:
     good = delivered(request(workspace, request_id="good"))
     codes = await handle(
@@ -366,14 +370,14 @@ async def test_one_bad_request_holds_up_no_other(
 
 
 async def test_a_decision_on_a_claim_that_another_replica_has_made_since_is_not_stored(
-    ledger: Ledger, workspace: Workspace
+    ledger: PostgresRequestLedger, workspace: Workspace
 ) -> None:
     """Postgres was replaced by an older copy, and another replica has claimed the request for
     another job.
     """
     key = RequestKey(workspace.id, "r")
     now = datetime.now(UTC)
-    standing = await ledger.claim([Claim(key, b"h" * 32, uuid4(), now)])
+    entries = await ledger.claim([Claim(key, b"h" * 32, uuid4(), now)])
     with pytest.raises(DatabaseUnavailable, match="claim"):
-        await ledger.decide(key, uuid4(), b"of another job")
-    assert await ledger.decide(key, standing[key].job_id, b"of this job") == b"of this job"
+        await ledger.store_decision(key, uuid4(), b"of another job")
+    assert await ledger.store_decision(key, entries[key].job_id, b"of this job") == b"of this job"

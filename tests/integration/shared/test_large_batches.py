@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from services.ingest.appender import Delivery, PartitionAppender
+from services.ingest.appender import AppendProgress, PartitionAppender
 from shared.contract.events import MAX_ROWS, RecordKind
 from shared.contract.import_limits import MAX_IMPORT_BYTES, MEBIBYTE
 from shared.contract.import_records import (
@@ -82,8 +82,12 @@ async def test_the_largest_imports_are_read_whole_by_both_readers_and_what_stand
     ]
     async with appending(settings, 0) as one, appending(settings, 1) as other:
         # In two partitions at the same time: Kafka answers a fetch with only one too large batch
-        await asyncio.gather(one.append(largest, Delivery()), other.append(largest, Delivery()))
-        await asyncio.gather(one.append(largest, Delivery()), one.append(small, Delivery()))
+        await asyncio.gather(
+            one.append(largest, AppendProgress()), other.append(largest, AppendProgress())
+        )
+        await asyncio.gather(
+            one.append(largest, AppendProgress()), one.append(small, AppendProgress())
+        )
     rows, others = Handler(), Handler()
     publisher = RecordFilter(name, is_for_publisher)
     status = RecordFilter(name, is_for_status, is_whole_import)

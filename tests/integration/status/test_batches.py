@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from services.ingest.parsing.rows import validate
-from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.import_records import is_for_status, is_whole_import
@@ -104,7 +104,7 @@ class Reader:
 def imported() -> ImportBatch:
     rows = [submitted() for _ in range(ROWS)]
     rows[7]["title"] = ""
-    return batch_of(
+    return build_batch(
         Import(
             job_id=uuid4(),
             workspace_id=uuid4(),
@@ -112,7 +112,7 @@ def imported() -> ImportBatch:
             source_type=SourceType.JSON,
             source_filename=None,
             rows=validate(rows),
-            upload=Upload(UploadFormat.JSON, b"[]"),
+            upload=RawUpload(UploadFormat.JSON, b"[]"),
         )
     )
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from services.ingest.parsing.rows import ParsedRows
-from services.ingest.records import Import, Upload, batch_of
+from services.ingest.records import Import, RawUpload, build_batch
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
 from services.status.repository import JobStore
@@ -78,7 +78,7 @@ def imported(
     batch.
     """
     job_id, workspace_id = job_id or uuid4(), workspace_id or uuid4()
-    batch = batch_of(
+    batch = build_batch(
         Import(
             job_id=job_id,
             workspace_id=workspace_id,
@@ -86,7 +86,7 @@ def imported(
             source_type=SourceType.CSV,
             source_filename="a.csv",
             rows=ParsedRows(failed=[failed(1)]),
-            upload=Upload(UploadFormat.CSV, data),
+            upload=RawUpload(UploadFormat.CSV, data),
         )
     )
     return job_id, workspace_id, [record.value for record in batch.records]

@@ -6,7 +6,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
-from services.ingest.parsing.rows import Misshapen, validate
+from services.ingest.parsing.rows import WrongCellCount, validate
 from shared.contract.errors import ApiError
 from shared.contract.events import MAX_ROWS
 from tests.property.documents import FIELDS, good_rows, mutated
@@ -73,7 +73,7 @@ def read_or_refused(data: bytes) -> None:
         return
     assert 1 <= len(table.rows) <= MAX_ROWS
     for row in table.rows:
-        assert isinstance(row, Misshapen) or _is_a_row(row)
+        assert isinstance(row, WrongCellCount) or _is_a_row(row)
     assert validate(table.rows).total == validate(table.rows, strict=True).total == len(table.rows)
 
 

@@ -13,7 +13,7 @@ from services.ingest.admission.limits import Admission
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
-from services.ingest.service import Imports
+from services.ingest.service import ImportService
 from shared.contract.errors import ApiError
 from shared.contract.events import ImportAccepted, RecordKind, RowAccepted, RowsSettled
 from shared.contract.import_limits import MAX_IMPORT_BYTES
@@ -39,9 +39,11 @@ class Kept:
         self.batch = batch
 
 
-def imports_of(kept: Kept) -> Imports:
+def imports_of(kept: Kept) -> ImportService:
     settings = IngestSettings()
-    return Imports(kept, Admission(settings), ImportQueue.of(settings), keep_uploads=True)
+    return ImportService(
+        kept, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+    )
 
 
 def check(batch: ImportBatch | None) -> list[RowAccepted]:

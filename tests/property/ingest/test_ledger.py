@@ -14,11 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from deploy.administration import OperatorRepository
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
-from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.consumers import ImportRequestHandler
 from services.ingest.records import ImportBatch
-from services.ingest.repository import Ledger
-from services.ingest.requested_imports import RequestedImports
-from services.ingest.requests import Claim, RequestKey, Standing
+from services.ingest.repository import PostgresRequestLedger
+from services.ingest.requested_imports import RequestedImportService
+from services.ingest.requests import Claim, LedgerEntry, RequestKey
 from shared.access.cache import WorkspaceCache
 from shared.access.repository import AccessRepository
 from shared.contract.cloudevents import EventType
@@ -65,7 +65,7 @@ class Kafka:
             raise AcceptanceUnknown(fault)
 
 
-class Forgetful(Ledger):
+class Forgetful(PostgresRequestLedger):
     """The real ledger, which Postgres may leave before it is told."""
 
     forgets = False
@@ -96,14 +96,14 @@ class Requesting(RuleBasedStateMachine):
         self._unknown = self._ids.new()
         self._kafka, self._ledger = Kafka(), Forgetful(self._pool)
         settings = IngestSettings(imports_at_once=2)
-        self._handler = ImportRequestsHandler(
-            RequestedImports(
+        self._handler = ImportRequestHandler(
+            RequestedImportService(
                 self._ledger, WorkspaceCache(access), self._kafka, Admission(settings), settings
             )
         )
 
     @rule(
-        asked=st.lists(
+        requested=st.lists(
             st.tuples(
                 st.integers(0, 2),
                 st.sampled_from(["a", "b", "ä'\\\"", "c" * 255]),
@@ -115,10 +115,10 @@ class Requesting(RuleBasedStateMachine):
         forgets=st.booleans(),
     )
     def deliver(
-        self, asked: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool
+        self, requested: list[tuple[int, str, int]], faults: list[str | None], *, forgets: bool
     ) -> None:
         """A batch; whether it ends well or not, any of it may come again."""
-        batch = [self._request(workspace, name, body) for workspace, name, body in asked]
+        batch = [self._request(workspace, name, body) for workspace, name, body in requested]
         self._kafka.faults, self._kafka.appended = list(faults), []
         self._ledger.forgets = forgets
         letters = self._process(batch)
@@ -153,11 +153,11 @@ class Requesting(RuleBasedStateMachine):
             return None
         return sorted(letter.record.value for letter in letters)
 
-    def _check_appended(self, asked: set[tuple[UUID, str]]) -> None:
+    def _check_appended(self, requested: set[tuple[UUID, str]]) -> None:
         for batch in self._kafka.appended:
             announced = import_of(batch)
             key = (announced.workspace_id, announced.request_id or "")
-            assert key in asked - self._done
+            assert key in requested - self._done
             assert self._appended.setdefault(key, batch) == batch
             rows = json.loads(self._first[key])["rows"]
             assert isinstance(announced, ImportRejected) is (not isinstance(rows, list) or not rows)
@@ -168,8 +168,8 @@ class Requesting(RuleBasedStateMachine):
             Claim(RequestKey(*key), b"", self._ids.new(), announced_at(self._appended[key]))
             for key in self._appended
         ]
-        standing: dict[RequestKey, Standing] = self._run(self._ledger.claim(claims))
-        return {tuple(key) for key, one in standing.items() if one.committed}  # type: ignore[misc]
+        entries: dict[RequestKey, LedgerEntry] = self._run(self._ledger.claim(claims))
+        return {tuple(key) for key, entry in entries.items() if entry.is_committed}  # type: ignore[misc]
 
 
 def announced_at(batch: ImportBatch) -> Any:

@@ -7,7 +7,7 @@ from fastapi import Request
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from services.ingest.parsing.multipart import Upload
+from services.ingest.parsing.multipart import UploadedFile
 from shared.contract.errors import ApiError
 from tests.property.conftest import Run
 from tests.property.documents import mutated
@@ -57,7 +57,7 @@ def multipart(data: bytes, filename: bytes = b"a.csv", field: bytes = b"file") -
     )
 
 
-def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> Upload | None:
+def upload_or_refused(run: Run, body: bytes, content_type: bytes) -> UploadedFile | None:
     try:
         return run(read_upload(requested(body, content_type), LIMIT))  # type: ignore[no-any-return]
     except ApiError as refusal:
@@ -71,7 +71,9 @@ def test_a_file_comes_out_as_it_was_put_in_however_it_is_cut(
     run: Run, data: bytes, sizes: list[int]
 ) -> None:
     assume(b"--cut" not in data)
-    assert run(read_upload(requested(multipart(data), TYPE, sizes), LIMIT)) == Upload(data, "a.csv")
+    assert run(read_upload(requested(multipart(data), TYPE, sizes), LIMIT)) == UploadedFile(
+        data, "a.csv"
+    )
 
 
 @examples(120)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
-from services.ingest.consumers import ImportRequestsHandler
-from services.ingest.requested_imports import RequestedImports
+from services.ingest.consumers import ImportRequestHandler
+from services.ingest.requested_imports import RequestedImportService
 from services.publisher.rows.consumer import RowsHandler
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
@@ -123,8 +123,8 @@ def handlers() -> dict[Reader, Any]:
     """Makes the handler of each reader. Decoding needs nothing of what they work with."""
     status = FoldHandler(cast("Any", None), NAMES)
     settings = IngestSettings()
-    requests = ImportRequestsHandler(
-        RequestedImports(
+    requests = ImportRequestHandler(
+        RequestedImportService(
             cast("Any", None),
             cast("WorkspaceCache", None),
             cast("Any", None),

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest.admission import limits as admission
-from services.ingest.admission.backlog import BLIND_AFTER_SECONDS, Position, Reading
+from services.ingest.admission.backlog import STALE_AFTER_SECONDS, EndPosition, LagSample
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, Overloaded
@@ -30,16 +30,16 @@ class Scene:
         self.look()
 
     def look(self) -> None:
-        self.admission.observe(Reading(self.now, {0: self.end}, {0: self.settled}))
+        self.admission.observe(LagSample(self.now, {0: self.end}, {0: self.settled}))
 
     def accept(self, workspace: UUID, rows: int) -> None:
-        with self.admission.room(workspace, rows) as place:
+        with self.admission.reserve(workspace, rows) as reservation:
             self.end += rows
-            place.position = Position(0, self.end)
+            reservation.position = EndPosition(0, self.end)
 
     def refusal(self, workspace: UUID) -> Overloaded | None:
         try:
-            self.admission.require_room(workspace)
+            self.admission.require_capacity(workspace)
         except Overloaded as refusal:
             return refusal
         return None
@@ -69,10 +69,10 @@ def test_a_workspace_is_let_in_while_fewer_rows_than_its_limit_are_unsettled(sce
 
 def test_imports_at_the_same_moment_do_not_overshoot(scene: Scene) -> None:
     with (
-        scene.admission.room(A, 500),
-        scene.admission.room(A, 500),
+        scene.admission.reserve(A, 500),
+        scene.admission.reserve(A, 500),
         pytest.raises(Overloaded),
-        scene.admission.room(A, 500),
+        scene.admission.reserve(A, 500),
     ):
         raise AssertionError("not reached")
 
@@ -99,7 +99,7 @@ def test_the_whole_system_has_a_limit_and_a_reserve_for_whoever_has_nothing_unse
 
 
 def test_what_was_certainly_not_accepted_is_not_counted(scene: Scene) -> None:
-    with pytest.raises(BrokerUnavailable), scene.admission.room(A, 5000):
+    with pytest.raises(BrokerUnavailable), scene.admission.reserve(A, 5000):
         raise BrokerUnavailable("away")
     assert scene.refusal(A) is None
 
@@ -111,7 +111,7 @@ async def test_what_may_have_been_accepted_is_counted_for_a_while(
     scene: Scene, fault: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "IN_DOUBT_SECONDS", 0.05)
-    with pytest.raises(type(fault)), scene.admission.room(A, 5000):
+    with pytest.raises(type(fault)), scene.admission.reserve(A, 5000):
         raise fault
     assert scene.refusal(A) is not None
     await eventually(lambda: scene.refusal(A) is None)
@@ -120,11 +120,11 @@ async def test_what_may_have_been_accepted_is_counted_for_a_while(
 def test_without_news_from_kafka_nobody_is_refused_and_nothing_is_remembered(scene: Scene) -> None:
     scene.accept(A, 1000)
     assert scene.refusal(A) is not None
-    scene.now += BLIND_AFTER_SECONDS + 1
+    scene.now += STALE_AFTER_SECONDS + 1
     for _ in range(100):
         scene.accept(A, 500)
     assert scene.refusal(A) is None
-    assert scene.admission._unsettled.of(A) == 1000
+    assert scene.admission._backlog.count_rows(A) == 1000
     scene.look()
     assert scene.refusal(A) is not None
 
@@ -136,7 +136,7 @@ def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(
     scene: Scene, rate: float | None, seconds: int
 ) -> None:
     scene.accept(A, 1999)
-    scene.admission._unsettled.rate = rate
+    scene.admission._backlog.rate = rate
     refusal = scene.refusal(A)
     assert refusal is not None
     assert refusal.headers == {"Retry-After": str(seconds)}
@@ -146,7 +146,7 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
     scene.end = 3000
     scene.look()
     scene.accept(A, 1000)
-    scene.admission._unsettled.rate = 1.0
+    scene.admission._backlog.rate = 1.0
     refusal = scene.refusal(A)
     assert refusal is not None
     assert refusal.retry_after == math.ceil(1 * 4000 / 1000)
@@ -155,7 +155,7 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
 async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: Scene) -> None:
     scene.accept(A, 1000)
     waiting = asyncio.create_task(
-        scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 30)
+        scene.admission.wait_for_capacity(A, asyncio.get_running_loop().time() + 30)
     )
     await asyncio.sleep(0)
     scene.look()
@@ -169,4 +169,4 @@ async def test_who_waits_for_room_is_woken_by_the_reading_that_makes_it(scene: S
 async def test_waiting_for_room_ends_at_its_deadline(scene: Scene) -> None:
     scene.accept(A, 1000)
     with pytest.raises(Overloaded):
-        await scene.admission.wait_for_room(A, asyncio.get_running_loop().time() + 0.02)
+        await scene.admission.wait_for_capacity(A, asyncio.get_running_loop().time() + 0.02)

@@ -17,11 +17,11 @@ from aiokafka import ConsumerRecord
 from services.ingest import requests
 from services.ingest.admission.limits import Admission
 from services.ingest.config import IngestSettings
-from services.ingest.consumers import ImportRequestsHandler
+from services.ingest.consumers import ImportRequestHandler
 from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import ImportBatch
-from services.ingest.requested_imports import RequestedImports
-from services.ingest.requests import Claim, RequestKey, Standing
+from services.ingest.requested_imports import RequestedImportService
+from services.ingest.requests import Claim, LedgerEntry, RequestKey
 from shared.access.cache import WorkspaceCache
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
@@ -39,29 +39,29 @@ WORKSPACE = uuid4()
 
 class MemoryLedger:
     def __init__(self) -> None:
-        self.standing: dict[RequestKey, Standing] = {}
+        self.entries: dict[RequestKey, LedgerEntry] = {}
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, Standing]:
+    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]:
         for claim in claims:
-            self.standing.setdefault(
+            self.entries.setdefault(
                 claim.key,
-                Standing(claim.body_hash, claim.job_id, claim.accepted_at, committed=False),
+                LedgerEntry(claim.body_hash, claim.job_id, claim.accepted_at, is_committed=False),
             )
-        return {claim.key: self.standing[claim.key] for claim in claims}
+        return {claim.key: self.entries[claim.key] for claim in claims}
 
-    async def decide(self, key: RequestKey, _job_id: UUID, decision: bytes) -> bytes | None:
-        standing = self.standing[key]
-        if standing.committed:
+    async def store_decision(self, key: RequestKey, _job_id: UUID, decision: bytes) -> bytes | None:
+        entry = self.entries[key]
+        if entry.is_committed:
             return None
-        self.standing[key] = standing._replace(decision=standing.decision or decision)
-        return self.standing[key].decision
+        self.entries[key] = entry._replace(decision=entry.decision or decision)
+        return self.entries[key].decision
 
     async def mark_committed(self, keys: Sequence[RequestKey]) -> None:
         for key in keys:
-            self.standing[key] = self.standing[key]._replace(committed=True, decision=None)
+            self.entries[key] = self.entries[key]._replace(is_committed=True, decision=None)
 
     def committed(self) -> set[str]:
-        return {key.request_id for key, standing in self.standing.items() if standing.committed}
+        return {key.request_id for key, entry in self.entries.items() if entry.is_committed}
 
 
 class EveryWorkspace:
@@ -107,10 +107,10 @@ async def log() -> ImportLog:
 
 
 @pytest.fixture
-def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestsHandler:
+def handler(ledger: MemoryLedger, log: ImportLog) -> ImportRequestHandler:
     settings = IngestSettings(imports_at_once=2, consumer_poison_limit=3)
-    return ImportRequestsHandler(
-        RequestedImports(
+    return ImportRequestHandler(
+        RequestedImportService(
             ledger, cast("WorkspaceCache", EveryWorkspace()), log, Admission(settings), settings
         )
     )
@@ -137,7 +137,7 @@ def record(value: bytes, *more: tuple[str, bytes]) -> "ConsumerRecord[bytes, byt
 
 
 async def handle(
-    handler: ImportRequestsHandler, *records: "ConsumerRecord[bytes, bytes]"
+    handler: ImportRequestHandler, *records: "ConsumerRecord[bytes, bytes]"
 ) -> list[str]:
     """The messages of the dead letters."""
     decoded, poison = handler.decode(records)
@@ -152,7 +152,7 @@ def counted(outcome: str) -> float:
 
 
 async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
-    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog
+    handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
 ) -> None:
     batch = [request("a"), request("b"), request("c")]
     log.failing = {"a": BrokerUnavailable("away")}
@@ -165,7 +165,7 @@ async def test_a_failed_append_neither_undoes_nor_repeats_the_others(
 
 
 async def test_nothing_is_left_under_way_when_one_fails(
-    handler: ImportRequestsHandler, ledger: MemoryLedger, log: ImportLog
+    handler: ImportRequestHandler, ledger: MemoryLedger, log: ImportLog
 ) -> None:
     """Or the retry would append under the same job ids at the same time."""
     log.failing = {"a": BrokerUnavailable("away")}
@@ -180,7 +180,7 @@ async def test_nothing_is_left_under_way_when_one_fails(
 
 
 async def test_no_more_appends_begin_at_once_than_the_setting_says(
-    handler: ImportRequestsHandler, log: ImportLog
+    handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     """The others would wait with their deadline running."""
     log.gate.clear()
@@ -195,7 +195,7 @@ async def test_no_more_appends_begin_at_once_than_the_setting_says(
 
 
 async def test_an_import_is_counted_once_after_it_was_appended(
-    handler: ImportRequestsHandler, log: ImportLog
+    handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     accepted, rejected, rows = (
         counted("accepted"),
@@ -216,7 +216,7 @@ async def test_an_import_is_counted_once_after_it_was_appended(
 
 @pytest.mark.parametrize("field", ["request_id", "workspace_id"])
 async def test_a_dead_letter_says_what_is_wrong_and_nothing_of_the_payload(
-    handler: ImportRequestsHandler, field: str
+    handler: ImportRequestHandler, field: str
 ) -> None:
     (message,) = await handle(handler, request("a", **{field: ["s3cret"]}))
     assert message.startswith(f"{field}: ")
@@ -224,7 +224,7 @@ async def test_a_dead_letter_says_what_is_wrong_and_nothing_of_the_payload(
 
 
 async def test_bodies_are_parsed_off_the_event_loop(
-    handler: ImportRequestsHandler, monkeypatch: pytest.MonkeyPatch
+    handler: ImportRequestHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = set()
 
@@ -239,7 +239,7 @@ async def test_bodies_are_parsed_off_the_event_loop(
 
 
 async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_replayed(
-    handler: ImportRequestsHandler, log: ImportLog
+    handler: ImportRequestHandler, log: ImportLog
 ) -> None:
     again = record(request("again").value or b"", ("pinflow-replay-count", b"2"), ("trace", b"x"))
     assert await handle(handler, request("first"), again) == []
@@ -247,17 +247,17 @@ async def test_invariant_8_the_rows_of_a_replayed_request_know_how_often_it_was_
 
 
 async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
-    handler: ImportRequestsHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
+    handler: ImportRequestHandler, log: ImportLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first batch may stand in Kafka, and a newer version may have other rules."""
-    asked = request("a")
+    request_record = request("a")
     log.failing = {"a": AcceptanceUnknown("silent")}
     with pytest.raises(AcceptanceUnknown):
-        await handle(handler, asked)
+        await handle(handler, request_record)
     # every row is refused, or worse
     monkeypatch.setattr(requests, "validate", lambda _rows: ParsedRows())
     log.failing = {}
-    await handle(handler, asked)
+    await handle(handler, request_record)
     first, second = log.batches
     assert first == second
     assert (
@@ -267,17 +267,17 @@ async def test_invariant_4_a_request_that_comes_again_is_not_judged_anew(
 
 
 async def test_a_request_that_another_replica_has_committed_meanwhile_is_not_sent_again(
-    handler: ImportRequestsHandler,
+    handler: ImportRequestHandler,
     ledger: MemoryLedger,
     log: ImportLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decide = ledger.decide
+    store_decision = ledger.store_decision
 
     async def late(key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
         await ledger.mark_committed([key])
-        return await decide(key, job_id, decision)
+        return await store_decision(key, job_id, decision)
 
-    monkeypatch.setattr(ledger, "decide", late)
+    monkeypatch.setattr(ledger, "store_decision", late)
     assert await handle(handler, request("a")) == []
     assert log.batches == []

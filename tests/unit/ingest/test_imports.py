@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ingest import service as imports
-from services.ingest.admission.backlog import Position, Reading
+from services.ingest.admission.backlog import EndPosition, LagSample
 from services.ingest.admission.limits import Admission
 from services.ingest.admission.queue import ImportQueue
 from services.ingest.config import IngestSettings
 from services.ingest.parsing.rows import ParsedRows, RawRow, validate
 from services.ingest.records import ImportBatch
-from services.ingest.service import LONGEST_ON_THE_LOOP, Imports
+from services.ingest.service import MAX_EVENT_LOOP_BYTES, ImportService
 from shared.contract.errors import ApiError, BrokerUnavailable, Overloaded
 from tests.support.factories import submitted
 from tests.support.waiting import eventually
@@ -27,9 +27,11 @@ class Appended:
     async def append(self, batch: ImportBatch, started: float | None = None) -> None: ...
 
 
-def new_imports() -> Imports:
+def new_imports() -> ImportService:
     settings = IngestSettings()
-    return Imports(Appended(), Admission(settings), ImportQueue.of(settings), keep_uploads=True)
+    return ImportService(
+        Appended(), Admission(settings), ImportQueue.from_settings(settings), keep_uploads=True
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ async def test_json_of_usual_size_is_parsed_on_the_loop(parsed_in: list[int]) ->
 
 
 async def test_large_json_is_parsed_off_the_loop(parsed_in: list[int]) -> None:
-    body = json.dumps([submitted()]).encode() + b" " * LONGEST_ON_THE_LOOP
+    body = json.dumps([submitted()]).encode() + b" " * MAX_EVENT_LOOP_BYTES
     accepted = await new_imports().accept_json(uuid4(), body, strict=False)
     assert accepted.rows.total == 1
     assert threading.get_ident() not in parsed_in
@@ -74,16 +76,16 @@ async def test_an_import_is_not_parsed_when_those_before_it_have_filled_its_work
         ImportQueue(at_once=1, max_waiting=10, timeout_seconds=60),
         uuid4(),
     )
-    admission.observe(Reading(time.monotonic(), {0: 0}, {0: 0}))
-    accepting = Imports(Appended(), admission, queue, keep_uploads=True)
+    admission.observe(LagSample(time.monotonic(), {0: 0}, {0: 0}))
+    accepting = ImportService(Appended(), admission, queue, keep_uploads=True)
     async with queue.slot(uuid4()):
-        accepting.require_room(workspace)
+        accepting.require_capacity(workspace)
         waiting = asyncio.create_task(
             accepting.accept_json(workspace, json.dumps([submitted()]).encode(), strict=False)
         )
         await eventually(lambda: queue._queue.total_waiting)
-        with admission.room(workspace, 1) as place:
-            place.position = Position(0, 1)
+        with admission.reserve(workspace, 1) as reservation:
+            reservation.position = EndPosition(0, 1)
     with pytest.raises(Overloaded):
         await waiting
     assert not parsed_in
@@ -121,7 +123,9 @@ async def test_one_partition_without_a_leader_keeps_imports_of_no_other_waiting(
     dead, alive = uuid4(), uuid4()
     settings = IngestSettings(imports_at_once=2)
     log = HalfDead(dead)
-    accepting = Imports(log, Admission(settings), ImportQueue.of(settings), keep_uploads=False)
+    accepting = ImportService(
+        log, Admission(settings), ImportQueue.from_settings(settings), keep_uploads=False
+    )
     body = json.dumps([submitted()]).encode()
     lost = [asyncio.create_task(accepting.accept_json(dead, body, strict=False)) for _ in range(10)]
     await eventually(lambda: log.waiting == 10)  # more than may be parsed at once

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing.rows import Misshapen, require_rows, validate
+from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
 from shared.contract.errors import ApiError
 from shared.contract.strict_json import parse_json
 from tests.support.factories import submitted
@@ -77,7 +77,7 @@ def test_unknown_fields_are_ignored_unless_strict() -> None:
 
 
 def test_a_misshapen_row_fails_alone() -> None:
-    rows: list[Any] = [submitted(), Misshapen("expected 9 cells, found 10"), submitted()]
+    rows: list[Any] = [submitted(), WrongCellCount("expected 9 cells, found 10"), submitted()]
     parsed = validate(rows)
     assert [row.row_number for row in parsed.valid] == [1, 3]
     assert parsed.failed[0].error_message == "expected 9 cells, found 10"

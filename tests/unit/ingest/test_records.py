@@ -11,10 +11,16 @@ from uuid import uuid4
 import cramjam
 import pytest
 
-from services.ingest.appender import encode
+from services.ingest.appender import encode_batch
 from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import Misshapen, require_rows, validate
-from services.ingest.records import Import, ImportBatch, Upload, batch_of, batch_of_rejection
+from services.ingest.parsing.rows import WrongCellCount, require_rows, validate
+from services.ingest.records import (
+    Import,
+    ImportBatch,
+    RawUpload,
+    build_batch,
+    build_rejection_batch,
+)
 from shared.contract.events import (
     FileUploaded,
     ImportAccepted,
@@ -54,7 +60,7 @@ def test_the_import_is_read_as_it_was_written() -> None:
     accepted = an_import(
         [submitted(), {}], warnings=[Notice(code="c", message="m")], request_id="r"
     )
-    event = import_of(batch_of(accepted))
+    event = import_of(build_batch(accepted))
     assert isinstance(event, ImportAccepted)
     assert (event.job_id, event.total_rows, event.request_id) == (accepted.job_id, 2, "r")
     assert event.warnings[0].message == "m"
@@ -70,7 +76,7 @@ def test_a_row_with_every_field_is_read_as_it_was_written() -> None:
         run_at="2031-01-01T00:00:00+02:00",
     )
     accepted = an_import([full])
-    (event,) = rows_of(batch_of(accepted))
+    (event,) = rows_of(build_batch(accepted))
     pin = PinSubmission.model_validate(full)
     assert event.row == pin.to_content()
     assert event.fingerprint == compute_fingerprint(pin)
@@ -82,12 +88,12 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
         {},
         submitted(image_url=None),
         submitted(asset_id=str(uuid4())),
-        Misshapen("expected 9 cells, found 10"),
+        WrongCellCount("expected 9 cells, found 10"),
         submitted(title="a\0b"),
         submitted(related_terms=[1]),
     ]
     accepted = an_import(rows)
-    settled = results_of(batch_of(accepted))
+    settled = results_of(build_batch(accepted))
     assert settled is not None
     assert [result.row_number for result in settled.results] == [1, 2, 3, 4, 5, 6]
     assert [result.errors for result in settled.results] == [
@@ -97,8 +103,8 @@ def test_every_kind_of_fault_is_read_as_it_was_written() -> None:
 
 def test_an_upload_is_read_as_it_was_written() -> None:
     data = b"account_id;title\r\n\xff\xfe"
-    accepted = an_import([submitted()], upload=Upload(UploadFormat.CSV, data))
-    (value,) = of_kind(batch_of(accepted), RecordKind.UPLOAD)
+    accepted = an_import([submitted()], upload=RawUpload(UploadFormat.CSV, data))
+    (value,) = of_kind(build_batch(accepted), RecordKind.UPLOAD)
     line, _, packed = value.partition(b"\n")
     about = parse_event(FileUploaded, line)
     assert (about.job_id, about.workspace_id, about.format, about.size) == (
@@ -111,8 +117,8 @@ def test_an_upload_is_read_as_it_was_written() -> None:
 
 
 def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row() -> None:
-    batch = batch_of(
-        an_import([submitted(), {}, submitted()], upload=Upload(UploadFormat.JSON, b"[]"))
+    batch = build_batch(
+        an_import([submitted(), {}, submitted()], upload=RawUpload(UploadFormat.JSON, b"[]"))
     )
     values = [record.value for record in batch.records]
     assert [is_for_status(value) for value in values] == [True, True, True, False, False]
@@ -144,7 +150,7 @@ def test_a_rejection_is_one_record() -> None:
         "workspace_id": uuid4(),
         "accepted_at": datetime.now(UTC),
     }
-    batch = batch_of_rejection(
+    batch = build_rejection_batch(
         ImportRejected(**about, error_code="empty_import", error_message="This import has no rows.")
     )
     assert isinstance(import_of(batch), ImportRejected)
@@ -156,7 +162,7 @@ def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
         "run_at": "x" * 5000,
         "dominant_color": '"' * 5000,
     }
-    batch = batch_of(an_import([hopeless] * 500))
+    batch = build_batch(an_import([hopeless] * 500))
     settled = results_of(batch)
     assert settled is not None
     assert [result.row_number for result in settled.results] == list(range(1, 501))
@@ -168,14 +174,14 @@ def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:
 
 def test_results_that_fit_are_not_cut() -> None:
     accepted = an_import([dict.fromkeys(submitted(), "x" * 300)] * 100)
-    settled = results_of(batch_of(accepted))
+    settled = results_of(build_batch(accepted))
     assert settled is not None
     assert settled.results == accepted.rows.failed
 
 
 def test_all_records_of_an_import_have_one_key() -> None:
     accepted = an_import([submitted(), {}])
-    batch = batch_of(accepted)
+    batch = build_batch(accepted)
     assert (
         {record.key for record in batch.records} == {batch.key} == {str(accepted.job_id).encode()}
     )
@@ -183,9 +189,9 @@ def test_all_records_of_an_import_have_one_key() -> None:
 
 def test_how_often_a_request_was_replayed_goes_on_with_all_it_becomes() -> None:
     """Or a row that is poison each time would be replayed for ever."""
-    history = [("pinflow-replay-count", b"2")]
-    batch = batch_of(an_import([submitted(), {}], history=history))
-    assert [record.headers for record in batch.records] == [history] * 3
+    replay_headers = [("pinflow-replay-count", b"2")]
+    batch = build_batch(an_import([submitted(), {}], replay_headers=replay_headers))
+    assert [record.headers for record in batch.records] == [replay_headers] * 3
 
 
 def largest(characters: str) -> dict[str, Any]:
@@ -198,7 +204,7 @@ def largest(characters: str) -> dict[str, Any]:
 
 
 def packed_size(batch: ImportBatch) -> int:
-    return len(encode(batch.records, max_bytes=MAX_IMPORT_BYTES))
+    return len(encode_batch(batch.records, max_bytes=MAX_IMPORT_BYTES))
 
 
 def from_json(body: bytes) -> Import:
@@ -210,7 +216,7 @@ def from_json(body: bytes) -> Import:
         SourceType.JSON,
         None,
         rows,
-        upload=Upload(UploadFormat.JSON, body),
+        upload=RawUpload(UploadFormat.JSON, body),
     )
 
 
@@ -229,7 +235,7 @@ def test_the_largest_json_imports_fit_into_one_batch(characters: str) -> None:
     body = fitting([largest(characters) for _ in range(500)], MAX_IMPORT_BODY_BYTES)
     accepted = from_json(body)
     assert accepted.rows.valid
-    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 @pytest.mark.parametrize("characters", ['""', "€", "\t", "ÿ"])
@@ -255,15 +261,15 @@ def test_the_largest_csv_imports_fit_into_one_batch(characters: str, encoding: s
         SourceType.CSV,
         "f" * 255,
         rows,
-        upload=Upload(UploadFormat.CSV, encoded),
+        upload=RawUpload(UploadFormat.CSV, encoded),
     )
     assert rows.valid
-    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_the_largest_request_by_topic_fits_into_one_batch() -> None:
     body = fitting([largest("\\") for _ in range(500)], MAX_REQUEST_BYTES)
-    assert packed_size(batch_of(from_json(body))) <= MAX_PACKED_IMPORT_BYTES
+    assert packed_size(build_batch(from_json(body))) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_what_does_not_compress_fits_into_one_batch() -> None:
@@ -290,12 +296,12 @@ def test_what_does_not_compress_fits_into_one_batch() -> None:
         accepted.source_type,
         None,
         accepted.rows,
-        upload=Upload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY_BYTES)),
+        upload=RawUpload(UploadFormat.JSON, os.urandom(MAX_IMPORT_BODY_BYTES)),
     )
-    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES
 
 
 def test_failed_rows_add_no_more_than_their_share() -> None:
     wrong = dict.fromkeys((f"{number}\u20ac" * 30 for number in range(20)), "\u20ac" * 200)
     accepted = an_import([{**wrong, "title": '"' * 300}] * 500)
-    assert packed_size(batch_of(accepted)) <= MAX_PACKED_IMPORT_BYTES
+    assert packed_size(build_batch(accepted)) <= MAX_PACKED_IMPORT_BYTES

@@ -6,14 +6,16 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from services.ingest.parsing.multipart import Upload
+from services.ingest.parsing.multipart import UploadedFile
 from shared.contract.errors import ApiError, ErrorCode
 from tests.support.uploads import read_upload
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntitle\r\n'
 
 
-async def upload(body: bytes, content_type: str = "multipart/form-data; boundary=b") -> Upload:
+async def upload(
+    body: bytes, content_type: str = "multipart/form-data; boundary=b"
+) -> UploadedFile:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -30,7 +32,7 @@ async def upload(body: bytes, content_type: str = "multipart/form-data; boundary
     [b"", b"\r\n", b"\r\nThis is what the standard calls an epilogue.\r\n", b"\r\n" + b"x" * 1000],
 )
 async def test_whatever_follows_the_last_boundary_is_ignored(epilogue: bytes) -> None:
-    assert await upload(PART + b"--b--" + epilogue) == Upload(b"title", "a.csv")
+    assert await upload(PART + b"--b--" + epilogue) == UploadedFile(b"title", "a.csv")
 
 
 @pytest.mark.parametrize(

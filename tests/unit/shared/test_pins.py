@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.ingest.parsing.fast_path import NOT_PLAIN, plain
+from services.ingest.parsing.fast_path import FALLBACK_ERRORS, validate_fast
 from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import (
     PinSubmission,
@@ -167,10 +167,10 @@ def test_the_quick_path_of_ingest_takes_no_control_character_that_the_model_refu
     try:
         PinSubmission.model_validate(row)
     except ValidationError:
-        with pytest.raises(NOT_PLAIN):
-            plain(row, strict=True)
+        with pytest.raises(FALLBACK_ERRORS):
+            validate_fast(row, strict=True)
     else:
-        content, _ = plain(row, strict=True)
+        content, _ = validate_fast(row, strict=True)
         assert len(content) < 2 * len(json.dumps(row))
 
 
@@ -312,4 +312,4 @@ def test_a_fingerprint_stays_what_it_was_when_it_was_stored(
     """Or every repeated row would say that its content has changed, from an upgrade on."""
     row = submitted(**fields)
     assert compute_fingerprint(PinSubmission.model_validate(row)).hex == digits
-    assert plain(row, strict=True)[1] == digits.encode()
+    assert validate_fast(row, strict=True)[1] == digits.encode()

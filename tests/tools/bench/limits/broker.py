@@ -14,8 +14,8 @@ from typing import NamedTuple
 import uvloop
 from aiokafka import AIOKafkaConsumer
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from services.ingest.records import ImportBatch
 from shared.contract.events import MAX_ROWS
 from shared.contract.import_limits import MEBIBYTE
@@ -80,7 +80,7 @@ async def _drive(given: _Given) -> Figures:
     settings = IngestSettings(
         kafka_bootstrap_servers=given.bootstrap_servers, topic_prefix=given.topic_prefix
     )
-    acceptance, producer = Acceptance(settings), RecordProducer(settings, client_id="bench")
+    acceptance, producer = KafkaImportLog(settings), RecordProducer(settings, client_id="bench")
     meter = Meter(given.pids)
     work = _Work(settings, acceptance, producer, given, meter)
     await acceptance.start()
@@ -109,7 +109,7 @@ class _Work:
     def __init__(
         self,
         settings: ServiceSettings,
-        acceptance: Acceptance,
+        acceptance: KafkaImportLog,
         producer: RecordProducer,
         given: _Given,
         meter: Meter,

@@ -10,7 +10,7 @@ from uuid import uuid4
 from deploy.administration import NewAccount, NewWorkspace
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
 from services.publisher.rows.events import build_outcome_records, build_pin_event_records
 from services.publisher.rows.outcomes import (
     EMPTY_HISTORY,
@@ -51,8 +51,8 @@ def accept(body: bytes) -> ImportBatch:
     """
     rows = validate(require_rows(parse_json(body)))
     now = datetime.now(UTC)
-    upload = Upload(UploadFormat.JSON, body)
-    return batch_of(
+    upload = RawUpload(UploadFormat.JSON, body)
+    return build_batch(
         Import(new_job_id(now), WORKSPACE.id, now, SourceType.JSON, None, rows, upload=upload)
     )
 

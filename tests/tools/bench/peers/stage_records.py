@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import require_rows, validate
-from services.ingest.records import Import, batch_of
+from services.ingest.records import Import, build_batch
 from shared.contract.events import SourceType
 from shared.contract.strict_json import parse_json
 from shared.contract.topics import MAX_RECORD_BYTES, TopicName, TopicNames
@@ -27,7 +27,7 @@ def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     """As ingest writes them."""
     now = datetime.now(UTC)
     parsed = validate(require_rows(parse_json(body)))
-    batch = batch_of(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
+    batch = build_batch(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
     return batch.records[-batch.rows :]
 
 

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.topics import PARTITIONS
@@ -39,7 +39,7 @@ class Clients:
     """Appends imports through several acceptances and notes them in the ledger."""
 
     def __init__(
-        self, acceptances: list[Acceptance], factory: ImportFactory, ledger: Ledger
+        self, acceptances: list[KafkaImportLog], factory: ImportFactory, ledger: Ledger
     ) -> None:
         self._acceptances = acceptances
         self._factory = factory
@@ -58,7 +58,7 @@ class Clients:
         answer.
         """
 
-        async def work(acceptance: Acceptance) -> None:
+        async def work(acceptance: KafkaImportLog) -> None:
             goes = True
             while goes:
                 made = self._prepared.popleft() if self._prepared else self._factory.build()
@@ -91,7 +91,7 @@ class Clients:
                 task.result()
         return {partition for partition, task in probes.items() if task in late}
 
-    async def _append(self, acceptance: Acceptance, job_id: UUID, batch: ImportBatch) -> Answer:
+    async def _append(self, acceptance: KafkaImportLog, job_id: UUID, batch: ImportBatch) -> Answer:
         self._ledger.send(job_id, summarize_batch(batch))
         try:
             await acceptance.append(batch)

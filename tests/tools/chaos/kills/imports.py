@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from services.ingest.ids import new_job_id
 from services.ingest.parsing.rows import ParsedRows, ValidRow
-from services.ingest.records import Import, ImportBatch, Upload, batch_of
+from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
 from shared.contract.events import RowResult, RowStatus, SourceType, UploadFormat
 from shared.kafka.producer import choose_partition
 
@@ -51,9 +51,9 @@ class ImportFactory:
             source_type=SourceType.JSON,
             source_filename=None,
             rows=ParsedRows([self._row(number) for number in range(1, count + 1)], failed),
-            upload=Upload(UploadFormat.JSON, self._slice(UPLOAD_BYTES)),
+            upload=RawUpload(UploadFormat.JSON, self._slice(UPLOAD_BYTES)),
         )
-        return job_id, batch_of(accepted)
+        return job_id, build_batch(accepted)
 
     def _row(self, number: int) -> ValidRow:
         content = (

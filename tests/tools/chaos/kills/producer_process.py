@@ -10,8 +10,8 @@ import os
 import sys
 from random import Random
 
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from tests.support.acceptance_log import acceptance_of
 from tests.tools.chaos.kills.imports import ImportFactory
@@ -31,7 +31,7 @@ async def main(kafka: str, prefix: str, seed: int) -> None:
         await asyncio.gather(*(_work(acceptance, factory) for _ in range(TASKS)))
 
 
-async def _work(acceptance: Acceptance, factory: ImportFactory) -> None:
+async def _work(acceptance: KafkaImportLog, factory: ImportFactory) -> None:
     while True:
         job_id, batch = factory.build()
         content = summarize_batch(batch)

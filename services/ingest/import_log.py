@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from services.ingest.admission.backlog import Position
-from services.ingest.appender import Delivery, PartitionAppender
+from services.ingest.admission.backlog import EndPosition
+from services.ingest.appender import AppendProgress, PartitionAppender
 from services.ingest.config import IngestSettings
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
@@ -24,23 +24,23 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-class Acceptance:
+class KafkaImportLog:
     """Appends imports to the topic `imports`. Reconnects by itself when Kafka comes back."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
         self._topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
         self._appenders: dict[int, PartitionAppender] = {}
-        self._running: set[asyncio.Task[Position | None]] = set()
+        self._running: set[asyncio.Task[EndPosition | None]] = set()
         self._sending: set[asyncio.Task[int | None]] = set()
         self._stopped = False
 
     async def start(self) -> None:
         """Returns when the first partition's connection stands; the others follow."""
-        first = self._appender(0)
+        first = self._get_appender(0)
         await first.wait_until_connected()
         for partition in range(first.partition_count() or 1):
-            self._appender(partition)
+            self._get_appender(partition)
 
     async def stop(self) -> None:
         """Lets imports under way end, within their deadline; nothing begins any more."""
@@ -62,7 +62,7 @@ class Acceptance:
         is_connected = any(appender.is_connected for appender in self._appenders.values())
         return None if is_connected else f"{self._topic}: not connected"
 
-    async def append(self, batch: ImportBatch, started: float | None = None) -> Position | None:
+    async def append(self, batch: ImportBatch, started: float | None = None) -> EndPosition | None:
         """Writes the import. Returns where its rows end, if it has any and Kafka tells.
 
         Raises BrokerUnavailable if the import certainly does not stand, within
@@ -74,47 +74,53 @@ class Acceptance:
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
             raise BrokerUnavailable("no time is left to send the import")
         # A task of its own, deadlines included: a client that goes away must not end it half way
-        task = _spawn(self._running, self._append(self._partition_of(batch), batch, started))
+        task = _spawn(self._running, self._append(self._choose_partition(batch), batch, started))
         return await asyncio.shield(task)
 
-    async def _append(self, partition: int, batch: ImportBatch, started: float) -> Position | None:
-        delivery = Delivery()
+    async def _append(
+        self, partition: int, batch: ImportBatch, started: float
+    ) -> EndPosition | None:
+        progress = AppendProgress()
         try:
-            end = await self._send(self._appender(partition), batch, delivery, started)
+            end = await self._send(self._get_appender(partition), batch, progress, started)
         except (BrokerUnavailable, MessageSizeTooLargeError):
             raise  # the second is a bug: a batch fits by its limits, and no retry makes it smaller
         except Exception as error:
-            if not (delivery.in_doubt or isinstance(error, KafkaError)):
+            if not (progress.in_doubt or isinstance(error, KafkaError)):
                 raise  # a bug, before anything was sent
-            log.warning("import_not_acknowledged", in_doubt=delivery.in_doubt, exc_info=error)
-            raise (AcceptanceUnknown if delivery.in_doubt else BrokerUnavailable)(
+            log.warning("import_not_acknowledged", in_doubt=progress.in_doubt, exc_info=error)
+            raise (AcceptanceUnknown if progress.in_doubt else BrokerUnavailable)(
                 repr(error)
             ) from error
-        return Position(partition, end) if end is not None and batch.rows else None
+        return EndPosition(partition, end) if end is not None and batch.rows else None
 
     async def _send(
-        self, appender: PartitionAppender, batch: ImportBatch, delivery: Delivery, started: float
+        self,
+        appender: PartitionAppender,
+        batch: ImportBatch,
+        progress: AppendProgress,
+        started: float,
     ) -> int | None:
         """Waits for the append within the deadlines.
 
         Raises BrokerUnavailable, AcceptanceUnknown, and what the append raises.
         """
-        appending = _spawn(self._sending, appender.append(batch.records, delivery))
+        appending = _spawn(self._sending, appender.append(batch.records, progress))
         try:
             await _wait(appending, started + self._settings.broker_deadline_seconds)
-            if not appending.done() and delivery.in_doubt:
+            if not appending.done() and progress.in_doubt:
                 await _wait(appending, started + self._settings.acceptance_deadline_seconds)
             if appending.done():
                 return appending.result()
         finally:
             # The same event loop: from here on the batch is not handed to a connection
-            delivery.abandoned = True
+            progress.abandoned = True
             appending.cancel()
-        if delivery.in_doubt:
+        if progress.in_doubt:
             raise AcceptanceUnknown("Kafka did not acknowledge the import")
         raise BrokerUnavailable("the import could not be sent to Kafka in time")
 
-    def _partition_of(self, batch: ImportBatch) -> int:
+    def _choose_partition(self, batch: ImportBatch) -> int:
         if self._stopped or not self._appenders:
             raise BrokerUnavailable("this process is starting or stopping")
         known = max(
@@ -122,10 +128,10 @@ class Acceptance:
             default=0,
         )
         for partition in range(len(self._appenders), known):  # an operator has added some
-            self._appender(partition)
+            self._get_appender(partition)
         return choose_partition(batch.key, len(self._appenders))
 
-    def _appender(self, partition: int) -> PartitionAppender:
+    def _get_appender(self, partition: int) -> PartitionAppender:
         if partition not in self._appenders:
             appender = PartitionAppender(
                 self._settings,

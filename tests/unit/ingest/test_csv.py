@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.ingest.parsing import csv as tabular
+from services.ingest.parsing import csv as csv_parser
 from services.ingest.parsing.csv import GUESSED_ENCODING, MAX_COLUMNS, parse_csv
-from services.ingest.parsing.rows import Misshapen
+from services.ingest.parsing.rows import WrongCellCount
 from shared.contract.errors import ApiError
 
 HEADER = "account_id,board_id,title,idempotency_key,image_url"
@@ -68,7 +68,7 @@ def test_empty_cells_are_absent() -> None:
 @pytest.mark.parametrize(("cells", "found"), [("a,b,c,d,e,f", 6), ("a,b,c", 3)])
 def test_a_row_of_another_length_is_misshapen_and_alone(cells: str, found: int) -> None:
     first, second = rows_of(f"{HEADER}\n{cells}\n{ROW}")
-    assert first == Misshapen(f"expected 5 cells, found {found}")
+    assert first == WrongCellCount(f"expected 5 cells, found {found}")
     assert second == AS_ROW
 
 
@@ -156,7 +156,7 @@ def test_doubled_columns_are_named_however_many_there_are() -> None:
 def test_of_far_too_many_rows_the_rest_is_counted_by_its_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tabular, "COUNTED_EXACTLY", 100)
+    monkeypatch.setattr(csv_parser, "MAX_PARSED_EXCESS_ROWS", 100)
     rows = f"{ROW}\n" * 600 + "\n" + f"{ROW}\n" * 100
     assert refusal(f"{HEADER}\n{rows}".encode()).details == {"limit": 500, "count": 700}
 

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from uuid import UUID
 
-REMEMBERED_SECONDS = 360.0
+RETENTION_SECONDS = 360.0
 """A job id counts as young for 5 minutes (services/status/service.py), and clocks differ."""
 
 
@@ -22,14 +22,14 @@ class RecentImports:
         """Notes an import that is about to be sent."""
         now = time.monotonic()
         self._sent[job_id] = now
-        while now - next(iter(self._sent.values())) > REMEMBERED_SECONDS:
+        while now - next(iter(self._sent.values())) > RETENTION_SECONDS:
             self._sent.popitem(last=False)
 
     def remove(self, job_id: UUID) -> None:
         """Forgets an import that certainly does not stand."""
         self._sent.pop(job_id, None)
 
-    def may_stand(self, job_id: UUID) -> bool:
+    def may_exist(self, job_id: UUID) -> bool:
         """Tells whether an import with this id may come from this process.
 
         Of an id that is older than the process it cannot be told: a predecessor may have sent it.

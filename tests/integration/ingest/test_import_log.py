@@ -1,4 +1,4 @@
-"""Acceptance against a broker that fails in every way, which it is this module's to torment."""
+"""KafkaImportLog against a broker that fails in every way, which it is this module's to torment."""
 
 import asyncio
 import sys
@@ -12,8 +12,8 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from deploy.local.kafka import KafkaCluster
 from services.ingest import appender as appender_module
-from services.ingest.acceptance import Acceptance
 from services.ingest.config import IngestSettings
+from services.ingest.import_log import KafkaImportLog
 from services.ingest.records import ImportBatch
 from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable
 from shared.contract.import_limits import MAX_IMPORT_BYTES
@@ -67,9 +67,9 @@ def patient(settings: IngestSettings) -> IngestSettings:
     )
 
 
-def connections_of(acceptance: Acceptance) -> list[object]:
+def connections_of(import_log: KafkaImportLog) -> list[object]:
     """The open connections of all partitions."""
-    sessions = [appender._session for appender in acceptance._appenders.values()]
+    sessions = [appender._session for appender in import_log._appenders.values()]
     return [
         one
         for session in sessions
@@ -84,10 +84,10 @@ async def seen(settings: IngestSettings, job_id: UUID) -> int:
 
 
 async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_of(settings) as acceptance:
+    async with acceptance_of(settings) as import_log:
         first, second = job_on(3), job_on(3)
         for job in (first, second):
-            position = await acceptance.append(an_import(job))
+            position = await import_log.append(an_import(job))
             assert position is not None
             assert (position.partition, position.end % RECORDS) == (3, 0)
         found = await all_seen(settings)
@@ -95,9 +95,9 @@ async def test_invariant_1_an_acknowledged_import_is_seen_whole(settings: Ingest
 
 
 async def test_imports_at_the_same_moment_are_each_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_of(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as import_log:
         jobs = [uuid4() for _ in range(30)]
-        await asyncio.gather(*(acceptance.append(an_import(job)) for job in jobs))
+        await asyncio.gather(*(import_log.append(an_import(job)) for job in jobs))
         assert await all_seen(settings) == dict.fromkeys(jobs, RECORDS)
 
 
@@ -105,15 +105,15 @@ async def test_invariant_1_a_batch_that_the_broker_refuses_leaves_nothing(
     settings: IngestSettings,
 ) -> None:
     """Nothing of it stands, and the partition takes the next one."""
-    async with acceptance_of(settings) as acceptance:
+    async with acceptance_of(settings) as import_log:
         refused, good = job_on(2), job_on(2)
         key = str(refused).encode()
         size = MAX_IMPORT_BYTES // 8
         too_large = ImportBatch(key, [Record(key, randbytes(size)) for _ in range(9)], 9)
         with pytest.raises(MessageSizeTooLargeError):
-            await acceptance.append(too_large)
-        await works_again(acceptance)
-        await acceptance.append(an_import(good))
+            await import_log.append(too_large)
+        await works_again(import_log)
+        await import_log.append(an_import(good))
         found = await all_seen(settings)
         assert (found[refused], found[good]) == (0, RECORDS)
 
@@ -123,8 +123,8 @@ async def test_an_import_lies_compressed_in_the_log(
 ) -> None:
     job = uuid4()
     key = str(job).encode()
-    async with acceptance_of(settings) as acceptance:
-        await acceptance.append(
+    async with acceptance_of(settings) as import_log:
+        await import_log.append(
             ImportBatch(key, [Record(key, b"x" * 1500) for _ in range(ROWS)], ROWS)
         )
     topic = TopicNames(settings.topic_prefix)[TopicName.IMPORTS]
@@ -144,16 +144,16 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
 
     What follows was not.
     """
-    async with acceptance_of(settings) as acceptance:
-        await works_again(acceptance)
+    async with acceptance_of(settings) as import_log:
+        await works_again(import_log)
         sent, waiting, later = job_on(1), job_on(1), job_on(1)
         loop = asyncio.get_running_loop()
         broker.program.pause()
         try:
             started = loop.time()
             first, second = await asyncio.gather(
-                acceptance.append(an_import(sent)),
-                acceptance.append(an_import(waiting)),
+                import_log.append(an_import(sent)),
+                import_log.append(an_import(waiting)),
                 return_exceptions=True,
             )
             assert isinstance(first, AcceptanceUnknown)
@@ -161,11 +161,11 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
             assert not isinstance(second, AcceptanceUnknown)
             assert loop.time() - started < settings.acceptance_deadline_seconds + 1
             with pytest.raises(BrokerUnavailable) as error:
-                await acceptance.append(an_import(later))
+                await import_log.append(an_import(later))
             assert not isinstance(error.value, AcceptanceUnknown)
         finally:
             broker.program.resume()
-        await works_again(acceptance)
+        await works_again(import_log)
         found = await all_seen(settings)
         assert found[sent] in {0, RECORDS}
         assert (found[waiting], found[later]) == (0, 0)
@@ -174,38 +174,38 @@ async def test_invariant_1_a_frozen_broker_is_unknown_once_and_unavailable_after
 async def test_invariant_1_silence_after_the_send_is_unknown_and_never_a_part(
     settings: IngestSettings, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with acceptance_of(settings) as acceptance:
-        await works_again(acceptance)
-        hand_over = appender_module.Delivery.hand_over
+    async with acceptance_of(settings) as import_log:
+        await works_again(import_log)
+        mark_sent = appender_module.AppendProgress.mark_sent
 
-        def freeze_then_hand_over(delivery: appender_module.Delivery) -> None:
+        def freeze_then_mark_sent(progress: appender_module.AppendProgress) -> None:
             broker.program.pause()
-            hand_over(delivery)
+            mark_sent(progress)
 
-        monkeypatch.setattr(appender_module.Delivery, "hand_over", freeze_then_hand_over)
+        monkeypatch.setattr(appender_module.AppendProgress, "mark_sent", freeze_then_mark_sent)
         unknown = uuid4()
         try:
             with pytest.raises(AcceptanceUnknown):
-                await acceptance.append(an_import(unknown))
+                await import_log.append(an_import(unknown))
         finally:
             monkeypatch.undo()
             broker.program.resume()
-        await works_again(acceptance)
+        await works_again(import_log)
         assert await seen(settings, unknown) in {0, RECORDS}
 
 
 async def test_a_killed_broker_is_waited_out(settings: IngestSettings, broker: Broker) -> None:
-    async with acceptance_of(settings) as acceptance:
+    async with acceptance_of(settings) as import_log:
         before, refused = job_on(4), job_on(4)
-        await acceptance.append(an_import(before))
+        await import_log.append(an_import(before))
         broker.program.kill()
         # or the import would be written to one
-        await eventually(lambda: not connections_of(acceptance))
+        await eventually(lambda: not connections_of(import_log))
         with pytest.raises(BrokerUnavailable) as error:
-            await acceptance.append(an_import(refused))
+            await import_log.append(an_import(refused))
         assert not isinstance(error.value, AcceptanceUnknown)
         broker.program.start()
-        await works_again(acceptance)
+        await works_again(import_log)
         found = await all_seen(settings)
         assert (found[before], found[refused]) == (RECORDS, 0)
 
@@ -216,9 +216,9 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(
     """The broker knows the batch by producer id and sequence, and answers with the offset that it
     has.
     """
-    async with acceptance_of(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as import_log:
         job, after = job_on(5), job_on(5)
-        client = acceptance._appenders[5]
+        client = import_log._appenders[5]
         await client.wait_until_connected()
         assert client._session is not None
         send = client._session.client.send
@@ -232,9 +232,9 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(
             return answer
 
         monkeypatch.setattr(client._session.client, "send", lose_the_first)
-        assert await acceptance.append(an_import(job)) is not None
+        assert await import_log.append(an_import(job)) is not None
         assert len(lost) == 1
-        await acceptance.append(an_import(after))
+        await import_log.append(an_import(after))
         found = await all_seen(settings)
         assert (found[job], found[after]) == (RECORDS, RECORDS)
 
@@ -242,27 +242,27 @@ async def test_a_lost_answer_is_asked_for_again_and_doubles_nothing(
 async def test_a_producer_id_that_the_broker_has_forgotten_is_replaced(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as acceptance:
-        await acceptance.append(an_import(job_on(0)))
-        appender = acceptance._appenders[0]
+    async with acceptance_of(settings) as import_log:
+        await import_log.append(an_import(job_on(0)))
+        appender = import_log._appenders[0]
         assert appender._session is not None
         appender._session.next_sequence += 7  # as if the broker had lost what came before
         job = job_on(0)
-        await acceptance.append(an_import(job))
+        await import_log.append(an_import(job))
         assert await seen(settings, job) == RECORDS
 
 
 async def test_invariant_1_a_client_that_goes_away_leaves_nothing_or_one_whole_job(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as acceptance:
+    async with acceptance_of(settings) as import_log:
         jobs = [uuid4() for _ in range(20)]
         for number, job in enumerate(jobs):
-            appending = asyncio.create_task(acceptance.append(an_import(job)))
+            appending = asyncio.create_task(import_log.append(an_import(job)))
             await asyncio.sleep(number / 2000)  # somewhere in the middle
             appending.cancel()
             await asyncio.gather(appending, return_exceptions=True)
-        await works_again(acceptance)
+        await works_again(import_log)
         found = await all_seen(settings)
         assert {found[job] for job in jobs} <= {0, RECORDS}
 
@@ -275,10 +275,10 @@ from tests.support.acceptance_log import acceptance_of, an_import
 
 async def main():
     settings = IngestSettings(kafka_bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-    async with acceptance_of(settings) as acceptance:
+    async with acceptance_of(settings) as import_log:
         print("ready", flush=True)
         while True:
-            await asyncio.gather(*(acceptance.append(an_import(uuid4())) for _ in range(8)))
+            await asyncio.gather(*(import_log.append(an_import(uuid4())) for _ in range(8)))
 
 asyncio.run(main())
 """
@@ -313,13 +313,13 @@ async def test_a_killed_producer_holds_up_no_reader_and_no_successor(
 async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_import(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(patient(settings)) as acceptance:
-        await works_again(acceptance)
-        appender, job = acceptance._appenders[2], job_on(2)
+    async with acceptance_of(patient(settings)) as import_log:
+        await works_again(import_log)
+        appender, job = import_log._appenders[2], job_on(2)
         assert appender._session is not None
         dead = appender._session.client
         await kill_metadata_task(dead)
-        await acceptance.append(an_import(job))
+        await import_log.append(an_import(job))
         assert await seen(settings, job) == RECORDS
         assert appender._session.client is not dead
 
@@ -327,22 +327,22 @@ async def test_invariant_9_a_connection_that_died_is_replaced_before_the_next_im
 async def test_imports_without_time_left_are_refused_and_replace_no_connection(
     settings: IngestSettings,
 ) -> None:
-    async with acceptance_of(settings) as acceptance:
-        await works_again(acceptance)
-        sessions = [appender._session for appender in acceptance._appenders.values()]
+    async with acceptance_of(settings) as import_log:
+        await works_again(import_log)
+        sessions = [appender._session for appender in import_log._appenders.values()]
         long_ago = asyncio.get_running_loop().time() - 60
         for _ in range(4):
             with pytest.raises(BrokerUnavailable):
-                await acceptance.append(an_import(uuid4()), long_ago)
-        assert [appender._session for appender in acceptance._appenders.values()] == sessions
+                await import_log.append(an_import(uuid4()), long_ago)
+        assert [appender._session for appender in import_log._appenders.values()] == sessions
 
 
 async def test_nothing_begins_once_it_has_stopped(settings: IngestSettings) -> None:
-    acceptance = Acceptance(settings)
-    await acceptance.start()
-    await acceptance.stop()
+    import_log = KafkaImportLog(settings)
+    await import_log.start()
+    await import_log.stop()
     with pytest.raises(BrokerUnavailable):
-        await acceptance.append(an_import(uuid4()))
+        await import_log.append(an_import(uuid4()))
 
 
 async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
@@ -350,23 +350,23 @@ async def test_while_kafka_is_away_it_says_so_and_leaves_nothing_running(
 ) -> None:
     before = asyncio.all_tasks()
     broker.program.kill()
-    acceptance = Acceptance(settings)
-    starting = asyncio.create_task(acceptance.start())
-    await eventually(lambda: acceptance._appenders)
-    assert acceptance.problem()
+    import_log = KafkaImportLog(settings)
+    starting = asyncio.create_task(import_log.start())
+    await eventually(lambda: import_log._appenders)
+    assert import_log.problem()
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
-    await acceptance.stop()
+    await import_log.stop()
     assert not asyncio.all_tasks() - before
     broker.program.start()
     await eventually(broker.kafka.is_ready, seconds=30)
 
 
 async def test_ten_of_the_largest_imports_at_once_are_seen_whole(settings: IngestSettings) -> None:
-    async with acceptance_of(patient(settings)) as acceptance:
+    async with acceptance_of(patient(settings)) as import_log:
         jobs = [uuid4() for _ in range(10)]
         row_bytes = MAX_IMPORT_BYTES // 501 - 400
         await asyncio.gather(
-            *(acceptance.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
+            *(import_log.append(an_import(job, rows=500, row_bytes=row_bytes)) for job in jobs)
         )
         assert await all_seen(settings) == dict.fromkeys(jobs, 501)

@@ -1,0 +1,112 @@
+"""The tracker that admission goes by: nothing counted twice, nothing forgotten, nothing kept for
+ever.
+"""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.ingest.admission.backlog import BacklogTracker, EndPosition, LagSample
+
+A, B = uuid4(), uuid4()
+
+
+def sample(end: int, settled: int, *, at: float = 0.0, partition: int = 0) -> LagSample:
+    return LagSample(at, {partition: end}, {partition: settled})
+
+
+def append(
+    tracker: BacklogTracker, workspace: UUID, rows: int, end: int, *, partition: int = 0
+) -> None:
+    tracker.reserve(workspace, rows)
+    tracker.confirm(workspace, rows, EndPosition(partition, end))
+
+
+def test_rows_count_from_the_moment_that_they_are_taken() -> None:
+    tracker = BacklogTracker()
+    tracker.reserve(A, 500)
+    assert (tracker.count_rows(A), tracker.count_rows(B), tracker.total_rows) == (500, 0, 500)
+    tracker.release(A, 500)
+    assert (tracker.count_rows(A), tracker.total_rows) == (0, 0)
+
+
+def test_rows_that_a_reading_has_are_not_counted_twice() -> None:
+    tracker = BacklogTracker()
+    append(tracker, A, 500, end=500)
+    assert tracker.total_rows == 500
+    tracker.observe(sample(501, 0))
+    assert (tracker.count_rows(A), tracker.total_rows) == (500, 501)
+    append(tracker, A, 100, end=601)
+    assert (tracker.count_rows(A), tracker.total_rows) == (600, 601)
+    tracker.observe(sample(602, 0))
+    assert tracker.total_rows == 602
+
+
+def test_rows_that_a_reading_saw_before_their_append_was_answered_are_not_counted_twice() -> None:
+    tracker = BacklogTracker()
+    tracker.reserve(A, 500)
+    tracker.observe(sample(501, 0))
+    tracker.confirm(A, 500, EndPosition(0, 500))
+    assert (tracker.count_rows(A), tracker.total_rows) == (500, 501)
+
+
+def test_what_the_publisher_is_past_is_settled_each_workspace_its_own() -> None:
+    tracker = BacklogTracker()
+    append(tracker, A, 500, end=500)
+    append(tracker, B, 20, end=521)
+    tracker.observe(sample(522, 499))
+    assert (tracker.count_rows(A), tracker.count_rows(B)) == (
+        500,
+        20,
+    )  # a part of an import is not settled
+    tracker.observe(sample(522, 500))
+    assert (tracker.count_rows(A), tracker.count_rows(B), tracker.total_rows) == (0, 20, 22)
+    tracker.observe(sample(522, 521))
+    assert (tracker.count_rows(B), tracker.total_rows) == (0, 1)  # a record of the next import
+
+
+def test_appends_that_end_in_another_order_than_they_stand_are_settled_in_that_of_the_log() -> None:
+    tracker = BacklogTracker()
+    append(tracker, A, 10, end=30)
+    append(tracker, B, 10, end=10)
+    tracker.observe(sample(31, 10))
+    assert (tracker.count_rows(A), tracker.count_rows(B)) == (10, 0)
+
+
+def test_the_backlog_of_before_is_in_the_systems_figure_and_in_no_workspaces() -> None:
+    tracker = BacklogTracker()
+    tracker.observe(sample(70_000, 20_000))
+    assert (tracker.total_rows, tracker.count_rows(A)) == (50_000, 0)
+
+
+def test_nothing_is_kept_rows_by_workspaces_that_have_nothing_unsettled() -> None:
+    tracker = BacklogTracker()
+    for _ in range(100):
+        append(tracker, uuid4(), 5, end=5)
+    tracker.observe(sample(5, 5))
+    assert not tracker._rows_by_workspace
+    assert not tracker._appended[0]
+    assert not tracker._after_sample
+
+
+def test_the_rate_is_that_of_a_busy_publisher() -> None:
+    tracker = BacklogTracker()
+    tracker.observe(sample(100_000, 0, at=0))
+    assert tracker.rate is None
+    tracker.observe(sample(100_000, 5_000, at=0.5))
+    assert tracker.rate == pytest.approx(10_000)
+    tracker.observe(sample(105_001, 105_000, at=1))
+    tracker.observe(sample(105_001, 105_000, at=100))
+    assert tracker.rate == pytest.approx(
+        10_000
+    )  # idle since: that says nothing of what it could do
+
+
+def test_the_rate_of_a_publisher_that_stopped_goes_to_nothing() -> None:
+    tracker = BacklogTracker()
+    tracker.observe(sample(100_000, 0, at=0))
+    tracker.observe(sample(100_000, 5_000, at=0.5))
+    for seconds in range(1, 60):
+        tracker.observe(sample(100_000, 5_000, at=seconds))
+    assert tracker.rate is not None
+    assert tracker.rate < 1

@@ -20,7 +20,7 @@ from deploy.administration import (
 )
 from deploy.administration import create_key as make_key
 from deploy.administration import create_workspace as make_workspace
-from deploy.cli.exits import Exit, fail
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.services import SERVICES
 from shared.access.keys import Scope
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
@@ -43,7 +43,7 @@ def migrate_database(environment: Mapping[str, str]) -> None:
         for service in SERVICES.values()
         if (password := environment.get(service.password_variable))
     }
-    explained(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
+    exit_on_error(lambda: migrate(DatabaseSettings().database_url.get_secret_value(), passwords))
 
 
 def create_topics() -> tuple[list[str], list[str]]:
@@ -52,14 +52,14 @@ def create_topics() -> tuple[list[str], list[str]]:
     from deploy.old_topics import NotDrained  # noqa: PLC0415
 
     try:
-        created = explained(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
+        created = exit_on_error(lambda: asyncio.run(topics.create_topics(KafkaSettings())))
     except NotDrained as error:
         fail(str(error))
     return created.topics.names, topics.describe_creation(created)
 
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:
-    return as_operator(
+    return with_operator(
         lambda operator: make_workspace(operator, name, accounts=accounts, boards=boards)
     )
 
@@ -67,14 +67,14 @@ def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:
 def create_key(
     workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]
 ) -> tuple[Row, str]:
-    return as_operator(
+    return with_operator(
         lambda operator: make_key(
             operator, workspace_id, name=name, scopes=scopes, account_ids=account_ids
         )
     )
 
 
-def as_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
+def with_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
     """Does `work` on the schema `access`, as the database's owner."""
     return with_database(lambda database: work(OperatorRepository(database)))
 
@@ -89,10 +89,10 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
         finally:
             await database.dispose()
 
-    return explained(lambda: asyncio.run(connected()))
+    return exit_on_error(lambda: asyncio.run(connected()))
 
 
-def explained(work: Callable[[], T]) -> T:
+def exit_on_error(work: Callable[[], T]) -> T:
     """Do `work`; what Pinflow raises becomes a message and an exit code."""
     try:
         return work()
@@ -102,13 +102,13 @@ def explained(work: Callable[[], T]) -> T:
         fail(
             f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack "
             "is started with: make up",
-            Exit.AWAY,
+            ExitCode.UNAVAILABLE,
         )
     except BrokerUnavailable as error:
         fail(
             f"Kafka does not answer ({error}). Is PINFLOW_KAFKA_BOOTSTRAP_SERVERS right? The "
             "local stack: make up",
-            Exit.AWAY,
+            ExitCode.UNAVAILABLE,
         )
     except ValidationError as error:
         wrong = "\n".join(
@@ -117,5 +117,6 @@ def explained(work: Callable[[], T]) -> T:
         fail(f"The environment is wrong:\n{wrong}")
     except psycopg.Error as error:
         fail(
-            f"Postgres says: {str(error).strip()}", Exit.AWAY if is_passing(error) else Exit.REFUSED
+            f"Postgres says: {str(error).strip()}",
+            ExitCode.UNAVAILABLE if is_passing(error) else ExitCode.REFUSED,
         )

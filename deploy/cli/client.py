@@ -1,5 +1,6 @@
-"""Pinflow over HTTP, as the command line uses it: waits out what passes (503, 429), and never
-guesses what became of an import.
+"""Calls Pinflow over HTTP for the command line.
+
+Waits and retries after 503, 429 or no answer. Never guesses whether an import was accepted.
 """
 
 import time
@@ -10,38 +11,43 @@ from typing import Any
 import httpx
 import typer
 
-from deploy.cli.exits import Exit, fail
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.tables import printable
 from shared.contract.errors import ErrorCode
 
-LONGEST_PAUSE_SECONDS = 10.0
-ASK_AGAIN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+MAX_PAUSE_SECONDS = 10.0
+RETRYABLE_STATUSES = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 Job = dict[str, Any]
 Attempt = Callable[[], httpx.Response]
 KEY_ADVICE = (
-    " Set PINFLOW_API_KEY to a key of the workspace. Of the local stack's, after a make clean: set "
-    "-a; . .pinflow/env; set +a"
+    " Set PINFLOW_API_KEY to an API key of your workspace. To load the local stack's key into this "
+    "shell: set -a; . .pinflow/env; set +a"
 )
-AGAIN = (
-    "Run the same command again: no row is published twice. To see what was accepted: pinflow "
-    "imports list"
+REPEAT_ADVICE = (
+    "Run the same command again: no row is published twice. To see which imports were accepted: "
+    "pinflow imports list"
 )
 
 
 class PinflowClient:
-    """`patience_seconds` is how long it retries after a 503, a 429 or no answer."""
+    """Submits and reads imports. Ends the command with a message if Pinflow refuses.
 
-    def __init__(self, base_url: str, api_key: str, patience_seconds: float) -> None:
+    `max_retry_seconds` is how long it retries after a 503, a 429 or no answer.
+    """
+
+    def __init__(self, base_url: str, api_key: str, max_retry_seconds: float) -> None:
         if not base_url.startswith(("http://", "https://")):
-            fail(f"--base-url must begin with http:// or https://, not {base_url}")
-        if not api_key.isascii() or any(
-            one <= " " for one in api_key
-        ):  # httpx would refuse the header, and show it
             fail(
-                "The API key holds a space, a line break or a letter that no key has. It is read "
-                "from PINFLOW_API_KEY or --api-key."
+                f"The address {base_url} is invalid. --base-url and PINFLOW_BASE_URL must begin "
+                "with http:// or https://."
             )
-        self._patience_seconds = patience_seconds
+        # httpx would refuse such a header, and show the key in its error
+        if not api_key.isascii() or any(character <= " " for character in api_key):
+            fail(
+                "The API key is invalid: it has a space, a line break or a character outside "
+                "ASCII. Correct PINFLOW_API_KEY or --api-key."
+            )
+        self._max_retry_seconds = max_retry_seconds
         self._base_url = base_url
         self._http = httpx.Client(
             base_url=base_url, headers={"X-API-Key": api_key}, timeout=40, trust_env=False
@@ -62,118 +68,126 @@ class PinflowClient:
         )
 
     def job(self, job_id: str) -> Job:
-        job: Job = self._document(self._get(f"/v1/pins/imports/{job_id}"))
+        job: Job = self._read_document(self._get(f"/v1/pins/imports/{job_id}"))
         return job
 
     def jobs(self, limit: int, status: str | None) -> list[Job]:
         parameters = {"limit": str(limit)} | ({"status": status} if status else {})
-        jobs: list[Job] = self._document(self._get("/v1/pins/imports", parameters))
+        jobs: list[Job] = self._read_document(self._get("/v1/pins/imports", parameters))
         return jobs
 
     def _submit(self, attempt: Attempt) -> Job:
-        answer = self._patiently(attempt, retried=(httpx.ConnectError,))
-        if code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN:
-            return self._find_out(answer.json()["detail"]["job_id"])
-        job: Job = self._document(answer)
+        response = self._request_with_retries(attempt, retried=(httpx.ConnectError,))
+        if read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN:
+            return self._resolve_acceptance(response.json()["detail"]["job_id"])
+        job: Job = self._read_document(response)
         return job
 
-    def _find_out(self, job_id: str) -> Job:
-        """Asks for a job whose acceptance Kafka did not confirm: all of it stands, or nothing."""
-        doubt = (
-            f"Kafka did not confirm import {job_id} in time: "
-            "it was accepted completely or not at all. "
-            f"Look later: pinflow imports show {job_id}. {AGAIN}"
+    def _resolve_acceptance(self, job_id: str) -> Job:
+        """Reads the job of an import that Kafka did not confirm: it is complete or missing."""
+        give_up_message = (
+            f"Kafka did not confirm import {job_id} in time. It was accepted completely or not at "
+            f"all. Check it later with: pinflow imports show {job_id}. {REPEAT_ADVICE}"
         )
-        answer = self._get(f"/v1/pins/imports/{job_id}", doubt=doubt)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            fail(f"Kafka fell silent and nothing was accepted. {AGAIN}", Exit.AWAY)
-        job: Job = self._document(answer)
+        response = self._get(f"/v1/pins/imports/{job_id}", give_up_message=give_up_message)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            fail(
+                f"Kafka did not confirm the import, and nothing was accepted. {REPEAT_ADVICE}",
+                ExitCode.UNAVAILABLE,
+            )
+        job: Job = self._read_document(response)
         return job
 
     def _get(
-        self, path: str, parameters: dict[str, str] | None = None, *, doubt: str = ""
+        self, path: str, parameters: dict[str, str] | None = None, *, give_up_message: str = ""
     ) -> httpx.Response:
-        return self._patiently(
+        return self._request_with_retries(
             lambda: self._http.get(path, params=parameters),
             retried=(httpx.TransportError,),
-            doubt=doubt,
+            give_up_message=give_up_message,
         )
 
-    def _patiently(
-        self, attempt: Attempt, *, retried: tuple[type[httpx.TransportError], ...], doubt: str = ""
+    def _request_with_retries(
+        self,
+        attempt: Attempt,
+        *,
+        retried: tuple[type[httpx.TransportError], ...],
+        give_up_message: str = "",
     ) -> httpx.Response:
-        """Returns the first answer that is not `ask again`.
+        """Returns the first response that is neither 503 nor 429.
 
-        `retried` are the failures after which asking again can do no harm. `doubt` is said
-        when patience ends, in place of the last answer.
+        An `acceptance_unknown` is returned too, although it is a 503. `retried` are the errors
+        after which a second request can do no harm. If `max_retry_seconds` end, the command fails
+        with `give_up_message`, or with the last reason if there is none.
         """
-        deadline = time.monotonic() + self._patience_seconds
+        deadline = time.monotonic() + self._max_retry_seconds
         while True:
-            pause, why, busy = 1.0, f"Nothing answers at {self._base_url}.", False
+            pause, reason, is_overloaded = 1.0, f"Nothing answers at {self._base_url}.", False
             advice = "Try again later. The local stack is started with: make up"
             try:
-                answer = attempt()
+                response = attempt()
             except retried:
                 pass
             except httpx.TransportError as error:
                 fail(
-                    f"The connection was lost ({error!r}), and whether the import was accepted is "
-                    f"not known. {AGAIN}",
-                    Exit.AWAY,
+                    f"The connection was lost ({error!r}). The import may have been accepted. "
+                    f"{REPEAT_ADVICE}",
+                    ExitCode.UNAVAILABLE,
                 )
             else:
                 if (
-                    answer.status_code not in ASK_AGAIN
-                    or code_of(answer) == ErrorCode.ACCEPTANCE_UNKNOWN
+                    response.status_code not in RETRYABLE_STATUSES
+                    or read_error_code(response) == ErrorCode.ACCEPTANCE_UNKNOWN
                 ):
-                    return answer
-                pause, why = (
-                    _retry_after(answer),
-                    f"{message_of(answer)} ({code_of(answer) or answer.status_code})",
-                )
+                    return response
+                pause, reason = _read_retry_after(response), _describe_error(response)
                 advice = "Try again later."
-                busy = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+                is_overloaded = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             if time.monotonic() + pause > deadline:
-                fail(doubt or f"{why} {advice}", Exit.AWAY)
-            if busy:
-                typer.echo(f"{why} Trying again in {pause:g} s.", err=True)
+                fail(give_up_message or f"{reason} {advice}", ExitCode.UNAVAILABLE)
+            if is_overloaded:
+                typer.echo(f"{reason} Trying again in {pause:g} s.", err=True)
             time.sleep(pause)
 
-    def _document(self, answer: httpx.Response) -> Any:
-        if not answer.is_success:
-            advice = KEY_ADVICE if answer.status_code == HTTPStatus.UNAUTHORIZED else ""
-            away = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    def _read_document(self, response: httpx.Response) -> Any:
+        if not response.is_success:
+            advice = KEY_ADVICE if response.status_code == HTTPStatus.UNAUTHORIZED else ""
+            is_server_error = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
             fail(
-                f"{message_of(answer)} ({code_of(answer) or answer.status_code}){advice}",
-                Exit.AWAY if away else Exit.REFUSED,
+                f"{_describe_error(response)}{advice}",
+                ExitCode.UNAVAILABLE if is_server_error else ExitCode.REFUSED,
             )
         try:
-            return answer.json()
+            return response.json()
         except ValueError:
-            status = answer.status_code
             fail(
-                f"{self._base_url} does not answer as Pinflow does (HTTP {status}, not JSON). Is "
-                "PINFLOW_BASE_URL, or --base-url, right?"
+                f"The server at {self._base_url} is not Pinflow: its answer (HTTP "
+                f"{response.status_code}) is not JSON. Correct PINFLOW_BASE_URL or --base-url."
             )
 
 
-def _retry_after(answer: httpx.Response) -> float:
-    seconds = answer.headers.get("retry-after", "")
-    return min(float(seconds), LONGEST_PAUSE_SECONDS) if seconds.isdigit() else 1.0
+def _read_retry_after(response: httpx.Response) -> float:
+    seconds = response.headers.get("retry-after", "")
+    return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdigit() else 1.0
 
 
-def code_of(answer: httpx.Response) -> str | None:
-    return _detail(answer).get("code")
+def _describe_error(response: httpx.Response) -> str:
+    code = read_error_code(response) or response.status_code
+    return f"{read_error_message(response)} ({code})"
 
 
-def message_of(answer: httpx.Response) -> str:
-    """What the server says, fit for a terminal: it may repeat what stands in a file."""
-    return printable(_detail(answer).get("message", f"HTTP {answer.status_code}"))
+def read_error_code(response: httpx.Response) -> str | None:
+    return _read_detail(response).get("code")
 
 
-def _detail(answer: httpx.Response) -> dict[str, str]:
+def read_error_message(response: httpx.Response) -> str:
+    """Returns the server's message, with control characters escaped: it may quote a file."""
+    return printable(_read_detail(response).get("message", f"HTTP {response.status_code}"))
+
+
+def _read_detail(response: httpx.Response) -> dict[str, str]:
     try:
-        detail = answer.json()["detail"]
+        detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return {}
     return detail if isinstance(detail, dict) else {}

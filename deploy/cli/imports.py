@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.client import Job, PinflowClient
-from deploy.cli.exits import Exit, fail
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.tables import print_job, print_jobs, print_json
 from shared.contract.events import JobStatus
 
@@ -132,14 +132,14 @@ def watch(client: PinflowClient, job: Job) -> Job:
         except KeyboardInterrupt:
             fail(
                 f"\nStopped watching; the import goes on. See: pinflow imports show {job['id']}",
-                Exit.AWAY,
+                ExitCode.UNAVAILABLE,
             )
     return job
 
 
-def report(job: dict[str, Any], *, as_json: bool = False) -> Exit:
+def report(job: dict[str, Any], *, as_json: bool = False) -> ExitCode:
     print_json(job) if as_json else print_job(job)
-    return Exit.DONE if job["status"] == JobStatus.COMPLETED else Exit.ROWS_FAILED
+    return ExitCode.DONE if job["status"] == JobStatus.COMPLETED else ExitCode.ROWS_FAILED
 
 
 def _format_of(file: str) -> Format:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.cli import imports, operations
+from deploy.cli import administration, imports
 from deploy.cli.dead_letters import commands as dead_letters
 from deploy.cli.environment import load_environment
 from deploy.cli.recovery import commands as recovery
@@ -19,9 +19,9 @@ app = typer.Typer(
 )
 app.command("import")(imports.import_file)
 app.add_typer(imports.imports, name="imports")
-app.command()(operations.migrate)
+app.command()(administration.migrate)
 for group in ("topics", "workspaces", "keys", "accounts", "boards"):
-    app.add_typer(getattr(operations, group), name=group)
+    app.add_typer(getattr(administration, group), name=group)
 app.add_typer(dead_letters.letters, name="dead-letters")
 app.command()(recovery.recover)
 

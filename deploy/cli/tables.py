@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-WIDE = 200
-MOST_FAILURES = 20
-LONGEST_CELL = 40
-LEAST_OF_THE_LAST = 30
+PIPE_WIDTH = 200
+MAX_FAILURES_SHOWN = 20
+MAX_CELL_CHARACTERS = 40
+MIN_LAST_COLUMN_WIDTH = 30
 GAP = 2
 COUNTERS = ("created", "existing", "failed")
 
@@ -80,8 +80,8 @@ def print_job(job: Mapping[str, Any], *, every_row: bool = False) -> None:
         result["row_number"] for result in job["results"] if result.get("payload_matches") is False
     ]
     if differing:
-        shown = ", ".join(map(str, differing[:MOST_FAILURES])) + (
-            " …" if len(differing) > MOST_FAILURES else ""
+        shown = ", ".join(map(str, differing[:MAX_FAILURES_SHOWN])) + (
+            " …" if len(differing) > MAX_FAILURES_SHOWN else ""
         )
         which = (
             f"{len(differing)} existing row(s) differ from what was first accepted under their key "
@@ -109,12 +109,12 @@ def _print_failures(job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
     out = console()
     rows = [
         [row["row_number"], row["idempotency_key"], row["error_code"], _faults(row)]
-        for row in failures[:MOST_FAILURES]
+        for row in failures[:MAX_FAILURES_SHOWN]
     ]
     print_table(["row", "idempotency_key", "error_code", "errors"], rows)
-    if len(failures) > MOST_FAILURES:
+    if len(failures) > MAX_FAILURES_SHOWN:
         out.print(
-            f"… and {len(failures) - MOST_FAILURES} more; all rows with: pinflow imports show "
+            f"… and {len(failures) - MAX_FAILURES_SHOWN} more; all rows with: pinflow imports show "
             f"{job_id} --all",
             markup=False,
         )
@@ -143,19 +143,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for row in texts:
         table.add_row(*map(escape, row))
     columns = list(zip(header, *texts, strict=True))
-    needed = sum(max(map(cell_len, column)) + GAP for column in columns[:-1]) + LEAST_OF_THE_LAST
+    needed = (
+        sum(max(map(cell_len, column)) + GAP for column in columns[:-1]) + MIN_LAST_COLUMN_WIDTH
+    )
     console(needed).print(table)
 
 
-def console(least_width: int = 0) -> Console:
+def console(min_width: int = 0) -> Console:
     """As wide as the terminal; a file or a pipe gets whole lines."""
-    width = Console().width if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, width=max(width, least_width))
+    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=max(width, min_width))
 
 
 def _cell(value: Any) -> str:
     text = printable(_text(value))
-    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[: MAX_CELL_CHARACTERS - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -356,7 +356,7 @@ def test_an_address_that_is_not_pinflows_is_exit_code_2(shell: Shell) -> None:
             "imports", "list", "--base-url", f"http://127.0.0.1:{portal.server_port}"
         )
         portal.shutdown()
-    assert (listed.returncode, "does not answer as Pinflow does" in listed.stderr) == (2, True)
+    assert (listed.returncode, "is not Pinflow" in listed.stderr) == (2, True)
 
 
 def test_import_reads_standard_input_and_csv(shell: Shell, destination: dict[str, str]) -> None:

@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import Counter, Gauge
 
 from deploy.administration import NewWorkspace
-from deploy.cli.dead_letters.letter import MAX_REPLAYS
-from deploy.cli.exits import Exit
+from deploy.cli.dead_letters.model import MAX_REPLAYS
+from deploy.cli.exit_codes import ExitCode
 from deploy.local.layout import CHECKOUT
 from deploy.services import SERVICES
 from services.ingest.ids import new_job_id
@@ -125,7 +125,7 @@ def test_invariant_8_a_row_of_a_newer_version_is_replayed_as_a_new_import(
     assert '"something":"new"' in shown.output
     assert operator.told("replay", "--job", job.id, "--dry-run")["counts"] == {"as a new import": 1}
     done = operator.run("replay", "--job", job.id, "--yes")
-    assert (done.exit_code, "as a new import" in done.output) == (Exit.DONE, True), done.output
+    assert (done.exit_code, "as a new import" in done.output) == (ExitCode.DONE, True), done.output
 
     def new_job() -> Any:
         jobs = client.get("/v1/pins/imports").json()
@@ -377,7 +377,9 @@ def test_what_is_poison_again_comes_back_with_its_count_until_it_stays(
     for replays in range(MAX_REPLAYS + 1):
         until(partial(come_back, replays))
         done = operator.run("replay", *come_back(replays), "--yes")
-        assert done.exit_code == (Exit.DONE if replays < MAX_REPLAYS else Exit.REFUSED), done.output
+        assert done.exit_code == (ExitCode.DONE if replays < MAX_REPLAYS else ExitCode.REFUSED), (
+            done.output
+        )
     assert "quarantined" in done.output
 
 

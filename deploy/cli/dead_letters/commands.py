@@ -12,14 +12,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli.dead_letters import tables as letter_tables
-from deploy.cli.dead_letters.letter import MAX_REPLAYS, Letter, Mark, Name
-from deploy.cli.dead_letters.selection import Reason, Selection, Service, Source, histogram, since
-from deploy.cli.exits import Exit, fail
+from deploy.cli.dead_letters.filters import (
+    CodeFilter,
+    DeadLetterFilter,
+    ServiceFilter,
+    TopicFilter,
+    histogram,
+    parse_since,
+)
+from deploy.cli.dead_letters.model import (
+    MAX_REPLAYS,
+    DeadLetterName,
+    ReplayMarker,
+    StoredDeadLetter,
+)
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.tables import print_json
 
 if TYPE_CHECKING:
-    from deploy.cli.dead_letters.backend import Plan
-    from deploy.cli.dead_letters.operations import Found
+    from deploy.cli.dead_letters.backend import ReplayPlan
+    from deploy.cli.dead_letters.operations import SelectedLetters
 
 letters = typer.Typer(
     no_args_is_help=True,
@@ -28,11 +40,11 @@ letters = typer.Typer(
     ),
 )
 
-Topic = Annotated[Source | None, typer.Option("--topic", help="Only those from this topic.")]
+Topic = Annotated[TopicFilter | None, typer.Option("--topic", help="Only those from this topic.")]
 ByService = Annotated[
-    Service | None, typer.Option("--service", help="Only those that this service gave up.")
+    ServiceFilter | None, typer.Option("--service", help="Only those that this service gave up.")
 ]
-Code = Annotated[Reason | None, typer.Option("--code", help="Only those with this error code.")]
+Code = Annotated[CodeFilter | None, typer.Option("--code", help="Only those with this error code.")]
 Since = Annotated[
     str | None,
     typer.Option(
@@ -72,13 +84,13 @@ def list_letters(
 ) -> None:
     """Dead letters that wait for a decision; each is named by where it lies, partition:offset."""
     found = _find(_selection([], topic, service, code, when, workspace, job))
-    wanted = found.letters if replayed else found.waiting()
+    wanted = found.letters if replayed else found.not_replayed()
     wanted.sort(key=lambda letter: (letter.given_up_at, letter.name), reverse=not oldest)
     if as_histogram:
         groups = histogram(wanted)
         print_json(groups) if as_json else letter_tables.print_histogram(groups)
     elif as_json:
-        print_json([_document(letter, found.marks) for letter in wanted[:limit]])
+        print_json([_document(letter, found.markers) for letter in wanted[:limit]])
     else:
         letter_tables.print_letters(wanted, shown=limit, replayed=len(found.letters) - len(wanted))
 
@@ -143,17 +155,19 @@ def replay_letters(
     services are idempotent. Exit code 0: all were replayed; 1: some stay; 2: nothing was done; 3:
     try again.
     """
-    selection = _selection(names or [], topic, service, code, when, workspace, job)
-    plan = _backend().make_plan(_find(selection), max_replays=max_replays, force=force, most=most)
+    letter_filter = _selection(names or [], topic, service, code, when, workspace, job)
+    plan = _backend().make_plan(
+        _find(letter_filter), max_replays=max_replays, force=force, most=most
+    )
     if not dry_run and plan.replayable:
         _confirm(plan, yes=yes)
         _replay(plan)
     _report(plan, done=not dry_run, as_json=as_json)
     if not dry_run and plan.replayable < len(plan.planned):
-        raise typer.Exit(Exit.LETTERS_STAY if plan.replayable else Exit.REFUSED)
+        raise typer.Exit(ExitCode.LETTERS_NOT_REPLAYED if plan.replayable else ExitCode.REFUSED)
 
 
-def _confirm(plan: "Plan", *, yes: bool) -> None:
+def _confirm(plan: "ReplayPlan", *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
@@ -166,7 +180,7 @@ def _confirm(plan: "Plan", *, yes: bool) -> None:
         fail("Nothing was replayed.")
 
 
-def _replay(plan: "Plan") -> None:
+def _replay(plan: "ReplayPlan") -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -180,11 +194,12 @@ def _replay(plan: "Plan") -> None:
             _backend().replay(plan, lambda count: progress.advance(task, count))
         except KeyboardInterrupt:
             fail(
-                "\nStopped; no letter is lost. Run the same command again for the rest.", Exit.AWAY
+                "\nStopped; no letter is lost. Run the same command again for the rest.",
+                ExitCode.UNAVAILABLE,
             )
 
 
-def _report(plan: "Plan", *, done: bool, as_json: bool) -> None:
+def _report(plan: "ReplayPlan", *, done: bool, as_json: bool) -> None:
     letters_of_plan = [one.letter for one in plan.planned]
     if as_json:
         told = [one.document() for one in plan.planned]
@@ -198,43 +213,45 @@ def _report(plan: "Plan", *, done: bool, as_json: bool) -> None:
         )
         return
     letter_tables.print_plan(plan.counts(), letters_of_plan, done=done)
-    if before := len(plan.found.letters) - len(plan.found.waiting()):
+    if before := len(plan.found.letters) - len(plan.found.not_replayed()):
         typer.echo(f"{before} of those that were meant had been replayed before.")
     if done and "as a new import" in plan.counts():
         typer.echo("The new imports are shown, in their workspace, by: pinflow imports list")
 
 
-def _find(selection: Selection) -> "Found":
-    found: Found = _backend().find(selection)
-    if missing := selection.names - {letter.name for letter in found.letters}:
+def _find(letter_filter: DeadLetterFilter) -> "SelectedLetters":
+    found: SelectedLetters = _backend().find(letter_filter)
+    if missing := letter_filter.names - {letter.name for letter in found.letters}:
         _fail_without(sorted(missing))
     return found
 
 
 def _selection(
     names: Sequence[str],
-    topic: Source | None,
-    service: Service | None,
-    code: Reason | None,
+    topic: TopicFilter | None,
+    service: ServiceFilter | None,
+    code: CodeFilter | None,
     when: str | None,
     workspace: UUID | None,
     job: UUID | None,
-) -> Selection:
+) -> DeadLetterFilter:
     try:
-        begin = since(when, datetime.now(UTC)) if when else None
+        begin = parse_since(when, datetime.now(UTC)) if when else None
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
-    return Selection(frozenset(map(_name, names)), topic, service, code, begin, workspace, job)
+    return DeadLetterFilter(
+        frozenset(map(_name, names)), topic, service, code, begin, workspace, job
+    )
 
 
-def _name(text: str) -> Name:
+def _name(text: str) -> DeadLetterName:
     try:
-        return Name.parsed(text)
+        return DeadLetterName.from_text(text)
     except ValueError as error:
         fail(f"{error}")
 
 
-def _fail_without(names: Sequence[Name]) -> NoReturn:
+def _fail_without(names: Sequence[DeadLetterName]) -> NoReturn:
     wanted = ", ".join(map(str, names))
     fail(
         f"There is no dead letter {wanted}, or the filters don't take it. All there are: pinflow "
@@ -242,12 +259,14 @@ def _fail_without(names: Sequence[Name]) -> NoReturn:
     )
 
 
-def _document(letter: Letter, marks: "Mapping[Name, Mark]") -> dict[str, Any]:
-    mark = marks.get(letter.name)
+def _document(
+    letter: StoredDeadLetter, markers: "Mapping[DeadLetterName, ReplayMarker]"
+) -> dict[str, Any]:
+    marker = markers.get(letter.name)
     return {
         **letter.document(),
-        "replayed_at": mark.replayed_at if mark else None,
-        "replayed_as": mark.replayed_as if mark else None,
+        "replayed_at": marker.replayed_at if marker else None,
+        "replayed_as": marker.replayed_as if marker else None,
     }
 
 

@@ -9,7 +9,13 @@ from uuid import UUID
 import orjson
 from aiokafka import ConsumerRecord
 
-from deploy.cli.dead_letters.letter import REPLAYABLE, Letter, Mark, Name, RowName
+from deploy.cli.dead_letters.model import (
+    REPLAYABLE,
+    DeadLetterName,
+    ReplayMarker,
+    StoredDeadLetter,
+)
+from deploy.cli.row_id import RowId
 from shared.contract import dead_letters
 from shared.contract.import_records import is_row, is_upload
 from shared.contract.row_identity import identify_row
@@ -18,31 +24,35 @@ from shared.contract.topics import TopicName, TopicNames
 REPLAYED = "pinflow-replayed"
 REPLAYED_AS = "pinflow-replayed-as"
 KEYED_BY_JOB = (TopicName.IMPORTS, TopicName.OUTCOMES)
-MOST_REPLAYS = 1_000_000
+MAX_REPLAY_COUNT = 1_000_000
 
 
-def mark_of(record: "ConsumerRecord[bytes, bytes]") -> Mark | None:
+def parse_marker(record: "ConsumerRecord[bytes, bytes]") -> ReplayMarker | None:
     """None for a letter.
 
-    A letter can't be taken for a mark: what a record brings under our prefix is not kept.
+    A letter can't be taken for a marker: what a record brings under our prefix is not kept.
     """
-    headers = _texts(record)
+    headers = _read_own_headers(record)
     if not headers.get(REPLAYED, "").isdecimal():
         return None
-    return Mark(
-        Name(record.partition, int(headers[REPLAYED])), _time(record), headers.get(REPLAYED_AS, "")
+    return ReplayMarker(
+        DeadLetterName(record.partition, int(headers[REPLAYED])),
+        _read_timestamp(record),
+        headers.get(REPLAYED_AS, ""),
     )
 
 
-def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Letter:
-    headers = _texts(record)
+def parse_dead_letter(
+    record: "ConsumerRecord[bytes, bytes]", names: TopicNames
+) -> StoredDeadLetter:
+    headers = _read_own_headers(record)
     topic_name = headers.get(dead_letters.TOPIC, "")
     topic = {names[topic]: topic for topic in REPLAYABLE}.get(topic_name)
     document = _document(record.value)
-    row = _row_of(record.value) if topic is TopicName.IMPORTS else None
-    return Letter(
-        name=Name(record.partition, record.offset),
-        given_up_at=_time(record),
+    row = _parse_row_id(record.value) if topic is TopicName.IMPORTS else None
+    return StoredDeadLetter(
+        name=DeadLetterName(record.partition, record.offset),
+        given_up_at=_read_timestamp(record),
         topic=topic,
         topic_name=topic_name,
         partition=headers.get(dead_letters.PARTITION, ""),
@@ -51,17 +61,17 @@ def letter_of(record: "ConsumerRecord[bytes, bytes]", names: TopicNames) -> Lett
         code=headers.get(dead_letters.ERROR_CODE, ""),
         message=headers.get(dead_letters.ERROR_MESSAGE, ""),
         first_seen=headers.get(dead_letters.FIRST_SEEN, ""),
-        replays=_count(headers.get(dead_letters.REPLAYS, "")),
+        replays=_parse_count(headers.get(dead_letters.REPLAYS, "")),
         size=len(record.key or b"")
         + len(record.value or b"")
         + sum(len(name) + len(value or b"") for name, value in record.headers),
         cut=dead_letters.TRUNCATED in headers,
-        workspace_id=_uuid(document.get("workspace_id"))
-        or (None if topic in KEYED_BY_JOB else _uuid(record.key)),
-        job_id=_uuid(document.get("job_id"))
-        or (_uuid(record.key) if topic in KEYED_BY_JOB else None),
+        workspace_id=_parse_uuid(document.get("workspace_id"))
+        or (None if topic in KEYED_BY_JOB else _parse_uuid(record.key)),
+        job_id=_parse_uuid(document.get("job_id"))
+        or (_parse_uuid(record.key) if topic in KEYED_BY_JOB else None),
         row=row,
-        has_content=row is not None and _is_content(document.get("row")),
+        has_content=row is not None and _is_writable(document.get("row")),
     )
 
 
@@ -71,17 +81,17 @@ def original_headers(record: "ConsumerRecord[bytes, bytes]") -> list[tuple[str, 
     ]
 
 
-def _texts(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
+def _read_own_headers(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
     ours = [(name, value) for name, value in record.headers if name.startswith(dead_letters.PREFIX)]
     return {name: (value or b"").decode(errors="replace") for name, value in ours}
 
 
-def _row_of(value: bytes | None) -> RowName | None:
+def _parse_row_id(value: bytes | None) -> RowId | None:
     """Names the row that the record is, if it is of the kind `r` and still says which one."""
     if value is None or not is_row(value):
         return None  # an unknown kind may name a row too, and mean anything but an import
     row = identify_row(value)
-    return RowName(row.job_id, row.row_number) if row else None
+    return RowId(row.job_id, row.row_number) if row else None
 
 
 def _document(value: bytes | None) -> Mapping[str, Any]:
@@ -95,22 +105,22 @@ def _document(value: bytes | None) -> Mapping[str, Any]:
     return {}
 
 
-def _is_content(row: object) -> bool:
+def _is_writable(row: object) -> bool:
     with suppress(orjson.JSONEncodeError):  # it reads what is nested more deeply than it writes
         return isinstance(row, dict) and bool(orjson.dumps(row))
     return False
 
 
-def _uuid(value: object) -> UUID | None:
+def _parse_uuid(value: object) -> UUID | None:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     with suppress(ValueError):
         return UUID(text) if isinstance(text, str) else None
     return None
 
 
-def _count(text: str) -> int:
-    return min(int(text), MOST_REPLAYS) if text.isdecimal() else 0
+def _parse_count(text: str) -> int:
+    return min(int(text), MAX_REPLAY_COUNT) if text.isdecimal() else 0
 
 
-def _time(record: "ConsumerRecord[bytes, bytes]") -> datetime:
+def _read_timestamp(record: "ConsumerRecord[bytes, bytes]") -> datetime:
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)

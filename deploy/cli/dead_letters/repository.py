@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from deploy.cli.dead_letters.letter import RowName
+from deploy.cli.row_id import RowId
 from shared.postgres.database import Database
 
 # Both: the publisher records a failure before its letter is written, but not what it created;
@@ -20,15 +20,15 @@ SETTLED = """
 """
 
 
-class Settlements:
+class SettledRows:
     """Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def settled(self, rows: Collection[RowName]) -> set[RowName]:
+    async def settled(self, rows: Collection[RowId]) -> set[RowId]:
         asked = list(rows)
         columns = [[row.job_id for row in asked], [row.row_number for row in asked]]
         async with self._database.pipeline() as driver:
             found = await (await driver.execute(SETTLED, columns)).fetchall()
-        return {RowName(*row) for row in found}
+        return {RowId(*row) for row in found}

@@ -6,13 +6,13 @@ from typing import Any
 
 import typer
 
-from deploy.cli.dead_letters.letter import Letter
-from deploy.cli.dead_letters.selection import histogram
+from deploy.cli.dead_letters.filters import histogram
+from deploy.cli.dead_letters.model import StoredDeadLetter
 from deploy.cli.tables import console, print_rows, print_table, printable
 
-MOST_SHOWN = 4000
+MAX_SHOWN_BYTES = 4000
 """Bytes of a value."""
-HEX_LINE = 32
+HEX_LINE_BYTES = 32
 LIST_COLUMNS = (
     "name",
     "given_up_at",
@@ -26,7 +26,7 @@ LIST_COLUMNS = (
 )
 
 
-def print_letters(letters: Sequence[Letter], *, shown: int, replayed: int) -> None:
+def print_letters(letters: Sequence[StoredDeadLetter], *, shown: int, replayed: int) -> None:
     """Prints the first `shown` of them. `replayed` counts others, which are not among them."""
     more = f" {replayed} more were replayed before: --replayed shows them." if replayed else ""
     if letters:
@@ -40,12 +40,12 @@ def print_letters(letters: Sequence[Letter], *, shown: int, replayed: int) -> No
         )
 
 
-def summary(letters: Sequence[Letter]) -> str:
+def summary(letters: Sequence[StoredDeadLetter]) -> str:
     if not letters:
         return "No dead letters."
     reasons = Counter(letter.code or "no code" for letter in letters).most_common()
     return (
-        f"{_counted(len(letters))}: "
+        f"{_count_letters(len(letters))}: "
         f"{', '.join(f'{count} {printable(code)}' for code, count in reasons)}."
     )
 
@@ -58,39 +58,40 @@ def print_histogram(groups: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_letter(
-    letter: Letter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes
+    letter: StoredDeadLetter, headers: Sequence[tuple[str, bytes]], key: bytes | None, value: bytes
 ) -> None:
     """Prints a dead letter, its headers and its bytes: as text if they are text, else in
     hexadecimal.
     """
     about = {name: told for name, told in letter.document().items() if told not in {None, ""}}
-    came_with = {f"header {name}": text_of(header) for name, header in headers}
-    rows = {**about, "key": text_of(key or b""), **came_with}
+    came_with = {f"header {name}": format_bytes(header) for name, header in headers}
+    rows = {**about, "key": format_bytes(key or b""), **came_with}
     print_table(["", ""], [[name, told] for name, told in rows.items()])
     typer.echo()
-    typer.echo(shown_value(value))
-    if len(value) > MOST_SHOWN:
+    typer.echo(format_value(value))
+    if len(value) > MAX_SHOWN_BYTES:
         console().print(
-            f"… {len(value) - MOST_SHOWN} bytes more. All: pinflow dead-letters show "
+            f"… {len(value) - MAX_SHOWN_BYTES} bytes more. All: pinflow dead-letters show "
             f"{letter.name} --raw > FILE",
             markup=False,
         )
 
 
-def shown_value(value: bytes) -> str:
+def format_value(value: bytes) -> str:
     if not value:
         return "(no value)"
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        part = value[:MOST_SHOWN]
+        part = value[:MAX_SHOWN_BYTES]
         return "\n".join(
-            part[start : start + HEX_LINE].hex(" ", 2) for start in range(0, len(part), HEX_LINE)
+            part[start : start + HEX_LINE_BYTES].hex(" ", 2)
+            for start in range(0, len(part), HEX_LINE_BYTES)
         )
-    return "\n".join(printable(line) for line in text[:MOST_SHOWN].split("\n"))
+    return "\n".join(printable(line) for line in text[:MAX_SHOWN_BYTES].split("\n"))
 
 
-def text_of(value: bytes) -> str:
+def format_bytes(value: bytes) -> str:
     """As text when it is, else in hexadecimal."""
     try:
         return value.decode()
@@ -98,7 +99,9 @@ def text_of(value: bytes) -> str:
         return f"0x{value.hex()}"
 
 
-def print_plan(counts: Mapping[str, int], letters: Sequence[Letter], *, done: bool) -> None:
+def print_plan(
+    counts: Mapping[str, int], letters: Sequence[StoredDeadLetter], *, done: bool
+) -> None:
     """What becomes, or became, of how many; before it is done also why they are here."""
     if not letters:
         typer.echo("No dead letters to replay.")
@@ -111,5 +114,5 @@ def print_plan(counts: Mapping[str, int], letters: Sequence[Letter], *, done: bo
         typer.echo(f"  {count:>6}  {printable(what)}")
 
 
-def _counted(number: int) -> str:
+def _count_letters(number: int) -> str:
     return f"{number} dead letter{'' if number == 1 else 's'}"

@@ -15,14 +15,14 @@ from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
 POLL_MS = 500
-SILENCE_SECONDS = 20.0
+MAX_SILENCE_SECONDS = 20.0
 
 
 class NoSuchTopic(PinflowError):
     """It has not been made. Says its name."""
 
 
-class LettersTopic:
+class DeadLetterTopic:
     """Raises BrokerUnavailable."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: Collection[int]) -> None:
@@ -32,10 +32,10 @@ class LettersTopic:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, settings: KafkaSettings) -> AsyncIterator["LettersTopic"]:
+    async def open(cls, settings: KafkaSettings) -> AsyncIterator["DeadLetterTopic"]:
         topic = TopicNames(settings.topic_prefix)[TopicName.DEAD_LETTERS]
-        partitions = await _partitions_of(topic, settings)
-        consumer = _consumer(settings)
+        partitions = await _read_partitions(topic, settings)
+        consumer = _create_consumer(settings)
         try:
             await consumer.start()
             yield cls(consumer, topic, partitions)
@@ -81,16 +81,16 @@ class LettersTopic:
                 now = asyncio.get_running_loop().time()
                 if batches or await self._consumer.position(partition) > position:
                     moved_at = now
-                elif now - moved_at > SILENCE_SECONDS:
+                elif now - moved_at > MAX_SILENCE_SECONDS:
                     raise BrokerUnavailable(
-                        f"nothing came of {self._topic} for {SILENCE_SECONDS:g} s"
+                        f"nothing came of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
                     )
 
     def _all(self) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition) for partition in sorted(self.partitions)]
 
 
-def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
+def _create_consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-dead-letters"),
         # Marks of an earlier version's replay stand in transactions, aborted ones among them
@@ -101,7 +101,7 @@ def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     )
 
 
-async def _partitions_of(topic: str, settings: KafkaSettings) -> list[int]:
+async def _read_partitions(topic: str, settings: KafkaSettings) -> list[int]:
     async with admin_client(settings) as admin:
         (description,) = await admin.describe_topics([topic])
     partitions = [partition["partition"] for partition in description["partitions"]]

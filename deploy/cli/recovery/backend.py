@@ -8,38 +8,42 @@ from typing import TypeVar
 from aiokafka import TopicPartition
 
 from deploy.cli.backend import with_database
-from deploy.cli.exits import Exit, fail
+from deploy.cli.exit_codes import ExitCode, fail
 from deploy.cli.recovery import operations
 from deploy.cli.recovery.cluster import MissingTopics
-from deploy.cli.recovery.comparison import Acceptance, Comparison, selected, unaccepted
-from deploy.cli.recovery.lost_rows import Job
+from deploy.cli.recovery.comparison import AcceptedLoss, Comparison, find_unaccepted, select
+from deploy.cli.recovery.lost_rows import UnfinishedJob
+from deploy.cli.recovery.positions import PartitionFilter
 from deploy.cli.recovery.repository import NotMigrated
-from deploy.cli.recovery.selection import Selection
-from deploy.cli.recovery.summary import Survey, Unfinished
+from deploy.cli.recovery.summary import Survey, UnfinishedJobs
 from shared.postgres.database import Database
 from shared.runtime.settings import KafkaSettings
 
 T = TypeVar("T")
 
 
-def survey(selection: Selection) -> tuple[Survey, list[Comparison], Unfinished | None]:
+def survey(
+    partition_filter: PartitionFilter,
+) -> tuple[Survey, list[Comparison], UnfinishedJobs | None]:
     """Returns the survey, its selected comparisons, and the unfinished jobs if a loss waits."""
 
-    async def read(database: Database) -> tuple[Survey, list[Comparison], Unfinished | None]:
+    async def read(database: Database) -> tuple[Survey, list[Comparison], UnfinishedJobs | None]:
         found = await operations.survey(database, KafkaSettings())
-        shown = selected(found.comparisons, selection)
-        waits = bool(unaccepted(shown))
+        shown = select(found.comparisons, partition_filter)
+        waits = bool(find_unaccepted(shown))
         return found, shown, await operations.unfinished(database) if waits else None
 
     return _run(read)
 
 
-def accept(waiting: Sequence[Comparison]) -> list[Acceptance]:
+def accept(waiting: Sequence[Comparison]) -> list[AcceptedLoss]:
     """Accepts the losses that were shown."""
     return _run(lambda database: operations.accept(database, KafkaSettings(), waiting))
 
 
-def find_lost(minutes: int, seconds: float) -> tuple[list[Job], dict[TopicPartition, int]]:
+def find_lost(
+    minutes: int, seconds: float
+) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
     """Returns jobs whose rows do not settle by themselves, and the publisher's reached ends."""
     age = timedelta(minutes=minutes)
     return _run(
@@ -47,7 +51,7 @@ def find_lost(minutes: int, seconds: float) -> tuple[list[Job], dict[TopicPartit
     )
 
 
-def fail_lost(jobs: Sequence[Job], ends: dict[TopicPartition, int]) -> Counter[str]:
+def fail_lost(jobs: Sequence[UnfinishedJob], ends: dict[TopicPartition, int]) -> Counter[str]:
     """Settles the missing rows of jobs. Returns their numbers by status."""
     return _run(lambda database: operations.fail_lost(database, KafkaSettings(), jobs, ends))
 
@@ -73,4 +77,4 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
             "them: pinflow topics create",
         )
     except operations.NotReady as error:
-        fail(str(error), Exit.AWAY)
+        fail(str(error), ExitCode.UNAVAILABLE)

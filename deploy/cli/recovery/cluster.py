@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NotCoordinatorForGroupError
 
-from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from deploy.cli.recovery.positions import POSITION_TOPICS, WITHOUT_GROUP, PositionOwner
 from shared.contract.errors import BrokerUnavailable, PinflowError
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.admin import admin_client
@@ -22,9 +22,9 @@ from shared.runtime.settings import KafkaSettings
 T = TypeVar("T")
 
 CLIENT_ID = "pinflow-recover"
-READ_SECONDS = 20.0
+READ_TIMEOUT_SECONDS = 20.0
 """The timeout of one reading. aiokafka waits for a partition without a leader for ever."""
-RETRY_SECONDS = 0.2
+RETRY_PAUSE_SECONDS = 0.2
 """The pause between two attempts. A broker that has just started has no coordinator yet."""
 
 
@@ -33,14 +33,14 @@ class MissingTopics(PinflowError):
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterSnapshot:
     """The cluster's id and the logs, read at one time."""
 
     cluster_id: str
-    logs: Mapping[Service, Mapping[TopicPartition, PartitionLog]]
+    logs: Mapping[PositionOwner, Mapping[TopicPartition, PartitionLog]]
 
 
-Committed = Mapping[Service, Mapping[TopicPartition, int]]
+Committed = Mapping[PositionOwner, Mapping[TopicPartition, int]]
 
 
 class ClusterReader:
@@ -59,7 +59,7 @@ class ClusterReader:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, settings: KafkaSettings) -> AsyncIterator["ClusterReader"]:
+    async def open(cls, settings: KafkaSettings) -> AsyncIterator["ClusterReader"]:
         """Connects to Kafka, in no consumer group."""
         async with admin_client(settings) as admin:
             consumer = AIOKafkaConsumer(
@@ -78,32 +78,34 @@ class ClusterReader:
         """Reads the groups' committed offsets."""
         return await _with_retries(self._read_committed)
 
-    async def read(self, committed: Committed) -> Cluster:
+    async def read(self, committed: Committed) -> ClusterSnapshot:
         """Reads the cluster's id and the bounds of all partitions with stored positions."""
         return await _with_retries(lambda: self._read(committed))
 
     async def _read_committed(self) -> Committed:
         partitions = await self._partitions()
-        return {service: await self._committed(service, partitions) for service in Service}
+        return {service: await self._committed(service, partitions) for service in PositionOwner}
 
-    async def _read(self, committed: Committed) -> Cluster:
+    async def _read(self, committed: Committed) -> ClusterSnapshot:
         cluster_id = (await self._admin.describe_cluster())["cluster_id"]
         partitions = await self._partitions()
         every = list(chain.from_iterable(partitions.values()))
         begins = await self._consumer.beginning_offsets(every)
         ends = await self._consumer.end_offsets(every)
-        logs: dict[Service, dict[TopicPartition, PartitionLog]] = {}
-        for service, topics in SOURCES.items():
+        logs: dict[PositionOwner, dict[TopicPartition, PartitionLog]] = {}
+        for service, topics in POSITION_TOPICS.items():
             offsets = committed[service]
             logs[service] = {
                 partition: PartitionLog(begins[partition], ends[partition], offsets.get(partition))
                 for topic in topics
                 for partition in partitions[topic]
             }
-        return Cluster(cluster_id, logs)
+        return ClusterSnapshot(cluster_id, logs)
 
     async def _partitions(self) -> dict[TopicName, list[TopicPartition]]:
-        wanted = {self._names[topic]: topic for topics in SOURCES.values() for topic in topics}
+        wanted = {
+            self._names[topic]: topic for topics in POSITION_TOPICS.values() for topic in topics
+        }
         if missing := wanted.keys() - set(await self._admin.list_topics()):
             raise MissingTopics(", ".join(sorted(missing)))
         found: dict[TopicName, list[TopicPartition]] = {}
@@ -115,11 +117,13 @@ class ClusterReader:
 
     async def _committed(
         self,
-        service: Service,
+        service: PositionOwner,
         partitions: Mapping[TopicName, Collection[TopicPartition]],
     ) -> dict[TopicPartition, int]:
         group = self._names.group(service)
-        topics = [topic for topic in SOURCES[service] if (service, topic) not in WITHOUT_GROUP]
+        topics = [
+            topic for topic in POSITION_TOPICS[service] if (service, topic) not in WITHOUT_GROUP
+        ]
         wanted = [partition for topic in topics for partition in partitions[topic]]
         coordinator = await self._admin.find_coordinator(group)
         found = await self._admin.list_consumer_group_offsets(group, coordinator, wanted)
@@ -131,10 +135,10 @@ class ClusterReader:
 
 
 async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
-    """Reads until Kafka answers. Raises BrokerUnavailable after READ_SECONDS."""
+    """Reads until Kafka answers. Raises BrokerUnavailable after READ_TIMEOUT_SECONDS."""
     last: KafkaError | None = None
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(READ_TIMEOUT_SECONDS):
             while True:
                 try:
                     return await read()
@@ -142,7 +146,7 @@ async def _with_retries(read: Callable[[], Awaitable[T]]) -> T:
                     if translate_error(error) is None:
                         raise
                     last = error
-                    await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(RETRY_PAUSE_SECONDS)
     except TimeoutError as error:
-        reason = repr(last) if last else f"no answer within {READ_SECONDS:g} s"
+        reason = repr(last) if last else f"no answer within {READ_TIMEOUT_SECONDS:g} s"
         raise BrokerUnavailable(reason) from error

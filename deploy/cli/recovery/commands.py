@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.exits import Exit, fail
-from deploy.cli.recovery.selection import Selection, Service, Source
+from deploy.cli.exit_codes import ExitCode, fail
+from deploy.cli.recovery.positions import PartitionFilter, PositionOwner, PositionTopic
 from deploy.cli.tables import print_json, print_rows
 
 if TYPE_CHECKING:
-    from deploy.cli.recovery.comparison import Acceptance, Comparison
-    from deploy.cli.recovery.summary import Survey, Unfinished
+    from deploy.cli.recovery.comparison import AcceptedLoss, Comparison
+    from deploy.cli.recovery.summary import Survey, UnfinishedJobs
 
-OLDEST_SHOWN = 10
+MAX_JOBS_SHOWN = 10
 COLUMNS = (
     "service",
     "topic",
@@ -29,8 +29,10 @@ COLUMNS = (
 
 
 def recover(
-    service: Annotated[Service | None, typer.Option(help="Only this service's positions.")] = None,
-    topic: Annotated[Source | None, typer.Option(help="Only this topic.")] = None,
+    service: Annotated[
+        PositionOwner | None, typer.Option(help="Only this service's positions.")
+    ] = None,
+    topic: Annotated[PositionTopic | None, typer.Option(help="Only this topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     minutes: Annotated[
         int,
@@ -66,24 +68,26 @@ def recover(
     PINFLOW_KAFKA_…. docs/how-to/restore-a-backup.md goes through each case. Exit code 0: nothing
     must be accepted; 2: nothing was done; 3: try again; 4: a loss must be accepted.
     """
-    selection = Selection(service, topic, partition)
+    partition_filter = PartitionFilter(service, topic, partition)
     if fail_lost:
-        if accept or selection != Selection():
+        if accept or partition_filter != PartitionFilter():
             fail("--fail-lost takes neither --accept nor --service, --topic and --partition.")
         _fail_lost(minutes=minutes, seconds=wait, yes=yes, as_json=as_json)
     else:
-        _compare(selection, accept=accept, every=every, yes=yes, as_json=as_json)
+        _compare(partition_filter, accept=accept, every=every, yes=yes, as_json=as_json)
 
 
-def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_json: bool) -> None:
-    survey, shown, unfinished = _backend().survey(selection)
+def _compare(
+    partition_filter: PartitionFilter, *, accept: bool, every: bool, yes: bool, as_json: bool
+) -> None:
+    survey, shown, unfinished = _backend().survey(partition_filter)
     if not shown and survey.comparisons:
         fail("No partition has that service, topic and number. See all with: pinflow recover --all")
     waiting = [one for one in shown if one.must_be_accepted]
     document = _document(survey, shown, unfinished)
     if not as_json:
         _print(document, every=every)
-    accepted: list[Acceptance] = []
+    accepted: list[AcceptedLoss] = []
     if accept and waiting:
         _confirm(f"Accept the loss in {len(waiting)} partition(s)?", yes=yes)
         accepted = _backend().accept(waiting)
@@ -93,7 +97,7 @@ def _compare(selection: Selection, *, accept: bool, every: bool, yes: bool, as_j
     if as_json:
         print_json(document)
     if len(accepted) < len(waiting):
-        raise typer.Exit(Exit.LOSS_WAITS)
+        raise typer.Exit(ExitCode.LOSS_NOT_ACCEPTED)
 
 
 def _fail_lost(*, minutes: int, seconds: float, yes: bool, as_json: bool) -> None:
@@ -147,14 +151,14 @@ def _confirm(question: str, *, yes: bool) -> None:
 def _document(
     survey: "Survey",
     shown: "list[Comparison]",
-    unfinished: "Unfinished | None",
+    unfinished: "UnfinishedJobs | None",
 ) -> dict[str, Any]:
-    from deploy.cli.recovery.comparison import counts  # noqa: PLC0415 - imports Kafka's client
+    from deploy.cli.recovery.comparison import count_states  # noqa: PLC0415 - imports Kafka's client
     from deploy.cli.recovery.summary import summarize  # noqa: PLC0415
 
     return {
         "cluster_id": survey.cluster_id,
-        "counts": counts(shown),
+        "counts": count_states(shown),
         "partitions": [one.document() for one in shown],
         "summary": summarize(survey, shown),
         "unfinished": unfinished.document() if unfinished else None,
@@ -174,11 +178,11 @@ def _print(document: dict[str, Any], *, every: bool) -> None:
             f"Status has {unfinished['jobs']} unfinished job(s) with {unfinished['rows']} row(s) "
             "without a result. The oldest (all with --json):"
         )
-        for job_id in unfinished["job_ids"][:OLDEST_SHOWN]:
+        for job_id in unfinished["job_ids"][:MAX_JOBS_SHOWN]:
             typer.echo(f"  {job_id}")
 
 
-def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -> None:
+def _print_accepted(accepted: "list[AcceptedLoss]", waiting: "list[Comparison]") -> None:
     typer.echo(f"Accepted in {len(accepted)} partition(s):")
     for one in accepted:
         typer.echo(f"  {_describe(one)}")
@@ -192,7 +196,7 @@ def _print_accepted(accepted: "list[Acceptance]", waiting: "list[Comparison]") -
     )
 
 
-def _describe(one: "Acceptance") -> str:
+def _describe(one: "AcceptedLoss") -> str:
     comparison = one.comparison
     place = f"{comparison.service} {comparison.topic_name}/{comparison.partition}"
     if one.next_offset is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from deploy.cli.recovery.selection import WITHOUT_GROUP, Selection, Service
+from deploy.cli.recovery.positions import WITHOUT_GROUP, PartitionFilter, PositionOwner
 from shared.contract.topics import TopicName
 from shared.kafka.positions.rules import (
     PartitionLog,
@@ -17,12 +17,12 @@ from shared.kafka.positions.rules import (
 )
 
 
-class State(StrEnum):
+class PositionState(StrEnum):
     """Classifies a stored position by comparison with Kafka's log."""
 
     OK = "ok"
     BEHIND = "behind"
-    """Postgres is older: records are processed a second time. It heals by itself."""
+    """Postgres is older: the service processes records a second time, without an operator."""
     LOST = "lost"
     """Kafka deleted records before they were processed."""
     AHEAD = "ahead"
@@ -33,19 +33,19 @@ class State(StrEnum):
     """No position is stored yet."""
 
 
-_STATES = {
-    Refusal.BEFORE_BEGIN: State.LOST,
-    Refusal.BEYOND_END: State.AHEAD,
-    Refusal.OTHER_CLUSTER: State.FOREIGN,
+_STATES_BY_REFUSAL = {
+    Refusal.BEFORE_BEGIN: PositionState.LOST,
+    Refusal.BEYOND_END: PositionState.AHEAD,
+    Refusal.OTHER_CLUSTER: PositionState.FOREIGN,
 }
-_REFUSED = frozenset(_STATES.values())
+_REFUSED_STATES = frozenset(_STATES_BY_REFUSAL.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One service's position in one partition, beside what Kafka has there."""
+    """One service's position in one partition, compared with Kafka's log there."""
 
-    service: Service
+    service: PositionOwner
     topic: TopicName
     topic_name: str
     """The topic's name in Kafka."""
@@ -53,27 +53,28 @@ class Comparison:
     stored: StoredPosition | None
     log: PartitionLog | None
     """None if Kafka has no such partition."""
-    state: State
+    state: PositionState
     records: int | None
     """Behind: records to process again. Lost and ahead: records that Kafka no longer has. New:
-    records to process. None if nobody can tell."""
+    records to process. None if the number is unknown."""
 
     @property
-    def place(self) -> tuple[Service, str, int]:
+    def key(self) -> tuple[PositionOwner, str, int]:
         """The service, topic and partition of the position."""
         return self.service, self.topic_name, self.partition
 
     @property
     def must_be_accepted(self) -> bool:
-        """Whether the service does not consume the partition until an operator accepts the loss.
+        """True if the service does not read the partition until an operator accepts the loss.
 
-        Where it has no consumer group it goes on by itself, from the log's beginning.
+        A service that reads a topic without a consumer group continues automatically, from the
+        log's beginning.
         """
-        return self.state in _REFUSED and (self.service, self.topic) not in WITHOUT_GROUP
+        return self.state in _REFUSED_STATES and (self.service, self.topic) not in WITHOUT_GROUP
 
     @property
     def committed_beyond_end(self) -> int:
-        """The records that the group had processed and that Kafka no longer has."""
+        """The number of records that the group had processed and that Kafka no longer has."""
         if self.log is None or self.log.committed is None:
             return 0
         return max(0, self.log.committed - self.log.end)
@@ -85,15 +86,19 @@ class Comparison:
 
     @property
     def lag(self) -> int:
-        """The records that are not completely processed: neither stored nor committed."""
+        """The number of records behind the lower of the stored position and the committed offset.
+
+        Such records are not completely processed. A missing position or committed offset counts as
+        the log's beginning.
+        """
         if self.log is None:
             return 0
         begin, end, committed = self.log
-        done = min(
+        processed = min(
             self.stored.next_offset if self.stored else begin,
             begin if committed is None else committed,
         )
-        return max(0, end - max(done, begin))
+        return max(0, end - max(processed, begin))
 
     def document(self) -> dict[str, Any]:
         """Returns the comparison for tables and JSON."""
@@ -114,7 +119,7 @@ class Comparison:
 
 
 def compare(
-    service: Service,
+    service: PositionOwner,
     topic: TopicName,
     topic_name: str,
     partition: int,
@@ -122,44 +127,45 @@ def compare(
     log: PartitionLog | None,
     cluster_id: str,
 ) -> Comparison:
-    """Judges one partition by the rule that services start by.
+    """Compares one partition by the same rule by which a service starts to read it.
 
-    Where the service has no consumer group, the stored position counts as committed.
+    If the service has no consumer group for it, the stored position counts as committed.
     """
     if stored is not None and log is not None and (service, topic) in WITHOUT_GROUP:
         log = log._replace(committed=stored.next_offset)
-    state, records = _judge(stored, log, cluster_id)
+    state, records = _classify(stored, log, cluster_id)
     return Comparison(service, topic, topic_name, partition, stored, log, state, records)
 
 
-def _judge(
+def _classify(
     stored: StoredPosition | None,
     log: PartitionLog | None,
     cluster_id: str,
-) -> tuple[State, int | None]:
+) -> tuple[PositionState, int | None]:
     if stored is None:
-        return State.NEW, _unread(log)
+        return PositionState.NEW, _count_unread(log)
     if log is None:
-        is_foreign = stored.cluster_id != cluster_id
-        return (State.FOREIGN, None) if is_foreign else (State.AHEAD, stored.next_offset)
+        if stored.cluster_id != cluster_id:
+            return PositionState.FOREIGN, None
+        return PositionState.AHEAD, stored.next_offset
     verdict = compare_with_log(stored, log, cluster_id)
     if isinstance(verdict, PartitionStart):
-        again = _replayed(stored, log, verdict)
-        return (State.BEHIND, again) if again else (State.OK, 0)
-    return _STATES[verdict], _missing(verdict, stored, log)
+        records = _count_replayed(stored, log, verdict)
+        return (PositionState.BEHIND, records) if records else (PositionState.OK, 0)
+    return _STATES_BY_REFUSAL[verdict], _count_missing(verdict, stored, log)
 
 
-def _unread(log: PartitionLog | None) -> int:
+def _count_unread(log: PartitionLog | None) -> int:
     return log.end - log.begin if log else 0
 
 
-def _replayed(stored: StoredPosition, log: PartitionLog, start: PartitionStart) -> int:
-    """Counts the records to process again. A replay that has begun goes on from the position."""
+def _count_replayed(stored: StoredPosition, log: PartitionLog, start: PartitionStart) -> int:
+    """Counts the records to process again: from the position, also if a replay has begun."""
     until = min(max(start.replay_until or 0, stored.replay_until or 0), log.end)
     return max(0, until - stored.next_offset)
 
 
-def _missing(refusal: Refusal, stored: StoredPosition, log: PartitionLog) -> int | None:
+def _count_missing(refusal: Refusal, stored: StoredPosition, log: PartitionLog) -> int | None:
     match refusal:
         case Refusal.BEFORE_BEGIN:
             missing = log.begin - stored.next_offset
@@ -172,15 +178,15 @@ def _missing(refusal: Refusal, stored: StoredPosition, log: PartitionLog) -> int
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
+class AcceptedLoss:
     """An accepted loss in one partition, and the new position."""
 
     comparison: Comparison
     next_offset: int | None
-    """The new position. None: Kafka has no such partition, so the position was deleted."""
+    """The new position. None if Kafka has no such partition: then the position was deleted."""
 
     def document(self) -> dict[str, Any]:
-        """Returns the acceptance for tables and JSON."""
+        """Returns the accepted loss for tables and JSON."""
         comparison = self.comparison
         return {
             "service": comparison.service,
@@ -191,27 +197,29 @@ class Acceptance:
         }
 
 
-def selected(comparisons: Iterable[Comparison], selection: Selection) -> list[Comparison]:
-    """Returns the comparisons that a selection takes."""
+def select(
+    comparisons: Iterable[Comparison], partition_filter: PartitionFilter
+) -> list[Comparison]:
+    """Returns the comparisons that match the filter."""
     return [
-        found
-        for found in comparisons
-        if selection.takes(found.service, found.topic, found.partition)
+        comparison
+        for comparison in comparisons
+        if partition_filter.matches(comparison.service, comparison.topic, comparison.partition)
     ]
 
 
-def unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
+def find_unaccepted(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Returns the comparisons whose loss an operator must accept."""
     return [comparison for comparison in comparisons if comparison.must_be_accepted]
 
 
-def acceptable(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[Comparison]:
-    """Returns the losses that the operator saw in the same state as now."""
-    seen = {comparison.place: comparison.state for comparison in shown}
-    return [loss for loss in unaccepted(now) if seen.get(loss.place) is loss.state]
+def find_unchanged(now: Iterable[Comparison], shown: Iterable[Comparison]) -> list[Comparison]:
+    """Returns the losses that still have the state in which the operator saw them."""
+    states = {comparison.key: comparison.state for comparison in shown}
+    return [loss for loss in find_unaccepted(now) if states.get(loss.key) is loss.state]
 
 
-def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:
-    """Counts partitions by state. Every state is there."""
-    found = Counter(comparison.state for comparison in comparisons)
-    return {str(state): found[state] for state in State}
+def count_states(comparisons: Iterable[Comparison]) -> dict[str, int]:
+    """Counts partitions by state, in an entry for each state."""
+    counts = Counter(comparison.state for comparison in comparisons)
+    return {str(state): counts[state] for state in PositionState}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from deploy.cli.row_id import RowId
 from shared.contract.errors import ErrorCode
 from shared.contract.events import Fault, RowResult, RowsSettled, RowStatus
 from shared.contract.schedule_ids import derive_schedule_id
@@ -14,18 +15,11 @@ from shared.contract.wire import encode
 from shared.kafka.records import Record
 
 LOST_MESSAGE = "Kafka lost this row before it was published. Send it again in a new import."
-RESULTS_IN_A_RECORD = 200
+MAX_RESULTS_PER_RECORD = 200
 """As many as the publisher's records have (services/publisher/rows/events.py): 50 KB."""
 
 
-class RowName(NamedTuple):
-    """A row of an import."""
-
-    job_id: UUID
-    row_number: int
-
-
-class Job(NamedTuple):
+class UnfinishedJob(NamedTuple):
     """An unfinished job. `settled`: a text of bits; bit n is 1 if row n has a result."""
 
     job_id: UUID
@@ -34,13 +28,13 @@ class Job(NamedTuple):
     total_rows: int
     settled: str
 
-    def rows(self) -> list[RowName]:
+    def rows(self) -> list[RowId]:
         """Returns the rows without a result."""
         numbers = range(1, self.total_rows + 1)
-        return [RowName(self.job_id, number) for number in numbers if self.settled[number] == "0"]
+        return [RowId(self.job_id, number) for number in numbers if self.settled[number] == "0"]
 
 
-class Pin(NamedTuple):
+class CreatedPin(NamedTuple):
     """A pin in the publisher's store. `run_at` is None unless it was scheduled."""
 
     pin_id: UUID
@@ -48,7 +42,7 @@ class Pin(NamedTuple):
     run_at: datetime | None
 
 
-class Recorded(NamedTuple):
+class RecordedOutcome(NamedTuple):
     """An outcome that the publisher has recorded (publisher.row_outcomes)."""
 
     status: RowStatus
@@ -59,23 +53,25 @@ class Recorded(NamedTuple):
     error_message: str | None = None
 
 
-LOST = Recorded(RowStatus.FAILED, error_code=ErrorCode.ROW_LOST, error_message=LOST_MESSAGE)
+LOST = RecordedOutcome(RowStatus.FAILED, error_code=ErrorCode.ROW_LOST, error_message=LOST_MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class JobResults:
     """The results of one job's missing rows, and the rows whose loss must be recorded first."""
 
-    job: Job
+    job: UnfinishedJob
     results: Sequence[RowResult]
-    lost: Sequence[RowName]
+    lost: Sequence[RowId]
 
     def counts(self) -> Counter[str]:
         """Counts results: created, existing and failed; rows that are lost count as failed."""
         return Counter(str(result.status) for result in self.results)
 
 
-def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName, Pin]) -> Decision:
+def decide(
+    job: UnfinishedJob, recorded: Mapping[RowId, RecordedOutcome], pins: Mapping[RowId, CreatedPin]
+) -> JobResults:
     """Decides each row without a result.
 
     A recorded outcome comes first, as in the publisher. A row with a pin was created. Any other row
@@ -90,28 +86,28 @@ def decide(job: Job, recorded: Mapping[RowName, Recorded], pins: Mapping[RowName
         else:
             results.append(_result(row, LOST, None))
             lost.append(row)
-    return Decision(job, results, lost)
+    return JobResults(job, results, lost)
 
 
-def records_of(decisions: Iterable[Decision]) -> list[Record]:
+def build_result_records(decisions: Iterable[JobResults]) -> list[Record]:
     """Builds the records for the topic `outcomes`: RowsSettled, with the job id as key."""
     events = [event for decision in decisions for event in _events(decision)]
     return [Record(str(event.job_id).encode(), encode(event)) for event in events]
 
 
-def _events(decision: Decision) -> list[RowsSettled]:
+def _events(decision: JobResults) -> list[RowsSettled]:
     job, results = decision.job, decision.results
     return [
         RowsSettled(
             job_id=job.job_id,
             workspace_id=job.workspace_id,
-            results=list(results[start : start + RESULTS_IN_A_RECORD]),
+            results=list(results[start : start + MAX_RESULTS_PER_RECORD]),
         )
-        for start in range(0, len(results), RESULTS_IN_A_RECORD)
+        for start in range(0, len(results), MAX_RESULTS_PER_RECORD)
     ]
 
 
-def _created(row: RowName, pin: Pin) -> RowResult:
+def _created(row: RowId, pin: CreatedPin) -> RowResult:
     is_scheduled = pin.run_at is not None
     return RowResult(
         row_number=row.row_number,
@@ -122,7 +118,7 @@ def _created(row: RowName, pin: Pin) -> RowResult:
     )
 
 
-def _result(row: RowName, recorded: Recorded, pin: Pin | None) -> RowResult:
+def _result(row: RowId, recorded: RecordedOutcome, pin: CreatedPin | None) -> RowResult:
     code, message = recorded.error_code, recorded.error_message
     return RowResult(
         row_number=row.row_number,

@@ -10,19 +10,19 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.cli.recovery import repository
-from deploy.cli.recovery.cluster import Cluster, ClusterReader
+from deploy.cli.recovery.cluster import ClusterReader, ClusterSnapshot
 from deploy.cli.recovery.comparison import (
-    Acceptance,
+    AcceptedLoss,
     Comparison,
-    State,
-    acceptable,
+    PositionState,
     compare,
-    unaccepted,
+    find_unaccepted,
+    find_unchanged,
 )
-from deploy.cli.recovery.lost_rows import Decision, Job, decide, records_of
-from deploy.cli.recovery.repository import RecoveryStore
-from deploy.cli.recovery.selection import SOURCES, Service
-from deploy.cli.recovery.summary import Survey, Unfinished
+from deploy.cli.recovery.lost_rows import JobResults, UnfinishedJob, build_result_records, decide
+from deploy.cli.recovery.positions import POSITION_TOPICS, PositionOwner
+from deploy.cli.recovery.repository import RecoveryRepository
+from deploy.cli.recovery.summary import Survey, UnfinishedJobs
 from shared.contract.errors import PinflowError
 from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.positions.rules import StoredPosition
@@ -31,12 +31,12 @@ from shared.kafka.producer import RecordProducer
 from shared.postgres.database import Database
 from shared.runtime.settings import KafkaSettings
 
-LOCKED_SECONDS = 25.0
+MAX_LOCK_SECONDS = 25.0
 """How long Kafka may take while positions are locked. Services' batches wait meanwhile."""
-JOBS_AT_ONCE = 100
+MAX_JOBS_PER_TRANSACTION = 100
 """Jobs per transaction. The publisher's batches wait for it."""
-LOOK_SECONDS = 0.5
-SETTLED_BY = (Service.PUBLISHER, Service.STATUS)
+POLL_SECONDS = 0.5
+SETTLING_SERVICES = (PositionOwner.PUBLISHER, PositionOwner.STATUS)
 
 
 class NotReady(PinflowError):
@@ -45,26 +45,26 @@ class NotReady(PinflowError):
 
 async def survey(database: Database, settings: KafkaSettings) -> Survey:
     """Reads all positions and Kafka. Raises NotMigrated, MissingTopics, Unavailable."""
-    await RecoveryStore(database).require_positions()
-    async with ClusterReader.opened(settings) as reader:
+    await RecoveryRepository(database).require_positions()
+    async with ClusterReader.open(settings) as reader:
         return await _survey(database, settings, reader)
 
 
-async def unfinished(database: Database) -> Unfinished:
+async def unfinished(database: Database) -> UnfinishedJobs:
     """Reads the jobs that have not ended."""
-    return await RecoveryStore(database).unfinished()
+    return await RecoveryRepository(database).unfinished()
 
 
 async def accept(
     database: Database,
     settings: KafkaSettings,
     shown: Sequence[Comparison],
-) -> list[Acceptance]:
+) -> list[AcceptedLoss]:
     """Accepts the losses that were shown, if they are still the same. One transaction a service."""
-    accepted: list[Acceptance] = []
-    async with ClusterReader.opened(settings) as reader:
-        for service in Service:
-            losses = [loss for loss in unaccepted(shown) if loss.service is service]
+    accepted: list[AcceptedLoss] = []
+    async with ClusterReader.open(settings) as reader:
+        for service in PositionOwner:
+            losses = [loss for loss in find_unaccepted(shown) if loss.service is service]
             if losses:
                 accepted += await _accept(database, settings, reader, service, losses)
     return accepted
@@ -76,20 +76,20 @@ async def find_lost(
     *,
     age: timedelta,
     seconds: float,
-) -> tuple[list[Job], dict[TopicPartition, int]]:
+) -> tuple[list[UnfinishedJob], dict[TopicPartition, int]]:
     """Reads the jobs whose missing rows can be settled, once services have read all of Kafka.
 
     Waits at most `seconds`. Also returns the ends that the publisher has reached. Raises NotReady.
     """
-    await RecoveryStore(database).require_positions()
-    async with ClusterReader.opened(settings) as reader:
+    await RecoveryRepository(database).require_positions()
+    async with ClusterReader.open(settings) as reader:
         ends = await _wait_until_read(database, settings, reader, seconds)
-    return await RecoveryStore(database).jobs(age), ends
+    return await RecoveryRepository(database).jobs(age), ends
 
 
 async def promised_keys(database: Database) -> int:
     """Counts the keys kept for rows that Kafka lost."""
-    return await RecoveryStore(database).promised_keys()
+    return await RecoveryRepository(database).promised_keys()
 
 
 async def free_keys(
@@ -102,14 +102,14 @@ async def free_keys(
     Raises NotReady if the publisher's position is before `ends`.
     """
     async with database.transaction() as connection:
-        await _hold_publisher(connection, settings, ends)
+        await _lock_publisher_positions(connection, settings, ends)
         return await repository.free_keys(connection)
 
 
 async def fail_lost(
     database: Database,
     settings: KafkaSettings,
-    jobs: Sequence[Job],
+    jobs: Sequence[UnfinishedJob],
     ends: dict[TopicPartition, int],
 ) -> Counter[str]:
     """Settles the missing rows of jobs. Returns their numbers by status.
@@ -122,10 +122,10 @@ async def fail_lost(
     done: Counter[str] = Counter()
     await producer.start()
     try:
-        for start in range(0, len(jobs), JOBS_AT_ONCE):
-            portion = jobs[start : start + JOBS_AT_ONCE]
+        for start in range(0, len(jobs), MAX_JOBS_PER_TRANSACTION):
+            portion = jobs[start : start + MAX_JOBS_PER_TRANSACTION]
             decisions = await _record(database, settings, portion, ends)
-            if records := records_of(decisions):
+            if records := build_result_records(decisions):
                 await producer.send(outcomes, records)
             for one in decisions:
                 done += one.counts()
@@ -138,25 +138,25 @@ async def _survey(database: Database, settings: KafkaSettings, reader: ClusterRe
     # Services may work meanwhile. In the order of committed offsets, positions and logs' ends, each
     # is at most the next
     committed = await reader.read_committed()
-    stores = {service: PositionStore(database, service) for service in Service}
+    stores = {service: PositionStore(database, service) for service in PositionOwner}
     stored = {service: await store.load() for service, store in stores.items()}
     seeded = frozenset(
         [service for service, store in stores.items() if await store.has_offsets_to_take_over()]
     )
     cluster = await reader.read(committed)
     names = TopicNames(settings.topic_prefix)
-    compared = [_compare(service, names, stored[service], cluster) for service in Service]
+    compared = [_compare(service, names, stored[service], cluster) for service in PositionOwner]
     return Survey(cluster.cluster_id, list(chain.from_iterable(compared)), seeded)
 
 
 def _compare(
-    service: Service,
+    service: PositionOwner,
     names: TopicNames,
     stored: dict[TopicPartition, StoredPosition],
-    cluster: Cluster,
+    cluster: ClusterSnapshot,
 ) -> list[Comparison]:
     logs = cluster.logs[service]
-    topics = {names[topic]: topic for topic in SOURCES[service]}
+    topics = {names[topic]: topic for topic in POSITION_TOPICS[service]}
     partitions = sorted(logs.keys() | {one for one in stored if one.topic in topics})
     return [
         compare(
@@ -176,17 +176,17 @@ async def _accept(
     database: Database,
     settings: KafkaSettings,
     reader: ClusterReader,
-    service: Service,
+    service: PositionOwner,
     shown: Sequence[Comparison],
-) -> list[Acceptance]:
+) -> list[AcceptedLoss]:
     names = TopicNames(settings.topic_prefix)
-    topics = [names[topic] for topic in SOURCES[service]]
-    async with database.transaction(patience_seconds=LOCKED_SECONDS) as connection:
+    topics = [names[topic] for topic in POSITION_TOPICS[service]]
+    async with database.transaction(patience_seconds=MAX_LOCK_SECONDS) as connection:
         stored = await repository.lock_positions(connection, service, topics)
         cluster = await reader.read(await reader.read_committed())
         now = _compare(service, names, stored, cluster)
-        changing = acceptable(now, shown)
-        accepted = [Acceptance(one, one.log.begin if one.log else None) for one in changing]
+        changing = find_unchanged(now, shown)
+        accepted = [AcceptedLoss(one, one.log.begin if one.log else None) for one in changing]
         await repository.accept(connection, service, accepted, cluster.cluster_id)
     return accepted
 
@@ -209,16 +209,16 @@ async def _wait_until_read(
         while True:
             found = await _survey(database, settings, reader)
             _require_no_refusal(found)
-            settling = [one for one in found.comparisons if one.service in SETTLED_BY]
+            settling = [one for one in found.comparisons if one.service in SETTLING_SERVICES]
             concerned = [one for one in settling if one.topic is topic]
             if not targets:
                 targets = {_place(one): one.log.end for one in concerned if one.log}
             waiting = [one for one in concerned if _is_before(one, targets)]
-            if not waiting and not _behind(found):
+            if not waiting and not _find_behind(found):
                 break
             if loop.time() > deadline:
-                raise NotReady(_reason(waiting or _behind(found)))
-            await asyncio.sleep(LOOK_SECONDS)
+                raise NotReady(_explain_waiting(waiting or _find_behind(found)))
+            await asyncio.sleep(POLL_SECONDS)
         ends |= targets if topic is TopicName.IMPORTS else {}
     return ends
 
@@ -233,18 +233,18 @@ def _place(one: Comparison) -> TopicPartition:
     return TopicPartition(one.topic_name, one.partition)
 
 
-def _behind(found: Survey) -> list[Comparison]:
-    return [one for one in found.comparisons if one.state is State.BEHIND]
+def _find_behind(found: Survey) -> list[Comparison]:
+    return [one for one in found.comparisons if one.state is PositionState.BEHIND]
 
 
 def _require_no_refusal(found: Survey) -> None:
-    if waiting := unaccepted(found.comparisons):
+    if waiting := find_unaccepted(found.comparisons):
         raise NotReady(
             f"A loss in {len(waiting)} partition(s) is not accepted yet. See: pinflow recover",
         )
 
 
-def _reason(waiting: Sequence[Comparison]) -> str:
+def _explain_waiting(waiting: Sequence[Comparison]) -> str:
     places = ", ".join(
         sorted({f"{one.service} {one.topic_name}/{one.partition}" for one in waiting}),
     )
@@ -255,16 +255,16 @@ def _reason(waiting: Sequence[Comparison]) -> str:
 async def _record(
     database: Database,
     settings: KafkaSettings,
-    portion: Sequence[Job],
+    portion: Sequence[UnfinishedJob],
     ends: dict[TopicPartition, int],
-) -> list[Decision]:
+) -> list[JobResults]:
     """Decides the missing rows of jobs and records those that are lost, in one transaction.
 
     Locks the publisher's positions, so that no batch publishes a row or records its outcome
     meanwhile.
     """
     async with database.transaction() as connection:
-        await _hold_publisher(connection, settings, ends)
+        await _lock_publisher_positions(connection, settings, ends)
         jobs = await repository.read_jobs(connection, [job.job_id for job in portion])
         job_ids = [job.job_id for job in jobs]
         recorded = await repository.read_recorded(connection, job_ids)
@@ -274,16 +274,16 @@ async def _record(
     return decisions
 
 
-async def _hold_publisher(
+async def _lock_publisher_positions(
     connection: AsyncConnection,
     settings: KafkaSettings,
     ends: dict[TopicPartition, int],
 ) -> None:
     """Locks the publisher's positions. Raises NotReady if a position is before its end."""
     names = TopicNames(settings.topic_prefix)
-    topics = [names[topic] for topic in SOURCES[Service.PUBLISHER]]
+    topics = [names[topic] for topic in POSITION_TOPICS[PositionOwner.PUBLISHER]]
     _require_reached(
-        await repository.lock_positions(connection, Service.PUBLISHER, topics),
+        await repository.lock_positions(connection, PositionOwner.PUBLISHER, topics),
         ends,
     )
 

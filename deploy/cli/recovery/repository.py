@@ -9,10 +9,16 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deploy.cli.recovery.comparison import Acceptance
-from deploy.cli.recovery.lost_rows import LOST, Job, Pin, Recorded, RowName
-from deploy.cli.recovery.selection import Service
-from deploy.cli.recovery.summary import Unfinished
+from deploy.cli.recovery.comparison import AcceptedLoss
+from deploy.cli.recovery.lost_rows import (
+    LOST,
+    CreatedPin,
+    RecordedOutcome,
+    UnfinishedJob,
+)
+from deploy.cli.recovery.positions import PositionOwner
+from deploy.cli.recovery.summary import UnfinishedJobs
+from deploy.cli.row_id import RowId
 from shared.contract.errors import PinflowError
 from shared.contract.events import RowStatus
 from shared.kafka.positions.rules import Refusal, StoredPosition
@@ -86,7 +92,7 @@ class NotMigrated(PinflowError):
     """The database has no tables of positions."""
 
 
-class RecoveryStore:
+class RecoveryRepository:
     """Reads positions, unfinished jobs and kept keys. Raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
@@ -94,15 +100,15 @@ class RecoveryStore:
 
     async def require_positions(self) -> None:
         """Raises NotMigrated if a service's table of positions is missing."""
-        answer = await self._database.first(MIGRATED.bindparams(schemas=list(Service)))
+        answer = await self._database.first(MIGRATED.bindparams(schemas=list(PositionOwner)))
         if answer is None or not answer["is_so"]:
             raise NotMigrated
 
-    async def unfinished(self) -> Unfinished:
+    async def unfinished(self) -> UnfinishedJobs:
         """Reads the jobs that have not ended."""
         jobs = await self._database.all(UNFINISHED)
         accepted = [job for job in jobs if job["accepted_at"] is not None]
-        return Unfinished(
+        return UnfinishedJobs(
             rows=sum(job["open_rows"] for job in accepted),
             job_ids=[job["job_id"] for job in accepted],
             without_import=len(jobs) - len(accepted),
@@ -113,14 +119,14 @@ class RecoveryStore:
         row = await self._database.first(COUNT_UNKEPT)
         return int(row["keys"]) if row else 0
 
-    async def jobs(self, age: timedelta) -> list[Job]:
+    async def jobs(self, age: timedelta) -> list[UnfinishedJob]:
         """Reads the unfinished jobs whose import was accepted longer than `age` ago."""
-        return [Job(**job) for job in await self._database.all(JOBS.bindparams(age=age))]
+        return [UnfinishedJob(**job) for job in await self._database.all(JOBS.bindparams(age=age))]
 
 
 async def lock_positions(
     connection: AsyncConnection,
-    service: Service,
+    service: PositionOwner,
     topics: Collection[str],
 ) -> dict[TopicPartition, StoredPosition]:
     """Locks and reads a service's positions until the transaction ends."""
@@ -138,8 +144,8 @@ async def lock_positions(
 
 async def accept(
     connection: AsyncConnection,
-    service: Service,
-    accepted: Iterable[Acceptance],
+    service: PositionOwner,
+    accepted: Iterable[AcceptedLoss],
     cluster_id: str,
 ) -> None:
     """Writes new positions, and deletes those of partitions that Kafka does not have."""
@@ -155,20 +161,20 @@ async def accept(
             await connection.execute(text(ACCEPT.format(service)), values)
 
 
-async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[Job]:
+async def read_jobs(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[UnfinishedJob]:
     """Reads the jobs again, without those that have ended."""
     rows = await connection.execute(JOBS_AGAIN, {"job_ids": list(job_ids)})
-    return [Job(**row) for row in rows.mappings()]
+    return [UnfinishedJob(**row) for row in rows.mappings()]
 
 
 async def read_recorded(
     connection: AsyncConnection,
     job_ids: Sequence[UUID],
-) -> dict[RowName, Recorded]:
+) -> dict[RowId, RecordedOutcome]:
     """Reads the outcomes that the publisher has recorded for these jobs."""
     rows = await connection.execute(RECORDED, {"job_ids": list(job_ids)})
     return {
-        RowName(row.job_id, row.row_number): Recorded(
+        RowId(row.job_id, row.row_number): RecordedOutcome(
             RowStatus(row.status),
             row.pin_id,
             row.schedule_id,
@@ -180,7 +186,9 @@ async def read_recorded(
     }
 
 
-async def read_pins(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[RowName, Pin]:
+async def read_pins(
+    connection: AsyncConnection, jobs: Sequence[UnfinishedJob]
+) -> dict[RowId, CreatedPin]:
     """Reads the pins that were created for rows of these jobs."""
     values: Mapping[str, list[UUID] | list[datetime]] = {
         "job_ids": [job.job_id for job in jobs],
@@ -188,14 +196,14 @@ async def read_pins(connection: AsyncConnection, jobs: Sequence[Job]) -> dict[Ro
         "times": [job.accepted_at for job in jobs],
     }
     rows = await connection.execute(PINS, values)
-    found: dict[RowName, Pin] = {}
+    found: dict[RowId, CreatedPin] = {}
     for row in rows:
-        pin = Pin(row.pin_id, row.idempotency_key, row.run_at)
-        found[RowName(row.origin_job_id, row.origin_row)] = pin
+        pin = CreatedPin(row.pin_id, row.idempotency_key, row.run_at)
+        found[RowId(row.origin_job_id, row.origin_row)] = pin
     return found
 
 
-async def record_lost(connection: AsyncConnection, rows: Iterable[RowName]) -> None:
+async def record_lost(connection: AsyncConnection, rows: Iterable[RowId]) -> None:
     """Records rows as lost: they stay failed, even if they turn up in Kafka after all."""
     about = {"error_code": LOST.error_code, "error_message": LOST.error_message}
     values = [{**row._asdict(), **about} for row in rows]

@@ -1,4 +1,7 @@
-"""Describes what is lost, what heals by itself and what to do next. Does no I/O."""
+"""Describes for an operator what is lost, what recovers automatically and what to do next.
+
+Does no I/O.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -6,48 +9,66 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from deploy.cli.recovery.comparison import Comparison, State, unaccepted
-from deploy.cli.recovery.selection import Service
+from deploy.cli.recovery.comparison import Comparison, PositionState, find_unaccepted
+from deploy.cli.recovery.positions import PositionOwner
 from shared.contract.topics import TopicName
 
-_DECIDED_ANEW = "The publisher goes on by itself. Rows whose results were lost are decided anew."
 _CONSEQUENCES = {
-    (Service.PUBLISHER, TopicName.IMPORTS): "Rows that were lost are not published.",
-    (Service.PUBLISHER, TopicName.OUTCOMES): _DECIDED_ANEW,
-    (Service.STATUS, TopicName.IMPORTS): "Jobs that were lost are unknown: their GET answers 404.",
-    (Service.STATUS, TopicName.OUTCOMES): "Jobs whose results were lost stay unfinished.",
-    (Service.WEBHOOKS, TopicName.PIN_EVENTS): "Webhooks are not told of pins that were lost.",
-    (Service.WEBHOOKS, TopicName.JOB_EVENTS): "Webhooks are not told of jobs that were lost.",
+    (PositionOwner.PUBLISHER, TopicName.IMPORTS): "The lost rows are not published.",
+    (PositionOwner.PUBLISHER, TopicName.OUTCOMES): (
+        "The publisher continues automatically. It decides rows again if their results are lost."
+    ),
+    (PositionOwner.STATUS, TopicName.IMPORTS): (
+        "Status does not know the lost jobs: their GET answers 404."
+    ),
+    (PositionOwner.STATUS, TopicName.OUTCOMES): "Jobs with lost results stay unfinished.",
+    (PositionOwner.WEBHOOKS, TopicName.PIN_EVENTS): (
+        "No webhook is sent for pins whose event is lost."
+    ),
+    (PositionOwner.WEBHOOKS, TopicName.JOB_EVENTS): (
+        "No webhook is sent for jobs whose event is lost."
+    ),
 }
-_WHAT = {
-    State.BEHIND: "Postgres is older than Kafka. {records} of {topic} in {partitions} are {again}.",
-    State.LOST: "Kafka deleted {records} of {topic} in {partitions} unprocessed. {consequence}",
-    State.AHEAD: (
-        "Kafka is older than Postgres: {records} of {topic} in {partitions} were processed, and "
-        "Kafka no longer has them. Their work stays. Others, not processed yet, may be lost. "
+_EXPLANATIONS = {
+    PositionState.BEHIND: (
+        "Postgres is older than Kafka. {records} of {topic} in {partitions} are processed again. "
+        "You need not do anything."
+    ),
+    PositionState.LOST: (
+        "Kafka deleted {records} of {topic} in {partitions} before they were processed. "
         "{consequence}"
     ),
-    State.FOREIGN: (
+    PositionState.AHEAD: (
+        "Kafka is older than Postgres: {records} of {topic} in {partitions} were processed, and "
+        "Kafka no longer has them. Their results are kept. Other records that were not processed "
+        "yet may be lost. {consequence}"
+    ),
+    PositionState.FOREIGN: (
         "The positions in {partitions} of {topic} belong to another Kafka cluster. Records that "
         "only that cluster has are lost. {consequence}"
     ),
 }
-ACCEPT = "Nothing is processed there until you accept the loss: pinflow recover --accept"
-MEANING = "Each service then reads again all that Kafka has in them. Nothing is published twice."
-LATER = (
-    "When all is read, settle the rows that Kafka lost as failed: pinflow recover --fail-lost. "
-    "Their files must be submitted again; rows that were published become existing."
+ACCEPT_ADVICE = (
+    "Services do not read these partitions until you accept the loss: pinflow recover --accept"
+)
+ACCEPT_EFFECT = (
+    "Each service then reads again everything that Kafka has in them. Nothing is published twice."
+)
+NEXT_STEP = (
+    "When the services have read everything, settle the rows that Kafka lost: pinflow recover "
+    "--fail-lost. Then submit their files again. Rows that were published before are reported as "
+    "existing."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedJobs:
     """Accepted jobs that have rows without a result, oldest first."""
 
     rows: int
     job_ids: Sequence[UUID]
     without_import: int = 0
-    """Jobs that status knows only from results, because their import is not there (yet)."""
+    """The number of jobs of which status has results, but not the import, or not yet."""
 
     def document(self) -> dict[str, Any]:
         """Returns the jobs for JSON."""
@@ -61,22 +82,22 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All positions beside Kafka's log."""
+    """All stored positions, each compared with Kafka's log."""
 
     cluster_id: str
     comparisons: Sequence[Comparison]
-    seeded: Collection[Service] = field(default_factory=frozenset)
-    """Services that take over their group's committed offsets at their first start."""
+    seeded: Collection[PositionOwner] = field(default_factory=frozenset)
+    """Services that start at their group's committed offsets when they start first."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether no service has ever worked here."""
+        """True if no service of this installation has processed a record."""
         return not self.seeded and all(_is_untouched(comparison) for comparison in self.comparisons)
 
 
 def _is_untouched(comparison: Comparison) -> bool:
     is_committed = comparison.log is not None and comparison.log.committed
-    return comparison.state is State.NEW and not comparison.records and not is_committed
+    return comparison.state is PositionState.NEW and not comparison.records and not is_committed
 
 
 def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
@@ -84,73 +105,82 @@ def summarize(survey: Survey, comparisons: Sequence[Comparison]) -> list[str]:
     if survey.is_empty:
         return ["There is nothing to recover: no service has stored a position yet."]
     sentences = [
-        *_states(comparisons),
-        *_lost_twice(comparisons),
-        *_new_positions(survey, comparisons),
+        *_describe_states(comparisons),
+        *_describe_records_lost_everywhere(comparisons),
+        *_describe_new_positions(survey, comparisons),
     ]
-    waiting = unaccepted(comparisons)
-    if waiting:
-        sentences += [ACCEPT, MEANING, LATER]
+    unaccepted = find_unaccepted(comparisons)
+    if unaccepted:
+        sentences += [ACCEPT_ADVICE, ACCEPT_EFFECT, NEXT_STEP]
     else:
-        sentences.append(f"Nothing must be accepted: {_partitions(len(comparisons))} looked at.")
-    if others := len(unaccepted(survey.comparisons)) - len(waiting):
-        sentences.append(f"{_partitions(others)} that the options leave out must be accepted.")
+        sentences.append(
+            f"{_count_partitions(len(comparisons))} compared. No loss must be accepted."
+        )
+    if others := len(find_unaccepted(survey.comparisons)) - len(unaccepted):
+        sentences.append(
+            f"A loss must be accepted in {_count_partitions(others)} that your options leave out. "
+            "See them with: pinflow recover"
+        )
     return sentences
 
 
-def _states(comparisons: Iterable[Comparison]) -> list[str]:
-    groups: dict[tuple[State, Service, TopicName], list[Comparison]] = defaultdict(list)
+def _describe_states(comparisons: Iterable[Comparison]) -> list[str]:
+    groups: dict[tuple[PositionState, PositionOwner, TopicName], list[Comparison]] = defaultdict(
+        list
+    )
     for comparison in comparisons:
-        if comparison.state in _WHAT:
+        if comparison.state in _EXPLANATIONS:
             groups[comparison.state, comparison.service, comparison.topic].append(comparison)
     return [
         f"{service}: "
-        + _WHAT[state].format(
-            records=_records(group),
+        + _EXPLANATIONS[state].format(
+            records=_count_records(group),
             topic=group[0].topic_name,
-            partitions=_partitions(len(group)),
+            partitions=_count_partitions(len(group)),
             consequence=_CONSEQUENCES[service, topic],
-            again="processed again: this heals by itself",
         )
         for (state, service, topic), group in groups.items()
     ]
 
 
-def _lost_twice(comparisons: Iterable[Comparison]) -> list[str]:
+def _describe_records_lost_everywhere(comparisons: Iterable[Comparison]) -> list[str]:
     """Describes records that neither Kafka nor this Postgres has: both are older copies."""
     return [
         f"{cut.service}: Kafka lost at least {cut.committed_beyond_end} of the last records of "
         f"{cut.topic_name}/{cut.partition}, which had been processed. This Postgres does not have "
-        "them either, so they are lost."
+        "their results either, so they are lost."
         for cut in comparisons
         if cut.committed_beyond_end and cut.stored and cut.stored.next_offset <= cut.log_end
     ]
 
 
-def _new_positions(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
-    groups: dict[Service, list[Comparison]] = defaultdict(list)
+def _describe_new_positions(survey: Survey, comparisons: Iterable[Comparison]) -> list[str]:
+    groups: dict[PositionOwner, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
-        if comparison.state is State.NEW:
+        if comparison.state is PositionState.NEW:
             groups[comparison.service].append(comparison)
     seeded = survey.seeded
-    return [_new(service, group, is_seeded=service in seeded) for service, group in groups.items()]
+    return [
+        _describe_start(service, group, is_seeded=service in seeded)
+        for service, group in groups.items()
+    ]
 
 
-def _new(service: Service, group: Sequence[Comparison], *, is_seeded: bool) -> str:
-    begin = f"{service} has no position yet in {_partitions(len(group))}."
+def _describe_start(service: PositionOwner, group: Sequence[Comparison], *, is_seeded: bool) -> str:
+    beginning = f"{service} has no position yet in {_count_partitions(len(group))}."
     if is_seeded:
-        return f"{begin} At its start it takes over the offsets that its group has committed."
-    return f"{begin} At its start it reads all that Kafka has there: {_records(group)}."
+        return f"{beginning} It will start at the offsets that its group has committed."
+    return f"{beginning} It will read everything that Kafka has there: {_count_records(group)}."
 
 
-def _records(group: Sequence[Comparison]) -> str:
-    known = [comparison.records for comparison in group if comparison.records is not None]
-    if not known:
+def _count_records(group: Sequence[Comparison]) -> str:
+    counts = [comparison.records for comparison in group if comparison.records is not None]
+    if not counts:
         return "an unknown number of records"
-    total = sum(known)
-    bound = "" if len(known) == len(group) else "at least "
+    total = sum(counts)
+    bound = "" if len(counts) == len(group) else "at least "
     return f"{bound}{total} record{'' if total == 1 else 's'}"
 
 
-def _partitions(number: int) -> str:
+def _count_partitions(number: int) -> str:
     return f"{number} partition{'' if number == 1 else 's'}"

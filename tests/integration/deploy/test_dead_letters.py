@@ -17,12 +17,12 @@ import pytest
 from aiokafka import ConsumerRecord
 from sqlalchemy import create_engine, text
 
-from deploy.cli.dead_letters.decision import Planned, plan
-from deploy.cli.dead_letters.letter import MAX_REPLAYS
-from deploy.cli.dead_letters.operations import LETTERS_AT_ONCE, Found, find, replay
-from deploy.cli.dead_letters.replaying import Replay, Replayer
-from deploy.cli.dead_letters.selection import Selection
-from deploy.cli.exits import Exit
+from deploy.cli.dead_letters.filters import DeadLetterFilter
+from deploy.cli.dead_letters.model import MAX_REPLAYS
+from deploy.cli.dead_letters.operations import MAX_CHUNK_LETTERS, SelectedLetters, find, replay
+from deploy.cli.dead_letters.replay_plan import PlannedAction, plan
+from deploy.cli.dead_letters.replayer import Replay, Replayer
+from deploy.cli.exit_codes import ExitCode
 from shared.contract.errors import ErrorCode
 from shared.contract.events import RecordKind
 from shared.contract.import_records import is_whole_import, kind_prefix
@@ -38,8 +38,8 @@ from tests.support.letters import Operator, compact, operator
 __all__ = ["operator"]
 
 KILLS = 1
-SEEN = 2 * LETTERS_AT_ONCE
-"""Records of a replay after which it is killed: one portion is marked, and another is likely to be
+SEEN = 2 * MAX_CHUNK_LETTERS
+"""Records of a replay after which it is killed: one chunk is marked, and another is likely to be
 on its way."""
 PINFLOW = str(Path(sys.executable).with_name("pinflow"))
 
@@ -123,16 +123,16 @@ def test_a_letter_is_shown_with_its_bytes(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("show", "9:1"), Exit.REFUSED, "There is no dead letter 9:1"),
-        (("show", "0:99999999"), Exit.REFUSED, "There is no dead letter 0:99999999"),
-        (("show", "nonsense"), Exit.REFUSED, "partition:offset"),
-        (("replay", "2:99999999"), Exit.REFUSED, "There is no dead letter 2:99999999"),
-        (("replay", "--topic", "nowhere"), Exit.REFUSED, "'imports'"),
-        (("list", "--since", "yesterday"), Exit.REFUSED, "how long ago"),
+        (("show", "9:1"), ExitCode.REFUSED, "There is no dead letter 9:1"),
+        (("show", "0:99999999"), ExitCode.REFUSED, "There is no dead letter 0:99999999"),
+        (("show", "nonsense"), ExitCode.REFUSED, "partition:offset"),
+        (("replay", "2:99999999"), ExitCode.REFUSED, "There is no dead letter 2:99999999"),
+        (("replay", "--topic", "nowhere"), ExitCode.REFUSED, "'imports'"),
+        (("list", "--since", "yesterday"), ExitCode.REFUSED, "how long ago"),
     ],
 )
 def test_what_does_not_exist_says_so(
-    operator: Operator, arguments: tuple[str, ...], code: Exit, message: str
+    operator: Operator, arguments: tuple[str, ...], code: ExitCode, message: str
 ) -> None:
     done = operator.run(*arguments)
     assert (done.exit_code, message in done.output) == (code, True), done.output
@@ -140,9 +140,9 @@ def test_what_does_not_exist_says_so(
 
 def test_a_kafka_that_is_away_or_has_no_such_topic_says_what_to_do(operator: Operator) -> None:
     away = operator.run("list", PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
-    assert (away.exit_code, "Kafka does not answer" in away.output) == (Exit.AWAY, True)
+    assert (away.exit_code, "Kafka does not answer" in away.output) == (ExitCode.UNAVAILABLE, True)
     empty = operator.run("list", PINFLOW_TOPIC_PREFIX="never-made")
-    assert (empty.exit_code, "pinflow topics create" in empty.output) == (Exit.REFUSED, True), (
+    assert (empty.exit_code, "pinflow topics create" in empty.output) == (ExitCode.REFUSED, True), (
         empty.output
     )
 
@@ -167,7 +167,7 @@ def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator)
         "invalid_record",
     )
     assert standing(operator, TopicName.OUTCOMES, b"back") == []
-    assert operator.run("replay", name, "--yes").exit_code == Exit.DONE
+    assert operator.run("replay", name, "--yes").exit_code == ExitCode.DONE
     (record,) = standing(operator, TopicName.OUTCOMES, b"back")
     headers = dict(record.headers)
     assert (record.key, record.value, headers["trace"], headers["pinflow-replay-count"]) == (
@@ -181,7 +181,7 @@ def test_a_replay_puts_back_key_bytes_and_headers_and_counts(operator: Operator)
     assert (
         again.exit_code,
         "1 of those that were meant had been replayed before" in again.output,
-    ) == (Exit.DONE, True)
+    ) == (ExitCode.DONE, True)
     assert len(standing(operator, TopicName.OUTCOMES, b"back")) == 1
     assert name not in {letter["name"] for letter in operator.told("list")}
     (shown,) = (letter for letter in operator.told("list", "--replayed") if letter["name"] == name)
@@ -198,17 +198,20 @@ def test_what_was_replayed_too_often_stays_unless_forced(operator: Operator) -> 
     operator.give_up(TopicName.IMPORTS, b"first try", service="status")
     filters = ("replay", "--topic", "imports", "--since", "1m", "--yes")
     some = operator.run(*filters)
-    assert (some.exit_code, "quarantined" in some.output) == (Exit.LETTERS_STAY, True), some.output
+    assert (some.exit_code, "quarantined" in some.output) == (
+        ExitCode.LETTERS_NOT_REPLAYED,
+        True,
+    ), some.output
     none = operator.run(*filters)
-    assert (none.exit_code, "--force" in none.output) == (Exit.REFUSED, True), none.output
+    assert (none.exit_code, "--force" in none.output) == (ExitCode.REFUSED, True), none.output
     assert standing(operator, TopicName.IMPORTS, b"quarantined") == []
-    assert operator.run(*filters, "--max-replays", "4").exit_code == Exit.DONE
+    assert operator.run(*filters, "--max-replays", "4").exit_code == ExitCode.DONE
     (record,) = standing(operator, TopicName.IMPORTS, b"quarantined")
     assert dict(record.headers)["pinflow-replay-count"] == b"4"
     operator.give_up(
         TopicName.IMPORTS, b"forced", service="status", headers=[("pinflow-replay-count", b"9")]
     )
-    assert operator.run(*filters, "--force").exit_code == Exit.DONE
+    assert operator.run(*filters, "--force").exit_code == ExitCode.DONE
     assert len(standing(operator, TopicName.IMPORTS, b"forced")) == 1
 
 
@@ -283,7 +286,7 @@ def test_at_most_so_many_are_replayed_oldest_first(operator: Operator) -> None:
 
 
 def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -> None:
-    """Kills it with SIGKILL in the middle of a portion; then another comes to its end."""
+    """Kills it with SIGKILL in the middle of a chunk; then another comes to its end."""
     total = 2000
     values = [b"killed-%04d" % number for number in range(total)]
     operator.give_up(TopicName.OUTCOMES, *values, code=ErrorCode.REQUEST_ID_REUSED)
@@ -297,14 +300,14 @@ def test_invariant_8_a_replay_that_is_killed_loses_nothing(operator: Operator) -
         record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"killed-")
     ]
     assert sorted(set(replayed)) == values
-    assert len(replayed) <= total + KILLS * LETTERS_AT_ONCE  # a portion, at most, is replayed twice
+    assert len(replayed) <= total + KILLS * MAX_CHUNK_LETTERS  # a chunk, at most, is replayed twice
     assert operator.told("list", "--code", "request_id_reused", "--topic", "outcomes") == []
 
 
-def plan_of(operator: Operator, job: UUID) -> tuple[Found, list[Planned]]:
+def plan_of(operator: Operator, job: UUID) -> tuple[SelectedLetters, list[PlannedAction]]:
     """Finds the job's letters and plans to replay all of them."""
-    found = asyncio.run(find(operator.settings, Selection(job_id=job)))
-    return found, plan(found.waiting(), set(), max_replays=MAX_REPLAYS, force=False, most=None)
+    found = asyncio.run(find(operator.settings, DeadLetterFilter(job_id=job)))
+    return found, plan(found.not_replayed(), set(), max_replays=MAX_REPLAYS, force=False, most=None)
 
 
 def replay_until_it_breaks(operator: Operator, job: UUID) -> None:
@@ -334,8 +337,8 @@ def test_invariant_8_a_replay_that_ends_between_send_and_mark_loses_nothing(
         patch.setattr(Replayer, "replay", send_only)
         replay_until_it_breaks(operator, job)
     assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 3
-    assert operator.told("list", "--job", str(job)) == before  # without a mark it still waits
-    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    assert operator.told("list", "--job", str(job)) == before  # without a marker it still waits
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     assert len(standing(operator, TopicName.OUTCOMES, b"unmarked-")) == 6
     assert operator.told("list", "--job", str(job)) == []
 
@@ -344,14 +347,14 @@ def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = uuid4()
-    values = [b"within-%02d" % number for number in range(LETTERS_AT_ONCE + 10)]
+    values = [b"within-%02d" % number for number in range(MAX_CHUNK_LETTERS + 10)]
     operator.give_up(TopicName.OUTCOMES, *values, key=str(job).encode())
-    portions = 0
+    chunks = 0
 
     async def break_off(self: Replayer, replays: Sequence[Replay]) -> None:
-        nonlocal portions
-        portions += 1
-        if portions == 1:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 1:
             return await original(self, replays)
         await self.send(replays[:5])
         raise Interruption
@@ -361,7 +364,7 @@ def test_invariant_8_a_replay_that_ends_within_a_portion_loses_nothing(
         patch.setattr(Replayer, "replay", break_off)
         replay_until_it_breaks(operator, job)
     rest = operator.told("replay", "--job", str(job), "--yes")["letters"]
-    assert len(rest) == 10  # the first portion has its marks
+    assert len(rest) == 10  # the first chunk has its markers
     replayed = [
         record.value or b"" for record in standing(operator, TopicName.OUTCOMES, b"within-")
     ]
@@ -393,7 +396,7 @@ def test_invariant_8_replayed_rows_never_hide_what_status_reads(operator: Operat
     results = compact(event_document(rows_settled(import_accepted(job_id=job), failed())))
     assert is_whole_import(imported, 3)
     operator.give_up(TopicName.IMPORTS, imported, row, results, key=str(job).encode())
-    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     found = [
         record.value
         for record in of(operator, TopicName.IMPORTS)
@@ -409,7 +412,7 @@ def test_the_largest_letter_is_replayed(operator: Operator) -> None:
     operator.give_up(
         TopicName.IMPORTS, value, key=str(job).encode(), headers=headers, service="status"
     )
-    assert operator.run("replay", "--job", str(job), "--yes").exit_code == Exit.DONE
+    assert operator.run("replay", "--job", str(job), "--yes").exit_code == ExitCode.DONE
     (record,) = standing(operator, TopicName.IMPORTS, b"largest")
     assert (record.value, dict(record.headers)["h"]) == (value, headers[0][1])
 

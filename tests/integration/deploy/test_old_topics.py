@@ -11,7 +11,7 @@ from aiokafka.admin import NewTopic
 from typer.testing import CliRunner
 
 from deploy import old_topics
-from deploy.cli.exits import Exit
+from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
 from deploy.old_topics import NotDrained, TopicBacklog, require_drained
 from deploy.topics import create_topics
@@ -233,7 +233,7 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
         return done.exit_code, done.output
 
     code, output = await asyncio.to_thread(create)
-    assert code == Exit.REFUSED, output
+    assert code == ExitCode.REFUSED, output
     for part in (
         f"{before.imports} (group {before.status}): 1 record waits",
         f"{before.rows} (group {before.publisher}): 3 records wait",
@@ -243,7 +243,7 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
         assert part in output
     await before.settle()
     code, output = await asyncio.to_thread(create)
-    assert code == Exit.DONE, output
+    assert code == ExitCode.DONE, output
     assert f"{before.rows} is drained" in output
 
 

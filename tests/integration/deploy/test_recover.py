@@ -17,9 +17,9 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from deploy.cli.exits import Exit
+from deploy.cli.exit_codes import ExitCode
 from deploy.cli.main import app
-from deploy.cli.recovery.selection import SOURCES, WITHOUT_GROUP, Service
+from deploy.cli.recovery.positions import POSITION_TOPICS, WITHOUT_GROUP, PositionOwner
 from services.publisher.rows.events import build_outcome_records
 from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.repository import RowRepository
@@ -66,13 +66,15 @@ class Installation:
         }
         return CliRunner().invoke(app, ["recover", *arguments], env={**environment, **variables})
 
-    def told(self, *arguments: str, code: Exit = Exit.DONE) -> Any:
+    def told(self, *arguments: str, code: ExitCode = ExitCode.DONE) -> Any:
         """Returns the JSON that it prints."""
         done = self.run(*arguments, "--json")
         assert done.exit_code == code, done.output
         return json.loads(done.stdout)
 
-    def states(self, *arguments: str, code: Exit = Exit.DONE) -> dict[tuple[str, str, int], Any]:
+    def states(
+        self, *arguments: str, code: ExitCode = ExitCode.DONE
+    ) -> dict[tuple[str, str, int], Any]:
         """Returns the state and the number of records of each partition that is not ok."""
         return {
             (one["service"], self.short(one["topic"]), one["partition"]): (
@@ -91,13 +93,13 @@ class Installation:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def positions(self, service: Service) -> dict[tuple[str, int], dict[str, Any]]:
+    def positions(self, service: PositionOwner) -> dict[tuple[str, int], dict[str, Any]]:
         rows = self.execute(f"select * from {service}.positions")
         return {(self.short(row["topic"]), row["partition"]): row for row in rows}
 
     def place(
         self,
-        service: Service,
+        service: PositionOwner,
         topic: TopicName,
         partition: int,
         offset: int,
@@ -151,7 +153,7 @@ class Installation:
 
         asyncio.run(add())
 
-    def commit(self, service: Service, topic: TopicName, offsets: dict[int, int]) -> None:
+    def commit(self, service: PositionOwner, topic: TopicName, offsets: dict[int, int]) -> None:
         """Commits offsets for a service's group."""
 
         async def commit() -> None:
@@ -165,7 +167,7 @@ class Installation:
 
     def process_all(self, ends: dict[TopicName, int]) -> None:
         """Stores and commits all positions at these ends: 0 if a topic is not named."""
-        for service, topics in SOURCES.items():
+        for service, topics in POSITION_TOPICS.items():
             for topic in topics:
                 for partition in range(PARTITIONS):
                     self.place(service, topic, partition, ends.get(topic, 0))
@@ -254,7 +256,7 @@ WAITING = """
 """
 
 
-def member(installation: Installation, service: Service) -> AIOKafkaConsumer:
+def member(installation: Installation, service: PositionOwner) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         bootstrap_servers=installation.settings.kafka_bootstrap_servers,
         group_id=installation.names.group(service),
@@ -292,16 +294,16 @@ def worked(installation: Installation) -> Installation:
 def test_an_empty_installation_has_nothing_to_recover(installation: Installation) -> None:
     done = installation.run()
     assert (done.exit_code, done.output) == (
-        Exit.DONE,
+        ExitCode.DONE,
         "There is nothing to recover: no service has stored a position yet.\n",
     )
-    assert installation.run("--accept").exit_code == Exit.DONE
+    assert installation.run("--accept").exit_code == ExitCode.DONE
 
 
 def test_an_installation_without_fault_needs_nothing(worked: Installation) -> None:
     done = worked.run()
     assert (done.exit_code, done.output) == (
-        Exit.DONE,
+        ExitCode.DONE,
         "Nothing must be accepted: 12 partitions looked at.\n",
     )
     assert worked.run("--all").output.count(" ok") == 12
@@ -316,18 +318,18 @@ def test_an_installation_without_fault_needs_nothing(worked: Installation) -> No
 
 
 def test_each_partition_that_is_not_ok_is_shown_with_its_records(worked: Installation) -> None:
-    worked.place(Service.PUBLISHER, TopicName.IMPORTS, 0, 4)
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 15)
-    worked.place(Service.STATUS, TopicName.OUTCOMES, 1, 10, cluster_id="another")
-    worked.place(Service.WEBHOOKS, TopicName.PIN_EVENTS, 0, 2)
+    worked.place(PositionOwner.PUBLISHER, TopicName.IMPORTS, 0, 4)
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 15)
+    worked.place(PositionOwner.STATUS, TopicName.OUTCOMES, 1, 10, cluster_id="another")
+    worked.place(PositionOwner.WEBHOOKS, TopicName.PIN_EVENTS, 0, 2)
     worked.execute(
         "delete from webhooks.positions where topic = %s",
         worked.names[TopicName.JOB_EVENTS],
     )
-    worked.place(Service.PUBLISHER, TopicName.OUTCOMES, 0, 3)
+    worked.place(PositionOwner.PUBLISHER, TopicName.OUTCOMES, 0, 3)
     worked.delete_before(TopicName.PIN_EVENTS, 0, 7)
     worked.delete_before(TopicName.OUTCOMES, 0, 5)
-    assert worked.states(code=Exit.LOSS_WAITS) == {
+    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
         ("publisher", "imports", 0): ("behind", 6),
         ("publisher", "outcomes", 0): ("lost", 2),
         ("status", "imports", 0): ("ahead", 5),
@@ -343,16 +345,18 @@ def test_each_partition_that_is_not_ok_is_shown_with_its_records(worked: Install
 
 
 def test_a_replay_that_has_begun_is_behind_until_its_end(worked: Installation) -> None:
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 4, replay_until=9)
-    worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 4})
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 4, replay_until=9)
+    worked.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 4})
     assert worked.states() == {("status", "imports", 0): ("behind", 5)}
 
 
 def test_a_stored_refusal_stays_though_the_log_has_grown_past_the_position(
     worked: Installation,
 ) -> None:
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 8, refused="beyond_end")
-    assert worked.states(code=Exit.LOSS_WAITS) == {("status", "imports", 0): ("ahead", None)}
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 8, refused="beyond_end")
+    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
+        ("status", "imports", 0): ("ahead", None)
+    }
 
 
 def test_more_partitions_than_positions_are_new(worked: Installation) -> None:
@@ -364,7 +368,7 @@ def test_more_partitions_than_positions_are_new(worked: Installation) -> None:
 
 
 def test_a_group_whose_offsets_are_gone_is_ok(worked: Installation) -> None:
-    worked.place(Service.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
+    worked.place(PositionOwner.WEBHOOKS, TopicName.JOB_EVENTS, 0, 0)
     worked.execute("delete from status.positions")
     worked.execute("insert into status.position_seed default values")
     told = worked.told()
@@ -373,9 +377,11 @@ def test_a_group_whose_offsets_are_gone_is_ok(worked: Installation) -> None:
 
 
 def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installation) -> None:
-    worked.place(Service.PUBLISHER, TopicName.IMPORTS, 0, 2, refused="before_begin", replay_until=9)
     worked.place(
-        Service.STATUS,
+        PositionOwner.PUBLISHER, TopicName.IMPORTS, 0, 2, refused="before_begin", replay_until=9
+    )
+    worked.place(
+        PositionOwner.STATUS,
         TopicName.IMPORTS,
         1,
         10,
@@ -383,16 +389,16 @@ def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installat
         refused="other_cluster",
     )
     worked.delete_before(TopicName.IMPORTS, 0, 5)
-    before = worked.positions(Service.STATUS)
+    before = worked.positions(PositionOwner.STATUS)
     told = worked.told("--accept", "--yes")
     names = ("service", "partition", "was", "now")
     assert [tuple(one[name] for name in names) for one in told["accepted"]] == [
         ("publisher", 0, 2, 5),
         ("status", 1, 10, 0),
     ]
-    now = worked.positions(Service.PUBLISHER)["imports", 0]
+    now = worked.positions(PositionOwner.PUBLISHER)["imports", 0]
     assert (now["next_offset"], now["refused"], now["replay_until"]) == (5, None, None)
-    moved = worked.positions(Service.STATUS)["imports", 1]
+    moved = worked.positions(PositionOwner.STATUS)["imports", 1]
     assert (moved["next_offset"], moved["refused"], moved["cluster_id"]) == (
         0,
         None,
@@ -400,7 +406,7 @@ def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installat
     )
     # What was ok is untouched
     untouched = {place: row for place, row in before.items() if place != ("imports", 1)}
-    after = worked.positions(Service.STATUS)
+    after = worked.positions(PositionOwner.STATUS)
     assert {place: after[place] for place in untouched} == untouched
     # The group was further in Kafka: rows are processed again
     assert worked.states() == {
@@ -411,18 +417,20 @@ def test_a_loss_is_accepted_by_reading_from_the_logs_beginning(worked: Installat
 
 def test_only_the_partitions_that_options_name_are_accepted(worked: Installation) -> None:
     for partition in range(PARTITIONS):
-        worked.place(Service.STATUS, TopicName.IMPORTS, partition, 12)
-        worked.place(Service.PUBLISHER, TopicName.IMPORTS, partition, 12)
+        worked.place(PositionOwner.STATUS, TopicName.IMPORTS, partition, 12)
+        worked.place(PositionOwner.PUBLISHER, TopicName.IMPORTS, partition, 12)
     narrow = ("--service", "status", "--topic", "imports", "--partition", "1")
-    assert len(worked.states(*narrow, code=Exit.LOSS_WAITS)) == 1
+    assert len(worked.states(*narrow, code=ExitCode.LOSS_NOT_ACCEPTED)) == 1
     done = worked.run("--accept", "--yes", *narrow)
     assert (done.exit_code, "status" in done.output, "12 → 0" in done.output) == (
-        Exit.DONE,
+        ExitCode.DONE,
         True,
         True,
     )
     assert "3 partitions that the options leave out must be accepted." in done.output
-    assert {place: state for place, (state, _) in worked.states(code=Exit.LOSS_WAITS).items()} == {
+    assert {
+        place: state for place, (state, _) in worked.states(code=ExitCode.LOSS_NOT_ACCEPTED).items()
+    } == {
         ("status", "imports", 0): "ahead",
         ("status", "imports", 1): "behind",
         ("publisher", "imports", 0): "ahead",
@@ -431,29 +439,33 @@ def test_only_the_partitions_that_options_name_are_accepted(worked: Installation
 
 
 def test_nothing_is_accepted_without_a_word_of_the_operator(worked: Installation) -> None:
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 12)
-    before = worked.positions(Service.STATUS)
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
+    before = worked.positions(PositionOwner.STATUS)
     for arguments in ((), ("--json",), ("--accept",), ("--accept", "--json")):
         done = worked.run(*arguments)
-        assert done.exit_code == (Exit.REFUSED if "--accept" in arguments else Exit.LOSS_WAITS)
+        assert done.exit_code == (
+            ExitCode.REFUSED if "--accept" in arguments else ExitCode.LOSS_NOT_ACCEPTED
+        )
     assert "Nothing was changed" in done.output
-    assert worked.positions(Service.STATUS) == before
+    assert worked.positions(PositionOwner.STATUS) == before
 
 
 def test_positions_in_partitions_that_kafka_no_longer_has_are_deleted(worked: Installation) -> None:
-    worked.place(Service.STATUS, TopicName.OUTCOMES, 5, 44)
-    assert worked.states(code=Exit.LOSS_WAITS) == {("status", "outcomes", 5): ("ahead", 44)}
+    worked.place(PositionOwner.STATUS, TopicName.OUTCOMES, 5, 44)
+    assert worked.states(code=ExitCode.LOSS_NOT_ACCEPTED) == {
+        ("status", "outcomes", 5): ("ahead", 44)
+    }
     done = worked.run("--accept", "--yes")
     assert "position deleted" in done.output
-    assert ("outcomes", 5) not in worked.positions(Service.STATUS)
+    assert ("outcomes", 5) not in worked.positions(PositionOwner.STATUS)
     assert worked.states() == {}
 
 
 def test_a_committed_offset_beyond_the_end_tells_of_records_that_nobody_has(
     worked: Installation,
 ) -> None:
-    worked.commit(Service.STATUS, TopicName.IMPORTS, {0: 25})
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 7)
+    worked.commit(PositionOwner.STATUS, TopicName.IMPORTS, {0: 25})
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 7)
     told = worked.told()
     assert "Kafka lost at least 15 of the last records" in told["summary"][1]
     assert worked.states() == {("status", "imports", 0): ("behind", 3)}
@@ -467,8 +479,8 @@ def test_unfinished_jobs_are_named_if_something_must_be_accepted(worked: Install
         uuid4(),
     )
     assert worked.told()["unfinished"] is None
-    worked.place(Service.STATUS, TopicName.IMPORTS, 0, 12)
-    assert worked.told(code=Exit.LOSS_WAITS)["unfinished"] == {
+    worked.place(PositionOwner.STATUS, TopicName.IMPORTS, 0, 12)
+    assert worked.told(code=ExitCode.LOSS_NOT_ACCEPTED)["unfinished"] == {
         "jobs": 12,
         "rows": 24,
         "without_import": 1,
@@ -484,18 +496,18 @@ def test_what_is_away_or_missing_says_what_to_do(
     stack: Servers,
 ) -> None:
     away = installation.run(PINFLOW_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
-    assert away.exit_code == Exit.AWAY
+    assert away.exit_code == ExitCode.UNAVAILABLE
     assert "Kafka does not answer" in away.output
     lost = installation.run(PINFLOW_DATABASE_URL="postgresql://nobody@127.0.0.1:9/pinflow")
-    assert lost.exit_code == Exit.AWAY
+    assert lost.exit_code == ExitCode.UNAVAILABLE
     assert "Postgres does not answer" in lost.output
     bare = installation.run(PINFLOW_TOPIC_PREFIX="never-made")
-    assert bare.exit_code == Exit.REFUSED
+    assert bare.exit_code == ExitCode.REFUSED
     assert "pinflow topics create" in bare.output
     assert "never-made.imports.v2" in bare.output
     with copied_database(stack.database_url) as empty:
         old = installation.run(PINFLOW_DATABASE_URL=empty)
-    assert (old.exit_code, "pinflow migrate" in old.output) == (Exit.REFUSED, True), old.output
+    assert (old.exit_code, "pinflow migrate" in old.output) == (ExitCode.REFUSED, True), old.output
 
 
 def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(worked: Installation) -> None:
@@ -522,7 +534,7 @@ def test_invariant_2_rows_that_kafka_lost_settle_exactly_once(worked: Installati
     assert (results[4].status, results[4].pin_id) == ("existing", other)
     assert (results[5].status, results[5].error_code) == ("failed", "board_not_found")
     assert (results[6].status, results[6].error_code) == ("failed", "row_lost")
-    # Recorded, so that the row stays failed if it turns up after all
+    # RecordedOutcome, so that the row stays failed if it turns up after all
     (lost,) = worked.execute("select * from publisher.row_outcomes where error_code = 'row_lost'")
     assert (lost["job_id"], lost["row_number"], lost["status"]) == (job["job_id"], 6, "failed")
     worked.fold_outcomes()
@@ -536,7 +548,7 @@ def test_invariant_4_failing_lost_rows_twice_reports_the_same_results(worked: In
     worked.add_pin(job, 1)
     assert worked.told("--fail-lost", "--yes")["settled"] == {"created": 1, "failed": 1}
     done = worked.run("--fail-lost", "--yes", "--wait", "0")
-    assert done.exit_code == Exit.AWAY  # status has not read it
+    assert done.exit_code == ExitCode.UNAVAILABLE  # status has not read it
     first = worked.settled()
     for partition in range(PARTITIONS):
         process_to_end(worked, partition)
@@ -568,15 +580,21 @@ def test_young_imports_and_finished_jobs_are_left(worked: Installation) -> None:
 @pytest.mark.parametrize(
     ("service", "topic", "offset", "fields", "message"),
     [
-        (Service.WEBHOOKS, TopicName.PIN_EVENTS, 10, {"refused": "beyond_end"}, "pinflow recover"),
-        (Service.PUBLISHER, TopicName.IMPORTS, 9, {}, "records wait in publisher"),
-        (Service.STATUS, TopicName.OUTCOMES, 9, {}, "records wait in status"),
-        (Service.PUBLISHER, TopicName.OUTCOMES, 9, {}, "records wait in publisher"),
+        (
+            PositionOwner.WEBHOOKS,
+            TopicName.PIN_EVENTS,
+            10,
+            {"refused": "beyond_end"},
+            "pinflow recover",
+        ),
+        (PositionOwner.PUBLISHER, TopicName.IMPORTS, 9, {}, "records wait in publisher"),
+        (PositionOwner.STATUS, TopicName.OUTCOMES, 9, {}, "records wait in status"),
+        (PositionOwner.PUBLISHER, TopicName.OUTCOMES, 9, {}, "records wait in publisher"),
     ],
 )
 def test_lost_rows_are_not_failed_while_rows_may_settle_by_themselves(
     worked: Installation,
-    service: Service,
+    service: PositionOwner,
     topic: TopicName,
     offset: int,
     fields: Any,
@@ -585,25 +603,28 @@ def test_lost_rows_are_not_failed_while_rows_may_settle_by_themselves(
     worked.add_job()
     worked.place(service, topic, 0, offset, **fields)
     done = worked.run("--fail-lost", "--yes", "--wait", "0")
-    assert (done.exit_code, message in done.output) == (Exit.AWAY, True), done.output
+    assert (done.exit_code, message in done.output) == (ExitCode.UNAVAILABLE, True), done.output
     assert worked.settled() == []
 
 
 def test_outcomes_that_were_not_sent_yet_are_waited_for(worked: Installation) -> None:
     """The publisher commits its offset behind the outcomes; its position stands before them."""
-    worked.commit(Service.PUBLISHER, TopicName.IMPORTS, {0: 9})
+    worked.commit(PositionOwner.PUBLISHER, TopicName.IMPORTS, {0: 9})
     worked.add_job()
     done = worked.run("--fail-lost", "--yes", "--wait", "0")
-    assert (done.exit_code, "records wait in publisher" in done.output) == (Exit.AWAY, True)
+    assert (done.exit_code, "records wait in publisher" in done.output) == (
+        ExitCode.UNAVAILABLE,
+        True,
+    )
 
 
 def test_fail_lost_asks_first_and_takes_no_options_that_narrow(worked: Installation) -> None:
     worked.add_job()
     done = worked.run("--fail-lost")
-    assert (done.exit_code, "add --yes" in done.output) == (Exit.REFUSED, True)
+    assert (done.exit_code, "add --yes" in done.output) == (ExitCode.REFUSED, True)
     assert "have 3 row(s) without a result" in done.output
-    assert worked.run("--fail-lost", "--accept").exit_code == Exit.REFUSED
-    assert worked.run("--fail-lost", "--service", "status").exit_code == Exit.REFUSED
+    assert worked.run("--fail-lost", "--accept").exit_code == ExitCode.REFUSED
+    assert worked.run("--fail-lost", "--service", "status").exit_code == ExitCode.REFUSED
     assert worked.settled() == []
 
 
@@ -619,7 +640,7 @@ def test_invariant_3_a_row_that_is_published_meanwhile_was_created(worked: Insta
         assert not results, results[0].output
         pin_id = worked.add_pin(job, 1)
     thread.join(timeout=30)
-    assert results[0].exit_code == Exit.DONE, results[0].output
+    assert results[0].exit_code == ExitCode.DONE, results[0].output
     ((event,), recorded) = (
         worked.settled(),
         worked.execute("select job_id from publisher.row_outcomes"),
@@ -673,6 +694,6 @@ def process_to_end(installation: Installation, partition: int) -> None:
     """Moves what reads `outcomes` to its end."""
     narrow = ("--topic", "outcomes", "--service", "status", "--partition", str(partition))
     (one,) = installation.told("--all", *narrow)["partitions"]
-    installation.place(Service.STATUS, TopicName.OUTCOMES, partition, one["end"])
-    installation.place(Service.PUBLISHER, TopicName.OUTCOMES, partition, one["end"])
-    installation.commit(Service.STATUS, TopicName.OUTCOMES, {partition: one["end"]})
+    installation.place(PositionOwner.STATUS, TopicName.OUTCOMES, partition, one["end"])
+    installation.place(PositionOwner.PUBLISHER, TopicName.OUTCOMES, partition, one["end"])
+    installation.commit(PositionOwner.STATUS, TopicName.OUTCOMES, {partition: one["end"]})

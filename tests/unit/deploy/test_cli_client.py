@@ -7,14 +7,14 @@ import pytest
 import typer
 
 from deploy.cli.client import PinflowClient
-from deploy.cli.exits import Exit
+from deploy.cli.exit_codes import ExitCode
 
 JOB = "01a22600-0000-7000-8000-000000000001"
 
 
 def client_of(*answers: httpx.Response) -> PinflowClient:
     """A client without patience, of a server that gives these answers one after the other."""
-    client = PinflowClient("http://pinflow.example", "key", patience_seconds=0)
+    client = PinflowClient("http://pinflow.example", "key", max_retry_seconds=0)
     told = iter(answers)
     client._http = httpx.Client(
         base_url="http://pinflow.example", transport=httpx.MockTransport(lambda _: next(told))
@@ -33,7 +33,7 @@ def test_an_import_in_doubt_is_named_with_what_to_do(capsys: pytest.CaptureFixtu
     client = client_of(unavailable("acceptance_unknown", job_id=JOB), unavailable("status_behind"))
     with pytest.raises(typer.Exit) as ended:
         client.submit_json(b"[]", strict=False)
-    assert ended.value.exit_code == Exit.AWAY
+    assert ended.value.exit_code == ExitCode.UNAVAILABLE
     said = capsys.readouterr().err
     assert f"pinflow imports show {JOB}" in said
     assert "completely or not at all" in said

@@ -16,7 +16,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         tables,
         "console",
-        lambda least_width=0: Console(highlight=False, width=max(80, least_width)),
+        lambda min_width=0: Console(highlight=False, width=max(80, min_width)),
     )
 
 

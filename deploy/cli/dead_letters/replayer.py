@@ -1,7 +1,7 @@
 """Sends letters again and marks them as replayed, at least once (ADR 0026).
 
-The records of a portion are acknowledged before its marks are written. So a replay that is
-interrupted anywhere loses nothing: what has no mark is replayed again. Consumers are idempotent.
+The records of a chunk are acknowledged before its markers are written. So a replay that is
+interrupted anywhere loses nothing: what has no marker is replayed again. Consumers are idempotent.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from deploy.cli.dead_letters.letter import Name
+from deploy.cli.dead_letters.model import DeadLetterName
 from deploy.cli.dead_letters.parsing import REPLAYED, REPLAYED_AS
 from shared.contract.errors import BrokerUnavailable
 from shared.contract.import_records import is_for_status
@@ -25,21 +25,21 @@ from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
 DEADLINE_SECONDS = 20.0
-"""For one portion. Without it a producer would wait for ever while the broker is away."""
+"""For one chunk. Without it a producer would wait for ever while the broker is away."""
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """A topic, as Kafka knows it, and a partition."""
 
 
 class Replay(NamedTuple):
-    name: Name
+    name: DeadLetterName
     topic: TopicName
     record: Record
     replayed_as: str
 
 
 class Replayer:
-    """Replays portions of letters. Raises BrokerUnavailable."""
+    """Replays chunks of letters. Raises BrokerUnavailable."""
 
     def __init__(self, producer: AIOKafkaProducer, names: TopicNames) -> None:
         self._producer = producer
@@ -47,8 +47,8 @@ class Replayer:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, settings: KafkaSettings) -> AsyncIterator["Replayer"]:
-        # Not RecordProducer: a mark goes to its letter's partition, whatever its key
+    async def start(cls, settings: KafkaSettings) -> AsyncIterator["Replayer"]:
+        # Not RecordProducer: a marker goes to its letter's partition, whatever its key
         producer = AIOKafkaProducer(
             **client_options(settings, client_id="pinflow-dead-letters"),
             acks="all",
@@ -63,28 +63,28 @@ class Replayer:
             await discard(producer)
 
     async def replay(self, replays: Sequence[Replay]) -> None:
-        """Sends the records, then the marks.
+        """Sends the records, then the markers.
 
-        When it raises, some records may stand without a mark.
+        When it raises, some records may stand without a marker.
         """
         async with _deadline():
             await self.send(replays)
-            await self._append(_marks(replays, self._names[TopicName.DEAD_LETTERS]))
+            await self._append(_build_markers(replays, self._names[TopicName.DEAD_LETTERS]))
 
     async def send(self, replays: Sequence[Replay]) -> None:
-        """Sends the records without their marks. Returns when all are acknowledged."""
-        placed: dict[Place, list[Record]] = defaultdict(list)
+        """Sends the records without their markers. Returns when all are acknowledged."""
+        records_by_partition: dict[Partition, list[Record]] = defaultdict(list)
         for replay in _in_batch_order(replays):
             topic = self._names[replay.topic]
             key = replay.record.key
             count = await count_partitions(self._producer, topic)
             partition = choose_partition(key, count) if key is not None else 0
-            placed[topic, partition].append(replay.record)
-        await self._append(placed)
+            records_by_partition[topic, partition].append(replay.record)
+        await self._append(records_by_partition)
 
-    async def _append(self, placed: dict[Place, list[Record]]) -> None:
+    async def _append(self, records_by_partition: dict[Partition, list[Record]]) -> None:
         futures = []
-        for (topic, partition), records in placed.items():
+        for (topic, partition), records in records_by_partition.items():
             futures += await append_records(self._producer, topic, partition, records)
         await asyncio.gather(*futures)
 
@@ -93,24 +93,24 @@ def _in_batch_order(replays: Iterable[Replay]) -> list[Replay]:
     """Moves what status owns to the front, and keeps the order otherwise.
 
     Status stops reading a batch at the first row if the batch looks like one whole import. A
-    portion's batch may look so by chance, so no record that status owns may follow a row.
+    chunk's batch may look so by chance, so no record that status owns may follow a row.
     """
     return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
 
 
-def _marks(replays: Iterable[Replay], topic: str) -> dict[Place, list[Record]]:
-    """Makes the marks.
+def _build_markers(replays: Iterable[Replay], topic: str) -> dict[Partition, list[Record]]:
+    """Makes the markers.
 
     Each goes to its letter's partition, behind it: retention takes the letter first.
     """
-    marks: dict[Place, list[Record]] = defaultdict(list)
+    markers: dict[Partition, list[Record]] = defaultdict(list)
     for replay in replays:
         headers = [
             (REPLAYED, str(replay.name.offset).encode()),
             (REPLAYED_AS, replay.replayed_as.encode()),
         ]
-        marks[topic, replay.name.partition].append(Record(replay.record.key, b"", headers))
-    return marks
+        markers[topic, replay.name.partition].append(Record(replay.record.key, b"", headers))
+    return markers
 
 
 @asynccontextmanager

@@ -6,20 +6,20 @@ from typing import NoReturn
 import typer
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     DONE = 0
     ROWS_FAILED = 1
     """The import was accepted and has ended; some of its rows failed, or all."""
-    LETTERS_STAY = 1
+    LETTERS_NOT_REPLAYED = 1
     """Dead letters were replayed; others that were meant too were not."""
     REFUSED = 2
     """Nothing was done: the request, or the command line, is wrong."""
-    AWAY = 3
+    UNAVAILABLE = 3
     """A server did not answer, or not in time: try again."""
-    LOSS_WAITS = 4
+    LOSS_NOT_ACCEPTED = 4
     """Records are lost, and an operator must accept that: `pinflow recover --accept`."""
 
 
-def fail(message: str, code: Exit = Exit.REFUSED) -> NoReturn:
+def fail(message: str, code: ExitCode = ExitCode.REFUSED) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(code)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from deploy.cli.dead_letters.letter import Letter, Name
+from deploy.cli.dead_letters.model import DeadLetterName, StoredDeadLetter
 from shared.contract.errors import ErrorCode
 from shared.contract.topics import TopicName
 
@@ -16,7 +16,7 @@ _AGO = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Source(StrEnum):
+class TopicFilter(StrEnum):
     """The topics that letters come from."""
 
     IMPORT_REQUESTS = TopicName.IMPORT_REQUESTS
@@ -26,14 +26,14 @@ class Source(StrEnum):
     JOB_EVENTS = TopicName.JOB_EVENTS
 
 
-class Service(StrEnum):
+class ServiceFilter(StrEnum):
     INGEST = "ingest"
     PUBLISHER = "publisher"
     STATUS = "status"
     WEBHOOKS = "webhooks"
 
 
-class Reason(StrEnum):
+class CodeFilter(StrEnum):
     """The codes that a letter can have."""
 
     INVALID_RECORD = ErrorCode.INVALID_RECORD
@@ -43,18 +43,18 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DeadLetterFilter:
     """None, or no names: all of them."""
 
-    names: frozenset[Name] = frozenset()
-    topic: Source | None = None
-    service: Service | None = None
-    code: Reason | None = None
+    names: frozenset[DeadLetterName] = frozenset()
+    topic: TopicFilter | None = None
+    service: ServiceFilter | None = None
+    code: CodeFilter | None = None
     since: datetime | None = None
     workspace_id: UUID | None = None
     job_id: UUID | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, letter: StoredDeadLetter) -> bool:
         asked = (
             (self.topic, letter.topic),
             (self.service, letter.service),
@@ -69,7 +69,7 @@ class Selection:
         return all(wanted is None or wanted == had for wanted, had in asked)
 
 
-def since(text: str, now: datetime) -> datetime:
+def parse_since(text: str, now: datetime) -> datetime:
     """An ISO 8601 date or time (UTC, if it has no zone), or how long ago: 90s, 30m, 12h, 7d. Raises
     ValueError.
     """
@@ -84,9 +84,9 @@ def since(text: str, now: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def histogram(letters: Iterable[Letter]) -> list[dict[str, Any]]:
+def histogram(letters: Iterable[StoredDeadLetter]) -> list[dict[str, Any]]:
     """Counts dead letters by topic, service and code, most first, each with its latest message."""
-    groups: dict[tuple[str, str, str], list[Letter]] = {}
+    groups: dict[tuple[str, str, str], list[StoredDeadLetter]] = {}
     for letter in letters:
         groups.setdefault(
             (letter.topic or letter.topic_name, letter.service, letter.code), []
@@ -99,7 +99,7 @@ def histogram(letters: Iterable[Letter]) -> list[dict[str, Any]]:
     ]
 
 
-def _span(group: Sequence[Letter]) -> dict[str, Any]:
+def _span(group: Sequence[StoredDeadLetter]) -> dict[str, Any]:
     latest = max(group, key=lambda letter: letter.given_up_at)
     return {
         "first": min(letter.given_up_at for letter in group),

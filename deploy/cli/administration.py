@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from deploy.cli.exits import fail
+from deploy.cli.exit_codes import fail
 from deploy.cli.tables import print_rows
 from shared.access.keys import Scope
 
@@ -75,7 +75,9 @@ def new_workspace(
 @workspaces.command("list")
 def list_workspaces(*, as_json: AsJson = False) -> None:
     """All workspaces."""
-    print_rows(_backend().as_operator(lambda operator: operator.list_workspaces()), as_json=as_json)
+    print_rows(
+        _backend().with_operator(lambda operator: operator.list_workspaces()), as_json=as_json
+    )
 
 
 @keys.command("create")
@@ -120,7 +122,7 @@ def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
         "revoked_at",
     )
     print_rows(
-        _backend().as_operator(lambda operator: operator.list_keys(workspace)),
+        _backend().with_operator(lambda operator: operator.list_keys(workspace)),
         columns,
         as_json=as_json,
     )
@@ -129,7 +131,7 @@ def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
 @keys.command("revoke")
 def revoke_key(key_id: UUID) -> None:
     """Revoke a key. Services may accept it for up to ten more seconds."""
-    if not _backend().as_operator(lambda operator: operator.revoke_key(key_id)):
+    if not _backend().with_operator(lambda operator: operator.revoke_key(key_id)):
         fail(f"There is no key {key_id}. See: pinflow keys list")
     typer.echo(f"Key {key_id} is revoked.")
 
@@ -137,7 +139,9 @@ def revoke_key(key_id: UUID) -> None:
 @accounts.command("add")
 def add_account(name: str, workspace: Workspace) -> None:
     """An account that rows can name as account_id."""
-    typer.echo(_backend().as_operator(lambda operator: operator.add_account(workspace, name=name)))
+    typer.echo(
+        _backend().with_operator(lambda operator: operator.add_account(workspace, name=name))
+    )
 
 
 @accounts.command("list")
@@ -145,7 +149,7 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
     """The workspace's accounts."""
     columns = ("id", "display_name", "username", "created_at", "revoked_at")
     print_rows(
-        _backend().as_operator(lambda operator: operator.list_accounts(workspace)),
+        _backend().with_operator(lambda operator: operator.list_accounts(workspace)),
         columns,
         as_json=as_json,
     )
@@ -154,7 +158,7 @@ def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
 @accounts.command("restore")
 def restore_account(account: UUID, workspace: Workspace) -> None:
     """Let an account that was revoked be published to again."""
-    if not _backend().as_operator(lambda operator: operator.restore_account(workspace, account)):
+    if not _backend().with_operator(lambda operator: operator.restore_account(workspace, account)):
         fail(f"The workspace has no account {account}. See: pinflow accounts list")
     typer.echo(f"Account {account} is published to again.")
 
@@ -167,7 +171,7 @@ def add_board(
     name: Annotated[str | None, typer.Option()] = None,
 ) -> None:
     """A board of an account, under the id that rows name as board_id."""
-    _backend().as_operator(
+    _backend().with_operator(
         lambda operator: operator.add_board(workspace, account, board_id, name=name or board_id)
     )
     typer.echo(f"Board {board_id} belongs to account {account}.")
@@ -176,7 +180,7 @@ def add_board(
 @boards.command("list")
 def list_boards(account: UUID, workspace: Workspace, *, as_json: AsJson = False) -> None:
     """An account's boards."""
-    found = _backend().as_operator(lambda operator: operator.list_boards(workspace, account))
+    found = _backend().with_operator(lambda operator: operator.list_boards(workspace, account))
     if found is None:
         fail(f"The workspace has no account {account}. See: pinflow accounts list")
     print_rows(found, ("board_id", "name", "privacy", "created_at"), as_json=as_json)

@@ -6,20 +6,31 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deploy.cli.dead_letters.decision import (
-    BecomesImport,
-    Decision,
-    GoesBack,
-    Stay,
-    Stays,
-    decide,
-    plan,
-    request_of,
+from deploy.cli.dead_letters.filters import (
+    CodeFilter,
+    DeadLetterFilter,
+    ServiceFilter,
+    TopicFilter,
+    histogram,
+    parse_since,
 )
-from deploy.cli.dead_letters.letter import Letter, Name, RowName
-from deploy.cli.dead_letters.parsing import letter_of, mark_of
-from deploy.cli.dead_letters.selection import Reason, Selection, Service, Source, histogram, since
-from deploy.cli.dead_letters.tables import MOST_SHOWN, shown_value
+from deploy.cli.dead_letters.model import (
+    DeadLetterName,
+    StoredDeadLetter,
+)
+from deploy.cli.dead_letters.parsing import parse_dead_letter, parse_marker
+from deploy.cli.dead_letters.replay_plan import (
+    ReplayAction,
+    ReplayAsImport,
+    ReplayToTopic,
+    Skip,
+    SkipReason,
+    build_import_request,
+    choose_action,
+    plan,
+)
+from deploy.cli.dead_letters.tables import MAX_SHOWN_BYTES, format_value
+from deploy.cli.row_id import RowId
 from services.ingest.parsing.rows import require_rows, validate
 from shared.contract.errors import ErrorCode
 from shared.contract.events import ImportRequested
@@ -34,11 +45,11 @@ JOB, WORKSPACE = uuid4(), uuid4()
 
 def letter(
     value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any
-) -> Letter:
+) -> StoredDeadLetter:
     """As its consumer wrote it, and as it is read again."""
     record = given_up(consumed(value, **original), **(about or {}))
     time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
-    return letter_of(
+    return parse_dead_letter(
         consumed(
             record.value, key=record.key, headers=record.headers, offset=offset, timestamp=time
         ),
@@ -53,14 +64,14 @@ def a_row(**fields: Any) -> dict[str, Any]:
     }
 
 
-def as_letter(row: dict[str, Any], **fields: Any) -> Letter:
+def as_letter(row: dict[str, Any], **fields: Any) -> StoredDeadLetter:
     return letter(compact(row), **fields)
 
 
 def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
     read = as_letter(a_row(version=2), partition=3, offset=41)
     assert (read.name, read.topic, read.partition, read.offset, read.service, read.code) == (
-        Name(0, 41),
+        DeadLetterName(0, 41),
         "imports",
         "3",
         "0",
@@ -70,7 +81,7 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
     assert (read.job_id, read.workspace_id, read.row, read.replays) == (
         JOB,
         WORKSPACE,
-        RowName(JOB, 7),
+        RowId(JOB, 7),
         0,
     )
     assert read.given_up_at == NOON
@@ -101,28 +112,28 @@ def test_of_an_upload_the_first_line_tells_whose_it_is() -> None:
 @pytest.mark.parametrize("kind", ["i", "s", "u", "x", ""])
 def test_only_a_letter_of_the_kind_of_rows_is_a_row(kind: str) -> None:
     assert as_letter(a_row(kind=kind)).row is None
-    assert as_letter(a_row()).row == RowName(JOB, 7)
+    assert as_letter(a_row()).row == RowId(JOB, 7)
 
 
 def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
-    read = letter_of(
+    read = parse_dead_letter(
         consumed(
             None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]
         ),
         NAMES,
     )
-    assert (read.topic, read.code, read.replays, decide(read, settled=False)) == (
+    assert (read.topic, read.code, read.replays, choose_action(read, settled=False)) == (
         None,
         "",
         0,
-        Stays(Stay.UNKNOWN_TOPIC),
+        Skip(SkipReason.UNKNOWN_TOPIC),
     )
 
 
 def test_a_poison_record_cant_look_like_a_mark() -> None:
     record = given_up(consumed(b"x", headers=[("pinflow-replayed", b"0")]))
-    assert mark_of(consumed(record.value, headers=record.headers)) is None
-    assert mark_of(consumed(b"", headers=[("pinflow-replayed", b"17")])) is not None
+    assert parse_marker(consumed(record.value, headers=record.headers)) is None
+    assert parse_marker(consumed(b"", headers=[("pinflow-replayed", b"17")])) is not None
 
 
 DEEP: Any = {"title": "x"}
@@ -131,62 +142,70 @@ for _ in range(300):
 
 
 @pytest.mark.parametrize(
-    ("read", "settled", "decision"),
+    ("read", "settled", "action"),
     [
-        (as_letter(a_row()), True, BecomesImport()),
-        (as_letter(a_row()), False, GoesBack(TopicName.IMPORTS)),
-        (as_letter(a_row(row=None)), True, Stays(Stay.NO_CONTENT)),
-        (as_letter(a_row(row=DEEP)), True, Stays(Stay.NO_CONTENT)),
-        (letter(b"\xff"), False, GoesBack(TopicName.IMPORTS)),
-        (letter(topic=NAMES[TopicName.OUTCOMES]), False, GoesBack(TopicName.OUTCOMES)),
+        (as_letter(a_row()), True, ReplayAsImport()),
+        (as_letter(a_row()), False, ReplayToTopic(TopicName.IMPORTS)),
+        (as_letter(a_row(row=None)), True, Skip(SkipReason.NO_CONTENT)),
+        (as_letter(a_row(row=DEEP)), True, Skip(SkipReason.NO_CONTENT)),
+        (letter(b"\xff"), False, ReplayToTopic(TopicName.IMPORTS)),
+        (letter(topic=NAMES[TopicName.OUTCOMES]), False, ReplayToTopic(TopicName.OUTCOMES)),
         (
             letter(
                 topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"3")]
             ),
             False,
-            Stays(Stay.QUARANTINED),
+            Skip(SkipReason.QUARANTINED),
         ),
         (
             letter(
                 topic=NAMES[TopicName.IMPORT_REQUESTS], headers=[("pinflow-replay-count", b"2")]
             ),
             False,
-            GoesBack(TopicName.IMPORT_REQUESTS),
+            ReplayToTopic(TopicName.IMPORT_REQUESTS),
         ),
-        (as_letter(a_row(kind="x")), False, GoesBack(TopicName.IMPORTS)),
-        (letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.OUTCOMES]), False, Stays(Stay.TOO_LARGE)),
+        (as_letter(a_row(kind="x")), False, ReplayToTopic(TopicName.IMPORTS)),
+        (
+            letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.OUTCOMES]),
+            False,
+            Skip(SkipReason.TOO_LARGE),
+        ),
         (
             letter(b"x" * 6 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]),
             False,
-            GoesBack(TopicName.IMPORTS),
+            ReplayToTopic(TopicName.IMPORTS),
         ),
         (
             as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})),
             False,
-            GoesBack(TopicName.IMPORTS),
+            ReplayToTopic(TopicName.IMPORTS),
         ),
-        (as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})), True, Stays(Stay.TOO_LARGE)),
-        (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Stays(Stay.CUT)),
-        (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Stays(Stay.UNKNOWN_TOPIC)),
-        (letter(topic="other.imports.v2"), False, Stays(Stay.UNKNOWN_TOPIC)),
-        (as_letter(a_row(), topic="pinflow.rows.v1"), True, Stays(Stay.UNKNOWN_TOPIC)),
-        (letter(topic="pinflow.imports.v1"), False, Stays(Stay.UNKNOWN_TOPIC)),
+        (
+            as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})),
+            True,
+            Skip(SkipReason.TOO_LARGE),
+        ),
+        (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Skip(SkipReason.CUT)),
+        (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Skip(SkipReason.UNKNOWN_TOPIC)),
+        (letter(topic="other.imports.v2"), False, Skip(SkipReason.UNKNOWN_TOPIC)),
+        (as_letter(a_row(), topic="pinflow.rows.v1"), True, Skip(SkipReason.UNKNOWN_TOPIC)),
+        (letter(topic="pinflow.imports.v1"), False, Skip(SkipReason.UNKNOWN_TOPIC)),
     ],
 )
 def test_invariant_8_what_becomes_of_a_letter(
-    read: Letter, settled: bool, decision: Decision
+    read: StoredDeadLetter, settled: bool, action: ReplayAction
 ) -> None:
-    assert decide(read, settled=settled) == decision
+    assert choose_action(read, settled=settled) == action
 
 
 def test_force_replays_what_is_in_quarantine_and_nothing_else_that_stays() -> None:
     often = [("pinflow-replay-count", b"99")]
-    assert decide(
+    assert choose_action(
         letter(topic=NAMES[TopicName.IMPORTS], headers=often), settled=False, force=True
-    ) == GoesBack(TopicName.IMPORTS)
-    assert decide(as_letter(a_row(row=None), headers=often), settled=True, force=True) == Stays(
-        Stay.NO_CONTENT
-    )
+    ) == ReplayToTopic(TopicName.IMPORTS)
+    assert choose_action(
+        as_letter(a_row(row=None), headers=often), settled=True, force=True
+    ) == Skip(SkipReason.NO_CONTENT)
 
 
 def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
@@ -194,14 +213,15 @@ def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
     letters = [letter(offset=2, minutes=2), stays, letter(offset=3, minutes=3), letter(offset=0)]
     planned = plan(letters, set(), max_replays=3, force=False, most=2)
     assert [one.letter.name.offset for one in planned] == [0, 0, 2]
-    assert [isinstance(one.decision, Stays) for one in planned] == [False, True, False]
+    assert [isinstance(one.action, Skip) for one in planned] == [False, True, False]
 
 
 def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     row = a_row(version=2)
     read = as_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
     first, second = (
-        request_of(read, WORKSPACE, row["row"], now) for now in (NOON, NOON + timedelta(days=1))
+        build_import_request(read, WORKSPACE, row["row"], now)
+        for now in (NOON, NOON + timedelta(days=1))
     )
     request = parse_event(ImportRequested, first.value)
     assert (first.value, first.key, request.workspace_id) == (
@@ -213,37 +233,37 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
     assert dict(first.headers)["pinflow-replay-count"] == b"2"
     (valid,) = validate(require_rows(request.rows)).valid
     assert UUID(valid.fingerprint.decode()) == UUID(row["fingerprint"])
-    other = request_of(read, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
+    other = build_import_request(read, WORKSPACE, {**row["row"], "title": "Another"}, NOON)
     assert parse_event(ImportRequested, other.value).request_id != request.request_id
 
 
 @pytest.mark.parametrize(
-    ("selection", "taken"),
+    ("letter_filter", "taken"),
     [
-        (Selection(), True),
+        (DeadLetterFilter(), True),
         (
-            Selection(
-                topic=Source.IMPORTS,
-                service=Service.PUBLISHER,
-                code=Reason.INVALID_RECORD,
+            DeadLetterFilter(
+                topic=TopicFilter.IMPORTS,
+                service=ServiceFilter.PUBLISHER,
+                code=CodeFilter.INVALID_RECORD,
                 job_id=JOB,
                 workspace_id=WORKSPACE,
             ),
             True,
         ),
-        (Selection(topic=Source.OUTCOMES), False),
-        (Selection(service=Service.STATUS), False),
-        (Selection(code=Reason.RECORD_REFUSED), False),
-        (Selection(job_id=WORKSPACE), False),
-        (Selection(workspace_id=JOB), False),
-        (Selection(since=NOON), True),
-        (Selection(since=NOON + timedelta(seconds=1)), False),
-        (Selection(names=frozenset({Name(0, 0)})), True),
-        (Selection(names=frozenset({Name(0, 1)})), False),
+        (DeadLetterFilter(topic=TopicFilter.OUTCOMES), False),
+        (DeadLetterFilter(service=ServiceFilter.STATUS), False),
+        (DeadLetterFilter(code=CodeFilter.RECORD_REFUSED), False),
+        (DeadLetterFilter(job_id=WORKSPACE), False),
+        (DeadLetterFilter(workspace_id=JOB), False),
+        (DeadLetterFilter(since=NOON), True),
+        (DeadLetterFilter(since=NOON + timedelta(seconds=1)), False),
+        (DeadLetterFilter(names=frozenset({DeadLetterName(0, 0)})), True),
+        (DeadLetterFilter(names=frozenset({DeadLetterName(0, 1)})), False),
     ],
 )
-def test_every_filter_must_agree(selection: Selection, taken: bool) -> None:
-    assert selection.takes(as_letter(a_row())) is taken
+def test_every_filter_must_agree(letter_filter: DeadLetterFilter, taken: bool) -> None:
+    assert letter_filter.matches(as_letter(a_row())) is taken
 
 
 @pytest.mark.parametrize(
@@ -256,13 +276,13 @@ def test_every_filter_must_agree(selection: Selection, taken: bool) -> None:
     ],
 )
 def test_since_is_a_time_or_how_long_ago(text: str, time: datetime) -> None:
-    assert since(text, NOON) == time
+    assert parse_since(text, NOON) == time
 
 
 @pytest.mark.parametrize("text", ["yesterday", "5", "-1h", "5w", "2026-13-01", ""])
 def test_anything_else_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
-        since(text, NOON)
+        parse_since(text, NOON)
 
 
 def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> None:
@@ -289,12 +309,12 @@ def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> No
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="partition:offset"):
-        Name.parsed(text)
-    assert str(Name.parsed("2:17")) == "2:17"
+        DeadLetterName.from_text(text)
+    assert str(DeadLetterName.from_text("2:17")) == "2:17"
 
 
 def test_bytes_are_shown_as_text_when_they_are_and_never_steer_the_terminal() -> None:
-    assert shown_value(b'{"a":\n1}\x1b[2J') == '{"a":\n1}\\u001b[2J'
-    assert shown_value(b"\xff\x00") == "ff00"
-    assert shown_value(b"") == "(no value)"
-    assert len(shown_value(b"x" * 2 * MOST_SHOWN)) == MOST_SHOWN
+    assert format_value(b'{"a":\n1}\x1b[2J') == '{"a":\n1}\\u001b[2J'
+    assert format_value(b"\xff\x00") == "ff00"
+    assert format_value(b"") == "(no value)"
+    assert len(format_value(b"x" * 2 * MAX_SHOWN_BYTES)) == MAX_SHOWN_BYTES

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from deploy.cli.row_id import RowId
 from shared.contract.topics import TopicName
 
 REPLAYABLE = tuple(topic for topic in TopicName if topic is not TopicName.DEAD_LETTERS)
@@ -15,14 +16,14 @@ MAX_REPLAYS = 3
 _NAME = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
-class Name(NamedTuple):
+class DeadLetterName(NamedTuple):
     """Where a letter lies on `dead-letters`: what people call it by."""
 
     partition: int
     offset: int
 
     @classmethod
-    def parsed(cls, text: str) -> "Name":
+    def from_text(cls, text: str) -> "DeadLetterName":
         """Raises ValueError."""
         found = _NAME.fullmatch(text)
         if found is None:
@@ -36,16 +37,11 @@ class Name(NamedTuple):
         return f"{self.partition}:{self.offset}"
 
 
-class RowName(NamedTuple):
-    job_id: UUID
-    row_number: int
-
-
 @dataclass(frozen=True, slots=True)
-class Letter:
+class StoredDeadLetter:
     """What can't be known, as nobody can read it, is None or empty."""
 
-    name: Name
+    name: DeadLetterName
     given_up_at: datetime
     topic: TopicName | None
     """Where it is from; None for a topic that no service consumes."""
@@ -63,7 +59,7 @@ class Letter:
     cut: bool
     workspace_id: UUID | None = None
     job_id: UUID | None = None
-    row: RowName | None = None
+    row: RowId | None = None
     """The row that it is, if the publisher could name it: then it has settled."""
     has_content: bool = False
     """Whether what the row asks for can still be read."""
@@ -88,12 +84,12 @@ class Letter:
         }
 
 
-class Mark(NamedTuple):
+class ReplayMarker(NamedTuple):
     """Says that a letter was replayed.
 
     It stands on `dead-letters`, written once the replayed record is acknowledged.
     """
 
-    name: Name
+    name: DeadLetterName
     replayed_at: datetime
     replayed_as: str

@@ -11,20 +11,24 @@ from uuid import UUID
 
 import orjson
 
-from deploy.cli.dead_letters.letter import MAX_REPLAYS, Letter, RowName
+from deploy.cli.dead_letters.model import (
+    MAX_REPLAYS,
+    StoredDeadLetter,
+)
+from deploy.cli.row_id import RowId
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.dead_letters import FIRST_SEEN, REPLAYS
 from shared.contract.topics import TOPICS, TopicName
 from shared.kafka.records import Record
 
-OVERHEAD = 512
+OVERHEAD_BYTES = 512
 """Bytes that a record may grow by: the broker's framing, and headers that the first try had not."""
 DIGEST_BYTES = 8
 EVENT_SOURCE = "/pinflow/dead-letters"
 _LIMITS = {topic.name: topic.max_record_bytes for topic in TOPICS}
 
 
-class Stay(StrEnum):
+class SkipReason(StrEnum):
     """Why a letter is not replayed."""
 
     QUARANTINED = "quarantined"
@@ -39,52 +43,52 @@ class Stay(StrEnum):
 
 
 _EXPLANATIONS = {
-    Stay.QUARANTINED: (
+    SkipReason.QUARANTINED: (
         "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: "
         "--force"
     ),
-    Stay.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
-    Stay.TOO_LARGE: (
+    SkipReason.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
+    SkipReason.TOO_LARGE: (
         "larger than its target topic accepts. Ask who produced it to send it again, in parts"
     ),
-    Stay.NO_CONTENT: (
+    SkipReason.NO_CONTENT: (
         "its row has settled as failed, and what the row asked for can't be read. Import the row "
         "again"
     ),
-    Stay.UNKNOWN_TOPIC: "it names no topic that a service reads",
+    SkipReason.UNKNOWN_TOPIC: "it names no topic that a service reads",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class GoesBack:
+class ReplayToTopic:
     """To the topic it came from, as it was."""
 
     topic: TopicName
 
 
 @dataclass(frozen=True, slots=True)
-class BecomesImport:
+class ReplayAsImport:
     """Its row has settled, for ever: it is sent again as a new import of this one row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stays:
-    why: Stay
+class Skip:
+    reason: SkipReason
 
 
-Decision = GoesBack | BecomesImport | Stays
+ReplayAction = ReplayToTopic | ReplayAsImport | Skip
 
 
-class Planned(NamedTuple):
-    letter: Letter
-    decision: Decision
+class PlannedAction(NamedTuple):
+    letter: StoredDeadLetter
+    action: ReplayAction
 
     def document(self) -> dict[str, Any]:
         told: dict[str, str | None]
-        if isinstance(self.decision, Stays):
-            told = {"replay_as": None, "stays": str(self.decision.why)}
+        if isinstance(self.action, Skip):
+            told = {"replay_as": None, "stays": str(self.action.reason)}
         else:
-            told = {"replay_as": replayed_as(self.decision), "stays": None}
+            told = {"replay_as": name_target(self.action), "stays": None}
         return {
             "name": str(self.letter.name),
             **told,
@@ -94,74 +98,76 @@ class Planned(NamedTuple):
 
 
 def plan(
-    letters: Iterable[Letter],
-    settled: Collection[RowName],
+    letters: Iterable[StoredDeadLetter],
+    settled: Collection[RowId],
     *,
     max_replays: int,
     force: bool,
     most: int | None,
-) -> list[Planned]:
+) -> list[PlannedAction]:
     """In the order in which they were given up; at most `most` of them are replayed, and the rest
     is not in the plan.
     """
-    planned: list[Planned] = []
+    planned: list[PlannedAction] = []
     replayed = 0
     for letter in sorted(letters, key=lambda letter: (letter.given_up_at, letter.name)):
-        decision = decide(
+        action = choose_action(
             letter, settled=letter.row in settled, max_replays=max_replays, force=force
         )
-        replayed += not isinstance(decision, Stays)
+        replayed += not isinstance(action, Skip)
         if most is not None and replayed > most:
             break
-        planned.append(Planned(letter, decision))
+        planned.append(PlannedAction(letter, action))
     return planned
 
 
-def decide(
-    letter: Letter, *, settled: bool, max_replays: int = MAX_REPLAYS, force: bool = False
-) -> Decision:
+def choose_action(
+    letter: StoredDeadLetter, *, settled: bool, max_replays: int = MAX_REPLAYS, force: bool = False
+) -> ReplayAction:
     if letter.topic is None:
-        return Stays(Stay.UNKNOWN_TOPIC)
+        return Skip(SkipReason.UNKNOWN_TOPIC)
     if letter.cut:
-        return Stays(Stay.CUT)
+        return Skip(SkipReason.CUT)
     if letter.replays >= max_replays and not force:
-        return Stays(Stay.QUARANTINED)
+        return Skip(SkipReason.QUARANTINED)
     if settled and not letter.has_content:
-        return Stays(Stay.NO_CONTENT)
+        return Skip(SkipReason.NO_CONTENT)
     # A request of one row is no larger than the row's letter, which has the headers of both
     target = TopicName.IMPORT_REQUESTS if settled else letter.topic
-    if letter.size + OVERHEAD > _LIMITS[target]:
-        return Stays(Stay.TOO_LARGE)
-    return BecomesImport() if settled else GoesBack(letter.topic)
+    if letter.size + OVERHEAD_BYTES > _LIMITS[target]:
+        return Skip(SkipReason.TOO_LARGE)
+    return ReplayAsImport() if settled else ReplayToTopic(letter.topic)
 
 
-def replayed_as(decision: GoesBack | BecomesImport) -> str:
-    return decision.topic if isinstance(decision, GoesBack) else "new-import"
+def name_target(action: ReplayToTopic | ReplayAsImport) -> str:
+    return action.topic if isinstance(action, ReplayToTopic) else "new-import"
 
 
-def counts(planned: Iterable[Planned]) -> dict[str, int]:
+def counts(planned: Iterable[PlannedAction]) -> dict[str, int]:
     """Letters by what becomes of them, most first."""
-    return dict(Counter(_in_short(one.decision) for one in planned).most_common())
+    return dict(Counter(_describe(one.action) for one in planned).most_common())
 
 
-def _in_short(decision: Decision) -> str:
-    match decision:
-        case GoesBack():
-            return f"back to {decision.topic}"
-        case BecomesImport():
+def _describe(action: ReplayAction) -> str:
+    match action:
+        case ReplayToTopic():
+            return f"back to {action.topic}"
+        case ReplayAsImport():
             return "as a new import"
-        case Stays():
-            return f"stay ({decision.why}): {decision.why.explanation}"
+        case Skip():
+            return f"stay ({action.reason}): {action.reason.explanation}"
         case _:
-            assert_never(decision)
+            assert_never(action)
 
 
-def history(letter: Letter) -> list[tuple[str, bytes]]:
+def build_history_headers(letter: StoredDeadLetter) -> list[tuple[str, bytes]]:
     """The headers that go with a replay, and come back with it when it is poison again."""
     return [(REPLAYS, str(letter.replays + 1).encode()), (FIRST_SEEN, letter.first_seen.encode())]
 
 
-def request_of(letter: Letter, workspace_id: UUID, row: Any, now: datetime) -> Record:
+def build_import_request(
+    letter: StoredDeadLetter, workspace_id: UUID, row: Any, now: datetime
+) -> Record:
     """A request for an import of this row alone.
 
     Its id is the same whenever, and for every letter of the same record, this is done.
@@ -183,4 +189,6 @@ def request_of(letter: Letter, workspace_id: UUID, row: Any, now: datetime) -> R
     about = build_headers(
         EventType.IMPORT_REQUESTED, event_id=request_id, source=EVENT_SOURCE, time=now
     )
-    return Record(str(workspace_id).encode(), orjson.dumps(data), [*about, *history(letter)])
+    return Record(
+        str(workspace_id).encode(), orjson.dumps(data), [*about, *build_history_headers(letter)]
+    )

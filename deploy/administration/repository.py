@@ -42,7 +42,7 @@ class OperatorRepository:
         return workspace_id
 
     async def list_workspaces(self) -> list[Row]:
-        return await self._database.all(select(workspaces).order_by(workspaces.c.created_at))
+        return await self._database.fetch_all(select(workspaces).order_by(workspaces.c.created_at))
 
     async def create_key(
         self,
@@ -58,18 +58,18 @@ class OperatorRepository:
             statement = insert_key(
                 workspace_id, key, name=name, scopes=scopes, account_ids=account_ids
             )
-            (row,) = await self._database.all(statement)
+            (row,) = await self._database.fetch_all(statement)
             return row
 
     async def find_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
         """Returns those of the ids that are accounts of the workspace."""
-        rows = await self._database.all(select_existing_accounts(workspace_id, account_ids))
+        rows = await self._database.fetch_all(select_existing_accounts(workspace_id, account_ids))
         return {row["id"] for row in rows}
 
     async def list_keys(self, workspace_id: UUID) -> list[Row]:
         """Returns all keys of the workspace, whenever they were revoked, the newest last."""
         query = select(*KEY_COLUMNS).where(api_keys.c.workspace_id == workspace_id)
-        return await self._database.all(query.order_by(api_keys.c.created_at, api_keys.c.id))
+        return await self._database.fetch_all(query.order_by(api_keys.c.created_at, api_keys.c.id))
 
     async def revoke_key(self, key_id: UUID) -> bool:
         """Returns False for an unknown key. Revoking again keeps the first time."""
@@ -79,7 +79,7 @@ class OperatorRepository:
             .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
             .returning(api_keys.c.id)
         )
-        return await self._database.first(statement) is not None
+        return await self._database.fetch_first(statement) is not None
 
     async def add_account(self, workspace_id: UUID, *, name: str) -> UUID:
         """Raises NoSuchParent for an unknown workspace."""
@@ -94,7 +94,7 @@ class OperatorRepository:
         return account_id
 
     async def list_accounts(self, workspace_id: UUID) -> list[Row]:
-        return await self._database.all(select_accounts(workspace_id))
+        return await self._database.fetch_all(select_accounts(workspace_id))
 
     async def restore_account(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Returns False for an unknown account."""
@@ -104,7 +104,7 @@ class OperatorRepository:
             .values(revoked_at=None, updated_at=func.now())
             .returning(accounts.c.id)
         )
-        return await self._database.first(statement) is not None
+        return await self._database.fetch_first(statement) is not None
 
     async def add_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str
@@ -124,7 +124,7 @@ class OperatorRepository:
         """Returns None for an account that the workspace does not have."""
         if not await self.find_accounts(workspace_id, [account_id]):
             return None
-        return await self._database.all(select_boards(account_id))
+        return await self._database.fetch_all(select_boards(account_id))
 
     async def _write(self, statement: Executable) -> None:
         with translate_integrity_errors():

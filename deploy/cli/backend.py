@@ -24,7 +24,7 @@ from deploy.cli.exit_codes import ExitCode, fail
 from deploy.services import SERVICES
 from shared.access.keys import Scope
 from shared.contract.errors import BrokerUnavailable, DatabaseUnavailable
-from shared.postgres.database import Database, is_passing
+from shared.postgres.database import Database, is_transient
 from shared.postgres.row import Row
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
@@ -83,7 +83,7 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Do `work` on the database that PINFLOW_DATABASE_URL names, an owner's."""
 
     async def connected() -> T:
-        database = Database.of(DatabaseSettings(), application="pinflow-cli")
+        database = Database.from_settings(DatabaseSettings(), application="pinflow-cli")
         try:
             return await work(database)
         finally:
@@ -118,5 +118,5 @@ def exit_on_error(work: Callable[[], T]) -> T:
     except psycopg.Error as error:
         fail(
             f"Postgres says: {str(error).strip()}",
-            ExitCode.UNAVAILABLE if is_passing(error) else ExitCode.REFUSED,
+            ExitCode.UNAVAILABLE if is_transient(error) else ExitCode.REFUSED,
         )

@@ -267,7 +267,7 @@ class Stack:
         """The workspace that `.pinflow/env` names, made the first time."""
         known = self.env()
         settings = DatabaseSettings(database_url=SecretStr(self._postgres.url))
-        database = Database.of(settings, application="pinflow-local")
+        database = Database.from_settings(settings, application="pinflow-local")
         try:
             if "PINFLOW_API_KEY" in known and await AccessRepository(database).workspace_exists(
                 UUID(known["PINFLOW_WORKSPACE_ID"])

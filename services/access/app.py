@@ -11,9 +11,9 @@ from services.access.keys import endpoints as keys
 from services.access.keys.repository import KeyRepository
 from services.access.keys.service import KeyService
 from shared.contract.import_limits import MEBIBYTE
-from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies
+from shared.http.bodies import BodyReader
 from shared.http.json_reader import JsonReader
+from shared.http.write_limit import WriteLimit
 from shared.runtime.service import Service
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -33,10 +33,10 @@ def create_app(settings: AccessSettings) -> FastAPI:
             boards=BoardService(BoardRepository(service.database), settings.max_boards_per_account),
             reader=_reader(settings),
             # Clients that fill the reader's limits hold up no report
-            reports=Bodies(
+            reports=BodyReader(
                 limit_bytes=MAX_REPORT_BYTES,
-                seconds=settings.body_seconds,
-                at_once_bytes=MEBIBYTE,
+                timeout_seconds=settings.body_seconds,
+                total_bytes=MEBIBYTE,
             ),
         ),
         routers=[boards.router, keys.router, keys.internal_router],
@@ -46,12 +46,10 @@ def create_app(settings: AccessSettings) -> FastAPI:
 
 def _reader(settings: AccessSettings) -> JsonReader:
     limit = settings.access_body_limit
-    bodies = Bodies(
+    bodies = BodyReader(
         limit_bytes=limit,
-        seconds=settings.body_seconds,
-        at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
+        timeout_seconds=settings.body_seconds,
+        total_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
-    writes = ConcurrentWrites(
-        settings.max_access_changes, written="keys or boards are being changed"
-    )
+    writes = WriteLimit(settings.max_access_changes, activity="keys or boards are being changed")
     return JsonReader(bodies, writes)

@@ -7,8 +7,8 @@ from fastapi import Depends
 
 from services.access.boards.service import BoardService
 from services.access.keys.service import KeyService
-from shared.http.bodies import Bodies
-from shared.http.dependencies import provided
+from shared.http.bodies import BodyReader
+from shared.http.dependencies import typed_dependencies
 from shared.http.json_reader import JsonReader
 
 
@@ -19,7 +19,7 @@ class AccessDependencies:
     keys: KeyService
     boards: BoardService
     reader: JsonReader
-    reports: Bodies
+    reports: BodyReader
 
 
-Access = Annotated[AccessDependencies, Depends(provided(AccessDependencies))]
+Access = Annotated[AccessDependencies, Depends(typed_dependencies(AccessDependencies))]

@@ -16,7 +16,7 @@ from services.ingest.requested_imports import RequestedImportService
 from services.ingest.service import ImportService
 from shared.access.cache import WorkspaceCache
 from shared.contract.topics import TopicName
-from shared.http.bodies import Bodies
+from shared.http.bodies import BodyReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, Subscription
 from shared.runtime.service import Service
@@ -61,10 +61,10 @@ def create_app(settings: IngestSettings) -> FastAPI:
                 keep_uploads=keep_uploads,
             ),
             rate_meter=RateMeter(admission, service.access),
-            bodies=Bodies(
+            bodies=BodyReader(
                 limit_bytes=settings.import_body_limit,
-                seconds=settings.body_seconds,
-                at_once_bytes=settings.import_bodies_at_once,
+                timeout_seconds=settings.body_seconds,
+                total_bytes=settings.import_bodies_at_once,
             ),
         ),
         routers=[router, rate_meter_router, internal_router],

@@ -7,8 +7,8 @@ from fastapi import Depends
 
 from services.ingest.admission.rate_meter import RateMeter
 from services.ingest.service import ImportService
-from shared.http.bodies import Bodies
-from shared.http.dependencies import provided
+from shared.http.bodies import BodyReader
+from shared.http.dependencies import typed_dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class IngestDependencies:
 
     imports: ImportService
     rate_meter: RateMeter
-    bodies: Bodies
+    bodies: BodyReader
 
 
-Ingest = Annotated[IngestDependencies, Depends(provided(IngestDependencies))]
+Ingest = Annotated[IngestDependencies, Depends(typed_dependencies(IngestDependencies))]

@@ -15,17 +15,17 @@ from shared.contract.errors import Overloaded
 from shared.contract.events import MAX_ROWS
 from shared.contract.pins import PinSubmission
 from shared.http.bodies import require_content_type
-from shared.http.errors import NO_ACCESS, OVERLOADED, UNREADABLE, refusals
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, OVERLOADED, error_responses
 from shared.http.requests import uuid_or_404
 
 router = APIRouter(
     prefix="/v1/pins/imports",
     tags=["imports"],
-    responses=NO_ACCESS | OVERLOADED | UNREADABLE,
+    responses=ACCESS_ERRORS | OVERLOADED | BODY_ERRORS,
 )
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 rate_meter_router = APIRouter(
-    tags=["rate-meter"], responses=NO_ACCESS | refusals(HTTPStatus.NOT_FOUND)
+    tags=["rate-meter"], responses=ACCESS_ERRORS | error_responses(HTTPStatus.NOT_FOUND)
 )
 
 
@@ -103,7 +103,7 @@ async def import_json(
     `account_not_permitted`.
     """
     require_content_type(request, "application/json")
-    async with ingest.bodies.reading(request) as body:
+    async with ingest.bodies.read(request) as body:
         accepted = await ingest.imports.accept_json(
             principal.workspace_id, body, strict=strict, account_ids=principal.account_ids
         )

@@ -76,7 +76,7 @@ class PostgresRequestLedger:
         if rows:
             return bytes(rows[0][0])
         is_request = tuple_(requests.c.workspace_id, requests.c.request_id) == key
-        request = await self._database.first(select(requests.c.state).where(is_request))
+        request = await self._database.fetch_first(select(requests.c.state).where(is_request))
         if request is None or request["state"] == "pending":
             raise DatabaseUnavailable(
                 f"the claim of request {key.request_id} is gone from Postgres; the batch claims "

@@ -28,7 +28,7 @@ from shared.access.cache import BoardCache
 from shared.access.repository import AccessRepository
 from shared.contract.import_records import is_for_publisher
 from shared.contract.topics import TopicName
-from shared.http.admission import ConcurrentWrites
+from shared.http.write_limit import WriteLimit
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.periodic import PeriodicTask
@@ -92,16 +92,14 @@ def _build_dependencies(
 ) -> PublisherDependencies:
     repository = PinRepository(service.http_database, confirm)
     boards = BoardCache(service.access)
-    writes = ConcurrentWrites(
-        settings.max_direct_pins, written="pins are being published or changed"
-    )
+    writes = WriteLimit(settings.max_direct_pins, activity="pins are being published or changed")
     return PublisherDependencies(
         settings=settings,
         pins=PinService(repository, boards, service.access),
         schedules=ScheduleService(repository, boards, service.access),
         batches=BatchService(repository, boards, settings.max_batch_pins),
         dry_run=DryRunService(repository, service.access),
-        lists=PinListService(service.lists(settings)),
+        lists=PinListService(service.paginator(settings)),
         reader=build_pin_reader(settings, writes),
         batch_reader=build_batch_reader(settings, writes),
         writes=writes,

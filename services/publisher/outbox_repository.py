@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from services.publisher.pin_events import OutboxEvent
 from services.publisher.tables import outbox
 from shared.kafka.producer import SEND_TIMEOUT_SECONDS
-from shared.postgres.arrays import columns, names, unnest
+from shared.postgres.arrays import column_names, to_columns, unnest
 from shared.postgres.database import Database, DriverConnection
 
 _COLUMNS = (
@@ -19,9 +19,9 @@ _COLUMNS = (
     ("occurred_at", "timestamptz"),
 )
 _INSERT_EVENTS = f"""
-    insert into publisher.outbox ({names(_COLUMNS)})
+    insert into publisher.outbox ({column_names(_COLUMNS)})
     select r.event_type, r.event_id, r.key, convert_to(r.payload, 'UTF8'), r.occurred_at
-    from {unnest(_COLUMNS)} with ordinality as r({names(_COLUMNS)}, position)
+    from {unnest(_COLUMNS)} with ordinality as r({column_names(_COLUMNS)}, position)
     order by r.position
 """
 
@@ -49,7 +49,9 @@ class OutboxRepository:
             .prefix_with("MATERIALIZED")
         )
         statement = delete(outbox).where(outbox.c.id.in_(select(taken.c.id))).returning(outbox)
-        async with self._database.transaction(patience_seconds=SEND_TIMEOUT_SECONDS) as connection:
+        async with self._database.transaction(
+            extra_timeout_seconds=SEND_TIMEOUT_SECONDS
+        ) as connection:
             rows = (await connection.execute(statement)).mappings().all()
             yield [
                 OutboxEvent(*(row[name] for name in OutboxEvent._fields))
@@ -64,4 +66,4 @@ async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) ->
             (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)
             for event in events
         ]
-        await driver.execute(_INSERT_EVENTS, columns(_COLUMNS, rows))
+        await driver.execute(_INSERT_EVENTS, to_columns(_COLUMNS, rows))

@@ -19,7 +19,7 @@ from services.status.system import add_system_endpoints, watch_everything
 from services.status.unsupported import add_unsupported_endpoints
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
-from shared.http.client import http_pool
+from shared.http.client import create_http_pool
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, RecordFilter, Subscription
 from shared.runtime.limits.token_buckets import token_bucket
@@ -58,7 +58,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
         rate_limit=token_bucket(per_second=settings.folds_per_second, burst=FOLDS_AT_ONCE),
         positions=store.positions,
     )
-    http = http_pool()
+    http = create_http_pool()
     watch_everything(service.health, settings, service.database, http)
     app = service.create_app(
         summary="Knows what became of every row.",
@@ -67,7 +67,7 @@ def create_app(settings: StatusSettings) -> FastAPI:
             jobs=JobQueries(
                 JobStore(service.http_database), SentImports(http, settings.ingest_url)
             ),
-            lists=ImportLists(service.lists(settings)),
+            lists=ImportLists(service.paginator(settings)),
         ),
         routers=[router],
         consumers=[consumer],

@@ -8,7 +8,7 @@ from fastapi import Depends
 from services.status.config import StatusSettings
 from services.status.lists import ImportLists
 from services.status.service import JobQueries
-from shared.http.dependencies import provided
+from shared.http.dependencies import typed_dependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +20,4 @@ class StatusDependencies:
     lists: ImportLists
 
 
-Status = Annotated[StatusDependencies, Depends(provided(StatusDependencies))]
+Status = Annotated[StatusDependencies, Depends(typed_dependencies(StatusDependencies))]

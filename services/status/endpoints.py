@@ -11,11 +11,11 @@ from services.status.lists import ImportFilters
 from services.status.schemas import ImportJobResponse, job_document
 from services.status.service import parse_prefer_wait
 from shared.access.dependencies import ReadAccess
-from shared.http.errors import NO_ACCESS, refusals
-from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.errors import ACCESS_ERRORS, error_responses
+from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import uuid_or_404
 
-router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=NO_ACCESS)
+router = APIRouter(prefix="/v1/pins/imports", tags=["imports"], responses=ACCESS_ERRORS)
 
 # Declared by hand: as a parameter of FastAPI's it could come once only
 _PREFER = {
@@ -38,7 +38,7 @@ def _json(document: object, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(document), media_type="application/json", headers=headers)
 
 
-@router.get("", response_model=list[ImportJobResponse], responses=PAGED)
+@router.get("", response_model=list[ImportJobResponse], responses=PAGE_RESPONSES)
 async def list_imports(
     request: Request,
     principal: ReadAccess,
@@ -53,14 +53,14 @@ async def list_imports(
     """
     page = await status.lists.imports(principal, query)
     response = _json([job_document(job) for job in page.rows])
-    describe_page(request, response, query, page)
+    set_page_headers(request, response, query, page)
     return response
 
 
 @router.get(
     "/{job_id}",
     response_model=ImportJobResponse,
-    responses=refusals(HTTPStatus.NOT_FOUND),
+    responses=error_responses(HTTPStatus.NOT_FOUND),
     openapi_extra=_PREFER,
 )
 async def get_import(

@@ -27,7 +27,7 @@ class JobAnnouncer:
 
         Raises BrokerUnavailable or DatabaseUnavailable; none of them is marked then.
         """
-        unannounced = self._store.unannounced(self._limit, patience_seconds=DELIVERY_SECONDS)
+        unannounced = self._store.unannounced(self._limit, extra_timeout_seconds=DELIVERY_SECONDS)
         async with unannounced as jobs:
             records = [announcement(job) for job in jobs]
             if records:

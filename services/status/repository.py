@@ -15,7 +15,7 @@ from services.status.tables import jobs
 from shared.contract.errors import ValueRejected
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
-from shared.postgres.arrays import Column, columns, names, unnest
+from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import Database
 from shared.postgres.row import Row
 
@@ -85,7 +85,7 @@ LOCK = (
 # neither hide the job from its owner nor show it.
 ADD = f"""
     with k as (
-        select * from {unnest(NEWS_COLUMNS)} as k({names(NEWS_COLUMNS)})
+        select * from {unnest(NEWS_COLUMNS)} as k({column_names(NEWS_COLUMNS)})
     ), kept as (
         insert into status.results (job_id, first_row, results)
         select job_id, first_row, results from k where first_row is not null
@@ -121,7 +121,8 @@ UPLOAD_COLUMNS = (
 # Keyed by the workspace that the upload names. One that names a wrong workspace takes nobody's
 # place: uploads are read by job and workspace (invariant 10)
 KEEP_UPLOADS = f"""
-    insert into status.uploads ({names(UPLOAD_COLUMNS)}) select * from {unnest(UPLOAD_COLUMNS)}
+    insert into status.uploads ({column_names(UPLOAD_COLUMNS)})
+    select * from {unnest(UPLOAD_COLUMNS)}
     on conflict on constraint uploads_once do nothing
 """
 
@@ -168,15 +169,15 @@ class JobStore:
                     # In the order of their ids, or two folds that overlap deadlock; not by SQL,
                     # which would sort the contents too
                     uploads = [batch.uploads[key] for key in sorted(batch.uploads)]
-                    await driver.execute(KEEP_UPLOADS, columns(UPLOAD_COLUMNS, uploads))
+                    await driver.execute(KEEP_UPLOADS, to_columns(UPLOAD_COLUMNS, uploads))
                 made = [job[:2] for job in batch.jobs.values()]
-                await driver.execute(MAKE, columns(JOB_COLUMNS[:2], made))
+                await driver.execute(MAKE, to_columns(JOB_COLUMNS[:2], made))
                 locked = await driver.execute(LOCK, [Column("uuid", list(batch.jobs))])
                 news = [
                     (*batch.jobs[job_id], *tally(settled, batch.results[job_id]))
                     for job_id, settled in await locked.fetchall()
                 ]
-                added = await driver.execute(ADD, columns(NEWS_COLUMNS, news))
+                added = await driver.execute(ADD, to_columns(NEWS_COLUMNS, news))
                 await driver.commit()
                 ended = (await added.fetchall()).count((True,))
         except psycopg.errors.CheckViolation as error:
@@ -197,7 +198,7 @@ class JobStore:
         `results` is JSON text, in row order.
         """
         values = {"job_id": job_id, "workspace_id": workspace_id, "with_results": with_results}
-        job = await self._database.first(JOB.bindparams(**values))
+        job = await self._database.fetch_first(JOB.bindparams(**values))
         if job is None:
             return Missing.UNKNOWN
         if job["workspace_id"] != workspace_id:
@@ -217,12 +218,12 @@ class JobStore:
 
     @asynccontextmanager
     async def unannounced(
-        self, limit: int, *, patience_seconds: float = 0
+        self, limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
         """Locks jobs that ended and are not announced, and marks them as announced at the end.
 
         If the body raises, none is marked and all are found again. The body has
-        `patience_seconds`. Jobs that another process holds are passed over.
+        `extra_timeout_seconds`. Jobs that another process holds are passed over.
         """
         ended = (
             select(jobs)
@@ -231,7 +232,9 @@ class JobStore:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        async with self._database.transaction(patience_seconds=patience_seconds) as connection:
+        async with self._database.transaction(
+            extra_timeout_seconds=extra_timeout_seconds
+        ) as connection:
             rows = [dict(row) for row in (await connection.execute(ended)).mappings()]
             yield rows
             if rows:

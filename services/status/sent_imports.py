@@ -7,7 +7,7 @@ from uuid import UUID
 import httpcore
 import orjson
 
-from shared.http.client import NO_ANSWER
+from shared.http.client import REQUEST_FAILURES
 
 ASK_SECONDS = 1.0
 
@@ -34,5 +34,5 @@ class SentImports:
                 answer.status != HTTPStatus.OK
                 or orjson.loads(answer.content)["may_stand"] is not False
             )
-        except (TimeoutError, *NO_ANSWER, ValueError, KeyError, TypeError):
+        except (TimeoutError, *REQUEST_FAILURES, ValueError, KeyError, TypeError):
             return True

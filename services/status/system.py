@@ -13,7 +13,7 @@ from services.status.dependencies import Status
 from services.status.schemas import HealthResponse, ReadinessResponse, RootResponse
 from shared.contract.errors import DatabaseUnavailable
 from shared.http.app import VERSION, add_metrics_endpoint
-from shared.http.client import NO_ANSWER
+from shared.http.client import REQUEST_FAILURES
 from shared.http.health import OK, Check, Health
 from shared.postgres.database import Database
 
@@ -74,7 +74,7 @@ def watch_everything(
 ) -> None:
     health.add("database", database_check(database))
     for service in settings.watched:
-        health.add(service.name, service_check(http, service.urls), needed=service.is_required)
+        health.add(service.name, service_check(http, service.urls), required=service.is_required)
 
 
 def database_check(database: Database) -> Check:
@@ -110,7 +110,7 @@ async def _trouble_of(http: httpcore.AsyncConnectionPool, url: str) -> str | Non
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             answer = await http.request("GET", f"{url}/readyz")
-    except (TimeoutError, *NO_ANSWER):
+    except (TimeoutError, *REQUEST_FAILURES):
         return "no answer"
     if answer.status == HTTPStatus.OK:
         return None

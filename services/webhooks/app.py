@@ -18,7 +18,7 @@ from services.webhooks.subscriptions.repository import WebhookRepository
 from services.webhooks.subscriptions.service import WebhookService
 from shared.contract.import_limits import MEBIBYTE
 from shared.contract.topics import TopicName
-from shared.http.bodies import Bodies
+from shared.http.bodies import BodyReader
 from shared.http.json_reader import JsonReader
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.subscription import Acknowledgement, FetchSettings, Subscription
@@ -99,10 +99,10 @@ def create_app(settings: WebhooksSettings) -> FastAPI:
 
 def _reader(settings: WebhooksSettings) -> JsonReader:
     limit = settings.webhook_body_limit
-    bodies = Bodies(
+    bodies = BodyReader(
         limit_bytes=limit,
-        seconds=settings.body_seconds,
-        at_once_bytes=max(BODIES_AT_ONCE, 2 * limit),
+        timeout_seconds=settings.body_seconds,
+        total_bytes=max(BODIES_AT_ONCE, 2 * limit),
     )
     return JsonReader(bodies)
 

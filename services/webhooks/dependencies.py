@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from services.webhooks.subscriptions.service import WebhookService
-from shared.http.dependencies import provided
+from shared.http.dependencies import typed_dependencies
 from shared.http.json_reader import JsonReader
 
 
@@ -18,4 +18,4 @@ class WebhooksDependencies:
     reader: JsonReader
 
 
-Webhooks = Annotated[WebhooksDependencies, Depends(provided(WebhooksDependencies))]
+Webhooks = Annotated[WebhooksDependencies, Depends(typed_dependencies(WebhooksDependencies))]

@@ -34,19 +34,19 @@ class AccessRepository:
         query = select(
             api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids
         )
-        row = await self._database.first(
+        row = await self._database.fetch_first(
             query.where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
         )
         return None if row is None else Principal.from_key(row)
 
     async def workspace_exists(self, workspace_id: UUID) -> bool:
         query = select(workspaces.c.id).where(workspaces.c.id == workspace_id)
-        return await self._database.first(query) is not None
+        return await self._database.fetch_first(query) is not None
 
     async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
         """Tells whether the workspace has the account, revoked or not."""
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
-        return await self._database.first(query) is not None
+        return await self._database.fetch_first(query) is not None
 
     async def check_boards(
         self, destinations: Collection[Destination]

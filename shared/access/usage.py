@@ -12,7 +12,7 @@ import structlog
 
 from shared.access.cache import Clock, TTLSet
 from shared.contract.errors import Unavailable
-from shared.http.client import NO_ANSWER, http_pool
+from shared.http.client import REQUEST_FAILURES, create_http_pool
 from shared.runtime.periodic import PeriodicTask
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class KeyUsageClient:
     def __init__(self, urls: str) -> None:
         """`urls`: one for each replica, separated by commas; any that answers will do."""
         self._urls = urls.split(",")
-        self._http = http_pool()
+        self._http = create_http_pool()
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
         """Reports the keys in portions. Raises AccessUnavailable at the first that is not taken.
@@ -74,7 +74,7 @@ class KeyUsageClient:
                 answer = await self._http.request(
                     "POST", f"{url}/internal/key-usage", headers=headers, content=body
                 )
-        except (TimeoutError, *NO_ANSWER):
+        except (TimeoutError, *REQUEST_FAILURES):
             return "no answer"
         return None if answer.status == HTTPStatus.NO_CONTENT else f"status {answer.status}"
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.http.concurrency import LimitConcurrency
-from shared.http.errors import add_error_handlers, refusals
+from shared.http.errors import add_error_handlers, error_responses
 from shared.http.health import Health
 from shared.http.middleware import HeadAsGet, RequestContext
 
@@ -36,7 +36,7 @@ def create_api(
         redoc_url=None,
         # The address it redirects to is made of whatever the client sent as Host
         redirect_slashes=False,
-        responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+        responses=error_responses(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     api.state.health = health
     add_error_handlers(api)

@@ -15,7 +15,7 @@ MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 
 As much as the gateway lets through.
 """
-SMALL = 256 * 1024
+SMALL_BODY_BYTES = 256 * 1024
 """Bytes of a body that is charged for as it comes. 500 usual rows are 160 kB."""
 WAIT_SECONDS = 2.0
 """How long a body waits for memory. A full budget is worked off in about 0.2 s."""
@@ -36,26 +36,26 @@ def require_content_type(request: Request, *accepted: str) -> None:
         raise _unsupported("Send the body as it is: no Content-Encoding is supported.")
 
 
-class Bodies:
+class BodyReader:
     """How a service reads bodies: up to a size, in a time, and no more of them at once than its
     memory allows.
 
-    A body is charged for as it comes, up to SMALL, which is more than 500 usual rows. What is
+    A body is charged for as it comes, up to SMALL_BODY_BYTES (more than 500 usual rows). What is
     larger waits for room for all the rest of it before it is read on. So a client that sends slowly
     holds only what it has sent, and one that is let go on always can.
     """
 
-    def __init__(self, *, limit_bytes: int, seconds: float, at_once_bytes: int) -> None:
-        """`at_once_bytes`: of all bodies together, half of it for first parts; at least twice
+    def __init__(self, *, limit_bytes: int, timeout_seconds: float, total_bytes: int) -> None:
+        """`total_bytes`: of all bodies together, half of it for first parts; at least twice
         `limit_bytes`.
         """
         self._limit_bytes = limit_bytes
-        self._seconds = seconds
-        self._first_parts = ByteBudget(at_once_bytes // 2, WAIT_SECONDS)
-        self._rests = ByteBudget(at_once_bytes // 2, WAIT_SECONDS)
+        self._timeout_seconds = timeout_seconds
+        self._first_parts = ByteBudget(total_bytes // 2, WAIT_SECONDS)
+        self._rests = ByteBudget(total_bytes // 2, WAIT_SECONDS)
 
     @asynccontextmanager
-    async def reading(self, request: Request) -> AsyncIterator[bytes]:
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
         """The whole body, never more than the limit in memory; its room is held until the block
         ends.
 
@@ -73,7 +73,7 @@ class Bodies:
         """Of a request that is refused before its body is read: nothing of it is kept, and it takes
         no longer than a body may.
         """
-        await discard(request, self._seconds)
+        await discard(request, self._timeout_seconds)
 
     async def _read(self, request: Request, held: list[Reservation]) -> bytes:
         chunks = request.stream()
@@ -81,7 +81,7 @@ class Bodies:
         expected = int(announced) if announced.isdigit() else self._limit_bytes
         too_large = expected > self._limit_bytes
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 if (
                     not too_large
                     and (body := await self._collect(chunks, expected, held)) is not None
@@ -91,7 +91,7 @@ class Bodies:
                 await _discard(chunks)
         except TimeoutError:
             if not too_large:
-                raise _too_slow(self._seconds) from None
+                raise _too_slow(self._timeout_seconds) from None
         except WaitTimeout:
             raise _too_busy() from None
         raise _too_large(self._limit_bytes)
@@ -109,7 +109,7 @@ class Bodies:
             if size > paid:
                 budget, more = (
                     (self._first_parts, len(chunk))
-                    if size <= SMALL
+                    if size <= SMALL_BODY_BYTES
                     else (self._rests, max(expected, size) - paid)
                 )
                 held.append(await budget.acquire(more))

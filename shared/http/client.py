@@ -3,7 +3,7 @@
 import httpcore
 
 IDLE_SECONDS = 5
-NO_ANSWER = (
+REQUEST_FAILURES = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
     httpcore.ProtocolError,
@@ -11,7 +11,7 @@ NO_ANSWER = (
 )
 
 
-def http_pool() -> httpcore.AsyncConnectionPool:
+def create_http_pool() -> httpcore.AsyncConnectionPool:
     """Makes a pool of connections; its user closes it with `aclose`.
 
     httpx, which is made of httpcore, reads all certificate authorities at once and imports its

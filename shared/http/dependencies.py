@@ -8,7 +8,7 @@ from fastapi import Request
 T = TypeVar("T")
 
 
-def provided(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
+def typed_dependencies(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     """Returns a FastAPI dependency that provides the service's dependencies.
 
     `Service.create_app` puts them into the application's state. The dependency is async because

@@ -37,18 +37,20 @@ class ErrorResponse(BaseModel):
     detail: ErrorDetail
 
 
-def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Describes, for OpenAPI, the errors that an endpoint answers beside those of all endpoints."""
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
-NOT_FOUND = refusals(HTTPStatus.NOT_FOUND)
-CONFLICT = refusals(HTTPStatus.CONFLICT)
+NOT_FOUND = error_responses(HTTPStatus.NOT_FOUND)
+CONFLICT = error_responses(HTTPStatus.CONFLICT)
 
-NO_ACCESS = refusals(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+ACCESS_ERRORS = error_responses(
+    HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS
+)
 """Of every endpoint that wants a key."""
 
-UNREADABLE = refusals(
+BODY_ERRORS = error_responses(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -34,13 +34,13 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._needed: set[str] = set()
 
-    def add(self, name: str, check: Check, *, needed: bool = True) -> None:
+    def add(self, name: str, check: Check, *, required: bool = True) -> None:
         """`needed`: without it the process can't do its work.
 
         The trouble of what is not needed is told, and that is all.
         """
         self._checks[name] = check
-        if needed:
+        if required:
             self._needed.add(name)
 
     async def report(self) -> Readiness:

@@ -7,14 +7,14 @@ from typing import Any
 from fastapi import Request
 
 from shared.contract.strict_json import parse_json
-from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies, require_content_type
+from shared.http.bodies import BodyReader, require_content_type
+from shared.http.write_limit import WriteLimit
 
 
 class JsonReader:
     """Reads JSON bodies. Raises ApiError."""
 
-    def __init__(self, bodies: Bodies, writes: ConcurrentWrites | None = None) -> None:
+    def __init__(self, bodies: BodyReader, writes: WriteLimit | None = None) -> None:
         """`writes` admits a limited number of requests to what is done with their bodies.
 
         It raises Overloaded at once if there is no room. None admits all.
@@ -23,12 +23,12 @@ class JsonReader:
         self._writes = writes
 
     @asynccontextmanager
-    async def document(self, request: Request) -> AsyncIterator[Any]:
+    async def read(self, request: Request) -> AsyncIterator[Any]:
         async with self._reading(request) as body:
             yield parse_json(body)
 
     @asynccontextmanager
-    async def optional_document(self, request: Request) -> AsyncIterator[Any]:
+    async def read_optional(self, request: Request) -> AsyncIterator[Any]:
         """Yields None for an empty body."""
         async with self._reading(request) as body:
             yield parse_json(body) if body.strip() else None
@@ -36,6 +36,6 @@ class JsonReader:
     @asynccontextmanager
     async def _reading(self, request: Request) -> AsyncIterator[bytes]:
         require_content_type(request, "application/json")
-        async with self._bodies.reading(request) as body:
-            with self._writes.one() if self._writes else nullcontext():
+        async with self._bodies.read(request) as body:
+            with self._writes.acquire() if self._writes else nullcontext():
                 yield body

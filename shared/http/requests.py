@@ -28,22 +28,22 @@ def json_body(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any
     }
 
 
-def object_of(document: object) -> dict[str, Any]:
+def require_object(document: object) -> dict[str, Any]:
     """Returns the document if it is an object. Raises ApiError (422)."""
     if not isinstance(document, dict):
         raise ApiError(ErrorCode.INVALID_PAYLOAD, "Send one JSON object.")
     return document
 
 
-def checked(model: type[M], document: object) -> M:
+def parse_model(model: type[M], document: object) -> M:
     """Validates an object. Raises ApiError (422) with every fault that the model finds."""
     try:
-        return model.model_validate(object_of(document))
+        return model.model_validate(require_object(document))
     except ValidationError as error:
-        raise refused(read_faults(error)) from None
+        raise validation_error(read_faults(error)) from None
 
 
-def refused(faults: list[Fault]) -> ApiError:
+def validation_error(faults: list[Fault]) -> ApiError:
     """Builds the answer for faulty fields: the first one's code, and all of them as `errors`."""
     code, message = describe_first_fault(faults)
     return ApiError(code, message, errors=[asdict(fault) for fault in faults])

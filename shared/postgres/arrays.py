@@ -102,7 +102,7 @@ class Column(NamedTuple):
     values: Sequence[Any]
 
 
-def columns(table: Table, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
+def to_columns(table: Table, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
     """Rows, turned into the columns of `table`.
 
     Each of its rows has a value in at least one of them.
@@ -111,12 +111,12 @@ def columns(table: Table, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
     return [Column(kind, values) for (_, kind), values in zip(table, turned, strict=True)]
 
 
-def names(table: Table) -> str:
+def column_names(table: Table) -> str:
     return ", ".join(name for name, _ in table)
 
 
 def unnest(table: Table) -> str:
-    """The call that takes `columns(table, …)`, in SQL."""
+    """The call that takes `to_columns(table, …)`, in SQL."""
     return f"unnest({', '.join(f'%b::{kind}[]' for _, kind in table)})"
 
 

@@ -21,7 +21,7 @@ from shared.runtime.settings import DatabaseSettings
 
 DriverConnection: TypeAlias = psycopg.AsyncConnection[Any]
 
-PASSING_STATES = (
+TRANSIENT_STATES = (
     "08",
     "53",
     "57P",
@@ -39,7 +39,7 @@ input and output, serialization, deadlock, a read-only standby, a session ended 
 transaction, or as that took too long, a lock not had in time.
 """
 
-REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+REJECTED_VALUE_ERRORS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """What is about a value.
 
 A violated constraint is not: it is a bug, or an older version beside a newer schema, and waits.
@@ -146,7 +146,7 @@ class Database:
     def _note(self, dbapi_connection: Any, _record: object) -> None:
         self._made[dbapi_connection.driver_connection] = time.monotonic()
 
-    def made_at(self, driver: DriverConnection) -> float:
+    def connected_at(self, driver: DriverConnection) -> float:
         """Returns the time when a connection of the pool was made, by the monotonic clock."""
         return self._made[driver]
 
@@ -158,7 +158,7 @@ class Database:
                 await held.enter_async_context(self.transaction())
 
     @classmethod
-    def of(
+    def from_settings(
         cls, settings: DatabaseSettings, *, application: str, connections: int | None = None
     ) -> "Database":
         return cls(
@@ -167,20 +167,22 @@ class Database:
         )
 
     @asynccontextmanager
-    async def transaction(self, *, patience_seconds: float = 0) -> AsyncIterator[AsyncConnection]:
+    async def transaction(
+        self, *, extra_timeout_seconds: float = 0
+    ) -> AsyncIterator[AsyncConnection]:
         """One transaction under READ COMMITTED: committed at the end, rolled back when anything is
         raised.
 
-        `patience_seconds`: how long something else than the database may take in between.
+        `extra_timeout_seconds`: how long something else than the database may take in between.
         """
-        seconds = self._timeout_seconds + patience_seconds
+        seconds = self._timeout_seconds + extra_timeout_seconds
         try:
             async with asyncio.timeout(seconds), self.engine.begin() as connection:
                 yield connection
         except TimeoutError as error:
             raise DatabaseUnavailable(f"no answer within {seconds:g} s") from error
         except Exception as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise DatabaseUnavailable(str(error).splitlines()[0]) from error
             raise
 
@@ -196,20 +198,20 @@ class Database:
             try:
                 async with driver.pipeline():
                     yield driver
-            except REFUSALS as error:
+            except REJECTED_VALUE_ERRORS as error:
                 raise ValueRejected(str(error).splitlines()[0]) from error
             except psycopg.DatabaseError as error:
                 if error.diag.sqlstate == POSITION_BEHIND:
                     raise PositionBehind(str(error).splitlines()[0]) from error
                 raise
 
-    async def first(self, statement: Executable) -> Row | None:
+    async def fetch_first(self, statement: Executable) -> Row | None:
         """One statement in a transaction of its own; its first row."""
         async with self.transaction() as connection:
             row = (await connection.execute(statement)).mappings().first()
         return None if row is None else dict(row)
 
-    async def all(self, statement: Executable) -> list[Row]:
+    async def fetch_all(self, statement: Executable) -> list[Row]:
         """One statement in a transaction of its own; its rows."""
         async with self.transaction() as connection:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
@@ -224,15 +226,15 @@ async def driver_connection(connection: AsyncConnection) -> DriverConnection:
     return cast("DriverConnection", raw.driver_connection)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether waiting can mend it: the server is away or busy, not the statement wrong."""
     if isinstance(error, exc.TimeoutError):  # the pool had no connection in time
         return True
     if isinstance(error, exc.DBAPIError):
-        return error.connection_invalidated or (error.orig is not None and is_passing(error.orig))
+        return error.connection_invalidated or (error.orig is not None and is_transient(error.orig))
     if isinstance(error, psycopg.Error):
         state = error.sqlstate
         if state is None:  # no server said it: the connection failed or broke
             return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return state.startswith(PASSING_STATES)
+        return state.startswith(TRANSIENT_STATES)
     return False

@@ -12,7 +12,7 @@ import psycopg
 import structlog
 
 from shared.contract.errors import PinflowError
-from shared.postgres.database import connection_options, is_passing
+from shared.postgres.database import connection_options, is_transient
 from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class ReplicaLease:
                 deadline = deadline or loop.time() + TAKEOVER_SECONDS
             except (psycopg.Error, TimeoutError) as error:
                 await self._drop()
-                if isinstance(error, psycopg.Error) and not is_passing(error):
+                if isinstance(error, psycopg.Error) and not is_transient(error):
                     raise
                 log.warning(
                     "lease_waits_for_postgres",

@@ -13,7 +13,7 @@ from shared.contract.topics import TopicNames
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
 from shared.http.installation import InstallationHeader
-from shared.http.pagination.pages import Lists
+from shared.http.pagination.paginator import Paginator
 from shared.kafka.consumer import BatchConsumer
 from shared.kafka.producer import RecordProducer
 from shared.postgres.database import Database
@@ -48,7 +48,9 @@ class Service:
 
     def _pool(self, suffix: str, connections: int) -> Database:
         application = f"pinflow-{self.name}{suffix}"
-        return Database.of(self._settings, application=application, connections=connections)
+        return Database.from_settings(
+            self._settings, application=application, connections=connections
+        )
 
     @cached_property
     def producer(self) -> RecordProducer:
@@ -56,9 +58,11 @@ class Service:
         client_id = f"pinflow-{self.name}-{self._settings.replica}"
         return RecordProducer(self._settings, client_id=client_id)
 
-    def lists(self, settings: ListSettings) -> Lists:
+    def paginator(self, settings: ListSettings) -> Paginator:
         """Returns the lists' queries. They leave one connection to other requests."""
-        return Lists(self.http_database, settings, at_once=max(1, self.http_connections - 1))
+        return Paginator(
+            self.http_database, settings, concurrency=max(1, self.http_connections - 1)
+        )
 
     def create_app(
         self,

@@ -24,7 +24,7 @@ def administer(database_url: str, work: Callable[[OperatorRepository], Awaitable
     """Do `work` as an operator does it, in SQL."""
 
     async def connected() -> T:
-        database = Database.of(
+        database = Database.from_settings(
             DatabaseSettings(database_url=SecretStr(database_url)), application="tests"
         )
         try:

@@ -53,7 +53,7 @@ async def make_workspace(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database.of(
+    database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url)), application="tests"
     )
     yield database

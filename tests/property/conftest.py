@@ -25,7 +25,7 @@ def run() -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def pool(database_url: str, run: Run) -> Iterator[Database]:
     """The owner's connections to the module's own database, on the loop of `run`."""
-    database = Database.of(
+    database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url)), application="test-properties"
     )
     yield database

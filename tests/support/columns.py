@@ -1,6 +1,6 @@
 """A table with a column of each kind, and the statement that gives its rows back in their order."""
 
-from shared.postgres.arrays import names, unnest
+from shared.postgres.arrays import column_names, unnest
 
 TABLE = (
     ("id", "uuid"),
@@ -13,6 +13,6 @@ TABLE = (
     ("content", "bytea"),
 )
 STATEMENT = (
-    f"select {names(TABLE)} from {unnest(TABLE)} with ordinality as r({names(TABLE)}, position) "
-    "order by position"
+    f"select {column_names(TABLE)} from {unnest(TABLE)} with ordinality "
+    f"as r({column_names(TABLE)}, position) order by position"
 ).encode()

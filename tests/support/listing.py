@@ -10,8 +10,8 @@ import httpx
 
 from services.status.lists import ImportFilters, ImportLists
 from shared.access.model import Principal
-from shared.http.pagination.pages import Lists
-from shared.http.pagination.search import Page
+from shared.http.pagination.list_query import Page
+from shared.http.pagination.paginator import Paginator
 from shared.postgres.database import Database
 from shared.runtime.settings import ListSettings
 
@@ -24,7 +24,7 @@ def principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = None) ->
 
 async def listed(database: Database, workspace_id: UUID, **asked: Any) -> Page:
     """The workspace's imports."""
-    lists = ImportLists(Lists(database, ListSettings()))
+    lists = ImportLists(Paginator(database, ListSettings()))
     return await lists.imports(principal(workspace_id), ImportFilters(**{"limit": 200, **asked}))
 
 

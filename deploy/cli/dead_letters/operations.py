@@ -86,7 +86,7 @@ async def settled(letters: Collection[StoredDeadLetter]) -> set[RowId]:
     rows = {letter.row for letter in letters if letter.row}
     if not rows:
         return set()
-    database = Database.of(DatabaseSettings(), application="pinflow-cli")
+    database = Database.from_settings(DatabaseSettings(), application="pinflow-cli")
     try:
         return await SettledRows(database).settled(rows)
     finally:

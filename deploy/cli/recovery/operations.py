@@ -181,7 +181,7 @@ async def _accept(
 ) -> list[AcceptedLoss]:
     names = TopicNames(settings.topic_prefix)
     topics = [names[topic] for topic in POSITION_TOPICS[service]]
-    async with database.transaction(patience_seconds=MAX_LOCK_SECONDS) as connection:
+    async with database.transaction(extra_timeout_seconds=MAX_LOCK_SECONDS) as connection:
         stored = await repository.lock_positions(connection, service, topics)
         cluster = await reader.read(await reader.read_committed())
         now = _compare(service, names, stored, cluster)

@@ -100,13 +100,13 @@ class RecoveryRepository:
 
     async def require_positions(self) -> None:
         """Raises NotMigrated if a service's table of positions is missing."""
-        answer = await self._database.first(MIGRATED.bindparams(schemas=list(PositionOwner)))
+        answer = await self._database.fetch_first(MIGRATED.bindparams(schemas=list(PositionOwner)))
         if answer is None or not answer["is_so"]:
             raise NotMigrated
 
     async def unfinished(self) -> UnfinishedJobs:
         """Reads the jobs that have not ended."""
-        jobs = await self._database.all(UNFINISHED)
+        jobs = await self._database.fetch_all(UNFINISHED)
         accepted = [job for job in jobs if job["accepted_at"] is not None]
         return UnfinishedJobs(
             rows=sum(job["open_rows"] for job in accepted),
@@ -116,12 +116,14 @@ class RecoveryRepository:
 
     async def promised_keys(self) -> int:
         """Counts the keys kept for rows that Kafka lost."""
-        row = await self._database.first(COUNT_UNKEPT)
+        row = await self._database.fetch_first(COUNT_UNKEPT)
         return int(row["keys"]) if row else 0
 
     async def jobs(self, age: timedelta) -> list[UnfinishedJob]:
         """Reads the unfinished jobs whose import was accepted longer than `age` ago."""
-        return [UnfinishedJob(**job) for job in await self._database.all(JOBS.bindparams(age=age))]
+        return [
+            UnfinishedJob(**job) for job in await self._database.fetch_all(JOBS.bindparams(age=age))
+        ]
 
 
 async def lock_positions(

@@ -14,13 +14,13 @@ from services.access.boards.schemas import (
 )
 from services.access.dependencies import Access
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import IdempotencyKey
-from shared.http.requests import checked, json_body, uuid_or_404
+from shared.http.requests import json_body, parse_model, uuid_or_404
 
 Fresh = Annotated[bool, Query(description="Changes nothing: every answer is fresh.")]
 
-router = APIRouter(tags=["pinterest"], responses=NO_ACCESS)
+router = APIRouter(tags=["pinterest"], responses=ACCESS_ERRORS)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (BoardCreate, BoardUpdate))
 _REPLAYED: dict[int | str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ async def list_boards(
     "/v1/pinterest/boards",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_CREATE,
-    responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT | _REPLAYED,
+    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT | _REPLAYED,
 )
 async def create_board(
     request: Request,
@@ -86,8 +86,8 @@ async def create_board(
     `token_revoked`; so is one with as many boards as it may have, 2000 by default:
     `too_many_boards`.
     """
-    async with access.reader.document(request) as document:
-        asked = checked(BoardCreate, document)
+    async with access.reader.read(request) as document:
+        asked = parse_model(BoardCreate, document)
         row, made = await access.boards.create_board(
             principal, asked.account_id, asked.values(), idempotency_key
         )
@@ -99,7 +99,7 @@ async def create_board(
 @router.patch(
     "/v1/pinterest/boards/{board_id}",
     openapi_extra=_UPDATE,
-    responses=OVERLOADED | NOT_FOUND | UNREADABLE,
+    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS,
 )
 async def update_board(
     board_id: str, request: Request, principal: WriteAccess, access: Access
@@ -108,8 +108,8 @@ async def update_board(
 
     Idempotent. Unknown: 404 `board_not_found`.
     """
-    async with access.reader.document(request) as document:
-        asked = checked(BoardUpdate, document)
+    async with access.reader.read(request) as document:
+        asked = parse_model(BoardUpdate, document)
         row = await access.boards.update_board(
             principal, asked.account_id, board_id, asked.changes()
         )

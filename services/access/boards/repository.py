@@ -33,14 +33,14 @@ class BoardRepository:
         self._database = database
 
     async def list_accounts(self, workspace_id: UUID) -> list[Row]:
-        return await self._database.all(select_accounts(workspace_id))
+        return await self._database.fetch_all(select_accounts(workspace_id))
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
         """Returns None for an unknown account."""
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
-        if await self._database.first(query) is None:
+        if await self._database.fetch_first(query) is None:
             return None
-        return await self._database.all(select_boards(account_id))
+        return await self._database.fetch_all(select_boards(account_id))
 
     async def create_board(
         self,
@@ -100,7 +100,7 @@ class BoardRepository:
             .values(**changes)
             .returning(boards)
         )
-        return await self._database.first(statement)
+        return await self._database.fetch_first(statement)
 
     async def delete_board(self, workspace_id: UUID, account_id: UUID, board_id: str) -> bool:
         """Returns False if there was none."""
@@ -109,7 +109,7 @@ class BoardRepository:
             .where(_board(workspace_id, account_id, board_id))
             .returning(boards.c.board_id)
         )
-        return await self._database.first(statement) is not None
+        return await self._database.fetch_first(statement) is not None
 
     async def find(
         self, workspace_id: UUID, account_id: UUID, board_id: str
@@ -139,7 +139,7 @@ class BoardRepository:
             .values(**changes)
             .returning(accounts.c.id)
         )
-        return await self._database.first(statement) is not None
+        return await self._database.fetch_first(statement) is not None
 
 
 def _one(found: CursorResult[Any]) -> Row | None:

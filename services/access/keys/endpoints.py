@@ -15,10 +15,10 @@ from services.access.keys.schemas import (
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.contract.strict_json import parse_json
 from shared.http.bodies import require_content_type
-from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
-from shared.http.requests import checked, json_body, uuid_or_404
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
+from shared.http.requests import json_body, parse_model, uuid_or_404
 
-router = APIRouter(tags=["api-keys"], responses=NO_ACCESS)
+router = APIRouter(tags=["api-keys"], responses=ACCESS_ERRORS)
 internal_router = APIRouter(prefix="/internal", include_in_schema=False)
 
 _CREATE, _UPDATE = (json_body(model.model_json_schema()) for model in (ApiKeyCreate, ApiKeyUpdate))
@@ -40,7 +40,7 @@ async def list_api_keys(principal: ReadAccess, access: Access) -> list[ApiKeyRes
     "/v1/api-keys",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_CREATE,
-    responses=OVERLOADED | UNREADABLE | CONFLICT,
+    responses=OVERLOADED | BODY_ERRORS | CONFLICT,
 )
 async def create_api_key(
     request: Request, response: Response, principal: WriteAccess, access: Access
@@ -54,8 +54,8 @@ async def create_api_key(
     Not idempotent, as no key can be told twice: if the answer is lost, revoke what stands in the
     list under the name, and ask again.
     """
-    async with access.reader.document(request) as document:
-        asked = checked(ApiKeyCreate, document)
+    async with access.reader.read(request) as document:
+        asked = parse_model(ApiKeyCreate, document)
         row, plain = await access.keys.create(
             principal, name=asked.name, scopes=asked.scopes, account_ids=asked.pinterest_account_ids
         )
@@ -66,7 +66,7 @@ async def create_api_key(
 @router.patch(
     "/v1/api-keys/{key_id}",
     openapi_extra=_UPDATE,
-    responses=OVERLOADED | NOT_FOUND | UNREADABLE | CONFLICT,
+    responses=OVERLOADED | NOT_FOUND | BODY_ERRORS | CONFLICT,
 )
 async def update_api_key(
     key_id: str, request: Request, principal: WriteAccess, access: Access
@@ -78,8 +78,10 @@ async def update_api_key(
     more than itself, nor make it so: 403. A revoked key is 409 `api_key_revoked`.
     """
     key = uuid_or_404(key_id, "API key")
-    async with access.reader.document(request) as document:
-        row = await access.keys.change(principal, key, checked(ApiKeyUpdate, document).changes())
+    async with access.reader.read(request) as document:
+        row = await access.keys.change(
+            principal, key, parse_model(ApiKeyUpdate, document).changes()
+        )
     return ApiKeyResponse.of(row)
 
 
@@ -98,6 +100,6 @@ async def revoke_api_key(key_id: str, principal: DestructiveAccess, access: Acce
 async def note_key_usage(request: Request, access: Access) -> None:
     """Notes uses that other services report. The gateway has no such route. Idempotent."""
     require_content_type(request, "application/json")
-    async with access.reports.reading(request) as body:
-        report = checked(KeyUsageReport, parse_json(body))
+    async with access.reports.read(request) as body:
+        report = parse_model(KeyUsageReport, parse_json(body))
     await access.keys.note_usage(report.key_ids)

@@ -124,7 +124,9 @@ class KeyRepository:
         revoked = select(*KEY_COLUMNS).where(its, api_keys.c.revoked_at > func.now() - REVOKED_FOR)
         revoked = revoked.order_by(api_keys.c.revoked_at.desc(), api_keys.c.id).limit(MAX_REVOKED)
         found = union_all(active, select(revoked.subquery())).subquery()
-        return await self._database.all(select(found).order_by(found.c.created_at, found.c.id))
+        return await self._database.fetch_all(
+            select(found).order_by(found.c.created_at, found.c.id)
+        )
 
     @asynccontextmanager
     async def locked(

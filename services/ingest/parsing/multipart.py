@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from shared.contract.errors import ApiError, ErrorCode
-from shared.http.bodies import Bodies, require_content_type
+from shared.http.bodies import BodyReader, require_content_type
 
 FIELD = "file"
 
@@ -22,7 +22,7 @@ class UploadedFile(NamedTuple):
 
 
 @asynccontextmanager
-async def open_upload(request: Request, bodies: Bodies) -> AsyncIterator[UploadedFile]:
+async def open_upload(request: Request, bodies: BodyReader) -> AsyncIterator[UploadedFile]:
     """The field `file`.
 
     Raises ApiError: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
@@ -30,7 +30,7 @@ async def open_upload(request: Request, bodies: Bodies) -> AsyncIterator[Uploade
     """
     require_content_type(request, "multipart/form-data")
     boundary = _parse_boundary(request.headers.get("content-type", ""))
-    async with bodies.reading(request) as body:
+    async with bodies.read(request) as body:
         yield await _parse_upload(request, body, boundary)
 
 

@@ -11,10 +11,10 @@ from services.publisher.pins.dry_run.service import DryRunService
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.schedules import ScheduleService
 from services.publisher.pins.service import PinService
-from shared.http.admission import ConcurrentWrites
-from shared.http.bodies import Bodies
-from shared.http.dependencies import provided
+from shared.http.bodies import BodyReader
+from shared.http.dependencies import typed_dependencies
 from shared.http.json_reader import JsonReader
+from shared.http.write_limit import WriteLimit
 
 _CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
 """As many bodies at their limit as there may be requests at once."""
@@ -22,22 +22,22 @@ _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
 """Two of the longest batches, and many more of usual ones."""
 
 
-def build_pin_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+def build_pin_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
     """Makes the reader of all requests but batches."""
     bodies = _build_bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
     return JsonReader(bodies, writes)
 
 
-def build_batch_reader(settings: PublisherSettings, writes: ConcurrentWrites) -> JsonReader:
+def build_batch_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
     bodies = _build_bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
     return JsonReader(bodies, writes)
 
 
-def _build_bodies(settings: PublisherSettings, limit: int, concurrent_bytes: int) -> Bodies:
-    return Bodies(
+def _build_bodies(settings: PublisherSettings, limit: int, concurrent_bytes: int) -> BodyReader:
+    return BodyReader(
         limit_bytes=limit,
-        seconds=settings.body_seconds,
-        at_once_bytes=max(concurrent_bytes, 2 * limit),
+        timeout_seconds=settings.body_seconds,
+        total_bytes=max(concurrent_bytes, 2 * limit),
     )
 
 
@@ -53,8 +53,8 @@ class PublisherDependencies:
     lists: PinListService
     reader: JsonReader
     batch_reader: JsonReader
-    writes: ConcurrentWrites
+    writes: WriteLimit
     """Admits commands without a body."""
 
 
-Publisher = Annotated[PublisherDependencies, Depends(provided(PublisherDependencies))]
+Publisher = Annotated[PublisherDependencies, Depends(typed_dependencies(PublisherDependencies))]

@@ -25,12 +25,12 @@ from services.publisher.pins.schemas.pins import (
     PinResponse,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
-from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
+from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import json_body, uuid_or_404
 
-router = APIRouter(tags=["pins"], responses=NO_ACCESS)
-job_router = APIRouter(tags=["jobs"], responses=NO_ACCESS)
+router = APIRouter(tags=["pins"], responses=ACCESS_ERRORS)
+job_router = APIRouter(tags=["jobs"], responses=ACCESS_ERRORS)
 
 _PIN_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -58,7 +58,7 @@ _DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become o
     "/v1/pins",
     status_code=HTTPStatus.CREATED,
     openapi_extra=json_body(PIN),
-    responses=OVERLOADED | UNREADABLE | CONFLICT | _PIN_LINK,
+    responses=OVERLOADED | BODY_ERRORS | CONFLICT | _PIN_LINK,
 )
 async def create_pin(
     request: Request, response: Response, principal: WriteAccess, publisher: Publisher
@@ -67,14 +67,14 @@ async def create_pin(
 
     The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         owner = await publisher.pins.publish(principal, document)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
     return PinResponse.from_row(owner.row, publisher.settings.base_url)
 
 
-@router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/pins/batch", openapi_extra=_BATCH, responses=OVERLOADED | BODY_ERRORS)
 async def create_pins(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinBatchResponse:
@@ -84,7 +84,7 @@ async def create_pins(
     Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
     pin.
     """
-    async with publisher.batch_reader.document(request) as document:
+    async with publisher.batch_reader.read(request) as document:
         items = await publisher.batches.publish(principal, document)
     return PinBatchResponse.from_items(items, publisher.settings.base_url)
 
@@ -92,7 +92,7 @@ async def create_pins(
 @router.post(
     "/v1/pins/validate",
     openapi_extra=json_body({"anyOf": [PIN, INVALID_OBJECT]}),
-    responses=OVERLOADED | UNREADABLE,
+    responses=OVERLOADED | BODY_ERRORS,
 )
 async def validate_pin(
     request: Request, principal: WriteAccess, publisher: Publisher
@@ -101,12 +101,12 @@ async def validate_pin(
 
     Nothing is stored; 200 also for what is not valid.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         report = await publisher.dry_run.check_pin(principal, document)
     return PinValidationResponse.from_report(report)
 
 
-@router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/pins/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
 async def delete_pins(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -114,12 +114,12 @@ async def delete_pins(
 
     Sent again, those that are gone fail with `not_found`.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
         return BulkResponse.from_results(ids, await publisher.pins.delete_all(principal, ids))
 
 
-@router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/pins/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
 async def retry_pins(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -128,12 +128,12 @@ async def retry_pins(
 
     One whose account or board is not there fails, and stays as it is.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
         return BulkResponse.from_results(ids, await publisher.pins.retry_all(principal, ids))
 
 
-@router.get("/v1/pins", responses=PAGED)
+@router.get("/v1/pins", responses=PAGE_RESPONSES)
 async def list_pins(
     request: Request,
     response: Response,
@@ -148,7 +148,7 @@ async def list_pins(
     refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
     """
     page = await publisher.lists.pins(principal, query)
-    describe_page(request, response, query, page)
+    set_page_headers(request, response, query, page)
     return [PinResponse.from_row(row, publisher.settings.base_url) for row in page.rows]
 
 
@@ -162,7 +162,7 @@ async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> P
 @router.patch(
     "/v1/pins/{pin_id}",
     openapi_extra=_EDIT,
-    responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
+    responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
 )
 async def edit_pin(
     pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
@@ -173,7 +173,7 @@ async def edit_pin(
     A field that is left out stays, null clears it (not title and board_id). Safe to send again.
     Whether later rows under the key have `payload_matches` goes by the content that came first.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
     return PinResponse.from_row(row, publisher.settings.base_url)
 
@@ -199,7 +199,7 @@ async def delete_pin(
 
     Sent again it is 404, as for a pin that never was: nothing more happens.
     """
-    with publisher.writes.one():
+    with publisher.writes.acquire():
         row = await publisher.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
     if not delete_from_pinterest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -211,7 +211,7 @@ async def delete_pin(
 @router.post(
     "/v1/pins/{pin_id}/retry",
     openapi_extra=_RETRY,
-    responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
+    responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
 )
 async def retry_pin(
     pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
@@ -221,7 +221,7 @@ async def retry_pin(
     422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
     to send again: 409 `pin_already_published` then.
     """
-    async with publisher.reader.optional_document(request) as document:
+    async with publisher.reader.read_optional(request) as document:
         row = await publisher.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
     return PinResponse.from_row(row, publisher.settings.base_url)
 

@@ -43,7 +43,7 @@ from services.publisher.pins.transitions import (
 )
 from services.publisher.tables import pins
 from shared.contract.errors import RETRY_AFTER, ApiError, ErrorCode, PositionBehind
-from shared.postgres.arrays import Column, columns
+from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, DriverConnection, driver_connection
 from shared.postgres.row import Row
 
@@ -142,7 +142,7 @@ class PinRepository:
         return (await self.find_all(workspace_id, [pin_id])).get(pin_id)
 
     async def find_all(self, workspace_id: UUID, pin_ids: Collection[UUID]) -> dict[UUID, Row]:
-        rows = await self._database.all(build_select(workspace_id, pin_ids))
+        rows = await self._database.fetch_all(build_select(workspace_id, pin_ids))
         return {row["pin_id"]: row for row in rows}
 
     @asynccontextmanager
@@ -192,7 +192,7 @@ class PinRepository:
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
             inserted = await driver.execute(
-                INSERT_PINS, columns(PIN_COLUMNS, build_insert_values(new)), binary=True
+                INSERT_PINS, to_columns(PIN_COLUMNS, build_insert_values(new)), binary=True
             )
             selected = await driver.cursor(binary=True, row_factory=dict_row).execute(
                 SELECT_OWNERS, (Column("uuid", list(pin_ids)),)
@@ -229,7 +229,7 @@ class PinRepository:
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
         """Raises ApiError (503) while a key may belong to a row that is read again."""
         try:
-            await self._confirm(self._database.made_at(driver))
+            await self._confirm(self._database.connected_at(driver))
             cursor = await driver.execute(SELECT_PROMISED, [Column("uuid", pin_ids)], binary=True)
             is_free = not await cursor.fetchall()
         except PositionBehind:

@@ -16,7 +16,7 @@ from shared.contract.pins import (
     PinSubmission,
     make_printable,
 )
-from shared.http.requests import checked, object_of, refused
+from shared.http.requests import parse_model, require_object, validation_error
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
 """A pin's fields. Requests, answers and inserts take them from here."""
@@ -69,12 +69,12 @@ class PinRetry(BaseModel):
 
 
 def parse_pin(document: object) -> PinForNow:
-    return checked(PinForNow, document)
+    return parse_model(PinForNow, document)
 
 
 def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
     """Parses a schedule under the key that `read_requested_key` or `generate_key` gave."""
-    return checked(ScheduleSubmission, {**object_of(document), "idempotency_key": key})
+    return parse_model(ScheduleSubmission, {**require_object(document), "idempotency_key": key})
 
 
 def read_requested_key(document: object, header: str | None) -> Any:
@@ -82,7 +82,7 @@ def read_requested_key(document: object, header: str | None) -> Any:
 
     Returns None if neither has one: the server generates it.
     """
-    key = object_of(document).get("idempotency_key")
+    key = require_object(document).get("idempotency_key")
     if header is None or key is None:
         return key if header is None else header
     if header != (key.strip() if isinstance(key, str) else key):
@@ -100,7 +100,7 @@ def generate_key() -> str:
 
 def parse_retry(document: object) -> dict[str, Any]:
     """Returns the account and board to publish to instead. Empty if the request names none."""
-    return {} if document is None else checked(PinRetry, document).model_dump(exclude_none=True)
+    return {} if document is None else parse_model(PinRetry, document).model_dump(exclude_none=True)
 
 
 def parse_pins(document: object, limit: int) -> list[Any]:
@@ -122,13 +122,13 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
         if parsed is None
     ]
     if faults:
-        raise refused(faults[:MAX_ROW_FAULTS])
+        raise validation_error(faults[:MAX_ROW_FAULTS])
     return [parsed for parsed in ids if parsed is not None]
 
 
 def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
     """Returns the fields to change, as they were sent. An explicit null is a change too."""
-    changes = {name: value for name, value in object_of(document).items() if name in names}
+    changes = {name: value for name, value in require_object(document).items() if name in names}
     if not changes:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
@@ -154,7 +154,7 @@ def build_changed_values(
     current = {name: row[name] for name in CONTENT_FIELDS}
     if row["run_at"] is not None:
         current["run_at"] = row["run_at"].isoformat()
-    pin = checked(model, {**current, **changes, **replaced})
+    pin = parse_model(model, {**current, **changes, **replaced})
     return {name: getattr(pin, name) for name in (*changes, *replaced)}
 
 

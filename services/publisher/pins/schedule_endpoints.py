@@ -24,12 +24,12 @@ from services.publisher.pins.transitions import CommandResult
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
 from shared.access.model import Principal
 from shared.contract.schedule_ids import derive_pin_id
-from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, OVERLOADED, UNREADABLE
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND, OVERLOADED
 from shared.http.idempotency import IdempotencyKey
-from shared.http.pagination.paging import PAGED, describe_page
+from shared.http.pagination.parameters import PAGE_RESPONSES, set_page_headers
 from shared.http.requests import json_body, uuid_or_404
 
-router = APIRouter(tags=["schedules"], responses=NO_ACCESS)
+router = APIRouter(tags=["schedules"], responses=ACCESS_ERRORS)
 
 _SCHEDULE_LINK: dict[int | str, dict[str, Any]] = {
     HTTPStatus.CREATED: {
@@ -56,7 +56,7 @@ BulkCommand = Callable[[Principal, Collection[UUID]], Awaitable[Mapping[UUID, Co
 async def _change_all(
     request: Request, principal: Principal, publisher: Publisher, command: BulkCommand
 ) -> BulkResponse:
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
         pin_ids = {schedule_id: derive_pin_id(schedule_id) for schedule_id in ids}
         results = await command(principal, pin_ids.values())
@@ -73,7 +73,7 @@ def _parse_pin_id(schedule_id: str) -> UUID:
     "/v1/schedules",
     status_code=HTTPStatus.CREATED,
     openapi_extra=json_body(SCHEDULE),
-    responses=OVERLOADED | UNREADABLE | CONFLICT | _SCHEDULE_LINK,
+    responses=OVERLOADED | BODY_ERRORS | CONFLICT | _SCHEDULE_LINK,
 )
 async def create_schedule(
     request: Request,
@@ -91,7 +91,7 @@ async def create_schedule(
     of both, 422 `invalid_parameter` when they differ. Without either the server makes a key, and
     the same request again makes a second schedule.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         owner = await publisher.schedules.create(principal, document, idempotency_key)
     if not owner.is_new:
         response.headers["Idempotent-Replayed"] = "true"
@@ -101,7 +101,7 @@ async def create_schedule(
 @router.post(
     "/v1/schedules/validate",
     openapi_extra=json_body({"anyOf": [SCHEDULE, INVALID_OBJECT]}),
-    responses=OVERLOADED | UNREADABLE,
+    responses=OVERLOADED | BODY_ERRORS,
 )
 async def validate_schedule(
     request: Request,
@@ -115,12 +115,12 @@ async def validate_schedule(
     But 422 `invalid_parameter` for an `Idempotency-Key` that can't be one, or that is not the
     body's.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         report = await publisher.dry_run.check_schedule(principal, document, idempotency_key)
     return PinValidationResponse.from_report(report)
 
 
-@router.post("/v1/schedules/bulk-cancel", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/schedules/bulk-cancel", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
 async def cancel_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -131,7 +131,7 @@ async def cancel_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.cancel_all)
 
 
-@router.post("/v1/schedules/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/schedules/bulk-retry", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
 async def retry_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -142,7 +142,7 @@ async def retry_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.retry_all)
 
 
-@router.post("/v1/schedules/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | UNREADABLE)
+@router.post("/v1/schedules/bulk-delete", openapi_extra=IDS, responses=OVERLOADED | BODY_ERRORS)
 async def delete_schedules(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
@@ -154,7 +154,7 @@ async def delete_schedules(
     return await _change_all(request, principal, publisher, publisher.schedules.delete_all)
 
 
-@router.get("/v1/schedules", responses=PAGED)
+@router.get("/v1/schedules", responses=PAGE_RESPONSES)
 async def list_schedules(
     request: Request,
     response: Response,
@@ -170,7 +170,7 @@ async def list_schedules(
     answered.
     """
     page = await publisher.lists.schedules(principal, query)
-    describe_page(request, response, query, page)
+    set_page_headers(request, response, query, page)
     return [ScheduleResponse.from_row(row) for row in page.rows]
 
 
@@ -186,7 +186,7 @@ async def get_schedule(
 @router.patch(
     "/v1/schedules/{schedule_id}",
     openapi_extra=_EDIT,
-    responses=OVERLOADED | UNREADABLE | NOT_FOUND | CONFLICT,
+    responses=OVERLOADED | BODY_ERRORS | NOT_FOUND | CONFLICT,
 )
 async def edit_schedule(
     schedule_id: str, request: Request, principal: WriteAccess, publisher: Publisher
@@ -197,7 +197,7 @@ async def edit_schedule(
     two, one takes the other's place. What comes out must be what could have been sent at first.
     Safe to send again.
     """
-    async with publisher.reader.document(request) as document:
+    async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)
     return ScheduleResponse.from_row(row)
 
@@ -216,7 +216,7 @@ async def delete_schedule(
     One that is done is its pin's: 409 `schedule_already_published`, delete the pin. Sent again it
     is 404: nothing more happens.
     """
-    with publisher.writes.one():
+    with publisher.writes.acquire():
         await publisher.schedules.delete(principal, _parse_pin_id(schedule_id))
 
 
@@ -230,7 +230,7 @@ async def cancel_schedule(
     409 `schedule_not_pending` when it was published or failed before. Either this or the
     publication wins, never both.
     """
-    with publisher.writes.one():
+    with publisher.writes.acquire():
         row = await publisher.schedules.cancel(principal, _parse_pin_id(schedule_id))
     return ScheduleResponse.from_row(row)
 
@@ -244,6 +244,6 @@ async def retry_schedule(
 
     Account and board are checked when it is due. 409 `schedule_already_published` when it is done.
     """
-    with publisher.writes.one():
+    with publisher.writes.acquire():
         row = await publisher.schedules.retry(principal, _parse_pin_id(schedule_id))
     return ScheduleResponse.from_row(row)

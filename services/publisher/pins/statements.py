@@ -10,7 +10,7 @@ from sqlalchemy import Select, and_, func, select
 from services.publisher.model import PIN_COLUMNS, PinState
 from services.publisher.pins.transitions import NewPin
 from services.publisher.tables import pins
-from shared.postgres.arrays import names, unnest
+from shared.postgres.arrays import column_names, unnest
 
 IS_DUE = and_(pins.c.state == PinState.SCHEDULED, pins.c.run_at <= func.now()).label("is_due")
 
@@ -25,11 +25,11 @@ position in lists, as an imported row's does; here just before now, when they ar
 # Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
 # deadlock
 INSERT_PINS = f"""
-    insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+    insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
     select
         {", ".join(_CONVERTED.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
         '{PinState.PUBLISHED}', now()
-    from {unnest(PIN_COLUMNS)} as r({names(PIN_COLUMNS)})
+    from {unnest(PIN_COLUMNS)} as r({column_names(PIN_COLUMNS)})
     order by r.pin_id
     on conflict (pin_id) do nothing
     returning pin_id

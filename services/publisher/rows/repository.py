@@ -33,7 +33,7 @@ from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.row_identity import UnreadableRow
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
-from shared.postgres.arrays import Column, columns, names, unnest
+from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import Database, DriverConnection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ OUTCOME_COLUMNS = (
 # Reads the recorded outcomes of these jobs' rows, and of other rows to which these pins are
 # promised
 SELECT_HISTORY = f"""
-    select {names(OUTCOME_COLUMNS)}
+    select {column_names(OUTCOME_COLUMNS)}
     from publisher.row_outcomes where job_id = any(%b::uuid[]) or promised_pin_id = any(%b::uuid[])
 """
 
@@ -69,11 +69,11 @@ _VALUES = {
 # publishers with overlapping keys deadlock (measured).
 INSERT_PINS = f"""
     with inserted as (
-        insert into publisher.pins ({names(PIN_COLUMNS)}, state, published_at)
+        insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
         select {", ".join(_VALUES.get(name, f"r.{name}") for name, _ in PIN_COLUMNS)},
             case when r.run_at is null then 'published' else 'scheduled' end,
             case when r.run_at is null then now() end
-        from {unnest(PIN_COLUMNS)} with ordinality as r({names(PIN_COLUMNS)}, position)
+        from {unnest(PIN_COLUMNS)} with ordinality as r({column_names(PIN_COLUMNS)}, position)
         where not exists (
             select from publisher.row_outcomes o
             where o.job_id = r.origin_job_id and o.row_number = r.origin_row
@@ -113,13 +113,13 @@ FAILURE_COLUMNS = (
     ("error_message", "text"),
 )
 INSERT_FAILURES = f"""
-    insert into publisher.row_outcomes (status, {names(FAILURE_COLUMNS)})
+    insert into publisher.row_outcomes (status, {column_names(FAILURE_COLUMNS)})
     select '{RowStatus.FAILED}', * from {unnest(FAILURE_COLUMNS)} order by 2, 3
     on conflict do nothing
 """
 
 INSERT_OUTCOMES = f"""
-    insert into publisher.row_outcomes ({names(OUTCOME_COLUMNS)})
+    insert into publisher.row_outcomes ({column_names(OUTCOME_COLUMNS)})
     select * from {unnest(OUTCOME_COLUMNS)} order by 1, 2
     on conflict do nothing
 """
@@ -179,7 +179,7 @@ class RowBatch:
         """Records failures, so that a redelivery reads them back."""
         if failures:
             rows = [(failed.job_id, failed.row_number, *failed.failure) for failed in failures]
-            await self._driver.execute(INSERT_FAILURES, columns(FAILURE_COLUMNS, rows))
+            await self._driver.execute(INSERT_FAILURES, to_columns(FAILURE_COLUMNS, rows))
 
     async def _select_recorded(self, jobs: Column, pin_ids: Column) -> AsyncCursor[Any]:
         return await self._driver.execute(SELECT_HISTORY, (jobs, pin_ids), binary=True)
@@ -241,7 +241,7 @@ class RowRepository:
         """
         async with self._database.pipeline() as driver:
             await self.positions.lock(driver, advance, moves=True)
-            await driver.execute(INSERT_OUTCOMES, columns(OUTCOME_COLUMNS, rows))
+            await driver.execute(INSERT_OUTCOMES, to_columns(OUTCOME_COLUMNS, rows))
         self.positions.mark_stored(advance)
 
     async def analyze_outcomes(self) -> None:
@@ -272,7 +272,7 @@ def _build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
     """Returns the rows' columns, in the order of PIN_COLUMNS."""
     contents = [keyed.row.row for keyed in rows]
     texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
-    return [*columns(_COLUMNS_WITHOUT_TEXTS, list(_build_own_values(rows))), *texts]
+    return [*to_columns(_COLUMNS_WITHOUT_TEXTS, list(_build_own_values(rows))), *texts]
 
 
 def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from services.webhooks.delivery.model import (
 from services.webhooks.delivery.policy import DisablePolicy
 from shared.kafka.positions.advance import Advance
 from shared.kafka.positions.store import PositionStore
-from shared.postgres.arrays import Column, columns, names, unnest
+from shared.postgres.arrays import Column, column_names, to_columns, unnest
 from shared.postgres.database import Database
 from shared.runtime.chunks import chunked
 
@@ -57,8 +57,8 @@ HAS_ACTIVE_SUBSCRIPTIONS = text(
 # Sorted, or two overlapping batches deadlock. Without a conflict target: the same event makes the
 # same delivery id, so either constraint may see the other transaction's row first
 ENQUEUE = f"""
-    insert into webhooks.deliveries ({names(DELIVERY_COLUMNS)})
-    select * from {unnest(DELIVERY_COLUMNS)} as d({names(DELIVERY_COLUMNS)})
+    insert into webhooks.deliveries ({column_names(DELIVERY_COLUMNS)})
+    select * from {unnest(DELIVERY_COLUMNS)} as d({column_names(DELIVERY_COLUMNS)})
     order by d.webhook_id, d.event_id
     on conflict do nothing
 """
@@ -86,7 +86,7 @@ _KNOWN = _WITH_DELIVERIES.format(name="known", where="", and_="where")
 # end of the lease, so a dead worker only delays a delivery
 CLAIM = f"""
     with recursive {_WAITING}, busy as (
-        select * from {unnest(IN_FLIGHT_COLUMNS)} as b({names(IN_FLIGHT_COLUMNS)})
+        select * from {unnest(IN_FLIGHT_COLUMNS)} as b({column_names(IN_FLIGHT_COLUMNS)})
     ), due as (
         select e.webhook_id, e.workspace_id, e.failed_attempts, d.next_attempt_at,
             coalesce(b.requests, 0)
@@ -139,7 +139,7 @@ CLAIM = f"""
 # was recorded since the claim: two workers may have tried, if a lease was too short
 RECORD = f"""
     with told as (
-        select * from {unnest(RESULT_COLUMNS)} as t({names(RESULT_COLUMNS)})
+        select * from {unnest(RESULT_COLUMNS)} as t({column_names(RESULT_COLUMNS)})
     ), recorded as (
         update webhooks.deliveries d set
             status = t.status,
@@ -249,7 +249,7 @@ class DeliveryRepository:
 
     async def has_enabled_webhook(self) -> bool:
         """Tells whether any workspace has an enabled webhook."""
-        row = await self._database.first(HAS_ACTIVE_SUBSCRIPTIONS)
+        row = await self._database.fetch_first(HAS_ACTIVE_SUBSCRIPTIONS)
         return row is not None and bool(row["is_so"])
 
     async def enqueue(self, deliveries: Sequence[NewDelivery], advance: Advance) -> int:
@@ -261,7 +261,7 @@ class DeliveryRepository:
         for chunk in chunked(deliveries, MAX_ENQUEUED):
             async with self._database.pipeline() as driver:
                 await self.positions.lock(driver, advance, moves=False)
-                cursor = await driver.execute(ENQUEUE, columns(DELIVERY_COLUMNS, chunk))
+                cursor = await driver.execute(ENQUEUE, to_columns(DELIVERY_COLUMNS, chunk))
                 await driver.commit()
             stored += cursor.rowcount
         return stored
@@ -280,7 +280,7 @@ class DeliveryRepository:
         )
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
-                CLAIM, [*columns(IN_FLIGHT_COLUMNS, in_flight), *limits, lease_seconds]
+                CLAIM, [*to_columns(IN_FLIGHT_COLUMNS, in_flight), *limits, lease_seconds]
             )
             await driver.commit()
             return [ClaimedDelivery(*row) for row in await cursor.fetchall()]
@@ -289,7 +289,7 @@ class DeliveryRepository:
         self, results: Sequence[AttemptResult], policy: DisablePolicy
     ) -> list[DisabledWebhook]:
         """Records results of attempts. Returns the webhooks that were disabled for them."""
-        values = [*columns(RESULT_COLUMNS, results), *policy]
+        values = [*to_columns(RESULT_COLUMNS, results), *policy]
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(RECORD, values)
             await driver.commit()
@@ -311,5 +311,5 @@ class DeliveryRepository:
 
     async def oldest_due_seconds(self) -> float:
         """Returns how long the longest-waiting delivery has been due."""
-        row = await self._database.first(OLDEST_DUE)
+        row = await self._database.fetch_first(OLDEST_DUE)
         return max(0.0, (row and row["seconds"]) or 0.0)

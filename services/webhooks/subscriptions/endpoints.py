@@ -18,10 +18,10 @@ from services.webhooks.subscriptions.schemas import (
     parse,
 )
 from shared.access.dependencies import DestructiveAccess, ReadAccess, WriteAccess
-from shared.http.errors import CONFLICT, NO_ACCESS, NOT_FOUND, UNREADABLE
+from shared.http.errors import ACCESS_ERRORS, BODY_ERRORS, CONFLICT, NOT_FOUND
 from shared.http.requests import json_body, uuid_or_404
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=NO_ACCESS)
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=ACCESS_ERRORS)
 
 _CREATE, _UPDATE = (
     json_body(model.model_json_schema()) for model in (WebhookCreate, WebhookUpdate)
@@ -32,7 +32,7 @@ _CREATE, _UPDATE = (
     "",
     status_code=HTTPStatus.CREATED,
     openapi_extra=_CREATE,
-    responses=UNREADABLE | CONFLICT,
+    responses=BODY_ERRORS | CONFLICT,
 )
 async def create_webhook(
     request: Request, response: Response, principal: WriteAccess, webhooks: Webhooks
@@ -44,7 +44,7 @@ async def create_webhook(
     is told of all.
     """
     require_whole_workspace(principal)
-    async with webhooks.reader.document(request) as document:
+    async with webhooks.reader.read(request) as document:
         values = parse(WebhookCreate, document).values()
     row, made = await webhooks.service.create(principal.workspace_id, values)
     if not made:
@@ -67,7 +67,7 @@ async def get_webhook(
     return WebhookResponse.of(row)
 
 
-@router.patch("/{webhook_id}", openapi_extra=_UPDATE, responses=UNREADABLE | NOT_FOUND)
+@router.patch("/{webhook_id}", openapi_extra=_UPDATE, responses=BODY_ERRORS | NOT_FOUND)
 async def update_webhook(
     webhook_id: str, request: Request, principal: WriteAccess, webhooks: Webhooks
 ) -> WebhookResponse:
@@ -78,7 +78,7 @@ async def update_webhook(
     enabled again, which also forgets its failures.
     """
     require_whole_workspace(principal)
-    async with webhooks.reader.document(request) as document:
+    async with webhooks.reader.read(request) as document:
         changes = parse(WebhookUpdate, document).changes()
     row = await webhooks.service.update(principal.workspace_id, _webhook_id(webhook_id), changes)
     return WebhookResponse.of(row)

@@ -77,12 +77,12 @@ class WebhookRepository:
     async def list_webhooks(self, workspace_id: UUID) -> list[Row]:
         """Returns the workspace's webhooks, the newest last."""
         query = select(endpoints).where(endpoints.c.workspace_id == workspace_id)
-        return await self._database.all(
+        return await self._database.fetch_all(
             query.order_by(endpoints.c.created_at, endpoints.c.webhook_id)
         )
 
     async def get(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
-        return await self._database.first(
+        return await self._database.fetch_first(
             select(endpoints).where(_is_webhook(workspace_id, webhook_id))
         )
 
@@ -99,7 +99,7 @@ class WebhookRepository:
                 "failed_attempts": func.least(endpoints.c.failed_attempts, 1),
                 "failing_since": None,
             }
-        return await self._database.first(
+        return await self._database.fetch_first(
             update(endpoints)
             .where(_is_webhook(workspace_id, webhook_id))
             .values(values)
@@ -108,7 +108,7 @@ class WebhookRepository:
 
     async def delete(self, workspace_id: UUID, webhook_id: UUID) -> Row | None:
         """Deletes a webhook. Its deliveries are no longer sent or seen; retention deletes them."""
-        return await self._database.first(
+        return await self._database.fetch_first(
             delete(endpoints)
             .where(_is_webhook(workspace_id, webhook_id))
             .returning(endpoints.c.webhook_id)
@@ -131,17 +131,17 @@ class WebhookRepository:
             newest = _scan(newest, last, status)
         elif status is not None:
             newest = newest.where(deliveries.c.status == status)
-        rows = await self._database.all(newest.limit(limit))
+        rows = await self._database.fetch_all(newest.limit(limit))
         return DeliveryPage(rows, rows[-1]["delivery_id"] if len(rows) == limit else last)
 
     async def _last_scanned(self, newest: Select[Any]) -> UUID | None:
         """Returns the delivery at which a scan ends, or None if it ends before."""
         ids = newest.with_only_columns(deliveries.c.delivery_id)
-        row = await self._database.first(ids.offset(MAX_SCANNED - 1).limit(1))
+        row = await self._database.fetch_first(ids.offset(MAX_SCANNED - 1).limit(1))
         return None if row is None else row["delivery_id"]
 
     async def get_delivery(self, webhook_id: UUID, delivery_id: UUID) -> Row | None:
-        return await self._database.first(
+        return await self._database.fetch_first(
             select(deliveries).where(_is_delivery(webhook_id, delivery_id))
         )
 
@@ -153,7 +153,7 @@ class WebhookRepository:
             "next_attempt_at": func.now(),
             "updated_at": func.now(),
         }
-        return await self._database.first(
+        return await self._database.fetch_first(
             update(deliveries)
             .where(_is_delivery(webhook_id, delivery_id))
             .values(values)

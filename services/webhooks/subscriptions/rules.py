@@ -9,7 +9,7 @@ from services.webhooks.delivery.ssrf import AddressRules
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.events import Fault
-from shared.http.requests import refused
+from shared.http.requests import validation_error
 from shared.postgres.row import Row
 
 
@@ -28,7 +28,9 @@ def require_allowed_destination(rules: AddressRules, url: str) -> None:
     A name is resolved, and its addresses checked, at each connection.
     """
     if (reason := rules.refusal(url)) is not None:
-        raise refused([Fault(code="url_destination", field="url", message=reason, value=None)])
+        raise validation_error(
+            [Fault(code="url_destination", field="url", message=reason, value=None)]
+        )
 
 
 def require_below_limit(current: int, limit: int) -> None:

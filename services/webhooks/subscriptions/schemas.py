@@ -28,7 +28,7 @@ from services.webhooks.delivery.model import DeliveryStatus, DisabledReason
 from services.webhooks.delivery.signing import standard_key
 from services.webhooks.events import EventName
 from shared.contract.pins import MAX_URL_LENGTH, normalize_url, read_faults
-from shared.http.requests import object_of, refused
+from shared.http.requests import require_object, validation_error
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -128,9 +128,9 @@ class WebhookUpdate(BaseModel):
 def parse(model: type[M], document: object) -> M:
     """Validates a body. Raises ApiError (422) with every fault, but never with the secret."""
     try:
-        return model.model_validate(object_of(document))
+        return model.model_validate(require_object(document))
     except ValidationError as error:
-        raise refused(
+        raise validation_error(
             [
                 replace(fault, value=None) if fault.field == "secret" else fault
                 for fault in read_faults(error)

@@ -1,10 +1,9 @@
-"""Lists in pages: filtered, sorted and counted by walks along indexes, none of them longer than it
-may be.
+"""Pages of filtered, sorted and counted lists, read by bounded index scans.
 
-The indexes have one workspace's rows in the order of a time, and every row that is inserted pays
-for no more of them (docs/decisions/0021-lists.md). So most filters have none of their own: they
-look at rows one by one, in the list's order, until the page is full; and most orders have none:
-they look at all rows there are between since and until. At no more than `list_scan_limit` of them,
-either way: beyond it the question is refused, with a narrower one that will be answered. A list is
-never silently incomplete.
+The indexes hold one workspace's rows in the order of a time. Every further index would cost each
+inserted row (docs/decisions/0021-lists.md). So most filters have no index of their own: a scan
+checks rows one by one, in the list's order, until the page is full. Most sort orders have no index
+either: a scan reads all rows between since and until. No scan reads more than `list_scan_limit`
+rows. A query that needs more is rejected, and the error names a narrower query that works. A list
+is never silently incomplete.
 """

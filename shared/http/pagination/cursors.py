@@ -1,8 +1,7 @@
-"""Where a list goes on after a page: an opaque text that names the page's last row by what the list
-is sorted by.
+"""Cursors: opaque texts that name a page's last row by its sort value and id.
 
-A row that comes in meanwhile moves no other to another page, as it does where pages are counted by
-an offset.
+The next page begins after that row. Rows that are inserted meanwhile don't shift pages, as they do
+with an offset.
 """
 
 from base64 import b64decode, urlsafe_b64encode
@@ -16,23 +15,23 @@ import msgspec
 
 from shared.contract.errors import ApiError, ErrorCode
 
-MOST_CHARACTERS = 2000
-"""Of a cursor: twice what the longest title makes of it."""
-OPAQUE = r"^[A-Za-z0-9_-]+$"
+MAX_CURSOR_CHARACTERS = 2000
+"""Twice the length of a cursor with the longest title."""
+CURSOR_PATTERN = r"^[A-Za-z0-9_-]+$"
 
-_REPLACED = {"cursor", "offset"}
-_GARBAGE = "is none of ours: take it from the Link header as it is"
+_REPLACED_PARAMETERS = {"cursor", "offset"}
+_INVALID = "The cursor is invalid. Use the value from the Link header unchanged."
 
 
 class Cursor(NamedTuple):
     order: str
-    """The list's name and its order's: pins.title_asc."""
+    """The list and its sort order, such as pins.title_asc."""
     value: datetime | str | None
-    """The last row's, of what the list is sorted by."""
+    """The last row's value of the sort key."""
     id: UUID
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _CursorDocument(msgspec.Struct, forbid_unknown_fields=True):
     version: Literal[1]
     order: str
     value: str | None
@@ -42,41 +41,46 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 def write_cursor(cursor: Cursor) -> str:
     value = cursor.value.isoformat() if isinstance(cursor.value, datetime) else cursor.value
     return (
-        urlsafe_b64encode(msgspec.json.encode(_Document(1, cursor.order, value, cursor.id)))
+        urlsafe_b64encode(msgspec.json.encode(_CursorDocument(1, cursor.order, value, cursor.id)))
         .rstrip(b"=")
         .decode()
     )
 
 
-def read_cursor(text: str, order: str, *, of_time: bool) -> Cursor:
-    """A cursor of the list and order `order`, whose values are times or texts.
+def read_cursor(text: str, order: str, *, is_time: bool) -> Cursor:
+    """Reads a cursor of the list and sort order `order`.
 
-    Raises ApiError (422) for anything else.
+    `is_time`: the sort key's values are times, else texts. Raises ApiError (422) if the text
+    is no such cursor.
     """
     try:
         document = msgspec.json.decode(
             b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True),
-            type=_Document,
+            type=_CursorDocument,
         )
-        value = _time(document.value) if of_time and document.value is not None else document.value
+        is_timestamp = is_time and document.value is not None
+        value = _parse_time(str(document.value)) if is_timestamp else document.value
     except (msgspec.MsgspecError, ValueError, OverflowError):
-        raise refused_cursor(_GARBAGE) from None
+        raise cursor_error(_INVALID) from None
     if document.order != order:
-        raise refused_cursor("belongs to another list or another sort order")
-    if not of_time and (value is None or "\0" in str(value)):
-        raise refused_cursor(_GARBAGE)
+        raise cursor_error(
+            "The cursor belongs to another list or sort order. Use it with the query that returned "
+            "it, or leave it out to start at the first page."
+        )
+    if not is_time and (value is None or "\0" in str(value)):
+        raise cursor_error(_INVALID)
     return Cursor(order, value, document.id)
 
 
-def refused_cursor(why: str) -> ApiError:
-    return ApiError(ErrorCode.INVALID_PARAMETER, f"cursor: {why}.", parameter="cursor")
+def cursor_error(message: str) -> ApiError:
+    return ApiError(ErrorCode.INVALID_PARAMETER, message, parameter="cursor")
 
 
 def next_link(path: str, query: Mapping[str, str], cursor: Cursor) -> str:
-    """A Link header's value (RFC 8288): the same question, from the cursor on."""
-    kept = {name: value for name, value in query.items() if name not in _REPLACED}
+    """Builds a Link header's value (RFC 8288): the same query, with the next page's cursor."""
+    kept = {name: value for name, value in query.items() if name not in _REPLACED_PARAMETERS}
     return f'<{path}?{urlencode({**kept, "cursor": write_cursor(cursor)})}>; rel="next"'
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)

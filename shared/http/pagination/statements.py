@@ -1,85 +1,84 @@
-"""The SQL of one page. `%(most)s` is how many rows a walk may look at."""
+"""Builds the SQL of one page. `%(scan_limit)s` is the most rows that a scan may read."""
 
 from shared.http.pagination.cursors import Cursor
-from shared.http.pagination.search import Search, Walk
+from shared.http.pagination.list_query import IndexScan, ListQuery
 
 
-def page(search: Search, after: Cursor | None) -> str:
-    order = search.order
-    walked = " union all ".join(f"({_walked(search, walk, after)})" for walk in search.walks)
+def select_page(query: ListQuery, after: Cursor | None) -> str:
+    order = query.order
+    scanned = " union all ".join(f"({_scan_rows(query, scan, after)})" for scan in query.scans)
     return f"""
-        select {search.shown}, {search.also}, {order.key.sql} as sorted_by
-        from ({walked}) w where {_conditions(search, after)}
-        order by {order.sql} {order.direction}, {search.id} {order.direction}
+        select {query.columns}, {query.extra_columns}, {order.key.sql} as sorted_by
+        from ({scanned}) w where {_conditions(query, after)}
+        order by {order.sql} {order.direction}, {query.id_column} {order.direction}
         limit %(limit)s offset %(offset)s
     """
 
 
-def count(search: Search) -> str:
-    """How many rows there are in all pages, up to `%(counted)s`."""
-    walked = " union all ".join(
-        f"(select * {_rows(search, walk, None)} limit %(most)s)" for walk in search.walks
+def count_rows(query: ListQuery) -> str:
+    """Counts the rows of all pages, up to `%(count_limit)s`."""
+    scanned = " union all ".join(
+        f"(select * {_rows(query, scan, None)} limit %(scan_limit)s)" for scan in query.scans
     )
     return (
-        f"select count(*) as count from (select from ({walked}) w where "
-        f"{_conditions(search, None)} limit %(counted)s) c"
+        f"select count(*) as count from (select from ({scanned}) w where "
+        f"{_conditions(query, None)} limit %(count_limit)s) c"
     )
 
 
-def beyond(search: Search, walk: Walk, after: Cursor | None) -> str:
-    """The time of the first row that may not be looked at any more."""
-    sorting = f"order by {walk.time} {direction(search, walk)}"
+def select_first_unscanned(query: ListQuery, scan: IndexScan, after: Cursor | None) -> str:
+    """Selects the time of the first row beyond the scan limit."""
+    sorting = f"order by {scan.time_column} {scan_direction(query, scan)}"
     return (
-        f"select {walk.time} as beyond {_rows(search, walk, after)} {sorting} offset %(most)s "
-        "limit 1"
+        f"select {scan.time_column} as first_unscanned {_rows(query, scan, after)} {sorting} "
+        "offset %(scan_limit)s limit 1"
     )
 
 
-def direction(search: Search, walk: Walk) -> str:
-    """In which a walk is gone: the list's, or back in time."""
-    return search.order.direction if walk in search.ordered else "desc"
+def scan_direction(query: ListQuery, scan: IndexScan) -> str:
+    """Returns the list's direction for an ordered scan, else `desc`: newest rows first."""
+    return query.order.direction if scan in query.ordered_scans else "desc"
 
 
-def _walked(search: Search, walk: Walk, after: Cursor | None) -> str:
-    in_order = walk in search.ordered
-    rows = f"select *, {in_order} as in_order {_rows(search, walk, after)}"
+def _scan_rows(query: ListQuery, scan: IndexScan, after: Cursor | None) -> str:
+    in_order = scan in query.ordered_scans
+    rows = f"select *, {in_order} as in_order {_rows(query, scan, after)}"
     if not in_order:
         return rows
     return (
-        f"{rows} order by {walk.time} {search.order.direction}, {search.id} "
-        f"{search.order.direction} limit %(most)s"
+        f"{rows} order by {scan.time_column} {query.order.direction}, {query.id_column} "
+        f"{query.order.direction} limit %(scan_limit)s"
     )
 
 
-def _rows(search: Search, walk: Walk, after: Cursor | None) -> str:
-    bounds = ["workspace_id = %(workspace_id)s", walk.where]
-    if walk.time == search.window:
-        bounds += _window(search)
-    if walk in search.ordered and after is not None:
-        bounds.append(
-            _behind(search)
-        )  # in the conditions, too; here it is where the index begins to be read
-    return f"from {search.table} where {' and '.join(bounds)}"
+def _rows(query: ListQuery, scan: IndexScan, after: Cursor | None) -> str:
+    bounds = ["workspace_id = %(workspace_id)s", scan.where]
+    if scan.time_column == query.window_column:
+        bounds += _window(query)
+    if scan in query.ordered_scans and after is not None:
+        # Repeats a condition of the whole query: here it sets where the index scan starts
+        bounds.append(_after_cursor(query))
+    return f"from {query.table} where {' and '.join(bounds)}"
 
 
-def _conditions(search: Search, after: Cursor | None) -> str:
-    conditions = [*search.conditions, *_window(search)]
+def _conditions(query: ListQuery, after: Cursor | None) -> str:
+    conditions = [*query.conditions, *_window(query)]
     if after is not None:
-        conditions.append(_behind(search))
+        conditions.append(_after_cursor(query))
     return " and ".join(conditions) or "true"
 
 
-def _behind(search: Search) -> str:
-    order, kind = search.order, "timestamptz" if search.order.key.is_time else "text"
+def _after_cursor(query: ListQuery) -> str:
+    order, type_name = query.order, "timestamptz" if query.order.key.is_time else "text"
     return (
-        f"({order.sql}, {search.id}) {'<' if order.descending else '>'} (cast(%(after)s as "
-        f"{kind}), %(after_id)s)"
+        f"({order.sql}, {query.id_column}) {'<' if order.descending else '>'} (cast(%(after)s as "
+        f"{type_name}), %(after_id)s)"
     )
 
 
-def _window(search: Search) -> list[str]:
+def _window(query: ListQuery) -> list[str]:
     bounds = (
-        (search.since, f"{search.window} >= %(since)s"),
-        (search.until, f"{search.window} < %(until)s"),
+        (query.since, f"{query.window_column} >= %(since)s"),
+        (query.until, f"{query.window_column} < %(until)s"),
     )
     return [sql for value, sql in bounds if value is not None]

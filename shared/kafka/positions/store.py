@@ -35,7 +35,7 @@ class PositionStore:
     async def load(self) -> dict[TopicPartition, StoredPosition]:
         """Reads all positions of the service. Notices if this process has seen later ones."""
         seen = dict(self._seen)  # a position that is stored during this read may be missing in it
-        rows = await self._database.all(
+        rows = await self._database.fetch_all(
             self._text(
                 "select topic, partition, next_offset, cluster_id, replay_until, refused from "
                 "{}.positions",
@@ -87,7 +87,8 @@ class PositionStore:
     async def has_offsets_to_take_over(self) -> bool:
         """Tells whether the group's committed offsets must still be taken over."""
         return (
-            await self._database.first(self._text("select since from {}.position_seed")) is not None
+            await self._database.fetch_first(self._text("select since from {}.position_seed"))
+            is not None
         )
 
     async def add(
@@ -137,7 +138,7 @@ class PositionStore:
     async def is_replaying(self) -> bool:
         """Tells whether a position of the service has not reached its `replay_until` yet."""
         query = "select exists (select from {}.positions where next_offset < replay_until) as is_so"
-        row = await self._database.first(self._text(query))
+        row = await self._database.fetch_first(self._text(query))
         return row is not None and bool(row["is_so"])
 
     async def lock(
@@ -153,7 +154,7 @@ class PositionStore:
         made after the positions were read. If a stored position is behind, the database raises
         PF001, and the pipeline turns it into PositionBehind.
         """
-        if advance.spans and self._database.made_at(driver) > advance.checked_at:
+        if advance.spans and self._database.connected_at(driver) > advance.checked_at:
             raise PositionBehind(
                 "the connection to Postgres is newer than the last reading of the positions",
             )

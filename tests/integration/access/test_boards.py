@@ -263,7 +263,7 @@ async def test_boards_that_are_made_at_the_same_moment_do_not_overshoot(
         making = [asyncio.create_task(make(number)) for number in range(5)]
 
         async def all_wait() -> bool:
-            return await database.first(WAITING) == {"count": len(making)}
+            return await database.fetch_first(WAITING) == {"count": len(making)}
 
         await eventually(all_wait)
     assert sum(await asyncio.gather(*making)) == 1  # beside the one that is there

@@ -546,7 +546,7 @@ async def test_a_key_whose_revocation_commits_during_its_request_leaves_no_heir(
         )
 
         async def is_waiting() -> bool:
-            return trying.done() or bool(await database.all(WAITING))
+            return trying.done() or bool(await database.fetch_all(WAITING))
 
         await eventually(is_waiting)
     with pytest.raises(ApiError) as revoked:

@@ -39,7 +39,9 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
         _fill(url, half_done.job_id, half_done.workspace_id, pin_id)
         _fill_oddly(url, deleted, made_up)
         migrate(url)
-        database = Database.of(DatabaseSettings(database_url=SecretStr(url)), application="tests")
+        database = Database.from_settings(
+            DatabaseSettings(database_url=SecretStr(url)), application="tests"
+        )
         store = JobStore(database)
         before = await store.job(half_done.workspace_id, half_done.job_id)
         await store.fold(

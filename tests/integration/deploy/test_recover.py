@@ -235,7 +235,7 @@ class Installation:
 
         async def fold_all() -> None:
             settings = DatabaseSettings(database_url=SecretStr(self.database_url))
-            database = Database.of(settings, application="tests")
+            database = Database.from_settings(settings, application="tests")
             for event in events:
                 await JobStore(database).fold(fold([event]), Advance(), moves=False)
             await database.dispose()
@@ -654,7 +654,7 @@ def test_invariant_3_a_lost_row_that_turns_up_after_all_is_not_published(
 ) -> None:
     async def settle_late() -> list[Outcome]:
         settings = DatabaseSettings(database_url=SecretStr(worked.database_url))
-        database = Database.of(settings, application="tests")
+        database = Database.from_settings(settings, application="tests")
         workspace = await make_workspace(database)
         row = row_accepted(
             job_id=job["job_id"],

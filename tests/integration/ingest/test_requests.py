@@ -284,7 +284,7 @@ async def test_what_was_decided_is_forgotten_once_the_request_is_committed(
     handler: ImportRequestHandler, workspace: Workspace, database: Database
 ) -> None:
     assert await handle(handler, delivered(request(workspace, request_id="g"))) == []
-    row = await database.first(
+    row = await database.fetch_first(
         select(requests).where(
             requests.c.workspace_id == workspace.id, requests.c.request_id == "g"
         )

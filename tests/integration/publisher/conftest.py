@@ -129,7 +129,7 @@ class Client:
         query = text(
             "select event_type from publisher.outbox where event_id like :id order by id"
         ).bindparams(id=f"{pin_id}:%")
-        return [row["event_type"].split(".")[2] for row in await self._database.all(query)]
+        return [row["event_type"].split(".")[2] for row in await self._database.fetch_all(query)]
 
     async def execute(self, statement: str, **values: Any) -> None:
         async with self._database.transaction() as connection:

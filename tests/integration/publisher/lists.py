@@ -20,7 +20,7 @@ from shared.access.keys import Scope, hash_api_key
 from shared.access.model import Principal
 from shared.http.app import create_api
 from shared.http.health import Health
-from shared.http.pagination.pages import Lists
+from shared.http.pagination.paginator import Paginator
 from shared.postgres.database import Database
 
 
@@ -53,7 +53,7 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
     unused: Any = None
     app.state.dependencies = PublisherDependencies(
         settings=settings,
-        lists=PinListService(Lists(database, settings)),
+        lists=PinListService(Paginator(database, settings)),
         pins=unused,
         schedules=unused,
         batches=unused,

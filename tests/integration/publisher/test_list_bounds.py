@@ -19,9 +19,9 @@ from sqlalchemy import delete, text
 from services.publisher.pins.lists.filters import PinFilters
 from services.publisher.pins.lists.service import PinListService
 from services.publisher.tables import pins
-from shared.http.pagination import pages as pages_module
-from shared.http.pagination.pages import Lists
-from shared.http.pagination.search import NOTHING
+from shared.http.pagination import paginator as paginator_module
+from shared.http.pagination.list_query import EMPTY_PAGE
+from shared.http.pagination.paginator import Paginator
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, ListSettings
 from tests.integration.publisher.catalogue import (
@@ -290,7 +290,7 @@ async def test_a_page_and_its_bound_are_of_one_moment(
 ) -> None:
     """Or rows that go between two statements would make a page complete that is not."""
     workspace_id, _rows = await workspace_with(database, MOST + 1)
-    ask = pages_module._Asking._ask
+    ask = paginator_module._PageReader._execute
 
     async def meddled(asking: Any, sql: str, **values: Any) -> Any:
         answer = await ask(asking, sql, **values)
@@ -300,7 +300,7 @@ async def test_a_page_and_its_bound_are_of_one_moment(
             )
         return answer
 
-    monkeypatch.setattr(pages_module._Asking, "_ask", meddled)
+    monkeypatch.setattr(paginator_module._PageReader, "_execute", meddled)
     refusal(await http.get("/v1/pins?q=oldest", headers=keys.headers_of(workspace_id)))
 
 
@@ -329,11 +329,11 @@ async def test_schedules_are_bounded_by_their_own_time(
 
 async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
     """However many are asked for, and however long they take."""
-    pool = Database.of(
+    pool = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2),
         application="tests",
     )
-    lists, who = PinListService(Lists(pool, ListSettings(), at_once=1)), principal(uuid4())
+    lists, who = PinListService(Paginator(pool, ListSettings(), concurrency=1)), principal(uuid4())
     async with AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         with psycopg.connect(database_url) as owner:
@@ -341,17 +341,17 @@ async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
             asked = [asyncio.create_task(lists.pins(who, PinFilters())) for _ in range(5)]
             await eventually(lambda: _waits(owner))
             async with asyncio.timeout(5):
-                assert await pool.first(text("select 1 as one")) == {"one": 1}
-        assert await asyncio.gather(*asked) == [NOTHING] * 5
+                assert await pool.fetch_first(text("select 1 as one")) == {"one": 1}
+        assert await asyncio.gather(*asked) == [EMPTY_PAGE] * 5
 
 
 async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists = PinListService(Lists(database, ListSettings(), at_once=2))
+    lists = PinListService(Paginator(database, ListSettings(), concurrency=2))
     greedy, other = principal(uuid4()), principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
-    ask = pages_module._Asking._ask
+    ask = paginator_module._PageReader._execute
 
     async def long(asking: Any, sql: str, **values: Any) -> Any:
         if asking._values["workspace_id"] == greedy.workspace_id:
@@ -359,13 +359,13 @@ async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(
             await ended.wait()
         return await ask(asking, sql, **values)
 
-    monkeypatch.setattr(pages_module._Asking, "_ask", long)
+    monkeypatch.setattr(paginator_module._PageReader, "_execute", long)
     asked = [asyncio.create_task(lists.pins(greedy, PinFilters())) for _ in range(5)]
     await begun.wait()
     async with asyncio.timeout(5):
-        assert await lists.pins(other, PinFilters()) == NOTHING
+        assert await lists.pins(other, PinFilters()) == EMPTY_PAGE
     ended.set()
-    assert await asyncio.gather(*asked) == [NOTHING] * 5
+    assert await asyncio.gather(*asked) == [EMPTY_PAGE] * 5
 
 
 def _waits(owner: psycopg.Connection[tuple[int]]) -> bool:

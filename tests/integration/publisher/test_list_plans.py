@@ -18,9 +18,9 @@ from services.publisher.pins.lists.service import PinListService
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.status.lists import ImportFilters, ImportLists
 from shared.contract.errors import ApiError
-from shared.http.pagination import pages
+from shared.http.pagination import paginator
 from shared.http.pagination.cursors import Cursor, write_cursor
-from shared.http.pagination.pages import Lists
+from shared.http.pagination.paginator import Paginator
 from shared.postgres.database import Database
 from shared.runtime.settings import ListSettings
 from tests.integration.publisher.catalogue import ACCOUNTS, BEGINNING, DISTANT
@@ -106,7 +106,7 @@ async def catalogue(database: Database) -> Database:
         "ids": list(SIZES),
         "sizes": list(SIZES.values()),
     }
-    async with database.transaction(patience_seconds=120) as connection:
+    async with database.transaction(extra_timeout_seconds=120) as connection:
         await connection.execute(FILL, values)
         await connection.execute(JOBS, values)
         await connection.execute(ANALYZE)
@@ -118,14 +118,14 @@ async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     """Each statement is run a second time, explained, in its own transaction and with its own
     settings.
     """
-    found, ask = Plans(), pages._Asking._ask
+    found, ask = Plans(), paginator._PageReader._execute
 
     async def explained(asking: Any, sql: str, **values: Any) -> Any:
         (row,) = await ask(asking, f"explain (analyze, format json) {sql}", **values)
         found.seen.append((sql, row["QUERY PLAN"][0]["Plan"]))
         return await ask(asking, sql, **values)
 
-    monkeypatch.setattr(pages._Asking, "_ask", explained)
+    monkeypatch.setattr(paginator._PageReader, "_execute", explained)
     yield found
 
 
@@ -190,7 +190,7 @@ def require_bounded(plans: Plans) -> None:
 async def test_no_list_of_pins_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
-    lists = PinListService(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("pins", asked["sort"])}):
         await answered(lists.pins(principal(workspace_id), PinFilters(**asked, **page)))
     require_bounded(plans)
@@ -203,7 +203,7 @@ async def test_no_list_of_pins_walks_through_another_workspaces_rows(
 async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
 ) -> None:
-    lists = PinListService(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("schedules", asked["sort"])}):
         await answered(lists.schedules(principal(workspace_id), ScheduleFilters(**asked, **page)))
     require_bounded(plans)
@@ -217,7 +217,7 @@ async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
 async def test_no_list_of_imports_walks_through_another_workspaces_rows(
     catalogue: Database, plans: Plans, asked: dict[str, Any]
 ) -> None:
-    lists = ImportLists(Lists(catalogue, ListSettings(list_scan_limit=MOST)))
+    lists = ImportLists(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("imports", "created_at_desc")}):
         await answered(lists.imports(principal(LARGE), ImportFilters(**asked, **page)))
     require_bounded(plans)
@@ -229,7 +229,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
     """Of a list without a filter, whatever stands in the workspace; and its total comes from the
     index alone.
     """
-    lists = PinListService(Lists(catalogue, ListSettings()))
+    lists = PinListService(Paginator(catalogue, ListSettings()))
     page = await lists.pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
     shown = [
@@ -245,7 +245,7 @@ async def test_the_first_page_reads_no_more_than_it_shows(
 async def test_what_a_cursor_has_left_behind_is_not_read_again(
     catalogue: Database, plans: Plans, sort: str
 ) -> None:
-    lists = PinListService(Lists(catalogue, ListSettings()))
+    lists = PinListService(Paginator(catalogue, ListSettings()))
     cursor = write_cursor(Cursor(f"pins.{sort}", BEGINNING.replace(hour=20), UUID(int=2**127)))
     page = await lists.pins(
         principal(LARGE), PinFilters(limit=50, sort=PinSort(sort), cursor=cursor)

@@ -84,7 +84,7 @@ async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses
     cancelling = asyncio.create_task(client.post(f"/v1/schedules/{schedule['id']}/cancel"))
 
     async def is_waiting() -> bool:
-        return bool(await database.all(text("select from pg_locks where not granted")))
+        return bool(await database.fetch_all(text("select from pg_locks where not granted")))
 
     await eventually(is_waiting)
     let_go.set()

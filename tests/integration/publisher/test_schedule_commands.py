@@ -589,5 +589,5 @@ async def test_what_is_deleted_is_never_left_in_the_schedulers_way(
         "select count(*) as waiting from publisher.pins where state = 'scheduled' and deleted_at "
         "is not null"
     )
-    row = await database.first(query)
+    row = await database.fetch_first(query)
     assert row == {"waiting": 0}

@@ -460,7 +460,7 @@ async def test_invariant_4_a_row_that_was_existing_publishes_nothing(
     query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(
         pin_id=pin_id
     )
-    assert await database.first(query) == {"pins": 0}
+    assert await database.fetch_first(query) == {"pins": 0}
 
 
 async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(

@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from shared.contract.errors import ValueRejected
-from shared.postgres.arrays import Column, columns
+from shared.postgres.arrays import Column, to_columns
 from shared.postgres.database import Database, driver_connection
 from shared.runtime.settings import DatabaseSettings
 from tests.support.columns import STATEMENT, TABLE
@@ -45,7 +45,7 @@ ROWS: list[tuple[Any, ...]] = [
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncIterator[Database]:
-    made = Database.of(
+    made = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url)), application="test-columns"
     )
     yield made
@@ -54,7 +54,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def read_back(database: Database, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     async with database.pipeline() as driver:
-        cursor = await driver.execute(STATEMENT, columns(TABLE, rows), binary=True)
+        cursor = await driver.execute(STATEMENT, to_columns(TABLE, rows), binary=True)
         return await cursor.fetchall()
 
 

@@ -27,7 +27,7 @@ LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 async def connected(url: str, *options: str, seconds: float = 10) -> AsyncIterator[Database]:
     """With options as an operator writes them into the URL; `seconds` are waited for an answer."""
     given = f"?options={quote(' '.join(f'-c {option}' for option in options))}" if options else ""
-    database = Database.of(
+    database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(url + given), database_timeout_seconds=seconds),
         application="tests",
     )
@@ -48,7 +48,7 @@ async def test_a_server_east_of_utc_hands_back_the_last_moment_there_is(database
     after it was committed.
     """
     async with connected(database_url, "timezone=Asia/Tokyo") as database:
-        row = await database.first(
+        row = await database.fetch_first(
             text("select cast(:at as timestamptz) as at").bindparams(at=LAST_MOMENT)
         )
         assert row == {"at": LAST_MOMENT}
@@ -57,7 +57,7 @@ async def test_a_server_east_of_utc_hands_back_the_last_moment_there_is(database
 async def test_options_of_the_url_hold_beside_ours(database_url: str) -> None:
     async with connected(database_url, "lock_timeout=77s", "work_mem=5MB") as database:
         shown = [
-            await database.first(text(f"select current_setting('{name}') as value"))
+            await database.fetch_first(text(f"select current_setting('{name}') as value"))
             for name in ("lock_timeout", "work_mem", "timezone")
         ]
     assert shown == [{"value": "77s"}, {"value": "5MB"}, {"value": "UTC"}]
@@ -66,7 +66,7 @@ async def test_options_of_the_url_hold_beside_ours(database_url: str) -> None:
 async def test_invariant_9_a_cancelled_statement_passes(database_url: str) -> None:
     async with connected(database_url, "statement_timeout=50ms") as database:
         with pytest.raises(DatabaseUnavailable, match="statement timeout"):
-            await database.first(text("select pg_sleep(5)"))
+            await database.fetch_first(text("select pg_sleep(5)"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_a_value_that_cannot_be_is_refused(database: Database, value: str)
 
 async def test_an_error_does_not_repeat_what_was_sent(database: Database) -> None:
     with pytest.raises(DBAPIError) as raised:
-        await database.first(
+        await database.fetch_first(
             text("select cast(:payload as text) from nowhere").bindparams(payload="a secret")
         )
     assert "a secret" not in str(raised.value)
@@ -122,12 +122,12 @@ async def test_a_process_that_freezes_in_a_pipeline_holds_its_locks_for_a_while_
     """
     locked, thaw = asyncio.Event(), asyncio.Event()
     async with connected(database_url) as next_owner:
-        await next_owner.first(text("select 1"))
+        await next_owner.fetch_first(text("select 1"))
         monkeypatch.setattr(database_module, "FROZEN_SECONDS", -99)
         async with connected(database_url, seconds=100) as freezing:  # itself it would wait on
             frozen = asyncio.create_task(lock_and_freeze(freezing, locked, thaw))
             await locked.wait()
-            await next_owner.first(text(LOCK))
+            await next_owner.fetch_first(text(LOCK))
             thaw.set()
             with pytest.raises(DatabaseUnavailable):
                 await frozen

@@ -64,7 +64,7 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[RecordProducer]:
 async def positions(database_url: str) -> AsyncIterator[PositionStore]:
     """The status service's, empty."""
     execute(database_url, "truncate status.positions, status.position_seed")
-    database = Database.of(
+    database = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url), database_timeout_seconds=2),
         application="tests",
         connections=2,

@@ -19,7 +19,7 @@ from services.status.repository import JobStore
 from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, ValueRejected
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
-from shared.http.pagination.search import NOTHING
+from shared.http.pagination.list_query import EMPTY_PAGE
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.postgres.row import Row
@@ -108,7 +108,7 @@ async def test_outcomes_before_their_import_are_kept_and_invisible(
     job = import_accepted(total_rows=1)
     await folded(store, rows_settled(job, created(1)))
     assert await store.job(job.workspace_id, job.job_id) is Missing.UNKNOWN
-    assert await listed(database, job.workspace_id) == NOTHING
+    assert await listed(database, job.workspace_id) == EMPTY_PAGE
     await folded(store, job)
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
 
@@ -250,7 +250,7 @@ async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_fo
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, created(1)))
     hasty = JobStore(Database(database.engine, timeout_seconds=0.3))
-    unannounced = hasty.unannounced(10, patience_seconds=5)
+    unannounced = hasty.unannounced(10, extra_timeout_seconds=5)
     await unannounced.__aenter__()
     await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
     silent = BrokerUnavailable("silent")

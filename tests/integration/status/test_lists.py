@@ -14,7 +14,7 @@ from services.status.repository import JobStore
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import ImportAccepted, SourceType
 from shared.http.pagination.cursors import write_cursor
-from shared.http.pagination.pages import Lists
+from shared.http.pagination.paginator import Paginator
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
 from shared.runtime.settings import ListSettings
@@ -56,8 +56,8 @@ def newest_first(jobs: Sequence[ImportAccepted]) -> list[UUID]:
 async def all_pages(database: Database, workspace_id: UUID, **asked: Any) -> list[UUID]:
     page = await listed(database, workspace_id, **asked)
     ids = [row["job_id"] for row in page.rows]
-    while page.next is not None:
-        page = await listed(database, workspace_id, **asked, cursor=write_cursor(page.next))
+    while page.next_cursor is not None:
+        page = await listed(database, workspace_id, **asked, cursor=write_cursor(page.next_cursor))
         ids += [row["job_id"] for row in page.rows]
     return ids
 
@@ -90,17 +90,17 @@ async def test_imports_that_come_in_move_no_page(database: Database) -> None:
     jobs = await imported(database, 10)
     workspace_id = jobs[0].workspace_id
     first = await listed(database, workspace_id, limit=5)
-    assert first.next is not None
+    assert first.next_cursor is not None
     await imported(database, 5, workspace_id, NOON + 100 * MINUTE)
-    second = await listed(database, workspace_id, limit=5, cursor=write_cursor(first.next))
+    second = await listed(database, workspace_id, limit=5, cursor=write_cursor(first.next_cursor))
     assert [row["job_id"] for row in (*first.rows, *second.rows)] == newest_first(jobs)
-    assert (second.next, second.total) == (None, None)
+    assert (second.next_cursor, second.total) == (None, None)
 
 
 async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database) -> None:
     jobs = await imported(database, 25)
     who = principal(jobs[0].workspace_id)
-    lists = ImportLists(Lists(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
+    lists = ImportLists(Paginator(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
     assert (await lists.imports(who, ImportFilters(limit=3))).total is None
     with pytest.raises(ApiError) as refused:
         await lists.imports(who, ImportFilters(status="failed"))

@@ -361,7 +361,7 @@ async def test_an_upload_is_kept_beside_its_import(
     kept = text("select workspace_id, content from status.uploads where job_id = :id").bindparams(
         id=job.job_id
     )
-    assert await eventually(lambda: database.first(kept)) == {
+    assert await eventually(lambda: database.fetch_first(kept)) == {
         "workspace_id": workspace.id,
         "content": content,
     }

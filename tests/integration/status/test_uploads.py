@@ -55,7 +55,7 @@ class Status:
         return [(letter.record.value, letter.reason.code) for letter in letters]
 
     async def kept(self, *job_ids: UUID) -> list[Row]:
-        return await self.database.all(UPLOADS.bindparams(ids=list(job_ids)))
+        return await self.database.fetch_all(UPLOADS.bindparams(ids=list(job_ids)))
 
     async def age(self, age: timedelta, *job_ids: UUID) -> None:
         async with self.database.transaction() as connection:

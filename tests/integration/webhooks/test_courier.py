@@ -36,7 +36,7 @@ from services.webhooks.subscriptions import repository as subscriptions
 from services.webhooks.tables import deliveries, endpoints
 from shared.contract.errors import DatabaseUnavailable
 from shared.kafka.positions.advance import Advance
-from shared.postgres.arrays import columns
+from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database, driver_connection
 from shared.postgres.row import Row
 from shared.runtime import metrics
@@ -90,7 +90,7 @@ async def queued(database: Database, store: DeliveryRepository, count: int, **fi
 
 
 def claim_values(most: int, *, each: int) -> list[object]:
-    return [*columns(IN_FLIGHT_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
+    return [*to_columns(IN_FLIGHT_COLUMNS, []), each, each, 100, 100, most, most, LEASE]
 
 
 async def claim(
@@ -132,7 +132,7 @@ def result(
 
 
 async def rows(database: Database, webhook_id: UUID) -> list[Row]:
-    return await database.all(
+    return await database.fetch_all(
         select(deliveries)
         .where(deliveries.c.webhook_id == webhook_id)
         .order_by(deliveries.c.delivery_id)
@@ -318,7 +318,7 @@ async def test_failures_in_a_row_disable_and_a_delivery_between_them_forgives(
     assert await store.record(bad[3:5], disable_policy(3)) == []
     (disabled,) = await store.record(bad[5:], disable_policy(3))
     assert (disabled.webhook_id, disabled.reason) == (webhook_id, DisabledReason.FAILING)
-    (row,) = await database.all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
+    (row,) = await database.fetch_all(select(endpoints).where(endpoints.c.webhook_id == webhook_id))
     assert (row["is_enabled"], row["disabled_reason"], row["failures_in_a_row"]) == (
         False,
         "failing",

@@ -140,16 +140,16 @@ class Publisher:
                 row["state"],
                 row["deleted_at"] is not None,
             )
-            for row in await self._pool.all(PINS.bindparams(ids=list(workspaces)))
+            for row in await self._pool.fetch_all(PINS.bindparams(ids=list(workspaces)))
         }
 
     async def failures(self, jobs: Sequence[UUID]) -> dict[RowName, str]:
-        rows = await self._pool.all(FAILURES.bindparams(ids=list(jobs)))
+        rows = await self._pool.fetch_all(FAILURES.bindparams(ids=list(jobs)))
         return {RowName(row["job_id"], row["row_number"]): row["error_code"] for row in rows}
 
     async def outbox(self, workspaces: Sequence[UUID]) -> list[str]:
         """The ids of the events that wait, one for each time that they were written."""
-        rows = await self._pool.all(OUTBOX.bindparams(ids=[str(one) for one in workspaces]))
+        rows = await self._pool.fetch_all(OUTBOX.bindparams(ids=[str(one) for one in workspaces]))
         return [row["event_id"] for row in rows]
 
 

@@ -140,7 +140,7 @@ class World:
             f"select coalesce(json_agg(t), '[]')::text as content from publisher.{name} t where "
             f"{column} = any(:ids)"
         )
-        row = await self.database.first(query.bindparams(ids=self._names(column)))
+        row = await self.database.fetch_first(query.bindparams(ids=self._names(column)))
         return str(row["content"]) if row else "[]"
 
     async def _write(self, backup: "Backup") -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contract.errors import ValueRejected
-from shared.postgres.arrays import columns
+from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.documents import offsets
@@ -58,7 +58,7 @@ async def read_back(pool: Database, values: list[tuple[Any, ...]]) -> list[tuple
     """None when it is refused."""
     try:
         async with pool.pipeline() as driver:
-            cursor = await driver.execute(STATEMENT, columns(TABLE, values), binary=True)
+            cursor = await driver.execute(STATEMENT, to_columns(TABLE, values), binary=True)
             return await cursor.fetchall()
     except ValueRejected:
         return None

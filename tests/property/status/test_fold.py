@@ -102,13 +102,13 @@ class Status:
 
     async def kept(self, ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
         rows: dict[UUID, list[Row]] = {job_id: [] for job_id in ids}
-        for row in await self._pool.all(KEPT.bindparams(ids=list(ids))):
+        for row in await self._pool.fetch_all(KEPT.bindparams(ids=list(ids))):
             rows[row["job_id"]].append(row)
         return rows
 
     async def uploads(self, ids: Sequence[UUID]) -> dict[tuple[UUID, UUID], bytes]:
         """The contents by job and workspace."""
-        rows = await self._pool.all(UPLOADS.bindparams(ids=list(ids)))
+        rows = await self._pool.fetch_all(UPLOADS.bindparams(ids=list(ids)))
         return {(row["job_id"], row["workspace_id"]): row["content"] for row in rows}
 
     async def listed(self, workspace_id: UUID) -> list[UUID]:

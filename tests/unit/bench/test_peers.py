@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from shared.postgres.arrays import columns
+from shared.postgres.arrays import to_columns
 from tests.support.factories import submitted
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.connect_sink import FIELDS, schema
@@ -46,7 +46,7 @@ def test_a_row_that_went_through_a_queue_is_the_same_row() -> None:
         WORKSPACE, JOB, NOW, rows.received(orjson.loads(orjson.dumps(parsed.sent())))
     )
     assert queued == directly
-    assert len(columns(COLUMNS, directly)) == len(COLUMNS)
+    assert len(to_columns(COLUMNS, directly)) == len(COLUMNS)
 
 
 def test_invalid_rows_are_counted_and_the_others_keep_their_numbers() -> None:

@@ -10,9 +10,9 @@ from starlette.types import Message
 
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.strict_json import parse_json
-from shared.http.bodies import SMALL, Bodies, require_content_type
+from shared.http.bodies import SMALL_BODY_BYTES, BodyReader, require_content_type
 
-LIMIT = 4 * SMALL
+LIMIT = 4 * SMALL_BODY_BYTES
 
 
 def request(*chunks: bytes, **headers: str) -> Request:
@@ -35,19 +35,19 @@ def request(*chunks: bytes, **headers: str) -> Request:
     return Request({"type": "http", "method": "POST", "headers": named}, receive)
 
 
-def bodies(*, seconds: float = 10) -> Bodies:
-    return Bodies(limit_bytes=LIMIT, seconds=seconds, at_once_bytes=2 * LIMIT)
+def bodies(*, seconds: float = 10) -> BodyReader:
+    return BodyReader(limit_bytes=LIMIT, timeout_seconds=seconds, total_bytes=2 * LIMIT)
 
 
-async def refusal_of(reader: Bodies, one: Request) -> tuple[HTTPStatus, ErrorCode]:
+async def refusal_of(reader: BodyReader, one: Request) -> tuple[HTTPStatus, ErrorCode]:
     with pytest.raises(ApiError) as refused:
-        async with reader.reading(one):
+        async with reader.read(one):
             pass
     return refused.value.status, refused.value.code
 
 
 async def test_a_body_up_to_the_limit_is_read_whole() -> None:
-    async with bodies().reading(request(b"x" * LIMIT)) as body:
+    async with bodies().read(request(b"x" * LIMIT)) as body:
         assert len(body) == LIMIT
 
 
@@ -67,15 +67,15 @@ async def test_many_large_ones_wait_for_each_other_and_then_are_refused(
 ) -> None:
     monkeypatch.setattr("shared.http.bodies.WAIT_SECONDS", 0.05)
     reader = bodies()
-    large = [b"x" * SMALL] * 4
-    async with reader.reading(request(*large)):
+    large = [b"x" * SMALL_BODY_BYTES] * 4
+    async with reader.read(request(*large)):
         assert await refusal_of(reader, request(*large)) == (
             HTTPStatus.SERVICE_UNAVAILABLE,
             ErrorCode.TOO_BUSY,
         )
-        async with reader.reading(request(b"[]")) as small:
+        async with reader.read(request(b"[]")) as small:
             assert small == b"[]"  # what is small has room of its own
-    async with reader.reading(request(*large)):
+    async with reader.read(request(*large)):
         pass
 
 
@@ -86,7 +86,9 @@ async def test_a_slow_one_holds_only_what_it_has_sent() -> None:
         for _ in range(100)
     ]
     await asyncio.sleep(0.01)
-    async with reader.reading(request(b"x" * SMALL, b"x" * (LIMIT - SMALL))) as body:
+    async with reader.read(
+        request(b"x" * SMALL_BODY_BYTES, b"x" * (LIMIT - SMALL_BODY_BYTES))
+    ) as body:
         assert len(body) == LIMIT
     for task in slow:
         task.cancel()

@@ -11,7 +11,7 @@ import pytest
 
 from shared.contract.errors import ApiError, ErrorCode
 from shared.http.pagination.cursors import (
-    MOST_CHARACTERS,
+    MAX_CURSOR_CHARACTERS,
     Cursor,
     next_link,
     read_cursor,
@@ -30,7 +30,7 @@ def encoded(document: object) -> str:
 @pytest.mark.parametrize("value", [NOON, None])
 def test_a_time_comes_back(value: datetime | None) -> None:
     cursor = Cursor("pins.published_at_desc", value, ID)
-    assert read_cursor(write_cursor(cursor), cursor.order, of_time=True) == cursor
+    assert read_cursor(write_cursor(cursor), cursor.order, is_time=True) == cursor
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_a_time_comes_back(value: datetime | None) -> None:
 def test_a_text_comes_back_and_is_short_enough(value: str) -> None:
     cursor = Cursor("pins.title_asc", value, ID)
     written = write_cursor(cursor)
-    assert read_cursor(written, cursor.order, of_time=False) == cursor
-    assert len(written) <= MOST_CHARACTERS
+    assert read_cursor(written, cursor.order, is_time=False) == cursor
+    assert len(written) <= MAX_CURSOR_CHARACTERS
 
 
 def test_what_was_written_by_hand_is_what_is_written() -> None:
     """Clients hold on to them: the format is changed by a new version only."""
     cursor = Cursor("pins.created_at_desc", NOON, ID)
-    assert read_cursor(encoded(WRITTEN), cursor.order, of_time=True) == cursor
+    assert read_cursor(encoded(WRITTEN), cursor.order, is_time=True) == cursor
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_was_written_by_hand_is_what_is_written() -> None:
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ApiError) as refused:
-        read_cursor(text, "pins.created_at_desc", of_time=True)
+        read_cursor(text, "pins.created_at_desc", is_time=True)
     assert (refused.value.code, refused.value.status) == (ErrorCode.INVALID_PARAMETER, 422)
 
 
@@ -81,13 +81,13 @@ def test_anything_else_is_refused(text: str) -> None:
 def test_a_text_that_no_row_has_is_refused(value: Any) -> None:
     written = encoded({**WRITTEN, "order": "pins.title_asc", "value": value})
     with pytest.raises(ApiError):
-        read_cursor(written, "pins.title_asc", of_time=False)
+        read_cursor(written, "pins.title_asc", is_time=False)
 
 
 def test_a_cursor_of_another_order_is_refused() -> None:
     written = write_cursor(Cursor("pins.title_asc", "lamp", ID))
-    with pytest.raises(ApiError, match="another sort order"):
-        read_cursor(written, "pins.title_desc", of_time=False)
+    with pytest.raises(ApiError, match="another list or sort order"):
+        read_cursor(written, "pins.title_desc", is_time=False)
 
 
 def test_a_link_asks_the_same_from_the_cursor_on() -> None:

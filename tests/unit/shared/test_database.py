@@ -5,7 +5,7 @@ import pytest
 from psycopg import errors
 from pydantic import SecretStr
 
-from shared.postgres.database import REFUSALS, Database, is_passing
+from shared.postgres.database import REJECTED_VALUE_ERRORS, Database, is_transient
 from shared.runtime.settings import DatabaseSettings
 
 PASSING = [
@@ -37,30 +37,30 @@ ABOUT_A_VALUE = [
 
 @pytest.mark.parametrize("error", PASSING)
 def test_invariant_9_what_passes_is_waited_for(error: type[psycopg.Error]) -> None:
-    assert is_passing(error())
-    assert not issubclass(error, REFUSALS)
+    assert is_transient(error())
+    assert not issubclass(error, REJECTED_VALUE_ERRORS)
 
 
 @pytest.mark.parametrize("error", INTEGRITY)
 def test_invariant_9_a_violated_constraint_is_a_bug_and_fails_no_row(
     error: type[psycopg.Error],
 ) -> None:
-    assert not is_passing(error())
-    assert not issubclass(error, REFUSALS)
+    assert not is_transient(error())
+    assert not issubclass(error, REJECTED_VALUE_ERRORS)
 
 
 @pytest.mark.parametrize("error", ABOUT_A_VALUE)
 def test_what_is_about_a_value_is_refused(error: type[psycopg.Error]) -> None:
-    assert not is_passing(error())
-    assert issubclass(error, REFUSALS)
+    assert not is_transient(error())
+    assert issubclass(error, REJECTED_VALUE_ERRORS)
 
 
 def test_a_connection_that_broke_passes() -> None:
-    assert is_passing(psycopg.OperationalError("server closed the connection unexpectedly"))
+    assert is_transient(psycopg.OperationalError("server closed the connection unexpectedly"))
 
 
 def test_an_engine_shows_no_parameters() -> None:
-    engine = Database.of(
+    engine = Database.from_settings(
         DatabaseSettings(database_url=SecretStr("postgresql://u@h/d")), application="test"
     ).engine
     assert engine.sync_engine.hide_parameters

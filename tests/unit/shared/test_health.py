@@ -26,7 +26,7 @@ async def test_only_what_is_needed_makes_it_unready(
 ) -> None:
     health = Health()
     health.add("needed", saying(needed))
-    health.add("wanted", saying(wanted), needed=False)
+    health.add("wanted", saying(wanted), required=False)
     report = await health.report()
     assert (report.is_ready, report.status) == expected
     assert report.checks == {"needed": needed or "ok", "wanted": wanted or "ok"}

@@ -11,7 +11,7 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from shared.http.app import create_api
-from shared.http.bodies import Bodies
+from shared.http.bodies import BodyReader
 from shared.http.health import Health
 
 
@@ -22,11 +22,11 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 def api() -> FastAPI:
     app = create_api("testing", summary="", lifespan=lifespan, health=Health(), concurrency=10)
-    bodies = Bodies(limit_bytes=100, seconds=10, at_once_bytes=1000)
+    bodies = BodyReader(limit_bytes=100, timeout_seconds=10, total_bytes=1000)
 
     @app.post("/taken")
     async def take(request: Request) -> int:
-        async with bodies.reading(request) as body:
+        async with bodies.read(request) as body:
             return len(body)
 
     return app

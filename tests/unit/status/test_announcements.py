@@ -37,20 +37,20 @@ class Sender:
 class Store(JobStore):
     """Has one job to announce; remembers how much time there is for it."""
 
-    patience_seconds = 0.0
+    extra_timeout_seconds = 0.0
 
     def __init__(self) -> None:
         """Needs no database."""
 
     @asynccontextmanager
     async def unannounced(
-        self, _limit: int, *, patience_seconds: float = 0
+        self, _limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
-        self.patience_seconds = patience_seconds
+        self.extra_timeout_seconds = extra_timeout_seconds
         yield [ENDED]
 
 
 async def test_kafka_has_no_more_time_than_the_locks_of_the_jobs_may_be_held() -> None:
     store, sender = Store(), Sender()
     assert await JobAnnouncer(store, sender, "job-events", 1).announce() == 1
-    assert sender.seconds == store.patience_seconds == announcements.DELIVERY_SECONDS
+    assert sender.seconds == store.extra_timeout_seconds == announcements.DELIVERY_SECONDS

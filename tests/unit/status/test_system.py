@@ -10,7 +10,7 @@ import pytest
 from services.status import system
 from services.status.config import StatusSettings
 from services.status.system import service_check, watch_everything
-from shared.http.client import http_pool
+from shared.http.client import create_http_pool
 from shared.http.health import Health
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -53,7 +53,7 @@ async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def trouble_of(url: str) -> str | None:
-    async with http_pool() as http:
+    async with create_http_pool() as http:
         return await service_check(http, url)()
 
 
@@ -139,7 +139,7 @@ async def test_access_and_webhooks_alone_degrade_and_do_not_stop(
 ) -> None:
     names = ("ingest_url", "publisher_url", "access_url", "webhooks_url")
     database: Any = Answering()
-    async with listening(answering("200 OK", b"{}")) as url, http_pool() as http:
+    async with listening(answering("200 OK", b"{}")) as url, create_http_pool() as http:
         urls: dict[str, Any] = {**dict.fromkeys(names, url), **away}
         settings = StatusSettings(**urls)
         health = Health()

@@ -11,7 +11,7 @@ from services.publisher.pins.dry_run.report import Check, CheckName, failed
 from shared.access.model import Destination, Principal
 from shared.contract.events import Fault
 from shared.contract.pins import PinSubmission, make_printable, read_faults
-from shared.http.requests import refused
+from shared.http.requests import validation_error
 
 _FIELD_CHECKS = {
     "account_id": CheckName.ACCOUNT,
@@ -48,7 +48,7 @@ class PartialRequest:
         faults = [fault for fault in self._faults if _find_check_name(fault) is name]
         if not faults:
             return None
-        refusal = refused(faults)
+        refusal = validation_error(faults)
         return failed(name, refusal.code, refusal.message, **refusal.details)
 
     def read_value(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from services.publisher.pins.requests import (
 )
 from shared.access.model import BoardCheck, Principal
 from shared.access.repository import AccessRepository
-from shared.http.requests import object_of
+from shared.http.requests import require_object
 from shared.postgres.row import Row
 
 
@@ -27,7 +27,7 @@ class DryRunService:
         self._access = access
 
     async def check_pin(self, principal: Principal, document: object) -> Report:
-        request = PartialRequest(PinForNow, object_of(document), CONTENT_FIELDS)
+        request = PartialRequest(PinForNow, require_object(document), CONTENT_FIELDS)
         board = await self._check_board(principal, request)
         owner = await self._find_owner(principal, request)
         return check_pin(principal, request, Snapshot(board, owner))
@@ -38,7 +38,7 @@ class DryRunService:
         """Checks a schedule. `header` is the request's Idempotency-Key."""
         key = read_requested_key(document, header)
         keyed = {
-            **object_of(document),
+            **require_object(document),
             "idempotency_key": generate_key() if key is None else key,
         }
         request = PartialRequest(ScheduleSubmission, keyed, CONTENT_FIELDS)

@@ -8,7 +8,7 @@ from pydantic import Field
 from services.publisher.pins.lists.sorting import PinSort, ScheduleSort
 from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.contract.pins import Instant
-from shared.http.pagination.paging import Paging
+from shared.http.pagination.parameters import PageParameters
 
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 SearchText = Annotated[
@@ -17,7 +17,7 @@ SearchText = Annotated[
 ]
 
 
-class PinFilters(Paging):
+class PinFilters(PageParameters):
     account_id: UUID | None = None
     board_id: Text | None = None
     status: Annotated[
@@ -37,7 +37,7 @@ class PinFilters(Paging):
     sort: PinSort = PinSort.CREATED_AT_DESC
 
 
-class ScheduleFilters(Paging):
+class ScheduleFilters(PageParameters):
     account_id: UUID | None = None
     board_id: Text | None = None
     status: Annotated[

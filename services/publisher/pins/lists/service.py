@@ -11,28 +11,30 @@ from services.publisher.pins.lists.sorting import (
 )
 from services.publisher.pins.statuses import PinStatus, ScheduleStatus
 from shared.access.model import Principal
-from shared.http.pagination.pages import Lists
-from shared.http.pagination.search import NOTHING, Order, Page, Search, Walk
+from shared.http.pagination.list_query import EMPTY_PAGE, IndexScan, ListQuery, Page, SortOrder
+from shared.http.pagination.paginator import Paginator
 
 # Each by an index of its own (migration 0007). `like`, not `=`: or a planner might take pins_due
 # for it, which is everybody's
 _NOT_PUBLISHED = "deleted_at is null and run_at is not null and state like 'scheduled'"
-PUBLISHED_OR_FAILED = Walk("deleted_at is null and state in ('published', 'failed')", "created_at")
-FAILED = Walk("deleted_at is null and state = 'failed'", "created_at")
-SCHEDULED = Walk("deleted_at is null and run_at is not null", "run_at")
-RUN_AT_PASSED = Walk(f"{SCHEDULED.where} and run_at <= now()", "run_at")
+PUBLISHED_OR_FAILED = IndexScan(
+    "deleted_at is null and state in ('published', 'failed')", "created_at"
+)
+FAILED = IndexScan("deleted_at is null and state = 'failed'", "created_at")
+SCHEDULED = IndexScan("deleted_at is null and run_at is not null", "run_at")
+RUN_AT_PASSED = IndexScan(f"{SCHEDULED.where} and run_at <= now()", "run_at")
 """Schedules only: nothing is published, or fails, before it is due."""
-WAITING = Walk(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
+WAITING = IndexScan(f"{_NOT_PUBLISHED} and run_at > now()", "run_at")
 _ADVICE = "GET /v1/schedules?status=queued has those that are due, in the order of run_at."
-DUE = Walk(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
+DUE = IndexScan(f"{_NOT_PUBLISHED} and run_at <= now()", "run_at", _ADVICE)
 
-_PINS: dict[PinStatus | None, tuple[Walk, ...]] = {
+_PINS: dict[PinStatus | None, tuple[IndexScan, ...]] = {
     None: (PUBLISHED_OR_FAILED, DUE),
     PinStatus.QUEUED: (DUE,),
     PinStatus.PUBLISHED: (PUBLISHED_OR_FAILED,),
     PinStatus.FAILED: (FAILED,),
 }
-_SCHEDULES: dict[ScheduleStatus | None, tuple[Walk, ...]] = {
+_SCHEDULES: dict[ScheduleStatus | None, tuple[IndexScan, ...]] = {
     None: (SCHEDULED,),
     ScheduleStatus.SCHEDULED: (WAITING,),
     ScheduleStatus.QUEUED: (DUE,),
@@ -46,7 +48,7 @@ _STATES = {
     "done": "published",
     "canceled": "cancelled",
 }
-"""The states of statuses that are not alone in their walk."""
+"""The states of statuses that are not alone in their scan."""
 _TEXT_MATCHES = " or ".join(
     f"strpos(lower({column} {COLLATION}), lower(cast(%(q)s as text) {COLLATION})) > 0"
     for column in ("title", "description", "link_url")
@@ -56,59 +58,61 @@ _TEXT_MATCHES = " or ".join(
 class PinListService:
     """Lists what the key may see.
 
-    Raises ApiError (422) for a cursor of another list, and for a search that is too wide.
+    Raises ApiError (422) for a cursor of another list, and for a query that is too wide.
     """
 
-    def __init__(self, lists: Lists) -> None:
-        self._lists = lists
+    def __init__(self, paginator: Paginator) -> None:
+        self._paginator = paginator
 
     async def pins(self, principal: Principal, query: PinFilters) -> Page:
         """Lists what is published, failed or due."""
-        walks = _PINS.get(query.status, ())
+        scans = _PINS.get(query.status, ())
         if query.error_code is not None:
-            walks = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
+            scans = (FAILED,) if query.status in {None, PinStatus.FAILED} else ()
         if query.removed:
-            walks = ()
+            scans = ()
         return await self._page(
-            principal, query, walks, build_pin_order(query.sort), window="created_at"
+            principal, query, scans, build_pin_order(query.sort), window_column="created_at"
         )
 
     async def schedules(self, principal: Principal, query: ScheduleFilters) -> Page:
         """Lists what has, or had, a time to be published at."""
-        walks = _SCHEDULES.get(query.status, ())
+        scans = _SCHEDULES.get(query.status, ())
         return await self._page(
-            principal, query, walks, build_schedule_order(query.sort), window="run_at"
+            principal, query, scans, build_schedule_order(query.sort), window_column="run_at"
         )
 
     async def _page(
         self,
         principal: Principal,
         query: PinFilters | ScheduleFilters,
-        walks: tuple[Walk, ...],
-        order: Order,
+        scans: tuple[IndexScan, ...],
+        order: SortOrder,
         *,
-        window: str,
+        window_column: str,
     ) -> Page:
-        after = query.after(order)
+        after = query.decode_cursor(order)
         is_permitted = principal.account_ids != frozenset() and (
             query.account_id is None or principal.permits(query.account_id)
         )
-        if not walks or not is_permitted:
-            return NOTHING
+        if not scans or not is_permitted:
+            return EMPTY_PAGE
         conditions, values = _conditions(principal, query)
-        search = Search(
+        list_query = ListQuery(
             table="publisher.pins",
-            id="pin_id",
-            walks=walks,
+            id_column="pin_id",
+            scans=scans,
             order=order,
-            window=window,
+            window_column=window_column,
             since=query.since,
             until=query.until,
             conditions=conditions,
             values=values,
-            also=f"{IS_DUE} as is_due",
+            extra_columns=f"{IS_DUE} as is_due",
         )
-        return await self._lists.page(search, limit=query.limit, offset=query.offset, after=after)
+        return await self._paginator.page(
+            list_query, limit=query.limit, offset=query.offset, after=after
+        )
 
 
 def _conditions(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from shared.http.pagination.search import Key, Order
+from shared.http.pagination.list_query import SortKey, SortOrder
 
 COLLATION = 'collate "pg_c_utf8"'
 """Upper and lower case of every alphabet, and an order by code points, whatever the database's own
@@ -34,38 +34,38 @@ class ScheduleSort(StrEnum):
 
 
 IS_DUE = "(state = 'scheduled' and run_at <= now())"
-_CREATED_AT = Key("created_at", is_time=True)
-_TITLE = Key(f"lower(title {COLLATION})")
+_CREATED_AT = SortKey("created_at", is_time=True)
+_TITLE = SortKey(f"lower(title {COLLATION})")
 
 # By the names that clients see
-_PIN_STATUS = Key(f"case state when 'scheduled' then 'queued' else state end {COLLATION}")
-_SCHEDULE_STATUS = Key(
+_PIN_STATUS = SortKey(f"case state when 'scheduled' then 'queued' else state end {COLLATION}")
+_SCHEDULE_STATUS = SortKey(
     f"case when {IS_DUE} then 'queued' when state = 'published' then 'done'"
     f" when state = 'cancelled' then 'canceled' else state end {COLLATION}"
 )
 
 _PIN_KEYS = {
     "created_at": _CREATED_AT,
-    "published_at": Key("published_at", is_time=True, is_nullable=True),
+    "published_at": SortKey("published_at", is_time=True, is_nullable=True),
     "title": _TITLE,
     "status": _PIN_STATUS,
 }
 _SCHEDULE_KEYS = {
-    "run_at": Key("run_at", is_time=True),
+    "run_at": SortKey("run_at", is_time=True),
     "created_at": _CREATED_AT,
     "title": _TITLE,
     "status": _SCHEDULE_STATUS,
 }
 
 
-def build_pin_order(sort: PinSort) -> Order:
+def build_pin_order(sort: PinSort) -> SortOrder:
     return _build_order("pins", sort, _PIN_KEYS)
 
 
-def build_schedule_order(sort: ScheduleSort) -> Order:
+def build_schedule_order(sort: ScheduleSort) -> SortOrder:
     return _build_order("schedules", sort, _SCHEDULE_KEYS)
 
 
-def _build_order(name: str, sort: str, keys: Mapping[str, Key]) -> Order:
+def _build_order(name: str, sort: str, keys: Mapping[str, SortKey]) -> SortOrder:
     key, _, direction = sort.rpartition("_")
-    return Order(f"{name}.{sort}", keys[key], descending=direction == "desc")
+    return SortOrder(f"{name}.{sort}", keys[key], descending=direction == "desc")

@@ -56,7 +56,7 @@ def _measure(given: _Given) -> Figures:
 
 async def _drive(given: _Given) -> Figures:
     publisher, status = (
-        Database.of(
+        Database.from_settings(
             DatabaseSettings(database_url=SecretStr(with_role(given.url, role))),
             application="bench",
             connections=4,

@@ -13,7 +13,7 @@ import psycopg
 from celery import Celery
 from kombu.serialization import register
 
-from shared.postgres.arrays import Column, ColumnDumper, columns
+from shared.postgres.arrays import Column, ColumnDumper, to_columns
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.process import PeerSettings
 from tests.tools.bench.peers.store import COLUMNS, SETTLE_IMPORT, SETTLE_ROW
@@ -66,7 +66,7 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
         made = rows.values(
             UUID(workspace_id), job, datetime.fromisoformat(accepted_at), rows.received(content)
         )
-        connection.execute(SETTLE_IMPORT, (*columns(COLUMNS, made), job))
+        connection.execute(SETTLE_IMPORT, (*to_columns(COLUMNS, made), job))
 
     def settle_row(job_id: str, workspace_id: str, accepted_at: str, content: rows.Sent) -> None:
         made = rows.values(
@@ -75,7 +75,7 @@ def create_celery(settings: PeerSettings, task: str) -> Any:
             datetime.fromisoformat(accepted_at),
             rows.received([content]),
         )
-        connection.execute(SETTLE_ROW, columns(COLUMNS, made))
+        connection.execute(SETTLE_ROW, to_columns(COLUMNS, made))
 
     app.task(settle_import, name=SETTLE_IMPORT_TASK, **RETRIES)
     app.task(settle_row, name=SETTLE_ROW_TASK, **RETRIES)

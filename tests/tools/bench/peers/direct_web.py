@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from shared.postgres.arrays import columns
+from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
 from tests.tools.bench.peers import rows
 from tests.tools.bench.peers.process import PeerSettings, serve
@@ -22,7 +22,9 @@ async def open_intake(_settings: PeerSettings, database: Database) -> AsyncItera
         async with database.pipeline() as driver:
             await insert_job(driver, job)
             if made:
-                await driver.execute(SETTLE_IMPORT, (*columns(COLUMNS, made), job.id), binary=True)
+                await driver.execute(
+                    SETTLE_IMPORT, (*to_columns(COLUMNS, made), job.id), binary=True
+                )
 
     yield settle
 

@@ -10,7 +10,7 @@ from faststream.kafka import KafkaBroker
 
 from shared.contract.events import RowAccepted
 from shared.contract.topics import TopicName, TopicNames
-from shared.postgres.arrays import columns
+from shared.postgres.arrays import to_columns
 from shared.postgres.database import Database
 from shared.runtime.process import configure_gc
 from tests.tools.bench.peers import rows
@@ -24,7 +24,7 @@ several without losing any.
 
 
 def create_worker(settings: PeerSettings) -> FastStream:
-    database = Database.of(settings, application="peer-worker")
+    database = Database.from_settings(settings, application="peer-worker")
     broker = KafkaBroker(settings.kafka_bootstrap_servers, logger=None)
 
     @broker.subscriber(
@@ -38,7 +38,7 @@ def create_worker(settings: PeerSettings) -> FastStream:
         content = (event.row_number, *(getattr(event.row, name) for name in rows.CONTENT))
         made = rows.values(event.workspace_id, event.job_id, event.accepted_at, [content])
         async with database.pipeline() as driver:
-            await driver.execute(SETTLE_ROW, columns(COLUMNS, made), binary=True)
+            await driver.execute(SETTLE_ROW, to_columns(COLUMNS, made), binary=True)
 
     return FastStream(broker, on_shutdown=[database.dispose])
 

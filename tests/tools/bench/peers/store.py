@@ -12,7 +12,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from shared.postgres.arrays import names, unnest
+from shared.postgres.arrays import column_names, unnest
 
 COLUMNS = (
     ("pin_id", "uuid"),
@@ -73,7 +73,7 @@ _SELECTED = ", ".join(
 )
 _PUBLISH = f"""
     inserted as (
-        insert into pins ({names(COLUMNS)}, state, published_at)
+        insert into pins ({column_names(COLUMNS)}, state, published_at)
         select {_SELECTED},
             case when run_at is null then 'published' else 'scheduled' end,
             case when run_at is null then now() end
@@ -82,7 +82,7 @@ _PUBLISH = f"""
         returning origin_row
     )
 """
-_ROWS = f"rows as materialized (select * from {unnest(COLUMNS)} as r({names(COLUMNS)}))"
+_ROWS = f"rows as materialized (select * from {unnest(COLUMNS)} as r({column_names(COLUMNS)}))"
 
 SETTLE_IMPORT = f"""
     with {_ROWS}, {_PUBLISH}, counted as (

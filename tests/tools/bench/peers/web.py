@@ -40,7 +40,7 @@ def create_app(
     settings: PeerSettings, open_intake: Open, *, accepted: HTTPStatus = HTTPStatus.ACCEPTED
 ) -> FastAPI:
     """`accepted`: what an import is answered, 201 by a peer that has settled it by then."""
-    database = Database.of(settings, application="peer")
+    database = Database.from_settings(settings, application="peer")
     key = settings.api_key.get_secret_value()
 
     @asynccontextmanager

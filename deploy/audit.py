@@ -1,9 +1,8 @@
-"""python -m deploy.audit TOOLS: known vulnerabilities of what the lock files name, and secrets in
-what git tracks.
+"""Looks for known vulnerabilities and committed secrets: python -m deploy.audit TOOLS.
 
-TOOLS is the folder of pip-audit's and detect-secrets' commands. Exit code 0: nothing was found; 1:
-something was; 2: no secret was found, and whether a dependency has a known vulnerability could not
-be found out for all of them.
+It checks the packages of the lock files, and the files that git tracks. TOOLS is the folder with
+the commands of pip-audit and detect-secrets. Exit codes: 0: nothing was found. 1: something was
+found. 2: no secret was found, but some packages could not be checked.
 """
 
 import json
@@ -24,100 +23,104 @@ LOCKS = (
     "requirements-audit.lock",
     "requirements-peers.lock",
 )
-"""All of requirements.lock stands in requirements-dev.lock too."""
+"""All lock files but requirements.lock, whose packages requirements-dev.lock contains too."""
 SERVICES = {
     "pypi": "PyPI (https://pypi.org/pypi/NAME/VERSION/json)",
     "osv": "OSV (https://api.osv.dev)",
 }
 HASHES = r"\.lock(\.toml)?$"
-"""Files of checksums, which look as random as secrets do."""
+"""Files of checksums, which look as random as secrets."""
 
 KEY = re.compile(rf"{KEY_PREFIX}[\w-]{{43}}")
 
 
 class AuditResult(IntEnum):
+    """The exit codes."""
+
     CLEAN = 0
     FOUND = 1
     UNKNOWN = 2
 
 
 class AdvisoryReport(NamedTuple):
-    """What one service said of the dependencies."""
+    """The answer of one advisory service."""
 
     vulnerable: tuple[str, ...]
     known: frozenset[str]
     unknown: frozenset[str]
-    trouble: str | None = None
-    """Why it said nothing at all."""
+    problem: str | None = None
+    """The reason if the service did not answer."""
 
 
 def main(tools: Path) -> AuditResult:
     secrets = [*find_leaked_keys(tracked_files()), *find_secrets(tools, tracked_files())]
-    for one in secrets:
-        print(f"  secret? {one}")
+    for secret in secrets:
+        print(f"  secret? {secret}")
     print(f"secrets: {len(secrets) or 'none'} in {len(tracked_files())} files")
-    verdict = check_advisories(
+    result = check_advisories(
         merge_reports([fetch_report(tools, service, lock) for lock in LOCKS])
         for service in SERVICES
     )
-    return AuditResult.FOUND if secrets else verdict
+    return AuditResult.FOUND if secrets else result
 
 
-def check_advisories(answers: Iterable[AdvisoryReport]) -> AuditResult:
-    """Asks one service after the other until every dependency is known; prints the result."""
+def check_advisories(reports: Iterable[AdvisoryReport]) -> AuditResult:
+    """Queries one service after the other until every package is known; prints the result."""
     vulnerable: dict[str, None] = {}
     known: set[str] = set()
     unknown: set[str] = set()
-    whole = False
-    for service, answer in zip(SERVICES.values(), answers, strict=False):
-        vulnerable |= dict.fromkeys(answer.vulnerable)
-        known |= answer.known
-        unknown = (unknown | answer.unknown) - known
-        whole = answer.trouble is None
-        if answer.trouble:
-            print(f"  {service} could not be asked: {answer.trouble}")
-        elif answer.unknown:
+    is_complete = False
+    for service, report in zip(SERVICES.values(), reports, strict=False):
+        vulnerable |= dict.fromkeys(report.vulnerable)
+        known |= report.known
+        unknown = (unknown | report.unknown) - known
+        is_complete = report.problem is None
+        if report.problem:
+            print(f"  {service} could not be queried: {report.problem}")
+        elif report.unknown:
             print(
-                f"  {service} answered, but does not know {len(answer.unknown)} of "
-                f"{len(answer.known | answer.unknown)} packages"
+                f"  {service} answered, but does not know {len(report.unknown)} of "
+                f"{len(report.known | report.unknown)} packages"
             )
-        if whole and not unknown:
+        if is_complete and not unknown:
             break
-    for one in vulnerable:
-        print(f"  vulnerable: {one}")
+    for advisory in vulnerable:
+        print(f"  vulnerable: {advisory}")
     if vulnerable:
         print(
-            f"advisories: {len(vulnerable)} found. Raise the version in pyproject.toml, then: make "
-            "lock"
+            f"advisories: {len(vulnerable)} found. Raise the versions in pyproject.toml, then run: "
+            "make lock"
         )
         return AuditResult.FOUND
-    if unknown or not whole:
-        whom = f"{len(unknown)} packages" if unknown else "all packages"
+    if unknown or not is_complete:
+        unchecked = f"{len(unknown)} packages" if unknown else "all packages"
         print(
-            f"advisories: NOT CHECKED for {whom}: neither service told. This says nothing about "
-            "them; run it where one can be reached."
+            f"advisories: NOT CHECKED for {unchecked}. No advisory service gave an answer about "
+            "them: they may be vulnerable. Run this again where a service can be reached."
         )
         return AuditResult.UNKNOWN
     print(f"advisories: none for {len(known)} packages")
     return AuditResult.CLEAN
 
 
-def merge_reports(answers: Sequence[AdvisoryReport]) -> AdvisoryReport:
-    """Of several lock files, which may name the same packages."""
-    known = frozenset[str]().union(*(one.known for one in answers))
-    unknown = frozenset[str]().union(*(one.unknown for one in answers)) - known
-    vulnerable = dict.fromkeys(fault for one in answers for fault in one.vulnerable)
+def merge_reports(reports: Sequence[AdvisoryReport]) -> AdvisoryReport:
+    """Merges the reports on several lock files, which may name the same packages."""
+    known = frozenset[str]().union(*(report.known for report in reports))
+    unknown = frozenset[str]().union(*(report.unknown for report in reports)) - known
+    vulnerable = dict.fromkeys(advisory for report in reports for advisory in report.vulnerable)
     return AdvisoryReport(
         tuple(vulnerable),
         known,
         unknown,
-        next((one.trouble for one in answers if one.trouble), None),
+        next((report.problem for report in reports if report.problem), None),
     )
 
 
 def fetch_report(tools: Path, service: str, lock: str) -> AdvisoryReport:
-    """pip-audit calls what it could not look up `skipped`, and all skipped a success: so its report
-    is read, not its exit code.
+    """Runs pip-audit on a lock file and parses its report.
+
+    The exit code is ignored: pip-audit reports packages that it could not look up as `skipped`, and
+    ends with 0 even if all packages were skipped.
     """
     options = [
         "--require-hashes",
@@ -130,26 +133,25 @@ def fetch_report(tools: Path, service: str, lock: str) -> AdvisoryReport:
     try:
         return parse_report(json.loads(done.stdout))
     except ValueError:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["pip-audit printed nothing"]
         return AdvisoryReport((), frozenset(), frozenset(), lines[-1])
 
 
 def parse_report(report: dict[str, Any]) -> AdvisoryReport:
-    dependencies = report["dependencies"]
+    packages = report["dependencies"]
     vulnerable = tuple(
-        f"{one['name']} {one['version']}: {fault['id']}, fixed in "
-        f"{', '.join(fault['fix_versions']) or 'no version yet'}"
-        for one in dependencies
-        for fault in one.get("vulns", ())
+        f"{package['name']} {package['version']}: {advisory['id']}, fixed in "
+        f"{', '.join(advisory['fix_versions']) or 'no version yet'}"
+        for package in packages
+        for advisory in package.get("vulns", ())
     )
-    unknown = frozenset(one["name"] for one in dependencies if "skip_reason" in one)
-    return AdvisoryReport(
-        vulnerable, frozenset(one["name"] for one in dependencies) - unknown, unknown
-    )
+    names = frozenset(package["name"] for package in packages)
+    unknown = frozenset(package["name"] for package in packages if "skip_reason" in package)
+    return AdvisoryReport(vulnerable, names - unknown, unknown)
 
 
 def find_secrets(tools: Path, files: Sequence[str]) -> list[str]:
-    """By detect-secrets. A line that only looks like one says so: `pragma: allowlist secret`."""
+    """Runs detect-secrets. It ignores lines with the comment `pragma: allowlist secret`."""
     done = _run(
         [str(tools / "detect-secrets"), "scan", "--no-verify", "--exclude-files", HASHES, *files]
     )
@@ -157,14 +159,14 @@ def find_secrets(tools: Path, files: Sequence[str]) -> list[str]:
         raise SystemExit(f"detect-secrets failed:\n{done.stderr}")
     results = json.loads(done.stdout)["results"]
     return [
-        f"{file}:{one['line_number']}: {one['type']}"
-        for file, found in results.items()
-        for one in found
+        f"{file}:{secret['line_number']}: {secret['type']}"
+        for file, secrets in results.items()
+        for secret in secrets
     ]
 
 
 def find_leaked_keys(files: Sequence[str]) -> list[str]:
-    """Pinflow's own API keys, which no other scanner knows."""
+    """Finds Pinflow's own API keys, which detect-secrets does not recognize."""
     texts = {
         file: (CHECKOUT / file).read_text(encoding="utf-8", errors="replace") for file in files
     }

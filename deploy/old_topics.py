@@ -1,6 +1,6 @@
-"""Checks before an upgrade that the topics of the version before are drained.
+"""Checks before an upgrade that the topics of the previous version are drained.
 
-Nothing reads `imports.v1` and `rows.v1` any more: an import that waits there would never settle.
+This version does not read `imports.v1` and `rows.v1`: an import left there would never settle.
 """
 
 import asyncio
@@ -19,97 +19,104 @@ from shared.kafka.connection import client_options, translate_error
 from shared.runtime.settings import KafkaSettings
 
 REMOVED_TOPICS = {"imports.v1": "status", "rows.v1": "publisher"}
-"""The service whose consumer group reads each old topic."""
+"""The removed topics, each with the service whose consumer group read it."""
 CHANGED_TOPICS = {"outcomes.v1": "status"}
-"""The same for a topic that stays. Ingest wrote transactions to it, and nobody looks at their ends
-any more: before the upgrade it must be drained, too."""
+"""A topic that both versions use, with its reader. The previous ingest wrote transactions to it,
+whose outcomes this version ignores. So it too must be drained before the upgrade."""
 MAX_COUNTED = 100_000
-"""Waiting records that are counted of a partition: about two seconds of reading."""
+"""The highest number of records that are counted per partition: about two seconds of reading."""
 POLL_MS = 500
 SILENCE_SECONDS = 20.0
 PAUSE_SECONDS = 0.2
 
 
 class TopicBacklog(NamedTuple):
-    """Counts what still waits on one old topic."""
+    """The unprocessed records of one old topic."""
 
     topic: str
     group: str
     records: int
-    """Records that the group has not committed; at most MAX_COUNTED of each partition."""
+    """Records that the group has not committed; at most MAX_COUNTED per partition."""
     open_partitions: int
-    """Partitions with an open transaction, whose records can't be told yet."""
+    """Partitions with an open transaction. Its records are not counted yet."""
 
 
 class NotDrained(PinflowError):
-    """Says what waits on the old topics, and the next step."""
+    """Old topics still have unprocessed records. The message names them and the next step."""
 
-    def __init__(self, undrained: Iterable[TopicBacklog]) -> None:
-        self.backlogs = tuple(undrained)
-        super().__init__(_refusal(self.backlogs))
+    def __init__(self, backlogs: Iterable[TopicBacklog]) -> None:
+        self.backlogs = tuple(backlogs)
+        super().__init__(_describe(self.backlogs))
 
 
 async def require_drained(settings: KafkaSettings) -> list[str]:
-    """Returns the old topics that are there and drained. Raises NotDrained, BrokerUnavailable."""
-    old, kept = _full_names(REMOVED_TOPICS, settings), _full_names(CHANGED_TOPICS, settings)
-    names = old | kept
+    """Returns the existing removed topics. Raises NotDrained and BrokerUnavailable."""
+    removed = _full_names(REMOVED_TOPICS, settings)
+    readers = removed | _full_names(CHANGED_TOPICS, settings)
     async with admin_client(settings) as admin:
-        there = set(await admin.list_topics())
-        if not old.keys() & there:
+        existing = set(await admin.list_topics())
+        if not removed.keys() & existing:
             return []
-        is_upgraded = TopicNames(settings.topic_prefix)[TopicName.IMPORTS] in there
-        found = sorted((old if is_upgraded else names).keys() & there)
+        is_upgraded = TopicNames(settings.topic_prefix)[TopicName.IMPORTS] in existing
+        topics = sorted((removed if is_upgraded else readers).keys() & existing)
         partitions = {
             topic["topic"]: [
                 TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]
             ]
-            for topic in await admin.describe_topics(found)
+            for topic in await admin.describe_topics(topics)
         }
-        groups = {topic: TopicNames(settings.topic_prefix).group(names[topic]) for topic in found}
+        groups = {
+            topic: TopicNames(settings.topic_prefix).group(readers[topic]) for topic in topics
+        }
         committed = {
-            topic: await _committed(admin, groups[topic], partitions[topic]) for topic in found
+            topic: await _read_committed_offsets(admin, groups[topic], partitions[topic])
+            for topic in topics
         }
     async with (
-        _consumer(settings, "read_committed") as consumer,
-        _consumer(settings, "read_uncommitted") as everything,
+        _consumer(settings, "read_committed") as committed_reader,
+        _consumer(settings, "read_uncommitted") as uncommitted_reader,
     ):
-        results = []
-        for topic in found:
-            ends = await everything.end_offsets(partitions[topic])
-            results.append(await _look_at(consumer, topic, groups[topic], ends, committed[topic]))
-    if undrained := [result for result in results if result.records or result.open_partitions]:
+        backlogs = []
+        for topic in topics:
+            ends = await uncommitted_reader.end_offsets(partitions[topic])
+            backlogs.append(
+                await _measure_backlog(
+                    committed_reader, topic, groups[topic], ends, committed[topic]
+                )
+            )
+    if undrained := [backlog for backlog in backlogs if backlog.records or backlog.open_partitions]:
         raise NotDrained(undrained)
-    return [topic for topic in found if topic in old]
+    return [topic for topic in topics if topic in removed]
 
 
 def _full_names(readers: Mapping[str, str], settings: KafkaSettings) -> dict[str, str]:
     return {f"{settings.topic_prefix}.{name}": service for name, service in readers.items()}
 
 
-async def _committed(
+async def _read_committed_offsets(
     admin: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]
 ) -> Mapping[TopicPartition, int]:
     """Reads the group's committed offsets; -1 for a partition without one.
 
-    A coordinator that still loads its offsets, as after a start of Kafka, answers with an error or
-    with nothing (aiokafka 0.14 hides that error): both are tried again.
+    After a start of Kafka the coordinator first loads its offsets. Until then it answers with an
+    error, or with an empty result if aiokafka 0.14 hides the error. Both are retried.
     """
     deadline = asyncio.get_running_loop().time() + SILENCE_SECONDS
     while True:
         try:
-            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+            offsets = await admin.list_consumer_group_offsets(group, partitions=partitions)
         except KafkaError as error:
             if translate_error(error) is None:
                 raise
-            found = {}
-        if found.keys() >= set(partitions):
-            return {partition: at.offset for partition, at in found.items()}
+            offsets = {}
+        if offsets.keys() >= set(partitions):
+            return {partition: committed.offset for partition, committed in offsets.items()}
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerUnavailable(f"the offsets of the group {group} can't be read")
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _look_at(
+async def _measure_backlog(
     consumer: AIOKafkaConsumer,
     topic: str,
     group: str,
@@ -120,23 +127,24 @@ async def _look_at(
     stable_ends = await consumer.end_offsets(list(ends))
     records = 0
     for partition, end in ends.items():
-        # Without a commit, or with one that this topic can't have had, all of it counts
+        # Without a valid committed offset all records of the partition count
         start = (
             committed[partition]
             if begins[partition] <= committed[partition] <= end
             else begins[partition]
         )
-        records += await _count(consumer, partition, start, stable_ends[partition])
+        records += await _count_records(consumer, partition, start, stable_ends[partition])
     open_partitions = sum(stable_ends[partition] < end for partition, end in ends.items())
     return TopicBacklog(topic, group, records, open_partitions)
 
 
-async def _count(
+async def _count_records(
     consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int
 ) -> int:
-    """Counts the records of committed transactions.
+    """Counts the committed records between two offsets.
 
-    Between two offsets there may be others, and markers.
+    The difference of the offsets is too high: transaction markers and aborted records have offsets
+    too.
     """
     if start >= end:
         return 0
@@ -151,7 +159,9 @@ async def _count(
         if position > before:
             moved_at = loop.time()
         elif loop.time() - moved_at > SILENCE_SECONDS:
-            raise BrokerUnavailable(f"nothing came of {partition.topic} for {SILENCE_SECONDS:g} s")
+            raise BrokerUnavailable(
+                f"{partition.topic} delivered no record for {SILENCE_SECONDS:g} s"
+            )
     return min(records, MAX_COUNTED)
 
 
@@ -162,7 +172,7 @@ async def _consumer(
     consumer = AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-upgrade"),
         isolation_level=isolation_level,
-        auto_offset_reset="earliest",  # retention may take records while they are counted
+        auto_offset_reset="earliest",  # retention may delete records while they are counted
         enable_auto_commit=False,
     )
     try:
@@ -174,34 +184,26 @@ async def _consumer(
         await consumer.stop()
 
 
-def _refusal(undrained: Collection[TopicBacklog]) -> str:
+def _describe(backlogs: Collection[TopicBacklog]) -> str:
     lines = [
-        "The topics of the version before are not drained. Nothing was created.",
-        *map(_line, undrained),
+        "The topics of the previous version still have unprocessed records. Nothing was created.",
+        *map(_describe_topic, backlogs),
+        "Start the previous version, stop its ingest, and wait until publisher and status have",
+        "processed everything. Then upgrade.",
     ]
-    lines += [
-        (
-            "Start the version before, stop its ingest, and let publisher and status settle "
-            "everything."
-        ),
-        "Then upgrade.",
-    ]
-    if any(topic.open_partitions for topic in undrained):
+    if any(backlog.open_partitions for backlog in backlogs):
         lines += [
-            (
-                "Kafka ends an open transaction within a minute. If it does not, the transaction "
-                "hangs:"
-            ),
+            "Kafka ends an open transaction within a minute. If one stays open longer, it hangs:",
             "find and abort it with kafka-transactions.sh (find-hanging, abort).",
         ]
     return "\n".join(lines)
 
 
-def _line(undrained: TopicBacklog) -> str:
-    waits = []
-    if records := undrained.records:
-        counted = "at least " if records >= MAX_COUNTED else ""
-        waits.append(f"{counted}{records} record{' waits' if records == 1 else 's wait'}")
-    if undrained.open_partitions:
-        waits.append(f"partitions with an open transaction: {undrained.open_partitions}")
-    return f"  {undrained.topic} (group {undrained.group}): {'; '.join(waits)}"
+def _describe_topic(backlog: TopicBacklog) -> str:
+    problems = []
+    if records := backlog.records:
+        at_least = "at least " if records >= MAX_COUNTED else ""
+        problems.append(f"{at_least}{records} record{' waits' if records == 1 else 's wait'}")
+    if backlog.open_partitions:
+        problems.append(f"partitions with an open transaction: {backlog.open_partitions}")
+    return f"  {backlog.topic} (group {backlog.group}): {'; '.join(problems)}"

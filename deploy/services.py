@@ -1,8 +1,8 @@
-"""Describes each service once: the whole topology of Pinflow on one page.
+"""Describes each service once: the topology of Pinflow.
 
-The local stack, the roles of the database, the gateway's routes, the OpenAPI document and
-docs/reference/settings.md are made from this table. docker-compose.yml and its overlays, the
-readiness of the status service and the rights of the database roles are compared with it by tests.
+Generated from this table: the local stack, the database roles, the gateway's routes, the OpenAPI
+document and docs/reference/settings.md. Compared with it by tests: docker-compose.yml and its
+overlays, the readiness of the status service, and the privileges of the database roles.
 """
 
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServiceDescription:
-    """One service. It runs as `python -m services.NAME` and owns the schema NAME in Postgres."""
+    """One service. It runs as `python -m services.NAME` and owns the Postgres schema NAME."""
 
     name: str
     port: int
-    """The port in the local stack, if it is free."""
+    """The port in the local stack. If it is taken, the next free port is used."""
     routes: tuple[str, ...] = ()
-    """Path patterns of Caddy that the gateway sends to this service. The first service of the table
-    that matches gets the request."""
+    """Caddy path patterns that the gateway routes to this service. The first match in the table
+    counts."""
     reads: frozenset[str] = frozenset({"access"})
-    """Schemas of other services that its database role can use."""
+    """Schemas of other services that this service's database role can read."""
     is_required: bool = True
-    """Whether Pinflow is ready only while this service is. Without one that is not required
+    """True if Pinflow is ready only while this service is ready. Without an optional service
     Pinflow is degraded."""
     uses_kafka: bool = True
     memory_mib: int = 512
-    """The memory limit of a container. Its process is killed beyond it, and restarted."""
+    """The container's memory limit. A process that exceeds it is killed and restarted."""
 
     @property
     def role(self) -> str:
-        """The database role, which only this service logs in as."""
+        """The database role of this service alone."""
         return f"pinflow_{self.name}"
 
     @property
@@ -39,17 +39,20 @@ class ServiceDescription:
 
     @property
     def password_variable(self) -> str:
-        """The variable with the role's password, for `pinflow migrate` and docker-compose.yml."""
+        """The environment variable with the role's password.
+
+        `pinflow migrate` and docker-compose.yml read it.
+        """
         return f"PINFLOW_{self.name.upper()}_PASSWORD"
 
     @property
     def upstream_variable(self) -> str:
-        """The Caddyfile's variable: host:port of each replica, separated by blanks."""
+        """The Caddyfile's variable with host:port of each replica, separated by spaces."""
         return f"PINFLOW_{self.name.upper()}_UPSTREAM"
 
     @property
     def url_variable(self) -> str:
-        """The status service's setting: the URL of each replica, separated by commas."""
+        """The status service's setting with the URL of each replica, separated by commas."""
         return f"PINFLOW_{self.name.upper()}_URL"
 
 
@@ -58,7 +61,7 @@ _TABLE = (
         "ingest",
         port=8001,
         routes=("/v1/pins/imports/json", "/v1/pins/imports/csv", "/v1/rate-meter"),
-        # Ten imports of the largest size at once take 423 MB (docs/explanation/performance.md)
+        # Ten concurrent imports of the maximum size take 423 MB (docs/explanation/performance.md)
         memory_mib=1024,
     ),
     ServiceDescription(
@@ -67,7 +70,7 @@ _TABLE = (
         routes=(
             "/v1/pins/imports",
             "/v1/pins/imports/*",
-            # Left out of Pinflow: 501, with what to do instead
+            # Not supported by Pinflow: 501 with an alternative
             "/v1/pins/*/analytics",
             "/v1/pinterest/accounts/*/analytics",
             "/v1/pinterest/oauth/*",
@@ -86,7 +89,7 @@ _TABLE = (
         ),
         memory_mib=1024,
     ),
-    # Not required: services check keys and boards in the database themselves
+    # Optional: the other services check keys and boards in the database themselves
     ServiceDescription(
         "access",
         port=8005,
@@ -95,7 +98,7 @@ _TABLE = (
         uses_kafka=False,
         is_required=False,
     ),
-    # Not required: events wait for it in Kafka
+    # Optional: events wait for it in Kafka
     ServiceDescription(
         "webhooks", port=8004, routes=("/v1/webhooks", "/v1/webhooks/*"), is_required=False
     ),
@@ -103,6 +106,6 @@ _TABLE = (
 SERVICES: Mapping[str, ServiceDescription] = {service.name: service for service in _TABLE}
 
 DEFAULT_SERVICE = SERVICES["status"]
-"""The service that answers all other paths, and the readiness of the whole."""
+"""The service that answers all other paths, and reports the readiness of Pinflow as a whole."""
 CHECKED_SERVICES = tuple(name for name in SERVICES if name != DEFAULT_SERVICE.name)
-"""The services whose readiness the status service asks for."""
+"""The services whose readiness the status service checks."""

@@ -1,4 +1,4 @@
-"""Creates the topics: `pinflow topics create`, and `make up`."""
+"""Creates the topics for `pinflow topics create` and `make up`."""
 
 from typing import NamedTuple
 
@@ -9,33 +9,32 @@ from shared.runtime.settings import KafkaSettings
 
 
 class TopicCreation(NamedTuple):
+    """The topics of this version, and the old topics that can be deleted."""
+
     topics: CreatedTopics
     drained: list[str]
-    """Old topics that nothing reads any more and in which nothing waits."""
+    """Old topics without a reader and without unprocessed records."""
 
 
 async def create_topics(settings: KafkaSettings) -> TopicCreation:
-    """Creates the missing topics, if those of the version before are drained.
+    """Creates the missing topics if the topics of the previous version are drained.
 
-    Raises NotDrained, having created nothing, and BrokerUnavailable.
+    Raises BrokerUnavailable, and NotDrained before anything is created.
     """
     drained = await require_drained(settings)
     return TopicCreation(await admin.create_topics(settings), drained)
 
 
 def describe_creation(created: TopicCreation) -> list[str]:
-    """Says which topics differ from the setting, and which old topics can go."""
-    old = [
-        f"{name} is drained and nothing reads it any more: it can be deleted."
-        for name in created.drained
-    ]
+    """Lists the topics that differ from the setting, and the old topics that can be deleted."""
+    old = [f"{name} is drained and no longer used. You can delete it." for name in created.drained]
     return [*describe_differences(created.topics), *old]
 
 
 def describe_differences(topics: CreatedTopics) -> list[str]:
-    """Says which topics have another number of partitions than the setting asks for."""
+    """Lists the topics whose number of partitions differs from the setting."""
     return [
-        f"{name} has {has} partitions, not {asked} as PINFLOW_TOPIC_PARTITIONS says: left as it is "
-        "(see deploy/README.md, Partitions)."
-        for name, (has, asked) in sorted(topics.partition_mismatches.items())
+        f"{name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. It was "
+        "not changed. See deploy/README.md, Partitions."
+        for name, (actual, expected) in sorted(topics.partition_mismatches.items())
     ]

@@ -1,4 +1,4 @@
-"""Changes workspaces, keys, accounts and boards in SQL, as the database's owner."""
+"""Administers workspaces, keys, accounts and boards in SQL, as the owner of the database."""
 
 from deploy.administration.repository import AlreadyExists, NoSuchParent, OperatorRepository
 from deploy.administration.workspaces import (

@@ -1,4 +1,4 @@
-"""Holds the SQL of operators' commands on the schema `access`. It runs as the database's owner."""
+"""Holds the SQL of the operator's commands on the schema `access`, run as the database's owner."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -23,15 +23,16 @@ from shared.postgres.row import Row
 
 
 class NoSuchParent(PinflowError):
-    """The workspace or account that something was to be added to does not exist."""
+    """The workspace or account that a new object belongs to does not exist."""
 
 
 class AlreadyExists(PinflowError):
-    """A board of that id already belongs to the account."""
+    """The account already has a board with this id."""
 
 
 class OperatorRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Reads and writes the schema `access`. All methods raise DatabaseUnavailable if Postgres is
+    down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,7 +54,7 @@ class OperatorRepository:
         scopes: Collection[Scope],
         account_ids: Collection[UUID] | None = None,
     ) -> Row:
-        """Returns the key as it is listed. Raises NoSuchParent for an unknown workspace."""
+        """Returns the key's row for lists. Raises NoSuchParent if the workspace is unknown."""
         with translate_integrity_errors():
             statement = insert_key(
                 workspace_id, key, name=name, scopes=scopes, account_ids=account_ids
@@ -62,17 +63,17 @@ class OperatorRepository:
             return row
 
     async def find_accounts(self, workspace_id: UUID, account_ids: Collection[UUID]) -> set[UUID]:
-        """Returns those of the ids that are accounts of the workspace."""
+        """Returns the ids that belong to accounts of the workspace."""
         rows = await self._database.fetch_all(select_existing_accounts(workspace_id, account_ids))
         return {row["id"] for row in rows}
 
     async def list_keys(self, workspace_id: UUID) -> list[Row]:
-        """Returns all keys of the workspace, whenever they were revoked, the newest last."""
+        """Returns all keys of the workspace, also the revoked ones, the newest last."""
         query = select(*KEY_COLUMNS).where(api_keys.c.workspace_id == workspace_id)
         return await self._database.fetch_all(query.order_by(api_keys.c.created_at, api_keys.c.id))
 
     async def revoke_key(self, key_id: UUID) -> bool:
-        """Returns False for an unknown key. Revoking again keeps the first time."""
+        """Returns False for an unknown key. A second call keeps the time of the first."""
         statement = (
             update(api_keys)
             .where(api_keys.c.id == key_id)
@@ -82,7 +83,7 @@ class OperatorRepository:
         return await self._database.fetch_first(statement) is not None
 
     async def add_account(self, workspace_id: UUID, *, name: str) -> UUID:
-        """Raises NoSuchParent for an unknown workspace."""
+        """Raises NoSuchParent if the workspace is unknown."""
         account_id = uuid4()
         values = {
             "id": account_id,
@@ -109,8 +110,10 @@ class OperatorRepository:
     async def add_board(
         self, workspace_id: UUID, account_id: UUID, board_id: str, *, name: str
     ) -> None:
-        """Raises NoSuchParent for an account that the workspace does not have, AlreadyExists for a
-        board that the account has.
+        """Adds a board to an account.
+
+        Raises NoSuchParent if the workspace does not have the account, and AlreadyExists if the
+        account has the board.
         """
         values = {
             "workspace_id": workspace_id,
@@ -121,7 +124,7 @@ class OperatorRepository:
         await self._write(insert(boards).values(**values))
 
     async def list_boards(self, workspace_id: UUID, account_id: UUID) -> list[Row] | None:
-        """Returns None for an account that the workspace does not have."""
+        """Returns None if the workspace does not have the account."""
         if not await self.find_accounts(workspace_id, [account_id]):
             return None
         return await self._database.fetch_all(select_boards(account_id))
@@ -134,7 +137,7 @@ class OperatorRepository:
 
 @contextmanager
 def translate_integrity_errors() -> Iterator[None]:
-    """Raises NoSuchParent or AlreadyExists for what a constraint refuses."""
+    """Raises NoSuchParent or AlreadyExists if a statement violates a constraint."""
     try:
         yield
     except exc.IntegrityError as error:

@@ -1,4 +1,4 @@
-"""Makes workspaces and keys in one go, for the command line and the local stack alike."""
+"""Creates workspaces and keys for the command line and the local stack."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -14,13 +14,13 @@ FIRST_KEY = "first key"
 
 
 class UnknownAccounts(PinflowError):
-    """A key was to have accounts that the workspace does not have."""
+    """The workspace does not have some of the accounts that were named for a new key."""
 
 
 class NewAccount(NamedTuple):
     id: UUID
     boards: list[str]
-    """In the order of their ids, as lists have them."""
+    """Board ids, sorted: lists of boards have the same order."""
 
 
 class NewWorkspace(NamedTuple):
@@ -37,14 +37,13 @@ async def create_key(
     scopes: Collection[Scope],
     account_ids: Collection[UUID] = (),
 ) -> tuple[Row, str]:
-    """Returns the key as it is listed, and the key itself. Without `account_ids` it is for all
-    accounts.
+    """Creates a key. Returns its row for lists, and the key itself.
 
-    Raises NoSuchParent, UnknownAccounts.
+    Without `account_ids` the key is for all accounts. Raises NoSuchParent and UnknownAccounts.
     """
-    # An account is never deleted: what is known now is known when the key is written
-    known = await operator.find_accounts(workspace_id, account_ids)
-    if unknown := [str(account) for account in account_ids if account not in known]:
+    # Accounts are never deleted: an account that exists now also exists when the key is written
+    existing = await operator.find_accounts(workspace_id, account_ids)
+    if unknown := [str(account) for account in account_ids if account not in existing]:
         raise UnknownAccounts(f"The workspace has no account {', '.join(unknown)}.")
     key = new_api_key()
     row = await operator.create_key(
@@ -56,15 +55,18 @@ async def create_key(
 async def create_workspace(
     operator: OperatorRepository, name: str, *, accounts: int = 0, boards: int = 0
 ) -> NewWorkspace:
-    """Makes a workspace with a key of all scopes, and accounts with so many boards each."""
+    """Creates a workspace, a key with all scopes, and accounts.
+
+    `boards` is the number of boards of each account.
+    """
     workspace_id = await operator.create_workspace(name)
     key = new_api_key()
     await operator.create_key(workspace_id, key, name=FIRST_KEY, scopes=list(Scope))
-    made = []
+    new_accounts = []
     for number in range(1, accounts + 1):
         account_id = await operator.add_account(workspace_id, name=f"{name} {number}")
         board_ids = sorted(new_board_id() for _ in range(boards))
         for position, board_id in enumerate(board_ids, 1):
             await operator.add_board(workspace_id, account_id, board_id, name=f"Board {position}")
-        made.append(NewAccount(account_id, board_ids))
-    return NewWorkspace(workspace_id, key.plain, made)
+        new_accounts.append(NewAccount(account_id, board_ids))
+    return NewWorkspace(workspace_id, key.plain, new_accounts)

@@ -238,7 +238,7 @@ async def test_the_command_refuses_with_what_waits_and_the_next_step(before: Bef
         f"{before.imports} (group {before.status}): 1 record waits",
         f"{before.rows} (group {before.publisher}): 3 records wait",
         "Nothing was created",
-        "Start the version before, stop its ingest",
+        "Start the previous version, stop its ingest",
     ):
         assert part in output
     await before.settle()

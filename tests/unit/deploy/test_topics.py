@@ -32,7 +32,7 @@ from shared.runtime.settings import KafkaSettings
             TopicCreation(CreatedTopics(["imports"], {}), ["pinflow.imports.v1"]),
             [
                 "Created: imports",
-                "pinflow.imports.v1 is drained and nothing reads it any more: it can",
+                "pinflow.imports.v1 is drained and no longer used. You can delete it.",
             ],
         ),
     ],

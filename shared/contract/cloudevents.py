@@ -1,5 +1,6 @@
-"""CloudEvents 1.0 over Kafka, binary mode: the attributes are headers `ce_*`, the data is the
-record's value.
+"""CloudEvents 1.0 over Kafka in binary mode.
+
+The attributes are headers `ce_*`; the data is the record's value.
 """
 
 from datetime import UTC, datetime
@@ -17,9 +18,9 @@ class EventType(StrEnum):
 
 
 def build_headers(event_type: EventType, *, event_id: str, source: str, time: datetime) -> Headers:
-    """The headers of one event.
+    """Builds the headers of one event.
 
-    The same fact must carry the same `event_id` however often it is announced.
+    An event that is sent again must have the same `event_id`.
     """
     return [
         ("ce_id", event_id.encode()),
@@ -28,7 +29,7 @@ def build_headers(event_type: EventType, *, event_id: str, source: str, time: da
 
 
 def build_common_headers(event_type: EventType, *, source: str, time: datetime) -> Headers:
-    """All but the id, for many events of one kind."""
+    """Builds the headers that many events of one type share: all except the id."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_source", source.encode()),

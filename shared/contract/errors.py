@@ -1,17 +1,18 @@
-"""The error tree, the codes, and what a consumer may make of a failure.
+"""Defines the error tree and every error code.
 
     PinflowError
-    ├── Unavailable            a server's fault that passes: wait, try again
+    ├── Unavailable            a server fails for a while: wait, then retry
     │   ├── DatabaseUnavailable
     │   ├── BrokerUnavailable
     │   │   └── AcceptanceUnknown
-    │   └── PositionBehind     Postgres is older than the consumer's batch: read the positions anew
-    ├── Poison                 a record that can never be processed: dead letter, go on
-    └── ApiError         a request that is answered with a code, a message and a status
-        └── Overloaded         there is no room for it now: 429; a consumer waits, which is no fault
+    │   └── PositionBehind     Postgres is older than the consumer's batch: read the positions again
+    ├── ValueRejected          Postgres rejects a value: give up the record that has it
+    ├── Poison                 a record that can never be processed: it becomes a dead letter
+    └── ApiError               a request that is answered with a code, a message and a status
+        └── Overloaded         the backlog is full: HTTP answers 429, a consumer waits
 
-Anything else that is raised is a bug: logged once with its trace, answered 500, waited out by a
-consumer.
+Any other exception is a bug. It is logged once with its traceback. HTTP answers 500; a consumer
+waits and retries.
 """
 
 from collections.abc import Mapping
@@ -20,18 +21,18 @@ from http import HTTPStatus
 from typing import Any
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""Of a 503: what is in the way will have passed by then, or the next answer says so again."""
+"""Headers of a 503. Most outages are short; if this one lasts, the next answer is a 503 too."""
 
 
 class ErrorCode(StrEnum):
     """Every code that an answer, a row result or a dead letter can carry."""
 
-    # A request, as a whole
+    # A whole request
     INVALID_JSON = "invalid_json"
     INVALID_PAYLOAD = "invalid_payload"
     INVALID_PARAMETER = "invalid_parameter"
     SEARCH_TOO_WIDE = "search_too_wide"
-    """Of a list: more rows would have to be looked at than may be."""
+    """A list would have to scan more rows than its limit allows."""
     EMPTY_IMPORT = "empty_import"
     TOO_MANY_ROWS = "too_many_rows"
     PAYLOAD_TOO_LARGE = "payload_too_large"
@@ -44,31 +45,31 @@ class ErrorCode(StrEnum):
     INVALID_MULTIPART = "invalid_multipart"
     MISSING_FILE = "missing_file"
     INVALID_REQUEST = "invalid_request"
-    """Said by the gateway: what follows the header is no body."""
+    """The gateway's answer to a request whose body is malformed."""
     REQUEST_TIMEOUT = "request_timeout"
     TOO_BUSY = "too_busy"
     UNAUTHORIZED = "unauthorized"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
-    """Of keys that were not good, from one address."""
+    """One address tried too many wrong API keys."""
     INSUFFICIENT_SCOPE = "insufficient_scope"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_SUPPORTED = "not_supported"
-    """Of PinBridge's API, what Pinflow leaves out."""
+    """An operation of PinBridge's API that Pinflow does not have."""
     ACCOUNT_NOT_PERMITTED = "account_not_permitted"
-    """The key's allow-list does not have the account."""
+    """The account is not on the key's allow-list."""
     API_KEY_REVOKED = "api_key_revoked"
     TOO_MANY_API_KEYS = "too_many_api_keys"
     TOO_MANY_BOARDS = "too_many_boards"
     ACCOUNT_REVOKED = "token_revoked"
-    """PinBridge's word for an account that nothing can be published to any more."""
+    """PinBridge's code for an account to which nothing can be published any more."""
     ALREADY_SCHEDULED = "already_scheduled"
     PIN_DELETED = "pin_deleted"
     TOO_MANY_WEBHOOKS = "too_many_webhooks"
     WEBHOOK_DISABLED = "webhook_disabled"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
-    """With another content."""
+    """The key was used before, with different content."""
     PIN_ALREADY_PUBLISHED = "pin_already_published"
     PIN_NOT_FAILED = "pin_not_failed"
     SCHEDULE_ALREADY_PUBLISHED = "schedule_already_published"
@@ -78,19 +79,19 @@ class ErrorCode(StrEnum):
     TOO_MANY_PINS = "too_many_pins"
     TOO_MANY_IDS = "too_many_ids"
     DUPLICATE_ID = "duplicate_id"
-    """Of an id that stands in the same list before."""
+    """An id appears twice in one list."""
     BROKER_UNAVAILABLE = "broker_unavailable"
     ACCEPTANCE_UNKNOWN = "acceptance_unknown"
     TOO_MANY_UNSETTLED_ROWS = "too_many_unsettled_rows"
-    """Of this workspace."""
+    """The workspace's backlog of rows is full."""
     OVERLOADED = "overloaded"
-    """Pinflow as a whole has as much waiting as it may."""
+    """The backlog of the whole installation is full."""
     DATABASE_UNAVAILABLE = "database_unavailable"
     STATUS_BEHIND = "status_behind"
     KEY_RECOVERING = "key_recovering"
-    """A direct pin's key belongs to a row that a restored Postgres lost and publishes again."""
+    """The key belongs to a row that Pinflow is publishing again after a restore of Postgres."""
     SERVICE_UNAVAILABLE = "service_unavailable"
-    """Said by the gateway: the service behind it is away."""
+    """The gateway's answer while the service behind it is down."""
     INTERNAL_ERROR = "internal_error"
 
     # A row of an import, or a single pin
@@ -113,44 +114,44 @@ class ErrorCode(StrEnum):
 
 
 class PinflowError(Exception):
-    """The root of what Pinflow raises on purpose."""
+    """Base class of all exceptions that Pinflow raises on purpose."""
 
 
 class Unavailable(PinflowError):
-    """A server is away, slow or restarting.
+    """A server is down, slow or restarting.
 
-    Nothing is wrong with what was asked: wait and ask again.
+    Nothing is wrong with the request: wait, then retry it.
     """
 
 
 class DatabaseUnavailable(Unavailable):
-    """Postgres is away, restarting, read-only or out of connections."""
+    """Postgres is down, restarting, read-only or out of connections."""
 
 
 class BrokerUnavailable(Unavailable):
-    """Kafka is away, or did not answer in time."""
+    """Kafka is down or did not answer in time."""
 
 
 class AcceptanceUnknown(BrokerUnavailable):
-    """Kafka did not acknowledge an append in time: the import stands whole or not at all."""
+    """Kafka did not acknowledge an append in time. It wrote the whole import or none of it."""
 
 
 class PositionBehind(Unavailable):
-    """A stored position is behind a batch, or the connection is newer than their last reading.
+    """A stored position is behind a batch, or positions were read over an earlier connection.
 
     Postgres may have been replaced by an older copy. Nothing was written: read the positions again.
     """
 
 
 class ValueRejected(PinflowError):
-    """Postgres would not take a value: no retry mends it.
+    """Postgres rejected a value, so a retry cannot succeed.
 
-    Somewhere in the batch is a record that must be given up.
+    One record of the batch must be given up.
     """
 
 
 class Poison(PinflowError):
-    """A record that no retry can mend. It goes to dead letters with this code and message."""
+    """A record that no retry can process. It becomes a dead letter with this code and message."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -182,8 +183,9 @@ class ApiError(PinflowError):
 
 
 class Overloaded(ApiError):
-    """Too much is waiting already: 429, nothing was done, and there is room in about `retry_after`
-    seconds.
+    """The backlog is full: the answer is 429 and nothing was done.
+
+    There should be space in about `retry_after` seconds.
     """
 
     def __init__(self, code: ErrorCode, message: str, *, retry_after: int, **details: Any) -> None:
@@ -194,6 +196,9 @@ class Overloaded(ApiError):
         self.retry_after = retry_after
 
 
-def not_found(what: str) -> ApiError:
-    """Makes the one answer for what does not exist or is another workspace's (invariant 10)."""
-    return ApiError(ErrorCode.NOT_FOUND, f"{what} not found", HTTPStatus.NOT_FOUND)
+def not_found(resource: str) -> ApiError:
+    """Builds the 404 of a resource that does not exist or belongs to another workspace.
+
+    The answer is the same in both cases (invariant 10).
+    """
+    return ApiError(ErrorCode.NOT_FOUND, f"{resource} not found", HTTPStatus.NOT_FOUND)

@@ -1,8 +1,9 @@
-"""The contract between the services: what travels on the topics. Frozen, versioned, in the past
-tense; changes are additive.
+"""Defines the events on the topics: the contract between the services.
 
-Records are JSON. The JSON Schemas are committed in docs/reference/events and compared by a test.
-Events that leave Pinflow (`job-events`, `pin-events`) and requests that come in (`import-requests`)
+Events are immutable, versioned and named in the past tense. Changes only add fields.
+
+Records are JSON. Their JSON Schemas are committed in docs/reference/events, and a test compares
+them. The events that other systems read (`job-events`, `pin-events`) or write (`import-requests`)
 are CloudEvents 1.0 in binary mode: the models below are their data.
 """
 
@@ -20,16 +21,17 @@ from shared.contract.wire import Decoder, WireStruct, decoder
 MAX_ROWS = 500
 """Rows in one import."""
 MAX_ROW_FAULTS = 20
-"""Faults told of one row."""
+"""Faults that are reported for one row."""
 MAX_KEY_LENGTH = 255
-"""Characters of an idempotency key, and of a board's id."""
+"""Characters of an idempotency key or a board id."""
 MAX_REJECTED_VALUE_LENGTH = 200
-"""Characters of a rejected value that are repeated to the client."""
+"""Characters of a rejected value that an answer repeats."""
 
 
 class RecordKind(StrEnum):
-    """Kinds of records on the topic `imports`, each of which has one reader
-    (shared/contract/import_records.py).
+    """Kinds of records on the topic `imports`. Each kind has one reader.
+
+    See shared/contract/import_records.py.
     """
 
     IMPORT = "i"
@@ -47,17 +49,20 @@ class Event(WireStruct, frozen=True, kw_only=True):
 
 
 class ImportsRecord(WireStruct, frozen=True, kw_only=True):
-    """The fields that all records of the topic `imports` share. `kind` comes first in the JSON
-    (shared/contract/import_records.py). So it is a field: msgspec would write a tag of its own
-    before it."""
+    """The fields that all records of the topic `imports` share.
+
+    `kind` must come first in the JSON (shared/contract/import_records.py). It is a plain field,
+    because a tag of msgspec would be written before it.
+    """
 
     kind: str
     version: Literal[1] = 1
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Postgres stores other times too, but psycopg can't read them: whoever lists or announces such a
-job or pin would stop there.
+"""Bounds of stored times. Postgres accepts other times, but psycopg can't read them.
+
+One such job or pin would block every list and every batch of events that contains it.
 """
 AwareTime = Annotated[datetime, Meta(tz=True)]
 StorableTime = Annotated[AwareTime, Field(ge=EARLIEST, lt=LATEST)]
@@ -68,7 +73,7 @@ msgspec has no bounds for times: a struct with such a field calls `require_stora
 
 
 def require_storable_time(name: str, time: datetime) -> None:
-    """Raises ValueError for a time that no service could read back."""
+    """Raises ValueError for a time that psycopg could not read back."""
     if not EARLIEST <= time < LATEST:
         raise ValueError(f"{name} must be from 1970 to 9998")
 
@@ -93,8 +98,9 @@ class JobStatus(StrEnum):
 
 
 class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that is wrong with a row. `field` is null when it is the row as a whole; `value` is
-    cut at 200 characters.
+    """One error in a row.
+
+    `field` is null if the error concerns the row as a whole. `value` is cut at 200 characters.
     """
 
     code: str
@@ -104,18 +110,19 @@ class Fault(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Notice(WireStruct, frozen=True, kw_only=True):
-    """Something the client should know of an import that was accepted all the same."""
+    """A warning about an import that was accepted nevertheless."""
 
     code: str
     message: str
 
 
 class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a row asks to be published, validated: strings as sent, keys and ids without surrounding
-    white space, times in UTC.
+    """The validated content of a pin.
 
-    What goes on into outcomes and pin events is bounded again, for whoever may write to `imports`:
-    those records must fit into their topics.
+    Strings are as sent, keys and ids without surrounding white space, times in UTC.
+
+    Fields that outcomes and pin events repeat have bounds here too, because another producer may
+    write to `imports`. Without bounds, those records might not fit into their topics.
     """
 
     account_id: UUID
@@ -135,10 +142,10 @@ class PinContent(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
-    """One row of an accepted import, on its way to the publisher. Topic `imports`.
+    """One row of an accepted import, for the publisher. Topic `imports`.
 
-    `accepted_at` is the import's: whether `run_at` lies in the future is decided against it, never
-    against a clock that moves. `fingerprint` has 32 hexadecimal digits
+    `accepted_at` is the import's time. The publisher compares `run_at` with it and not with the
+    clock, so a retry decides the same. `fingerprint` has 32 hexadecimal digits
     (shared.contract.pins.compute_fingerprint).
     """
 
@@ -152,8 +159,10 @@ class RowAccepted(ImportsRecord, frozen=True, kw_only=True):
 
 
 class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one row. Created: either pin_id or schedule_id, the first choice; existing:
-    what the store has.
+    """The result of one row.
+
+    A created row has either a pin_id or a schedule_id. An existing row has the ids that the store
+    has for its idempotency key.
     """
 
     row_number: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
@@ -168,9 +177,9 @@ class RowResult(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RowsSettled(ImportsRecord, frozen=True, kw_only=True):
-    """Rows of one job that have their outcome: one, or several. Topic `outcomes`.
+    """Results of one or more rows of a job. Topic `outcomes`.
 
-    Rows that failed validation are settled on `imports`, in their import's own batch.
+    The results of rows that failed validation are on `imports`, in their import's record batch.
     """
 
     kind: Literal["s"] = "s"
@@ -180,10 +189,10 @@ class RowsSettled(ImportsRecord, frozen=True, kw_only=True):
 
 
 class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
-    """A whole import stands in Kafka: its rows and the results of failed ones. Topic `imports`.
+    """Kafka has the whole import: its rows and the results of failed ones. Topic `imports`.
 
-    `batch_records` counts the records of the import's batch, this one included. If a batch holds as
-    many, it holds this import alone.
+    `batch_records` counts the records of the import's batch, this one included. A batch with this
+    number of records holds this import alone.
     """
 
     kind: Literal["i"] = "i"
@@ -203,8 +212,9 @@ class ImportAccepted(ImportsRecord, frozen=True, kw_only=True):
 
 
 class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
-    """A request that came by topic and that HTTP would have refused: a failed job without rows.
-    Topic `imports`.
+    """A request from `import-requests` that failed validation. Topic `imports`.
+
+    It becomes a failed job without rows. HTTP answers the same request with an error.
     """
 
     kind: Literal["i"] = "i"
@@ -223,9 +233,7 @@ class ImportRejected(ImportsRecord, frozen=True, kw_only=True):
 
 
 class UploadFormat(StrEnum):
-    """The kinds of uploads: a CSV file, the body of a JSON import, or the data of an
-    ImportRequested.
-    """
+    """Formats of an upload: a CSV file, the body of a JSON import or an ImportRequested."""
 
     CSV = "csv"
     JSON = "json"
@@ -233,10 +241,10 @@ class UploadFormat(StrEnum):
 
 
 class FileUploaded(ImportsRecord, frozen=True, kw_only=True):
-    """A client's file or body, unchanged. Topic `imports`.
+    """The file or body that a client sent, unchanged. Topic `imports`.
 
     The record's value is this event as one line of JSON, a line feed, then the upload's bytes,
-    packed as `encoding` says. `size` is in bytes before packing.
+    compressed as `encoding` says. `size` is in bytes before compression.
     """
 
     kind: Literal["u"] = "u"
@@ -264,15 +272,15 @@ decode_import: Decoder[ImportAccepted | ImportRejected] = Decoder(
     _decode_import,
     TypeAdapter(Annotated[ImportAccepted | ImportRejected, Field(discriminator="type")]),
 )
-"""Decodes a record of the kind IMPORT."""
+"""Decodes a record of kind IMPORT."""
 
 
 class ImportRequested(WireStruct, frozen=True, kw_only=True):
-    """Asked for by an upstream system. Topic `import-requests`, type `pinflow.import.requested.v1`,
-    key = workspace id.
+    """A request for an import by an upstream system. Topic `import-requests`.
 
-    Only the ids are checked here; `source` and `rows` are whatever came, refused by the same rules
-    as over HTTP.
+    The type is `pinflow.import.requested.v1`; the record's key is the workspace id. This model
+    checks only the ids. `source` and `rows` can be anything: ingest validates them by the same
+    rules as over HTTP.
     """
 
     request_id: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -282,7 +290,7 @@ class ImportRequested(WireStruct, frozen=True, kw_only=True):
 
 
 class ImportCompleted(Event, frozen=True, kw_only=True):
-    """A job reached its end. Topic `job-events`, type `pinflow.import.completed.v1`."""
+    """All rows of a job have results. Topic `job-events`, type `pinflow.import.completed.v1`."""
 
     request_id: str | None = None
     job_id: UUID
@@ -298,9 +306,9 @@ class ImportCompleted(Event, frozen=True, kw_only=True):
 
 
 class PinEvent(Event, frozen=True, kw_only=True):
-    """What the events of one pin share.
+    """The fields that all events of a pin share. Topic `pin-events`.
 
-    Topic `pin-events`; job_id and row_number name the import it came from, if any.
+    job_id and row_number name the import that the pin came from, if any.
     """
 
     pin_id: UUID
@@ -346,4 +354,4 @@ PUBLISHED_SCHEMAS: tuple[type[WireStruct], ...] = (
     PinScheduled,
     PinFailed,
 )
-"""Every event whose JSON Schema is committed."""
+"""The events whose JSON Schemas are committed."""

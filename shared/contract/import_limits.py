@@ -1,7 +1,7 @@
-"""Adds up how large one import's record batch can be. Compression is not counted on.
+"""Calculates the maximum size of one import's record batch. Compression is not assumed to help.
 
-Kafka refuses a batch above its topic's `max.message.bytes`, so an import that passed every limit of
-the API has to fit. Everything that must carry a batch follows from MAX_IMPORT_BYTES.
+Kafka rejects a batch above its topic's `max.message.bytes`, so every import that the API accepts
+must fit. The limits of topics, producers and consumers are derived from MAX_IMPORT_BYTES.
 """
 
 from shared.contract.events import MAX_ROWS
@@ -9,23 +9,27 @@ from shared.contract.events import MAX_ROWS
 MEBIBYTE = 1024 * 1024
 
 MAX_IMPORT_BODY_BYTES = 5 * MEBIBYTE
-"""Bytes of an import's body over HTTP, at most; a setting may lower it."""
+"""Size of an import's body over HTTP. A setting can lower this limit."""
 MAX_REQUEST_BYTES = 6 * MEBIBYTE + 64 * 1024
-"""Bytes of a record on `import-requests`: a whole import of 6 MiB, and its headers."""
+"""Size of a record on `import-requests`: an import of 6 MiB and its headers."""
 JSON_GROWTH = 2
-"""JSON escapes a character in two bytes: control characters, which take six, fail their row."""
+"""Growth of a row's bytes in JSON: an escaped character takes two bytes.
+
+Control characters would take six, but a row that has one fails validation.
+"""
 CSV_GROWTH = 3
-"""A byte of Windows-1252 becomes up to three bytes of UTF-8. What is escaped is ASCII: one byte
-becomes two."""
+"""Growth of a CSV file's bytes: one byte of Windows-1252 becomes up to three bytes of UTF-8.
+
+Only ASCII characters are escaped in JSON: there one byte becomes two.
+"""
 ROW_OVERHEAD = 2048
-"""Bytes of a row beside its values: the names of all fields, ids, quotes of 50 terms, headers,
-framing."""
+"""Bytes of a row without its values: field names, ids, quotes of 50 terms, headers, framing."""
 MAX_RESULTS_BYTES = 2 * MEBIBYTE
-"""Bytes of the results of all rows that failed validation. They are cut to fit."""
+"""Size of the results of all rows that failed validation. They are truncated to fit."""
 IMPORT_OVERHEAD = 128 * 1024
-"""Bytes of the import's own record, with its file name and warnings, and of the batch."""
+"""Bytes of the ImportAccepted record, with file name and warnings, and of the batch header."""
 UPLOAD_OVERHEAD = 64 * 1024
-"""Bytes that compression may add to an upload that does not compress, and of the line before it."""
+"""Bytes that zstd may add to incompressible content, and of the JSON line before the content."""
 
 MAX_IMPORT_BYTES = (
     max((CSV_GROWTH + 1) * MAX_IMPORT_BODY_BYTES, (JSON_GROWTH + 1) * MAX_REQUEST_BYTES)
@@ -34,8 +38,9 @@ MAX_IMPORT_BYTES = (
     + IMPORT_OVERHEAD
     + UPLOAD_OVERHEAD
 )
-"""Bytes of an import's batch before compression: its rows, the upload itself, and all that stands
-beside them."""
+"""Size of an import's batch before compression: rows, results, upload and overhead."""
 MAX_PACKED_IMPORT_BYTES = MAX_IMPORT_BYTES * 7 // 6 + MEBIBYTE
-"""The same after compression, at worst: snappy lets what does not compress grow by a sixth, and
-frames it."""
+"""Size of the batch after compression in the worst case.
+
+snappy can enlarge incompressible data by a sixth, and adds its framing.
+"""

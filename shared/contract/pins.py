@@ -1,7 +1,7 @@
-"""Defines what a client may ask for in one row, or as one pin: every rule, in one model.
+"""Validates one pin: a row of an import or a single pin. All rules are in one model.
 
-Services hand on `PinContent` (shared.contract.events); this model is for the edge, where the text
-comes from people.
+Ingest and the pins API validate with this model. Between services a pin travels as `PinContent`
+(shared/contract/events.py).
 """
 
 import hashlib
@@ -58,15 +58,18 @@ TEXTS = (
     "cover_image_url",
 )
 STORED_TEXTS = (*TEXTS, "related_terms")
-"""Fields that could carry a control character. One look at all is cheaper than a pattern on
-each."""
+"""Fields that can contain a control character.
+
+One search in all of them together is cheaper than a pattern for each.
+"""
 _TEXTS = itemgetter(*TEXTS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").search
-"""Control characters other than tab and line breaks. Postgres can't store NUL, and JSON writes each
-in six bytes: an import's size would not be bounded by its body's
-(shared/contract/import_limits.py).
+"""Finds control characters other than tab and line breaks.
+
+Postgres can't store NUL. JSON needs six bytes for each, so the size of an import
+would not be bounded by the size of its body (shared/contract/import_limits.py).
 """
-_WEB = re.compile("https?://", re.IGNORECASE).match
+_HTTP_SCHEME = re.compile("https?://", re.IGNORECASE).match
 
 
 def _refuse_blank(value: str) -> str:
@@ -75,33 +78,32 @@ def _refuse_blank(value: str) -> str:
     return value
 
 
-def _http_url(value: str) -> str:
-    """Accept an http(s) URL and keep it as it was sent."""
+def _require_http_url(value: str) -> str:
+    """Raises ValueError if the value is not an http(s) URL. Returns it unchanged."""
     normalize_url(value)
     return value
 
 
 def normalize_url(url: str) -> str:
-    """As browsers would write it: what URLs are compared by.
+    """Returns the URL as browsers write it, for comparisons.
 
-    Raises ValueError for one that is no http(s) URL.
+    Raises ValueError if it is not an http(s) URL.
     """
-    if not _WEB(url):
+    if not _HTTP_SCHEME(url):
         raise PydanticCustomError("url_scheme", "URL must begin with http:// or https://")
     return str(Url(url))
 
 
-def _split(value: object) -> object:
-    """A list, or comma-separated text. Anything else is left for the list's own check to refuse."""
+def _split_terms(value: object) -> object:
+    """Splits comma-separated text into a list. Other values are returned unchanged."""
     terms = value.split(",") if isinstance(value, str) else value
-    # Here, not after each has been checked: a hostile list has a fault for every one of a million
-    # terms
+    # Before each term is checked: a hostile list could have a million terms, each with a fault
     if isinstance(terms, list) and len(terms) > MAX_RELATED_TERMS:
-        _refuse_too_many(terms)
+        _reject_too_many_terms(terms)
     return terms
 
 
-def _refuse_too_many(terms: list[Any]) -> None:
+def _reject_too_many_terms(terms: list[Any]) -> None:
     count = sum(not (isinstance(term, str) and (not term or term.isspace())) for term in terms)
     if count > MAX_RELATED_TERMS:
         raise PydanticKnownError(
@@ -110,21 +112,21 @@ def _refuse_too_many(terms: list[Any]) -> None:
         )
 
 
-def _without_blanks(terms: list[str]) -> list[str] | None:
-    # Only now: a fault's index counts the terms as they were sent
+def _remove_blanks(terms: list[str]) -> list[str] | None:
+    # Not earlier: the index in a fault counts all terms that were sent, blank ones too
     return [term for term in terms if term] or None
 
 
-def _color(value: str) -> str:
+def _normalize_color(value: str) -> str:
     text = value.removeprefix("#")
     if len(text) != HEX_DIGITS or not all(digit in "0123456789abcdefABCDEF" for digit in text):
         raise PydanticCustomError("color", "must be a 6-digit hex color (for example #6E7874)")
     return f"#{text.upper()}"
 
 
-def _iso_instant(value: object) -> object:
+def _require_iso_format(value: object) -> object:
     text = value.strip() if isinstance(value, str) else ""
-    # pydantic would also take a number, as seconds since 1970: nothing a person means by a date
+    # pydantic would also accept a number as seconds since 1970, which no client means
     if text[4:5] != "-":
         raise PydanticCustomError(
             "iso_datetime",
@@ -133,7 +135,7 @@ def _iso_instant(value: object) -> object:
     return text
 
 
-def _utc(value: datetime) -> datetime:
+def _to_utc(value: datetime) -> datetime:
     if value.utcoffset() is None:
         raise PydanticCustomError(
             "timezone_aware", "must include a timezone offset (for example 2026-03-06T10:00:00Z)"
@@ -144,7 +146,7 @@ def _utc(value: datetime) -> datetime:
         raise PydanticCustomError("iso_datetime", "is out of range") from None
 
 
-def _stripped(value: object) -> object:
+def _strip(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
@@ -155,14 +157,14 @@ def _short_repr() -> reprlib.Repr:
     return short
 
 
-def _present(name: str) -> dict[str, Any]:
-    """What a schema says of a field that is there and not null."""
+def _require_field(name: str) -> dict[str, Any]:
+    """Builds the JSON Schema that requires a field with text: present and not null."""
     return {"required": [name], "properties": {name: {"type": "string"}}}
 
 
 _SHORT = _short_repr()
 
-# What validators check beyond pydantic's own constraints, as far as a schema can say it
+# JSON Schema for the checks of the validators, as far as it can express them
 ANY_TEXT = Field(json_schema_extra={"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"})
 _NOT_BLANK = Field(
     json_schema_extra={
@@ -192,36 +194,38 @@ _LIST_OR_TEXT: dict[str, Any] = {
     ]
 }
 
-_EXACTLY_ONE_IMAGE: dict[str, Any] = {"oneOf": [_present("image_url"), _present("asset_id")]}
+_EXACTLY_ONE_IMAGE: dict[str, Any] = {
+    "oneOf": [_require_field("image_url"), _require_field("asset_id")]
+}
 _AT_MOST_ONE_COVER: dict[str, Any] = {
-    "not": {"allOf": [_present("cover_image_url"), _present("cover_image_asset_id")]}
+    "not": {"allOf": [_require_field("cover_image_url"), _require_field("cover_image_asset_id")]}
 }
 
-Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_utc)]
-"""In UTC; sent as ISO 8601 with an offset."""
+Instant = Annotated[datetime, BeforeValidator(_require_iso_format), AfterValidator(_to_utc)]
+"""A time in UTC. Clients send ISO 8601 with an offset."""
 KeyText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=MAX_KEY_LENGTH),
     AfterValidator(_refuse_blank),
     _NOT_BLANK,
 ]
-Identifier = Annotated[UUID, BeforeValidator(_stripped)]
+Identifier = Annotated[UUID, BeforeValidator(_strip)]
 WebUrl = Annotated[
-    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_http_url), _URL
+    str, StringConstraints(max_length=MAX_URL_LENGTH), AfterValidator(_require_http_url), _URL
 ]
 Terms = Annotated[
     list[Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]],
-    AfterValidator(_without_blanks),
-    BeforeValidator(_split),
+    AfterValidator(_remove_blanks),
+    BeforeValidator(_split_terms),
 ]
 
 
 class PinSubmission(BaseModel):
-    """One row of an import, or one pin. Unknown fields are ignored; `StrictPinSubmission` refuses
-    them.
+    """One row of an import, or one pin.
 
-    Lengths are characters. Strings are kept as sent, but for surrounding white space in keys and
-    ids; `run_at` becomes UTC.
+    Unknown fields are ignored; `StrictPinSubmission` rejects them. Lengths are in characters.
+    Strings are stored as sent, without surrounding white space in keys and ids. `run_at` is
+    converted to UTC.
     """
 
     model_config = ConfigDict(
@@ -246,7 +250,9 @@ class PinSubmission(BaseModel):
     cover_image_asset_id: Identifier | None = None
     related_terms: Annotated[Terms | None, WithJsonSchema(_LIST_OR_TEXT)] = None
     dominant_color: (
-        Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_color), _COLOR]
+        Annotated[
+            str, StringConstraints(strip_whitespace=True), AfterValidator(_normalize_color), _COLOR
+        ]
         | None
     ) = None
     run_at: Instant | None = None
@@ -254,16 +260,15 @@ class PinSubmission(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _check_as_a_whole(cls, sent: Any, check_fields: ModelWrapValidatorHandler[Self]) -> Self:
-        # Around the fields, not after them: pydantic skips what comes after when one field is
-        # wrong, and the row's other faults would be told only once that is mended
+        # A wrapping validator: pydantic skips an "after" validator if a field is wrong, and the
+        # client would see these faults only after it had corrected that field
         try:
             pin = check_fields(sent)
         except ValidationError as error:
-            if isinstance(sent, dict) and (faults := _faults_of_the_whole(sent)):
-                raise _merged(error, faults) from None
+            if isinstance(sent, dict) and (faults := _find_cross_field_faults(sent)):
+                raise _merge(error, faults) from None
             raise
-        # Every valid row pays for this: whether there are such faults is asked in place, which they
-        # are only then
+        # Every valid row pays for this check, so it is inline. Only if it fails, faults are built
         if (
             (pin.image_url is None) is (pin.asset_id is None)
             or (pin.cover_image_url is not None and pin.cover_image_asset_id is not None)
@@ -271,45 +276,48 @@ class PinSubmission(BaseModel):
             or (pin.related_terms is not None and _CONTROL("".join(pin.related_terms)))
         ):
             raise ValidationError.from_exception_data(
-                cls.__name__, _faults_of_the_whole(pin.__dict__)
+                cls.__name__, _find_cross_field_faults(pin.__dict__)
             )
         return pin
 
     def to_content(self) -> PinContent:
-        """Returns what is handed on to other services."""
+        """Returns the content that other services receive."""
         return PinContent(**{name: getattr(self, name) for name in PinContent.__struct_fields__})
 
 
 class StrictPinSubmission(PinSubmission):
-    """The same, but a field that no one knows is a fault of the row."""
+    """A PinSubmission in which an unknown field is a fault."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-def _faults_of_the_whole(values: dict[str, Any]) -> list[InitErrorDetails]:
-    """What no field sees alone, in the values as they were sent or as they became."""
+def _find_cross_field_faults(values: dict[str, Any]) -> list[InitErrorDetails]:
+    """Finds the faults that concern several fields, and control characters.
+
+    `values` are the values as sent or the validated ones.
+    """
     faults = []
-    image = values.get("image_url") is not None
-    if image is (values.get("asset_id") is not None):
-        wrong = (
+    has_image_url = values.get("image_url") is not None
+    if has_image_url is (values.get("asset_id") is not None):
+        message = (
             "Provide either image_url or asset_id, not both"
-            if image
+            if has_image_url
             else "Either image_url or asset_id must be provided"
         )
-        faults.append(_whole("media_source", wrong))
+        faults.append(_row_fault("media_source", message))
     if values.get("cover_image_url") is not None and values.get("cover_image_asset_id") is not None:
         faults.append(
-            _whole(
+            _row_fault(
                 "cover_source", "Provide either cover_image_url or cover_image_asset_id, not both"
             )
         )
     control = PydanticCustomError(
         "control_character", "must not contain control characters other than tab and line break"
     )
-    named = [name for name in STORED_TEXTS if _has_control(values.get(name))]
+    fields = [name for name in STORED_TEXTS if _has_control(values.get(name))]
     return [
         *faults,
-        *(InitErrorDetails(type=control, loc=(name,), input=values[name]) for name in named),
+        *(InitErrorDetails(type=control, loc=(name,), input=values[name]) for name in fields),
     ]
 
 
@@ -318,12 +326,12 @@ def _has_control(value: object) -> bool:
     return any(isinstance(text, str) and _CONTROL(text) for text in texts)
 
 
-def _whole(code: LiteralString, message: LiteralString) -> InitErrorDetails:
+def _row_fault(code: LiteralString, message: LiteralString) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError(code, message), input=None)
 
 
-def _merged(error: ValidationError, faults: list[InitErrorDetails]) -> ValidationError:
-    told = [
+def _merge(error: ValidationError, faults: list[InitErrorDetails]) -> ValidationError:
+    merged = [
         InitErrorDetails(
             type=PydanticCustomError(details["type"], details["msg"]),
             loc=details["loc"],
@@ -331,17 +339,18 @@ def _merged(error: ValidationError, faults: list[InitErrorDetails]) -> Validatio
         )
         for details in error.errors(include_url=False, include_context=False)[:MAX_ROW_FAULTS]
     ]
-    return ValidationError.from_exception_data(error.title, told + faults)
+    return ValidationError.from_exception_data(error.title, merged + faults)
 
 
 def read_faults(error: ValidationError) -> list[Fault]:
-    """Every fault of one row, in the order of the model's fields, then of the whole; at most
-    MAX_ROW_FAULTS.
+    """Returns the faults of one row, at most MAX_ROW_FAULTS.
+
+    Faults of fields come first, in the order of the model, then those of the row as a whole.
     """
-    return [_fault(details) for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]]
+    return [_build_fault(details) for details in error.errors(include_url=False)[:MAX_ROW_FAULTS]]
 
 
-def _fault(details: ErrorDetails) -> Fault:
+def _build_fault(details: ErrorDetails) -> Fault:
     field = ".".join(str(part) for part in details["loc"])
     value = None if details["type"] == "missing" or not field else make_printable(details["input"])
     message = (
@@ -352,16 +361,15 @@ def _fault(details: ErrorDetails) -> Fault:
     )
 
 
-def make_printable(value: object, most: int = MAX_REJECTED_VALUE_LENGTH) -> str:
-    """Cuts what a client sent to repeat it, without what can't be encoded or stored."""
-    text = (
-        value if isinstance(value, str) else _SHORT.repr(value)
-    )  # bounded: a hostile value may be deep or endless
-    return text[:most].replace("\0", "\ufffd").encode(errors="replace").decode()
+def make_printable(value: object, max_length: int = MAX_REJECTED_VALUE_LENGTH) -> str:
+    """Truncates a client's value, and replaces characters that can't be encoded or stored."""
+    # A bounded repr: a hostile value may be nested deeply or be very long
+    text = value if isinstance(value, str) else _SHORT.repr(value)
+    return text[:max_length].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def describe_first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
-    """The code and message of a row that failed validation: the first fault, named by its field."""
+    """Returns the code and message of a row that failed validation: those of its first fault."""
     fault = faults[0]
     return (
         ErrorCode.VALIDATION_ERROR,
@@ -370,10 +378,10 @@ def describe_first_fault(faults: list[Fault]) -> tuple[ErrorCode, str]:
 
 
 def compute_fingerprint(content: Any) -> UUID:
-    """What tells the same content from another: 128 bits over all fields but the key, URLs compared
-    as browsers would.
+    """Computes the 128-bit hash by which two contents are compared.
 
-    `content` is a PinSubmission or a PinContent, already validated.
+    It covers all fields except the idempotency key, with URLs normalized. `content` is a validated
+    PinSubmission or a PinContent.
     """
     urls = (content.link_url, content.image_url, content.cover_image_url)
     return UUID(compute_fingerprint_hex(content, *(url and normalize_url(url) for url in urls)))
@@ -382,11 +390,10 @@ def compute_fingerprint(content: Any) -> UUID:
 def compute_fingerprint_hex(
     content: Any, link_url: str | None, image_url: str | None, cover_image_url: str | None
 ) -> str:
-    """The same as 32 hexadecimal digits, as events carry it: making a UUID and writing it costs as
-    much as the digest.
+    """Computes the fingerprint as 32 hexadecimal digits, the form in events.
 
-    The URLs are `content`'s, normalised: 0.5 µs each, that whoever has validated them has spent
-    already.
+    To build a UUID and format it would cost as much as the digest. The URLs are those of `content`,
+    normalized. The caller has normalized them for validation, which costs 0.5 µs each.
     """
     values = (
         content.account_id,

@@ -10,7 +10,7 @@ from shared.contract.events import MAX_ROWS
 
 
 class UnreadableRow(NamedTuple):
-    """Identifies a row of which nothing else can be read. It settles as failed."""
+    """Identifies a row whose other fields cannot be read. Its result is `failed`."""
 
     job_id: UUID
     workspace_id: UUID
@@ -21,7 +21,7 @@ _unreadable_row = TypeAdapter(UnreadableRow)
 
 
 def identify_row(value: bytes | None) -> UnreadableRow | None:
-    """Reads job, workspace and row number of a record, or returns None if one is missing."""
+    """Reads job, workspace and row number from a record. Returns None if one is missing."""
     try:
         document = orjson.loads(value or b"")
         return _unreadable_row.validate_python(

@@ -1,4 +1,4 @@
-"""Every topic, in one place: its name, partitions, what it keeps and how large a record may be."""
+"""Defines all topics: name, partitions, retention and size limits."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,10 +7,11 @@ from shared.contract.import_limits import MAX_PACKED_IMPORT_BYTES, MAX_REQUEST_B
 
 DAY_MS = 24 * 60 * 60 * 1000
 MAX_RECORD_BYTES = 7 * MEBIBYTE
-"""What producers and consumers must be able to carry: the dead letter of the largest request."""
+"""Maximum record size of producers and consumers: the dead letter of the largest request."""
 PARTITIONS = 6
-"""Of a new topic, unless PINFLOW_TOPIC_PARTITIONS says otherwise: so many members of a group can
-share it. Speed is alike with 4, 6, 12.
+"""Partitions of a new topic unless PINFLOW_TOPIC_PARTITIONS is set.
+
+At most this number of consumers can share the topic. Throughput is the same with 4, 6 and 12.
 """
 
 
@@ -25,22 +26,25 @@ class TopicName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Retention is generous: a record must outlive any backlog.
+    """One topic and its configuration.
 
-    An alert on the oldest record's age comes long before.
+    Retention is long, because a record must outlive any backlog. An alert on the age of the oldest
+    record fires long before.
     """
 
     name: TopicName
     version: int = 1
-    """A part of the topic's name. Raise it, for a new topic, if records get another meaning."""
+    """Part of the topic's name. Increase it if the meaning of records changes: a new topic."""
     partitions: int | None = None
-    """None: as many as the setting says. What a topic has, once it is there, Kafka tells."""
+    """Partitions of a new topic; None for the setting. Of an existing topic, ask Kafka."""
     retention_ms: int = 7 * DAY_MS
     max_record_bytes: int = MEBIBYTE
-    """Bytes of the largest record, or batch after compression: Kafka limits batches."""
+    """Maximum size of a record batch after compression. Kafka limits batches, not records."""
     fetch_bytes: int = MEBIBYTE
-    """Bytes that a consumer fetches of a partition at once, which bounds its memory. A larger batch
-    comes all the same, alone: Kafka answers a fetch with at least one batch (KIP-74)."""
+    """Bytes that a consumer fetches from a partition at once. This bounds its memory.
+
+    A larger batch is fetched alone: Kafka answers a fetch with at least one batch (KIP-74).
+    """
     config: dict[str, str] = field(default_factory=dict)
 
     def choose_partition_count(self, setting: int) -> int:
@@ -51,17 +55,18 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_record_bytes),
             "cleanup.policy": "delete",
-            # The broker unpacks what others compressed: so its limit is on the real size, and
-            # whoever listens needs no codec. (Our consumers can read every codec all the same: a
-            # topic may have been made by others, or its configuration changed.)
+            # The broker decompresses batches of other producers. So its limit applies to the real
+            # size, and other consumers need no codec. (Pinflow's consumers read every codec: an
+            # operator may have created the topic or changed its configuration.)
             "compression.type": "uncompressed",
             **self.config,
         }
 
 
 _AS_PRODUCED = {"compression.type": "producer"}
-"""Only services produce there and only services listen: ingest compresses, the broker leaves it so
-(docs/decisions/0011).
+"""For topics that only Pinflow's services write and read.
+
+Ingest compresses and the broker keeps it so (docs/decisions/0011).
 """
 
 TOPICS: tuple[Topic, ...] = (
@@ -88,9 +93,9 @@ _VERSIONS = {topic.name: topic.version for topic in TOPICS}
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """The names as Kafka knows them: `<prefix>.<name>.v<version>`.
+    """Full names in Kafka: `<prefix>.<name>.v<version>`.
 
-    The prefix keeps installations (and tests) on one cluster apart.
+    The prefix separates installations (and tests) on one cluster.
     """
 
     prefix: str = "pinflow"
@@ -99,5 +104,5 @@ class TopicNames:
         return f"{self.prefix}.{name}.v{_VERSIONS[name]}"
 
     def group(self, service: str) -> str:
-        """The consumer group of one service."""
+        """Returns the consumer group of a service."""
         return f"{self.prefix}.{service}"

@@ -1,7 +1,7 @@
-"""Writes and reads what travels on the topics.
+"""Encodes and decodes the events on the topics.
 
-An event is a msgspec struct (shared/contract/events.py). The pydantic model that explains a refusal
-and gives the JSON Schema is derived from the struct.
+An event is a msgspec struct (shared/contract/events.py). A pydantic model is derived from each
+struct: it explains validation errors and generates the JSON Schema.
 """
 
 from collections.abc import Callable
@@ -22,24 +22,24 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 UNDECODABLE = (ValueError, RecursionError)
-"""Raised by `Decoder.strict`. RecursionError: too deep nesting, even in an unknown field."""
+"""Errors of `Decoder.strict`. RecursionError: too deep nesting, even in an unknown field."""
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-"""Writes an event as JSON: fields in their order, times in UTC with a `Z`."""
+"""Encodes an event as JSON: fields in the order of the struct, times in UTC with a `Z`."""
 
 
 class WireStruct(msgspec.Struct, frozen=True, gc=False):
-    """Is the base of every event and of its parts.
+    """Base class of all events and their parts.
 
-    Unknown fields are ignored, so an older consumer reads what a newer producer added. `gc=False`:
-    structs hold values only, never a cycle, and a batch has tens of thousands of them.
+    Unknown fields are ignored, so an older consumer can read the records of a newer producer.
+    `gc=False`: structs never form a reference cycle, and a batch has tens of thousands of them.
     """
 
     @classmethod
     def __get_pydantic_core_schema__(
         cls, _source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Lets pydantic validate and write the struct, and describe it in a JSON Schema."""
+        """Builds the schema with which pydantic validates, serializes and describes the struct."""
         return core_schema.no_info_after_validator_function(
             lambda model: cls(**model.__dict__),
             handler.generate_schema(_model(cls)),
@@ -51,11 +51,11 @@ E = TypeVar("E")
 
 
 class Decoder(Generic[E]):
-    """Decodes events of one type.
+    """Decodes events of one type, first with msgspec, then with pydantic.
 
-    msgspec decodes what Pinflow's own producers write: 1.0 µs a RowAccepted, 4.8 with pydantic.
-    pydantic decides about the rest, so it also takes other forms of ids, numbers and times, and
-    names every wrong field of what it refuses.
+    msgspec decodes the records of Pinflow's own producers: 1.0 µs a RowAccepted, 4.8 with pydantic.
+    pydantic decodes what msgspec rejects. It accepts other forms of ids, numbers and times, and
+    its ValidationError names every wrong field.
     """
 
     def __init__(self, strict: Callable[[bytes], E], lenient: TypeAdapter[E]) -> None:
@@ -76,7 +76,7 @@ class Decoder(Generic[E]):
 
 
 def decoder(event_type: type[E]) -> Decoder[E]:
-    """Makes the decoder of one type of event."""
+    """Builds the decoder of one type of event."""
     return Decoder(msgspec.json.Decoder(event_type).decode, TypeAdapter(event_type))
 
 
@@ -99,8 +99,8 @@ def _annotation(hint: Any) -> Any:
     if get_origin(hint) is not Annotated:
         return hint
     annotated, *metadata = get_args(hint)
-    for one in metadata:
-        annotated = _bounded(annotated, one)
+    for item in metadata:
+        annotated = _bounded(annotated, item)
     return annotated
 
 

@@ -117,7 +117,7 @@ async def test_a_consumer_that_never_gets_partitions_gives_its_process_up(
     """A consumer without partitions counts as polled a moment ago: that is so while it has been
     given none, not before.
     """
-    monkeypatch.setattr(consumer.progress, "last_poll", lambda: float("inf"))
+    monkeypatch.setattr(consumer.progress, "last_polled_at", lambda: float("inf"))
     await _lost(consumer)
     assert answering.asked == health_module.MAX_SILENCES
 

@@ -1,8 +1,8 @@
-"""Computes the waits between the attempts of work that is retried without a limit."""
+"""Computes the waits between attempts that are retried without a limit."""
 
 MAX_DOUBLINGS = 30
-"""Keeps the wait a float. Without this bound, 2**1024 raises OverflowError: after two hours of an
-outage at 10 s an attempt, the retry itself would fail."""
+"""The most doublings of the first wait. Without this bound, 2**1024 does not fit a float: after
+about two hours of an outage, the retry itself would raise OverflowError."""
 
 
 def backoff(attempt: int, *, first: float, limit: float) -> float:

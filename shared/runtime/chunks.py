@@ -1,4 +1,4 @@
-"""Cuts work into chunks that are small enough to be done at once."""
+"""Cuts work into chunks. Between two chunks, other tasks can run."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -11,14 +11,14 @@ def chunked(
 ) -> Iterator[Sequence[T]]:
     """Yields `items` in order, in chunks that weigh at most `limit`.
 
-    `weights` has one for each item; without it, each weighs 1. An item that weighs more than
-    `limit` is a chunk of its own.
+    `weights` has one weight per item. Without it, each item weighs 1. An item that weighs more
+    than `limit` is a chunk of its own.
     """
-    begin = weighed = 0
+    start = chunk_weight = 0
     for index, weight in enumerate([1] * len(items) if weights is None else weights):
-        weighed += weight
-        if weighed > limit and index > begin:
-            yield items[begin:index]
-            begin, weighed = index, weight
-    if begin < len(items):
-        yield items[begin:]
+        chunk_weight += weight
+        if chunk_weight > limit and index > start:
+            yield items[start:index]
+            start, chunk_weight = index, weight
+    if start < len(items):
+        yield items[start:]

@@ -1,4 +1,4 @@
-"""Runs what a service does beside requests: its lease, producers, consumers and tasks."""
+"""Runs a service's background work: its lease, producers, consumers and periodic tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -20,20 +20,20 @@ RETRY_SECONDS = 0.5
 
 
 class Component(Protocol):
-    """Runs beside the requests and needs Kafka: a producer, or a pool of producers."""
+    """A part of a service that runs in the background and needs Kafka, for example a producer."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
     def problem(self) -> str | None:
-        """Tells why it cannot do its work now, or None."""
+        """Returns why it can't work now, or None. Readiness reports it."""
 
 
 class ServiceRuntime:
     """Starts and stops a service's lease, components, consumers and periodic tasks, in this order.
 
-    It starts in the background, and each step waits for its server as long as it takes. Meanwhile
-    HTTP answers 503. If one of them ends by itself, `on_lost` is called: the process stops, and its
+    Starts in the background. Each step waits for its server without a limit, and HTTP answers 503
+    meanwhile. If one of them ends unexpectedly, `on_lost` is called. It stops the process, and the
     supervisor starts another.
     """
 
@@ -59,10 +59,11 @@ class ServiceRuntime:
         self.on_lost: Callable[[], None] = lambda: None
 
     def register_checks(self, health: Health) -> None:
-        """Adds a check that tells which of them does not do its work."""
+        """Adds the readiness check "runtime"."""
         health.add("runtime", self.problem)
 
     async def problem(self) -> str | None:
+        """Returns which of the service's parts do not work, and why, or None."""
         if not self.started:
             return "starting, or waiting for Kafka, its topics or Postgres"
         problems = [
@@ -75,6 +76,7 @@ class ServiceRuntime:
         return "; ".join(problems) or None
 
     def start(self) -> None:
+        """Starts everything in the background, and returns at once."""
         self._spawn("runtime", self._run())
 
     async def _run(self) -> None:
@@ -84,7 +86,7 @@ class ServiceRuntime:
         for component in self._components:
             self._running.append(component)
             await component.start()
-        # Before they start, which waits for partitions and could do so for ever
+        # Watched before they start: a start waits for partitions, possibly for ever
         for consumer in self._consumers:
             self._spawn(consumer.title, consumer.watch())
         self._joining = True
@@ -102,7 +104,7 @@ class ServiceRuntime:
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not self._stopping:  # cancelled by nobody here: a library lets that out, too
+        if not self._stopping:  # even if canceled: a library's cancellation may escape into a task
             log.critical(
                 "component_lost",
                 component=task.get_name(),
@@ -111,8 +113,9 @@ class ServiceRuntime:
             self.on_lost()
 
     async def stop(self) -> None:
-        """Finishes the batches in flight within the stop timeout, then releases partitions,
-        producers and the replica's name.
+        """Finishes the batches in flight, then releases partitions, producers and the lease.
+
+        Waits for each batch for at most the stop timeout.
         """
         self._stopping = True
         for consumer in self._consumers:
@@ -124,14 +127,14 @@ class ServiceRuntime:
         for failed in await asyncio.gather(
             *(consumer.stop() for consumer in self._consumers), return_exceptions=True
         ):
-            # A client that has died raises what it died of; the rest is stopped all the same
+            # A dead client raises the error that ended it. The others are stopped all the same
             if failed is not None:
                 log.warning("stop_failed", error=repr(failed))
         if self._joining:
             await asyncio.gather(
                 *(
-                    leave_group(self._settings, one.group, one.group_instance_id)
-                    for one in self._consumers
+                    leave_group(self._settings, consumer.group, consumer.group_instance_id)
+                    for consumer in self._consumers
                 )
             )
         for component in reversed(self._running):
@@ -139,11 +142,11 @@ class ServiceRuntime:
         await self._lease.release()
 
 
-async def wait_until_available(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-    """Repeats `attempt` while it raises Unavailable, so that a service waits for its servers."""
+async def wait_until_available(server: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Repeats `attempt` until it stops raising Unavailable."""
     while True:
         try:
             return await attempt()
         except Unavailable as error:
-            log.warning("waiting", what=what, error=str(error))
+            log.warning("server_unavailable", server=server, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""Logs are an event name and fields; never a payload, a key or a password."""
+"""Configures logging: an event name and fields, without payloads, API keys and passwords."""
 
 import logging
 import re
@@ -11,16 +11,17 @@ from shared.access.keys import KEY_PREFIX, SHOWN_CHARACTERS
 from shared.runtime.settings import ServiceSettings
 
 REPEAT_AFTER_SECONDS = 10.0
-MAX_REMEMBERED = 1000
+MAX_REMEMBERED_MESSAGES = 1000
 IGNORED_MESSAGES = ("Auto create topics is disabled",)
-"""What needs no saying: it is meant to be so."""
+"""Beginnings of library messages that are never logged: Pinflow intends the behavior."""
 KEYS = re.compile(rf"({KEY_PREFIX}[\w-]{{{SHOWN_CHARACTERS - len(KEY_PREFIX)}}})[\w-]+")
 PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
 def configure_logging(settings: ServiceSettings, *, service: str) -> None:
-    """One line a record on standard output, JSON or for a terminal; the libraries' own records take
-    the same way.
+    """Sends all logs to standard output, one line each: as JSON, or as text for a terminal.
+
+    This includes the records that libraries log.
     """
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[structlog.typing.Processor] = [
@@ -34,7 +35,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
             exception_formatter=structlog.dev.plain_traceback
-        )  # rich's would show every local variable
+        )  # rich's formatter would show all local variables
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -55,13 +56,14 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
 
 
 def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
-    """What `renderer` makes, but for API keys and for passwords in URLs, whoever let them in: a
-    library, a trace.
+    """Wraps `renderer`: removes API keys and passwords in URLs from every line.
+
+    A library's message or a traceback may contain them.
     """
 
     def render(logger: object, method: str, event: structlog.typing.EventDict) -> str:
         line = str(renderer(logger, method, event))
-        if KEY_PREFIX in line:  # a plain search is 40 times cheaper than the expression's
+        if KEY_PREFIX in line:  # 40 times cheaper than to search with the expression
             line = KEYS.sub(r"\1…", line)
         return PASSWORDS.sub(r"\1…", line) if "://" in line else line
 
@@ -69,23 +71,24 @@ def redact_secrets(renderer: structlog.typing.Processor) -> structlog.typing.Pro
 
 
 class RateLimitedLogFilter(logging.Filter):
-    """Lets a library say one thing once in REPEAT_AFTER_SECONDS: with Kafka away,
-    aiokafka would say it hundreds of times a second.
+    """Drops a library's message if the same one was logged in the last REPEAT_AFTER_SECONDS.
+
+    aiokafka logs some errors hundreds of times per second while Kafka is unavailable.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[str, object], float] = {}
+        self._logged_at: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if any(str(record.msg).startswith(known) for known in IGNORED_MESSAGES):
+        if any(str(record.msg).startswith(beginning) for beginning in IGNORED_MESSAGES):
             return False
-        about, now = (record.name, record.msg), time.monotonic()
-        if now - self._said.get(about, -REPEAT_AFTER_SECONDS) < REPEAT_AFTER_SECONDS:
+        message, now = (record.name, record.msg), time.monotonic()
+        if now - self._logged_at.get(message, -REPEAT_AFTER_SECONDS) < REPEAT_AFTER_SECONDS:
             return False
-        if len(self._said) >= MAX_REMEMBERED:
-            self._said.clear()
-        self._said[about] = now
+        if len(self._logged_at) >= MAX_REMEMBERED_MESSAGES:
+            self._logged_at.clear()
+        self._logged_at[message] = now
         return True
 
 

@@ -1,108 +1,112 @@
-"""What Prometheus is told.
+"""Defines the Prometheus metrics.
 
-Names are a contract with dashboards and alerts: change them as you would an event.
+Dashboards and alerts depend on the names and labels: change them as carefully as an event's fields.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
 
 ROWS_SETTLED = Counter(
     "pinflow_rows_settled",
-    "Rows that have their outcome, counted where it is decided.",
+    "Rows that got an outcome. The service that decided the outcome counts it.",
     ["service", "status"],
 )
 IMPORTS = Counter(
-    "pinflow_imports", "Imports by what became of the request.", ["source", "outcome"]
+    "pinflow_imports", "Requested imports, by the outcome of the request.", ["source", "outcome"]
 )
 UNSETTLED_ROWS = Gauge(
     "pinflow_unsettled_rows",
-    "Rows accepted and not settled, in the whole system. NaN while Kafka does not tell; each "
-    "replica says the same.",
+    "The backlog: accepted rows without an outcome, in the whole system. All replicas report the "
+    "same value. NaN while the publisher's lag can't be read from Kafka.",
 )
 IMPORTS_REFUSED = Counter(
     "pinflow_imports_refused",
-    "Imports that found no room: 429, or waited for by the topic.",
+    "Imports refused because the backlog was at a limit. Over HTTP they got 429. On the topic "
+    "import-requests they wait.",
     ["source", "reason"],
 )
-DEAD_LETTERS = Counter("pinflow_dead_letters", "Records given up.", ["service", "topic", "code"])
+DEAD_LETTERS = Counter(
+    "pinflow_dead_letters", "Records that became dead letters.", ["service", "topic", "code"]
+)
 
 BATCH_RECORDS = Histogram(
     "pinflow_batch_records",
-    "Records in a consumed batch.",
+    "Records per consumed batch.",
     ["consumer"],
     buckets=(1, 5, 20, 50, 100, 250, 500, 1000, 2000, 5000),
 )
 BATCH_SECONDS = Histogram(
     "pinflow_batch_seconds",
-    "From a batch's arrival to its commit.",
+    "Seconds from a batch's arrival to its commit.",
     ["consumer"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 BATCH_RETRIES = Counter(
     "pinflow_batch_retries",
-    "Batches put back because a server was away or something broke.",
+    "Retries of batches, because a server was unavailable or an error occurred.",
     ["consumer"],
 )
 OLDEST_UNPROCESSED_SECONDS = Gauge(
     "pinflow_oldest_unprocessed_seconds",
-    "Age of the oldest record that this consumer has and has not committed.",
+    "Age of the oldest record in the batch that this consumer is processing. 0 without a batch.",
     ["consumer", "member"],
 )
 CONSUMER_HALTED = Gauge(
     "pinflow_consumer_halted",
-    "1 when everything was poison and the consumer waits for a human.",
+    "1 while the consumer is halted because too many records in a row are poison. See its log.",
     ["consumer", "member"],
 )
 PARTITION_STALLED_SECONDS = Gauge(
     "pinflow_partition_stalled_seconds",
-    "For how long a partition has stood still although records wait, or its leader has answered "
-    "no fetch although others did. 0 when all is well. On import-requests a transaction that its "
-    "producer left open counts: nothing behind its first record is read before it is aborted.",
+    "Seconds for which a partition has made no progress although records wait, or for which its "
+    "leader has answered no fetch although others have. Otherwise 0. On import-requests, a "
+    "producer's open transaction also causes this: later records can't be read until it ends.",
     ["consumer", "topic", "partition"],
 )
 POSITION_REFUSED = Gauge(
     "pinflow_position_refused",
-    "1 while a partition is not consumed until an operator accepts a loss with pinflow recover; "
-    "0 when that is over. `refusal`: before_begin, beyond_end or other_cluster.",
+    "1 while a partition is not consumed because its position does not fit Kafka's log. Run "
+    "pinflow recover to accept the loss. `refusal`: before_begin, beyond_end or other_cluster.",
     ["service", "topic", "partition", "refusal"],
 )
 REPLAYS = Counter(
     "pinflow_replays",
-    "Partitions whose records are processed a second time because Postgres is older than Kafka.",
+    "Replays started: a partition's records are processed again because Postgres was restored to "
+    "an older state than Kafka.",
     ["service"],
 )
 REPLAY_RECORDS = Gauge(
     "pinflow_replay_records",
-    "Records of a partition left to process a second time. 0 when the replay has ended.",
+    "Records of a partition that a replay still has to process. 0 when the replay has ended.",
     ["service", "topic", "partition"],
 )
 
 HTTP_SECONDS = Histogram(
     "pinflow_http_seconds",
-    "Requests by route and status.",
+    "Seconds per request, by route and status.",
     ["service", "method", "route", "status"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 
 WEBHOOK_ATTEMPTS = Counter(
     "pinflow_webhook_attempts",
-    "Requests to receivers of webhooks, by what came of them.",
+    "Requests to webhook receivers, by outcome.",
     ["outcome"],
 )
 WEBHOOK_SECONDS = Histogram(
     "pinflow_webhook_seconds",
-    "How long receivers took to answer, or not to.",
+    "Seconds until a webhook receiver answered or the request failed.",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 WEBHOOK_OLDEST_DUE_SECONDS = Gauge(
     "pinflow_webhook_oldest_due_seconds",
-    "How long the longest-waiting delivery has been due, of enabled webhooks. Each replica says "
-    "the same.",
+    "Seconds for which the oldest due delivery of any enabled webhook has waited. All replicas "
+    "report the same value.",
 )
 WEBHOOKS_DISABLED = Counter(
-    "pinflow_webhooks_disabled", "Webhooks that were switched off.", ["reason"]
+    "pinflow_webhooks_disabled", "Webhooks that Pinflow disabled.", ["reason"]
 )
 
 UPLOADS_KEPT_BYTES = Counter(
     "pinflow_uploads_kept_bytes",
-    "Bytes of uploads kept, as packed. A redelivered upload counts again.",
+    "Compressed bytes of stored uploads. An upload that Kafka delivers twice counts twice.",
 )

@@ -1,4 +1,7 @@
-"""Work that is found rather than delivered: events that wait in a table, schedules that are due."""
+"""Runs periodic work, for example publishing scheduled pins that are due.
+
+The work waits in a table: no event announces it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,20 +14,19 @@ log = structlog.get_logger()
 
 MAX_BACKOFF_SECONDS = 10.0
 WAKE_DELAY_SECONDS = 0.2
-"""Woken, a sweeper lets some more work come together: a sweep costs the same for one thing and for
-fifty.
-"""
+"""The wait after a wake-up. More work collects meanwhile: a run costs the same for one item and for
+fifty."""
 MAX_FAILURES = 3
-"""In a row; more, and readiness tells."""
+"""The most failed runs in a row before the process reports that it is not ready."""
 
 
 class PeriodicTask:
-    """Calls `sweep` again and again: at once while it finds work, else when woken or after
-    `interval_seconds`.
+    """Calls `run_once` repeatedly, until it is canceled.
 
-    `sweep` takes a bounded amount with `for update skip locked`, so several replicas share the
-    work; it returns how much it did. Raising Unavailable, or anything else, puts the next try off;
-    nothing is lost, as the work stands in the table.
+    `run_once` processes a limited number of items and returns how many. After 0 items, the next
+    call waits for `wake` or for `interval_seconds`; otherwise it follows at once. Replicas share
+    the work if `run_once` selects items with `for update skip locked`. If `run_once` raises, the
+    next call comes after a backoff. Nothing is lost: the items are still in the table.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class PeriodicTask:
         self._failures = 0
 
     def problem(self) -> str | None:
-        """Why the work isn't done, or None."""
+        """Returns why the work is not done, or None."""
         return (
             f"{self.name}: failed {self._failures} times in a row"
             if self._failures > MAX_FAILURES
@@ -45,22 +47,23 @@ class PeriodicTask:
         )
 
     def wake(self) -> None:
-        """There is work: don't wait for the interval."""
+        """Ends the wait for the interval, because there is work."""
         self._woken.set()
 
     async def run(self) -> None:
+        """Runs until it is canceled."""
         while True:
             self._woken.clear()
             try:
-                done = await self._run_once()
+                processed = await self._run_once()
                 self._failures = 0
             except Unavailable as error:
                 log.warning("task_waits", task=self.name, error=str(error))
-                done = await self._back_off()
+                processed = await self._back_off()
             except Exception:
                 log.exception("task_failed", task=self.name)
-                done = await self._back_off()
-            if not done:
+                processed = await self._back_off()
+            if not processed:
                 await self._wait()
 
     async def _back_off(self) -> int:

@@ -1,4 +1,4 @@
-"""Runs a service's HTTP server as one process, which ends if any component is lost."""
+"""Runs a service's HTTP server as one process. The process ends if a component is lost."""
 
 import gc
 import os
@@ -18,8 +18,8 @@ log = structlog.get_logger()
 S = TypeVar("S", bound=ServiceSettings)
 
 LOST_SECONDS = 60.0
-"""Seconds after which a process that lost a component is gone, whether it could stop or not. A stop
-from outside has its supervisor's limit.
+"""The time a process has to stop after it lost a component. Then it is killed. For a stop by
+SIGTERM, the supervisor has its own limit.
 """
 
 
@@ -30,7 +30,7 @@ def run(name: str, settings: S, create_app: Callable[[S], FastAPI]) -> None:
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
-    """Serves until SIGTERM, then finishes what is in flight and ends the lifespan.
+    """Serves until SIGTERM, then finishes the requests in flight and ends the lifespan.
 
     `app.state.runtime` is the service's ServiceRuntime. Exits with 1 if a component was lost.
     """
@@ -46,7 +46,8 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
             log_config=None,
             server_header=False,
             forwarded_allow_ips=settings.trusted_proxies,
-            # Longer than the gateway keeps idle connections, or it would send into a closed one
+            # Longer than the gateway keeps idle connections. Otherwise it would send requests into
+            # connections that are already closed
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(settings.stop_timeout_seconds),
         )
@@ -66,23 +67,23 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 def _exit_within(seconds: float) -> None:
-    # Whatever was lost may be what stopping waits for. A thread: the event loop may be what is lost
+    # Stopping may wait for the lost component, for ever. A thread: the event loop itself may hang
     timer = threading.Timer(seconds, _exit)
     timer.daemon = True
     timer.start()
 
 
 def _exit() -> None:
-    log.critical("stop_timed_out", next="ended all the same: what was not committed is done again")
+    log.critical("stop_timed_out", next="killed; uncommitted batches are processed again")
     os._exit(1)
 
 
 def configure_gc() -> None:
-    """Sets up the collection of cycles, once, after everything is imported."""
-    # A batch keeps thousands of rows alive for a moment: with Python's thresholds the collector
-    # walks them, and all that was imported, again and again (measured: two thirds of a settlement's
-    # CPU). Nothing here makes cycles by the thousand.
+    """Configures the garbage collector. Called once, after all imports."""
+    # A batch keeps thousands of rows alive for a moment. With Python's thresholds, the collector
+    # traverses them and all imported modules again and again. Measured: two thirds of the CPU time
+    # for deciding a batch's outcomes. Pinflow's code creates few cycles
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    gc.enable()  # services' __main__ switched it off
+    gc.enable()  # each service's __main__ disables it before its imports

@@ -1,4 +1,4 @@
-"""Builds what every service has, so that a service's app.py shows what is particular to it."""
+"""Builds the parts that every service has. A service's app.py adds only its own parts."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,11 +25,11 @@ Close = Callable[[], Awaitable[None]]
 
 
 class Service:
-    """Holds the defaults of one service: pools of connections, access, a producer and health.
+    """Holds the common parts of one service: connection pools, access, a producer and health.
 
-    With `background_connections`, `database` is a pool of that many connections for consumers and
-    tasks, and `http_database` has the rest of the settings' pool: requests that wait for a
-    connection, or hold one for long, then never stop the background. Otherwise both are one pool.
+    With `background_connections`, `database` is a separate pool of that many connections, for
+    consumers and periodic tasks. `http_database` has the rest of PINFLOW_DATABASE_POOL_SIZE. So
+    slow requests can't block background work. Otherwise both are the same pool.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Service:
 
     @cached_property
     def producer(self) -> RecordProducer:
-        """The service's producer, made at first use. A service that never asks needs no Kafka."""
+        """The service's producer, created at first use. Services without it need no Kafka."""
         client_id = f"pinflow-{self.name}-{self._settings.replica}"
         return RecordProducer(self._settings, client_id=client_id)
 
     def paginator(self, settings: ListSettings) -> Paginator:
-        """Returns the lists' queries. They leave one connection to other requests."""
+        """Creates the paginator of lists. It leaves one connection to other requests."""
         return Paginator(
             self.http_database, settings, concurrency=max(1, self.http_connections - 1)
         )
@@ -77,11 +77,11 @@ class Service:
         used_keys: UsedKeys | None = None,
         add_endpoints: Callable[[FastAPI], None] = add_process_endpoints,
     ) -> FastAPI:
-        """Makes the application and starts nothing: its lifespan does.
+        """Creates the application. Starts nothing: the application's lifespan does that.
 
-        `dependencies` is what the service's endpoints ask for (shared/http/dependencies.py).
-        `closing` runs after everything has stopped, before the database's pools are closed.
-        `used_keys` is told which keys were used; if not given, it is the access service.
+        Endpoints receive `dependencies` (shared/http/dependencies.py). `closing` runs after
+        everything has stopped, and before the database pools are closed. Used API keys are reported
+        to `used_keys`, by default to the access service.
         """
         settings = self._settings
         if used_keys is None:

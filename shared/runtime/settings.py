@@ -1,4 +1,4 @@
-"""What every service can be told by its environment: variables with the prefix PINFLOW_."""
+"""Defines the settings that services share. Each is an environment variable PINFLOW_<NAME>."""
 
 import re
 import ssl
@@ -24,65 +24,67 @@ DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
-# Without the input: pydantic's errors would show passwords, of other fields too
+# Errors leave out the input: pydantic would show all of it, including other fields' passwords
 _CONFIG = SettingsConfigDict(
     env_prefix="PINFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True
 )
 
 
 def _require_addresses(text: str) -> str:
-    for one in filter(None, text.split(",")):
-        ip_network(one.strip())  # raises ValueError
+    for address in filter(None, text.split(",")):
+        ip_network(address.strip())  # raises ValueError
     return text
 
 
 Addresses = Annotated[str, AfterValidator(_require_addresses)]
-"""IP addresses and networks, with commas."""
+"""IP addresses and networks, separated by commas."""
 
 
 def _require_urls(text: str) -> str:
     return ",".join(
-        str(AnyHttpUrl(one.strip())).rstrip("/") for one in text.split(",")
+        str(AnyHttpUrl(url.strip())).rstrip("/") for url in text.split(",")
     )  # raises ValueError
 
 
 Urls = Annotated[str, AfterValidator(_require_urls)]
-"""One or several, with commas."""
+"""One or more URLs, separated by commas."""
 
 
 class KafkaSettings(BaseSettings):
-    """How to reach Kafka. Plain text by default; TLS and SASL for anything but a local stack."""
+    """The connection to Kafka. Plain text by default: use TLS and SASL outside a local stack."""
 
     model_config = _CONFIG
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    """host:port, several with commas."""
+    """Kafka brokers as host:port, separated by commas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How connections are encrypted (SSL) and who they are from is shown (SASL)."""
+    """The protocol of connections: SSL encrypts them with TLS, SASL authenticates the client."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """With a protocol that has SASL."""
+    """The SASL mechanism. Used if the protocol includes SASL."""
     kafka_sasl_username: str | None = None
-    """With a protocol that has SASL."""
+    """The SASL user. Needed if the protocol includes SASL."""
     kafka_sasl_password: SecretStr | None = None
-    """With a protocol that has SASL."""
+    """The SASL user's password. Needed if the protocol includes SASL."""
     kafka_ssl_ca_file: str | None = None
-    """PEM, of who signed the brokers' certificates; the system's authorities if not given."""
+    """A PEM file of the certificate authorities that signed the brokers' certificates. Without it,
+    the system's authorities are used."""
     kafka_ssl_certificate_file: str | None = None
-    """PEM, for brokers that want a certificate of their clients."""
+    """A PEM file of the client's certificate, for brokers that require one."""
     kafka_ssl_key_file: str | None = None
-    """PEM, the key of that certificate, unless it stands in the same file."""
+    """A PEM file of that certificate's private key. Not needed if the certificate's file has it."""
     topic_prefix: TopicPrefix = "pinflow"
-    """The topics' names begin so. Keeps installations on one cluster apart."""
+    """The prefix of all topic names. Give each installation on a Kafka cluster its own."""
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = PARTITIONS
-    """Of topics that are made now. Those that are there keep theirs, as Kafka tells everyone: with
-    more, a key's records would be in two places. How an operator gets more: deploy/README.md.
+    """The number of partitions of each new topic. Existing topics keep theirs: with more, a key's
+    new records would go to another partition than its old ones. To add partitions, follow
+    deploy/README.md.
     """
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS context the protocol asks for, or None.
+        """The TLS context if the protocol uses TLS, otherwise None.
 
-        Raises OSError for a file that can't be read.
+        Raises OSError if a file can't be read.
         """
         if not self.kafka_security_protocol.endswith("SSL"):
             return None
@@ -93,35 +95,35 @@ class KafkaSettings(BaseSettings):
 
 
 class DatabaseSettings(BaseSettings):
-    """How to reach Postgres.
+    """The connection to Postgres.
 
-    TLS is asked for in the URL, as libpq does: ?sslmode=verify-full&sslrootcert=FILE.
+    For TLS, add libpq's parameters to the URL: ?sslmode=verify-full&sslrootcert=FILE.
     """
 
     model_config = _CONFIG
 
     database_url: SecretStr = SecretStr("postgresql://pinflow@127.0.0.1:5432/pinflow")
-    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE, as libpq takes it; TLS:
-    ?sslmode=verify-full&sslrootcert=FILE. A password may come by PGPASSWORD.
+    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE, in libpq's format. For TLS, add
+    ?sslmode=verify-full&sslrootcert=FILE. The password may be in PGPASSWORD instead.
     """
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 8
-    """Connections of one process; it holds one more, its lease.
+    """The most connections of one process's pool. The process holds one more for its replica lease.
 
-    All replicas together must fit into Postgres' max_connections.
+    The connections of all replicas together must fit into Postgres' max_connections.
     """
     database_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10
-    """How long one transaction may take before the database counts as away."""
+    """The timeout for one transaction. After it, the database counts as unavailable."""
 
     @field_validator("database_url")
     @classmethod
     def _is_a_url_in_one_way_only(cls, value: SecretStr) -> SecretStr:
-        # An unquoted character of a password would end it early: the rest is then a host, which
-        # every error of libpq's names
+        # An unquoted special character would end the password early. libpq would take the rest for
+        # the host, and show it in every error
         if not _is_database_url(value.get_secret_value()):
             raise ValueError(
                 "is not postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "  # pragma: allowlist secret
-                "Quote what is special in a password (@ is %40, / is %2F, % is %25), or give it by "
-                "PGPASSWORD"
+                "Percent-encode special characters in the password (@ is %40, / is %2F, % is %25), "
+                "or set it as PGPASSWORD"
             )
         return value
 
@@ -132,27 +134,32 @@ def _is_database_url(url: str) -> bool:
     _, _, host = authority.rpartition("@")
     unquoted = (
         authority.count("@") > 1
-        or any(one in path.partition("?")[0] for one in "/@#")
+        or any(character in path.partition("?")[0] for character in "/@#")
         or ("@" in path and "@" not in authority)
     )
-    is_place = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]#?\s]*)(:\d+)?", host) is not None
+    is_host_and_port = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:@\[\]#?\s]*)(:\d+)?", host) is not None
     is_quoted = re.search(r"%(?![0-9A-Fa-f]{2})", url) is None
     return (
-        bool(separator) and scheme in DATABASE_SCHEMES and not unquoted and is_place and is_quoted
+        bool(separator)
+        and scheme in DATABASE_SCHEMES
+        and not unquoted
+        and is_host_and_port
+        and is_quoted
     )
 
 
 class ListSettings(BaseSettings):
-    """Bounds of what one page of a list may cost (docs/decisions/0021)."""
+    """Limits on the work for one page of a list (docs/decisions/0021)."""
 
     model_config = _CONFIG
 
     list_scan_limit: Annotated[int, Field(ge=1)] = 50_000
-    """Rows of a workspace that one page may look at. Questions that need more are refused (422
-    `search_too_wide`), with a narrower one that does not.
+    """The most rows of a workspace that are read for one page. A search that needs more gets 422
+    `search_too_wide`, and the error suggests a narrower search.
     """
     list_count_limit: Annotated[int, Field(ge=1)] = 10_000
-    """Up to so many rows a list says how many there are in all (`X-Total-Count`)."""
+    """The most rows that are counted for a list's total (`X-Total-Count`). A longer list has no
+    total."""
 
 
 class UploadSettings(BaseSettings):
@@ -161,74 +168,76 @@ class UploadSettings(BaseSettings):
     model_config = _CONFIG
 
     upload_retention_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """Days for which the file or body of an import is kept, so that its failed rows can be given
-    back as they were. 0: uploads are not kept."""
+    """The number of days for which an import's file or body is stored. Failed rows are returned
+    unchanged from it. 0: uploads are not stored."""
 
 
 class ServiceSettings(KafkaSettings, DatabaseSettings):
-    """What all services share."""
+    """The settings that all services have."""
 
     environment: str = "local"
-    """A name for the installation, told by /healthz and /readyz."""
+    """A name for the installation, such as "production". /healthz and /readyz return it."""
     installation: InstallationId = ""
-    """An id that /readyz tells in the header X-Pinflow-Installation, if it is given.
+    """An id that /readyz returns in the header X-Pinflow-Installation. Empty: no header.
 
-    The local stack gives one. It then notices if another installation answers at its addresses.
+    The local stack sets one, to notice if another installation answers at its addresses.
     """
     replica: ReplicaName = "0"
-    """Unique and stable: names the group members of this process."""
+    """The replica's name: unique among a service's replicas, and the same after a restart. It names
+    this process's members in Kafka's consumer groups."""
 
     host: str = "127.0.0.1"
-    """Where the process listens."""
+    """The address at which the process listens."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0 takes any that is free."""
+    """The port at which the process listens. 0: any free port."""
     base_url: str = "http://127.0.0.1:8080"
-    """The gateway's address, as clients see it."""
+    """The gateway's URL, as clients see it."""
 
     http_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Requests in work at once; more are answered 503.
+    """The most requests in progress at once. Further requests get 503.
 
-    Waiting for a body, or for a job's end, is work.
+    A request that waits for its body or for a job's end is in progress.
     """
     body_seconds: Annotated[float, Field(gt=0, le=300)] = 20
-    """How long a body may take to arrive.
+    """The timeout for receiving a request's body.
 
-    Below the gateway's read_body, or a slow client gets the gateway's bare answer.
+    Keep it below PINFLOW_GATEWAY_READ_BODY. Otherwise a slow client gets the gateway's answer,
+    which does not say what is wrong.
     """
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """What is less is not logged."""
+    """The lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
-    """`json`: a line an event. `console`: for eyes."""
+    """`json`: one JSON object per line. `console`: text for a terminal."""
 
     access_cache_seconds: Annotated[float, Field(ge=0, le=10)] = 5
-    """How long a checked key is believed. A revocation holds after this (design: at most 10 s)."""
+    """The seconds for which a checked API key is valid without another look-up. A revocation takes
+    effect within this time. The design allows at most 10 s."""
     access_stale_seconds: Annotated[float, Field(ge=0, le=3600)] = 300
-    """How long a key checked before is still believed while the database is away."""
+    """The seconds for which a checked API key stays valid while the database is unavailable."""
     access_failed_tries: Annotated[int, Field(ge=1)] = 60
-    """Keys that are not good that one address may try in access_failed_seconds; then 429.
-
-    Each process counts for itself.
+    """The most invalid API keys that one client address may send in
+    PINFLOW_ACCESS_FAILED_SECONDS. Then it gets 429. Each process counts separately.
     """
     access_failed_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60
-    """See access_failed_tries."""
+    """The period for PINFLOW_ACCESS_FAILED_TRIES."""
     access_url: Urls = "http://127.0.0.1:8005"
-    """Where the access service is told which keys were used, and asked whether it is ready. Several
-    replicas with commas: one that answers is enough.
+    """The access service's URL, or the URLs of its replicas, separated by commas. Services report
+    used API keys there, and status checks whether one of the replicas is ready.
     """
     trusted_proxies: Addresses = "127.0.0.1"
-    """Whose X-Forwarded-For is believed: the gateway's addresses or networks, with commas.
-
-    Anyone else's is ignored.
+    """The gateway's addresses or networks, separated by commas. X-Forwarded-For is used only in
+    requests from these.
     """
 
     consumer_max_records: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """Records in a batch.
+    """The most records in one batch of a consumer.
 
-    500 cost half as much CPU again in the spike that the design comes from.
+    In the first prototype, batches of 500 records needed half as much CPU again.
     """
     consumer_poison_limit: Annotated[int, Field(ge=1)] = 1000
-    """Records in a row that may go to dead letters before the consumer stops and asks for a human.
+    """The most records in a row that may become dead letters. With more, the consumer halts until
+    an operator acts.
     """
     stop_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15
-    """How long a batch or a request in flight may take to end after SIGTERM."""
+    """The time that requests and batches in progress get to finish after SIGTERM."""

@@ -1,1 +1,1 @@
-"""Limits on what a process does at once: in number, in bytes, in turn by key, and per second."""
+"""Limits on a process: concurrent work, memory, fairness between keys, and rates."""

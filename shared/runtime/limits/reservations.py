@@ -1,7 +1,7 @@
-"""Limits what a process does at once: in number, in bytes, and in turn by key.
+"""Limits concurrent work: by number, by bytes, and by a fair queue over keys.
 
-Each limit gives a Reservation for capacity that is held. Without capacity it refuses at once, or
-lets its caller wait.
+Each limit returns a Reservation of capacity. Without free capacity, a limit raises LimitReached at
+once, or lets its caller wait and then raises WaitTimeout.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ K = TypeVar("K")
 
 
 class LimitReached(Exception):
-    """Refuses at once: `current` of at most `limit` are taken."""
+    """All capacity is taken: `current` of `limit` reservations exist."""
 
     def __init__(self, limit: int, current: int) -> None:
         super().__init__(f"{current} of {limit}")
@@ -26,13 +26,13 @@ class LimitReached(Exception):
 
 
 class WaitTimeout(Exception):
-    """Refuses after a wait: no capacity became free in time."""
+    """No capacity became free in time."""
 
 
 class Reservation:
-    """Holds capacity until it is released: at the end of a `with` block, or earlier.
+    """Holds capacity until `release`, which the end of a `with` block calls too.
 
-    Releasing it again does nothing.
+    A second release does nothing.
     """
 
     __slots__ = ("_release",)
@@ -41,7 +41,7 @@ class Reservation:
         self._release: Callable[[], None] | None = release
 
     def release(self) -> None:
-        """Gives the capacity back."""
+        """Returns the capacity to the limit."""
         release, self._release = self._release, None
         if release is not None:
             release()
@@ -59,14 +59,14 @@ class Reservation:
 
 
 class ConcurrencyLimit:
-    """Lets at most `limit` reservations exist at once, and refuses more at once."""
+    """Allows at most `limit` reservations at a time. Nobody waits: a further one is refused."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._current = 0
 
     def acquire(self) -> Reservation:
-        """Raises LimitReached."""
+        """Reserves one. Raises LimitReached."""
         if self._current >= self._limit:
             raise LimitReached(self._limit, self._current)
         self._current += 1
@@ -82,9 +82,10 @@ class _Waiter(NamedTuple):
 
 
 class ByteBudget:
-    """Shares `size` bytes of memory: first come, first served.
+    """Limits the memory of concurrent requests to `size` bytes: first come, first served.
 
-    So small requests can't starve a large one. A request waits for at most `timeout_seconds`.
+    This order keeps small requests from starving a large one. A request waits for at most
+    `timeout_seconds`.
     """
 
     def __init__(self, size: int, timeout_seconds: float) -> None:
@@ -93,7 +94,7 @@ class ByteBudget:
         self._queue: deque[_Waiter] = deque()
 
     async def acquire(self, size: int) -> Reservation:
-        """Raises WaitTimeout."""
+        """Waits until `size` bytes are free, and reserves them. Raises WaitTimeout."""
         if not self._queue and size <= self._free:
             self._free -= size
         else:
@@ -113,7 +114,7 @@ class ByteBudget:
         if _was_granted(waiter.grant):
             self._release(waiter.size)
             return
-        with suppress(ValueError):  # taken out of the queue as it was cancelled
+        with suppress(ValueError):  # _grant has removed a canceled waiter
             self._queue.remove(waiter)
         self._grant()
 
@@ -130,11 +131,11 @@ class ByteBudget:
 
 
 class FairQueue(Generic[K]):
-    """Grants at most `slots` reservations at once, in a round-robin over the keys that wait.
+    """Grants at most `slots` reservations at a time, round-robin over the waiting keys.
 
-    A key that floods delays a request of another key by one of its own, not by all of them.
-    A key holds at most `slots_per_key`. Having reached that, it leaves the round, and joins it
-    again at the end when it releases a slot. A request waits for at most `timeout_seconds`.
+    When one key has many requests, another key's request waits for one of them, not for all.
+    A key holds at most `slots_per_key` reservations. At that limit it leaves the round. It rejoins
+    at the end when it releases one. A request waits for at most `timeout_seconds`.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class FairQueue(Generic[K]):
         self._held: Counter[K] = Counter()
         self._queues: defaultdict[K, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._round: OrderedDict[K, None] = OrderedDict()
-        """The keys that wait and may hold one more, the next first."""
+        """The waiting keys that may hold another reservation, in the order of their turns."""
 
     @property
     def has_free_slot(self) -> bool:
@@ -157,7 +158,7 @@ class FairQueue(Generic[K]):
         return sum(map(len, self._queues.values()))
 
     def waiting(self, key: K) -> int:
-        """Counts the requests of this key that wait."""
+        """Counts the waiting requests of this key."""
         return len(self._queues.get(key, ()))
 
     def held(self, key: K) -> int:
@@ -165,7 +166,7 @@ class FairQueue(Generic[K]):
         return self._held[key]
 
     async def acquire(self, key: K) -> Reservation:
-        """Raises WaitTimeout."""
+        """Waits for this key's turn, and reserves a slot. Raises WaitTimeout."""
         if self._free and self._may_hold_more(key):
             self._take(key)
         else:
@@ -185,7 +186,7 @@ class FairQueue(Generic[K]):
     def _abandon(self, key: K, grant: "asyncio.Future[None]") -> None:
         if _was_granted(grant):
             self._release(key)
-        elif grant in self._queues.get(key, ()):  # else taken out as it was cancelled
+        elif grant in self._queues.get(key, ()):  # else _grant has removed it
             self._queues[key].remove(grant)
             self._leave_round(key)
 
@@ -220,7 +221,7 @@ class FairQueue(Generic[K]):
             self._round.setdefault(key)
 
     def _leave_round(self, key: K) -> None:
-        """Takes the key out of the round if it waits for nothing or may hold no more."""
+        """Removes the key from the round if it has no waiting request or is at its limit."""
         if not self._queues[key]:
             del self._queues[key]
         if key not in self._queues or not self._may_hold_more(key):
@@ -228,7 +229,11 @@ class FairQueue(Generic[K]):
 
 
 async def _wait_until_granted(grant: "asyncio.Future[None]", timeout_seconds: float) -> None:
-    """Raises WaitTimeout. Whatever it raises, the caller has to look at `_was_granted`."""
+    """Waits for the grant. Raises WaitTimeout.
+
+    After any exception, the caller must check `_was_granted`: the grant may have come at the same
+    moment.
+    """
     try:
         async with asyncio.timeout(timeout_seconds):
             await grant
@@ -237,5 +242,5 @@ async def _wait_until_granted(grant: "asyncio.Future[None]", timeout_seconds: fl
 
 
 def _was_granted(grant: "asyncio.Future[None]") -> bool:
-    """Tells a grant that came just before its task gave up from one that was cancelled."""
+    """Returns whether capacity was granted, possibly just before the waiting task was canceled."""
     return grant.done() and not grant.cancelled()

@@ -1,9 +1,9 @@
 """Limits rates by token buckets.
 
-Callers that wait for a token use `aiolimiter.AsyncLimiter`. `TokenBuckets` is our own, because its
-callers don't wait: they are told after how many seconds there is a token (for Retry-After), and
-hand back a token they did not need. aiolimiter 1.3 offers neither, and a bucket of it for each of
-10 000 addresses would be an object with a heap instead of one number.
+Callers that wait for a token use `aiolimiter.AsyncLimiter`. Callers of `TokenBuckets` do not wait:
+they get the seconds until the next token (for Retry-After), and can return an unused token.
+aiolimiter 1.3 offers neither. It also needs an object with a heap per bucket, where TokenBuckets
+needs one number for each of up to 10 000 client addresses.
 """
 
 import math
@@ -16,19 +16,20 @@ from aiolimiter import AsyncLimiter
 
 K = TypeVar("K")
 ROUNDING_SECONDS = 1e-6
-"""The error of sums of floats that ought to be equal."""
+"""Floats that should be equal may differ by this much after additions."""
 
 
 def token_bucket(*, per_second: float, burst: int) -> AsyncLimiter:
-    """Builds a full bucket of `burst` tokens that gains `per_second` tokens until it is full."""
+    """Builds a full bucket of `burst` tokens. It gains `per_second` tokens while it is not full."""
     return AsyncLimiter(burst, burst / per_second)
 
 
 class TokenBuckets(Generic[K]):
-    """Gives each key a bucket of `burst` tokens, which fills again in `period_seconds`.
+    """Holds a bucket of `burst` tokens per key. An empty bucket is full after `period_seconds`.
 
-    A bucket is one number, the time at which it is full (GCRA). At most `max_keys` are kept: the
-    key that took a token longest ago is forgotten first, which means that its bucket is full.
+    A bucket is stored as the time at which it is full again (the GCRA algorithm). At most
+    `max_keys` buckets are stored. To make place, the key that took a token longest ago gets a full
+    bucket.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class TokenBuckets(Generic[K]):
         self._full_at: OrderedDict[K, float] = OrderedDict()
 
     def try_acquire(self, key: K) -> float:
-        """Takes a token and returns 0; without one, returns the seconds until there is one."""
+        """Takes a token and returns 0. If there is none, returns the seconds until the next."""
         if seconds := self.seconds_until_token(key):
             return seconds
         full_at = max(self._full_at.get(key, -math.inf), self._clock())
@@ -57,12 +58,12 @@ class TokenBuckets(Generic[K]):
         return 0.0
 
     def seconds_until_token(self, key: K) -> float:
-        """Returns 0 if there is a token."""
+        """Returns the seconds until a token is available: 0 if one is available now."""
         full_at = self._full_at.get(key, -math.inf)
         seconds = full_at - self._clock() - self._seconds_of_burst
         return seconds if seconds > ROUNDING_SECONDS else 0.0
 
     def refund(self, key: K) -> None:
-        """Hands back a token."""
+        """Returns an unused token to the bucket."""
         if key in self._full_at:
             self._full_at[key] -= self._seconds_per_token

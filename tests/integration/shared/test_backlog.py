@@ -173,7 +173,7 @@ async def test_a_member_whose_partitions_have_all_gone_to_others_lives_on(
     async with consuming(settings, producer, Handler(), name="bereft") as consumer:
         watching = asyncio.create_task(consumer.watch())
         await eventually(lambda: consumer.idle_committer.committed)
-        monkeypatch.setattr(consumer.progress, "processed", nothing)
+        monkeypatch.setattr(consumer.progress, "processed_offsets", nothing)
         await eventually(lambda: looks > 2 or watching.done())
         assert not watching.done()
         watching.cancel()

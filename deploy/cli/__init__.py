@@ -1,1 +1,1 @@
-"""The `pinflow` command: what operators do, and imports from a terminal."""
+"""The `pinflow` command: administration for operators, and imports from a terminal."""

@@ -1,4 +1,4 @@
-"""What operators do: the database's shape, topics, workspaces, keys, accounts and boards."""
+"""Commands on the database's schema, topics, workspaces, keys, accounts and boards."""
 
 import json
 import os
@@ -12,105 +12,130 @@ from deploy.cli.exit_codes import fail
 from deploy.cli.tables import print_rows
 from shared.access.keys import Scope
 
-topics = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
-workspaces = typer.Typer(no_args_is_help=True, help="Workspaces: each sees only its own.")
-keys = typer.Typer(no_args_is_help=True, help="API keys of a workspace.")
-accounts = typer.Typer(no_args_is_help=True, help="Pinterest accounts of a workspace.")
-boards = typer.Typer(no_args_is_help=True, help="Boards of an account.")
+topics = typer.Typer(no_args_is_help=True, help="Create Kafka's topics.")
+workspaces = typer.Typer(
+    no_args_is_help=True,
+    help="Create and list workspaces. A workspace sees only its own accounts, pins and imports.",
+)
+keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys of a workspace.")
+accounts = typer.Typer(
+    no_args_is_help=True, help="Add, list and restore Pinterest accounts of a workspace."
+)
+boards = typer.Typer(no_args_is_help=True, help="Add and list boards of an account.")
 
 Workspace = Annotated[
     UUID, typer.Option("--workspace", envvar="PINFLOW_WORKSPACE_ID", help="The workspace's id.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Many = Annotated[int, typer.Option(min=0, max=1000)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def migrate() -> None:
     """Bring the database to the newest schema.
 
-    PINFLOW_INGEST_PASSWORD and so on give the services' roles theirs.
+    Also sets the passwords of the services' database roles, from PINFLOW_INGEST_PASSWORD and the
+    like. Needs PINFLOW_DATABASE_URL of the database's owner.
     """
-    _backend().migrate_database(os.environ)
+    _load_backend().migrate_database(os.environ)
     typer.echo("The database is at the newest schema.")
 
 
 @topics.command("create")
 def create_missing_topics() -> None:
-    """Create the topics that are missing, with as many partitions as PINFLOW_TOPIC_PARTITIONS says.
+    """Create the topics that are missing, each with PINFLOW_TOPIC_PARTITIONS partitions.
 
-    Topics that exist stay as they are. If records still wait on topics of an older version, nothing
-    is created.
+    Existing topics are not changed. If records still wait on topics of an older version, nothing is
+    created.
     """
-    made, remarks = _backend().create_topics()
-    typer.echo(f"Created: {', '.join(made)}" if made else "All topics are there.")
+    created, remarks = _load_backend().create_topics()
+    typer.echo(f"Created: {', '.join(created)}" if created else "All topics are there.")
     for remark in remarks:
         typer.echo(remark)
 
 
 @workspaces.command("create")
 def new_workspace(
-    name: str,
+    name: Annotated[str, typer.Argument(help="A name for lists.")],
     *,
-    number_of_accounts: Annotated[int, typer.Option("--accounts", min=0, max=100)] = 0,
-    number_of_boards: Annotated[int, typer.Option("--boards", min=0, max=1000)] = 0,
+    number_of_accounts: Annotated[
+        int, typer.Option("--accounts", min=0, max=100, help="The number of accounts to add.")
+    ] = 0,
+    number_of_boards: Annotated[
+        int,
+        typer.Option("--boards", min=0, max=1000, help="The number of boards to add per account."),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """A workspace with an API key, accounts, and boards on each. The key is shown this once."""
-    made = _backend().create_workspace(name, accounts=number_of_accounts, boards=number_of_boards)
+    """Create a workspace with an API key, and with accounts and boards if you like.
+
+    The key is shown only now: Pinflow stores only its hash.
+    """
+    workspace = _load_backend().create_workspace(
+        name, accounts=number_of_accounts, boards=number_of_boards
+    )
     document = {
-        "workspace_id": str(made.id),
-        "api_key": made.api_key,
+        "workspace_id": str(workspace.id),
+        "api_key": workspace.api_key,
         "accounts": [
-            {"id": str(account.id), "boards": account.boards} for account in made.accounts
+            {"id": str(account.id), "boards": account.boards} for account in workspace.accounts
         ],
     }
     if as_json:
         typer.echo(json.dumps(document))
         return
-    typer.echo(f"workspace  {made.id}\nAPI key    {made.api_key}   (shown this once)")
-    for account in made.accounts:
+    typer.echo(
+        f"workspace  {workspace.id}\nAPI key    {workspace.api_key}   (shown only now: copy it)"
+    )
+    for account in workspace.accounts:
         typer.echo(f"account    {account.id}   boards: {', '.join(account.boards) or 'none'}")
 
 
 @workspaces.command("list")
 def list_workspaces(*, as_json: AsJson = False) -> None:
-    """All workspaces."""
-    print_rows(
-        _backend().with_operator(lambda operator: operator.list_workspaces()), as_json=as_json
-    )
+    """List all workspaces."""
+    rows = _load_backend().with_operator(lambda operator: operator.list_workspaces())
+    print_rows(rows, as_json=as_json)
 
 
 @keys.command("create")
 def new_key(
-    name: str,
+    name: Annotated[str, typer.Argument(help="A name for lists.")],
     workspace: Workspace,
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="Repeat for several; default: all.")
+        list[Scope] | None,
+        typer.Option(help="A scope of the key. Repeat it for several. Default: all scopes."),
     ] = None,
     account: Annotated[
         list[UUID] | None,
-        typer.Option(help="An account that it may see and publish to; repeat. Default: all."),
+        typer.Option(
+            help="An account that the key may see and publish to. Repeat it for several. Default: "
+            "all accounts."
+        ),
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """A new key, shown this once."""
+    """Create an API key.
+
+    The key is shown only now: Pinflow stores only its hash.
+    """
     scopes = scope or list(Scope)
-    made, plain = _backend().create_key(workspace, name, scopes, account or ())
+    key, secret = _load_backend().create_key(workspace, name, scopes, account or ())
     if as_json:
-        accounts = None if account is None else [str(one) for one in account]
-        typer.echo(
-            json.dumps(
-                {"id": str(made["id"]), "api_key": plain, "scopes": scopes, "account_ids": accounts}
-            )
-        )
+        account_ids = None if account is None else [str(account_id) for account_id in account]
+        document = {
+            "id": str(key["id"]),
+            "api_key": secret,
+            "scopes": scopes,
+            "account_ids": account_ids,
+        }
+        typer.echo(json.dumps(document))
     else:
-        typer.echo(f"key {made['id']} ({', '.join(scopes)})\n{plain}   (shown this once)")
+        typer.echo(f"key {key['id']} ({', '.join(scopes)})\n{secret}   (shown only now: copy it)")
 
 
 @keys.command("list")
 def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """The workspace's keys, whenever they were revoked (the keys themselves are not shown)."""
+    """List the workspace's keys, revoked ones included. The secrets are not shown."""
     columns = (
         "id",
         "name",
@@ -121,72 +146,85 @@ def list_keys(workspace: Workspace, *, as_json: AsJson = False) -> None:
         "created_at",
         "revoked_at",
     )
-    print_rows(
-        _backend().with_operator(lambda operator: operator.list_keys(workspace)),
-        columns,
-        as_json=as_json,
-    )
+    rows = _load_backend().with_operator(lambda operator: operator.list_keys(workspace))
+    print_rows(rows, columns, as_json=as_json)
 
 
 @keys.command("revoke")
-def revoke_key(key_id: UUID) -> None:
+def revoke_key(
+    key_id: Annotated[UUID, typer.Argument(help="The key's id, from pinflow keys list.")],
+) -> None:
     """Revoke a key. Services may accept it for up to ten more seconds."""
-    if not _backend().with_operator(lambda operator: operator.revoke_key(key_id)):
-        fail(f"There is no key {key_id}. See: pinflow keys list")
-    typer.echo(f"Key {key_id} is revoked.")
+    if not _load_backend().with_operator(lambda operator: operator.revoke_key(key_id)):
+        fail(f"There is no key {key_id}. See all keys with: pinflow keys list")
+    typer.echo(f"Key {key_id} is revoked. Services may accept it for up to ten more seconds.")
 
 
 @accounts.command("add")
-def add_account(name: str, workspace: Workspace) -> None:
-    """An account that rows can name as account_id."""
-    typer.echo(
-        _backend().with_operator(lambda operator: operator.add_account(workspace, name=name))
+def add_account(
+    name: Annotated[str, typer.Argument(help="The account's display name.")], workspace: Workspace
+) -> None:
+    """Add an account and print its id, which rows name as account_id."""
+    account_id = _load_backend().with_operator(
+        lambda operator: operator.add_account(workspace, name=name)
     )
+    typer.echo(account_id)
 
 
 @accounts.command("list")
 def list_accounts(workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """The workspace's accounts."""
+    """List the workspace's accounts."""
     columns = ("id", "display_name", "username", "created_at", "revoked_at")
-    print_rows(
-        _backend().with_operator(lambda operator: operator.list_accounts(workspace)),
-        columns,
-        as_json=as_json,
-    )
+    rows = _load_backend().with_operator(lambda operator: operator.list_accounts(workspace))
+    print_rows(rows, columns, as_json=as_json)
 
 
 @accounts.command("restore")
-def restore_account(account: UUID, workspace: Workspace) -> None:
-    """Let an account that was revoked be published to again."""
-    if not _backend().with_operator(lambda operator: operator.restore_account(workspace, account)):
-        fail(f"The workspace has no account {account}. See: pinflow accounts list")
-    typer.echo(f"Account {account} is published to again.")
+def restore_account(
+    account: Annotated[UUID, typer.Argument(help="The account's id, from pinflow accounts list.")],
+    workspace: Workspace,
+) -> None:
+    """Undo the revocation of an account, so that pins can be published to it again."""
+    is_restored = _load_backend().with_operator(
+        lambda operator: operator.restore_account(workspace, account)
+    )
+    if not is_restored:
+        fail(f"The workspace has no account {account}. See its accounts: pinflow accounts list")
+    typer.echo(f"Account {account} is restored: pins can be published to it again.")
 
 
 @boards.command("add")
 def add_board(
-    account: UUID,
-    board_id: str,
+    account: Annotated[UUID, typer.Argument(help="The account's id, from pinflow accounts list.")],
+    board_id: Annotated[str, typer.Argument(help="The id that rows name as board_id.")],
     workspace: Workspace,
-    name: Annotated[str | None, typer.Option()] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The board's display name. Default: its id.")
+    ] = None,
 ) -> None:
-    """A board of an account, under the id that rows name as board_id."""
-    _backend().with_operator(
+    """Add a board to an account."""
+    _load_backend().with_operator(
         lambda operator: operator.add_board(workspace, account, board_id, name=name or board_id)
     )
     typer.echo(f"Board {board_id} belongs to account {account}.")
 
 
 @boards.command("list")
-def list_boards(account: UUID, workspace: Workspace, *, as_json: AsJson = False) -> None:
-    """An account's boards."""
-    found = _backend().with_operator(lambda operator: operator.list_boards(workspace, account))
-    if found is None:
-        fail(f"The workspace has no account {account}. See: pinflow accounts list")
-    print_rows(found, ("board_id", "name", "privacy", "created_at"), as_json=as_json)
+def list_boards(
+    account: Annotated[UUID, typer.Argument(help="The account's id, from pinflow accounts list.")],
+    workspace: Workspace,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List an account's boards."""
+    rows = _load_backend().with_operator(lambda operator: operator.list_boards(workspace, account))
+    if rows is None:
+        fail(f"The workspace has no account {account}. See its accounts: pinflow accounts list")
+    print_rows(rows, ("board_id", "name", "privacy", "created_at"), as_json=as_json)
 
 
-def _backend() -> ModuleType:
-    from deploy.cli import backend  # noqa: PLC0415 - a second, which pinflow import need not wait
+def _load_backend() -> ModuleType:
+    # Importing it takes a second, for which `pinflow import` need not wait
+    from deploy.cli import backend  # noqa: PLC0415
 
     return backend

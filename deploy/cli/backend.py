@@ -1,6 +1,6 @@
-"""Connects operators' commands to Postgres and Kafka.
+"""Connects the administration commands to Postgres and Kafka.
 
-A command imports it when it runs. It imports in turn only what that command needs.
+A command imports this module only when it runs, and then only the modules that it needs.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from deploy.administration import (
     OperatorRepository,
     UnknownAccounts,
 )
-from deploy.administration import create_key as make_key
-from deploy.administration import create_workspace as make_workspace
+from deploy.administration import create_key as insert_key
+from deploy.administration import create_workspace as insert_workspace
 from deploy.cli.exit_codes import ExitCode, fail
 from deploy.services import SERVICES
 from shared.access.keys import Scope
@@ -34,7 +34,7 @@ T = TypeVar("T")
 def migrate_database(environment: Mapping[str, str]) -> None:
     """Brings the database to the newest schema.
 
-    Gives the services' roles the passwords of PINFLOW_INGEST_PASSWORD and so on.
+    Sets the passwords of the services' roles from PINFLOW_INGEST_PASSWORD and the like.
     """
     from deploy.migrations.runner import migrate  # noqa: PLC0415 - Alembic: 0.2 s
 
@@ -47,7 +47,7 @@ def migrate_database(environment: Mapping[str, str]) -> None:
 
 
 def create_topics() -> tuple[list[str], list[str]]:
-    """Creates the missing topics. Returns their names, and remarks on the others."""
+    """Creates the missing topics. Returns their names, and remarks on the other topics."""
     from deploy import topics  # noqa: PLC0415 - aiokafka: 0.1 s
     from deploy.old_topics import NotDrained  # noqa: PLC0415
 
@@ -60,7 +60,7 @@ def create_topics() -> tuple[list[str], list[str]]:
 
 def create_workspace(name: str, *, accounts: int, boards: int) -> NewWorkspace:
     return with_operator(
-        lambda operator: make_workspace(operator, name, accounts=accounts, boards=boards)
+        lambda operator: insert_workspace(operator, name, accounts=accounts, boards=boards)
     )
 
 
@@ -68,55 +68,56 @@ def create_key(
     workspace_id: UUID, name: str, scopes: Sequence[Scope], account_ids: Sequence[UUID]
 ) -> tuple[Row, str]:
     return with_operator(
-        lambda operator: make_key(
+        lambda operator: insert_key(
             operator, workspace_id, name=name, scopes=scopes, account_ids=account_ids
         )
     )
 
 
 def with_operator(work: Callable[[OperatorRepository], Awaitable[T]]) -> T:
-    """Does `work` on the schema `access`, as the database's owner."""
+    """Calls `work` with the repository of the schema `access`, as the database's owner."""
     return with_database(lambda database: work(OperatorRepository(database)))
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do `work` on the database that PINFLOW_DATABASE_URL names, an owner's."""
+    """Calls `work` with the database of PINFLOW_DATABASE_URL, as its owner."""
 
-    async def connected() -> T:
+    async def connect_and_work() -> T:
         database = Database.from_settings(DatabaseSettings(), application="pinflow-cli")
         try:
             return await work(database)
         finally:
             await database.dispose()
 
-    return exit_on_error(lambda: asyncio.run(connected()))
+    return exit_on_error(lambda: asyncio.run(connect_and_work()))
 
 
 def exit_on_error(work: Callable[[], T]) -> T:
-    """Do `work`; what Pinflow raises becomes a message and an exit code."""
+    """Calls `work`. Ends the command with a message and an exit code if it raises."""
     try:
         return work()
     except (NoSuchParent, AlreadyExists, UnknownAccounts) as error:
         fail(str(error))
     except DatabaseUnavailable as error:
         fail(
-            f"Postgres does not answer ({error}). Is PINFLOW_DATABASE_URL right? The local stack "
-            "is started with: make up",
+            f"Postgres does not answer ({error}). Check PINFLOW_DATABASE_URL. The local stack is "
+            "started with: make up",
             ExitCode.UNAVAILABLE,
         )
     except BrokerUnavailable as error:
         fail(
-            f"Kafka does not answer ({error}). Is PINFLOW_KAFKA_BOOTSTRAP_SERVERS right? The "
-            "local stack: make up",
+            f"Kafka does not answer ({error}). Check PINFLOW_KAFKA_BOOTSTRAP_SERVERS. The local "
+            "stack is started with: make up",
             ExitCode.UNAVAILABLE,
         )
     except ValidationError as error:
-        wrong = "\n".join(
-            f"  PINFLOW_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()
+        problems = "\n".join(
+            f"  PINFLOW_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors()
         )
-        fail(f"The environment is wrong:\n{wrong}")
+        fail(f"Some settings are invalid. Correct these variables:\n{problems}")
     except psycopg.Error as error:
         fail(
-            f"Postgres says: {str(error).strip()}",
+            f"Postgres reported an error: {str(error).strip()}",
             ExitCode.UNAVAILABLE if is_transient(error) else ExitCode.REFUSED,
         )

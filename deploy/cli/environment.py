@@ -1,5 +1,7 @@
-"""Which Pinflow is meant: the variables PINFLOW_*, else the `.pinflow/env` of the checkout that the
-command is run in.
+"""Finds the address, keys and passwords of the installation that a command works on.
+
+They are variables PINFLOW_* of the shell. Those that are not set come from the file `.pinflow/env`
+of the checkout that the command runs in.
 """
 
 import os
@@ -9,7 +11,10 @@ ENV_FILE = Path(".pinflow") / "env"
 
 
 def load_environment(start: Path) -> Path | None:
-    """Set what is not set from the nearest `.pinflow/env` at or above `start`. Returns the file."""
+    """Sets the missing variables from the nearest `.pinflow/env` at or above `start`.
+
+    Returns the file, or None if there is none.
+    """
     for folder in (start, *start.parents):
         file = folder / ENV_FILE
         if file.is_file():
@@ -20,7 +25,7 @@ def load_environment(start: Path) -> Path | None:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The NAME=value lines of `.pinflow/env`; empty when there is none."""
+    """Reads the NAME=value lines of `.pinflow/env`. Returns none if the file does not exist."""
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""How a command ends: a sentence with the next step, and an exit code."""
+"""Ends a command with a message that has the next step, and with an exit code."""
 
 from enum import IntEnum
 from typing import NoReturn
@@ -9,17 +9,18 @@ import typer
 class ExitCode(IntEnum):
     DONE = 0
     ROWS_FAILED = 1
-    """The import was accepted and has ended; some of its rows failed, or all."""
+    """The import was accepted and has ended. Some or all of its rows failed."""
     LETTERS_NOT_REPLAYED = 1
-    """Dead letters were replayed; others that were meant too were not."""
+    """Dead letters were replayed, but not all that were selected."""
     REFUSED = 2
-    """Nothing was done: the request, or the command line, is wrong."""
+    """Nothing was done: the request or the command line is wrong."""
     UNAVAILABLE = 3
-    """A server did not answer, or not in time: try again."""
+    """A server did not answer, or not in time. Try again."""
     LOSS_NOT_ACCEPTED = 4
     """Records are lost, and an operator must accept that: `pinflow recover --accept`."""
 
 
 def fail(message: str, code: ExitCode = ExitCode.REFUSED) -> NoReturn:
+    """Prints the message to standard error and ends the command."""
     typer.echo(message, err=True)
     raise typer.Exit(code)

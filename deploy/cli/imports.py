@@ -1,4 +1,4 @@
-"""Imports from a terminal: submit a file, watch it, see what became of its rows."""
+"""Commands on imports: submits a file, shows its progress, and shows the results of its rows."""
 
 import sys
 import time
@@ -18,20 +18,30 @@ from shared.contract.events import JobStatus
 POLL_SECONDS = 0.2
 STDIN = "-"
 
-imports = typer.Typer(no_args_is_help=True, help="Imports that were submitted before.")
+imports = typer.Typer(no_args_is_help=True, help="List and show imports that you submitted before.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-BaseUrl = Annotated[str, typer.Option(envvar="PINFLOW_BASE_URL", help="The gateway's address.")]
-ApiKey = Annotated[
-    str, typer.Option(envvar="PINFLOW_API_KEY", help="A key of the workspace.", show_default=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+BaseUrl = Annotated[
+    str, typer.Option(envvar="PINFLOW_BASE_URL", help="The address of Pinflow's gateway.")
 ]
-Patience = Annotated[
+ApiKey = Annotated[
+    str,
+    typer.Option(
+        envvar="PINFLOW_API_KEY", help="An API key of your workspace.", show_default=False
+    ),
+]
+MaxRetrySeconds = Annotated[
     float,
     typer.Option(
         "--patience",
         min=0,
-        help="Seconds to wait while Pinflow is busy (429), unavailable (503) or can't be reached.",
+        metavar="SECONDS",
+        help="Keep trying for this long while Pinflow is busy (429), unavailable (503) or does not "
+        "answer.",
     ),
+]
+JobId = Annotated[
+    str, typer.Argument(help="The import's id, as printed by pinflow import and imports list.")
 ]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -42,38 +52,45 @@ class Format(StrEnum):
 
 
 def import_file(
-    file: Annotated[str, typer.Argument(help="A .json or .csv file; - reads standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="A .json or .csv file with the rows, or - for standard input.")
+    ],
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
     file_format: Annotated[
-        Format | None, typer.Option("--format", help="By default told from the file's name.")
+        Format | None,
+        typer.Option("--format", help="The file's format. Default: from the ending of its name."),
     ] = None,
-    patience: Patience = 60,
+    max_retry_seconds: MaxRetrySeconds = 60,
     *,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rows that have unknown fields.")
+        bool,
+        typer.Option("--strict", help="Fail rows with unknown fields. Else these are ignored."),
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Return when the import is accepted.")
+        bool,
+        typer.Option("--no-wait", help="Return when the import is accepted, before rows settle."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import a file and wait until it has finished.
+    """Import a file and wait until each of its rows has a result.
 
-    Exit code 0: all rows created or existing; 1: rows failed; 2: refused; 3: try again.
+    You can repeat the command after an error: no row is published twice. Exit code 0: all rows were
+    created or existed already; 1: some or all rows failed; 2: the import was refused; 3: a server
+    did not answer, try again.
     """
     body = _read(file)
-    kind = file_format or _format_of(file)
-    client = PinflowClient(base_url, api_key, patience)
+    chosen_format = file_format or _detect_format(file)
+    client = PinflowClient(base_url, api_key, max_retry_seconds)
     name = "stdin.csv" if file == STDIN else Path(file).name
     job = (
         client.submit_csv(body, name, strict=strict)
-        if kind is Format.CSV
+        if chosen_format is Format.CSV
         else client.submit_json(body, strict=strict)
     )
     if no_wait:
         print_json(job) if as_json else typer.echo(
-            f"Accepted as {job['id']}. Follow it with: pinflow imports show {job['id']}"
+            f"Import {job['id']} was accepted. See its progress: pinflow imports show {job['id']}"
         )
         return
     raise typer.Exit(report(watch(client, job), as_json=as_json))
@@ -83,36 +100,38 @@ def import_file(
 def list_imports(
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
-    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
-    status: JobStatus | None = None,
-    patience: Patience = 10,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Show at most this many.")] = 20,
+    status: Annotated[
+        JobStatus | None, typer.Option(help="Show only imports with this status.")
+    ] = None,
+    max_retry_seconds: MaxRetrySeconds = 10,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """The workspace's imports, newest first."""
-    jobs = PinflowClient(base_url, api_key, patience).jobs(limit, status)
+    """List the workspace's imports, newest first."""
+    jobs = PinflowClient(base_url, api_key, max_retry_seconds).jobs(limit, status)
     print_json(jobs) if as_json else print_jobs(jobs)
 
 
 @imports.command("show")
 def show_import(
-    job_id: str,
+    job_id: JobId,
     base_url: BaseUrl = DEFAULT_URL,
     api_key: ApiKey = "",
-    patience: Patience = 10,
+    max_retry_seconds: MaxRetrySeconds = 10,
     *,
     every_row: Annotated[
-        bool, typer.Option("--all", help="Show every row with what became of it.")
+        bool, typer.Option("--all", help="Show the result of every row, not only failed ones.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One import: its counters and what failed, or what became of every row."""
-    job = PinflowClient(base_url, api_key, patience).job(job_id)
+    """Show an import's counters, its warnings and the rows that failed."""
+    job = PinflowClient(base_url, api_key, max_retry_seconds).job(job_id)
     print_json(job) if as_json else print_job(job, every_row=every_row)
 
 
 def watch(client: PinflowClient, job: Job) -> Job:
-    """Show the progress of an accepted job until it ends; return it with its results."""
+    """Shows the progress of an accepted job until it ends. Returns the job with its results."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -131,23 +150,25 @@ def watch(client: PinflowClient, job: Job) -> Job:
                 progress.update(task, completed=job["processed_rows"])
         except KeyboardInterrupt:
             fail(
-                f"\nStopped watching; the import goes on. See: pinflow imports show {job['id']}",
+                "\nThe command stopped, but the import continues. See its progress: pinflow "
+                f"imports show {job['id']}",
                 ExitCode.UNAVAILABLE,
             )
     return job
 
 
 def report(job: dict[str, Any], *, as_json: bool = False) -> ExitCode:
+    """Prints an ended job. Returns the command's exit code."""
     print_json(job) if as_json else print_job(job)
     return ExitCode.DONE if job["status"] == JobStatus.COMPLETED else ExitCode.ROWS_FAILED
 
 
-def _format_of(file: str) -> Format:
+def _detect_format(file: str) -> Format:
     suffix = Path(file).suffix.lower().removeprefix(".")
     if suffix not in set(Format):
         fail(
-            f"Can't tell from its name whether {file} is JSON or CSV: use --format json or "
-            "--format csv. (Save a spreadsheet as CSV.)"
+            f"The name of {file} ends neither in .json nor in .csv. Add --format json or --format "
+            "csv. (Save a spreadsheet as CSV first.)"
         )
     return Format(suffix)
 
@@ -158,4 +179,4 @@ def _read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        fail(f"Can't read {file}: {error.strerror}.")
+        fail(f"Can't read {file}: {error.strerror}. Check the path and your rights.")

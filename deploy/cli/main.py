@@ -1,4 +1,4 @@
-"""The console script `pinflow`."""
+"""Builds the console script `pinflow` from its commands."""
 
 from pathlib import Path
 
@@ -13,8 +13,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
-        "Operate Pinflow. In a checkout with a running local stack (make up) its address and key "
-        "are known; else set PINFLOW_*."
+        "Import pins and operate Pinflow. In a checkout whose local stack is running (make up), "
+        "the commands read its address and API key from .pinflow/env. Elsewhere, set the "
+        "variables PINFLOW_*."
     ),
 )
 app.command("import")(imports.import_file)
@@ -27,5 +28,5 @@ app.command()(recovery.recover)
 
 
 def main() -> None:
-    load_environment(Path.cwd())  # before options read their variables
+    load_environment(Path.cwd())  # before typer reads the variables of options
     app()

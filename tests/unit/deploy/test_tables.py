@@ -1,4 +1,4 @@
-"""What the commands print, on a terminal of 80 columns."""
+"""Tables of the commands, on a terminal of 80 columns."""
 
 from typing import Any
 from uuid import uuid4
@@ -41,7 +41,7 @@ def result(number: int, status: str = "failed", **fields: Any) -> dict[str, Any]
 
 def job(*results: dict[str, Any], **fields: Any) -> dict[str, Any]:
     counters = {
-        f"{name}_rows": sum(one["status"] == name for one in results) for name in tables.COUNTERS
+        f"{name}_rows": sum(row["status"] == name for row in results) for name in tables.COUNTERS
     }
     about: dict[str, Any] = {
         "id": ID,
@@ -68,7 +68,7 @@ def test_an_id_in_a_list_can_be_copied(capsys: pytest.CaptureFixture[str]) -> No
     )
 
 
-def test_one_long_key_hides_nothing_of_the_other_rows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_key_hides_nothing_of_other_rows(capsys: pytest.CaptureFixture[str]) -> None:
     tables.print_job(job(result(1, idempotency_key="k" * 300), result(2, idempotency_key="k2")))
     printed = capsys.readouterr().out
     assert f"{'k' * 39}…" in printed
@@ -76,7 +76,7 @@ def test_one_long_key_hides_nothing_of_the_other_rows(capsys: pytest.CaptureFixt
     assert "k2" in printed
 
 
-def test_what_would_steer_the_terminal_is_shown_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     warning = {"code": "unknown_columns", "message": "Unknown columns: \x1b[2J."}
     tables.print_job(
         job(result(1, idempotency_key="\x1b[31mred"), warnings=[warning], error_message="a\rb")
@@ -87,17 +87,17 @@ def test_what_would_steer_the_terminal_is_shown_instead(capsys: pytest.CaptureFi
     assert r"\u001b[31mred" in printed
 
 
-def test_of_many_failures_the_first_are_shown_and_how_to_see_all(
+def test_the_first_failures_are_shown_with_the_command_that_shows_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tables.print_job(job(*(result(number) for number in range(1, 31))))
     printed = capsys.readouterr().out
-    assert f"… and 10 more; all rows with: pinflow imports show {ID} --all" in " ".join(
+    assert f"… and 10 more. See all rows: pinflow imports show {ID} --all" in " ".join(
         printed.split()
     )
 
 
-def test_every_row_is_told_with_what_it_became(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_is_shown_with_its_result(capsys: pytest.CaptureFixture[str]) -> None:
     pin_id, schedule_id = str(uuid4()), str(uuid4())
     rows = [
         result(1, "created", pin_id=pin_id),

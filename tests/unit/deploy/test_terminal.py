@@ -1,4 +1,4 @@
-"""No escape that a client sent reaches an operator's terminal."""
+"""Control characters that a client sent do not reach an operator's terminal."""
 
 import json
 
@@ -11,7 +11,7 @@ from deploy.cli.tables import print_json
 HOSTILE = "a\x1b[31m\x07\r\x7f\u009b2J\u202etxt.exe\u2028\U000e0001"
 
 
-def test_what_a_refusal_repeats_of_a_file_is_shown() -> None:
+def test_control_characters_in_error_messages_are_escaped() -> None:
     answer = httpx.Response(
         422, json={"detail": {"code": "missing_columns", "message": f"found: {HOSTILE}"}}
     )
@@ -19,7 +19,9 @@ def test_what_a_refusal_repeats_of_a_file_is_shown() -> None:
     assert "\\u001b[31m" in read_error_message(answer)
 
 
-def test_json_is_the_same_document_without_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_json_are_escaped_without_changing_the_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     print_json([{"title": HOSTILE, "other": "Lämpe 日本"}])
     printed = capsys.readouterr().out
     assert printed.replace("\n", "").isprintable()

@@ -1,9 +1,9 @@
-"""Runs publisher: python -m services.publisher."""
+"""Runs the publisher: python -m services.publisher."""
 
 import gc
 
-# Until the process has set it up. It would walk what is imported again and again: a seventh of the
-# CPU of a start
+# Off until the process configures it. During the imports the collector would walk all modules again
+# and again: a seventh of the CPU of a start
 gc.disable()
 
 from services.publisher.app import create_app

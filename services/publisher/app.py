@@ -36,7 +36,7 @@ from shared.runtime.service import Service
 
 
 def create_app(settings: PublisherSettings) -> FastAPI:
-    """Makes everything and starts nothing: the application's lifespan does."""
+    """Builds the application. Its lifespan starts the consumers and tasks."""
     background = settings.background_connections
     service = Service("publisher", settings, background_connections=background)
     background_access = AccessRepository(service.database)

@@ -1,4 +1,4 @@
-"""What the publisher can be told."""
+"""The publisher's settings."""
 
 from typing import Annotated, Self
 
@@ -12,28 +12,28 @@ MAX_BULK_IDS = 100
 
 class PublisherSettings(ServiceSettings, ListSettings):
     pin_body_limit: Annotated[int, Field(ge=1024)] = 64 * 1024
-    """Bytes of one pin sent to POST /v1/pins."""
+    """Maximum bytes of a request body, except for POST /v1/pins/batch."""
     batch_body_limit: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
-    """Bytes of the pins sent to POST /v1/pins/batch. 100 of the longest are 1.4 MB in ASCII, and
-    7.9 MB with every character escaped (`\\uXXXX`).
+    """Maximum bytes of a request body of POST /v1/pins/batch. 100 of the longest pins are 1.4 MB in
+    ASCII, and 7.9 MB with every character escaped (`\\uXXXX`).
     """
     max_batch_pins: Annotated[int, Field(ge=1, le=1000)] = MAX_BATCH_PINS
-    """Pins in one batch."""
+    """Maximum pins in one request of POST /v1/pins/batch."""
     max_bulk_ids: Annotated[int, Field(ge=1, le=1000)] = MAX_BULK_IDS
-    """Pins or schedules that are changed by one request."""
+    """Maximum pins or schedules that one bulk request may change."""
     row_consumers: Annotated[int, Field(ge=1, le=32)] = 2
-    """Members of the consumer group in this process, each with partitions and batches of its own
-    (docs/decisions/0012). Of more than there are partitions, in all replicas together, some have
-    nothing to do. database_pool_size must have room for them and 4 more.
+    """Members of the consumer group in this process. Each has its own partitions and batches
+    (docs/decisions/0012). If all replicas together have more members than partitions, some members
+    are idle. database_pool_size must be at least row_consumers + 4.
     """
     schedule_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """How often the scheduler looks for what is due, and the outbox for events that wait."""
+    """Seconds between two searches for due schedules, and for waiting events in the outbox."""
     sweep_limit: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Schedules, or waiting events, taken in one transaction."""
+    """Maximum due schedules, or waiting events, that one transaction takes."""
 
     max_direct_pins: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Requests that publish or change pins and schedules, in work or waiting for a connection; a
-    batch is one. Beyond it, 429 at once.
+    """Maximum concurrent requests that publish or change pins and schedules. A batch counts as one.
+    Further requests are answered 429 at once.
     """
 
     @model_validator(mode="after")
@@ -45,7 +45,9 @@ class PublisherSettings(ServiceSettings, ListSettings):
 
     @property
     def background_connections(self) -> int:
-        """Of the pool, for what is not HTTP: one a consumer; two for the scheduler, its own and its
-        check's; one for the outbox.
+        """The pool's connections that are reserved for background work.
+
+        One for each consumer, two for the scheduler (its transaction and its check of boards) and
+        one for the outbox.
         """
         return self.row_consumers + 3

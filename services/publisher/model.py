@@ -1,6 +1,6 @@
-"""Defines what the row pipeline and HTTP's pins share: a pin's states, columns and failures.
+"""The types that the row pipeline and the HTTP endpoints of pins share. No I/O.
 
-Does no I/O.
+A pin's states, columns, origin and failures.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from shared.contract.errors import ErrorCode
 from shared.contract.pins import TEXTS
 
 PIN_TEXTS = (*TEXTS, "dominant_color")
-"""The columns of text, which a pin's content has under the same names."""
+"""The text columns of publisher.pins. A pin's content has fields of the same names."""
 PIN_COLUMNS = (
     ("pin_id", "uuid"),
     ("workspace_id", "uuid"),
@@ -32,14 +32,14 @@ PIN_COLUMNS = (
     ("related_terms", "text"),
     *((name, "text") for name in PIN_TEXTS),
 )
-"""The columns that an insert into publisher.pins gives, and how they are sent.
+"""The columns of an insert into publisher.pins, and the types in which they are sent.
 
-`created_at` is sent as microseconds and `related_terms` as JSON: each statement converts them.
+`created_at` is sent as microseconds and `related_terms` as JSON. Each statement converts them.
 """
 
 
 class PinState(StrEnum):
-    """docs/explanation/states.md draws the transitions."""
+    """The states of a pin. docs/explanation/states.md draws the transitions."""
 
     SCHEDULED = "scheduled"
     PUBLISHED = "published"
@@ -48,16 +48,16 @@ class PinState(StrEnum):
 
 
 class Origin(NamedTuple):
-    """Names the row of the import that a pin came from. A direct call's pin has (None, None)."""
+    """The import row that created a pin. A pin of a direct call has (None, None)."""
 
     job_id: UUID | None
     row_number: int | None
 
 
 class StoredPin(msgspec.Struct, frozen=True, gc=False):
-    """Holds what decisions need of a row of publisher.pins, in the order of its columns' selection.
+    """The columns of publisher.pins that decide a row's outcome, in the order of STORED_COLUMNS.
 
-    A struct, because a batch has one for each row: it costs a fifth of a NamedTuple, and the
+    A struct, because a batch has one for each row. It costs a fifth of a NamedTuple, and the
     garbage collector does not walk it.
     """
 
@@ -72,17 +72,18 @@ class StoredPin(msgspec.Struct, frozen=True, gc=False):
 
 
 STORED_COLUMNS = StoredPin.__struct_fields__
-"""Select these, in this order: `StoredPin(*row)` is the pin."""
+"""The columns to select, in this order, for `StoredPin(*row)`."""
 
 
 class Failure(NamedTuple):
-    """Says why a row or pin failed, as it is recorded and reported for ever."""
+    """The reason why a row or pin failed. Once recorded, it never changes."""
 
     error_code: str
     error_message: str
 
 
 def build_failure(check: BoardCheck, destination: Destination) -> Failure:
+    """Builds the failure of a row or pin whose account or board failed its check."""
     if check is BoardCheck.NO_ACCOUNT:
         return Failure(
             ErrorCode.ACCOUNT_NOT_FOUND,
@@ -96,7 +97,7 @@ def build_failure(check: BoardCheck, destination: Destination) -> Failure:
 def group_by_change(
     changes: Mapping[UUID, dict[str, Any]],
 ) -> Iterable[tuple[dict[str, Any], list[UUID]]]:
-    """Groups pins by their change, so that one UPDATE serves a group. Usually there is one."""
+    """Groups pins by their change, so that one UPDATE serves each group. Usually there is one."""
     groups: dict[tuple[Any, ...], list[UUID]] = defaultdict(list)
     for pin_id, change in changes.items():
         groups[tuple(change.items())].append(pin_id)

@@ -1,4 +1,4 @@
-"""Produces the events that wait in the outbox."""
+"""Sends the events of the outbox to Kafka."""
 
 from services.publisher.outbox_repository import OutboxRepository
 from services.publisher.pin_events import build_outbox_record
@@ -6,7 +6,7 @@ from shared.kafka.producer import RecordSender
 
 
 class OutboxRelay:
-    """Produces waiting events at least once, the oldest first, at most `limit` at a time."""
+    """Sends waiting events to Kafka at least once, the oldest first, at most `limit` per call."""
 
     def __init__(
         self, outbox: OutboxRepository, producer: RecordSender, topic: str, limit: int
@@ -17,7 +17,7 @@ class OutboxRelay:
         self._limit = limit
 
     async def produce_waiting(self) -> int:
-        """Produces one batch. Returns its size."""
+        """Sends one batch. Returns its size."""
         async with self._outbox.batch(self._limit) as events:
             if events:
                 await self._producer.send(

@@ -1,4 +1,4 @@
-"""Holds the SQL of the outbox."""
+"""The SQL of the outbox."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -38,8 +38,8 @@ class OutboxRepository:
 
         They are deleted at the block's end. They stay if the block raises.
         """
-        # Materialized: as a plain subquery the planner may run it again, and take other rows
-        # than it locked
+        # Materialized, because the planner may run a plain subquery again and then delete other
+        # rows than it locked
         taken = (
             select(outbox.c.id)
             .order_by(outbox.c.id)
@@ -60,7 +60,7 @@ class OutboxRepository:
 
 
 async def add_events(driver: DriverConnection, events: Sequence[OutboxEvent]) -> None:
-    """Adds events in the transaction that makes them true."""
+    """Adds events in the same transaction as the change that they announce."""
     if events:
         rows = [
             (event.event_type, event.event_id, event.key, event.payload.decode(), event.occurred_at)

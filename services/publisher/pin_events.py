@@ -1,4 +1,4 @@
-"""Builds the events of single pins, which wait in the outbox until they are produced. No I/O."""
+"""Builds the events of single pins. They wait in the outbox until Kafka has them. No I/O."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ SOURCE = "/pinflow/publisher"
 
 
 class OutboxEvent(NamedTuple):
-    """Holds an event of the outbox. The transaction that makes it true also writes it."""
+    """An event of the outbox. The transaction that changes the pin also writes its event."""
 
     event_type: str
     event_id: str
@@ -25,14 +25,14 @@ class OutboxEvent(NamedTuple):
 
 
 class PinChange(Enum):
-    """Names the event that a change of a pin announces."""
+    """The kinds of changes to a pin that an event announces."""
 
     PUBLISHED = auto()
     RESCHEDULED = auto()
 
 
 def build_change_event(change: PinChange, row: Mapping[str, Any]) -> OutboxEvent:
-    """Builds the event from the row as it is after the change."""
+    """Builds the event of a change. `row` is the pin after the change."""
     match change:
         case PinChange.PUBLISHED:
             return build_pin_published(row)
@@ -62,7 +62,7 @@ def build_pin_failed(row: Mapping[str, Any]) -> OutboxEvent:
 
 
 def build_pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Builds a direct call's event. Its id has the same form as an imported row's."""
+    """Builds the event of a schedule from a direct call. An imported row's id has the same form."""
     event_id = f"{row['pin_id']}:scheduled"
     return _build_outbox_event(
         EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), row["created_at"]
@@ -70,7 +70,7 @@ def build_pin_scheduled(row: Mapping[str, Any]) -> OutboxEvent:
 
 
 def build_pin_rescheduled(row: Mapping[str, Any]) -> OutboxEvent:
-    """Builds the event of a schedule that was moved or revived. Each time has an id of its own."""
+    """Builds the event of a schedule that was moved or retried. Each change has its own id."""
     updated_at = row["updated_at"]
     event_id = f"{row['pin_id']}:scheduled:{updated_at.isoformat()}"
     return _build_outbox_event(EventType.PIN_SCHEDULED, event_id, _build_scheduled(row), updated_at)

@@ -12,9 +12,9 @@ from shared.postgres.row import Row
 
 
 class Scheduler:
-    """Publishes what is due, at most `limit` pins at a time.
+    """Publishes due pins, at most `limit` per call.
 
-    If the account or board has gone since, the pin fails. Its row's outcome stays.
+    A pin fails if its account or board no longer exists. The outcome of its import row stays.
     """
 
     def __init__(self, due: DuePinRepository, access: AccessRepository, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Holds the SQL of the scheduler."""
+"""The SQL of the scheduler."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,14 +18,14 @@ from shared.postgres.row import Row
 
 
 class DueBatch:
-    """Holds pins that are due, locked by the batch's transaction."""
+    """Due pins, locked by the batch's transaction."""
 
     def __init__(self, connection: AsyncConnection, due: Sequence[Row]) -> None:
         self._connection = connection
         self.pins = due
 
     async def publish(self, failures: Mapping[UUID, Failure]) -> None:
-        """Publishes the pins, except that those in `failures` fail. Adds an event for each."""
+        """Publishes the pins; those in `failures` fail. Adds an event to the outbox for each."""
         changes = {
             pin["pin_id"]: _build_change(failures.get(pin["pin_id"]), pin["now"])
             for pin in self.pins
@@ -41,7 +41,7 @@ class DueBatch:
 
 
 class DuePinRepository:
-    """Takes schedules that are due. Raises DatabaseUnavailable when Postgres is away."""
+    """Locks due pins in batches. Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,7 +50,7 @@ class DuePinRepository:
     async def batch(self, limit: int) -> AsyncIterator[DueBatch]:
         """Locks at most `limit` pins that are due by the database's clock, the earliest first.
 
-        Skips pins that another transaction has locked: a command that changes one, or another
+        Skips pins that another transaction has locked: a command that changes a pin, or another
         replica's scheduler. Commits at the block's end.
         """
         due = (

@@ -1,6 +1,6 @@
 """The publisher's tables, for queries.
 
-Their definition, with every constraint, is the migration's.
+The migrations define the tables and their constraints.
 """
 
 from sqlalchemy import (

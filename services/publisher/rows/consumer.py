@@ -1,4 +1,4 @@
-"""Rows come in, outcomes and pin events go out."""
+"""Consumes rows from `imports`, and sends their outcomes and pin events."""
 
 import asyncio
 from collections import Counter
@@ -33,11 +33,14 @@ _parse = decoder(RowAccepted)
 
 
 DecodedRow: TypeAlias = "tuple[ConsumerRecord[bytes, bytes], RowAccepted]"
+"""A record and the row in it."""
 
 
 class RowsHandler:
-    """Settles the rows of a batch. An unreadable row settles as failed if its identity can be read
-    (invariant 8).
+    """Settles the rows of a batch.
+
+    An unreadable record is a dead letter. Its row also settles as failed if its job and row number
+    can be read (invariant 8).
     """
 
     def __init__(self, rows: RowService, producer: RecordSender, names: TopicNames) -> None:
@@ -69,7 +72,7 @@ class RowsHandler:
     async def process(
         self, decoded: list[DecodedRow], poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
-        # A record of a kind that is not known yet may say something else about a row
+        # Only records of rows: an unknown kind may name a row but mean something else
         unreadable = [
             identity
             for dead_letter in poison

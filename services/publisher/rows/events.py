@@ -36,22 +36,18 @@ FIELDS_BY_ERROR_CODE: dict[str, str] = {
     ErrorCode.ACCOUNT_NOT_FOUND: "account_id",
     ErrorCode.BOARD_NOT_FOUND: "board_id",
 }
-"""Which field of the row a failure is about."""
+"""The field of the row that caused a failure, by error code."""
 MAX_RESULTS_PER_RECORD = 200
-"""50 KB of usual ones; the longest, every character escaped to six bytes, would be 1.2 MB: those go
-in several records.
+"""Maximum results per record of `outcomes`: usually 50 KB. The longest results would be 1.2 MB, with
+every character escaped to six bytes. They are split into several records.
 """
 MAX_MESSAGE_CHARACTERS = 1000
-"""Characters of a failure that are told, more than any that is recorded today has.
-
-Earlier versions recorded whatever came.
+"""Maximum characters of a failure's message in an outcome. Only earlier versions recorded longer ones.
 """
-
-
 POSITIONS_HEADER = "pinflow-positions"
-"""The header of outcomes that says how far their batch went (history.py)."""
+"""The header of outcomes with the end offsets of their batch (history.py)."""
 EndOffsets: TypeAlias = Mapping[int, int]
-"""By partition of `imports`: the offset behind a batch's last row."""
+"""The offset after a batch's last row, by partition of `imports`."""
 Headers: TypeAlias = "list[tuple[str, bytes]]"
 
 
@@ -62,15 +58,15 @@ _PIN_ID, _WORKSPACE_ID = (
     slice(_PIN_ID_START, _PIN_ID_START + _UUID_CHARACTERS),
     slice(_WORKSPACE_ID_START, _WORKSPACE_ID_START + _UUID_CHARACTERS),
 )
-"""Where their texts stand in an event that has been written: making them again would cost a tenth
-of it, each.
+"""The positions of both ids in an encoded event. To format an id again would cost a tenth of the
+encoding.
 """
 
 
 def build_pin_event_records(outcomes: Iterable[Outcome]) -> list[Record]:
     """Builds PinPublished or PinScheduled for every created row, in the rows' order.
 
-    A redelivered row announces again, under the same id.
+    A redelivered row produces the same event again, with the same event id.
     """
     time = datetime.now(UTC)
     published = build_common_headers(EventType.PIN_PUBLISHED, source=SOURCE, time=time)
@@ -101,7 +97,7 @@ def _build_pin_event(outcome: CreatedRow) -> PinPublished | PinScheduled:
             idempotency_key=pin.idempotency_key,
             job_id=row.job_id,
             row_number=row.row_number,
-            published_at=stored.published_at,  # type: ignore[arg-type] # it is published at once
+            published_at=stored.published_at,  # type: ignore[arg-type] # never None without run_at
         )
     return PinScheduled(
         pin_id=stored.pin_id,
@@ -119,13 +115,13 @@ def _build_pin_event(outcome: CreatedRow) -> PinPublished | PinScheduled:
 def build_outcome_records(
     outcomes: Iterable[Outcome], end_offsets: EndOffsets | None = None
 ) -> list[Record]:
-    """Builds RowsSettled: one record per job, or a few, with rows in order.
+    """Builds RowsSettled: usually one record per job, with its results in the order of its rows.
 
-    `end_offsets` says how far the batch went in each partition of `imports`. A rewound publisher
-    records the outcomes that lie behind its positions (history.py).
+    `end_offsets` are the batch's end offsets in `imports`. After a restore of Postgres, the
+    publisher records the outcomes of batches that end after its positions (history.py).
     """
     extra_headers = [(POSITIONS_HEADER, encode_positions(end_offsets))] if end_offsets else []
-    # not by UUIDs: they are hashed and compared in Python
+    # Keys are numbers: Python hashes and compares UUIDs slowly
     by_job: dict[tuple[int, int], list[RowResult]] = defaultdict(list)
     for outcome in outcomes:
         match outcome:
@@ -163,10 +159,9 @@ def _build_job_records(
 def _split_into_records(
     job_id: UUID, workspace_id: UUID, results: list[RowResult], extra_headers: Headers
 ) -> Iterator[Record]:
-    """Halves the results until each record fits.
+    """Halves the results until each record fits into a Kafka batch.
 
-    One result always fits: 20 kB at most, as everything in it is cut or was bounded when it was
-    decoded.
+    One result always fits: it has at most 20 kB, because each of its texts is bounded or cut.
     """
     value = encode(RowsSettled(job_id=job_id, workspace_id=workspace_id, results=results))
     if len(value) > MAX_BATCH_BYTES and len(results) > 1:
@@ -209,7 +204,7 @@ def _build_failed_result(outcome: FailedRow) -> RowResult:
     key = None
     if outcome.row is not None:
         content = outcome.row.row
-        # nobody has stored it: it may hold what Postgres can't
+        # Not stored, so it may have characters that Postgres does not accept
         key = make_printable(content.idempotency_key, MAX_KEY_LENGTH)
         if name := FIELDS_BY_ERROR_CODE.get(code):
             fault = Fault(
@@ -248,6 +243,6 @@ def encode_positions(end_offsets: EndOffsets) -> bytes:
 
 
 def parse_positions(header: bytes) -> dict[int, int]:
-    """Decodes what `encode_positions` encoded. Raises ValueError."""
+    """Decodes the header that `encode_positions` built. Raises ValueError."""
     pairs = (part.split(":") for part in header.decode().split(","))
     return {int(partition): int(offset) for partition, offset in pairs}

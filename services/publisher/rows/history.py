@@ -1,8 +1,8 @@
 """Reads the topic `outcomes` into publisher.row_outcomes, so that a replay gives the same outcomes.
 
-The topic is the record of all decisions. If Postgres is older than Kafka, the publisher reads rows
-again that have outcomes in the topic. So it records those outcomes before it reads any row. A row
-with a recorded outcome settles with exactly that outcome (ADR 0031).
+The topic has every outcome. After a restore of an older Postgres, the publisher reads some rows
+again whose outcomes are already in the topic. So it records those outcomes before it reads any row.
+A row with a recorded outcome settles with exactly that outcome (ADR 0031).
 """
 
 import asyncio
@@ -28,22 +28,28 @@ from shared.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 MIN_ROWS_TO_ANALYZE = 1000
-"""New rows from which the table is analyzed. With the statistics of an almost empty table the
+"""Minimum new rows before the table is analyzed. With the statistics of an almost empty table, the
 planner scans row_outcomes for each batch (measured: 0.5 s instead of 1 ms at 500 000 rows)."""
 POSITION_LAG_SECONDS = 60.0
-"""How far the position stays behind the topic's end. It covers SEND_TIMEOUT_SECONDS until a lost
-batch's last outcomes arrive, the time until its publisher notices, and its IN_FLIGHT_SECONDS."""
+"""Seconds that the position stays behind the topic's end.
+
+After Postgres was replaced, a lost batch may still send outcomes. The lag covers
+SEND_TIMEOUT_SECONDS until they arrive, the time until the batch's publisher notices, and its
+IN_FLIGHT_SECONDS.
+"""
 
 
 class OutcomeHistory(Preparation):
-    """Keeps the publisher's position in `outcomes`: Postgres needs no outcome before it.
+    """Keeps the publisher's position in `outcomes`. Postgres needs no outcome before it.
 
-    The publisher sends outcomes after it has stored their rows' positions. So normally all outcomes
-    in the topic belong to rows before the stored positions, and the position moves without reading.
-    It stays a minute behind the end. If Postgres is lost, a batch that it had stored may still send
-    outcomes until its publisher notices, and another member may have read the topic before that.
+    The publisher stores the positions of rows before it sends their outcomes. So normally all
+    outcomes belong to rows before the stored positions, and this position moves without reading.
 
-    All members of a process share one instance; calls take turns.
+    It stays a minute behind the topic's end, because Postgres may be replaced by an older copy. A
+    batch that was stored before may then still send outcomes until its publisher notices. Another
+    member may have read the topic before those outcomes arrived.
+
+    All consumers of a process share one instance. A lock serializes their calls.
     """
 
     def __init__(self, store: RowRepository, settings: ServiceSettings, names: TopicNames) -> None:
@@ -56,23 +62,23 @@ class OutcomeHistory(Preparation):
         self._offsets: Offsets = {}
         self._checked_at = 0.0
         self._end_readings: deque[tuple[float, Offsets]] = deque()
-        """When the topic's ends were read, by the monotonic clock, and the ends. Oldest first."""
+        """The topic's ends, each with the monotonic time when they were read. Oldest first."""
         self.confirmed_at = 0.0
-        """When Postgres last had all needed outcomes for certain, by the monotonic clock."""
+        """The monotonic time when Postgres was last certain to have all needed outcomes."""
 
     async def offsets_to_take_over(self) -> Offsets:
-        """Returns the topic's ends: the first start after an upgrade replays nothing."""
+        """Returns the topic's ends, so that the first start after an upgrade replays nothing."""
         return _read_log_ends(await self._reader.bounds())
 
     async def catch_up(self) -> None:
-        """Records the topic's outcomes of rows behind the stored positions.
+        """Records the topic's outcomes of rows after the stored positions.
 
         Raises DatabaseUnavailable, BrokerUnavailable, PositionBehind.
         """
         async with self._lock:
             checked_at = time.monotonic()
             cluster = await read_cluster_id(self._settings)
-            # Positions before bounds: other members move positions up to ends that they have read
+            # Positions first: another member may move a position to an end after these bounds
             stored = await self._store.positions.load()
             bounds = await self._reader.bounds()
             await self._find_start(stored, bounds, cluster)
@@ -90,9 +96,10 @@ class OutcomeHistory(Preparation):
         bounds: Bounds,
         cluster: str,
     ) -> None:
-        """Starts at the stored positions, or at the beginning of a log that they do not fit.
+        """Sets the offsets to start from: the stored positions.
 
-        An outcome that is recorded twice does no harm.
+        Starts at the log's beginning where a position does not belong to the log. Recording an
+        outcome twice does no harm.
         """
         self._offsets, unfit = {}, {}
         for partition, (begin, end) in bounds.items():
@@ -102,7 +109,7 @@ class OutcomeHistory(Preparation):
             else:
                 self._offsets[partition] = unfit[partition] = begin
         if unfit:
-            next_step = "rows whose outcomes are gone are decided anew"
+            next_step = "The publisher decides rows again whose outcomes are lost."
             log.warning("outcomes_read_from_the_beginning", positions=len(unfit), next=next_step)
             await self._store.positions.reset(unfit, cluster)
 
@@ -112,12 +119,15 @@ class OutcomeHistory(Preparation):
         ends = _read_log_ends(await self._reader.bounds())
         async with self._lock:
             if any(end < self._offsets.get(partition, 0) for partition, end in ends.items()):
-                raise PositionBehind(f"the topic {self._topic} ends before its position: read it")
+                raise PositionBehind(
+                    f"The topic {self._topic} ends before the publisher's position. "
+                    "The publisher reads the topic again."
+                )
             self._end_readings.append((read_at, ends))
             await self._confirm(read_at)
 
     async def confirm(self, made_at: float) -> None:
-        """Checks that a connection made at `made_at` leads to a Postgres with all needed outcomes.
+        """Checks that the Postgres of a connection from `made_at` has all needed outcomes.
 
         Raises Unavailable, including PositionBehind, if that is not certain.
         """
@@ -128,9 +138,11 @@ class OutcomeHistory(Preparation):
                 await self._confirm(time.monotonic())
 
     async def _confirm(self, read_at: float) -> None:
-        """Moves the position as far as it may. Raises PositionBehind if Postgres was replaced."""
+        """Moves the position as far as allowed. Raises PositionBehind if Postgres was replaced."""
         if not self._checked_at:
-            raise PositionBehind(f"the topic {self._topic} has not been read yet: wait until it is")
+            raise PositionBehind(
+                f"The publisher has not read the topic {self._topic} yet. Try again later."
+            )
         ends = dict(self._offsets)
         while self._end_readings and self._end_readings[0][0] <= read_at - POSITION_LAG_SECONDS:
             ends |= self._end_readings.popleft()[1]
@@ -145,8 +157,11 @@ class OutcomeHistory(Preparation):
         await self._reader.close()
 
     async def _record(self, records: Sequence[Record]) -> int:
-        """Records a portion and moves the position behind it, in one transaction. Counts rows."""
-        # Positions after the records: outcomes that were sent normally lie before these positions
+        """Records outcomes and moves the position after them, in one transaction.
+
+        Returns the number of recorded rows.
+        """
+        # Read after the records: outcomes that were sent normally are then before these positions
         stored = await self._store.positions.load()
         stored_offsets = {
             partition.partition: position.next_offset

@@ -28,18 +28,18 @@ OutcomeRow: TypeAlias = tuple[
     str | None,
     UUID | None,
 ]
-"""Holds the values of repository.OUTCOME_COLUMNS, in order."""
+"""The values of repository.OUTCOME_COLUMNS, in order."""
 
 _parse = decoder(RowsSettled)
 
 
 def belongs_to_log(position: StoredPosition, begin: int, end: int, cluster: str) -> bool:
-    """Tells whether a stored position belongs to this log of this cluster."""
+    """Returns whether a stored position belongs to this log of this cluster."""
     return position.cluster_id == cluster and begin <= position.next_offset <= end
 
 
 def is_ahead(record: Record, stored: Mapping[int, int]) -> bool:
-    """Tells whether a record's batch went beyond the stored positions. True without the header."""
+    """Returns whether a record's batch ends after the stored positions. True without the header."""
     header = dict(record.headers).get(POSITIONS_HEADER)
     if header is None:
         return True
@@ -63,7 +63,7 @@ def _parse_rows(record: Record) -> Iterator[OutcomeRow]:
     try:
         event = _parse(record.value or b"")
     except ValidationError:
-        return  # the status service writes its dead letter
+        return  # the status service sends it to the dead letters
     for result in event.results:
         if (row := _build_row(event.job_id, result)) is not None:
             yield row
@@ -73,7 +73,7 @@ def _parse_rows(record: Record) -> Iterator[OutcomeRow]:
 
 
 def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
-    """Builds the row to record. None if a result has no pin, no schedule and no failure."""
+    """Builds the row to record. Returns None if the result has no pin, schedule or failure."""
     pin_id, schedule_id = result.pin_id, result.schedule_id
     if result.status == RowStatus.FAILED:
         failure = (_remove_nul(result.error_code), _remove_nul(result.error_message))
@@ -97,5 +97,5 @@ def _build_row(job_id: UUID, result: RowResult) -> OutcomeRow | None:
 
 
 def _remove_nul(text: str | None) -> str:
-    """Returns a text that Postgres can hold."""
+    """Removes NUL characters, which Postgres does not accept."""
     return (text or "").replace("\0", "")

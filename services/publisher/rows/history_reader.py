@@ -14,20 +14,20 @@ from shared.kafka.connection import client_options
 from shared.runtime.settings import ServiceSettings
 
 MAX_RECORDS_PER_TRANSACTION = 500
-"""Records per transaction: at most 100 000 rows, usually far fewer."""
+"""Maximum records per transaction: at most 100 000 rows, usually far fewer."""
 MAX_SILENCE_SECONDS = 10.0
-"""How long Kafka may return no records although there are more."""
+"""Maximum seconds without records from Kafka although there are more."""
 REQUEST_TIMEOUT_SECONDS = 10.0
 
 Offsets: TypeAlias = dict[TopicPartition, int]
 Bounds: TypeAlias = dict[TopicPartition, tuple[int, int]]
-"""By partition: its first offset and the offset behind its last record."""
+"""The first offset and the offset after the last record, by partition."""
 
 
 class OutcomeReader:
-    """Holds one connection to Kafka, which is opened when it is first needed.
+    """Reads through one connection to Kafka, which the first call opens.
 
-    After an error the connection is closed; the next call opens another.
+    An error closes the connection. The next call opens another.
     """
 
     def __init__(self, settings: ServiceSettings, topic: str) -> None:
@@ -37,7 +37,7 @@ class OutcomeReader:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def bounds(self) -> Bounds:
-        """Reads the bounds of each partition. Raises BrokerUnavailable."""
+        """Reads the first and end offsets of each partition. Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 consumer = await self._connected()
@@ -67,7 +67,7 @@ class OutcomeReader:
                     max_records=MAX_RECORDS_PER_TRANSACTION,
                 )
                 if not fetched:
-                    await self.close()  # the consumer's fetches may have ended for good
+                    await self.close()  # the consumer may have stopped fetching for good
                     raise BrokerUnavailable(
                         f"Kafka returned no records of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
                         " although there are more. The publisher reads them again.",

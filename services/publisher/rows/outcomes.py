@@ -16,12 +16,12 @@ from shared.contract.events import RowAccepted, RowStatus
 from shared.contract.row_identity import UnreadableRow
 from shared.contract.schedule_ids import derive_schedule_id
 
-# Types of which a batch has one for each row are structs: a fifth of a NamedTuple's price, and the
-# garbage collector does not walk them
+# A type is a struct if a batch has one for each row: it costs a fifth of a NamedTuple, and the
+# garbage collector does not walk it
 
 
 class RecordedOutcome(NamedTuple):
-    """A row's recorded outcome. Every repetition of the row reports it again (invariant 4)."""
+    """The recorded outcome of a row. Every redelivery of the row reports it again (invariant 4)."""
 
     status: RowStatus
     pin_id: UUID | None = None
@@ -31,13 +31,13 @@ class RecordedOutcome(NamedTuple):
 
 
 class KeyedRow(msgspec.Struct, frozen=True, gc=False):
-    """Holds a row of a batch with the values that are computed from it."""
+    """A row of a batch, with the values that are computed from it."""
 
     row: RowAccepted
     pin_id: UUID
     """Computed from the workspace and the idempotency key."""
     scheduled_for: datetime | None
-    """When to publish it, None for at once."""
+    """The time to publish the row. None means at once."""
 
     @property
     def destination(self) -> Destination:
@@ -50,6 +50,7 @@ class History:
     """The recorded outcomes of a batch's rows, and of other rows with the same keys."""
 
     recorded: Mapping[Origin, RecordedOutcome]
+    """The outcomes of rows, by row."""
     promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
 
     @property
@@ -57,7 +58,7 @@ class History:
         return not self.recorded and not self.promised
 
     def is_created(self, row: RowAccepted) -> bool:
-        """Tells whether a row is recorded as created. Then no check may refuse it any more."""
+        """Returns whether a row is recorded as created. No check fails it any more then."""
         recorded = self.recorded.get(Origin(row.job_id, row.row_number))
         return recorded is not None and recorded.status is RowStatus.CREATED
 
@@ -67,17 +68,17 @@ EMPTY_HISTORY = History({}, {})
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """Holds what the store says about a batch's rows and keys."""
+    """The store's content that concerns a batch's rows and keys."""
 
     recorded: Mapping[Origin, RecordedOutcome]
-    """The outcomes that were recorded before this batch."""
+    """The outcomes that were recorded before this batch, by row."""
     promised: Mapping[UUID, tuple[Origin, RecordedOutcome]]
-    """By pin id: the row that created the pin in a lost Postgres, and its outcome. The key belongs
-    to that row until it is replayed."""
+    """The row that created the pin in a lost Postgres, and its outcome, by pin id. The pin's key is
+    reserved for that row until the row is replayed."""
     existing: Mapping[UUID, StoredPin]
-    """The pins that were stored under the batch's ids before it, by pin id."""
+    """The pins under the batch's pin ids that were stored before it, by pin id."""
     stored: Mapping[UUID, StoredPin]
-    """The pins that are stored under them now, by pin id."""
+    """The pins under the batch's pin ids that are stored now, by pin id."""
 
     @property
     def inserted(self) -> int:
@@ -85,9 +86,9 @@ class StoreSnapshot:
 
 
 class CreatedRow(msgspec.Struct, frozen=True, gc=False):
-    """Reports a pin that was published or scheduled for this row.
+    """The outcome of a row that created its pin, published or scheduled.
 
-    Its event is produced with the outcome: `stored` has what the event needs.
+    The pin's event is sent with the outcome and built from `stored`.
     """
 
     keyed: KeyedRow
@@ -95,14 +96,14 @@ class CreatedRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ExistingRow(msgspec.Struct, frozen=True, gc=False):
-    """Reports a pin that another row or call had stored under the row's key before."""
+    """The outcome of a row whose key already had a pin from another row or call."""
 
     keyed: KeyedRow
     stored: StoredPin
 
 
 class FailedRow(NamedTuple):
-    """Reports why a row failed. `row` is None for an unreadable row."""
+    """The outcome of a row that failed. `row` is None for an unreadable row."""
 
     job_id: UUID
     workspace_id: UUID
@@ -112,7 +113,7 @@ class FailedRow(NamedTuple):
 
 
 class ReplayedRow(NamedTuple):
-    """Reports a row's recorded outcome. It announces no event."""
+    """The outcome of a row that was recorded before. No pin event is sent with it."""
 
     job_id: UUID
     workspace_id: UUID
@@ -124,17 +125,18 @@ class ReplayedRow(NamedTuple):
 Outcome = CreatedRow | ExistingRow | FailedRow | ReplayedRow
 
 UNREADABLE = Failure(
-    ErrorCode.INTERNAL_ERROR, "This row could not be processed; send it again in a new import."
+    ErrorCode.INTERNAL_ERROR, "This row could not be read. Send it again in a new import."
 )
 COLLISION = Failure(
-    ErrorCode.INTERNAL_ERROR, "This idempotency key collides with another; choose a different one."
+    ErrorCode.INTERNAL_ERROR,
+    "This idempotency key has the same hash as another key. Use a different key.",
 )
 
 
 def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
-    """Sorts a batch into the order in which rows win their keys (invariant 7).
+    """Sorts a batch: the earliest job first, then the lowest row number.
 
-    The earliest job comes first, then the lowest row number.
+    Among rows with the same key, the first one creates the pin (invariant 7).
     """
     ordered = sorted(rows, key=lambda row: (row.accepted_at, row.job_id.int, row.row_number))
     return [
@@ -146,17 +148,20 @@ def sort_rows(rows: Iterable[RowAccepted]) -> list[KeyedRow]:
 
 
 def _scheduled_for(row: RowAccepted) -> datetime | None:
-    """Returns when to publish the row, None for at once.
+    """Returns the time to publish the row. None means at once.
 
-    A time counts if it lay in the future when the import was accepted: a clock that moves must not
-    decide it.
+    `run_at` counts only if it was in the future when the import was accepted. So a redelivery at a
+    later time decides the same.
     """
     run_at = row.row.run_at
     return run_at if run_at is not None and run_at > row.accepted_at else None
 
 
 def is_key_available(keyed: KeyedRow, history: History) -> bool:
-    """Tells whether no recorded outcome and no promise takes the row's key."""
+    """Returns whether a row may create its pin.
+
+    A recorded outcome other than created prevents it, and so does a promise to another row.
+    """
     origin = Origin(keyed.row.job_id, keyed.row.row_number)
     if (recorded := history.recorded.get(origin)) is not None:
         return recorded.status is RowStatus.CREATED
@@ -166,9 +171,9 @@ def is_key_available(keyed: KeyedRow, history: History) -> bool:
 def select_publishable(
     rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow], history: History
 ) -> Sequence[KeyedRow]:
-    """Selects the rows that passed the checks, and those recorded as created.
+    """Selects the rows that passed the checks, and the rows that are recorded as created.
 
-    No later check refuses a row that is recorded as created.
+    A row that is recorded as created does not fail a later check.
     """
     if not history.recorded:
         return accepted
@@ -184,8 +189,8 @@ def build_snapshot(
 ) -> StoreSnapshot:
     """Builds the snapshot after the batch's insert. `existing` are the pins stored before it.
 
-    The first row of each other key, in order, was inserted. That is known from the rows: to read
-    it back would cost as much as the insert.
+    For each other key, the first row in order was inserted. It is computed from the rows: reading
+    the pins back would cost as much as the insert.
     """
     stored = dict(existing)
     for keyed in publishable:
@@ -211,7 +216,7 @@ def _inserted_pin(keyed: KeyedRow, settled_at: datetime) -> StoredPin:
 
 
 def collect_destinations(rows: Iterable[KeyedRow]) -> set[Destination]:
-    """Collects the distinct destinations: usually a handful, whatever the number of rows.
+    """Collects the distinct destinations of the rows, usually a handful.
 
     Compares numbers: Python hashes and compares UUIDs slowly.
     """
@@ -225,9 +230,9 @@ def collect_destinations(rows: Iterable[KeyedRow]) -> set[Destination]:
 def decide_all(
     rows: Sequence[KeyedRow], failing: Mapping[Destination, BoardCheck], snapshot: StoreSnapshot
 ) -> list[Outcome]:
-    """Decides every row. `failing` are the destinations that the checks refuse.
+    """Decides every row. `failing` are the destinations that failed their check.
 
-    The outcomes are the same under any redelivery and any cut into batches (invariant 4).
+    A redelivery in any other batches gives the same outcomes (invariant 4).
     """
     if not failing:
         return [decide(keyed, snapshot, None, existed_before=False) for keyed in rows]
@@ -246,7 +251,7 @@ def decide_all(
 def decide(
     keyed: KeyedRow, snapshot: StoreSnapshot, check_failure: Failure | None, *, existed_before: bool
 ) -> Outcome:
-    """Decides a row. Precedence: its recorded outcome, the store, a promise, the checks.
+    """Decides a row. Precedence: its recorded outcome, the stored pin, a promise, the checks.
 
     `check_failure` is the reason if account or board failed its check. `existed_before` is true if
     the pin existed before this row in the batch's order. Only then is a row that failed its checks
@@ -303,7 +308,7 @@ def _is_origin(row: RowAccepted, stored: StoredPin) -> bool:
 def decide_unreadable(
     row: UnreadableRow, recorded: Mapping[Origin, RecordedOutcome]
 ) -> FailedRow | ReplayedRow:
-    """Decides an unreadable row: it fails, unless another outcome is recorded."""
+    """Fails an unreadable row, unless another outcome is recorded."""
     outcome = recorded.get(Origin(row.job_id, row.row_number))
     if outcome is None:
         return FailedRow(*row, UNREADABLE)
@@ -325,9 +330,10 @@ def select_new_failures(
 
 
 def find_result_ids(outcome: CreatedRow | ExistingRow) -> tuple[UUID | None, UUID | None]:
-    """Returns (pin_id, schedule_id) as the row reports them.
+    """Returns the pin_id and schedule_id that the row reports.
 
-    A created row reports the same for ever; an existing one reports the pin's present state.
+    A created row always reports the same ids. An existing row reports the ids of the pin's current
+    state.
     """
     stored = outcome.stored
     if stored.run_at is None:

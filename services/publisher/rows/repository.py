@@ -1,4 +1,4 @@
-"""Holds all SQL of the row pipeline: batches of rows, and outcomes that were read from Kafka."""
+"""The SQL of the row pipeline: batches of rows, and outcomes that were read from Kafka."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -52,7 +52,7 @@ OUTCOME_COLUMNS = (
     ("error_message", "text"),
     ("promised_pin_id", "uuid"),
 )
-# Reads the recorded outcomes of these jobs' rows, and of other rows to which these pins are
+# Selects the recorded outcomes of these jobs' rows, and of other rows to which these pins are
 # promised
 SELECT_HISTORY = f"""
     select {column_names(OUTCOME_COLUMNS)}
@@ -64,9 +64,9 @@ _VALUES = {
     "related_terms": "r.related_terms::json",
 }
 
-# The primary key makes a key publish once, for ever: the id is computed from workspace and key. Of
-# equal keys in one batch the first in order is inserted. The rows are sorted by id, or two
-# publishers with overlapping keys deadlock (measured).
+# The pin id is computed from workspace and key, so the primary key allows each key only one pin. If
+# rows of a batch have the same key, the first in order is inserted. The rows are sorted by id,
+# because otherwise two publishers with overlapping keys deadlock (measured).
 INSERT_PINS = f"""
     with inserted as (
         insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
@@ -96,10 +96,10 @@ INSERT_PINS = f"""
     select count(*)::int4, set_config('pinflow.inserted', count(*)::text, true) from inserted
 """
 
-# A statement of its own: in the same one, an id that another transaction has just committed comes
-# back from neither (measured). It leaves out what this transaction has inserted: that is known. If
-# every id was inserted, nothing existed before, and nothing is looked up (14.3 → 12.2 µs a row of
-# Postgres in the whole pipeline, more with a larger table).
+# A separate statement: in the statement of the insert, neither part would return an id that another
+# transaction has just committed (measured). It excludes the rows that this transaction inserted: they
+# are known. If every id was inserted, none existed before, and nothing is looked up (14.3 → 12.2 µs
+# of Postgres per row in the whole pipeline, more with a larger table).
 SELECT_EXISTING = f"""
     select {", ".join(STORED_COLUMNS)} from publisher.pins
     where pin_id = any(%b::uuid[]) and xmin <> (select pg_current_xact_id()::xid)
@@ -134,15 +134,15 @@ class RowBatch:
     def __init__(self, driver: DriverConnection, positions_cursor: AsyncCursor[Any]) -> None:
         self._driver = driver
         self._positions_cursor = positions_cursor
-        """The answer of the statement that locks the positions: the transaction's time."""
+        """The result of the statement that locks the positions: the transaction's time."""
 
     async def publish(
         self, rows: Sequence[KeyedRow], accepted: Sequence[KeyedRow]
     ) -> StoreSnapshot:
-        """Publishes accepted rows whose keys are free. Reads what is stored under all keys.
+        """Publishes accepted rows whose keys are free. Reads the stored pins of all keys.
 
-        `accepted` are those of `rows` that passed their checks, in the same order. If all did, the
-        transaction is committed here, in its only round trip.
+        `accepted` are the rows that passed their checks, in the order of `rows`. If all passed,
+        this also commits the transaction, in its only round trip.
         """
         pins = _SelectParameters.from_rows(rows)
         recorded = await self._select_recorded(
@@ -150,7 +150,7 @@ class RowBatch:
         )
         if len(accepted) == len(rows):
             inserted, existing = await self._insert_and_select(rows, pins)
-            await self._driver.commit()  # sent with the other statements, before any answer is read
+            await self._driver.commit()  # sent with the other statements, before any result is read
             history = _parse_history(await recorded.fetchall())
             return await self._snapshot(rows, history, inserted, existing)
         history = _parse_history(await recorded.fetchall())
@@ -159,7 +159,7 @@ class RowBatch:
         return await self._snapshot(publishable, history, inserted, existing)
 
     async def read(self, rows: Sequence[KeyedRow]) -> StoreSnapshot:
-        """Reads what is stored under the rows' keys. Publishes nothing."""
+        """Reads the stored pins of the rows' keys. Publishes nothing."""
         pins = _SelectParameters.from_rows(rows)
         recorded = await self._select_recorded(
             _collect_job_ids(keyed.row for keyed in rows), pins.ids
@@ -171,7 +171,7 @@ class RowBatch:
     async def read_recorded(
         self, rows: Sequence[UnreadableRow]
     ) -> Mapping[Origin, RecordedOutcome]:
-        """Reads the outcomes that are recorded for unreadable rows."""
+        """Reads the recorded outcomes of unreadable rows."""
         recorded = await self._select_recorded(_collect_job_ids(rows), Column("uuid", ()))
         return _parse_history(await recorded.fetchall()).recorded
 
@@ -187,7 +187,7 @@ class RowBatch:
     async def _insert_and_select(
         self, publishable: Sequence[KeyedRow], pins: "_SelectParameters"
     ) -> tuple[AsyncCursor[Any], AsyncCursor[StoredPin]]:
-        """Sends the insert of the publishable rows and the select of all rows' pins."""
+        """Sends the insert of the publishable rows and the select of all rows' existing pins."""
         values = _build_insert_columns(publishable)
         inserted = await self._driver.execute(INSERT_PINS, values, binary=True)
         cursor = self._driver.cursor(binary=True, row_factory=args_row(StoredPin))
@@ -200,7 +200,7 @@ class RowBatch:
         inserted: AsyncCursor[Any],
         existing: AsyncCursor[StoredPin],
     ) -> StoreSnapshot:
-        """Reads the answers of all other statements that were sent."""
+        """Builds the snapshot from the results of all statements that were sent."""
         ((now,),) = await self._positions_cursor.fetchall()
         pins = {pin.pin_id: pin for pin in await existing.fetchall()}
         snapshot = build_snapshot(publishable, history, pins, now)
@@ -214,8 +214,8 @@ class RowBatch:
 class RowRepository:
     """Stores the pins and outcomes of rows.
 
-    Raises DatabaseUnavailable when Postgres is away; any other database error is about what was
-    stored.
+    Raises DatabaseUnavailable when Postgres is away. A value of a row causes any other database
+    error.
     """
 
     def __init__(self, database: Database) -> None:
@@ -237,7 +237,8 @@ class RowRepository:
     async def record_outcomes(self, rows: Sequence[tuple[Any, ...]], advance: Advance) -> None:
         """Records outcomes from Kafka and moves the advance's positions, in one transaction.
 
-        Rows are in the order of OUTCOME_COLUMNS. Outcomes that exist stay. Raises PositionBehind.
+        The values of a row are in the order of OUTCOME_COLUMNS. Recorded outcomes stay unchanged.
+        Raises PositionBehind.
         """
         async with self._database.pipeline() as driver:
             await self.positions.lock(driver, advance, moves=True)
@@ -245,13 +246,13 @@ class RowRepository:
         self.positions.mark_stored(advance)
 
     async def analyze_outcomes(self) -> None:
-        """Analyzes row_outcomes, so that the planner uses its indexes."""
+        """Updates the statistics of row_outcomes, so that the planner uses its indexes."""
         async with self._database.transaction() as connection:
             await connection.execute(text("analyze publisher.row_outcomes"))
 
 
 class _SelectParameters(NamedTuple):
-    """Holds the parameters of SELECT_EXISTING: every row's pin id, and how many are distinct."""
+    """The parameters of SELECT_EXISTING: every row's pin id, and the number of distinct ids."""
 
     ids: Column
     distinct: int
@@ -259,24 +260,24 @@ class _SelectParameters(NamedTuple):
     @classmethod
     def from_rows(cls, rows: Sequence[KeyedRow]) -> "_SelectParameters":
         ids = [keyed.pin_id for keyed in rows]
-        # Compares numbers, see _job_ids
+        # Compares numbers, as _collect_job_ids does
         return cls(Column("uuid", ids), len({pin_id.int for pin_id in ids}))
 
 
 def _collect_job_ids(rows: Iterable[RowAccepted | UnreadableRow]) -> Column:
-    """Returns the distinct jobs. Compares numbers: Python hashes and compares UUIDs slowly."""
+    """Collects the distinct job ids. Compares numbers: Python hashes and compares UUIDs slowly."""
     return Column("uuid", list({row.job_id.int: row.job_id for row in rows}.values()))
 
 
 def _build_insert_columns(rows: Sequence[KeyedRow]) -> list[Column]:
-    """Returns the rows' columns, in the order of PIN_COLUMNS."""
+    """Builds the columns of an insert, in the order of PIN_COLUMNS."""
     contents = [keyed.row.row for keyed in rows]
     texts = (Column("text", list(map(text_of, contents))) for text_of in _TEXTS)
     return [*to_columns(_COLUMNS_WITHOUT_TEXTS, list(_build_own_values(rows))), *texts]
 
 
 def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
-    """Yields each row's values of the columns that are not its content's texts."""
+    """Yields each row's values of all columns except the content's texts."""
     accepted: dict[datetime, int] = {}
     for keyed in rows:
         row, pin = keyed.row, keyed.row.row
@@ -292,8 +293,8 @@ def _build_own_values(rows: Iterable[KeyedRow]) -> Iterator[tuple[Any, ...]]:
             row.job_id,
             row.row_number,
             keyed.scheduled_for,
-            # A microsecond a row gives each its place in lists without another column in their
-            # index
+            # One microsecond per row keeps the rows' order in lists, without another column in the
+            # lists' index
             start + row.row_number,
             None if pin.related_terms is None else orjson.dumps(pin.related_terms).decode(),
         )

@@ -1,4 +1,4 @@
-"""Settles batches of rows: publishes what may be published and decides every row's outcome."""
+"""Settles batches of rows: publishes the rows that may be, and decides every row's outcome."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -30,7 +30,7 @@ from shared.kafka.positions.advance import Advance
 log = structlog.get_logger()
 
 FailingBoards: TypeAlias = Mapping[Destination, BoardCheck]
-"""The destinations that no row may be published to, and why."""
+"""The destinations that failed their check, and the reason."""
 
 
 class Batch(Protocol):
@@ -59,9 +59,11 @@ class Boards(Protocol):
 
 @dataclass(slots=True)
 class Settlement:
+    """The outcomes of a batch."""
+
     outcomes: list[Outcome] = field(default_factory=list)
     rejected: list[tuple[RowAccepted, str]] = field(default_factory=list)
-    """Rows that Postgres itself would not take, and what it said."""
+    """Rows with a value that Postgres rejected, and its error message."""
 
     def add(self, other: "Settlement") -> None:
         self.outcomes += other.outcomes
@@ -71,7 +73,7 @@ class Settlement:
 class RowService:
     """Settles batches, idempotently.
 
-    Raises DatabaseUnavailable or PositionBehind: then nothing is known, and the batch comes again.
+    After DatabaseUnavailable or PositionBehind the result is unknown. The caller repeats the batch.
     """
 
     def __init__(self, store: Store, boards: Boards) -> None:
@@ -107,7 +109,7 @@ class RowService:
         *,
         moves: bool = False,
     ) -> Settlement:
-        """Settles sorted rows. If Postgres refuses a value, the other rows settle without it."""
+        """Settles sorted rows. If Postgres rejects a value, only its row fails: halves find it."""
         try:
             return Settlement(await self._publish(rows, failing, advance, moves=moves))
         except ValueRejected as error:
@@ -141,10 +143,10 @@ class RowService:
     async def _settle_rejected(
         self, keyed: KeyedRow, error: ValueRejected, advance: Advance
     ) -> Settlement:
-        """Fails a row that can't be stored, unless its key exists.
+        """Fails a row that can't be stored, unless its key already has a pin.
 
-        It ignores the checks, or the outcome would change with the row's board (invariant 4): if
-        the checks refuse the row, Postgres never sees it.
+        Ignores the checks, because otherwise the outcome would change with the row's board
+        (invariant 4): a row that fails its checks is never sent to Postgres.
         """
         row = keyed.row
         log.error(

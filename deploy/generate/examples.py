@@ -117,7 +117,7 @@ _VALIDATION = {
             "status": "failed",
             "code": "board_not_found",
             "message": _NO_BOARD["error_message"],
-            "remediation": "Choose one of the account's boards: GET /v1/pinterest/boards.",
+            "remediation": "Use one of the account's boards: GET /v1/pinterest/boards.",
             "details": None,
         },
     ],
@@ -363,7 +363,7 @@ EXAMPLES: dict[str, Example] = {
             "removed_from_pinterest": False,
             "pinterest_pin_id": None,
             "reason": (
-                "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+                "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
             ),
         }
     ),
@@ -437,7 +437,9 @@ ERRORS: dict[int, dict[str, Any]] = {
         "request_timeout", "The body did not arrive within 20 seconds."
     ),
     HTTPStatus.CONFLICT: _error(
-        "pin_deleted", "The pin under this key has been deleted; its key stays taken.", pin_id=PIN
+        "pin_deleted",
+        "The pin with this idempotency key was deleted. The key stays taken: use a different one.",
+        pin_id=PIN,
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error(
         "payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536

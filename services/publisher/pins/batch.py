@@ -1,4 +1,4 @@
-"""Publishes many pins in one call: each as if it had come alone, in the order of the list."""
+"""Publishes a batch of pins. Each gets the result of a single call, in the order of the list."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -23,7 +23,7 @@ FailedChecks: TypeAlias = Mapping[Destination, BoardCheck]
 
 
 class BatchItem(NamedTuple):
-    """The result for one item: the row that owns its key, or why it failed."""
+    """The result of one item: the row that owns its key, or the error."""
 
     key: str
     status: RowStatus
@@ -39,9 +39,9 @@ class BatchService:
         self._limit = limit
 
     async def publish(self, principal: Principal, document: object) -> list[BatchItem]:
-        """Publishes all valid pins in one transaction. A fault fails its item alone.
+        """Publishes all valid pins in one transaction. A fault fails only its item.
 
-        Raises ApiError for the whole.
+        Raises ApiError if the list itself is invalid.
         """
         documents = parse_pins(document, self._limit)
         items = [_parse_item(principal, item) for item in documents]
@@ -59,7 +59,7 @@ class BatchService:
 
 
 class _ItemSettler:
-    """Settles one item after the other."""
+    """Decides the items' results, one after the other."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class _ItemSettler:
         self._failing = failing
         self._owners = owners
         self._not_reached = dict(created)
-        """Created pins whose turn has not come. Until then, nothing owns their keys."""
+        """Created pins whose items come later. Earlier items see their keys as free."""
 
     def settle(self, item: NewPin | ApiError, document: object) -> BatchItem:
         if isinstance(item, ApiError):
@@ -91,7 +91,7 @@ class _ItemSettler:
         if owner is None or (created is not None and created is not pin):
             require_destination(self._failing, pin.destination)
         if owner is None:
-            raise AssertionError("a pin that could be published was not")
+            raise AssertionError("A publishable pin was not published.")
         if created is pin:
             return BatchItem(key, RowStatus.CREATED, owner.row)
         row = resolve_existing(self._principal, key, owner.row)
@@ -106,7 +106,7 @@ def _parse_item(principal: Principal, document: object) -> NewPin | ApiError:
 
 
 def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> dict[UUID, NewPin]:
-    """Returns the first pin of each key whose board passed its check."""
+    """Selects the first pin of each key whose board passed its check."""
     first_pins: dict[UUID, NewPin] = {}
     for pin in pins:
         if pin.destination not in failing:
@@ -115,6 +115,6 @@ def _select_first_publishable(pins: Sequence[NewPin], failing: FailedChecks) -> 
 
 
 def _read_sent_key(document: Any) -> str:
-    """Returns the key of an item that could not be read, as it was sent. The SDK wants a text."""
+    """Returns the key of an invalid item as it was sent. The SDK requires a string."""
     key = document.get("idempotency_key") if isinstance(document, dict) else None
     return make_printable(key, MAX_KEY_LENGTH) if isinstance(key, str) else ""

@@ -1,4 +1,4 @@
-"""Names what the publisher's endpoints use."""
+"""The services, limits and settings that the publisher's endpoints use."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,18 +17,19 @@ from shared.http.json_reader import JsonReader
 from shared.http.write_limit import WriteLimit
 
 _CONCURRENT_BODY_BYTES = 64 * 1024 * 1024
-"""As many bodies at their limit as there may be requests at once."""
+"""Maximum bytes of all concurrent bodies: as many of the largest as there may be requests."""
 _CONCURRENT_BATCH_BYTES = 16 * 1024 * 1024
-"""Two of the longest batches, and many more of usual ones."""
+"""Maximum bytes of all concurrent batches: two of the largest, and many more of usual size."""
 
 
 def build_pin_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
-    """Makes the reader of all requests but batches."""
+    """Builds the reader of all request bodies except batches."""
     bodies = _build_bodies(settings, settings.pin_body_limit, _CONCURRENT_BODY_BYTES)
     return JsonReader(bodies, writes)
 
 
 def build_batch_reader(settings: PublisherSettings, writes: WriteLimit) -> JsonReader:
+    """Builds the reader of batches."""
     bodies = _build_bodies(settings, settings.batch_body_limit, _CONCURRENT_BATCH_BYTES)
     return JsonReader(bodies, writes)
 
@@ -43,7 +44,7 @@ def _build_bodies(settings: PublisherSettings, limit: int, concurrent_bytes: int
 
 @dataclass(frozen=True, slots=True)
 class PublisherDependencies:
-    """Holds what create_app made for the endpoints."""
+    """The objects that create_app builds for the endpoints."""
 
     settings: PublisherSettings
     pins: PinService
@@ -54,7 +55,7 @@ class PublisherDependencies:
     reader: JsonReader
     batch_reader: JsonReader
     writes: WriteLimit
-    """Admits commands without a body."""
+    """Limits concurrent commands that have no body."""
 
 
 Publisher = Annotated[PublisherDependencies, Depends(typed_dependencies(PublisherDependencies))]

@@ -51,7 +51,9 @@ _PINS = {
 _BATCH = json_body({"type": "object", "required": ["pins"], "properties": {"pins": _PINS}})
 _EDIT = json_body(build_edit_schema(PIN, PIN_FIELDS))
 _RETRY = json_body({"anyOf": [PinRetry.model_json_schema(), {"type": "null"}]}, required=False)
-_DELETE_FROM_PINTEREST = Query(description="Answer 200 and say what has become of it on Pinterest.")
+_DELETE_FROM_PINTEREST = Query(
+    description="True: answer 200 with a body that says whether the pin was removed from Pinterest."
+)
 
 
 @router.post(
@@ -65,7 +67,8 @@ async def create_pin(
 ) -> PinResponse:
     """Publish one pin now.
 
-    The same key again answers the pin that stands, with `Idempotent-Replayed: true`.
+    If the idempotency key already has a pin, the answer is that pin, with the header
+    `Idempotent-Replayed: true`.
     """
     async with publisher.reader.read(request) as document:
         owner = await publisher.pins.publish(principal, document)
@@ -78,11 +81,11 @@ async def create_pin(
 async def create_pins(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinBatchResponse:
-    """Publish up to 100 pins now, each as if it had been sent alone: what is wrong with one fails
-    it alone, and the answer is 200.
+    """Publish up to 100 pins now. A fault fails only its own pin, and the answer is still 200.
 
-    Safe to send again: what was `created` is `existing` then. Of equal keys the first makes the
-    pin.
+    Each pin gets the result of a single `POST /v1/pins`. The request is safe to send again: pins
+    that were `created` are then `existing`. If several pins have the same key, the first
+    publishable one is created.
     """
     async with publisher.batch_reader.read(request) as document:
         items = await publisher.batches.publish(principal, document)
@@ -97,9 +100,10 @@ async def create_pins(
 async def validate_pin(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinValidationResponse:
-    """A dry run of `POST /v1/pins`: what it would find, check by check.
+    """Check a pin without publishing it: a dry run of `POST /v1/pins`.
 
-    Nothing is stored; 200 also for what is not valid.
+    Nothing is stored. The answer has the result of each check. It is 200 even if the pin is
+    invalid.
     """
     async with publisher.reader.read(request) as document:
         report = await publisher.dry_run.check_pin(principal, document)
@@ -110,9 +114,9 @@ async def validate_pin(
 async def delete_pins(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
-    """Delete up to 100 pins in one transaction; their keys stay taken.
+    """Delete up to 100 pins in one transaction. Their idempotency keys stay taken.
 
-    Sent again, those that are gone fail with `not_found`.
+    If the request is sent again, the deleted pins fail with `not_found`.
     """
     async with publisher.reader.read(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
@@ -123,10 +127,10 @@ async def delete_pins(
 async def retry_pins(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
-    """Publish up to 100 failed pins in one transaction. Those that are published, or about to be,
-    are skipped: it is safe to send again.
+    """Publish up to 100 failed pins in one transaction. The request is safe to send again.
 
-    One whose account or board is not there fails, and stays as it is.
+    Pins that are published or about to be are skipped. A pin whose account or board does not exist
+    fails and stays unchanged.
     """
     async with publisher.reader.read(request) as document:
         ids = parse_ids(document, publisher.settings.max_bulk_ids)
@@ -141,11 +145,11 @@ async def list_pins(
     publisher: Publisher,
     query: Annotated[PinFilters, Query()],
 ) -> list[PinResponse]:
-    """What is published, failed or due, newest first unless asked otherwise; nothing that was
-    deleted.
+    """List pins that are published, failed or due, by default newest first, without deleted pins.
 
-    A page looks at no more than so many pins (`PINFLOW_LIST_SCAN_LIMIT`): what would need more is
-    refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is answered.
+    One page examines at most `PINFLOW_LIST_SCAN_LIMIT` pins. A wider search is refused with 422
+    `search_too_wide`. The message says how to narrow it: often by `since` or `until`, with the value
+    in `reached`.
     """
     page = await publisher.lists.pins(principal, query)
     set_page_headers(request, response, query, page)
@@ -154,7 +158,7 @@ async def list_pins(
 
 @router.get("/v1/pins/{pin_id}", responses=NOT_FOUND)
 async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> PinResponse:
-    """A pin that is published, due or failed. A schedule that is not due is none yet."""
+    """Read a pin that is published, due or failed. A schedule has a pin once it is due."""
     row = await publisher.pins.get(principal, uuid_or_404(pin_id, "Pin"))
     return PinResponse.from_row(row, publisher.settings.base_url)
 
@@ -167,11 +171,12 @@ async def get_pin(pin_id: str, principal: ReadAccess, publisher: Publisher) -> P
 async def edit_pin(
     pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
-    """Change a pin that has failed, or is due and not published yet; 409 `pin_already_published`
-    after that.
+    """Change a pin that is not published: it has failed or is due. Otherwise the answer is 409
+    `pin_already_published`.
 
-    A field that is left out stays, null clears it (not title and board_id). Safe to send again.
-    Whether later rows under the key have `payload_matches` goes by the content that came first.
+    A field that is left out stays unchanged. null clears a field, except title and board_id. The
+    request is safe to send again. `payload_matches` of later requests with the same key still
+    compares with the content before the change.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.pins.edit(principal, uuid_or_404(pin_id, "Pin"), document)
@@ -194,10 +199,10 @@ async def delete_pin(
     *,
     delete_from_pinterest: Annotated[bool, _DELETE_FROM_PINTEREST] = False,
 ) -> Response:
-    """Delete a pin, published or not; of a schedule's, the schedule goes with it. Its key stays
-    taken, so nothing is published twice.
+    """Delete a pin, published or not. If it has a schedule, the schedule is deleted too.
 
-    Sent again it is 404, as for a pin that never was: nothing more happens.
+    The idempotency key stays taken, so nothing is published twice. If the request is sent again,
+    the answer is 404, as for a pin that never existed.
     """
     with publisher.writes.acquire():
         row = await publisher.pins.delete(principal, uuid_or_404(pin_id, "Pin"))
@@ -216,10 +221,11 @@ async def delete_pin(
 async def retry_pin(
     pin_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> PinResponse:
-    """Publish a failed pin at once, to another account or board if the body names one.
+    """Publish a failed pin now, to another account or board if the body has one.
 
-    422 `account_not_found` or `board_not_found` when it would fail again: it stays as it is. Safe
-    to send again: 409 `pin_already_published` then.
+    If the account or board does not exist, the answer is 422 `account_not_found` or
+    `board_not_found` and the pin stays unchanged. The request is safe to send again: the answer is
+    then 409 `pin_already_published`.
     """
     async with publisher.reader.read_optional(request) as document:
         row = await publisher.pins.retry(principal, uuid_or_404(pin_id, "Pin"), document)
@@ -228,10 +234,10 @@ async def retry_pin(
 
 @job_router.get("/v1/jobs/{job_id}", responses=NOT_FOUND)
 async def get_job(job_id: str, principal: ReadAccess, publisher: Publisher) -> JobStatusResponse:
-    """How far the publishing of a pin is. The job's id is the pin's, and there is one for each pin
-    that `GET /v1/pins/{pin_id}` shows.
+    """Read the progress of publishing one pin. The job's id is the pin's id.
 
-    Imports have jobs of their own: `GET /v1/pins/imports/{job_id}`.
+    Each pin of `GET /v1/pins/{pin_id}` has a job. For the job of an import, use
+    `GET /v1/pins/imports/{job_id}`.
     """
     return JobStatusResponse.from_row(
         await publisher.pins.get_job(principal, uuid_or_404(job_id, "Job"))

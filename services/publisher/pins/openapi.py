@@ -1,4 +1,4 @@
-"""Describes bodies in OpenAPI that `requests.py` parses, not FastAPI."""
+"""Describes in OpenAPI the bodies that `requests.py` parses instead of FastAPI."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,10 +9,14 @@ from shared.http.requests import json_body
 
 INVALID_OBJECT = {
     "type": "object",
-    "title": "What is wrong",
-    "description": "The answer names every fault.",
+    "title": "An invalid object",
+    "description": "The answer lists every fault.",
 }
-INVALID_ITEM = {"title": "What is wrong", "description": "Fails alone, with every fault named."}
+"""An object that a dry run accepts although it is no valid pin or schedule."""
+INVALID_ITEM = {
+    "title": "An invalid item",
+    "description": "Only this item fails. Its error lists every fault.",
+}
 
 PIN = PinForNow.model_json_schema()
 
@@ -26,7 +30,7 @@ SCHEDULE["properties"]["idempotency_key"] = {
 def build_edit_schema(
     schema: dict[str, Any], names: Iterable[str], *forbidden: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns the schema of an edit: at least one of these fields, and nothing in `forbidden`."""
+    """Builds the schema of an edit: at least one of these fields, matching none of `forbidden`."""
     properties = {name: schema["properties"][name] for name in names}
     return {
         "type": "object",
@@ -37,7 +41,7 @@ def build_edit_schema(
 
 
 def build_pair_schema(*names: str) -> dict[str, Any]:
-    """Returns the schema of an object that has all of these fields, none of them null."""
+    """Builds the schema of an object that has all of these fields, none of them null."""
     return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
 
 

@@ -1,6 +1,6 @@
-"""Reads and changes pins and schedules for HTTP: all SQL but that of lists.
+"""The SQL of pins and schedules for HTTP, except that of lists.
 
-Each change is one transaction, and its events are in the outbox with it.
+Each change is one transaction, which also adds the change's events to the outbox.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -48,13 +48,13 @@ from shared.postgres.database import Database, DriverConnection, driver_connecti
 from shared.postgres.row import Row
 
 Confirm: TypeAlias = Callable[[float], Awaitable[None]]
-"""Checks a connection by the time when it was made (OutcomeHistory.confirm). Raises Unavailable."""
+"""Checks a connection by the time of its opening (OutcomeHistory.confirm). Raises Unavailable."""
 
 
 class LockedPins:
-    """A workspace's rows under lock, until the transaction ends.
+    """Rows of a workspace, locked until the transaction ends.
 
-    `rows` has every id that was asked for, in order. None is no row: another workspace's, too.
+    `rows` has every requested id, in order. The value is None if the workspace has no such row.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class LockedPins:
 
     def _row(self, pin_id: UUID) -> Row:
         if (row := self.rows[pin_id]) is None:
-            raise AssertionError("decided on a row that is not there")
+            raise AssertionError("The decision is about a row that does not exist.")
         return row
 
 
 class LockedPin:
-    """One row under lock, until the transaction ends."""
+    """One row, locked until the transaction ends."""
 
     def __init__(self, pin_id: UUID, locked: LockedPins) -> None:
         self._parse_pin_id = pin_id
@@ -119,7 +119,7 @@ class LockedPin:
         self.row = locked.rows[pin_id]
 
     async def apply(self, decision: Decision) -> Row:
-        """Writes the decision. Returns the row as it is then."""
+        """Writes the decision. Returns the row after it. Raises ApiError."""
         result = (await self._locked.apply({self._parse_pin_id: decision}))[self._parse_pin_id]
         if isinstance(result, ApiError):
             raise result
@@ -127,17 +127,17 @@ class LockedPin:
 
 
 class PinRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Reads, creates and locks pins. Raises DatabaseUnavailable when Postgres is away."""
 
     def __init__(self, database: Database, confirm: Confirm) -> None:
-        """`confirm` refuses a connection that may lead to an older copy of Postgres."""
+        """Takes `confirm`, which rejects a connection to a possibly older copy of Postgres."""
         self._database = database
         self._confirm = confirm
 
     async def find(self, workspace_id: UUID, pin_id: UUID) -> Row | None:
-        """Finds the workspace's row under the id, in whatever state, deleted ones too.
+        """Finds the workspace's row with the id, in any state, including deleted rows.
 
-        Takes no lock: under lock it may be another.
+        Takes no lock, so the row may change afterwards.
         """
         return (await self.find_all(workspace_id, [pin_id])).get(pin_id)
 
@@ -157,9 +157,8 @@ class PinRepository:
     ) -> AsyncIterator[LockedPins]:
         """Opens a transaction that changes rows.
 
-        What the scheduler is about to publish is waited for, and what is locked here it passes over
-        until its next look: of two that want a row, the second decides on what the first has made
-        of it.
+        Waits for rows that the scheduler has locked. The scheduler skips rows that are locked here,
+        until its next batch. So whoever comes second decides from the first one's result.
         """
         statement = build_select(workspace_id, pin_ids).order_by(pins.c.pin_id).with_for_update()
         async with self._database.transaction() as connection:
@@ -172,22 +171,22 @@ class PinRepository:
     async def publish(self, pin: NewPin) -> KeyOwner:
         """Publishes a pin if its key is free. Raises ApiError (503), as publish_all does.
 
-        A call that loses the race for the key finds the winner.
+        If another call wins the race for the key, returns the winner's pin.
         """
         published = {"run_at": None, "state": PinState.PUBLISHED, "published_at": func.now()}
         return await self._create(pin, published, build_pin_published)
 
     async def schedule(self, schedule: NewPin) -> KeyOwner:
-        """Creates a schedule, as `publish` does a pin."""
+        """Creates a schedule under the rules of `publish`."""
         return await self._create(schedule, {"state": PinState.SCHEDULED}, build_pin_scheduled)
 
     async def publish_all(
         self, new: Sequence[NewPin], pin_ids: Collection[UUID]
     ) -> dict[UUID, KeyOwner]:
-        """Publishes those of `new` whose keys are free. No two may have the same key.
+        """Publishes the pins of `new` whose keys are free. No two may have the same key.
 
-        Returns what then owns the keys of `pin_ids`. Raises ApiError (503) while a key may
-        belong to a row that is read again.
+        Returns the owners of the keys of `pin_ids` after that. Raises ApiError (503) while a key
+        may belong to a row that is published again after a restore.
         """
         async with self._database.pipeline() as driver:
             await self._require_free(driver, [pin.pin_id for pin in new])
@@ -222,12 +221,12 @@ class PinRepository:
             if created is not None:
                 await add_events(driver, [event(dict(created))])
                 return KeyOwner(dict(created), is_new=True)
-            # A statement of its own sees the row that the conflict was with
+            # A separate statement, because it sees the row that the insert conflicted with
             owner = select(pins, IS_DUE).where(pins.c.pin_id == pin.pin_id)
             return KeyOwner(dict((await connection.execute(owner)).mappings().one()), is_new=False)
 
     async def _require_free(self, driver: DriverConnection, pin_ids: Sequence[UUID]) -> None:
-        """Raises ApiError (503) while a key may belong to a row that is read again."""
+        """Raises ApiError (503) while a key may belong to a row that is published again."""
         try:
             await self._confirm(self._database.connected_at(driver))
             cursor = await driver.execute(SELECT_PROMISED, [Column("uuid", pin_ids)], binary=True)
@@ -236,8 +235,8 @@ class PinRepository:
             is_free = False
         if not is_free:
             message = (
-                "Postgres may have been restored from a backup, and a row with this idempotency "
-                "key may be published again. Send the request again in some minutes."
+                "A row with this idempotency key may be lost in a restored database, and published "
+                "again soon. Send the request again in a few minutes."
             )
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise ApiError(ErrorCode.KEY_RECOVERING, message, status, headers=RETRY_AFTER)

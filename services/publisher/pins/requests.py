@@ -1,4 +1,4 @@
-"""Parses what clients send. Every function here raises ApiError (422)."""
+"""Parses the bodies of requests. Every function here raises ApiError (422)."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from shared.contract.pins import (
 from shared.http.requests import parse_model, require_object, validation_error
 
 CONTENT_FIELDS = tuple(PinSubmission.model_fields)
-"""A pin's fields. Requests, answers and inserts take them from here."""
+"""The fields of a pin, for requests, answers and inserts."""
 PIN_FIELDS = ("title", "description", "link_url", "alt_text", "board_id")
 """The fields of a pin that PATCH may change."""
 SCHEDULE_FIELDS = (
@@ -38,11 +38,11 @@ _EXCLUSIVE = (("image_url", "asset_id"), ("cover_image_url", "cover_image_asset_
 
 
 def _reject_run_at(value: object) -> object:
-    # Ignored, it would publish at once what was meant for later; and what is published stays so
+    # Not ignored: the pin would be published at once, which can't be undone
     if value is not None:
         raise PydanticCustomError(
             "not_at_once",
-            "a pin for later is a schedule: send it to /v1/schedules, or in an import",
+            "must be left out: send a pin for a later time to POST /v1/schedules or in an import",
         )
     return value
 
@@ -60,7 +60,7 @@ class ScheduleSubmission(PinSubmission):
 
 
 class PinRetry(BaseModel):
-    """Where to publish a failed pin instead; what is null or left out stays as it is."""
+    """The new board or account of a failed pin. A field that is null or missing stays unchanged."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -73,14 +73,14 @@ def parse_pin(document: object) -> PinForNow:
 
 
 def parse_schedule(document: object, key: Any) -> ScheduleSubmission:
-    """Parses a schedule under the key that `read_requested_key` or `generate_key` gave."""
+    """Parses a schedule. `key` is from `read_requested_key` or `generate_key`."""
     return parse_model(ScheduleSubmission, {**require_object(document), "idempotency_key": key})
 
 
 def read_requested_key(document: object, header: str | None) -> Any:
-    """Returns the key of the header `Idempotency-Key`, or of the body, not validated.
+    """Returns the key of the header `Idempotency-Key` or of the body, before validation.
 
-    Returns None if neither has one: the server generates it.
+    Returns None if neither has a key. The server then generates one.
     """
     key = require_object(document).get("idempotency_key")
     if header is None or key is None:
@@ -88,23 +88,23 @@ def read_requested_key(document: object, header: str | None) -> Any:
     if header != (key.strip() if isinstance(key, str) else key):
         raise ApiError(
             ErrorCode.INVALID_PARAMETER,
-            "Idempotency-Key: is not the idempotency_key of the body. Send one of them.",
+            "Idempotency-Key: differs from idempotency_key in the body. Send only one of them.",
         )
     return header
 
 
 def generate_key() -> str:
-    """Makes a key for a schedule that came without one."""
+    """Generates the key of a schedule whose request has none."""
     return f"schedule-{uuid4()}"
 
 
 def parse_retry(document: object) -> dict[str, Any]:
-    """Returns the account and board to publish to instead. Empty if the request names none."""
+    """Parses the new account and board of a retry. Returns an empty dict if there are none."""
     return {} if document is None else parse_model(PinRetry, document).model_dump(exclude_none=True)
 
 
 def parse_pins(document: object, limit: int) -> list[Any]:
-    """Returns the items of a batch, each not parsed yet."""
+    """Parses the list of a batch, but not its items."""
     return _parse_list(document, "pins", limit, ErrorCode.TOO_MANY_PINS)
 
 
@@ -127,12 +127,12 @@ def parse_ids(document: object, limit: int) -> list[UUID]:
 
 
 def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
-    """Returns the fields to change, as they were sent. An explicit null is a change too."""
+    """Selects the fields to change, not validated yet. An explicit null is a change too."""
     changes = {name: value for name, value in require_object(document).items() if name in names}
     if not changes:
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
-            f"Nothing to change: give at least one of {', '.join(names)}.",
+            f"The request changes nothing. Send at least one of: {', '.join(names)}.",
         )
     return changes
 
@@ -140,11 +140,11 @@ def parse_changes(document: object, names: Collection[str]) -> dict[str, Any]:
 def build_changed_values(
     model: type[PinSubmission], row: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the row's new values.
+    """Builds the row's new values.
 
-    Validates the changed row as a whole: it must be what could have been sent at first.
+    Validates the changed row as a whole, with the rules of a new pin or schedule.
     """
-    # One source of an image takes the other's place: both at once are never valid
+    # Setting one source of an image clears the other: both at once are never valid
     replaced = {
         other: None
         for pair in _EXCLUSIVE
@@ -162,13 +162,17 @@ def _parse_list(document: object, name: str, limit: int, too_many: ErrorCode) ->
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise ApiError(
-            ErrorCode.INVALID_PAYLOAD, f'Send one JSON object with a list: {{"{name}": […]}}.'
+            ErrorCode.INVALID_PAYLOAD,
+            f'The body has no list "{name}". Send a JSON object: {{"{name}": […]}}.',
         )
     if not items:
-        raise ApiError(ErrorCode.EMPTY_BATCH, f'"{name}" is empty.')
+        raise ApiError(ErrorCode.EMPTY_BATCH, f'"{name}" is empty. Send 1 to {limit} {name}.')
     if len(items) > limit:
         raise ApiError(
-            too_many, f"{len(items)} {name}: send {limit} at most.", limit=limit, count=len(items)
+            too_many,
+            f"{len(items)} {name} are too many. Send at most {limit} in one request.",
+            limit=limit,
+            count=len(items),
         )
     return items
 

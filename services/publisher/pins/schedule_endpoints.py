@@ -1,4 +1,4 @@
-"""HTTP endpoints of schedules: pins that are to be published later."""
+"""HTTP endpoints of schedules, which publish a pin at a later time."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
@@ -82,14 +82,16 @@ async def create_schedule(
     publisher: Publisher,
     idempotency_key: IdempotencyKey = None,
 ) -> ScheduleResponse:
-    """Publish one pin at `run_at`, which must lie in the future (422 `run_at_in_past`); account and
-    board are checked now, and then again.
+    """Publish one pin at `run_at`, which must be in the future (422 `run_at_in_past`). Account and
+    board are checked now, and again at `run_at`.
 
-    Safe to send again with the header `Idempotency-Key`: the schedule that stands under it, as it
-    is now, with `Idempotent-Replayed: true`; 422 `idempotency_key_reused` when the content is
-    another. Such keys are those of pins and of rows. `idempotency_key` in the body will do as well;
-    of both, 422 `invalid_parameter` when they differ. Without either the server makes a key, and
-    the same request again makes a second schedule.
+    With the header `Idempotency-Key`, the request is safe to send again. The answer is then the
+    existing schedule in its current state, with `Idempotent-Replayed: true`. If the content
+    differs, the answer is 422 `idempotency_key_reused`. Schedules, pins and rows share their keys.
+
+    The key may also be sent as `idempotency_key` in the body. If both are sent and differ, the
+    answer is 422 `invalid_parameter`. Without a key the server generates one, and the same request
+    creates a second schedule if it is sent again.
     """
     async with publisher.reader.read(request) as document:
         owner = await publisher.schedules.create(principal, document, idempotency_key)
@@ -109,11 +111,11 @@ async def validate_schedule(
     publisher: Publisher,
     idempotency_key: IdempotencyKey = None,
 ) -> PinValidationResponse:
-    """A dry run of `POST /v1/schedules`: what it would find, check by check. Nothing is stored; 200
-    also for what is not valid.
+    """Check a schedule without creating it: a dry run of `POST /v1/schedules`.
 
-    But 422 `invalid_parameter` for an `Idempotency-Key` that can't be one, or that is not the
-    body's.
+    Nothing is stored. The answer has the result of each check. It is 200 even if the schedule is
+    invalid. Only a wrong `Idempotency-Key` is answered 422 `invalid_parameter`: a malformed one, or
+    one that differs from the body's.
     """
     async with publisher.reader.read(request) as document:
         report = await publisher.dry_run.check_schedule(principal, document, idempotency_key)
@@ -124,9 +126,9 @@ async def validate_schedule(
 async def cancel_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
-    """Cancel up to 100 schedules in one transaction.
+    """Cancel up to 100 schedules in one transaction. The request is safe to send again.
 
-    Those that are cancelled, done or failed are skipped: it is safe to send again.
+    Schedules that are canceled, done or failed are skipped.
     """
     return await _change_all(request, principal, publisher, publisher.schedules.cancel_all)
 
@@ -135,9 +137,9 @@ async def cancel_schedules(
 async def retry_schedules(
     request: Request, principal: WriteAccess, publisher: Publisher
 ) -> BulkResponse:
-    """Revive up to 100 failed or cancelled schedules in one transaction.
+    """Retry up to 100 failed or canceled schedules in one transaction.
 
-    Those that wait or are done are skipped: safe to send again.
+    Schedules that are waiting or done are skipped, so the request is safe to send again.
     """
     return await _change_all(request, principal, publisher, publisher.schedules.retry_all)
 
@@ -146,10 +148,10 @@ async def retry_schedules(
 async def delete_schedules(
     request: Request, principal: DestructiveAccess, publisher: Publisher
 ) -> BulkResponse:
-    """Delete up to 100 schedules in one transaction; their keys stay taken. Those that are done are
-    skipped: delete their pins.
+    """Delete up to 100 schedules in one transaction. Their idempotency keys stay taken.
 
-    Sent again, those that are gone fail with `not_found`.
+    Schedules that are done are skipped: delete their pins instead. If the request is sent again,
+    the deleted schedules fail with `not_found`.
     """
     return await _change_all(request, principal, publisher, publisher.schedules.delete_all)
 
@@ -162,12 +164,11 @@ async def list_schedules(
     publisher: Publisher,
     query: Annotated[ScheduleFilters, Query()],
 ) -> list[ScheduleResponse]:
-    """What is to be published at a time, or was: the latest `run_at` first unless asked otherwise;
-    nothing that was deleted.
+    """List schedules, by default the latest `run_at` first, without deleted schedules.
 
-    A page looks at no more than so many schedules (`PINFLOW_LIST_SCAN_LIMIT`): what would need more
-    is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
-    answered.
+    One page examines at most `PINFLOW_LIST_SCAN_LIMIT` schedules. A wider search is refused with
+    422 `search_too_wide`. The message says how to narrow it: often by `since` or `until`, with the
+    value in `reached`.
     """
     page = await publisher.lists.schedules(principal, query)
     set_page_headers(request, response, query, page)
@@ -191,11 +192,12 @@ async def get_schedule(
 async def edit_schedule(
     schedule_id: str, request: Request, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    """Change a schedule that waits for its time; 409 `schedule_not_pending` for any other.
+    """Change a schedule that waits for its `run_at`. For any other schedule, the answer is 409
+    `schedule_not_pending`.
 
-    A field that is left out stays, null clears it. Of image_url and asset_id, and of the cover's
-    two, one takes the other's place. What comes out must be what could have been sent at first.
-    Safe to send again.
+    A field that is left out stays unchanged; null clears it. Setting image_url clears asset_id, and
+    the reverse; the same holds for cover_image_url and cover_image_asset_id. The changed schedule
+    must meet the rules of a new one. The request is safe to send again.
     """
     async with publisher.reader.read(request) as document:
         row = await publisher.schedules.edit(principal, _parse_pin_id(schedule_id), document)
@@ -210,11 +212,11 @@ async def edit_schedule(
 async def delete_schedule(
     schedule_id: str, principal: DestructiveAccess, publisher: Publisher
 ) -> None:
-    """Delete a schedule that waits, was cancelled or has failed; what waits is not published any
-    more, and the key stays taken.
+    """Delete a schedule that waits, was canceled or has failed. It is never published, and its
+    idempotency key stays taken.
 
-    One that is done is its pin's: 409 `schedule_already_published`, delete the pin. Sent again it
-    is 404: nothing more happens.
+    If it is done, the answer is 409 `schedule_already_published`: delete its pin instead. If the
+    request is sent again, the answer is 404.
     """
     with publisher.writes.acquire():
         await publisher.schedules.delete(principal, _parse_pin_id(schedule_id))
@@ -224,11 +226,11 @@ async def delete_schedule(
 async def cancel_schedule(
     schedule_id: str, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    """Cancel a schedule, as long as it is not published; its key stays taken. Safe to send again:
-    the same answer.
+    """Cancel a schedule that is not published yet. Its idempotency key stays taken.
 
-    409 `schedule_not_pending` when it was published or failed before. Either this or the
-    publication wins, never both.
+    The request is safe to send again, with the same answer. If the schedule was published or has
+    failed before, the answer is 409 `schedule_not_pending`. A schedule is never both canceled and
+    published.
     """
     with publisher.writes.acquire():
         row = await publisher.schedules.cancel(principal, _parse_pin_id(schedule_id))
@@ -239,10 +241,11 @@ async def cancel_schedule(
 async def retry_schedule(
     schedule_id: str, principal: WriteAccess, publisher: Publisher
 ) -> ScheduleResponse:
-    """Revive a schedule that has failed or was cancelled: for its time if that lies ahead, else at
-    once. Safe to send again.
+    """Retry a schedule that has failed or was canceled. It is published at its `run_at`, or at once
+    if that has passed.
 
-    Account and board are checked when it is due. 409 `schedule_already_published` when it is done.
+    Account and board are checked when it is due. If it is done, the answer is 409
+    `schedule_already_published`. The request is safe to send again.
     """
     with publisher.writes.acquire():
         row = await publisher.schedules.retry(principal, _parse_pin_id(schedule_id))

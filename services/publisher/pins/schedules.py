@@ -23,7 +23,7 @@ from shared.postgres.row import Row
 
 
 class ScheduleService:
-    """Takes the ids of the schedules' pins. Raises ApiError."""
+    """The use cases of schedules. Takes the ids of the schedules' pins. Raises ApiError."""
 
     def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
         self._pins = pins
@@ -42,8 +42,8 @@ class ScheduleService:
         if refusal is None:
             owner = await self._pins.schedule(schedule)
         elif (row := await self._find(principal, schedule.pin_id)) is not None:
-            # A request that is repeated is answered the same, whatever its account and the time
-            # have become since
+            # A repeated request gets the same answer, even if its account is gone or run_at has
+            # passed
             owner = KeyOwner(row, is_new=False)
         else:
             raise refusal
@@ -55,7 +55,7 @@ class ScheduleService:
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, SCHEDULE_FIELDS)
         if "board_id" in changes:
-            # The board is checked before the lock, or the row would stay locked during the check.
+            # The board is checked before the lock, so that the row is not locked during the check.
             # The edit is decided again under the lock
             schedule = transitions.require_schedule(principal, await self._find(principal, pin_id))
             planned = transitions.edit_schedule(principal, changes, schedule)
@@ -103,7 +103,10 @@ class ScheduleService:
         return await self._pins.find(principal.workspace_id, pin_id)
 
     async def _find_refusal(self, schedule: NewPin) -> ApiError | None:
-        """Checks what may change between two equal requests: account, board and time."""
+        """Checks account, board and time: they may have changed since an equal request.
+
+        Returns the error, or None.
+        """
         failing = await self._boards.find_failing([schedule.destination])
         try:
             transitions.require_destination(failing, schedule.destination)

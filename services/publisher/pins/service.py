@@ -1,4 +1,4 @@
-"""Publishes, edits, deletes and retries single pins, under the keys and rules of imported rows."""
+"""Publishes, edits, deletes and retries single pins. Keys and rules are those of imported rows."""
 
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -16,10 +16,10 @@ from shared.postgres.row import Row
 
 
 class PinService:
-    """Raises ApiError.
+    """The use cases of pins. Raises ApiError.
 
-    What a change needs of `access` is read before the lock, and never from the cache: in the same
-    transaction each would hold one of few connections and wait for a second.
+    A change reads accounts and boards from Postgres, without the cache, before it locks the pin.
+    Under the lock, each change would hold one of few connections and wait for a second one.
     """
 
     def __init__(self, pins: PinRepository, boards: BoardCache, access: AccessRepository) -> None:
@@ -37,7 +37,7 @@ class PinService:
     async def publish(self, principal: Principal, document: object) -> KeyOwner:
         pin = NewPin.create(principal, parse_pin(document))
         failing = await self._boards.find_failing([pin.destination])
-        # A key that is taken answers its owner, whatever its account has become since
+        # If the key is taken, answer with its owner, whatever happened to the account since
         if failing and (row := await self._find(principal, pin.pin_id)) is not None:
             owner = KeyOwner(row, is_new=False)
         else:
@@ -49,7 +49,7 @@ class PinService:
     async def edit(self, principal: Principal, pin_id: UUID, document: object) -> Row:
         changes = parse_changes(document, PIN_FIELDS)
         if "board_id" in changes:
-            # The board is checked before the lock, or the row would stay locked during the check.
+            # The board is checked before the lock, so that the row is not locked during the check.
             # The edit is decided again under the lock
             pin = transitions.require_pin(principal, await self._find(principal, pin_id))
             planned = transitions.edit_pin(principal, changes, pin)
@@ -72,7 +72,7 @@ class PinService:
             return await current.apply(transitions.decide_each(current.rows, delete_pin))
 
     async def retry(self, principal: Principal, pin_id: UUID, document: object) -> Row:
-        """Publishes a failed pin, to another account or board if `document` names one."""
+        """Publishes a failed pin, to another account or board if `document` has one."""
         target = parse_retry(document)
         if "account_id" in target:
             transitions.require_permitted(principal, target["account_id"])
@@ -95,8 +95,7 @@ class PinService:
     async def _check_retries(
         self, principal: Principal, pin_ids: Collection[UUID], target: Mapping[str, Any]
     ) -> dict[Destination, BoardCheck]:
-        # Of all, whatever their state: one that is due may have failed by the time that it is
-        # locked
+        # Checks pins of every state: a due pin may have failed by the time that it is locked
         found = await self._pins.find_all(principal.workspace_id, pin_ids)
         destinations = {transitions.build_retry_destination(pin, target) for pin in found.values()}
         return await self._access.check_boards(destinations) if destinations else {}

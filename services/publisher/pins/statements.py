@@ -1,4 +1,4 @@
-"""Defines the repository's statements, and builds the values that they take."""
+"""The repository's SQL statements, and their values."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -18,12 +18,13 @@ _CONVERTED = {
     "created_at": "now() + r.created_at * interval '1 microsecond'",
     "related_terms": "r.related_terms::json",
 }
-"""Converts sent values. `created_at` is a position in the batch: a microsecond a pin gives each its
-position in lists, as an imported row's does; here just before now, when they are published.
+"""Conversions of the sent values. `created_at` is sent as a negative position in the batch: one
+microsecond per pin keeps the batch's order in lists, as for imported rows. The last pin is just
+before now.
 """
 
-# Sorted by id, as every statement that inserts or locks several pins: or two with overlapping keys
-# deadlock
+# Every statement that inserts or locks several pins sorts them by id. Otherwise two transactions
+# with overlapping keys deadlock
 INSERT_PINS = f"""
     insert into publisher.pins ({column_names(PIN_COLUMNS)}, state, published_at)
     select
@@ -34,13 +35,13 @@ INSERT_PINS = f"""
     on conflict (pin_id) do nothing
     returning pin_id
 """
-# Keys of rows that a lost Postgres had created and that are not published again yet
+# Selects pins of a lost Postgres whose rows are not published again yet
 SELECT_PROMISED = """
     select promised_pin_id from publisher.row_outcomes o
     where promised_pin_id = any(%b::uuid[])
         and not exists (select from publisher.pins p where p.pin_id = o.promised_pin_id)
 """
-# A statement of its own sees the rows that the conflicts were with
+# A separate statement, because it sees the rows that an insert conflicted with
 SELECT_OWNERS = (
     f"select {', '.join(pins.c.keys())} from publisher.pins where pin_id = any(%b::uuid[])"
 )

@@ -1,4 +1,4 @@
-"""Names the states of pins and schedules as PinBridge's clients know them."""
+"""The statuses of pins and schedules in the API, with the names of PinBridge."""
 
 from enum import StrEnum
 from typing import assert_never
@@ -25,21 +25,22 @@ class ScheduleStatus(StrEnum):
 
 
 def translate_pin_state(state: str) -> PinStatus:
-    """Translates the state of a pin that clients see. A cancelled schedule is none."""
+    """Translates a pin's state into its status. A canceled schedule has no pin."""
     match PinState(state):
         case PinState.PUBLISHED:
             return PinStatus.PUBLISHED
         case PinState.FAILED:
             return PinStatus.FAILED
         case PinState.SCHEDULED:
-            return PinStatus.QUEUED  # due: the scheduler is about to publish it
+            return PinStatus.QUEUED  # due: the scheduler publishes it soon
         case PinState.CANCELED:
-            raise AssertionError("a cancelled schedule is no pin")
+            raise AssertionError("A canceled schedule has no pin.")
         case unknown:
             assert_never(unknown)
 
 
 def translate_schedule_state(state: str, *, is_due: bool) -> ScheduleStatus:
+    """Translates a schedule's state into its status."""
     match PinState(state):
         case PinState.PUBLISHED:
             return ScheduleStatus.DONE

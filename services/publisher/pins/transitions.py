@@ -1,6 +1,6 @@
-"""Decides what a request does to the row under its id. Pure rules: no I/O.
+"""Decides how a request changes a pin or schedule. Pure rules: no I/O.
 
-Every rule raises ApiError if the request may not do it.
+Every rule raises ApiError if the change is not allowed.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from services.publisher.ids import compute_pin_id
 from services.publisher.model import PinState, build_failure
 from services.publisher.pin_events import PinChange
 from services.publisher.pins.requests import ScheduleSubmission, build_changed_values
+from services.publisher.pins.statuses import translate_schedule_state
 from shared.access.model import BoardCheck, Destination, Principal
 from shared.contract.errors import ApiError, ErrorCode, not_found
 from shared.contract.pins import PinSubmission, compute_fingerprint
@@ -30,7 +31,7 @@ class NewPin(NamedTuple):
 
     @classmethod
     def create(cls, principal: Principal, content: PinSubmission) -> "NewPin":
-        """Raises ApiError (403) if the API key may not publish to the account."""
+        """Builds the pin. Raises ApiError (403) if the API key may not publish to the account."""
         require_permitted(principal, content.account_id)
         pin_id = compute_pin_id(principal.workspace_id, content.idempotency_key)
         return cls(pin_id, principal.workspace_id, content, compute_fingerprint(content))
@@ -47,18 +48,18 @@ class KeyOwner(NamedTuple):
     is_new: bool
 
 
-# What a command does
+# The decisions and results of commands
 
 
 class Update(NamedTuple):
-    """Writes `values`, and the event that announces them into the outbox."""
+    """The decision to write `values`, and the event of `announced_change` into the outbox."""
 
     values: dict[str, Any]
     announced_change: PinChange | None = None
 
 
 class NoOp(NamedTuple):
-    """Writes nothing: the row is already what the request wants it to be."""
+    """The decision to write nothing, because the row is already in the requested state."""
 
     message: str
 
@@ -67,18 +68,20 @@ Decision: TypeAlias = Update | NoOp
 
 
 class Updated(NamedTuple):
+    """The result of a command that changed the row."""
+
     row: Row
 
 
 class Skipped(NamedTuple):
-    """The command had nothing to do."""
+    """The result of a command that had nothing to do."""
 
     row: Row
     message: str
 
 
 CommandResult: TypeAlias = Updated | Skipped | ApiError
-"""The result for one of many ids. A refusal is a value here: it fails its id alone."""
+"""The result for one of many ids. An error is a value here: it fails only its id."""
 
 
 def decide_each(
@@ -95,11 +98,14 @@ def _decide(rule: Callable[[Row | None], Decision], row: Row | None) -> Decision
         return refusal
 
 
-# What a request may see. No row is what another workspace has, too.
+# Access of a request. A row of another workspace is None here, as if it did not exist.
 
 
 def require_pin(principal: Principal, row: Row | None, *, noun: str = "Pin") -> Row:
-    """Returns what /v1/pins/{id} shows to this key. A schedule is a pin once it is due."""
+    """Returns the row if /v1/pins/{id} shows it to this API key. Raises ApiError (404).
+
+    A schedule is a pin once it is due.
+    """
     if row is None or row["deleted_at"] is not None or not principal.permits(row["account_id"]):
         raise not_found(noun)
     if row["state"] not in {PinState.PUBLISHED, PinState.FAILED} and not row["is_due"]:
@@ -108,7 +114,7 @@ def require_pin(principal: Principal, row: Row | None, *, noun: str = "Pin") -> 
 
 
 def require_schedule(principal: Principal, row: Row | None) -> Row:
-    """Returns what /v1/schedules/{id} shows to this key."""
+    """Returns the row if /v1/schedules/{id} shows it to this API key. Raises ApiError (404)."""
     if (
         row is None
         or row["deleted_at"] is not None
@@ -120,14 +126,14 @@ def require_schedule(principal: Principal, row: Row | None) -> Row:
 
 
 def require_permitted(principal: Principal, account_id: UUID) -> None:
-    """Refuses an account that the key may not use, before anything of it is looked up."""
+    """Raises ApiError (403) if the API key may not use the account. Call it before any lookup."""
     if not principal.permits(account_id):
         message = f"account_id: this API key may not publish to {account_id}."
         raise ApiError(ErrorCode.ACCOUNT_NOT_PERMITTED, message, HTTPStatus.FORBIDDEN)
 
 
 def require_destination(checks: Mapping[Destination, BoardCheck], destination: Destination) -> None:
-    """Refuses an account or board that failed its check."""
+    """Raises ApiError if the account or board failed its check."""
     check = checks.get(destination, BoardCheck.KNOWN)
     if check is not BoardCheck.KNOWN:
         failure = build_failure(check, destination)
@@ -136,25 +142,27 @@ def require_destination(checks: Mapping[Destination, BoardCheck], destination: D
 
 def require_future(run_at: datetime | None, now: datetime) -> None:
     if run_at is None or run_at <= now:
-        raise ApiError(ErrorCode.RUN_AT_IN_PAST, "run_at: must lie in the future.")
+        raise ApiError(ErrorCode.RUN_AT_IN_PAST, "run_at: must be in the future.")
 
 
-# What owns the idempotency key of a pin or schedule to create
+# The owner of the idempotency key of a pin or schedule to create
 
 _KEY_NOT_VISIBLE = (
-    "This idempotency key is taken by what this API key can't be shown; choose a different one."
+    "This idempotency key is taken by a pin that this API key may not see. Use a different "
+    "idempotency key."
 )
-"""Of another account, or of another key with the same hash."""
+"""The error of a pin that belongs to another account, or to another key with the same hash."""
 
 
 def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
-    """Returns the pin that the same request would have made."""
+    """Returns the existing pin of the key, for a request that would create one."""
     if not _owns_key(principal, key, row):
         raise ApiError(ErrorCode.IDEMPOTENCY_CONFLICT, _KEY_NOT_VISIBLE, HTTPStatus.CONFLICT)
     if row["deleted_at"] is not None:
         raise _conflict_error(
             ErrorCode.PIN_DELETED,
-            "The pin under this key has been deleted; its key stays taken.",
+            "The pin with this idempotency key was deleted. The key stays taken: use a "
+            "different one.",
             row,
         )
     match PinState(row["state"]):
@@ -162,7 +170,9 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
             return row
         case PinState.SCHEDULED | PinState.CANCELED:
             schedule_id = derive_schedule_id(row["pin_id"])
-            message = "This key belongs to a schedule."
+            message = (
+                f"This idempotency key belongs to the schedule {schedule_id}. Use a different key."
+            )
             raise _conflict_error(
                 ErrorCode.ALREADY_SCHEDULED, message, row, schedule_id=str(schedule_id)
             )
@@ -171,29 +181,31 @@ def resolve_existing(principal: Principal, key: str, row: Row) -> Row:
 
 
 def resolve_replay(principal: Principal, key: str, fingerprint: UUID, row: Row) -> Row:
-    """Returns the schedule that the same request made before."""
-    # The same content was for the same account; a retry may have moved it since to one that the key
-    # may not use
+    """Returns the existing schedule of the key, if an equal request created it."""
+    # An equal fingerprint means the same account. But a retry may have moved the pin since to an
+    # account that the API key may not use
     if (
         not _owns_key(principal, key, row)
         or row["fingerprint"] != fingerprint
         or row["run_at"] is None
     ):
         message = (
-            "This idempotency key belongs to a pin or schedule with another content or account."
+            "This idempotency key belongs to a pin or schedule with different content or another "
+            "account. Use a different key."
         )
         raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED, message)
     if row["deleted_at"] is not None:
         raise _conflict_error(
             ErrorCode.PIN_DELETED,
-            "The schedule under this key has been deleted; its key stays taken.",
+            "The schedule with this idempotency key was deleted. The key stays taken: use a "
+            "different one.",
             row,
         )
     return row
 
 
 def _owns_key(principal: Principal, key: str, row: Row) -> bool:
-    """Tells whether the row has the key, not only its hash, and the principal may see it."""
+    """Returns whether the row has this key, not only its hash, and the principal may see it."""
     owner = (row["workspace_id"], row["idempotency_key"])
     return owner == (principal.workspace_id, key) and principal.permits(row["account_id"])
 
@@ -205,7 +217,7 @@ def edit_pin(principal: Principal, changes: Mapping[str, Any], row: Row | None) 
     pin = require_pin(principal, row)
     _require_unpublished(
         pin,
-        "A published pin can't be edited. Delete it and publish a corrected one under another key.",
+        "A published pin can't be edited. Delete it and publish a new one with a different key.",
     )
     return Update(build_changed_values(PinSubmission, pin, changes))
 
@@ -222,16 +234,16 @@ def retry_pin(
 ) -> Update:
     """Publishes a failed pin.
 
-    `target` has another account or board, if the request names one. `checks` are of the
-    destinations as they were before the lock.
+    `target` has the new account and board, if the request has them. `checks` are the checks of
+    destinations from before the lock.
     """
     pin = require_pin(principal, row)
-    _require_unpublished(pin, "This pin is published.")
+    _require_unpublished(pin, "This pin is already published. There is nothing to retry.")
     if pin["state"] != PinState.FAILED:
         raise _conflict_error(
-            ErrorCode.PIN_NOT_FAILED, "This pin has not failed: it is about to be published.", pin
+            ErrorCode.PIN_NOT_FAILED, "This pin has not failed. It is about to be published.", pin
         )
-    # One that is not among them was edited in between, and checked for that
+    # A destination without a check is new: the edit that set it also checked it
     require_destination(checks, build_retry_destination(pin, target))
     published = {
         "state": PinState.PUBLISHED,
@@ -243,7 +255,7 @@ def retry_pin(
 
 
 def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
-    """Returns where a retry publishes the pin to."""
+    """Builds the destination of a retry."""
     return Destination(
         pin["workspace_id"],
         target.get("account_id", pin["account_id"]),
@@ -252,9 +264,9 @@ def build_retry_destination(pin: Row, target: Mapping[str, Any]) -> Destination:
 
 
 def build_edited_destination(row: Row, update: Update) -> Destination:
-    """Returns the destination after an edit of `board_id`.
+    """Builds the destination after an edit of `board_id`.
 
-    The account stays: it changes only when the pin is published, and then an edit is refused.
+    The account can't change in between: only a retry changes it, and then no edit is allowed.
     """
     return Destination(row["workspace_id"], row["account_id"], update.values["board_id"])
 
@@ -274,13 +286,13 @@ def edit_schedule(principal: Principal, changes: Mapping[str, Any], row: Row | N
 
 
 def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
-    """Cancels a schedule. One that is due can be cancelled until the scheduler has taken it."""
+    """Cancels a schedule. A due schedule can be canceled until the scheduler has locked it."""
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
         case PinState.SCHEDULED:
             return Update({"state": PinState.CANCELED})
         case PinState.CANCELED:
-            return NoOp("This schedule is cancelled already.")
+            return NoOp("This schedule is already canceled.")
         case PinState.PUBLISHED | PinState.FAILED:
             raise _not_pending_error(schedule)
         case state:
@@ -288,30 +300,32 @@ def cancel_schedule(principal: Principal, row: Row | None) -> Decision:
 
 
 def retry_schedule(principal: Principal, row: Row | None) -> Decision:
-    """Revives a schedule. Its account and board are checked when it is due, as every schedule's."""
+    """Schedules again. Account and board are checked when the schedule is due, as usual."""
     schedule = require_schedule(principal, row)
     match PinState(schedule["state"]):
         case PinState.FAILED | PinState.CANCELED:
             revived = {"state": PinState.SCHEDULED, "error_code": None, "error_message": None}
             return Update(revived, PinChange.RESCHEDULED)
         case PinState.SCHEDULED:
-            return NoOp("This schedule is waiting for its time already.")
+            return NoOp("This schedule is already waiting for its run_at.")
         case PinState.PUBLISHED:
-            raise _already_done_error(schedule, "This schedule is done: its pin is published.")
+            raise _already_done_error(
+                schedule, "This schedule is done: its pin is published. There is nothing to retry."
+            )
         case state:
             assert_never(state)
 
 
 def delete_schedule(principal: Principal, row: Row | None) -> Update:
     schedule = require_schedule(principal, row)
-    # There is one row for both
+    # Schedule and pin are the same row
     if schedule["state"] == PinState.PUBLISHED:
-        raise _already_done_error(schedule, "This schedule is done: delete its pin.")
+        raise _already_done_error(schedule, "This schedule is done. Delete its pin instead.")
     return _delete(schedule)
 
 
 def _delete(row: Row) -> Update:
-    # One that waits is cancelled with it: the scheduler looks at the state only
+    # A waiting schedule is also canceled, because the scheduler checks only the state
     state = PinState.CANCELED if row["state"] == PinState.SCHEDULED else row["state"]
     return Update({"state": state, "deleted_at": row["now"]})
 
@@ -326,12 +340,14 @@ def _already_done_error(schedule: Row, message: str) -> ApiError:
 
 
 def _not_pending_error(schedule: Row) -> ApiError:
-    state = "due" if schedule["state"] == PinState.SCHEDULED else schedule["state"]
-    message = f"This schedule is {state}: only one that waits for its time can be changed."
+    status = translate_schedule_state(schedule["state"], is_due=schedule["is_due"])
+    message = (
+        f"This schedule is {status}. Only a schedule that waits for its run_at can be changed."
+    )
     if schedule["state"] == PinState.FAILED:
         message = (
-            f"This schedule has failed: correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
-            "then retry it."
+            f"This schedule has failed. Correct its pin (PATCH /v1/pins/{schedule['pin_id']}), "
+            "then retry the schedule."
         )
     return _conflict_error(ErrorCode.SCHEDULE_NOT_PENDING, message, schedule)
 

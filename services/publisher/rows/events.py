@@ -38,11 +38,13 @@ FIELDS_BY_ERROR_CODE: dict[str, str] = {
 }
 """The field of the row that caused a failure, by error code."""
 MAX_RESULTS_PER_RECORD = 200
-"""Maximum results per record of `outcomes`: usually 50 KB. The longest results would be 1.2 MB, with
-every character escaped to six bytes. They are split into several records.
+"""Maximum results per record of `outcomes`: usually 50 KB. The longest results are split into
+several records: with every character escaped to six bytes, they would be 1.2 MB.
 """
 MAX_MESSAGE_CHARACTERS = 1000
-"""Maximum characters of a failure's message in an outcome. Only earlier versions recorded longer ones.
+"""Maximum characters of a failure's message in an outcome.
+
+Only earlier versions recorded longer messages.
 """
 POSITIONS_HEADER = "pinflow-positions"
 """The header of outcomes with the end offsets of their batch (history.py)."""

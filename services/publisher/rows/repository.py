@@ -97,7 +97,7 @@ INSERT_PINS = f"""
 """
 
 # A separate statement: in the statement of the insert, neither part would return an id that another
-# transaction has just committed (measured). It excludes the rows that this transaction inserted: they
+# transaction has just committed (measured). It excludes the pins of this transaction's insert: they
 # are known. If every id was inserted, none existed before, and nothing is looked up (14.3 → 12.2 µs
 # of Postgres per row in the whole pipeline, more with a larger table).
 SELECT_EXISTING = f"""

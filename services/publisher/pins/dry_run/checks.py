@@ -1,4 +1,4 @@
-"""Decides the checks of a dry run, from the request and a snapshot of what it would meet."""
+"""Decides the checks of a dry run from the request and a snapshot of its board and key. No I/O."""
 
 from datetime import datetime
 from typing import NamedTuple, assert_never
@@ -22,11 +22,11 @@ from shared.contract.events import MAX_ROW_FAULTS
 from shared.contract.pins import compute_fingerprint
 from shared.postgres.row import Row
 
-_ACCOUNT_REQUIRED = "Its account must be right first."
+_ACCOUNT_FAILED = "Not checked, because the check of the account failed."
 
 
 class Snapshot(NamedTuple):
-    """What was looked up for a request. None was not looked up, or does not exist."""
+    """The board and the key's owner of a request. None was not looked up or does not exist."""
 
     board: BoardCheck | None
     owner: Row | None
@@ -54,7 +54,7 @@ def check_schedule(
     *,
     has_key: bool,
 ) -> Report:
-    """Checks a schedule. Without `has_key` the request left it to the server to make a key."""
+    """Checks a schedule. `has_key` is false if the server would generate the key."""
     checks = [
         _check_fields(request),
         _check_account(principal, request, snapshot.board),
@@ -64,8 +64,8 @@ def check_schedule(
     ]
     if not has_key:
         message = (
-            "None was given: the server makes one, and the same request again makes a second "
-            "schedule."
+            "The request has no key. The server generates one, so the same request creates a new "
+            "schedule each time."
         )
         generated = skipped(CheckName.KEY, message)
         return Report([*checks, generated], request.dump_content("idempotency_key"))
@@ -78,7 +78,7 @@ def _check_fields(request: PartialRequest) -> Check:
     if (failed_check := request.failed_check(CheckName.FIELDS)) is not None:
         return failed_check
     if unknown := request.unknown_names[:MAX_ROW_FAULTS]:
-        message = f"Not known here and ignored: {', '.join(unknown)}."
+        message = f"Unknown fields are ignored: {', '.join(unknown)}."
         return warned(CheckName.FIELDS, ErrorCode.UNKNOWN_FIELDS, message, fields=unknown)
     return passed(CheckName.FIELDS, "All fields are valid.")
 
@@ -88,9 +88,11 @@ def _check_media(request: PartialRequest) -> Check:
         return failed_check
     if request.read_value("asset_id") is not None:
         return warned(
-            CheckName.MEDIA, ErrorCode.ASSET_NOT_CHECKED, "asset_id is handed on, not looked up."
+            CheckName.MEDIA,
+            ErrorCode.ASSET_NOT_CHECKED,
+            "asset_id is stored as it is. Pinflow does not check that the asset exists.",
         )
-    return passed(CheckName.MEDIA, "image_url is well-formed; it is not fetched.")
+    return passed(CheckName.MEDIA, "image_url has a valid form. Pinflow does not fetch it.")
 
 
 def _check_run_at(request: PartialRequest, now: datetime) -> Check:
@@ -100,7 +102,7 @@ def _check_run_at(request: PartialRequest, now: datetime) -> Check:
         require_future(request.read_value("run_at"), now)
     except ApiError as refusal:
         return failed(CheckName.RUN_AT, refusal.code, refusal.message)
-    return passed(CheckName.RUN_AT, "run_at lies in the future.")
+    return passed(CheckName.RUN_AT, "run_at is in the future.")
 
 
 def _check_account(
@@ -121,12 +123,12 @@ def _check_board(principal: Principal, request: PartialRequest, board: BoardChec
         return failed_check
     destination = request.destination(principal)
     if destination is None or board is None:
-        return skipped(CheckName.BOARD, _ACCOUNT_REQUIRED)
+        return skipped(CheckName.BOARD, _ACCOUNT_FAILED)
     match board:
         case BoardCheck.KNOWN:
             return passed(CheckName.BOARD, "The account has this board.")
         case BoardCheck.NO_ACCOUNT:
-            return skipped(CheckName.BOARD, _ACCOUNT_REQUIRED)
+            return skipped(CheckName.BOARD, _ACCOUNT_FAILED)
         case BoardCheck.NO_BOARD:
             return failed(CheckName.BOARD, *build_failure(board, destination))
         case _:
@@ -147,7 +149,7 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
     if owner is None:
         return _check_free_key(principal, request)
     if request.content is None:
-        message = "The key is taken: by the same content or not, can't be told yet."
+        message = "The key is taken. Its content can't be compared until all fields are valid."
         return skipped(CheckName.KEY, message)
     key, content = request.content.idempotency_key, compute_fingerprint(request.content)
     try:
@@ -158,18 +160,18 @@ def _check_schedule_key(principal: Principal, request: PartialRequest, owner: Ro
 
 
 def _check_free_key(principal: Principal, request: PartialRequest) -> Check:
-    """Checks a key that has no owner, or whose owner was not looked up."""
+    """Checks a key that has no owner or whose owner was not looked up."""
     if (failed_check := request.failed_check(CheckName.KEY)) is not None:
         return failed_check
     if request.pin_id(principal) is None:
-        return skipped(CheckName.KEY, _ACCOUNT_REQUIRED)
+        return skipped(CheckName.KEY, _ACCOUNT_FAILED)
     return passed(CheckName.KEY, "The key is free.")
 
 
 def _warn_of_taken_key(request: PartialRequest, owner: Row) -> Check:
     message = (
-        "The key is taken: the request would be answered what stands under it, and make nothing "
-        "new."
+        "The key is taken. The request would return the existing pin or schedule and create "
+        "nothing."
     )
     details = {}
     if request.content is not None:

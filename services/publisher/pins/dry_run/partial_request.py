@@ -1,4 +1,4 @@
-"""Reads a dry run's request field by field."""
+"""Reads the request of a dry run field by field."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -27,12 +27,12 @@ _FAULT_CHECKS = {"media_source": CheckName.MEDIA, "cover_source": CheckName.MEDI
 
 
 class PartialRequest:
-    """Reads a request as far as possible: one wrong field does not keep the others unchecked."""
+    """A request of which some fields may be invalid. The other fields are still checked."""
 
     def __init__(
         self, model: type[PinSubmission], fields: Mapping[str, Any], names: Collection[str]
     ) -> None:
-        """`names` are names of fields. Others are ignored, as a real request's are."""
+        """Reads the fields in `names` and ignores others, as a real request does."""
         self._model = model
         self._fields = {name: value for name, value in fields.items() if name in names}
         self.unknown_names = [make_printable(name) for name in fields if name not in names]
@@ -44,7 +44,7 @@ class PartialRequest:
             self._faults = read_faults(error)
 
     def failed_check(self, name: CheckName) -> Check | None:
-        """Returns the check as failed, if a fault belongs to it."""
+        """Builds the failed check if one of the faults belongs to it."""
         faults = [fault for fault in self._faults if _find_check_name(fault) is name]
         if not faults:
             return None
@@ -52,7 +52,7 @@ class PartialRequest:
         return failed(name, refusal.code, refusal.message, **refusal.details)
 
     def read_value(self, name: str) -> Any:
-        """Returns a field as it would be stored. None if it can't be."""
+        """Returns the value of a field as it would be stored. Returns None if it is invalid."""
         if self.content is not None:
             return getattr(self.content, name)
         try:
@@ -63,16 +63,16 @@ class PartialRequest:
             return None
 
     def destination(self, principal: Principal) -> Destination | None:
-        """Returns the destination to look up. None if the account is wrong or not permitted."""
+        """Returns the destination to look up. None if the account is invalid or not permitted."""
         account_id = self.read_value("account_id")
         if self.failed_check(CheckName.ACCOUNT) is not None or not principal.permits(account_id):
             return None
         return Destination(principal.workspace_id, account_id, self.read_value("board_id") or "")
 
     def pin_id(self, principal: Principal) -> UUID | None:
-        """Returns the id to look up. None if the key is wrong, or the account not permitted.
+        """Returns the pin id to look up. None if the key is invalid or the account not permitted.
 
-        Its owner would tell whether a guess at another account's content was right.
+        Without that rule, `payload_matches` would confirm a guess of another account's content.
         """
         is_permitted = principal.permits(self.read_value("account_id"))
         if self.failed_check(CheckName.KEY) is not None or not is_permitted:
@@ -80,7 +80,7 @@ class PartialRequest:
         return compute_pin_id(principal.workspace_id, self.read_value("idempotency_key"))
 
     def dump_content(self, *hidden: str) -> dict[str, Any] | None:
-        """Returns the content as it would be stored. None if something is wrong with its form."""
+        """Returns the content as it would be stored, or None if a field is invalid."""
         return (
             None
             if self.content is None

@@ -1,4 +1,4 @@
-"""Reports what each check of a dry run found."""
+"""The report of a dry run: the result of each check, with a remedy."""
 
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from shared.contract.errors import ErrorCode
 
 class CheckName(StrEnum):
     FIELDS = "fields"
-    """All fields that no other check is about."""
+    """All fields that have no check of their own."""
     ACCOUNT = "account"
     BOARD = "board"
     MEDIA = "media"
@@ -36,7 +36,7 @@ class Check(NamedTuple):
 class Report(NamedTuple):
     checks: list[Check]
     resolved: dict[str, Any] | None
-    """The content as it would be stored. None if something is wrong with its form."""
+    """The content as it would be stored. None if a field is invalid."""
     existing_pin_id: UUID | None = None
 
     @property
@@ -45,14 +45,14 @@ class Report(NamedTuple):
 
 
 _REMEDIES = {
-    ErrorCode.VALIDATION_ERROR: "Mend what details.errors names.",
-    ErrorCode.ACCOUNT_NOT_FOUND: "Take an account that GET /v1/pinterest/accounts lists.",
-    ErrorCode.ACCOUNT_NOT_PERMITTED: "Take an account that this API key may use, or another key.",
-    ErrorCode.BOARD_NOT_FOUND: "Take a board that GET /v1/pinterest/boards lists for this account.",
-    ErrorCode.RUN_AT_IN_PAST: "Take a later time, or publish the pin at once: POST /v1/pins.",
-    ErrorCode.UNKNOWN_FIELDS: "Leave them out, or mend their names.",
+    ErrorCode.VALIDATION_ERROR: "Correct the fields in details.errors.",
+    ErrorCode.ACCOUNT_NOT_FOUND: "Use an account from GET /v1/pinterest/accounts.",
+    ErrorCode.ACCOUNT_NOT_PERMITTED: "Use an account that this API key permits, or another key.",
+    ErrorCode.BOARD_NOT_FOUND: "Use one of the account's boards: GET /v1/pinterest/boards.",
+    ErrorCode.RUN_AT_IN_PAST: "Use a later time, or publish the pin now: POST /v1/pins.",
+    ErrorCode.UNKNOWN_FIELDS: "Remove these fields, or correct their names.",
 }
-_OTHER_KEY_REMEDY = "Take another idempotency_key."
+_OTHER_KEY_REMEDY = "Use a different idempotency_key."
 
 
 def passed(name: CheckName, message: str) -> Check:

@@ -1,4 +1,4 @@
-"""Tells what would become of a pin or schedule, check by check. Stores nothing."""
+"""Checks a pin or schedule without creating it. Stores nothing."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,10 @@ from shared.postgres.row import Row
 
 
 class DryRunService:
-    """Raises ApiError only for what is no object, or comes with two keys."""
+    """The use cases of dry runs.
+
+    Raises ApiError only if the body is no object or the request has two different keys.
+    """
 
     def __init__(self, pins: PinRepository, access: AccessRepository) -> None:
         self._pins = pins

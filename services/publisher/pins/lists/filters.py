@@ -13,7 +13,10 @@ from shared.http.pagination.parameters import PageParameters
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 SearchText = Annotated[
     Text | None,
-    Field(description="Literal text in title, description or link_url, in upper or lower case."),
+    Field(
+        description="Text to find in title, description or link_url, in upper or lower case. "
+        "There are no wildcards."
+    ),
 ]
 
 
@@ -22,17 +25,21 @@ class PinFilters(PageParameters):
     board_id: Text | None = None
     status: Annotated[
         PinStatus | None,
-        Field(description="`deferred` and `publishing` are PinBridge's: none here is either."),
+        Field(
+            description="No pin of Pinflow is `deferred` or `publishing`: these are PinBridge's."
+        ),
     ] = None
-    error_code: Annotated[Text | None, Field(description="Of failed pins.")] = None
-    since: Annotated[Instant | None, Field(description="The first moment of created_at.")] = None
-    until: Annotated[
-        Instant | None, Field(description="The first moment of created_at that is left out.")
+    error_code: Annotated[
+        Text | None, Field(description="Only pins that failed with this code.")
     ] = None
+    since: Annotated[Instant | None, Field(description="The earliest created_at, inclusive.")] = (
+        None
+    )
+    until: Annotated[Instant | None, Field(description="The latest created_at, exclusive.")] = None
     q: SearchText = None
     removed: Annotated[
         bool | None,
-        Field(description="True: those deleted on Pinterest, of which Pinflow knows none."),
+        Field(description="True: only pins that were deleted on Pinterest. Pinflow knows of none."),
     ] = None
     sort: PinSort = PinSort.CREATED_AT_DESC
 
@@ -42,11 +49,11 @@ class ScheduleFilters(PageParameters):
     board_id: Text | None = None
     status: Annotated[
         ScheduleStatus | None,
-        Field(description="`deferred` and `running` are PinBridge's: none here is either."),
+        Field(
+            description="No schedule of Pinflow is `deferred` or `running`: these are PinBridge's."
+        ),
     ] = None
-    since: Annotated[Instant | None, Field(description="The first moment of run_at.")] = None
-    until: Annotated[
-        Instant | None, Field(description="The first moment of run_at that is left out.")
-    ] = None
+    since: Annotated[Instant | None, Field(description="The earliest run_at, inclusive.")] = None
+    until: Annotated[Instant | None, Field(description="The latest run_at, exclusive.")] = None
     q: SearchText = None
     sort: ScheduleSort = ScheduleSort.RUN_AT_DESC

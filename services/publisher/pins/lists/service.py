@@ -1,4 +1,4 @@
-"""Lists pins and schedules: the indexes that find their rows, and the conditions on each row."""
+"""Lists pins and schedules: selects the index scans of a list and the conditions on its rows."""
 
 from typing import Any
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 from shared.http.pagination.list_query import SortKey, SortOrder
 
 COLLATION = 'collate "pg_c_utf8"'
-"""Upper and lower case of every alphabet, and an order by code points, whatever the database's own
-locale.
+"""A collation that knows upper and lower case in every alphabet and orders by code points. It does
+not depend on the database's locale.
 """
 
 
@@ -37,7 +37,7 @@ IS_DUE = "(state = 'scheduled' and run_at <= now())"
 _CREATED_AT = SortKey("created_at", is_time=True)
 _TITLE = SortKey(f"lower(title {COLLATION})")
 
-# By the names that clients see
+# Statuses sort by the names that clients see
 _PIN_STATUS = SortKey(f"case state when 'scheduled' then 'queued' else state end {COLLATION}")
 _SCHEDULE_STATUS = SortKey(
     f"case when {IS_DUE} then 'queued' when state = 'published' then 'done'"

@@ -1,4 +1,4 @@
-"""HTTP models of commands on many things at once."""
+"""HTTP models of bulk commands."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -15,7 +15,7 @@ from shared.contract.errors import ApiError, ErrorCode
 class BulkStatus(StrEnum):
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
-    """Its state leaves nothing to do, or does not allow it; or its id stands in the list before."""
+    """The state needs no change or does not allow it, or the id appears earlier in the list."""
     FAILED = "failed"
 
 
@@ -70,7 +70,7 @@ class BulkResponse(BaseModel):
 
 
 def _repeated(item_id: UUID) -> BulkItemResponse:
-    message = "This id stands in the list before."
+    message = "This id appears earlier in the list. See the result there."
     return BulkItemResponse(
         id=item_id,
         status=BulkStatus.SKIPPED,

@@ -18,7 +18,7 @@ class PinValidationCheck(BaseModel):
 
 
 class PinValidationResponse(BaseModel):
-    """`valid` is whether no check failed. Pinflow has no quota: `headroom` is null."""
+    """`valid` is true if no check failed. `headroom` is always null: Pinflow has no quota."""
 
     valid: bool
     dry_run: bool = True

@@ -42,7 +42,7 @@ class PinResponse(BaseModel):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], base_url: str) -> "PinResponse":
-        # The SDK's image_url is never null: a pin from an asset answers with the asset's address
+        # The SDK's image_url is never null. For a pin with an asset it is the asset's address
         image_url = row["image_url"] or f"{base_url.rstrip('/')}/v1/assets/{row['asset_id']}"
         named = {name: row[name] for name in cls.model_fields if name in row}
         return cls(
@@ -59,15 +59,15 @@ class PinResponse(BaseModel):
 
 class PinBatchItemResult(BaseModel):
     index: int
-    """Its place in the request, from 0."""
+    """Position in the request, from 0."""
     idempotency_key: str
     status: RowStatus
     pin: PinResponse | None = None
-    """Created: the pin; existing: what stands under the key."""
+    """The created pin, or the existing pin with the key."""
     error: dict[str, Any] | None = None
-    """Failed: code, message and what `POST /v1/pins` would tell beside them."""
+    """The error of a failed item, as `POST /v1/pins` would answer it: code, message and details."""
     payload_matches: bool | None = None
-    """Existing: whether the content is that which was first accepted under the key."""
+    """For an existing pin: whether the content equals the first accepted content of its key."""
 
     @classmethod
     def from_item(cls, index: int, item: BatchItem, base_url: str) -> "PinBatchItemResult":
@@ -84,7 +84,7 @@ class PinBatchItemResult(BaseModel):
 class PinBatchResponse(BaseModel):
     """One result for each pin, in the order of the request.
 
-    Pinflow has no quota: `headroom` is null.
+    `headroom` is always null: Pinflow has no quota.
     """
 
     created_count: int
@@ -113,7 +113,7 @@ class PinDeleteResponse(BaseModel):
     removed_from_pinterest: bool = False
     pinterest_pin_id: str | None = None
     reason: str | None = (
-        "Pinflow has not put this pin on Pinterest: there was nothing to remove there."
+        "Pinflow has not sent this pin to Pinterest, so there was nothing to remove there."
     )
 
 
@@ -123,7 +123,7 @@ class JobStatusResponse(BaseModel):
     status: PinStatus
     submitted_at: datetime
     completed_at: datetime | None
-    """When it was published, or failed."""
+    """The time when the pin was published or failed."""
     pinterest_pin_id: str | None = None
     error_code: str | None
     error_message: str | None

@@ -148,7 +148,7 @@ async def list_pins(
     """List pins that are published, failed or due, by default newest first, without deleted pins.
 
     One page examines at most `PINFLOW_LIST_SCAN_LIMIT` pins. A wider search is refused with 422
-    `search_too_wide`. The message says how to narrow it: often by `since` or `until`, with the value
+    `search_too_wide`. The message says how to narrow it, often by `since` or `until` with the value
     in `reached`.
     """
     page = await publisher.lists.pins(principal, query)

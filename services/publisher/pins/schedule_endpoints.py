@@ -167,7 +167,7 @@ async def list_schedules(
     """List schedules, by default the latest `run_at` first, without deleted schedules.
 
     One page examines at most `PINFLOW_LIST_SCAN_LIMIT` schedules. A wider search is refused with
-    422 `search_too_wide`. The message says how to narrow it: often by `since` or `until`, with the
+    422 `search_too_wide`. The message says how to narrow it, often by `since` or `until` with the
     value in `reached`.
     """
     page = await publisher.lists.schedules(principal, query)

@@ -1,6 +1,5 @@
-"""The local stack: a real Kafka, a real Postgres, the gateway and the services, without Docker,
-kept by supervisor.
+"""The local stack: Kafka, Postgres, the gateway and the services on one machine, without Docker.
 
-Everything comes from PyPI and Maven Central. `python -m deploy.local` has the commands behind `make
-up`, `make down` and `make demo`.
+supervisor runs the processes. The software comes from PyPI and Maven Central. `make up`,
+`make down` and `make demo` run `python -m deploy.local`.
 """

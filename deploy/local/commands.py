@@ -1,4 +1,4 @@
-"""python -m deploy.local up | down | status | clean | demo"""
+"""Commands of the local stack: python -m deploy.local up | down | status | clean | demo."""
 
 import sys
 from collections.abc import Iterator
@@ -14,17 +14,20 @@ from deploy.local.stack import Stack
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="The local stack. make help has the commands for everyday use.",
+    help="Run Pinflow on this machine. For everyday use see: make help",
 )
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     typer.echo(f"  {text}")
 
 
 Brokers = Annotated[
     int | None,
-    typer.Option(help="1 or 3, for new data. Without it: as many as the data was made with, or 1."),
+    typer.Option(
+        help="Number of Kafka brokers: 1 or 3. It can't change once there is data. Default: the "
+        "number of the existing data, or 1."
+    ),
 ]
 
 
@@ -32,38 +35,34 @@ Brokers = Annotated[
 def _stack(brokers: int | None = None) -> Iterator[Stack]:
     stack = None
     try:
-        stack = Stack(Layout.from_environment(), _say, brokers)
+        stack = Stack(Layout.from_environment(), _report, brokers)
         yield stack
     except LocalError as error:
         typer.echo(f"\n{error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        runs = "make down stops what runs." if stack and stack.states() else "Nothing is running."
-        typer.echo(f"\nInterrupted; run it again to go on from here. {runs}", err=True)
+        is_running = stack is not None and bool(stack.states())
+        advice = "To stop the stack: make down." if is_running else "Nothing is running."
+        typer.echo(f"\nInterrupted. Run the command again to continue. {advice}", err=True)
         sys.exit(130)
 
 
 @app.command()
 def up(brokers: Brokers = None) -> None:
-    """Start what isn't running; wait until everything works."""
+    """Start all processes that are not running, and wait until Pinflow is ready."""
     with _stack(brokers) as stack:
         started = stack.up()
-        typer.echo(
-            f"Pinflow {'is' if started else 'was already'} up: {stack.base_url} (API "
-            f"documentation: {stack.base_url}/docs)"
-        )
-        typer.echo(
-            "Its addresses and an API key are in .pinflow/env, its logs in .pinflow/log. Stop it "
-            "with: make down"
-        )
+        typer.echo(f"Pinflow {'is' if started else 'was already'} up: {stack.base_url}")
+        typer.echo(f"API documentation: {stack.base_url}/docs")
+        typer.echo("Addresses and an API key: .pinflow/env. Logs: .pinflow/log. Stop: make down")
 
 
 @app.command()
 def down() -> None:
-    """Stop everything; the data stays."""
+    """Stop all processes and keep the data."""
     with _stack() as stack:
         typer.echo(
-            "Pinflow is down; its data is kept in .pinflow (make clean removes it)."
+            "Pinflow is stopped. Its data is kept in .pinflow; to delete it: make clean"
             if stack.down()
             else "Pinflow was not running."
         )
@@ -71,29 +70,30 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """What is running."""
+    """Show the state of each process."""
     with _stack() as stack:
         states = stack.states()
         for name, state in sorted(states.items()):
             typer.echo(f"{name:12} {state}")
         if not states:
-            typer.echo("Pinflow is down. Start it with: make up")
+            typer.echo("Pinflow is not running. Start it with: make up")
             sys.exit(1)
-        typer.echo(f"gateway at {stack.base_url}")
+        typer.echo(f"gateway: {stack.base_url}")
 
 
 @app.command()
 def clean() -> None:
-    """Stop everything and delete its data."""
+    """Stop all processes and delete the data."""
     with _stack() as stack:
         stack.clean()
-        typer.echo("All data of the local stack has been deleted.")
+        typer.echo("Pinflow is stopped and all its local data is deleted.")
 
 
 @app.command()
 def demo(brokers: Brokers = None) -> None:
-    """Start the stack, import a campaign of 500 rows, show what became of it; stop what was
-    started.
+    """Start Pinflow, import a campaign of 500 rows, and show the result.
+
+    If Pinflow was not running before, it is stopped at the end.
     """
     with _stack(brokers) as stack:
         was_up = bool(stack.states())
@@ -102,6 +102,6 @@ def demo(brokers: Brokers = None) -> None:
             code = run_demo(stack, stays_up=was_up)
         finally:
             if not was_up:
-                _say("stopping (the data is kept; make up starts it again)")
+                _report("stopping Pinflow (the data is kept)")
                 stack.down()
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""`make demo`: a campaign of 500 rows through the gateway, and what became of each."""
+"""Runs `make demo`: imports a campaign of 500 rows through the gateway and shows the results."""
 
 from pathlib import Path
 
@@ -12,24 +12,25 @@ from deploy.local.layout import LocalError
 from deploy.local.stack import Stack
 from shared.contract.events import JobStatus
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 def run_demo(stack: Stack, *, stays_up: bool) -> int:
-    """Import the campaign, show the outcome and how to go on.
+    """Submits the campaign, prints the results and the next steps.
 
-    Returns the exit code: 0 when every row has settled. Raises LocalError.
+    Returns the exit code: 0 if every row has a result and the import did not fail as a whole.
+    Raises LocalError.
     """
     env = stack.env()
     base_url, api_key = env["PINFLOW_BASE_URL"], env["PINFLOW_API_KEY"]
     file = stack.directory / "campaign.csv"
     file.write_text(campaign_for(_accounts(base_url, api_key)), encoding="utf-8")
     typer.echo(f"\nImporting {CAMPAIGN.name} (500 rows) through {base_url}\n")
-    client = PinflowClient(base_url, api_key, PATIENCE_SECONDS)
+    client = PinflowClient(base_url, api_key, TIMEOUT_SECONDS)
     job = watch(client, client.submit_csv(file.read_bytes(), CAMPAIGN.name, strict=False))
     report(job)
-    typer.echo(_what_it_shows(file, again=job["existing_rows"] > job["created_rows"]))
-    typer.echo(_where_to_look(job["id"], base_url, stays_up=stays_up))
+    typer.echo(_explain_result(file, is_repeated=job["existing_rows"] > job["created_rows"]))
+    typer.echo(_next_steps(job["id"], base_url, stays_up=stays_up))
     settled = job["processed_rows"] == job["total_rows"] and job["status"] != JobStatus.FAILED
     return 0 if settled else 1
 
@@ -38,40 +39,41 @@ def _accounts(base_url: str, api_key: str) -> list[tuple[str, list[str]]]:
     """Returns the workspace's account ids, each with its board ids."""
     pinterest = f"{base_url}/v1/pinterest"
     with httpx.Client(headers={"X-API-Key": api_key}, timeout=10, trust_env=False) as client:
-        account_ids = _ids_at(client, f"{pinterest}/accounts")
+        account_ids = _read_ids(client, f"{pinterest}/accounts")
         return [
-            (account_id, _ids_at(client, f"{pinterest}/boards?account_id={account_id}"))
+            (account_id, _read_ids(client, f"{pinterest}/boards?account_id={account_id}"))
             for account_id in account_ids
         ]
 
 
-def _ids_at(client: httpx.Client, url: str) -> list[str]:
+def _read_ids(client: httpx.Client, url: str) -> list[str]:
     answer = client.get(url)
     if not answer.is_success:
         raise LocalError(
-            f"Accounts and boards could not be read: {answer.text}\nRun make clean, then make demo."
+            f"The demo can't read the accounts and boards: {answer.text}\n"
+            "Run make clean, then make demo."
         )
     return [str(item["id"]) for item in answer.json()]
 
 
-def _what_it_shows(file: Path, *, again: bool) -> str:
-    first = (
-        "All published rows were there before: importing the same file again publishes nothing "
-        "twice."
-        if again
-        else "The file has ten faulty rows and one repeated key on purpose.\n"
-        "Run make demo again: the same rows are then existing."
+def _explain_result(file: Path, *, is_repeated: bool) -> str:
+    explanation = (
+        "An earlier run has imported the same file. Its rows are existing now: nothing was "
+        "published twice."
+        if is_repeated
+        else "The file has ten invalid rows and one repeated key on purpose.\n"
+        "Run make demo again: all valid rows are then existing, and nothing is published twice."
     )
-    return f"\n{first}\nThe file as it was sent: {file}"
+    return f"\n{explanation}\nThe imported file: {file}"
 
 
-def _where_to_look(job_id: str, base_url: str, *, stays_up: bool) -> str:
-    start = (
-        f"Pinflow was running before and goes on, until make down. Look around:\n  {base_url}/docs"
+def _next_steps(job_id: str, base_url: str, *, stays_up: bool) -> str:
+    first_step = (
+        f"Pinflow keeps running until make down. Next steps:\n  open {base_url}/docs"
+        if stays_up
+        else "The demo stops Pinflow now. Next steps:\n  make up"
     )
-    if not stays_up:
-        start = "To look around, keep it running:\n  make up (it prints where the API reference is)"
-    return f"""{start}
+    return f"""{first_step}
   .venv/bin/pinflow imports show {job_id} --all
   .venv/bin/pinflow imports list
 """

@@ -1,4 +1,4 @@
-"""Runs Caddy in front of the services, with the Caddyfile that docker-compose.yml uses too."""
+"""Runs Caddy as the gateway, with the same Caddyfile as docker-compose.yml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +20,11 @@ def gateway_program(
     home: Path,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Program:
-    """Describes Caddy's process.
+    """Returns the program that runs Caddy.
 
-    `upstreams` has the services' ports on this machine, by name. `variables` are further variables
-    of the Caddyfile, without the prefix and in lower case: gateway_read_header="10s".
+    `upstreams` has the port of each service on this machine, by the service's name. `variables` are
+    further variables of the Caddyfile, in lower case and without PINFLOW_, for instance
+    gateway_read_header="10s".
     """
     environment = {
         "PINFLOW_GATEWAY_PORT": str(port),
@@ -49,7 +50,7 @@ def gateway_program(
 
 
 def find_problem(base_url: str) -> str | None:
-    """Returns what /readyz says, or None if all services, Kafka and Postgres work."""
+    """Returns the answer of /readyz, or None if all services, Kafka and Postgres work."""
     try:
         answer = httpx.get(f"{base_url}/readyz", timeout=5, trust_env=False)
     except httpx.HTTPError as error:

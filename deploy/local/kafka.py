@@ -1,4 +1,4 @@
-"""Kafka in KRaft mode: one node or three, each of them broker and controller."""
+"""Kafka in KRaft mode: one node or three. Each node is both broker and controller."""
 
 import asyncio
 import base64
@@ -20,22 +20,24 @@ from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
 
 FORMAT_SECONDS = 60
-QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 JVM_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 
 STOP_SECONDS, CLUSTER_STOP_SECONDS = 30, 5
-"""A node of three stops in 3 s, but for the last: it would wait five minutes for a majority of
-controllers that have gone.
+"""Seconds until a node that stops is killed: a single node, and one of three.
+
+One of three stops within 3 s. The last one would wait five minutes for a majority of controllers,
+which have stopped already.
 """
 
 BROKER_COUNTS = (1, 3)
 """The allowed numbers of brokers.
 
-Two would survive no loss of one. More than three would show nothing more on one machine.
+Two brokers can't tolerate the loss of one. More than three have no benefit on one machine.
 """
 
-# The rebalance delay lets both of the publisher's members join an empty group at once. If one
-# joined alone, the other waited for its next heartbeat: 3 s, at four of ten starts
+# The rebalance delay lets both members of the publisher's group join it together. In four of ten
+# starts one joined first, and the other waited 3 s for the next heartbeat
 PROPERTIES = """\
 process.roles=broker,controller
 node.id={node_id}
@@ -61,10 +63,11 @@ num.network.threads=2
 num.io.threads=4
 """
 CLUSTER_PROPERTIES = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
-"""A broker that is killed leads its partitions until its session ends: with 9 s, the default, an
-import waited up to 14 s for that.
+"""Additional properties of a cluster with several nodes.
 
-Not for a lone node: it would fence itself after a pause of 4 s.
+A killed broker stays the leader of its partitions until its session ends. With the default of 9 s
+imports waited up to 14 s. A single node keeps the default: with 4 s a pause of the process would
+fence it.
 """
 
 
@@ -74,18 +77,21 @@ class NodePorts(NamedTuple):
 
 
 def new_cluster_id() -> str:
-    """Returns 16 random bytes as Kafka writes them. Its tools take a leading - for an option."""
+    """Returns 16 random bytes in Kafka's encoding.
+
+    The id never begins with "-": Kafka's tools would read it as an option.
+    """
     while True:
-        made = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
-        if not made.startswith("-"):
-            return made
+        cluster_id = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 @dataclass(frozen=True)
 class KafkaNode:
-    """One node whose data lies in `directory`.
+    """One node with its data in `directory`.
 
-    Ports may change between two starts; who the other nodes are may not.
+    Its ports may change between two starts. The set of nodes may not.
     """
 
     directory: Path
@@ -93,11 +99,11 @@ class KafkaNode:
     jvm_options: tuple[str, ...] = JVM_OPTIONS
     node_id: int = 1
     controllers: tuple[int, ...] = ()
-    """The controllers' ports of all nodes, this one's too, in the order of their ids; none is a
-    node alone.
+    """The controller ports of all nodes including this one, in the order of the node ids. Empty for
+    a single node.
     """
     cluster_id: str = field(default_factory=new_cluster_id)
-    """Written when the storage is formatted; `formatted_cluster_id` is what counts afterwards."""
+    """The id for formatting new storage. Formatted storage has its own: `formatted_cluster_id`."""
 
     @property
     def name(self) -> str:
@@ -108,16 +114,16 @@ class KafkaNode:
         return f"127.0.0.1:{self.ports.clients}"
 
     def formatted_cluster_id(self) -> str:
-        """Reads the id of the cluster that the data belongs to."""
-        lines = self._identity.read_text(encoding="utf-8").splitlines()
+        """Reads the cluster id from the formatted storage."""
+        lines = self._storage_properties.read_text(encoding="utf-8").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
 
     @property
-    def _identity(self) -> Path:
+    def _storage_properties(self) -> Path:
         return self.directory / "data" / "meta.properties"
 
     @property
-    def _is_alone(self) -> bool:
+    def _is_single(self) -> bool:
         return len(self._voters) == 1
 
     @property
@@ -125,8 +131,10 @@ class KafkaNode:
         return self.controllers or (self.ports.controller,)
 
     def properties(self) -> dict[str, str]:
-        """Internal topics are as well replicated as Pinflow's own: on three brokers thrice, and
-        written when two have it.
+        """Returns the server's configuration.
+
+        Internal topics are replicated like Pinflow's own. With three brokers they have three
+        replicas, of which two must be in sync.
         """
         replicas = len(self._voters)
         values = {
@@ -140,12 +148,12 @@ class KafkaNode:
             "in_sync": max(1, replicas - 1),
         }
         properties = dict(line.split("=", 1) for line in PROPERTIES.format(**values).splitlines())
-        if not self._is_alone:
+        if not self._is_single:
             properties |= CLUSTER_PROPERTIES
         return properties
 
     def prepare(self) -> Program:
-        """Write its configuration and format its storage, the first time. Raises LocalError."""
+        """Writes the configuration, and formats the storage if it is new. Raises LocalError."""
         class_path = fetch_kafka()
         file = self.directory / "server.properties"
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -153,10 +161,10 @@ class KafkaNode:
             "".join(f"{name}={value}\n" for name, value in self.properties().items()),
             encoding="utf-8",
         )
-        if not self._identity.exists():
+        if not self._storage_properties.exists():
             tool = [
                 find_java(),
-                QUIET,
+                LOG_LEVEL,
                 "-Xshare:auto",
                 "-XX:TieredStopAtLevel=1",
                 "-cp",
@@ -167,7 +175,7 @@ class KafkaNode:
         command = (
             find_java(),
             *self.jvm_options,
-            QUIET,
+            LOG_LEVEL,
             "-cp",
             class_path,
             "kafka.Kafka",
@@ -176,7 +184,7 @@ class KafkaNode:
         return Program(
             self.name,
             command,
-            stop_seconds=STOP_SECONDS if self._is_alone else CLUSTER_STOP_SECONDS,
+            stop_seconds=STOP_SECONDS if self._is_single else CLUSTER_STOP_SECONDS,
         )
 
 
@@ -194,13 +202,13 @@ class KafkaCluster:
         jvm_options: tuple[str, ...] = JVM_OPTIONS,
         cluster_id: str | None = None,
     ) -> "KafkaCluster":
-        """Makes a node for each of `ports`, with a folder of its own in `directory`."""
+        """Creates a node for each of `ports`. Each has its own folder in `directory`."""
         cluster_id = cluster_id or new_cluster_id()
-        controllers = tuple(one.controller for one in ports)
-        named = zip(node_names(len(ports)), ports, strict=True)
+        controllers = tuple(node_ports.controller for node_ports in ports)
+        names_and_ports = zip(node_names(len(ports)), ports, strict=True)
         nodes = [
-            KafkaNode(directory / name, its, jvm_options, number, controllers, cluster_id)
-            for number, (name, its) in enumerate(named, 1)
+            KafkaNode(directory / name, node_ports, jvm_options, node_id, controllers, cluster_id)
+            for node_id, (name, node_ports) in enumerate(names_and_ports, 1)
         ]
         return cls(tuple(nodes))
 
@@ -209,19 +217,19 @@ class KafkaCluster:
         return ",".join(node.bootstrap_servers for node in self.nodes)
 
     def prepare(self) -> list[Program]:
-        """Raises LocalError."""
-        fetch_kafka()  # once, before three look for it at the same time
+        """Prepares all nodes. Raises LocalError."""
+        fetch_kafka()  # before the threads, which would all fetch it
         with ThreadPoolExecutor() as pool:
             return list(pool.map(KafkaNode.prepare, self.nodes))
 
     async def is_ready(self) -> bool:
-        """Tells whether all brokers are registered: topics made earlier would have fewer replicas.
+        """Returns whether all brokers are registered.
 
-        Raises ForeignServer if a broker of another cluster answers.
+        Topics that are created earlier would have fewer replicas. Raises ForeignServer if a broker
+        of another cluster answers.
         """
-        if any(
-            is_free(node.ports.clients) for node in self.nodes
-        ):  # asked first: aiokafka logs every attempt
+        # First, because aiokafka logs every failed connection
+        if any(is_free(node.ports.clients) for node in self.nodes):
             return False
         settings = KafkaSettings(
             kafka_bootstrap_servers=self.bootstrap_servers, kafka_security_protocol="PLAINTEXT"
@@ -233,7 +241,8 @@ class KafkaCluster:
             return False
         if cluster["cluster_id"] != self.nodes[0].formatted_cluster_id():
             raise ForeignServer(
-                f"Kafka at {self.bootstrap_servers} is another cluster, not this stack's."
+                f"The Kafka at {self.bootstrap_servers} does not belong to this stack: its cluster "
+                "id is different."
             )
         return len(cluster["brokers"]) == len(self.nodes)
 
@@ -243,7 +252,7 @@ def node_names(brokers: int) -> list[str]:
 
 
 def preferred_ports(brokers: int) -> dict[str, int]:
-    """By the name of each node, and of each node's controller."""
+    """Returns the usual port of each node and of each node's controller, by name."""
     return {
         name: 9092 + number
         for number, name in enumerate(
@@ -252,9 +261,9 @@ def preferred_ports(brokers: int) -> dict[str, int]:
     }
 
 
-def select_ports(brokers: int, chosen: Mapping[str, int]) -> list[NodePorts]:
-    """What was chosen under the names of preferred_ports."""
-    return [NodePorts(chosen[name], chosen[f"{name}_controller"]) for name in node_names(brokers)]
+def select_ports(brokers: int, ports: Mapping[str, int]) -> list[NodePorts]:
+    """Selects the ports of each node from ports with the names of `preferred_ports`."""
+    return [NodePorts(ports[name], ports[f"{name}_controller"]) for name in node_names(brokers)]
 
 
 def _format(command: list[str]) -> None:
@@ -264,7 +273,8 @@ def _format(command: list[str]) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LocalError(
-            f"Kafka's storage could not be formatted within {FORMAT_SECONDS} s: {' '.join(command)}"
+            f"Kafka's storage was not formatted within {FORMAT_SECONDS} s. Run make up again. The "
+            f"command was: {' '.join(command)}"
         ) from None
     if done.returncode:
         raise LocalError(

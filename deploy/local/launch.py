@@ -1,5 +1,7 @@
-"""launch.py PIDFILE USER COMMAND…: write the pid that the command will have, become USER (unless
-`-`), become the command.
+"""Starts a command as a user: launch.py PIDFILE USER COMMAND…
+
+It writes its own pid to PIDFILE, switches to USER unless that is `-`, and executes the command
+under the same pid.
 """
 
 import os

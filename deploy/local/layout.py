@@ -1,4 +1,4 @@
-"""Names the stack's directories: its data in `.pinflow/`, its programs in `.venv`."""
+"""Defines where a stack keeps its files: data in `.pinflow/`, programs in `.venv`."""
 
 import hashlib
 import os
@@ -9,28 +9,28 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 SOFTWARE = Path(sys.prefix) / "share" / "pinflow"
-"""Downloaded servers. They belong to the virtual environment: `make clean` keeps them."""
+"""The folder of downloaded servers. It is in the virtual environment, so `make clean` keeps it."""
 
 HOME_VARIABLE = "PINFLOW_HOME"
-"""Names another directory than the checkout's `.pinflow`.
+"""The environment variable with the stack's directory, by default `.pinflow` in the checkout.
 
-Every process of a stack has it, and is known again by it.
+Every process of a stack has the variable: it shows which stack the process belongs to.
 """
 
 
 class LocalError(Exception):
-    """Something the person at the keyboard must know; the message says what to do next."""
+    """A command of the local stack failed. The message says what the user should do next."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of one stack. Its directory is `.pinflow` in the checkout, or a test's own."""
+    """The paths of one stack."""
 
     directory: Path
 
     @classmethod
     def from_environment(cls) -> "Layout":
-        """That of PINFLOW_HOME, if set, else the checkout's."""
+        """Returns the layout in PINFLOW_HOME, or in the checkout's `.pinflow` without it."""
         return cls(Path(os.environ.get(HOME_VARIABLE) or CHECKOUT / ".pinflow").absolute())
 
     @property
@@ -39,9 +39,9 @@ class Layout:
 
     @property
     def settings_file(self) -> Path:
-        """Names the file with a person's settings for the services, NAME=value lines.
+        """The user's settings for the services: NAME=value lines, read when the services start.
 
-        It is read when the stack is started (docs/reference/settings.md).
+        See docs/reference/settings.md.
         """
         return self.directory / "settings"
 
@@ -51,9 +51,10 @@ class Layout:
 
     @property
     def installation_file(self) -> Path:
-        """A random id of this stack.
+        """The file with the random id of this stack.
 
-        Not a part of the state: an older version, to which one may go back, refuses unknown names.
+        The id is not in the state file: older versions reject unknown names there, so a downgrade
+        would fail.
         """
         return self.directory / "installation"
 
@@ -63,12 +64,12 @@ class Layout:
 
     @property
     def supervisor_socket(self) -> Path:
-        # Not under the checkout: a socket's path may have 104 characters at most (macOS)
+        # Not in the checkout: a socket's path may have at most 104 characters on macOS
         return Path(tempfile.gettempdir()) / f"pinflow-{self.digest}.sock"
 
     @property
     def digest(self) -> str:
-        """Tells this stack from those of other checkouts."""
+        """A hash of the directory, which differs between checkouts."""
         return hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:12]
 
     def pid_file(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Chooses ports: the usual ones, or the next that are free."""
+"""Chooses ports: the preferred ones, or the next free ones."""
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -11,8 +11,8 @@ PREFERRED = {
     **{name: service.port for name, service in SERVICES.items()},
     "postgres": 5432,
 }
-"""Kafka's are in kafka.py: there may be one broker or three."""
-TRIES = 200
+"""The preferred ports. Kafka's are in kafka.py: they depend on the number of brokers."""
+MAX_ATTEMPTS = 200
 
 
 def is_free(port: int) -> bool:
@@ -22,19 +22,19 @@ def is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-    # A server that listens on another address only (*, ::1) does not stop a bind on every system,
-    # but would answer in our place
+    # On some systems the bind succeeds although a server listens on another address (*, ::1). That
+    # server would answer instead of ours
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def choose(
-    wanted: Mapping[str, int], is_available: Callable[[int], bool] = is_free
+    preferred: Mapping[str, int], is_available: Callable[[int], bool] = is_free
 ) -> dict[str, int]:
-    """Chooses an available port for each name: the wanted one or the next. Raises LocalError."""
+    """Chooses for each name the preferred port or the next available one. Raises LocalError."""
     chosen: dict[str, int] = {}
-    for name, first in wanted.items():
+    for name, first in preferred.items():
         chosen[name] = _next_available(first, chosen.values(), name, is_available)
     return chosen
 
@@ -42,9 +42,11 @@ def choose(
 def _next_available(
     first: int, taken: Iterable[int], name: str, is_available: Callable[[int], bool]
 ) -> int:
-    for port in range(first, min(first + TRIES, 65536)):
+    last = min(first + MAX_ATTEMPTS, 65536) - 1
+    for port in range(first, last + 1):
         if port not in taken and is_available(port):
             return port
     raise LocalError(
-        f"No free port for {name} from {first} on; end what listens there and run make up again."
+        f"There is no free port for {name} between {first} and {last}. Stop the programs that use "
+        "them, then run make up again."
     )

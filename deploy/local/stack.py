@@ -1,4 +1,4 @@
-"""The whole stack: up, down, status, clean."""
+"""Starts and stops the stack, and deletes its data."""
 
 import asyncio
 import fcntl
@@ -34,59 +34,57 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 READY_SECONDS = 240.0
-"""Deadline for all processes. When three stacks started together on two busy cores, one process
-alone needed more than 90 s."""
+"""The deadline for the start of all processes. When three stacks started together on two busy
+cores, a single process needed more than 90 s."""
 NOTICE_SECONDS = 20.0
-"""Seconds until the command says what it waits for. Most starts are quicker."""
+"""Seconds until the command prints what it is waiting for. Most starts are faster."""
 POLL_SECONDS = 0.1
 RECOVER = "pinflow recover"
-"""Readiness names this command if a service waits for an operator."""
+"""The readiness of a service that waits for an operator contains this command."""
 POSITIONS_REFUSED = (
-    "Everything runs, but Kafka does not fit the data in Postgres: one of them is an older copy, "
-    "or "
-    "another one. Services wait until you accept the loss. See it with: .venv/bin/pinflow recover "
-    "(docs/how-to/restore-a-backup.md)"
+    "All processes run, but Kafka and Postgres do not match: one of them was replaced, for "
+    "instance by an older copy. The services wait until you accept the loss. To see what is lost: "
+    ".venv/bin/pinflow recover (docs/how-to/restore-a-backup.md)"
 )
 OLDER_STACK = (
-    "An older version of Pinflow runs here, without some of the services. Nothing was changed. Run "
-    "make down, then make up."
+    "An older version of Pinflow is running here, without some of the services. Nothing was "
+    "changed. Run make down, then make up."
 )
 LOG_LINES_SHOWN = 8
-STARTED = {"STARTING", "RUNNING", "BACKOFF"}
+ACTIVE_STATES = {"STARTING", "RUNNING", "BACKOFF"}
 """supervisor's states of a program that it keeps alive."""
-GATEWAY_ASKED = 16
-"""Requests that must all find our gateway. Caddy lets two listen on one port (SO_REUSEPORT), and
-each connection goes to either."""
+GATEWAY_REQUESTS = 16
+"""The number of requests that must all reach our gateway. Two Caddy processes can listen on one
+port (SO_REUSEPORT), and each connection goes to either."""
 
 WORKSPACE = "Local"
 ACCOUNTS, BOARDS = 2, 5
 
-Say = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 class Stack:
-    """The stack of one directory. Every method may raise LocalError, whose message says what to do
-    next.
+    """The stack of one directory. Every method may raise LocalError.
 
-    `brokers`: how many are asked for; None for as many as there are.
+    `brokers` is the requested number of brokers, None for that of the existing data.
     """
 
-    def __init__(self, layout: Layout, say: Say, brokers: int | None = None) -> None:
+    def __init__(self, layout: Layout, report: ReportProgress, brokers: int | None = None) -> None:
         self._layout = layout
         self._brokers = brokers
-        self._say = say
+        self._report = report
         self._supervisor = Supervisor(layout)
 
     def up(self) -> bool:
-        """Start what isn't running, and wait until all of it works.
+        """Starts all processes that are not running, and waits until Pinflow is ready.
 
         Returns whether anything had to be started.
         """
-        # Reserved until the last process listens
-        with self._alone(), PortReservations.open() as reservations:
+        # The ports stay reserved until all processes listen
+        with self._command_lock(), PortReservations.open() as reservations:
             was_running = self._supervisor.is_running()
             if not was_running:
-                self._begin(reservations)
+                self._launch_supervisor(reservations)
             before = self._supervisor.states()
             if not {*SERVICES, "gateway"} <= before.keys():
                 raise LocalError(OLDER_STACK)
@@ -96,30 +94,34 @@ class Stack:
                 self._prepare_servers()
                 self._start_services(started)
             except ForeignServer as error:
-                raise LocalError(self._without_the_ports(error, was_running=was_running)) from None
+                message = self._handle_port_conflict(error, was_running=was_running)
+                raise LocalError(message) from None
             return not was_running or any(state != "RUNNING" for state in before.values())
 
-    def _without_the_ports(self, error: ForeignServer, *, was_running: bool) -> str:
-        """Says what to do next. Stops what was started: two gateways could share a port."""
+    def _handle_port_conflict(self, error: ForeignServer, *, was_running: bool) -> str:
+        """Stops the processes that this command started, and returns the message for the user.
+
+        Without the stop two gateways could share a port.
+        """
         if was_running:
             return f"{error}\nRun make down, then make up: it chooses other ports."
         self._supervisor.shut_down()
-        return f"{error}\nNothing was left running. Run make up again: it chooses other ports."
+        return f"{error}\nThe stack is stopped. Run make up again: it chooses other ports."
 
     def down(self) -> bool:
-        """Stop everything; the data stays. Returns whether anything was running."""
-        with self._alone():
+        """Stops all processes and keeps the data. Returns whether anything was running."""
+        with self._command_lock():
             was_running = self._supervisor.is_running()
             if was_running:
                 self._supervisor.shut_down()
-            strays = self._supervisor.end_strays()
+            orphans = self._supervisor.stop_orphans()
             for file in (self._layout.directory / "run").glob("*.pid"):
                 file.unlink()
             self._layout.supervisor_socket.unlink(missing_ok=True)
-            return was_running or bool(strays)
+            return was_running or bool(orphans)
 
     def clean(self) -> None:
-        """Stop everything and delete the data."""
+        """Stops all processes and deletes the data."""
         if not self._layout.directory.exists():
             return
         self.down()
@@ -127,11 +129,11 @@ class Stack:
         shutil.rmtree(self._layout.directory)
 
     def states(self) -> dict[str, str]:
-        """What each process does; empty when the stack is down."""
+        """Returns supervisor's state of each process; empty if the stack is down."""
         return self._supervisor.states() if self._supervisor.is_running() else {}
 
     def env(self) -> dict[str, str]:
-        """What `.pinflow/env` says."""
+        """Reads the variables of `.pinflow/env`."""
         return read_env(self._layout.env_file)
 
     @property
@@ -143,27 +145,28 @@ class Stack:
         return f"http://127.0.0.1:{self._state.ports['gateway']}"
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One command at a time: a second one waits for the first."""
+    def _command_lock(self) -> Iterator[None]:
+        """Serializes commands on one stack: a second command waits for the first."""
         self._layout.create_directories()
         with (self._layout.directory / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _begin(self, reservations: PortReservations) -> None:
-        for name in self._supervisor.end_strays():
-            self._say(f"ended a {name} that had lost its supervisor")
-        wanted = dict(self._state.ports)
+    def _launch_supervisor(self, reservations: PortReservations) -> None:
+        for name in self._supervisor.stop_orphans():
+            self._report(f"stopped a {name} process that had lost its supervisor")
+        preferred = dict(self._state.ports)
         self._state.ports = ports.choose(
-            wanted, lambda port: reservations.acquire(port) and ports.is_free(port)
+            preferred, lambda port: reservations.acquire(port) and ports.is_free(port)
         )
         for name, port in self._state.ports.items():
-            if port != wanted[name]:
-                self._say(f"port {wanted[name]} is taken: {name.replace('_', ' ')} is on {port}")
+            if port != preferred[name]:
+                program = name.replace("_", " ")
+                self._report(f"port {preferred[name]} is taken: {program} uses {port}")
         self._state.save(self._layout.state_file)
         if not self._stored_id:
             self._layout.installation_file.write_text(f"{new_cluster_id()}\n", encoding="utf-8")
-        self._say("preparing Kafka and Postgres")
+        self._report("preparing Kafka and Postgres")
         with ThreadPoolExecutor() as pool:
             brokers, postgres = (
                 pool.submit(self._kafka.prepare),
@@ -175,110 +178,118 @@ class Stack:
 
     def _start_servers(self, started: float) -> None:
         brokers = [node.name for node in self._kafka.nodes]
-        self._say("starting Kafka and Postgres")
+        self._report("starting Kafka and Postgres")
         for name in (*brokers, "postgres"):
             self._start(name)
         self._wait_for(
             "postgres",
-            lambda: None if self._postgres.is_ready() else "it does not answer",
+            lambda: None if self._postgres.is_ready() else "no answer",
             started,
         )
         self._wait_for(
             brokers[-1],
-            lambda: None if asyncio.run(self._kafka.is_ready()) else "it does not answer",
+            lambda: None if asyncio.run(self._kafka.is_ready()) else "no answer",
             started,
         )
 
     def _prepare_servers(self) -> None:
-        # Topics first: if the old ones are not drained, the version before needs the old schema
+        # Topics first: if the old ones are not drained, the previous version must run again, and
+        # it needs its own schema
         try:
             created = asyncio.run(create_topics(self._kafka_settings()))
         except NotDrained as error:
-            raise LocalError(f"{error}\nRun `make down` before you start that version.") from None
+            raise LocalError(
+                f"{error}\nRun make down before you start the previous version."
+            ) from None
         for remark in describe_creation(created):
-            self._say(remark)
+            self._report(remark)
         migrate(self._postgres.url, {role: self._state.passwords[role] for role in ROLES})
-        write_env(self._layout.env_file, self._environment() | asyncio.run(self._workspace()))
+        write_env(
+            self._layout.env_file, self._environment() | asyncio.run(self._ensure_workspace())
+        )
 
     def _start_services(self, started: float) -> None:
-        self._say("starting the services")
+        self._report("starting the services")
         for name in (*SERVICES, "gateway"):
             self._start(name)
         for name in SERVICES:
-            self._wait_for(name, partial(self._service_trouble, name, 1), started)
-        self._wait_for("gateway", partial(self._service_trouble, "gateway", GATEWAY_ASKED), started)
+            self._wait_for(name, partial(self._find_service_problem, name, 1), started)
+        self._wait_for(
+            "gateway", partial(self._find_service_problem, "gateway", GATEWAY_REQUESTS), started
+        )
         self._wait_for("gateway", lambda: gateway.find_problem(self.base_url), started)
 
     def _start(self, name: str) -> None:
         """Starts a program unless it runs. Raises ForeignServer if its port is taken."""
-        if self._supervisor.states()[name] not in STARTED:
-            taken = [port for port in self._ports_of(name) if not ports.is_free(port)]
+        if self._supervisor.states()[name] not in ACTIVE_STATES:
+            taken = [port for port in self._find_ports(name) if not ports.is_free(port)]
             if taken:
                 raise ForeignServer(
-                    f"Another program took port {taken[0]}, of this stack's {name}."
+                    f"Another program uses port {taken[0]}, which is the port of this stack's "
+                    f"{name}."
                 )
         self._supervisor.start(name)
 
-    def _ports_of(self, name: str) -> list[int]:
+    def _find_ports(self, name: str) -> list[int]:
         names = (name, f"{name}_controller")  # brokers have both
         return [self._state.ports[each] for each in names if each in self._state.ports]
 
-    def _service_trouble(self, name: str, requests: int) -> str | None:
+    def _find_service_problem(self, name: str, requests: int) -> str | None:
         if not self._stored_id:
-            return None  # an older version started it
+            return None  # an older version started the stack, without an id
         port, installation = self._state.ports[name], self._installation
-        troubles = (find_service_problem(name, port, installation) for _ in range(requests))
-        return next(filter(None, troubles), None)
+        problems = (find_service_problem(name, port, installation) for _ in range(requests))
+        return next(filter(None, problems), None)
 
-    def _wait_for(self, name: str, trouble: Callable[[], str | None], started: float) -> None:
-        """`started`: when the command began to start processes, by the monotonic clock."""
+    def _wait_for(self, name: str, find_problem: Callable[[], str | None], started: float) -> None:
+        """Waits until `find_problem` returns None. Raises LocalError READY_SECONDS after `started`.
+
+        `started` is the time on the monotonic clock when the command began to start processes.
+        """
         notice_at, is_reported = time.monotonic() + NOTICE_SECONDS, False
-        while (what := trouble()) is not None:
-            if RECOVER in what:
+        while (problem := find_problem()) is not None:
+            if RECOVER in problem:
                 raise LocalError(POSITIONS_REFUSED)
             if time.monotonic() > started + READY_SECONDS:
-                raise LocalError(self._not_ready(name, what))
+                raise LocalError(self._describe_timeout(name, problem))
             if time.monotonic() > notice_at and not is_reported:
-                self._say(f"still waiting for {name}: {what}")
+                self._report(f"still waiting for {name}: {problem}")
                 is_reported = True
             time.sleep(POLL_SECONDS)
 
-    def _not_ready(self, name: str, what: str) -> str:
+    def _describe_timeout(self, name: str, problem: str) -> str:
         log = self._layout.log_file(name)
-        last = (
+        last_lines = (
             log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if log.exists() else []
         )
         states = ", ".join(f"{program} {state}" for program, state in sorted(self.states().items()))
-        advice = (
-            f"Look into {log.parent}, then: make down && make up. With make clean the data goes, "
-            "too."
-        )
         return "\n".join(
             [
-                f"{name} was not ready within {READY_SECONDS:.0f} s: {what}",
+                f"{name} was not ready within {READY_SECONDS:.0f} s: {problem}",
                 f"processes: {states}",
-                f"{log} ends:",
-                *last,
-                advice,
+                f"last lines of {log}:",
+                *last_lines,
+                f"Look for the cause in the logs in {log.parent}. Then run make down and make up.",
+                "If the data may be lost: make clean, then make up.",
             ]
         )
 
-    async def _workspace(self) -> dict[str, str]:
-        """The workspace that `.pinflow/env` names, made the first time."""
-        known = self.env()
+    async def _ensure_workspace(self) -> dict[str, str]:
+        """Returns id and key of the workspace in `.pinflow/env`. Creates it the first time."""
+        stored = self.env()
         settings = DatabaseSettings(database_url=SecretStr(self._postgres.url))
         database = Database.from_settings(settings, application="pinflow-local")
         try:
-            if "PINFLOW_API_KEY" in known and await AccessRepository(database).workspace_exists(
-                UUID(known["PINFLOW_WORKSPACE_ID"])
+            if "PINFLOW_API_KEY" in stored and await AccessRepository(database).workspace_exists(
+                UUID(stored["PINFLOW_WORKSPACE_ID"])
             ):
-                return {name: known[name] for name in ("PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID")}
-            made = await create_workspace(
+                return {name: stored[name] for name in ("PINFLOW_API_KEY", "PINFLOW_WORKSPACE_ID")}
+            workspace = await create_workspace(
                 OperatorRepository(database), WORKSPACE, accounts=ACCOUNTS, boards=BOARDS
             )
         finally:
             await database.dispose()
-        return {"PINFLOW_API_KEY": made.api_key, "PINFLOW_WORKSPACE_ID": str(made.id)}
+        return {"PINFLOW_API_KEY": workspace.api_key, "PINFLOW_WORKSPACE_ID": str(workspace.id)}
 
     @cached_property
     def _state(self) -> StackState:
@@ -286,12 +297,15 @@ class Stack:
 
     @property
     def _installation(self) -> str:
-        """The id that services tell. A copied checkout has the same file but another directory."""
+        """The id that the services' answers carry.
+
+        It contains the directory's hash, because a copied checkout has the same stored id.
+        """
         return f"{self._stored_id}-{self._layout.digest}"
 
     @property
     def _stored_id(self) -> str:
-        """A random id, also of the Kafka cluster. Empty until this version starts the stack."""
+        """The random id of the stack and of its Kafka cluster. Empty until the first start."""
         file = self._layout.installation_file
         return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 

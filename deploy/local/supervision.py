@@ -1,4 +1,4 @@
-"""supervisor keeps the stack's processes: it starts again what dies, and keeps each one's log."""
+"""Controls supervisor, which runs the stack's processes, restarts them and writes their logs."""
 
 import os
 import shlex
@@ -72,8 +72,8 @@ class Supervisor:
         return True
 
     def launch(self, programs: Sequence[Program]) -> None:
-        """Start the supervisor itself; none of the programs. Raises LocalError."""
-        self._layout.supervisor_config.touch(mode=0o600)  # it holds passwords
+        """Starts supervisor, but none of the programs. Raises LocalError."""
+        self._layout.supervisor_config.touch(mode=0o600)  # it contains passwords
         self._layout.supervisor_config.write_text(self._configuration(programs), encoding="utf-8")
         self._layout.supervisor_socket.unlink(missing_ok=True)
         command = [
@@ -91,33 +91,32 @@ class Supervisor:
         while not self.is_running():
             if done.returncode or time.monotonic() > deadline:
                 raise LocalError(
-                    "supervisor did not start. Its log: "
+                    "supervisor did not start. See its log: "
                     f"{self._layout.log_file(SUPERVISOR)}\n{done.stdout}{done.stderr}"
                 )
             time.sleep(POLL_SECONDS)
 
     def start(self, name: str) -> None:
-        """Start a program that isn't running."""
+        """Starts a program unless it is running. Raises LocalError."""
         try:
-            self._rpc.startProcess(name, False)  # noqa: FBT003 - XML-RPC knows no names: don't wait
+            # False: don't wait until it runs. XML-RPC has no keyword arguments
+            self._rpc.startProcess(name, False)  # noqa: FBT003
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise LocalError(
-                    f"{name} did not start: {fault.faultString}. Its log: "
+                    f"{name} did not start: {fault.faultString}. See its log: "
                     f"{self._layout.log_file(name)}"
                 ) from None
 
     def states(self) -> dict[str, str]:
-        """RUNNING, STARTING, BACKOFF, STOPPED …, by program."""
-        return {
-            one["name"]: one["statename"]
-            for one in cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
-        }
+        """Returns supervisor's state of each program: RUNNING, STARTING, BACKOFF, STOPPED …"""
+        processes = cast("list[dict[str, Any]]", self._rpc.getAllProcessInfo())
+        return {process["name"]: process["statename"] for process in processes}
 
     def shut_down(self) -> None:
-        """Stop all programs, the last started first, and the supervisor.
+        """Stops all programs, in the reverse of their order, and then supervisor.
 
-        Raises LocalError when it takes too long.
+        Raises LocalError if that takes longer than STOP_SECONDS.
         """
         pid = int(self._rpc.getPID())
         supervisor = psutil.Process(pid)
@@ -126,36 +125,32 @@ class Supervisor:
             supervisor.wait(STOP_SECONDS)
         except psutil.TimeoutExpired:
             raise LocalError(
-                f"The stack did not stop within {STOP_SECONDS:.0f} s; its supervisor is process "
-                f"{pid}."
+                f"The stack did not stop within {STOP_SECONDS:.0f} s. Run make down again, or kill "
+                f"its supervisor, process {pid}, and then run make down."
             ) from None
 
-    def end_strays(self) -> list[str]:
-        """End processes of this stack that have lost their supervisor (it was killed).
-
-        Returns their names.
-        """
-        strays = self._strays()
-        for process in strays.values():
+    def stop_orphans(self) -> list[str]:
+        """Stops processes of this stack whose supervisor was killed. Returns their names."""
+        orphans = self._find_orphans()
+        for process in orphans.values():
             process.terminate()
-        _, stubborn = psutil.wait_procs(list(strays.values()), timeout=15)
-        for process in stubborn:
+        _, still_alive = psutil.wait_procs(list(orphans.values()), timeout=15)
+        for process in still_alive:
             process.kill()
-        psutil.wait_procs(stubborn, timeout=5)
-        return list(strays)
+        psutil.wait_procs(still_alive, timeout=5)
+        return list(orphans)
 
-    def _strays(self) -> dict[str, psutil.Process]:
-        found = {}
+    def _find_orphans(self) -> dict[str, psutil.Process]:
+        orphans = {}
         for file in sorted((self._layout.directory / "run").glob("*.pid")):
             try:
                 process = psutil.Process(int(file.read_text()))
-                # The pid may have gone to someone else: only a process that carries this stack's
-                # name is ours
+                # Another process may have the pid by now. The variable shows that it is ours
                 if process.environ().get(HOME_VARIABLE) == str(self._layout.directory):
-                    found[file.stem] = process
+                    orphans[file.stem] = process
             except (psutil.Error, ValueError):
                 continue
-        return found
+        return orphans
 
     @property
     def _rpc(self) -> Any:
@@ -169,7 +164,7 @@ class Supervisor:
             log_file=_escaped(self._layout.log_file(SUPERVISOR)),
             log_folder=_escaped(self._layout.log_file(SUPERVISOR).parent),
             socket=_escaped(self._layout.supervisor_socket),
-            user="user=root\n" if os.geteuid() == 0 else "",  # said outright, or it warns
+            user="user=root\n" if os.geteuid() == 0 else "",  # without it supervisor warns
         )
         return header + "".join(self._section(program) for program in programs)
 
@@ -192,5 +187,5 @@ class Supervisor:
 
 
 def _escaped(text: str | Path) -> str:
-    """supervisor expands %(name)s in its configuration."""
+    """Escapes `%`: supervisor expands %(name)s in its configuration."""
     return str(text).replace("%", "%%")

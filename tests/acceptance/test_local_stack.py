@@ -254,7 +254,7 @@ def test_up_refuses_if_another_program_has_a_services_port(shell: Shell) -> None
         up = shell.local("up")
         portal.shutdown()
     assert up.returncode == 1, up.stdout
-    assert f"another program answers at http://127.0.0.1:{port}" in up.stderr
+    assert f"Another program answers at http://127.0.0.1:{port}" in up.stderr
     assert "make down, then make up" in up.stderr
     up = shell.local("up")
     assert up.returncode == 0, up.stdout + up.stderr

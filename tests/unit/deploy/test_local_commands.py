@@ -60,4 +60,4 @@ def test_an_interrupted_start_says_how_to_stop_what_runs(monkeypatch: pytest.Mon
     monkeypatch.setattr(Stack, "interrupted", True)
     ended = CliRunner().invoke(commands.app, ["up"])
     assert ended.exit_code == 130
-    assert "make down stops what runs." in ended.output
+    assert "To stop the stack: make down." in ended.output

@@ -35,8 +35,8 @@ def test_a_process_of_this_installation_is_known_by_its_id(status: int) -> None:
 @pytest.mark.parametrize(
     ("headers", "other"),
     [
-        ({"X_Pinflow_Installation": "theirs"}, "another installation of Pinflow"),
-        ({}, "another program"),
+        ({"X_Pinflow_Installation": "theirs"}, "Another installation of Pinflow"),
+        ({}, "Another program"),
     ],
 )
 def test_another_server_at_the_address_is_told(headers: dict[str, str], other: str) -> None:

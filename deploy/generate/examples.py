@@ -428,9 +428,13 @@ ERRORS: dict[int, dict[str, Any]] = {
     HTTPStatus.BAD_REQUEST: _error(
         "invalid_request", "What follows the header is not the body that the header promises."
     ),
-    HTTPStatus.UNAUTHORIZED: _error("unauthorized", "Unknown or revoked API key."),
+    HTTPStatus.UNAUTHORIZED: _error(
+        "unauthorized", "The API key is unknown or revoked. Use an active key."
+    ),
     HTTPStatus.FORBIDDEN: _error(
-        "insufficient_scope", "This API key lacks the scope write.", required_scope="write"
+        "insufficient_scope",
+        "This API key lacks the scope write. Use a key that has it.",
+        required_scope="write",
     ),
     HTTPStatus.NOT_FOUND: _error("not_found", "Pin not found"),
     HTTPStatus.REQUEST_TIMEOUT: _error(
@@ -460,8 +464,8 @@ ERRORS: dict[int, dict[str, Any]] = {
     ),
     HTTPStatus.TOO_MANY_REQUESTS: _error(
         "too_many_attempts",
-        "Too many tries with a wrong key from your address: try this one again in 12 s. Good keys "
-        "go on working.",
+        "Your address sent too many wrong API keys. Try this key again in 12 s. Valid keys "
+        "continue to work.",
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: _error(
         "database_unavailable", "The database is not available right now; try again."

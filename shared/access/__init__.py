@@ -1,1 +1,1 @@
-"""Who may do what: workspaces, their API keys, and the accounts and boards they publish to."""
+"""Workspaces, their API keys, and the accounts and boards they publish to."""

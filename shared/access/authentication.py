@@ -1,4 +1,4 @@
-"""Which workspace a key belongs to, answered from memory as long as the rules allow."""
+"""Authenticates API keys. Results are cached as long as the settings allow."""
 
 import asyncio
 import math
@@ -22,14 +22,17 @@ from shared.runtime.settings import ServiceSettings
 
 log = structlog.get_logger()
 
-MOST_KEYS = 10_000
+MAX_CACHED_KEYS = 10_000
 MAX_ADDRESSES = 10_000
-"""Whose failed attempts are remembered. Each process counts for itself: five services with R
-replicas each allow 5 R times as many.
+"""Addresses whose failed attempts are counted.
+
+Each process counts for itself: five services with R replicas each allow 5 R times as many attempts.
 """
-PATIENCE_SECONDS = 0.5
-"""How long a key that was good before waits for a database that does not answer, and any other for
-its turn after too many failures.
+MAX_WAIT_SECONDS = 0.5
+"""Maximum wait of a request.
+
+A key that was valid before waits so long for the database before its cached result is used. After
+too many failed attempts, any other key waits so long for its turn.
 """
 
 
@@ -37,49 +40,51 @@ class PrincipalSource(Protocol):
     async def find_principal(self, key_hash: bytes) -> Principal | None: ...
 
 
-class _Checked(NamedTuple):
+class _LookupResult(NamedTuple):
     principal: Principal | None
-    at: float
+    looked_up_at: float
 
 
-_NOBODY = _Checked(None, 0.0)
+_UNKNOWN = _LookupResult(None, 0.0)
 
 
-class _Asking(NamedTuple):
-    task: "asyncio.Task[_Checked]"
-    since: float
+class _PendingLookup(NamedTuple):
+    task: "asyncio.Task[_LookupResult]"
+    started_at: float
 
 
-class _Recent:
-    """The latest answers, by the key's hash; the oldest make room."""
+class _ResultCache:
+    """The latest results by key hash. When the cache is full, the oldest result is removed."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[bytes, _Checked] = OrderedDict()
+        self._results: OrderedDict[bytes, _LookupResult] = OrderedDict()
 
-    def get(self, key_hash: bytes) -> _Checked | None:
-        return self._answers.get(key_hash)
+    def get(self, key_hash: bytes) -> _LookupResult | None:
+        return self._results.get(key_hash)
 
-    def put(self, key_hash: bytes, answer: _Checked) -> None:
-        self._answers[key_hash] = answer
-        self._answers.move_to_end(key_hash)
-        if len(self._answers) > MOST_KEYS:
-            self._answers.popitem(last=False)
+    def put(self, key_hash: bytes, result: _LookupResult) -> None:
+        self._results[key_hash] = result
+        self._results.move_to_end(key_hash)
+        if len(self._results) > MAX_CACHED_KEYS:
+            self._results.popitem(last=False)
 
-    def forget(self, key_hash: bytes) -> None:
-        self._answers.pop(key_hash, None)
+    def remove(self, key_hash: bytes) -> None:
+        self._results.pop(key_hash, None)
 
 
 class Authenticator:
-    """Checks keys against the database, at most once in `access_cache_seconds` for each.
+    """Looks keys up in the database, each at most once in `access_cache_seconds`.
 
-    While the database is away, or silent for PATIENCE_SECONDS, a key that was good before is
-    believed for `access_stale_seconds` after its last check: imports go on. So a revocation holds
-    everywhere within `access_cache_seconds` while the database answers; a service that saw it never
-    believes the key again; one that did not see it before an outage does, for no longer than that.
+    If the database is down or does not answer within MAX_WAIT_SECONDS, a key that was valid before
+    is accepted for `access_stale_seconds` after its last lookup, so imports continue. A revocation
+    takes effect everywhere within `access_cache_seconds` while the database answers. A process that
+    has seen the revocation never accepts the key again. A process that had not seen it before an
+    outage accepts the key until `access_stale_seconds` have passed.
 
-    Known and unknown keys are kept apart, so that a stream of garbage can't push good keys out.
-    Only what is not known to be good is counted by its sender's address, and there is always a way
-    in for a good key: behind one address may be a whole office.
+    Valid and unknown keys have separate caches, so that a stream of random keys can't evict valid
+    ones. Attempts are counted by the sender's address, except those with a key that is known to be
+    valid. Valid keys are accepted even from an address with too many failures: a whole office may
+    share one address.
     """
 
     def __init__(
@@ -88,17 +93,17 @@ class Authenticator:
         settings: ServiceSettings,
         clock: Clock = time.monotonic,
         *,
-        used: Callable[[UUID], None] = lambda _: None,
+        on_use: Callable[[UUID], None] = lambda _: None,
     ) -> None:
-        """`used` is told the id of each good key, each time."""
+        """Calls `on_use` with the id of a valid key each time it is used."""
         self._source = source
-        self._used = used
+        self._on_use = on_use
         self._fresh_seconds = settings.access_cache_seconds
         self._stale_seconds = settings.access_stale_seconds
         self._clock = clock
-        self._known = _Recent()
-        self._unknown = _Recent()
-        self._asking: dict[bytes, _Asking] = {}
+        self._valid = _ResultCache()
+        self._unknown = _ResultCache()
+        self._pending: dict[bytes, _PendingLookup] = {}
         self._failed_attempts: TokenBuckets[str] = TokenBuckets(
             settings.access_failed_tries,
             settings.access_failed_seconds,
@@ -108,128 +113,135 @@ class Authenticator:
         self._turn = asyncio.Lock()
 
     async def authenticate(self, plain_key: str | None, address: str = "") -> Principal:
-        """Raises ApiError (401, or 429 after too many failures from `address`),
-        DatabaseUnavailable when it can't be known.
+        """Returns the principal of a key.
+
+        Raises ApiError (401, or 429 after too many failures from `address`). Raises
+        DatabaseUnavailable if there is neither an answer nor a usable cached result.
         """
         if not plain_key:
-            raise unauthorized("Send an API key in X-API-Key or Authorization: Bearer.")
-        key_hash = hash_api_key(plain_key)
-        answer = self._known.get(key_hash)
-        if answer is None:
-            answer = await self._try(key_hash, address)
-        elif not self._is_fresh(answer):
-            answer = await self._ask(key_hash)
-        if answer.principal is None:
-            raise unauthorized("Unknown or revoked API key.")
-        self._used(answer.principal.key_id)
-        return answer.principal
-
-    def _is_fresh(self, answer: _Checked) -> bool:
-        return self._clock() - answer.at < self._fresh_seconds
-
-    async def _try(self, key_hash: bytes, address: str) -> _Checked:
-        """What a key is that was not good before. It costs a try unless it turns out to be good."""
-        if (asking := self._asking.get(key_hash)) is not None:
-            # Of a hundred requests at once with a key that is good but new here, those after the
-            # first would use up the tries
-            told = await asyncio.shield(asking.task)
-            if told.principal is not None:
-                return told
-        client = find_network(address)
-        wait = self._failed_attempts.try_acquire(client)
-        answer = self._unknown.get(key_hash)
-        if answer is None or not self._is_fresh(answer):
-            answer = await (
-                self._ask_in_turn(key_hash) if wait else self._ask_on_credit(key_hash, client)
+            raise unauthorized(
+                "The request has no API key. Send one in the header X-API-Key or Authorization: "
+                "Bearer."
             )
-        if answer is not None and answer.principal is not None:
-            return answer
+        key_hash = hash_api_key(plain_key)
+        result = self._valid.get(key_hash)
+        if result is None:
+            result = await self._attempt(key_hash, address)
+        elif not self._is_fresh(result):
+            result = await self._look_up_or_use_cached(key_hash)
+        if result.principal is None:
+            raise unauthorized("The API key is unknown or revoked. Use an active key.")
+        self._on_use(result.principal.key_id)
+        return result.principal
+
+    def _is_fresh(self, result: _LookupResult) -> bool:
+        return self._clock() - result.looked_up_at < self._fresh_seconds
+
+    async def _attempt(self, key_hash: bytes, address: str) -> _LookupResult:
+        """Looks up a key that is not known to be valid. Counts an attempt unless it is valid."""
+        if (pending := self._pending.get(key_hash)) is not None:
+            # If a hundred requests arrive at once with a valid key that is new to this process, all
+            # but the first would use up the attempts
+            result = await asyncio.shield(pending.task)
+            if result.principal is not None:
+                return result
+        network = find_network(address)
+        wait = self._failed_attempts.try_acquire(network)
+        cached = self._unknown.get(key_hash)
+        found: _LookupResult | None
+        if cached is not None and self._is_fresh(cached):
+            found = cached
+        elif wait:
+            found = await self._look_up_in_turn(key_hash)
+        else:
+            found = await self._look_up_with_refund(key_hash, network)
+        if found is not None and found.principal is not None:
+            return found
         if wait:
-            raise _too_many(wait)
-        if self._failed_attempts.seconds_until_token(client):
-            log.warning("failed_tries_spent", address=address)
-        return answer or _NOBODY
+            raise _too_many_attempts(wait)
+        if self._failed_attempts.seconds_until_token(network):
+            log.warning("too_many_failed_attempts", address=address)
+        return found or _UNKNOWN
 
-    async def _ask_on_credit(self, key_hash: bytes, client: str) -> _Checked:
+    async def _look_up_with_refund(self, key_hash: bytes, network: str) -> _LookupResult:
+        """Looks up a key. Refunds the attempt if the key is valid or the database is down."""
         try:
-            answer = await self._ask(key_hash)
+            result = await self._look_up_or_use_cached(key_hash)
         except DatabaseUnavailable:
-            self._failed_attempts.refund(client)
+            self._failed_attempts.refund(network)
             raise
-        if answer.principal is not None:
-            self._failed_attempts.refund(client)
-        return answer
+        if result.principal is not None:
+            self._failed_attempts.refund(network)
+        return result
 
-    async def _ask_in_turn(self, key_hash: bytes) -> _Checked | None:
-        """For addresses with too many failures: one question at a time among all of them. A good
-        key gets in, a flood takes no more than one of the pool's connections. None when its turn,
-        or the answer, did not come soon enough.
+    async def _look_up_in_turn(self, key_hash: bytes) -> _LookupResult | None:
+        """Looks up a key from an address with too many failures.
+
+        All these addresses share one lookup at a time. So a valid key gets in, and a flood of wrong
+        ones uses at most one database connection. Returns None if the lookup's turn or its result
+        did not come within MAX_WAIT_SECONDS.
         """
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await self._turn.acquire()
-                if (known := self._known.get(key_hash)) is not None and self._is_fresh(
-                    known
-                ):  # asked meanwhile
+                cached = self._valid.get(key_hash)
+                if cached is not None and self._is_fresh(cached):
+                    # Another request looked it up during the wait
                     self._turn.release()
-                    return known
-                asking = asyncio.create_task(self._ask(key_hash))
-                asking.add_done_callback(
-                    lambda _: self._turn.release()
-                )  # not before: nobody may wait for it any more
-                return await asyncio.shield(asking)
+                    return cached
+                lookup = asyncio.create_task(self._look_up_or_use_cached(key_hash))
+                # The turn ends with the lookup, even if this request stops waiting for it
+                lookup.add_done_callback(lambda _: self._turn.release())
+                return await asyncio.shield(lookup)
         except TimeoutError:
             return None
 
-    async def _ask(self, key_hash: bytes) -> _Checked:
-        # Many requests with one key that is no longer fresh ask once; a task of its own, as the
-        # first of them may be cancelled
-        asking = self._asking.get(key_hash)
-        if asking is None:
+    async def _look_up_or_use_cached(self, key_hash: bytes) -> _LookupResult:
+        # Requests with the same key share one lookup. It is a task of its own, because the request
+        # that started it may be canceled
+        pending = self._pending.get(key_hash)
+        if pending is None:
             task = asyncio.create_task(self._look_up(key_hash))
-            asking = self._asking[key_hash] = _Asking(task, self._clock())
-            task.add_done_callback(lambda _: self._asking.pop(key_hash, None))
-        before = self._believed(key_hash)
-        if before is None:
-            return await asyncio.shield(asking.task)
-        done, _ = await asyncio.wait(
-            {asking.task}, timeout=max(0.0, asking.since + PATIENCE_SECONDS - self._clock())
-        )
-        return asking.task.result() if done else before
+            pending = self._pending[key_hash] = _PendingLookup(task, self._clock())
+            task.add_done_callback(lambda _: self._pending.pop(key_hash, None))
+        cached = self._find_usable(key_hash)
+        if cached is None:
+            return await asyncio.shield(pending.task)
+        timeout = max(0.0, pending.started_at + MAX_WAIT_SECONDS - self._clock())
+        done, _ = await asyncio.wait({pending.task}, timeout=timeout)
+        return pending.task.result() if done else cached
 
-    def _believed(self, key_hash: bytes) -> _Checked | None:
-        before = self._known.get(key_hash)
-        return (
-            before
-            if before is not None and self._clock() - before.at <= self._stale_seconds
-            else None
-        )
+    def _find_usable(self, key_hash: bytes) -> _LookupResult | None:
+        """Returns the cached result of a key that was valid at most `access_stale_seconds` ago."""
+        cached = self._valid.get(key_hash)
+        if cached is None or self._clock() - cached.looked_up_at > self._stale_seconds:
+            return None
+        return cached
 
-    async def _look_up(self, key_hash: bytes) -> _Checked:
-        asked = (
-            self._clock()
-        )  # the answer is as old as the question: a revocation may have come in between
+    async def _look_up(self, key_hash: bytes) -> _LookupResult:
+        # The time before the query: the key may be revoked while the query runs
+        looked_up_at = self._clock()
         try:
             principal = await self._source.find_principal(key_hash)
         except DatabaseUnavailable:
-            if before := self._believed(key_hash):
-                return before
+            if cached := self._find_usable(key_hash):
+                return cached
             raise
-        answer = _Checked(principal, asked)
+        result = _LookupResult(principal, looked_up_at)
         if principal is None:
-            self._known.forget(key_hash)
-            self._unknown.put(key_hash, answer)
+            self._valid.remove(key_hash)
+            self._unknown.put(key_hash, result)
         else:
-            self._unknown.forget(key_hash)
-            self._known.put(key_hash, answer)
-        return answer
+            self._unknown.remove(key_hash)
+            self._valid.put(key_hash, result)
+        return result
 
 
-def _too_many(wait: float) -> ApiError:
+def _too_many_attempts(wait: float) -> ApiError:
     seconds = math.ceil(wait)
     message = (
-        f"Too many tries with a wrong key from your address: try this one again in {seconds} s. "
-        "Good keys go on working."
+        f"Your address sent too many wrong API keys. Try this key again in {seconds} s. Valid keys "
+        "continue to work."
     )
     return ApiError(
         ErrorCode.TOO_MANY_ATTEMPTS,

@@ -1,7 +1,4 @@
-"""What is known to exist, remembered for a while.
-
-Only what exists: the unknown is asked for anew each time, as it may appear.
-"""
+"""TTL caches of existing workspaces and boards. Misses are never cached."""
 
 import time
 from collections.abc import Callable, Collection, Hashable
@@ -11,42 +8,43 @@ from uuid import UUID
 from shared.access.model import BoardCheck, Destination
 from shared.access.repository import AccessRepository
 
-REMEMBER_SECONDS = 30.0
-MOST_REMEMBERED = 50_000
+CACHE_SECONDS = 30.0
+MAX_CACHED = 50_000
 
 Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
 
 
 class TTLSet(Generic[K]):
-    """A bounded set whose members are forgotten after a while.
+    """A bounded set whose members expire.
 
-    Full, it is emptied: simple, and rare.
+    When it is full, all members are removed. That is simple, and rare.
     """
 
     def __init__(
         self,
-        seconds: float = REMEMBER_SECONDS,
-        most: int = MOST_REMEMBERED,
+        seconds: float = CACHE_SECONDS,
+        max_size: int = MAX_CACHED,
         clock: Clock = time.monotonic,
     ) -> None:
         self._seconds = seconds
-        self._most = most
+        self._max_size = max_size
         self._clock = clock
-        self._until: dict[K, float] = {}
+        self._expires_at: dict[K, float] = {}
 
     def __contains__(self, key: K) -> bool:
-        return self._until.get(key, 0.0) > self._clock()
+        return self._expires_at.get(key, 0.0) > self._clock()
 
     def add(self, key: K) -> None:
-        if len(self._until) >= self._most:
-            self._until.clear()
-        self._until[key] = self._clock() + self._seconds
+        if len(self._expires_at) >= self._max_size:
+            self._expires_at.clear()
+        self._expires_at[key] = self._clock() + self._seconds
 
 
 class BoardCache:
-    """Accounts and boards, for the publisher's hot path: one look in a set for each distinct
-    destination.
+    """Caches existing accounts and boards for the publisher.
+
+    The hot path does one set lookup for each distinct destination.
     """
 
     def __init__(self, repository: AccessRepository) -> None:
@@ -56,11 +54,14 @@ class BoardCache:
     async def find_failing(
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:
-        """Those that can't be published to, and why. Raises DatabaseUnavailable."""
-        unknown = [one for one in destinations if one not in self._known]
-        if not unknown:
+        """Returns the destinations that pins can't be published to, and why.
+
+        Raises DatabaseUnavailable.
+        """
+        uncached = [item for item in destinations if item not in self._known]
+        if not uncached:
             return {}
-        checks = await self._repository.check_boards(unknown)
+        checks = await self._repository.check_boards(uncached)
         for destination, check in checks.items():
             if check is BoardCheck.KNOWN:
                 self._known.add(destination)
@@ -72,14 +73,14 @@ class BoardCache:
 
 
 class WorkspaceCache:
-    """Workspaces that requests by topic name."""
+    """Caches the existing workspaces that records on `import-requests` name."""
 
     def __init__(self, repository: AccessRepository) -> None:
         self._repository = repository
         self._known: TTLSet[UUID] = TTLSet()
 
     async def exists(self, workspace_id: UUID) -> bool:
-        """Raises DatabaseUnavailable."""
+        """Returns whether the workspace exists. Raises DatabaseUnavailable."""
         if workspace_id in self._known:
             return True
         if not await self._repository.workspace_exists(workspace_id):

@@ -1,4 +1,4 @@
-"""FastAPI's side of access: who asks, and whether the key's scopes allow it."""
+"""FastAPI dependencies that authenticate a request and check the key's scopes."""
 
 from typing import Annotated
 
@@ -11,7 +11,9 @@ from shared.access.model import Principal
 from shared.access.refusals import require_scope
 
 _header = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="An API key; wins over Authorization."
+    name="X-API-Key",
+    auto_error=False,
+    description="An API key. It takes precedence over Authorization.",
 )
 _bearer = HTTPBearer(auto_error=False, description="The same API key as a bearer token.")
 
@@ -22,7 +24,7 @@ async def _principal(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
     authenticator: Authenticator = request.app.state.authenticator
-    # Of who connects, or of whom a trusted proxy names (`trusted_proxies`)
+    # The peer's address, or the client's address that a trusted proxy reports (`trusted_proxies`)
     address, _port = request.scope.get("client") or ("", 0)
     return await authenticator.authenticate(
         header or (bearer.credentials if bearer else None), address
@@ -47,4 +49,4 @@ async def _destroyer(principal: _Principal) -> Principal:
 ReadAccess = Annotated[Principal, Depends(_reader)]
 WriteAccess = Annotated[Principal, Depends(_writer)]
 DestructiveAccess = Annotated[Principal, Depends(_destroyer)]
-"""Deleting, revoking: PinBridge's third scope."""
+"""The scope for deleting and revoking, as PinBridge has it."""

@@ -1,11 +1,11 @@
 """API keys: random, shown once, stored as a hash.
 
-A key is checked by looking its whole SHA-256 up, in memory or in a unique index. Neither compares
-in constant time, and neither needs to: what a comparison's time could tell is how far the hash of
-what was sent agrees with a stored hash, and who wants to steer a hash must already know what is
-hashed. No key, no part of one, is ever compared. An unknown and a revoked key take the same way to
-the same answer; that a key was tried within the last seconds may show, as it is then answered from
-memory.
+A key is checked by a lookup of its SHA-256 hash, in a cache or in a unique index. The lookup does
+not run in constant time, and need not. Its time could reveal only how many leading bytes of two
+hashes are equal, and nobody can choose a key with a given hash. Keys themselves are never compared.
+
+Unknown and revoked keys take the same path to the same answer. Timing may reveal that a key was
+tried within the last seconds, because its answer then comes from the cache.
 """
 
 import secrets
@@ -14,10 +14,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 KEY_PREFIX = "pf_"
-"""So that a key is recognised where it should not stand: in a log, in a repository."""
+"""Makes a leaked key recognizable, for example in a log or in a Git repository."""
 RANDOM_BYTES = 32
 SHOWN_CHARACTERS = 10
-"""42 of the 256 random bits are in the prefix that lists show; the rest stands nowhere."""
+"""Length of the prefix in lists. It has 42 of the 256 random bits; the others are not stored."""
 
 
 class Scope(StrEnum):
@@ -28,10 +28,10 @@ class Scope(StrEnum):
 
 class NewKey(NamedTuple):
     plain: str
-    """Shown once, then forgotten."""
+    """The key itself. It is shown once and not stored."""
     hashed: bytes
     prefix: str
-    """The first characters, so that a person can tell keys apart in a list."""
+    """The first characters, by which a person recognizes the key in a list."""
 
 
 def new_api_key() -> NewKey:
@@ -40,7 +40,8 @@ def new_api_key() -> NewKey:
 
 
 def hash_api_key(plain: str) -> bytes:
-    """SHA-256 is enough: 256 random bits can't be guessed, so a slow hash would protect nothing and
-    cost each request.
+    """Computes the SHA-256 of a key.
+
+    A slow hash is not needed: 256 random bits can't be guessed, and each request would pay for it.
     """
     return sha256(plain.encode()).digest()

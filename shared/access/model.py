@@ -1,4 +1,4 @@
-"""Defines the value types of access: principals, destinations, and what a check says."""
+"""Defines the value types of access: principals, destinations and results of board checks."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -7,19 +7,20 @@ from uuid import UUID
 
 
 class Principal(NamedTuple):
-    """Identifies who is asking: a workspace's API key, its scopes and its allow-list."""
+    """The authenticated caller: an API key of a workspace, its scopes and its allow-list."""
 
     workspace_id: UUID
     key_id: UUID
     scopes: frozenset[str]
     account_ids: frozenset[UUID] | None = None
-    """The key's allow-list: the accounts it may read and publish to; None for all of the
-    workspace's.
+    """The key's allow-list: the accounts that it may read and publish to.
+
+    None allows all accounts of the workspace.
     """
 
     @classmethod
     def from_key(cls, row: Mapping[str, Any]) -> "Principal":
-        """Makes the principal of a key's row. The caller has checked that it is not revoked."""
+        """Builds the principal from a key's row. The caller has checked that it is not revoked."""
         account_ids = None if row["account_ids"] is None else frozenset(row["account_ids"])
         return cls(row["workspace_id"], row["id"], frozenset(row["scopes"]), account_ids)
 
@@ -28,7 +29,7 @@ class Principal(NamedTuple):
 
 
 class Destination(NamedTuple):
-    """Names the account and board that a row is for."""
+    """The account and board that a pin is published to."""
 
     workspace_id: UUID
     account_id: UUID
@@ -38,5 +39,5 @@ class Destination(NamedTuple):
 class BoardCheck(Enum):
     KNOWN = auto()
     NO_ACCOUNT = auto()
-    """The account is unknown, revoked, or another workspace's. Answers never tell which."""
+    """The account is unknown, revoked, or in another workspace. Answers never reveal which."""
     NO_BOARD = auto()

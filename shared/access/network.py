@@ -1,4 +1,4 @@
-"""Tells which addresses count as one client."""
+"""Groups IP addresses into clients."""
 
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -6,13 +6,14 @@ MAX_NAME_LENGTH = 64
 
 
 def find_network(address: str) -> str:
-    """Returns an IPv4 address itself, and of IPv6 the 64 bits that one customer has.
+    """Returns an IPv4 address unchanged, and the /64 network of an IPv6 address.
 
-    Otherwise every attempt of a client could come from another address.
+    A provider assigns a /64 network to one customer, who could use another address for each
+    attempt.
     """
     try:
         ip = ip_address(address)
-    except ValueError:  # a proxy may write what it likes
+    except ValueError:  # a proxy may send any text
         return address[:MAX_NAME_LENGTH]
     if isinstance(ip, IPv6Address):
         return str(ip.ipv4_mapped or IPv6Network((ip, 64), strict=False))

@@ -1,4 +1,4 @@
-"""Builds the refusals of authentication and authorization."""
+"""Builds the errors of authentication (401) and authorization (403)."""
 
 from http import HTTPStatus
 
@@ -17,9 +17,9 @@ def unauthorized(message: str) -> ApiError:
 
 
 def require_scope(principal: Principal, scope: Scope) -> Principal:
-    """Raises ApiError (403)."""
+    """Returns the principal. Raises ApiError (403) if its key lacks the scope."""
     if scope not in principal.scopes:
-        message = f"This API key lacks the scope {scope}."
+        message = f"This API key lacks the scope {scope}. Use a key that has it."
         raise ApiError(
             ErrorCode.INSUFFICIENT_SCOPE, message, HTTPStatus.FORBIDDEN, required_scope=scope
         )

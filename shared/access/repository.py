@@ -1,5 +1,6 @@
-"""Reads the schema `access`, for every service. It is written by services/access alone, and by
-operators' commands (deploy/administration).
+"""Reads the schema `access`, for every service.
+
+Only services/access and operators' commands (deploy/administration) write it.
 """
 
 from collections.abc import Collection
@@ -24,13 +25,13 @@ _CHECK = text("""
 
 
 class AccessRepository:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """Reads workspaces, keys and boards. Raises DatabaseUnavailable if Postgres is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
-        """Finds the principal of a key; None if the key is unknown or revoked."""
+        """Finds the principal of a key. Returns None if the key is unknown or revoked."""
         query = select(
             api_keys.c.workspace_id, api_keys.c.id, api_keys.c.scopes, api_keys.c.account_ids
         )
@@ -44,7 +45,7 @@ class AccessRepository:
         return await self._database.fetch_first(query) is not None
 
     async def account_exists(self, workspace_id: UUID, account_id: UUID) -> bool:
-        """Tells whether the workspace has the account, revoked or not."""
+        """Returns whether the workspace has the account. A revoked account counts."""
         query = select(accounts.c.id).where(matches_account(workspace_id, account_id))
         return await self._database.fetch_first(query) is not None
 
@@ -52,18 +53,18 @@ class AccessRepository:
         self, destinations: Collection[Destination]
     ) -> dict[Destination, BoardCheck]:
         """Checks all destinations in one statement."""
-        # Postgres' text holds no NUL: such a board is on no account, and must not fail the question
-        # about the others
-        asked = [one for one in destinations if "\0" not in one.board_id]
-        impossible = {one: BoardCheck.NO_BOARD for one in destinations if "\0" in one.board_id}
+        # Text in Postgres can't contain NUL, so no such board exists. In the query it would fail
+        # the checks of all other destinations
+        queried = [item for item in destinations if "\0" not in item.board_id]
+        with_nul = {item: BoardCheck.NO_BOARD for item in destinations if "\0" in item.board_id}
         values = {
-            "workspaces": [one.workspace_id for one in asked],
-            "accounts": [one.account_id for one in asked],
-            "boards": [one.board_id for one in asked],
+            "workspaces": [item.workspace_id for item in queried],
+            "accounts": [item.account_id for item in queried],
+            "boards": [item.board_id for item in queried],
         }
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_CHECK, values)).all()
-        return impossible | {
+        return with_nul | {
             Destination(row.workspace_id, row.account_id, row.board_id): _board_check(
                 has_account=row.has_account, has_board=row.has_board
             )

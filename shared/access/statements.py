@@ -1,6 +1,6 @@
-"""Builds the statements that the access service and operators' commands have in common.
+"""Builds the SQL statements that the access service and operators' commands share.
 
-Nothing in `shared` executes a writing one.
+No module in `shared` executes the writing ones.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from shared.access.keys import NewKey, Scope
 from shared.access.tables import accounts, api_keys, boards
 
 KEY_COLUMNS = [column for column in api_keys.c if column.name != "key_hash"]
-"""All columns of a key that an answer may show."""
+"""The columns of a key that an answer may contain: all except the hash."""
 
 
 def insert_key(
@@ -25,7 +25,10 @@ def insert_key(
     scopes: Collection[Scope],
     account_ids: Collection[UUID] | None = None,
 ) -> ReturningInsert[Any]:
-    """Returns KEY_COLUMNS of the new key. `account_ids`: its allow-list; None for all accounts."""
+    """Inserts a key and returns its KEY_COLUMNS.
+
+    `account_ids` is its allow-list; None allows all accounts.
+    """
     values = {
         "id": uuid4(),
         "workspace_id": workspace_id,
@@ -39,7 +42,7 @@ def insert_key(
 
 
 def select_existing_accounts(workspace_id: UUID, account_ids: Collection[UUID]) -> Select[Any]:
-    """Selects those of the ids that are accounts of the workspace, revoked ones too."""
+    """Selects the ids that are accounts of the workspace. Revoked accounts count."""
     return select(accounts.c.id).where(
         accounts.c.workspace_id == workspace_id, accounts.c.id.in_(list(account_ids))
     )

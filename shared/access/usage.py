@@ -1,4 +1,4 @@
-"""Notes when each key was last used, to the minute, and reports it in the background."""
+"""Records when each key was last used, to the minute, and reports it in the background."""
 
 import asyncio
 import time
@@ -17,38 +17,38 @@ from shared.runtime.periodic import PeriodicTask
 
 log = structlog.get_logger()
 
-EVERY_SECONDS = 60.0
-"""How often one process reports the same key."""
-GATHERING_SECONDS = 5.0
-"""How long uses are gathered into one report. A process that is killed forgets so much."""
+REPORT_INTERVAL_SECONDS = 60.0
+"""Minimum time between two reports of the same key by one process."""
+FLUSH_INTERVAL_SECONDS = 5.0
+"""Time between two reports. A process that is killed loses the uses since its last report."""
 MAX_UNREPORTED_KEYS = 10_000
-"""Keys kept while the access service is away, 1 MB. Beyond it, the uses of others are not kept."""
+"""Keys that are kept while the access service is down: 1 MB. Uses of further keys are lost."""
 MAX_REPORTED_KEYS = 500
 """Keys in one request to the access service."""
-REPORT_SECONDS = 1.0
-"""How long one replica of the access service may take to answer."""
+REPORT_TIMEOUT_SECONDS = 1.0
+"""Maximum time that one replica of the access service may take to answer."""
 
 
-class UsedKeys(Protocol):
-    """Receives the ids of keys that were used: the access service, or its own repository."""
+class KeyUsageStore(Protocol):
+    """Stores the time of use of keys. Implemented by KeyUsageClient and KeyRepository."""
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None: ...
 
 
 class AccessUnavailable(Unavailable):
-    """No replica of the access service took a report."""
+    """No replica of the access service accepted a report."""
 
 
 class KeyUsageClient:
-    """Reports used keys to the access service, which alone writes them down."""
+    """Reports used keys to the access service, the only writer of the schema `access`."""
 
     def __init__(self, urls: str) -> None:
-        """`urls`: one for each replica, separated by commas; any that answers will do."""
+        """Takes the replicas' URLs, separated by commas. Any replica can accept a report."""
         self._urls = urls.split(",")
         self._http = create_http_pool()
 
     async def mark_used(self, key_ids: Collection[UUID]) -> None:
-        """Reports the keys in portions. Raises AccessUnavailable at the first that is not taken.
+        """Reports the keys in chunks. Raises AccessUnavailable at the first chunk that fails.
 
         Reports are idempotent, so all keys can be reported again.
         """
@@ -58,19 +58,19 @@ class KeyUsageClient:
 
     async def _report(self, key_ids: list[UUID]) -> None:
         body = orjson.dumps({"key_ids": key_ids})
-        troubles = []
+        problems = []
         for url in self._urls:
-            trouble = await self._try(url, body)
-            if trouble is None:
+            problem = await self._try(url, body)
+            if problem is None:
                 return
-            troubles.append(f"{url}: {trouble}")
-        raise AccessUnavailable("; ".join(troubles))
+            problems.append(f"{url}: {problem}")
+        raise AccessUnavailable("; ".join(problems))
 
     async def _try(self, url: str, body: bytes) -> str | None:
-        """Returns None if the replica took the report, else what is wrong with it."""
+        """Reports to one replica. Returns None if it accepted the report, else the problem."""
         headers = [(b"Content-Type", b"application/json")]
         try:
-            async with asyncio.timeout(REPORT_SECONDS):
+            async with asyncio.timeout(REPORT_TIMEOUT_SECONDS):
                 answer = await self._http.request(
                     "POST", f"{url}/internal/key-usage", headers=headers, content=body
                 )
@@ -82,35 +82,38 @@ class KeyUsageClient:
         await self._http.aclose()
 
 
-class KeyUsage:
-    """Notes uses of keys: a request pays one look into a set.
+class KeyUsageRecorder:
+    """Records the uses of keys. A request pays for one set lookup.
 
-    Keys whose report fails are reported again with the next one, if there are not too many.
+    If a report fails, its keys are reported again with the next one, at most MAX_UNREPORTED_KEYS.
     """
 
-    def __init__(self, keys: UsedKeys, clock: Clock = time.monotonic) -> None:
+    def __init__(self, keys: KeyUsageStore, clock: Clock = time.monotonic) -> None:
         self._keys = keys
-        self._noted: TTLSet[UUID] = TTLSet(seconds=EVERY_SECONDS, clock=clock)
-        self._unwritten: set[UUID] = set()
+        self._recorded: TTLSet[UUID] = TTLSet(seconds=REPORT_INTERVAL_SECONDS, clock=clock)
+        self._unreported: set[UUID] = set()
 
-    def note(self, key_id: UUID) -> None:
-        if key_id not in self._noted and len(self._unwritten) < MAX_UNREPORTED_KEYS:
-            self._noted.add(key_id)
-            self._unwritten.add(key_id)
+    def record(self, key_id: UUID) -> None:
+        if key_id not in self._recorded and len(self._unreported) < MAX_UNREPORTED_KEYS:
+            self._recorded.add(key_id)
+            self._unreported.add(key_id)
 
     def periodic_task(self) -> PeriodicTask:
-        return PeriodicTask("key usage", self.write, interval_seconds=GATHERING_SECONDS)
+        return PeriodicTask("key usage", self.report, interval_seconds=FLUSH_INTERVAL_SECONDS)
 
-    async def write(self) -> int:
-        """Reports what was noted. Never fails, and never asks to be called again at once."""
-        used, self._unwritten = self._unwritten, set()
+    async def report(self) -> int:
+        """Reports the recorded keys. Never raises.
+
+        Returns 0, so that PeriodicTask waits for the next interval.
+        """
+        used, self._unreported = self._unreported, set()
         if used:
             try:
                 await self._keys.mark_used(used)
             except Unavailable as error:
                 log.warning("key_usage_not_reported", keys=len(used), error=str(error))
-                self._unwritten |= used
+                self._unreported |= used
             except Exception:
                 log.exception("key_usage_not_reported", keys=len(used))
-                self._unwritten |= used
+                self._unreported |= used
         return 0

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from shared.access.authentication import Authenticator
 from shared.access.repository import AccessRepository
-from shared.access.usage import KeyUsage, KeyUsageClient, UsedKeys
+from shared.access.usage import KeyUsageClient, KeyUsageRecorder, KeyUsageStore
 from shared.contract.topics import TopicNames
 from shared.http.app import add_process_endpoints, create_api
 from shared.http.health import Health
@@ -74,7 +74,7 @@ class Service:
         components: Sequence[Component] = (),
         tasks: Sequence[PeriodicTask] = (),
         closing: Sequence[Close] = (),
-        used_keys: UsedKeys | None = None,
+        used_keys: KeyUsageStore | None = None,
         add_endpoints: Callable[[FastAPI], None] = add_process_endpoints,
     ) -> FastAPI:
         """Creates the application. Starts nothing: the application's lifespan does that.
@@ -87,7 +87,7 @@ class Service:
         if used_keys is None:
             used_keys = client = KeyUsageClient(settings.access_url)
             closing = [client.close, *closing]
-        usage = KeyUsage(used_keys)
+        usage = KeyUsageRecorder(used_keys)
         producers = [self.producer] if "producer" in self.__dict__ else []
         runtime = ServiceRuntime(
             self.name,
@@ -108,7 +108,7 @@ class Service:
         if settings.installation:
             app.add_middleware(InstallationHeader, installation=settings.installation)
         app.state.runtime = runtime
-        app.state.authenticator = Authenticator(self.access, settings, used=usage.note)
+        app.state.authenticator = Authenticator(self.access, settings, on_use=usage.record)
         app.state.dependencies = dependencies
         for router in routers:
             app.include_router(router)

@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from shared.access.usage import (
-    EVERY_SECONDS,
     MAX_REPORTED_KEYS,
+    REPORT_INTERVAL_SECONDS,
     AccessUnavailable,
-    KeyUsage,
     KeyUsageClient,
+    KeyUsageRecorder,
 )
 from shared.contract.errors import DatabaseUnavailable
 
@@ -40,16 +40,16 @@ class Clock:
 
 async def test_many_uses_of_many_keys_are_one_statement_a_minute() -> None:
     written, clock = Written(), Clock()
-    usage = KeyUsage(written, clock)
+    usage = KeyUsageRecorder(written, clock)
     for key in (A, B, A):
-        usage.note(key)
-    await usage.write()
-    usage.note(A)
-    await usage.write()
+        usage.record(key)
+    await usage.report()
+    usage.record(A)
+    await usage.report()
     assert written.statements == [{A, B}]
-    clock.now += EVERY_SECONDS
-    usage.note(A)
-    await usage.write()
+    clock.now += REPORT_INTERVAL_SECONDS
+    usage.record(A)
+    await usage.report()
     assert written.statements == [{A, B}, {A}]
 
 
@@ -60,14 +60,14 @@ async def test_what_could_not_be_reported_is_reported_with_the_next_report(
     fault: Exception,
 ) -> None:
     written = Written()
-    usage = KeyUsage(written, Clock())
-    usage.note(A)
+    usage = KeyUsageRecorder(written, Clock())
+    usage.record(A)
     written.fault = fault
-    assert await usage.write() == 0
-    usage.note(B)
+    assert await usage.report() == 0
+    usage.record(B)
     written.fault = None
-    await usage.write()
-    await usage.write()
+    await usage.report()
+    await usage.report()
     assert written.statements == [{A, B}]
 
 
@@ -76,12 +76,12 @@ async def test_a_long_outage_keeps_a_bounded_number_of_keys(
 ) -> None:
     monkeypatch.setattr("shared.access.usage.MAX_UNREPORTED_KEYS", 1)
     written, clock = Written(), Clock()
-    usage = KeyUsage(written, clock)
-    usage.note(A)
-    usage.note(B)
-    await usage.write()
-    usage.note(B)
-    await usage.write()
+    usage = KeyUsageRecorder(written, clock)
+    usage.record(A)
+    usage.record(B)
+    await usage.report()
+    usage.record(B)
+    await usage.report()
     assert written.statements == [{A}, {B}]
 
 

@@ -1,4 +1,5 @@
-# Plain `make` lists the targets. Everything runs in .venv, which the first target that needs it makes, from lock files with hashes.
+# Plain `make` lists the targets. Everything runs in .venv. The first target that needs it creates
+# it from lock files with hashes.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,86 +14,111 @@ export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test hostile check audit bench bench-peers flood chaos kills fuzz format schemas lock
+.PHONY: help demo up down status clean quick test test-slow coverage hostile check audit bench
+.PHONY: bench-peers flood chaos kills fuzz format schemas lock
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
+		| awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-ASKED = $(if $(BROKERS),--brokers $(BROKERS))
+BROKERS_OPTION = $(if $(BROKERS),--brokers $(BROKERS))
+# Two workers, each with its own servers, take whole files
+PYTEST := $(BIN)/python -m pytest
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+SERVERS = PINFLOW_TEST_INFRA=$(INFRA)
 
-demo: $(READY) ## From a fresh clone: import 500 rows through the whole pipeline, show the results, stop
-	@$(LOCAL) demo $(ASKED)
+demo: $(READY) ## Import 500 rows through the whole pipeline, show the results, stop
+	@$(LOCAL) demo $(BROKERS_OPTION)
 
-up: $(READY) ## Start the local stack and keep it running; start only what is missing (BROKERS=3: three brokers)
-	@$(LOCAL) up $(ASKED)
+up: $(READY) ## Start the local stack, or what is missing of it (BROKERS=3: three brokers)
+	@$(LOCAL) up $(BROKERS_OPTION)
 
-down: $(READY) ## Stop the local stack; its data is kept
+down: $(READY) ## Stop the local stack and keep its data
 	@$(LOCAL) down
 
 status: $(READY) ## Show what is running
 	@$(LOCAL) status
 
-# Two workers, each with servers of its own, take whole files; what ARGS asks for runs in one
-test: $(READY) ## Run every test, on the real broker and database (INFRA=docker: in containers; ARGS=… for pytest)
-	@PINFLOW_TEST_INFRA=$(INFRA) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+quick: $(READY) ## Run the tests that need no servers, in less than a minute (ARGS=... for pytest)
+	@$(PYTEST) tests/unit tests/contract tests/property -m "not servers and not slow" \
+		-q $(WORKERS) $(ARGS)
 
-hostile: $(READY) ## Hostile input, for longer than make test: EXAMPLES=… an operation, SEED=… to repeat a run
-	@seed=$(or $(SEED),$$(date +%s)); echo "  seed $$seed"; PINFLOW_HOSTILE_EXAMPLES=$(or $(EXAMPLES),300) PINFLOW_HOSTILE_SEED=$$seed \
-		$(BIN)/python -m pytest tests/acceptance/hostile -s $(ARGS)
+test: $(READY) ## Run the functional tests on a real broker and database (INFRA=docker, ARGS=...)
+	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m "not slow" $(WORKERS))
 
-check: $(READY) ## Formatting, lint, types, layers: what CI runs before the tests
+test-slow: $(READY) ## Run the long tests: chaos, lost brokers, restores, floods, benchmarks
+	@$(SERVERS) $(PYTEST) $(or $(ARGS),-m slow $(WORKERS))
+
+coverage: $(READY) ## Run the functional tests and print line and branch coverage
+	@$(BIN)/coverage erase
+	@$(SERVERS) $(BIN)/coverage run -m pytest -m "not slow" -q $(WORKERS) $(ARGS)
+	@$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+hostile: $(READY) ## Send hostile input for longer (EXAMPLES=... per operation, SEED=...)
+	@seed=$(or $(SEED),$$(date +%s)); echo "  seed $$seed"; \
+		PINFLOW_HOSTILE_EXAMPLES=$(or $(EXAMPLES),300) PINFLOW_HOSTILE_SEED=$$seed \
+		$(PYTEST) tests/acceptance/hostile -s $(ARGS)
+
+check: $(READY) ## Check formatting, lint, types and layers: what CI runs before the tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-audit: $(READY) $(AUDIT)/.ready ## Secrets in the repository; known vulnerabilities of the dependencies (needs PyPI's JSON API or OSV)
+audit: $(READY) $(AUDIT)/.ready ## Look for secrets and vulnerable dependencies (PyPI, OSV)
 	@$(BIN)/python -m deploy.audit $(AUDIT)/bin
 
-fuzz: $(READY) ## Property tests from ever new seeds (MINUTES=… at least; ARGS=… for pytest)
-	@$(BIN)/python -m tests.property --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ARGS),-- $(ARGS))
+fuzz: $(READY) ## Run the property tests with new seeds (MINUTES=... at least, ARGS=... for pytest)
+	@$(BIN)/python -m tests.property --minutes $(or $(MINUTES),10) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ARGS),-- $(ARGS))
 
-bench: $(READY) ## Measure rows/s, latencies, CPU, bytes and memory (SECONDS=… per scenario, ROUNDS=…, ARGS="--only …", --help)
-	@$(BIN)/python -m tests.tools.bench --seconds $(or $(SECONDS),60) --rounds $(or $(ROUNDS),1) $(ARGS)
+bench: $(READY) ## Measure speed, latency, CPU, memory (SECONDS=..., ROUNDS=..., ARGS=--help)
+	@$(BIN)/python -m tests.tools.bench --seconds $(or $(SECONDS),60) \
+		--rounds $(or $(ROUNDS),1) $(ARGS)
 
-bench-peers: $(READY) $(PEERS)/.ready ## Install what the benchmark's peers need: Celery and Redis, Kafka Connect (120 MB, once)
+bench-peers: $(READY) $(PEERS)/.ready ## Install the benchmark's peers (120 MB)
 	@$(BIN)/python -m tests.tools.bench.peers --install
 
-flood: $(READY) ## One workspace at full speed: what is refused, how another fares, memory (SECONDS=…; a minute in all)
+flood: $(READY) ## Flood one workspace; show refusals, latency, memory (SECONDS=...)
 	@$(BIN)/python -m tests.tools.bench --flood --seconds $(or $(SECONDS),20)
 
-chaos: $(READY) ## Break things on purpose for MINUTES=…; nothing may be lost or doubled (SEED=…, BROKERS=3, RESTORES=1, ONLY=a fault)
-	@$(BIN)/python -m tests.tools.chaos --minutes $(or $(MINUTES),2) --brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
+chaos: $(READY) ## Inject faults and check every row (MINUTES=, SEED=, BROKERS=3, RESTORES=1, ONLY=)
+	@$(BIN)/python -m tests.tools.chaos --minutes $(or $(MINUTES),2) \
+		--brokers $(or $(BROKERS),1) $(if $(SEED),--seed $(SEED)) \
 		$(if $(RESTORES),--restores) $(if $(ONLY),--only "$(ONLY)")
 
-kills: $(READY) ## Kill a broker or producers COUNT=… times and check every import (KIND=lone, three, producer or disk); goes on after a stop
-	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) --count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+kills: $(READY) ## Kill brokers or producers (COUNT=..., KIND=lone, three, producer, disk)
+	@$(BIN)/python -m tests.tools.chaos.kills --kind $(or $(KIND),lone) \
+		--count $(or $(COUNT),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-format: $(READY) ## Format and auto-fix
+format: $(READY) ## Format the code and fix what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-schemas: $(READY) ## Regenerate: JSON Schemas of the events, the OpenAPI document, the gateway's routes, docs/reference/settings.md
+schemas: $(READY) ## Regenerate the event schemas, OpenAPI document, routes, reference pages
 	@$(BIN)/python -m deploy.generate
 
-lock: $(READY) ## Re-resolve the dependencies into the lock files
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock $(ARGS)
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml --all-extras \
-		-c requirements.lock -o requirements-dev.lock $(ARGS)
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 requirements-audit.in \
-		-o requirements-audit.lock $(ARGS)
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 requirements-peers.in \
-		-c requirements.lock -o requirements-peers.lock $(ARGS)
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
+	--python-version 3.11
+
+lock: $(READY) ## Resolve the dependencies again into the lock files
+	@$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)
+	@$(COMPILE) pyproject.toml --all-extras -c requirements.lock -o requirements-dev.lock $(ARGS)
+	@$(COMPILE) requirements-audit.in -o requirements-audit.lock $(ARGS)
+	@$(COMPILE) requirements-peers.in -c requirements.lock -o requirements-peers.lock $(ARGS)
 
 clean: ## Stop the local stack and delete its data (.venv stays)
 	@if [ -e $(READY) ]; then $(LOCAL) clean; else rm -rf .pinflow; fi
 
-# uv is the quick way; pip, which reads this machine's pip.conf, the sure one. uv leaves modules uncompiled: a service's first start, or with
-# PYTHONDONTWRITEBYTECODE each, would take 3 s of CPU instead of 1
+# pip installs uv, and uv the rest: it is quicker. If uv fails, pip tries again, because it reads the
+# machine's pip.conf. uv compiles no modules. Without compileall the first start of each service
+# takes 3 s of CPU instead of 1; with PYTHONDONTWRITEBYTECODE every start does.
 $(READY): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Pinflow needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit("Pinflow needs Python 3.11 or \
+	newer, this is " + v + "; run: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@echo "  setting up $(VENV) (once; fetches about 400 MB)"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)." >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "Python's venv module is missing (Debian: apt install python3-venv)." >&2; exit 1; }
 	@$(BIN)/pip install -q --require-hashes -r requirements-uv.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock \
 		|| $(BIN)/pip install -q --require-hashes -r requirements-dev.lock
@@ -100,18 +126,21 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	@touch $(READY)
 
-# Apart: nothing else needs it
+# An environment of its own: pip-audit and detect-secrets are needed nowhere else
 $(AUDIT)/.ready: requirements-audit.lock | $(READY)
 	@echo "  setting up $(AUDIT) (once)"
 	@test -x $(AUDIT)/bin/pip || $(PYTHON) -m venv $(AUDIT)
-	@$(BIN)/uv pip install -q --python $(AUDIT)/bin/python --require-hashes -r requirements-audit.lock \
+	@$(BIN)/uv pip install -q --python $(AUDIT)/bin/python --require-hashes \
+		-r requirements-audit.lock \
 		|| $(AUDIT)/bin/pip install -q --require-hashes -r requirements-audit.lock
 	@touch $(AUDIT)/.ready
 
-# Pinflow's own dependencies in the same versions, as the peers use them too, and what they have beyond them
+# Pinflow's own dependencies in the same versions, and what the peers need beyond them
 $(PEERS)/.ready: requirements-peers.lock requirements.lock | $(READY)
 	@echo "  setting up $(PEERS) (once)"
 	@test -x $(PEERS)/bin/pip || $(PYTHON) -m venv $(PEERS)
-	@$(BIN)/uv pip install -q --python $(PEERS)/bin/python --require-hashes -r requirements.lock -r requirements-peers.lock \
-		|| $(PEERS)/bin/pip install -q --require-hashes -r requirements.lock -r requirements-peers.lock
+	@$(BIN)/uv pip install -q --python $(PEERS)/bin/python --require-hashes \
+		-r requirements.lock -r requirements-peers.lock \
+		|| $(PEERS)/bin/pip install -q --require-hashes \
+		-r requirements.lock -r requirements-peers.lock
 	@touch $(PEERS)/.ready

@@ -1,16 +1,33 @@
-"""The servers that tests run on, always real: one stack a session (each of make test's two workers
-has one), fresh topics and a fresh database for each module.
+"""Starts the servers that tests run on, and orders and marks the tests.
+
+The servers are always real: one Kafka and one Postgres for a session (each worker of `make test`
+has its own), new topics and a new database for each module.
 
 The environment may name servers (PINFLOW_TEST_KAFKA_BOOTSTRAP_SERVERS, PINFLOW_TEST_DATABASE_URL:
 an owner who may create databases and roles); PINFLOW_TEST_INFRA=docker starts containers; otherwise
 the local stack's servers are started, without Docker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.support.infrastructure import Servers, fresh_database, fresh_topics, servers
+
+LONGEST_FIRST: tuple[str, ...] = ()
+"""Files that take over 20 s. They start first, so that both workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need servers, and moves the longest files to the front."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.servers)
+    items.sort(key=lambda item: rank(item.nodeid.partition("::")[0]))
+
+
+def rank(file: str, longest: Sequence[str] = LONGEST_FIRST) -> int:
+    return longest.index(file) if file in longest else len(longest)
 
 
 @pytest.fixture(scope="session")

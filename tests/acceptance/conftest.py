@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from deploy.administration import NewWorkspace, OperatorRepository, create_works
 from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings
 from tests.support.deployment import Deployment, deployed
+from tests.support.infrastructure import Servers, fresh_database, fresh_topics
 from tests.support.sdk import Awaited
 
 T = TypeVar("T")
@@ -41,20 +42,30 @@ def new_workspace(database_url: str, name: str = "Acceptance") -> NewWorkspace:
     )
 
 
-@pytest.fixture(scope="module")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
-) -> Iterator[Deployment]:
-    directory: Path = tmp_path_factory.mktemp("pinflow")
-    with deployed(
-        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix
-    ) as deployment:
+@pytest.fixture(scope="session")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    """The deployment that all modules share that break nothing. Others start one of their own."""
+    with deployed_afresh(tmp_path_factory.mktemp("pinflow"), stack) as deployment:
+        yield deployment
+
+
+@contextmanager
+def deployed_afresh(directory: Path, stack: Servers, **variables: str) -> Iterator[Deployment]:
+    """Deploys Pinflow on new topics and a new database, with further settings."""
+    kafka = stack.kafka_bootstrap_servers
+    with (
+        fresh_topics(kafka) as prefix,
+        fresh_database(stack.database_url) as url,
+        deployed(
+            directory, kafka=kafka, database_url=url, topic_prefix=prefix, **variables
+        ) as deployment,
+    ):
         yield deployment
 
 
 @pytest.fixture
-def workspace(pinflow: Deployment, database_url: str) -> NewWorkspace:
-    return new_workspace(database_url)
+def workspace(pinflow: Deployment) -> NewWorkspace:
+    return new_workspace(pinflow.database_url)
 
 
 @pytest.fixture

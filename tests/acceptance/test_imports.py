@@ -85,10 +85,10 @@ def test_invariant_7_a_jobs_pins_are_listed_in_row_order(
 
 
 def test_invariant_10_another_workspaces_job_and_pin_do_not_exist(
-    client: httpx.Client, workspace: NewWorkspace, database_url: str, pinflow: Deployment
+    client: httpx.Client, workspace: NewWorkspace, pinflow: Deployment
 ) -> None:
     job = submit(client, rows_for(workspace, 1, prefix="mine"))
-    other = {"X-API-Key": new_workspace(database_url, "Other").api_key}
+    other = {"X-API-Key": new_workspace(pinflow.database_url, "Other").api_key}
     pin_id = job["results"][0]["pin_id"]
     for path in (f"/v1/pins/imports/{job['id']}", f"/v1/pins/{pin_id}"):
         assert client.get(path).status_code == 200

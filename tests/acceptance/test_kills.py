@@ -12,10 +12,18 @@ from sqlalchemy import create_engine, text
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
 from shared.postgres.database import sqlalchemy_url
+from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, answers, job_of
+from tests.support.infrastructure import Servers
 
 IMPORTS, ROWS = 24, 100
+
+
+@pytest.fixture(scope="module")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    with deployed_afresh(tmp_path_factory.mktemp("kills"), stack) as deployment:
+        yield deployment
 
 
 @contextmanager
@@ -46,7 +54,7 @@ def killing(pinflow: Deployment, name: str, times: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothing(
-    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, database_url: str, name: str
+    pinflow: Deployment, client: httpx.Client, workspace: NewWorkspace, name: str
 ) -> None:
     with killing(pinflow, name, times=3):
         jobs = [
@@ -58,7 +66,7 @@ def test_invariant_2_and_invariant_3_kill_9_of_a_service_loses_and_doubles_nothi
         assert job["completed_at"] is not None, pinflow.logs()
         assert (job["processed_rows"], job["failed_rows"], len(job["results"])) == (ROWS, 0, ROWS)
     assert client.get("/v1/pins?limit=1").headers["x-total-count"] == str(IMPORTS * ROWS)
-    assert published_keys(database_url, workspace) == IMPORTS * ROWS
+    assert published_keys(pinflow.database_url, workspace) == IMPORTS * ROWS
 
 
 def published_keys(database_url: str, workspace: NewWorkspace) -> int:

@@ -25,9 +25,10 @@ from shared.contract.topics import TopicName, TopicNames
 from shared.kafka.producer import RecordProducer
 from shared.kafka.records import Record
 from shared.runtime.settings import KafkaSettings
-from tests.acceptance.conftest import new_workspace
+from tests.acceptance.conftest import deployed_afresh, new_workspace
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, another, deployed, is_ready, job_of
+from tests.support.deployment import Deployment, another, is_ready, job_of
+from tests.support.infrastructure import Servers
 from tests.support.processes import RunningProgram
 from tests.support.waiting import eventually, until
 from tests.tools.bench.flood import OTHER_ROWS, Flood, unsettled_rows
@@ -43,19 +44,14 @@ MOST_GROWTH = 150 * 2**20
 
 
 @pytest.fixture(scope="module")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
-) -> Iterator[Deployment]:
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
     limits = {
         "max_unsettled_rows_per_workspace": str(PER_WORKSPACE),
         "max_unsettled_rows": str(OF_ALL),
         "max_direct_pins": str(MOST_PINS),
         "database_timeout_seconds": "45",  # so that what hangs hangs until it is let go
     }
-    directory: Path = tmp_path_factory.mktemp("overload")
-    with deployed(
-        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **limits
-    ) as deployment:
+    with deployed_afresh(tmp_path_factory.mktemp("overload"), stack, **limits) as deployment:
         yield deployment
 
 
@@ -100,8 +96,8 @@ class Sender:
 
 
 @contextmanager
-def senders(pinflow: Deployment, database_url: str, count: int) -> Iterator[list[Sender]]:
-    made = [Sender(pinflow, new_workspace(database_url)) for _ in range(count)]
+def senders(pinflow: Deployment, count: int) -> Iterator[list[Sender]]:
+    made = [Sender(pinflow, new_workspace(pinflow.database_url)) for _ in range(count)]
     try:
         yield made
     finally:
@@ -122,9 +118,9 @@ def publisher_paused(pinflow: Deployment) -> Iterator[None]:
 
 
 def test_invariant_2_a_workspace_that_floods_is_told_to_wait_and_no_other_is(
-    pinflow: Deployment, database_url: str, tmp_path: Path
+    pinflow: Deployment, tmp_path: Path
 ) -> None:
-    with senders(pinflow, database_url, 2) as (flooding, other):
+    with senders(pinflow, 2) as (flooding, other):
         with publisher_paused(pinflow):
             detail = flooding.submit_until_refused().json()["detail"]
             assert (detail["code"], detail["limit"], detail["reason"]) == (
@@ -169,11 +165,11 @@ def import_by_command(
 
 
 def test_invariant_2_the_systems_limit_holds_for_all_replicas_and_survives_a_kill(
-    pinflow: Deployment, database_url: str, tmp_path: Path
+    pinflow: Deployment, tmp_path: Path
 ) -> None:
     with (
         second_ingest(pinflow, tmp_path) as second,
-        senders(pinflow, database_url, 4) as (*flooding, newcomer),
+        senders(pinflow, 4) as (*flooding, newcomer),
     ):
         with publisher_paused(pinflow):
             answers = [sender.submit_until_refused().json()["detail"] for sender in flooding]
@@ -223,13 +219,13 @@ def start_again(pinflow: Deployment) -> None:
 
 
 def test_invariant_2_the_topics_consumer_waits_for_room_quietly_and_stops_at_once(
-    pinflow: Deployment, database_url: str, kafka: str, topic_prefix: str
+    pinflow: Deployment, kafka: str
 ) -> None:
     count = PER_WORKSPACE // ROWS + 4
     ingest = pinflow.programs["ingest"]
-    with senders(pinflow, database_url, 1) as (sender,):
+    with senders(pinflow, 1) as (sender,):
         with publisher_paused(pinflow):
-            asyncio.run(request_imports(kafka, topic_prefix, sender.workspace, count))
+            asyncio.run(request_imports(kafka, pinflow.topic_prefix, sender.workspace, count))
             ingest.wait_until(lambda: "batch_waits_for_capacity" in ingest.tail(1000))
             assert sender.submit().status_code == HTTPStatus.TOO_MANY_REQUESTS
             assert is_ready(pinflow.service_url("ingest"))
@@ -273,16 +269,16 @@ async def request_imports(kafka: str, prefix: str, workspace: NewWorkspace, coun
 
 
 def test_invariant_9_single_pins_that_hang_hold_up_no_row_and_more_are_refused(
-    pinflow: Deployment, database_url: str
+    pinflow: Deployment,
 ) -> None:
     """Their database connections are not those of the consumers.
 
     Here they hang at the lock of an unfinished change to their pin.
     """
-    with senders(pinflow, database_url, 1) as (sender,):
+    with senders(pinflow, 1) as (sender,):
         (pin,) = rows_for(sender.workspace, 1, prefix="single")
         made = sender.client.post("/v1/pins", json=pin).json()
-        with psycopg.connect(database_url) as connection:
+        with psycopg.connect(pinflow.database_url) as connection:
             connection.execute("delete from publisher.pins where pin_id = %s", [made["id"]])
             answers = asyncio.run(
                 post_pins_while_rows_settle(pinflow, sender, pin, connection.rollback)
@@ -321,9 +317,11 @@ async def post_pins_while_rows_settle(
 
 
 def test_during_a_flood_anothers_imports_end_in_bounded_time_and_memory_stays(
-    pinflow: Deployment, database_url: str
+    pinflow: Deployment,
 ) -> None:
-    flooding, other = (BenchSender(pinflow.base_url, new_workspace(database_url)) for _ in range(2))
+    flooding, other = (
+        BenchSender(pinflow.base_url, new_workspace(pinflow.database_url)) for _ in range(2)
+    )
     flood = Flood(flooding, other)
     pids = {name: program.process.pid for name, program in pinflow.programs.items()}
     seconds = 5.0

@@ -33,13 +33,16 @@ from tests.acceptance.rows import rows_for, submit_until_accepted
 from tests.support.deployment import Deployment, job_of
 from tests.support.events import event_document
 from tests.support.factories import import_accepted, row_accepted
-from tests.support.letters import Operator, compact, operator
+from tests.support.letters import Operator, compact
 from tests.support.services import WITH_KAFKA
 from tests.support.waiting import until
 
-__all__ = ["operator"]
-
 FAR = 2**40
+
+
+@pytest.fixture(scope="module")
+def operator(kafka: str, pinflow: Deployment) -> Operator:
+    return Operator(kafka, pinflow.topic_prefix, pinflow.database_url)
 
 
 class Job:

@@ -19,8 +19,10 @@ from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
 from shared.contract.topics import TopicName
 from shared.runtime.settings import ServiceSettings
+from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for
 from tests.support.deployment import Deployment, answers, job_of
+from tests.support.infrastructure import Servers
 from tests.support.kafka import stream_of
 from tests.support.waiting import until
 
@@ -115,9 +117,15 @@ def restart(pinflow: Deployment, name: str) -> None:
     pinflow.wait_until_ready()
 
 
+@pytest.fixture(scope="module")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    with deployed_afresh(tmp_path_factory.mktemp("restarts"), stack) as deployment:
+        yield deployment
+
+
 @pytest.fixture
-def announced_before(kafka: str, topic_prefix: str) -> int:
-    return announced_pins(kafka, topic_prefix)
+def announced_before(kafka: str, pinflow: Deployment) -> int:
+    return announced_pins(kafka, pinflow.topic_prefix)
 
 
 def announced_pins(kafka: str, topic_prefix: str) -> int:
@@ -132,7 +140,6 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
     client: httpx.Client,
     workspace: NewWorkspace,
     kafka: str,
-    topic_prefix: str,
     announced_before: int,
 ) -> None:
     with load(pinflow, workspace) as clients:
@@ -145,7 +152,7 @@ def test_a_rolling_restart_under_load_fails_no_request_and_repeats_no_work(
         job = job_of(client, job_id)
         assert (job["status"], job["created_rows"]) == ("completed", ROWS), pinflow.logs()
     # A batch that was processed again would have announced its pins again
-    repeated = announced_pins(kafka, topic_prefix) - announced_before - len(jobs) * ROWS
+    repeated = announced_pins(kafka, pinflow.topic_prefix) - announced_before - len(jobs) * ROWS
     print(
         f"{len(jobs)} imports, {sum(len(each.retried) for each in clients)} requests sent again, "
         f"{repeated} rows processed again"
@@ -157,21 +164,19 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
     pinflow: Deployment,
     client: httpx.Client,
     workspace: NewWorkspace,
-    database_url: str,
     kafka: str,
-    topic_prefix: str,
     announced_before: int,
 ) -> None:
     """The batch is held in the middle by a lock on the store; asked to go, the publisher ends it
     before it goes.
     """
     publisher = pinflow.programs["publisher"]
-    with psycopg.connect(database_url) as holding:
+    with psycopg.connect(pinflow.database_url) as holding:
         holding.execute("lock table publisher.pins in share mode")  # readers pass, inserts wait
         accepted = client.post(
             "/v1/pins/imports/json", json=rows_for(workspace, ROWS, prefix="in-flight")
         )
-        until(lambda: insert_waits(database_url))
+        until(lambda: insert_waits(pinflow.database_url))
         publisher.process.terminate()
         until(
             lambda: not answers(pinflow.service_url("publisher"))
@@ -189,7 +194,7 @@ def test_sigterm_waits_for_the_batch_in_flight_and_commits_it(
     after = client.post("/v1/pins/imports/json", json=rows_for(workspace, 1, prefix="after"))
     assert job_of(client, after.json()["id"])["status"] == "completed"
     assert (
-        announced_pins(kafka, topic_prefix) - announced_before == ROWS + 1
+        announced_pins(kafka, pinflow.topic_prefix) - announced_before == ROWS + 1
     )  # nothing was taken up again
 
 

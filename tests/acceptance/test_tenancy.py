@@ -17,11 +17,12 @@ from deploy.generate.applications import create_applications
 from deploy.generate.openapi import build_document
 from services.status.unsupported import AREAS
 from shared.access.keys import Scope, new_api_key
-from tests.acceptance.conftest import administer
+from tests.acceptance.conftest import administer, deployed_afresh
 from tests.acceptance.tenancy.allow_lists import OF_THE_WORKSPACE, PERMITTED
 from tests.acceptance.tenancy.tenants import Tenants, client_of, tenancy
 from tests.acceptance.tenancy.workspaces import SCENARIOS, Operation
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import Deployment
+from tests.support.infrastructure import Servers
 
 DOCUMENT = build_document()
 OPERATIONS: dict[Operation, dict[str, Any]] = {
@@ -55,24 +56,17 @@ GUARDED = sorted(set(OPERATIONS) - PUBLIC)
 
 
 @pytest.fixture(scope="module")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
-) -> Iterator[Deployment]:
-    """One that bears with all the wrong keys that are tried here."""
-    directory = tmp_path_factory.mktemp("tenancy")
-    with deployed(
-        directory,
-        kafka=kafka,
-        database_url=database_url,
-        topic_prefix=topic_prefix,
-        access_failed_tries="10000",
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    """Deploys Pinflow with room for all the wrong keys that are tried here."""
+    with deployed_afresh(
+        tmp_path_factory.mktemp("tenancy"), stack, access_failed_tries="10000"
     ) as deployment:
         yield deployment
 
 
 @pytest.fixture(scope="module")
-def tenants(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
-    with tenancy(pinflow, database_url) as tenants:
+def tenants(pinflow: Deployment) -> Iterator[Tenants]:
+    with tenancy(pinflow) as tenants:
         yield tenants
 
 
@@ -140,7 +134,7 @@ def test_without_a_good_key_every_endpoint_is_401(
 
 
 @pytest.fixture(scope="module")
-def narrow_keys(tenants: Tenants, database_url: str) -> dict[Scope, str]:
+def narrow_keys(pinflow: Deployment, tenants: Tenants) -> dict[Scope, str]:
     """A key with one scope each."""
     keys = {scope: new_api_key() for scope in Scope}
 
@@ -148,7 +142,7 @@ def narrow_keys(tenants: Tenants, database_url: str) -> dict[Scope, str]:
         for scope, key in keys.items():
             await operator.create_key(tenants.owner.id, key, name=scope, scopes=[scope])
 
-    administer(database_url, create)
+    administer(pinflow.database_url, create)
     return {scope: key.plain for scope, key in keys.items()}
 
 

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,8 +16,10 @@ from pinbridge_sdk.errors import NotFoundError, ValidationError
 from pinbridge_sdk.models.webhooks import WebhookCreate, WebhookUpdate
 
 from deploy.administration import NewWorkspace
+from tests.acceptance.conftest import deployed_afresh
 from tests.acceptance.rows import rows_for
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import Deployment
+from tests.support.infrastructure import Servers
 from tests.support.receivers import OK, Received, Receiver, Reply, receiving
 from tests.support.waiting import until
 
@@ -27,19 +28,14 @@ EVENTS = ["pin.published", "import.completed"]
 
 
 @pytest.fixture(scope="module")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, topic_prefix: str, database_url: str
-) -> Iterator[Deployment]:
-    """Whose receivers may be on this machine, and retries come soon."""
-    directory: Path = tmp_path_factory.mktemp("webhooks")
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    """Deploys Pinflow so that receivers may be on this machine and retries come soon."""
     variables = {
         "webhook_allow_private_addresses": "true",
         "webhook_first_retry_seconds": "0.2",
         "webhook_timeout_seconds": "2",
     }
-    with deployed(
-        directory, kafka=kafka, database_url=database_url, topic_prefix=topic_prefix, **variables
-    ) as deployment:
+    with deployed_afresh(tmp_path_factory.mktemp("webhooks"), stack, **variables) as deployment:
         yield deployment
 
 

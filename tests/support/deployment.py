@@ -26,9 +26,18 @@ class Deployment:
     """
 
     def __init__(
-        self, base_url: str, programs: Mapping[str, RunningProgram], ports: Mapping[str, int]
+        self,
+        base_url: str,
+        programs: Mapping[str, RunningProgram],
+        ports: Mapping[str, int],
+        *,
+        database_url: str,
+        topic_prefix: str,
     ) -> None:
         self.base_url = base_url
+        self.database_url = database_url
+        """The owner's."""
+        self.topic_prefix = topic_prefix
         self.programs = programs
         self.ports = ports
 
@@ -120,7 +129,11 @@ def deployed(
         gateway.gateway_program(ports["gateway"], ports, directory, {**variables, **upstreams})
     )
     deployment = Deployment(
-        base_url, {program.name: RunningProgram(program, directory) for program in programs}, ports
+        base_url,
+        {program.name: RunningProgram(program, directory) for program in programs},
+        ports,
+        database_url=database_url,
+        topic_prefix=topic_prefix,
     )
     try:
         deployment.start()

@@ -15,10 +15,10 @@ import pytest
 
 from deploy.administration import NewWorkspace
 from deploy.services import SERVICES
-from tests.acceptance.conftest import new_workspace
+from tests.acceptance.conftest import deployed_afresh, new_workspace
 from tests.acceptance.hostile.wire import Caller
-from tests.support.deployment import Deployment, deployed
-from tests.support.infrastructure import Servers, fresh_database, fresh_topics
+from tests.support.deployment import Deployment
+from tests.support.infrastructure import Servers
 
 BODY_SECONDS = 5.0
 GATEWAY_SECONDS = {"read_header": 2.0, "read_body": 8.0, "write": 12.0, "idle": 5.0}
@@ -27,31 +27,14 @@ LONG = "PINFLOW_HOSTILE_EXAMPLES" in os.environ
 
 
 @pytest.fixture(scope="package")
-def database_url(stack: Servers) -> Iterator[str]:
-    with fresh_database(stack.database_url) as url:
-        yield url
-
-
-@pytest.fixture(scope="package")
-def pinflow(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, database_url: str
-) -> Iterator[Deployment]:
-    """Fails at its end when a process was lost or restarted, something broke, or a client has
-    written a line of a log.
+def pinflow(tmp_path_factory: pytest.TempPathFactory, stack: Servers) -> Iterator[Deployment]:
+    """Deploys Pinflow with short times. Fails at its end when a process was lost or restarted,
+    something broke, or a client has written a line of a log.
     """
-    directory: Path = tmp_path_factory.mktemp("hostile")
     times = {f"gateway_{name}": f"{seconds}s" for name, seconds in GATEWAY_SECONDS.items()}
-    with (
-        fresh_topics(kafka) as prefix,
-        deployed(
-            directory,
-            kafka=kafka,
-            database_url=database_url,
-            topic_prefix=prefix,
-            **times,
-            body_seconds=str(BODY_SECONDS),
-        ) as deployment,
-    ):
+    with deployed_afresh(
+        tmp_path_factory.mktemp("hostile"), stack, **times, body_seconds=str(BODY_SECONDS)
+    ) as deployment:
         yield deployment
         assert all(program.is_alive for program in deployment.programs.values()), deployment.logs()
         for service in SERVICES:
@@ -67,8 +50,8 @@ def _check_log(log: Path) -> None:
 
 
 @pytest.fixture(scope="package")
-def workspace(pinflow: Deployment, database_url: str) -> NewWorkspace:
-    return new_workspace(database_url, "Hostile")
+def workspace(pinflow: Deployment) -> NewWorkspace:
+    return new_workspace(pinflow.database_url, "Hostile")
 
 
 @pytest.fixture(scope="package")

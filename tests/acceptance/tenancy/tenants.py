@@ -86,9 +86,9 @@ def client_of(pinflow: Deployment, key: str | None) -> httpx.Client:
 
 
 @contextmanager
-def tenancy(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
+def tenancy(pinflow: Deployment) -> Iterator[Tenants]:
     owner, other, stranger = (
-        new_workspace(database_url, name) for name in ("Owner", "Other", "Stranger")
+        new_workspace(pinflow.database_url, name) for name in ("Owner", "Other", "Stranger")
     )
     with ExitStack() as clients:
         mine, theirs, strangers = (
@@ -108,7 +108,9 @@ def tenancy(pinflow: Deployment, database_url: str) -> Iterator[Tenants]:
         assert (job["status"], job["created_rows"]) == ("completed", 2), pinflow.logs()
 
         empty = str(
-            administer(database_url, lambda access: access.add_account(owner.id, name="Empty"))
+            administer(
+                pinflow.database_url, lambda access: access.add_account(owner.id, name="Empty")
+            )
         )
         little = {"name": "limited", "scopes": list(Scope), "pinterest_account_ids": [empty]}
         limited = clients.enter_context(

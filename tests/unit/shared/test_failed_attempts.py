@@ -121,7 +121,7 @@ async def test_a_hundred_requests_at_once_with_a_good_key_that_is_new_here_are_a
     if spent:
         await spend(authenticator)
     before = keys.asked
-    monkeypatch.setattr(authentication, "PATIENCE_SECONDS", 60 if spent else 0.0)
+    monkeypatch.setattr(authentication, "MAX_WAIT_SECONDS", 60 if spent else 0.0)
     assert (
         await asyncio.gather(*(authenticator.authenticate("new", OFFICE) for _ in range(100)))
         == [good] * 100
@@ -146,7 +146,7 @@ async def test_a_flood_of_wrong_keys_asks_the_database_one_question_at_a_time(
     await spend(authenticator)
     keys.answers.clear()
     before = keys.asked
-    monkeypatch.setattr(authentication, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(authentication, "MAX_WAIT_SECONDS", 0.05)
     refusals = await asyncio.gather(*(wrong(authenticator) for _ in range(200)))
     keys.answers.set()
     assert {refusal.status for refusal in refusals} == {429}

@@ -1,9 +1,9 @@
-"""Runs ingest: python -m services.ingest."""
+"""Runs the ingest service: python -m services.ingest."""
 
 import gc
 
-# Until the process has set it up. It would walk what is imported again and again: a seventh of the
-# CPU of a start
+# Off during the imports below, where it would take a seventh of the CPU of a start. `run` turns it
+# on
 gc.disable()
 
 from services.ingest.app import create_app

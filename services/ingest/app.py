@@ -1,4 +1,4 @@
-"""Builds ingest."""
+"""Builds the ingest service."""
 
 from fastapi import FastAPI
 
@@ -23,7 +23,7 @@ from shared.runtime.service import Service
 
 
 def create_app(settings: IngestSettings) -> FastAPI:
-    """Makes everything and starts nothing: the application's lifespan does."""
+    """Builds the application. Its lifespan starts the components."""
     service = Service("ingest", settings)
     admission = Admission(settings)
     monitor = BacklogMonitor(settings, admission)
@@ -52,7 +52,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
     )
     keep_uploads = settings.upload_retention_days > 0
     return service.create_app(
-        summary="Accepts imports: whole, durably, once.",
+        summary="Accepts imports: completely, durably and once.",
         dependencies=IngestDependencies(
             imports=ImportService(
                 import_log,

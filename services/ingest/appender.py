@@ -1,13 +1,13 @@
-"""Appends record batches to one partition, and knows what each outcome proves.
+"""Appends record batches to one partition and reports what each outcome proves.
 
-A broker appends a record batch as a whole: its readers see all of its records or none. aiokafka's
-own producer hides what an acceptance has to know: whether a batch was ever handed to a connection,
-and whether the broker refused it before it appended anything. It also repeats a batch for ever,
-long after its sender was answered. So this module sends produce requests itself, over aiokafka's
-client (ADR 0025).
+A broker appends a record batch as a whole: readers see all of its records or none. After an error
+ingest must know two things that aiokafka's own producer hides: whether the batch was written to a
+connection, and whether the broker refused it before it appended anything. That producer also
+repeats a batch forever, long after the client was answered. So this module sends produce requests
+itself, through aiokafka's client (ADR 0025).
 
-Each partition has a connection, a producer id and a sequence of its own: what goes wrong on one of
-them holds up no other.
+Each partition has its own connection, producer id and sequence, so a fault on one of them does not
+delay the others.
 """
 
 import asyncio
@@ -52,29 +52,29 @@ from shared.runtime.settings import KafkaSettings
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_MS = 2500
-"""How long one request waits for its answer: two fit into an import's deadline, the second to a new
-leader."""
+"""Milliseconds that one request waits for its answer. Two attempts fit into an import's deadline,
+so the second can go to a new leader.
+"""
 CONNECT_TIMEOUT_SECONDS = 5.0
 BROKER_TIMEOUT_MS = 2000
 """Milliseconds that a broker waits for its followers. Must stay below REQUEST_TIMEOUT_MS."""
 MIN_BACKOFF_SECONDS = 0.05
-"""Seconds between two searches for the leader. Kafka elects one within milliseconds once it knows
-that the last is gone."""
+"""Seconds between two lookups of the leader, and before the first retry of an append. Kafka elects
+a new leader within milliseconds once it knows that the old one is gone.
+"""
 MAX_BACKOFF_SECONDS = 0.5
-"""Seconds between two attempts, at most. Each sends the whole batch. The first pause is
-MIN_BACKOFF_SECONDS."""
+"""Maximum seconds between two attempts. Each attempt sends the whole batch."""
 MIN_RECONNECT_BACKOFF_SECONDS = 0.2
 MAX_RECONNECT_BACKOFF_SECONDS = 1.0
-"""Between two attempts to connect; the first pause is MIN_RECONNECT_BACKOFF_SECONDS."""
 UNEXPECTED_ERROR_BACKOFF_SECONDS = 2.0
-"""After an error that nobody foresaw: each attempt logs its traceback."""
+"""Longer than the other backoffs because each attempt logs a traceback."""
 MIN_THREAD_BATCH_BYTES = 1024 * 1024
-"""Bytes from which a batch is packed in a thread: packing 1 MiB takes about 3 ms."""
+"""Larger batches are encoded in a thread: 1 MiB takes about 3 ms."""
 END_OFFSET_TIMEOUT_SECONDS = 1.0
-"""Seconds in which to learn where an appended import ends. Only admission needs it."""
+"""Maximum seconds for reading a partition's end offset. Only admission control needs the result."""
 MAX_SEQUENCE = 2**31 - 1
 SNAPPY_CODEC = 2
-"""The number of this codec in Kafka's record batches."""
+"""The codec's number in Kafka's record batches."""
 LATEST_OFFSET = -1
 
 REFUSALS = (
@@ -83,50 +83,50 @@ REFUSALS = (
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
-"""Errors by which a broker refuses a batch before it appends anything. NotLeaderForPartition is
-none of them: a leader that is deposed before its followers acknowledge a batch answers so although
-it has appended it."""
+"""Errors that prove that the broker did not append the batch. NotLeaderForPartition proves nothing:
+a leader that is replaced before its followers acknowledge a batch answers so after it appended it.
+"""
 SEQUENCE_REFUSALS = (
     OutOfOrderSequenceNumber,
     DuplicateSequenceNumber,
     UnknownProducerId,
     InvalidProducerEpoch,
 )
-"""The broker knows another past of this producer, and appended nothing now. A new producer id mends
-it. If an earlier attempt is in doubt, a duplicate is that attempt, which stands."""
+"""Errors that say that the broker has other sequence numbers for this producer id. It did not
+append this batch. A new producer id fixes that. If an earlier attempt is in doubt, "duplicate"
+means that the earlier attempt was appended.
+"""
 
 
 @dataclass(slots=True)
 class AppendProgress:
-    """Tracks what has become of a batch, for whoever waits for it."""
+    """Tracks whether a batch may have been appended."""
 
     _unresolved_sends: int = 0
     abandoned: bool = False
-    """Set when nobody waits any more: the batch is not handed to a connection from then on."""
+    """True once nobody waits for the batch. From then on it is not written to a connection."""
 
     @property
     def in_doubt(self) -> bool:
-        """Tells whether the batch was handed to a connection and not every broker has refused it
-        since.
-        """
+        """True if the batch was written to a connection more often than it was refused."""
         return self._unresolved_sends > 0
 
     def mark_sent(self) -> None:
-        """Notes that the batch is about to be written to a connection.
+        """Records that the batch is about to be written to a connection.
 
-        Raises CancelledError when abandoned.
+        Raises CancelledError if the batch is abandoned.
         """
         if self.abandoned:
             raise asyncio.CancelledError
         self._unresolved_sends += 1
 
     def mark_refused(self) -> None:
-        """Notes that the batch last handed over was not appended."""
+        """Records that the last send was certainly not appended."""
         self._unresolved_sends -= 1
 
 
 class _ProducerSession:
-    """Holds a connection and its producer id. Neither is used again after an append that failed."""
+    """A connection and its producer id. An append with an unknown outcome ends the session."""
 
     def __init__(self, client: AIOKafkaClient, producer_id: int, epoch: int) -> None:
         self.client = client
@@ -143,7 +143,7 @@ def encode_batch(
     epoch: int = -1,
     sequence: int = -1,
 ) -> bytes:
-    """Packs the records into one batch.
+    """Encodes the records as one compressed batch.
 
     Raises MessageSizeTooLargeError if they take more than `max_bytes` before compression.
     """
@@ -166,7 +166,7 @@ def encode_batch(
 
 
 class PartitionAppender:
-    """Appends batches to one partition, one after the other."""
+    """Appends batches to one partition, one at a time."""
 
     def __init__(
         self, settings: KafkaSettings, *, topic: str, partition: int, client_id: str, max_bytes: int
@@ -175,7 +175,7 @@ class PartitionAppender:
         self._topic_partition = TopicPartition(topic, partition)
         self._client_id = f"{client_id}-{partition}"
         self._max_bytes = max_bytes
-        # One at a time: the next batch's sequence begins where this one's ends
+        # The next batch's sequence begins where this one's ends
         self._append_lock = asyncio.Lock()
         self._session: _ProducerSession | None = None
         self._connected = asyncio.Event()
@@ -183,55 +183,54 @@ class PartitionAppender:
         self._closing: set[asyncio.Task[None]] = set()
 
     def connect(self) -> None:
-        """Begins to connect in the background, for as long as it takes."""
+        """Starts to connect in the background and retries until it succeeds."""
         if self._connecting is None or self._connecting.done():
-            # In a context of its own, or its log lines would carry the id of the request that saw
-            # the fault
+            # A new context, or the log lines would have the id of the request that met the fault
             self._connecting = asyncio.create_task(self._connect(), context=contextvars.Context())
 
     async def wait_until_connected(self) -> None:
-        """Returns once this partition's batches can be sent."""
+        """Returns once batches can be sent to this partition."""
         await self._connected.wait()
 
     @property
     def is_connected(self) -> bool:
-        """Tells whether a batch could be sent now."""
+        """True if a batch can be sent now."""
         return self._session is not None and not is_dead(self._session.client)
 
     def replace_dead(self) -> None:
-        """Connects anew if aiokafka's client has died, which it does without a word."""
+        """Reconnects if aiokafka's client has died, which aiokafka does not report."""
         if self._session is not None and is_dead(self._session.client):
             log.error("client_replaced", partition=self._topic_partition.partition)
             self._replace_session()
 
     def partition_count(self) -> int | None:
-        """Returns how many partitions the topic has, as far as this connection knows."""
-        found = (
+        """Returns the topic's number of partitions, or None if this connection does not know it."""
+        partitions = (
             self._session.client.cluster.partitions_for_topic(self._topic_partition.topic)
             if self._session
             else None
         )
-        return len(found) if found else None
+        return len(partitions) if partitions else None
 
     async def append(self, records: Sequence[Record], progress: AppendProgress) -> int | None:
-        """Appends the records as one batch; returns the offset behind the last, or None if Kafka
-        does not tell it.
+        """Appends the records as one batch.
 
-        Repeats the batch until the broker answers for good or the caller cancels: it is written
-        once however often it is sent. `progress` says meanwhile, and after an error, what may
-        stand. Raises MessageSizeTooLargeError and other KafkaErrors that no repetition mends.
+        Returns the offset after the last record, or None if Kafka does not report it. Retries until
+        the broker gives a final answer or the caller cancels. The batch is written once however
+        often it is sent. `progress` shows, also after an error, whether it may have been appended.
+        Raises MessageSizeTooLargeError and other KafkaErrors that a retry does not fix.
         """
         async with self._append_lock:
             try:
                 return await self._append(records, progress)
             except BaseException:
-                # whether its sequence was used is not known, nor when the connection answers
+                # It is unknown whether the sequence was used and when the connection will answer
                 if progress.in_doubt:
                     self._replace_session()
                 raise
 
     async def stop(self) -> None:
-        """Closes the connection without waiting for what it still has to send."""
+        """Closes the connection without waiting for requests under way."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, *self._closing, return_exceptions=True)
@@ -287,14 +286,14 @@ class PartitionAppender:
     async def _ready_session(self) -> _ProducerSession:
         self.replace_dead()
         if self._session is not None and self._session.next_sequence > MAX_SEQUENCE // 2:
-            self._replace_session()  # long before it would have to begin at 0 again
+            self._replace_session()  # long before the sequence would wrap around to 0
         await self._connected.wait()
         if self._session is None:
             raise AssertionError("connected without a session")
         return self._session
 
     async def _send(self, session: _ProducerSession, batch: bytes, progress: AppendProgress) -> int:
-        """Sends the batch once; returns its offset, or -1 if it stood already.
+        """Sends the batch once. Returns its offset, or -1 if it had been appended before.
 
         Raises KafkaError.
         """
@@ -308,7 +307,7 @@ class PartitionAppender:
         progress.mark_sent()
         try:
             answer = await session.client.send(leader, request)
-        except NodeNotReadyError:  # the connection had gone: nothing was written
+        except NodeNotReadyError:  # the connection was closed and nothing was written
             progress.mark_refused()
             raise
         ((_, ((_, code, offset, *_rest),)),) = answer.topics
@@ -318,11 +317,11 @@ class PartitionAppender:
         if issubclass(error, REFUSALS + SEQUENCE_REFUSALS):
             progress.mark_refused()
         if error is DuplicateSequenceNumber and progress.in_doubt:
-            return -1  # an earlier attempt stands, whose answer was lost
+            return -1  # an earlier attempt was appended and its answer was lost
         raise error(self._topic_partition.topic)
 
     async def _wait_for_leader(self, session: _ProducerSession) -> int:
-        """Returns the partition's leader once there is a connection to it. Waits for both."""
+        """Waits for a leader and a connection to it. Returns the leader's node id."""
         while True:
             leader: int | None = session.client.cluster.leader_for_partition(self._topic_partition)
             if leader is not None and leader >= 0 and await session.client.ready(leader):
@@ -331,9 +330,9 @@ class PartitionAppender:
             await asyncio.sleep(MIN_BACKOFF_SECONDS)
 
     async def _read_end_offset(self, session: _ProducerSession) -> int | None:
-        """Returns the partition's end.
+        """Returns the partition's end offset, or None if Kafka does not answer.
 
-        It is needed if a batch stood already: the broker tells no offset then.
+        Used for a duplicate batch, because the broker does not report its offset.
         """
         request = OffsetRequest(
             -1,
@@ -375,7 +374,7 @@ class PartitionAppender:
                 )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, MAX_RECONNECT_BACKOFF_SECONDS)
-            # A bug, aiokafka's or ours; but a partition that nobody connects would be lost for good
+            # A bug in aiokafka or here. Without a retry the partition would stay unusable
             except Exception:
                 log.exception(
                     "connection_failed_unexpectedly", partition=self._topic_partition.partition
@@ -401,7 +400,7 @@ async def _open_session(
     client: AIOKafkaClient, topic_partition: TopicPartition
 ) -> _ProducerSession:
     leader = client.cluster.leader_for_partition(topic_partition)
-    # Any broker gives a producer id; the leader is the one that this connection needs anyway
+    # Any broker assigns a producer id. The leader is asked because it needs a connection anyway
     node = leader if leader is not None and leader >= 0 else client.get_random_node()
     answer = await client.send(node, InitProducerIdRequest(None, 0))
     if answer.error_code:

@@ -1,4 +1,4 @@
-"""What ingest can be told."""
+"""The settings of the ingest service."""
 
 from typing import Annotated, Self
 
@@ -12,40 +12,41 @@ class IngestSettings(ServiceSettings, UploadSettings):
     import_body_limit: Annotated[int, Field(ge=1024, le=MAX_IMPORT_BODY_BYTES)] = (
         MAX_IMPORT_BODY_BYTES
     )
-    """Bytes of one import's body."""
+    """Maximum bytes of one import's body."""
     import_bodies_at_once: Annotated[int, Field(ge=1024, le=16 * 1024**3)] = 64 * 1024 * 1024
-    """Bytes of all imports' bodies that are being read or worked on.
+    """Maximum bytes of all import bodies that are read or processed at the same time.
 
     At least twice import_body_limit.
     """
     imports_at_once: Annotated[int, Field(ge=1, le=64)] = 8
     """Imports that are parsed and written to Kafka at the same time."""
     broker_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 4.5
-    """Seconds after which an import that could not be sent to Kafka is refused
-    (`broker_unavailable`): nothing was accepted."""
+    """Seconds after which an import that was not sent to Kafka is refused with
+    `broker_unavailable`. Nothing was accepted then."""
     acceptance_deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 5.5
-    """Seconds after which an import that was sent and not acknowledged is answered
-    `acceptance_unknown`. Not below broker_deadline_seconds."""
+    """Seconds after which an import that was sent but not acknowledged is answered with
+    `acceptance_unknown`. At least broker_deadline_seconds."""
     import_request_batch: Annotated[int, Field(ge=1, le=100)] = 20
-    """Requests taken from the topic at once: each may be 6 MiB."""
+    """Maximum requests in one batch from the topic `import-requests`. Each may have 6 MiB."""
 
     max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
-    """A workspace with so many rows accepted and not settled gets 429, of each replica. About five
-    seconds' work of one publisher, which bounds what one workspace can put before another's rows
-    (docs/decisions/0018); several times what keeps every stage busy.
+    """Unsettled rows of one workspace from which its imports get 429. Each replica counts the rows
+    that it accepted. One publisher settles the default in about 5 seconds. So other workspaces'
+    rows wait at most that long (docs/decisions/0018), and every stage of the pipeline stays busy.
     """
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
-    """The same for all workspaces together and all replicas.
+    """Unsettled rows of all workspaces and replicas together from which imports get 429.
 
-    A workspace that has nothing unsettled is let in up to a tenth more.
+    For a workspace without unsettled rows the limit is a tenth higher.
     """
     max_waiting_imports: Annotated[int, Field(ge=1, le=10_000)] = 128
-    """HTTP imports that wait for their turn to be parsed and written (imports_at_once at a time).
-    Beyond it, 429 at once: they would wait in vain. Each holds its body; a workspace of which none
-    waits is let in up to a tenth more."""
+    """HTTP imports that may wait to be parsed and written (imports_at_once at a time). Each holds
+    its body in memory. Further imports get 429 at once, because they would wait too long. For a
+    workspace without a waiting import the limit is a tenth higher.
+    """
 
     @model_validator(mode="after")
-    def _a_body_fits_into_its_half(self) -> Self:
+    def _require_capacity_for_two_bodies(self) -> Self:
         if self.import_bodies_at_once < 2 * self.import_body_limit:
             raise ValueError(
                 f"import_bodies_at_once ({self.import_bodies_at_once}) must be at least twice "
@@ -54,7 +55,7 @@ class IngestSettings(ServiceSettings, UploadSettings):
         return self
 
     @model_validator(mode="after")
-    def _an_answer_may_take_as_long_as_sending(self) -> Self:
+    def _require_acceptance_after_broker_deadline(self) -> Self:
         if self.acceptance_deadline_seconds < self.broker_deadline_seconds:
             raise ValueError(
                 f"acceptance_deadline_seconds ({self.acceptance_deadline_seconds:g}) must not be "

@@ -1,4 +1,4 @@
-"""Consumes `import-requests`: imports that upstream systems ask for by topic."""
+"""Consumes `import-requests`: imports that upstream systems request by topic."""
 
 import asyncio
 from typing import TypeAlias
@@ -22,7 +22,10 @@ class ImportRequestHandler:
         self._imports = imports
 
     def decode(self, records: Batch) -> tuple[list[RequestRecord], list[DeadLetter]]:
-        """Checks the headers only: it can't wait, and the bodies of a batch would take a second."""
+        """Checks only the headers.
+
+        It runs on the event loop, which parsing the bodies of a batch would block for a second.
+        """
         delivered, poison = [], []
         for record in records:
             try:
@@ -35,7 +38,7 @@ class ImportRequestHandler:
     async def process(
         self, decoded: list[RequestRecord], _poison: list[DeadLetter], _advance: Advance
     ) -> list[DeadLetter]:
-        """Accepts the requests, and returns those that can never be accepted."""
+        """Accepts the requests. Returns those that can never be accepted as dead letters."""
         requests: list[ReceivedRequest] = []
         accepted: list[RequestRecord] = []
         dead_letters = []

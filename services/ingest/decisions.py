@@ -1,7 +1,7 @@
-"""Packs the decision on a request for the ledger, so that no request is judged twice.
+"""Serializes the decision on a request for the ledger, so that it is decided only once.
 
-A request may be delivered again after a crash, perhaps to a newer version with other rules. What
-was sent the first time may stand in Kafka, so the same records must be sent again (invariant 4).
+A request may be delivered again after a crash, perhaps to a newer version with other rules. Kafka
+may have the records of the first delivery, so the same records must be sent again (invariant 4).
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class RequestDecision:
     failed_rows: int = 0
 
     def without_records(self) -> "RequestDecision":
-        """Returns the same with only the counts."""
+        """Returns the decision with its counts and without its records."""
         return replace(self, batch=replace(self.batch, records=()))
 
 
@@ -31,13 +31,13 @@ _read = msgspec.msgpack.Decoder(tuple[bytes, list[Record], int, bool, int]).deco
 
 
 def pack(decision: RequestDecision) -> bytes:
-    """Writes the decision as bytes for the ledger."""
+    """Serializes a decision."""
     batch = decision.batch
     fields = (batch.key, list(batch.records), batch.rows, decision.accepted, decision.failed_rows)
     return bytes(cramjam.zstd.compress(_write(fields), ZSTD_LEVEL))
 
 
 def unpack(packed: bytes) -> RequestDecision:
-    """Reads what `pack` wrote."""
+    """Deserializes a decision that `pack` serialized."""
     key, records, rows, accepted, failed_rows = _read(bytes(cramjam.zstd.decompress(packed)))
     return RequestDecision(ImportBatch(key, records, rows), accepted, failed_rows)

@@ -1,4 +1,4 @@
-"""HTTP of ingest: an import as JSON, or as a CSV; and how much more of them there is room for."""
+"""HTTP endpoints: imports as JSON or CSV, and the rate meter."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -40,7 +40,7 @@ async def _require_capacity(request: Request, principal: WriteAccess, ingest: In
 
 RequiresCapacity = Depends(_require_capacity)
 Strict = Annotated[
-    bool, Query(description="Fail rows that have unknown fields, instead of ignoring these.")
+    bool, Query(description="Fail rows with unknown fields instead of ignoring these fields.")
 ]
 
 
@@ -52,8 +52,8 @@ def _body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, A
 
 _ANY_ROW = {
     "type": "object",
-    "title": "What is wrong",
-    "description": "Fails its row, with every fault named; never the import.",
+    "title": "Invalid row",
+    "description": "Fails with a list of all its faults. The other rows are not affected.",
 }
 _ROWS = {
     "type": "array",
@@ -70,7 +70,11 @@ _CSV = {"file": {"contentType": "text/csv"}}
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     HTTPStatus.ACCEPTED: {
         "headers": {
-            "Location": {"description": "The job.", "required": True, "schema": {"type": "string"}}
+            "Location": {
+                "description": "The path of the job.",
+                "required": True,
+                "schema": {"type": "string"},
+            }
         },
         "links": {
             "job": {
@@ -97,10 +101,10 @@ async def import_json(
     *,
     strict: Strict = False,
 ) -> ImportAcceptedResponse:
-    """Accept a JSON array of rows; durable once this answers. Follow the job at `Location`.
+    """Accept a JSON array of rows. Follow the job at `Location`.
 
-    Rows for an account that is not on the key's list of accounts fail, each for itself, with
-    `account_not_permitted`.
+    The import is stored durably before the response is sent. Rows for an account that the API key
+    does not permit fail with `account_not_permitted`. Other rows are not affected.
     """
     require_content_type(request, "application/json")
     async with ingest.bodies.read(request) as body:
@@ -126,11 +130,10 @@ async def import_csv(
     *,
     strict: Strict = False,
 ) -> ImportAcceptedResponse:
-    """Accept a CSV, uploaded in the field `file`; durable once this answers. Follow the job at
-    `Location`.
+    """Accept a CSV file in the form field `file`. Follow the job at `Location`.
 
-    Rows for an account that is not on the key's list of accounts fail, each for itself, with
-    `account_not_permitted`.
+    The import is stored durably before the response is sent. Rows for an account that the API key
+    does not permit fail with `account_not_permitted`. Other rows are not affected.
     """
     async with open_upload(request, ingest.bodies) as upload:
         accepted = await ingest.imports.accept_csv(
@@ -146,7 +149,7 @@ async def import_csv(
 
 @internal_router.get("/imports/{job_id}")
 async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
-    """Tells status whether an import may stand. The gateway has no such route."""
+    """Return whether this replica may have sent an import. The status service calls this."""
     return {"may_stand": ingest.imports.recent.may_exist(job_id)}
 
 
@@ -154,12 +157,12 @@ async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
 async def get_rate_meter(
     account_id: str, principal: ReadAccess, ingest: Ingest
 ) -> RateMeterResponse:
-    """How many rows may still be accepted before imports are answered 429: `tokens_available`, as
-    the replica that answers has it.
+    """Get how many rows may still be imported before imports are answered 429.
 
-    Pinflow limits workspaces, not accounts: `account` is the same for all of a workspace's
-    accounts. `global` is the whole installation's. A token is a row that may wait to be settled,
-    not a request: with nothing waiting there is all of `capacity`, whatever was sent before.
+    A token is one row that waits to be settled, not a request. If no row waits, `tokens_available`
+    equals `capacity`. Each replica answers with its own count. `account` is the limit of the
+    workspace, so it is the same for all of its accounts. `global` is the limit of the whole
+    installation.
     """
     account = uuid_or_404(account_id, "Account")
     return RateMeterResponse.from_quotas(account, *await ingest.rate_meter.read(principal, account))

@@ -1,5 +1,7 @@
-"""Job ids: UUIDv7, so that an id tells its age (the status service waits for a young one) and jobs
-sort by time.
+"""Job ids and the paths of jobs.
+
+Job ids are UUIDv7: they contain their time, so jobs sort by it. The status service waits for the
+import of an id that is only minutes old.
 """
 
 import secrets
@@ -10,7 +12,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_job_id(now: datetime) -> UUID:
-    """RFC 9562, section 5.7: 48 bits of milliseconds, then random bits. Python has it from 3.14."""
+    """Returns a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits.
+
+    Python has a function for it only from 3.14.
+    """
     milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
     number = (
         milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)

@@ -1,6 +1,6 @@
-"""Writes each import to Kafka as one record batch and says what an error proves.
+"""Writes each import to Kafka as one record batch and reports what an error proves.
 
-Invariant 1 and ADR 0025 ask for it.
+See invariant 1 and ADR 0025.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class KafkaImportLog:
-    """Appends imports to the topic `imports`. Reconnects by itself when Kafka comes back."""
+    """Appends imports to the topic `imports`. Reconnects after an outage of Kafka."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
@@ -36,14 +36,14 @@ class KafkaImportLog:
         self._stopped = False
 
     async def start(self) -> None:
-        """Returns when the first partition's connection stands; the others follow."""
+        """Returns once the first partition is connected. The others connect in the background."""
         first = self._get_appender(0)
         await first.wait_until_connected()
         for partition in range(first.partition_count() or 1):
             self._get_appender(partition)
 
     async def stop(self) -> None:
-        """Lets imports under way end, within their deadline; nothing begins any more."""
+        """Refuses new imports and waits, within their deadline, for those under way."""
         self._stopped = True
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.acceptance_deadline_seconds)
@@ -55,7 +55,7 @@ class KafkaImportLog:
     def problem(self) -> str | None:
         """Returns why no import can be accepted now, or None.
 
-        Replaces connections that died while nobody used them.
+        Replaces connections that died while they were idle.
         """
         for appender in self._appenders.values():
             appender.replace_dead()
@@ -63,17 +63,17 @@ class KafkaImportLog:
         return None if is_connected else f"{self._topic}: not connected"
 
     async def append(self, batch: ImportBatch, started: float | None = None) -> EndPosition | None:
-        """Writes the import. Returns where its rows end, if it has any and Kafka tells.
+        """Writes the import. Returns its end, or None without rows or if Kafka does not report it.
 
-        Raises BrokerUnavailable if the import certainly does not stand, within
-        broker_deadline_seconds; AcceptanceUnknown if it was sent and not acknowledged, within
-        acceptance_deadline_seconds: then nothing stands or all of it. Both count from `started`, in
-        the event loop's time, if it is given.
+        Raises BrokerUnavailable, within broker_deadline_seconds, if nothing was written. Raises
+        AcceptanceUnknown, within acceptance_deadline_seconds, if the import was sent and not
+        acknowledged: it was written completely or not at all. Both deadlines count from `started`
+        (in the event loop's time), which is now by default.
         """
         started = asyncio.get_running_loop().time() if started is None else started
         if asyncio.get_running_loop().time() >= started + self._settings.broker_deadline_seconds:
-            raise BrokerUnavailable("no time is left to send the import")
-        # A task of its own, deadlines included: a client that goes away must not end it half way
+            raise BrokerUnavailable("No time was left to send the import to Kafka")
+        # A separate task with the deadlines: a client that disconnects must not cancel it half way
         task = _spawn(self._running, self._append(self._choose_partition(batch), batch, started))
         return await asyncio.shield(task)
 
@@ -84,10 +84,10 @@ class KafkaImportLog:
         try:
             end = await self._send(self._get_appender(partition), batch, progress, started)
         except (BrokerUnavailable, MessageSizeTooLargeError):
-            raise  # the second is a bug: a batch fits by its limits, and no retry makes it smaller
+            raise  # MessageSizeTooLargeError is a bug: the limits guarantee that a batch fits
         except Exception as error:
             if not (progress.in_doubt or isinstance(error, KafkaError)):
-                raise  # a bug, before anything was sent
+                raise  # a bug before anything was sent
             log.warning("import_not_acknowledged", in_doubt=progress.in_doubt, exc_info=error)
             raise (AcceptanceUnknown if progress.in_doubt else BrokerUnavailable)(
                 repr(error)
@@ -113,21 +113,21 @@ class KafkaImportLog:
             if appending.done():
                 return appending.result()
         finally:
-            # The same event loop: from here on the batch is not handed to a connection
+            # Both run on one event loop, so from here on the batch is not written to a connection
             progress.abandoned = True
             appending.cancel()
         if progress.in_doubt:
-            raise AcceptanceUnknown("Kafka did not acknowledge the import")
-        raise BrokerUnavailable("the import could not be sent to Kafka in time")
+            raise AcceptanceUnknown("Kafka did not acknowledge the import in time")
+        raise BrokerUnavailable("The import could not be sent to Kafka in time")
 
     def _choose_partition(self, batch: ImportBatch) -> int:
         if self._stopped or not self._appenders:
-            raise BrokerUnavailable("this process is starting or stopping")
-        known = max(
+            raise BrokerUnavailable("This process is starting or stopping")
+        partitions = max(
             filter(None, (appender.partition_count() for appender in self._appenders.values())),
             default=0,
         )
-        for partition in range(len(self._appenders), known):  # an operator has added some
+        for partition in range(len(self._appenders), partitions):  # added by an operator
             self._get_appender(partition)
         return choose_partition(batch.key, len(self._appenders))
 
@@ -153,6 +153,6 @@ def _spawn(tasks: "set[asyncio.Task[T]]", work: Coroutine[Any, Any, T]) -> "asyn
     task = asyncio.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
-    # Nobody may be left to hear of an error: a deadline has passed, or the client has gone
+    # Marks an error as seen: after a deadline, or if the client has disconnected, nobody awaits it
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task

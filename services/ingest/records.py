@@ -1,4 +1,4 @@
-"""Builds an import's record batch from its parsed rows, the same for HTTP and for the topic."""
+"""Builds an import's record batch from its parsed rows, for imports by HTTP and by topic."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,14 +25,15 @@ from shared.contract.wire import encode
 from shared.kafka.records import Header, Record
 
 ZSTD_LEVEL = 1
-"""The level of zstd. 215 kB of JSON take 0.8 us a row and become 38 kB. Level 3 takes twice as long
-and gives no less."""
+"""Level 1 compresses 215 kB of JSON to 38 kB in 0.8 us a row. Level 3 takes twice as long and saves
+nothing.
+"""
 MAX_SHORTENED_MESSAGE = 300
-"""Characters of a failed row's message when many long results have to fit into one record."""
+"""Maximum characters of a failed row's message if many long results must fit into one record."""
 
 
 class RawUpload(NamedTuple):
-    """A client's file or body, unchanged."""
+    """The original file or body that a client sent."""
 
     format: UploadFormat
     data: bytes
@@ -40,7 +41,7 @@ class RawUpload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """Settled once and never again: retries reuse job id, time and rows."""
+    """A parsed import. Retries reuse its job id, time and rows."""
 
     job_id: UUID
     workspace_id: UUID
@@ -51,23 +52,23 @@ class Import:
     warnings: Sequence[Notice] = field(default_factory=tuple)
     request_id: str | None = None
     replay_headers: Sequence[Header] = field(default_factory=tuple)
-    """How often what asked for it was replayed: goes out with every record."""
+    """The headers that count how often the request was replayed. Every record gets them."""
     upload: RawUpload | None = None
-    """None when uploads are not kept."""
+    """None if uploads are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportBatch:
     """The records of one import, in the order in which they are written.
 
-    The import comes first, then the results of failed rows, the upload, and the valid rows last.
-    Status wants no rows, so it stops at the first of them.
+    The import is first, then the results of failed rows, the upload and finally the valid rows. The
+    status service needs no valid rows and stops reading at the first of them.
     """
 
     key: bytes
     records: Sequence[Record]
     rows: int
-    """Number of records that are valid rows."""
+    """The number of records that are valid rows."""
 
 
 def build_batch(accepted: Import) -> ImportBatch:
@@ -91,15 +92,15 @@ def build_batch(accepted: Import) -> ImportBatch:
 
 
 def build_rejection_batch(rejected: ImportRejected) -> ImportBatch:
-    """Builds the batch of a request that became a failed job without rows."""
+    """Builds the batch of a request that becomes a failed job without rows."""
     key = str(rejected.job_id).encode()
     return ImportBatch(key, [Record(key, encode(rejected))], 0)
 
 
 def _build_row_events(accepted: Import) -> Iterator[bytes]:
-    """RowAccepted, spliced: the envelope once, each row as it was written when it was validated.
+    """Builds the RowAccepted events from bytes: one envelope and the rows as validation wrote them.
 
-    A model would cost as much again.
+    Serializing a struct for each row would double the cost.
     """
     before = (
         b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b",'
@@ -120,7 +121,7 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
 
 
 def _build_results_event(accepted: Import) -> list[bytes]:
-    """Builds RowsSettled of the rows that failed validation, if there are any: one record."""
+    """Builds one RowsSettled event for all rows that failed validation, if there are any."""
     if not accepted.rows.failed:
         return []
     settled = RowsSettled(
@@ -132,7 +133,7 @@ def _build_results_event(accepted: Import) -> list[bytes]:
 
 
 def _fit_results(failed: list[RowResult]) -> list[RowResult]:
-    """Returns the results; if all together are too large, each is cut to an equal share."""
+    """Returns the results. Shortens each to an equal share if together they are too large."""
     if len(encode(failed)) <= MAX_RESULTS_BYTES:
         return failed
     share = MAX_RESULTS_BYTES // len(failed)
@@ -140,7 +141,7 @@ def _fit_results(failed: list[RowResult]) -> list[RowResult]:
 
 
 def _shorten(result: RowResult, size: int) -> RowResult:
-    """Keeps as many of the result's faults, from the first on, as fit into `size` bytes of JSON."""
+    """Keeps as many of the result's first faults as fit into `size` bytes of JSON."""
     if len(encode(result)) <= size:
         return result
     message = result.error_message and result.error_message[:MAX_SHORTENED_MESSAGE]
@@ -155,7 +156,7 @@ def _shorten(result: RowResult, size: int) -> RowResult:
 
 
 def _build_upload_event(accepted: Import) -> list[bytes]:
-    """Builds FileUploaded, if the upload is kept."""
+    """Builds the FileUploaded event, if the upload is kept."""
     upload = accepted.upload
     if upload is None:
         return []

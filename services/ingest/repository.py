@@ -1,4 +1,4 @@
-"""All SQL on the schema `ingest`: the ledger of requests that name themselves."""
+"""All SQL of ingest: the ledger of requests that were received by topic."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -10,8 +10,8 @@ from services.ingest.tables import requests
 from shared.contract.errors import DatabaseUnavailable
 from shared.postgres.database import Database
 
-# The primary key closes the race of two claims; a second statement reads what stands, as the first
-# one can't see what another transaction has just committed. Sorted, or two claims deadlock.
+# The primary key decides the race of two claims. A second statement reads the entries, because this
+# one can't see a row that another transaction has just committed. It sorts to avoid deadlocks.
 CLAIM = """
     insert into ingest.requests (workspace_id, request_id, body_hash, job_id, accepted_at)
     select * from unnest(%b::uuid[], %b::text[], %b::bytea[], %b::uuid[], %b::timestamptz[])
@@ -25,7 +25,7 @@ READ_ENTRIES = """
     join unnest(%b::uuid[], %b::text[]) as requested(workspace_id, request_id)
         using (workspace_id, request_id)
 """
-# The first decision counts, whoever made it: another replica may have the same request in hand
+# The first decision counts, because another replica may process the same request
 STORE_DECISION = """
     update ingest.requests set decision = coalesce(decision, %b)
     where workspace_id = %b and request_id = %b and job_id = %b and state = 'pending'
@@ -34,15 +34,15 @@ STORE_DECISION = """
 
 
 class PostgresRequestLedger:
-    """Raises DatabaseUnavailable when Postgres is away."""
+    """The ledger of requests in Postgres. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]:
-        """Enter what is new and read what stands, for all, in one round trip.
+        """Stores the claims of new keys and returns the entry of every key, in one round trip.
 
-        Of two claims of one key, the first counts.
+        The first of two claims of one key counts.
         """
         first: dict[RequestKey, Claim] = {}
         for claim in claims:
@@ -63,9 +63,9 @@ class PostgresRequestLedger:
     async def store_decision(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
         """Stores the decision of a claim.
 
-        Returns the one that was stored first, or None if the request is committed. Raises
-        DatabaseUnavailable if the claim is gone, or another replica has claimed the request for
-        another job: Postgres was replaced by an older copy, and the request must be claimed again.
+        Returns the decision that was stored first, or None if the request is committed. Raises
+        DatabaseUnavailable if the claim is missing or belongs to another job. Then Postgres was
+        replaced by an older copy, and the request must be claimed again.
         """
         async with self._database.pipeline() as driver:
             cursor = await driver.execute(
@@ -79,12 +79,13 @@ class PostgresRequestLedger:
         request = await self._database.fetch_first(select(requests.c.state).where(is_request))
         if request is None or request["state"] == "pending":
             raise DatabaseUnavailable(
-                f"the claim of request {key.request_id} is gone from Postgres; the batch claims "
-                "it again",
+                f"The claim of request {key.request_id} is missing in Postgres. "
+                "The batch claims it again."
             )
         return None
 
     async def mark_committed(self, keys: Collection[RequestKey]) -> None:
+        """Marks requests whose records are in Kafka and deletes their decisions."""
         statement = update(requests).where(
             tuple_(requests.c.workspace_id, requests.c.request_id).in_(list(keys))
         )

@@ -1,4 +1,4 @@
-"""Accepts imports that were requested by topic, each once for its request id."""
+"""Accepts imports that were requested by topic, one job for each request id."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,27 +23,30 @@ from shared.contract.errors import ErrorCode, Overloaded, Poison
 from shared.runtime import metrics
 
 CAPACITY_WAIT_SECONDS = 1.0
-"""How long a batch waits for capacity in one go: through some readings of the backlog, after each
-of which it is the first. Then the consumer looks whether it is to stop, and begins anew.
+"""Seconds that a batch waits for backlog capacity. That is several lag samples, and after each
+sample the batch is served before new HTTP imports. Then the batch fails as overloaded, so that the
+consumer can check whether to stop, and is retried.
 """
 
 
 class RequestLedger(Protocol):
     """Stores requests by key. services.ingest.repository.PostgresRequestLedger implements it."""
 
-    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]: ...
-    async def store_decision(
-        self, key: RequestKey, job_id: UUID, decision: bytes
-    ) -> bytes | None: ...
-    async def mark_committed(self, keys: Sequence[RequestKey]) -> None: ...
+    async def claim(self, claims: Sequence[Claim]) -> dict[RequestKey, LedgerEntry]:
+        """Stores the claims of new keys and returns the entry of every key."""
+
+    async def store_decision(self, key: RequestKey, job_id: UUID, decision: bytes) -> bytes | None:
+        """Returns the decision that was stored first, or None if the request is committed."""
+
+    async def mark_committed(self, keys: Sequence[RequestKey]) -> None:
+        """Marks requests whose records are in Kafka and deletes their decisions."""
 
 
 class RequestedImportService:
-    """Claims each request in the ledger, stores its decision, appends that, and marks the claim.
+    """Accepts each request in four steps: claim, store the decision, append, mark as committed.
 
-    A crash between any two steps repeats the same job with the same decisions, never a second one.
-    A request may be 6 MiB: each is parsed in a thread, one at a time, so that HTTP is answered
-    meanwhile.
+    After a crash between two steps the same job is repeated with the same decision. A request may
+    have 6 MiB. Requests are parsed in a thread, one at a time, so that HTTP is still answered.
     """
 
     def __init__(
@@ -63,15 +66,15 @@ class RequestedImportService:
         self._parser_lock = asyncio.Lock()
 
     async def accept(self, requests: Sequence[ReceivedRequest]) -> Mapping[int, Poison]:
-        """Accepts the requests. Returns those that can never be accepted, by their index.
+        """Accepts the requests. Returns the reasons of those that can never be accepted, by index.
 
-        Raises Overloaded, BrokerUnavailable, AcceptanceUnknown or DatabaseUnavailable: then the
-        batch comes again.
+        Raises Overloaded, BrokerUnavailable, AcceptanceUnknown or DatabaseUnavailable. The consumer
+        then retries the whole batch.
         """
         refused: dict[int, Poison] = {}
         for index, request in enumerate(requests):
             if not await self._workspaces.exists(request.key.workspace_id):
-                message = f"there is no workspace {request.key.workspace_id}"
+                message = f"Workspace {request.key.workspace_id} does not exist."
                 refused[index] = Poison(ErrorCode.WORKSPACE_NOT_FOUND, message)
         claims = [
             new_claim(request) for index, request in enumerate(requests) if index not in refused
@@ -98,10 +101,11 @@ class RequestedImportService:
         pending: Mapping[RequestKey, ReceivedRequest],
         entries: Mapping[RequestKey, LedgerEntry],
     ) -> None:
-        """Appends all of them, a few at a time: more would wait with their deadline running.
+        """Appends all pending requests, a few at a time.
 
-        One that fails stops none of the others, nor makes them be sent again. Raises the first
-        failure once all have ended.
+        With more at a time, some would wait while their deadline runs. A failed append does not
+        stop the others, and these are not sent again. Raises the first failure after all have
+        ended.
         """
         slots = AppendSlots(self._imports_at_once)
         results = await asyncio.gather(
@@ -124,7 +128,7 @@ class RequestedImportService:
     async def _append(
         self, request: ReceivedRequest, entry: LedgerEntry, slots: "AppendSlots"
     ) -> RequestDecision | None:
-        """Returns what was appended; None if another replica was faster."""
+        """Appends one request. Returns None if another replica has committed it."""
         workspace_id = request.key.workspace_id
         async with slots:
             try:
@@ -136,15 +140,15 @@ class RequestedImportService:
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)
                 raise
-            # Megabytes, of which only the counts are still wanted
+            # The records may have megabytes and only the counts are still needed
             return decision.without_records()
 
     async def _load_or_make_decision(
         self, request: ReceivedRequest, entry: LedgerEntry
     ) -> RequestDecision | None:
-        """Returns the stored decision, or decides now and stores that before anything is sent.
+        """Returns the stored decision, or decides and stores the decision before anything is sent.
 
-        None if another replica has finished the request.
+        Returns None if another replica has committed the request.
         """
         if (stored := entry.decision) is None:
             async with self._parser_lock:
@@ -159,7 +163,7 @@ class RequestedImportService:
 class AppendSlots(asyncio.Semaphore):
     """Limits how many imports of one batch are appended at once.
 
-    All have until `deadline` to find capacity.
+    All imports of the batch wait for backlog capacity until `deadline`.
     """
 
     def __init__(self, at_once: int) -> None:

@@ -1,4 +1,4 @@
-"""Identifies requests of `import-requests` and decides what each becomes."""
+"""Rules for requests of the topic `import-requests`: their keys, claims and decisions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,18 +24,18 @@ from shared.kafka.records import Header
 _requests = decoder(ImportRequested)
 
 MAX_SOURCE = 255
-"""Characters of `source`, the name that a sender gives to what it imports."""
+"""Maximum characters of `source`, the sender's name for the imported data."""
 
 
 class RequestKey(NamedTuple):
-    """Names a request: its sender chose the request id within the workspace."""
+    """A request's idempotency key. The sender chooses a request id within the workspace."""
 
     workspace_id: UUID
     request_id: str
 
 
 class Claim(NamedTuple):
-    """Describes the job that a request becomes if it is the first under its key."""
+    """The job that a request becomes if it is the first with its key."""
 
     key: RequestKey
     body_hash: bytes
@@ -44,28 +44,29 @@ class Claim(NamedTuple):
 
 
 class LedgerEntry(NamedTuple):
-    """Holds what the ledger has under a key: the first claim, whichever process made it."""
+    """The ledger's entry of a key: the first claim, made by any process."""
 
     body_hash: bytes
     job_id: UUID
     accepted_at: datetime
     is_committed: bool
     decision: bytes | None = None
-    """The packed decision (services/ingest/decisions.py). None before it is made, and again once it
-    is is_committed."""
+    """The serialized decision (services/ingest/decisions.py). None until it is made, and again
+    after the request is committed.
+    """
 
 
 class ReceivedRequest(NamedTuple):
-    """Holds a request that has a key.
+    """A request with a key, whose rows are not parsed yet.
 
-    Its rows are parsed when it is its turn: those of a whole batch could be half a gigabyte.
+    The parsed rows of a whole batch could take half a gigabyte.
     """
 
     key: RequestKey
     body: bytes
     body_hash: bytes
     replay_headers: Sequence[Header]
-    """The headers that tell of replays. They go on with each of the import's rows."""
+    """The headers that count replays. Every record of the import gets them."""
 
 
 def require_type(event_type: bytes | None) -> None:
@@ -73,12 +74,13 @@ def require_type(event_type: bytes | None) -> None:
     if event_type != EventType.IMPORT_REQUESTED.encode():
         raise Poison(
             ErrorCode.INVALID_RECORD,
-            f"ce_type must be {EventType.IMPORT_REQUESTED}, not {make_printable(repr(event_type))}",
+            f"ce_type: must be {EventType.IMPORT_REQUESTED}, "
+            f"not {make_printable(repr(event_type))}",
         )
 
 
 def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedRequest:
-    """Reads a request's key. Raises Poison if it has none."""
+    """Reads a request's key. Raises Poison if the request is invalid."""
     request = _parse_request(body)
     if "\0" in request.request_id:
         raise Poison(ErrorCode.INVALID_RECORD, "request_id: must not contain the character NUL")
@@ -87,20 +89,23 @@ def identify_request(body: bytes, replay_headers: Sequence[Header]) -> ReceivedR
 
 
 def new_claim(request: ReceivedRequest) -> Claim:
-    """Makes a claim with a new job id."""
+    """Builds a claim with a new job id."""
     now = datetime.now(UTC)
     return Claim(request.key, request.body_hash, new_job_id(now), now)
 
 
 def require_same_body(request: ReceivedRequest, entry: LedgerEntry) -> None:
-    """Raises Poison if the key was used before for another body."""
+    """Raises Poison if the key was used before with another body."""
     if entry.body_hash != request.body_hash:
-        message = f"request_id {request.key.request_id} was used before for another body"
+        message = (
+            f"request_id {request.key.request_id} was used before with another body. "
+            "Send this body with a new request_id."
+        )
         raise Poison(ErrorCode.REQUEST_ID_REUSED, message)
 
 
 def decide(request: ReceivedRequest, entry: LedgerEntry, *, keep_upload: bool) -> RequestDecision:
-    """Decides what a request becomes: an import, or a failed job that says why not."""
+    """Decides whether a request becomes an import or a failed job with an error."""
     requested = _parse_request(request.body)
     try:
         source = _parse_source(requested.source)

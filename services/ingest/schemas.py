@@ -1,4 +1,4 @@
-"""Defines HTTP models: the fields of pinbridge-sdk 1.10.1, then what Pinflow adds."""
+"""HTTP models: the fields of pinbridge-sdk 1.10.1, then those that Pinflow adds."""
 
 from datetime import datetime
 from typing import Annotated
@@ -12,7 +12,7 @@ from shared.contract.events import JobStatus, Notice, SourceType
 
 
 class ImportAcceptedResponse(BaseModel):
-    """The job as it is when it has been accepted: queued, with every row still to settle."""
+    """A job that has just been accepted: it is queued and no row is settled."""
 
     id: UUID
     workspace_id: UUID
@@ -25,7 +25,7 @@ class ImportAcceptedResponse(BaseModel):
     existing_rows: int = 0
     failed_rows: int = 0
     results: Annotated[list[None], Field(max_length=0)] = []
-    """There are none yet."""
+    """Always empty: no row is settled yet."""
     error_message: str | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -48,8 +48,9 @@ class ImportAcceptedResponse(BaseModel):
 
 
 class RateMeterNode(BaseModel):
-    """In rows: `tokens_available` of `capacity` may still be accepted, and `refill_rate` are
-    settled a second, as last seen.
+    """Counts rows: `tokens_available` of `capacity` may still be accepted.
+
+    `refill_rate` is the number of rows that were settled per second, as last measured.
     """
 
     tokens_available: float

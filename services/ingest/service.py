@@ -1,4 +1,7 @@
-"""Accepts imports: parses, builds the batch, appends it. Accepted means durable (invariant 1)."""
+"""Accepts imports by HTTP: parses them, builds their record batches and appends these.
+
+An import is accepted only when Kafka has acknowledged it (invariant 1).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -31,49 +34,48 @@ from shared.runtime import metrics
 
 MAX_FILENAME = 255
 MAX_EVENT_LOOP_BYTES = 1024 * 1024
-"""Bytes of a JSON import that is parsed on the event loop: 6 ms for 500 usual rows (160 kB), 9 ms
-for this much; 5 MiB take 45 ms. A thread costs 0.1 ms for one alone, and with eight at once a fifth
-of the latency (p50 55 → 67 ms), as they wrestle for the interpreter.
+"""Larger JSON imports are parsed in a thread. On the event loop, parsing takes 6 ms for 500 usual
+rows (160 kB), 9 ms for this size and 45 ms for 5 MiB. A thread adds 0.1 ms to one import. With
+eight imports at once, threads compete for the interpreter and add a fifth to the latency (p50 55 →
+67 ms).
 """
 MAX_SLOT_SECONDS = 0.1
-"""How long an append keeps its import's slot. It takes 5 to 50 ms; on a partition without a leader
-it takes the whole deadline, and would keep imports of other partitions waiting.
+"""Maximum seconds that an append keeps its import's slot. An append usually takes 5 to 50 ms. On a
+partition without a leader it takes the whole deadline, and imports of other partitions must not
+wait for that.
 """
 MAX_PARSER_THREADS = 2
-"""Imports parsed in threads at once.
-
-Each takes up to 5 ms, the interpreter's switch interval, from every turn of the event loop.
+"""Imports that are parsed in threads at once. Each delays every iteration of the event loop by up
+to 5 ms, the interpreter's switch interval.
 """
 
-
 AllowList: TypeAlias = frozenset[UUID] | None
-"""The accounts that a key may publish to; None for all."""
+"""The accounts that an API key may publish to; None means all."""
 
 
 class ImportStart(NamedTuple):
-    """Keeps when an import began, in the event loop's time, and its slot."""
+    """The slot of an import and the time when it arrived, in the event loop's time."""
 
     started_at: float
     slot: ImportSlot
 
 
 class ImportLog(Protocol):
-    """Writes accepted imports; the real one is Acceptance."""
+    """Writes accepted imports. services.ingest.import_log.KafkaImportLog implements it."""
 
     async def append(
         self, batch: ImportBatch, started: float | None = None, /
     ) -> EndPosition | None:
-        """Writes the import whole and returns where its rows end.
-
-        Raises BrokerUnavailable, AcceptanceUnknown.
+        """Writes the import completely and returns its end. Raises BrokerUnavailable,
+        AcceptanceUnknown.
         """
 
 
 class ImportService:
-    """What HTTP asks for.
+    """Accepts imports that were sent by HTTP.
 
-    Raises ApiError (Overloaded, when there is no room), or BrokerUnavailable when nothing was
-    accepted.
+    Raises ApiError, for example Overloaded while the backlog is full, and BrokerUnavailable if
+    nothing was accepted.
     """
 
     def __init__(
@@ -85,15 +87,13 @@ class ImportService:
         self._admission = admission
         self._queue = queue
         self._parser_threads = asyncio.Semaphore(MAX_PARSER_THREADS)
-        for source in (
-            "http",
-            "topic",
-        ):  # from the start: of a counter that has just appeared Prometheus sees no rise
+        # Prometheus sees no increase when a counter appears with its first event
+        for source in ("http", "topic"):
             for reason in ("workspace", "system", "waiting"):
                 metrics.IMPORTS_REFUSED.labels(source, reason)
 
     def require_capacity(self, workspace_id: UUID) -> None:
-        """Before a body is read, and parsed in vain. Raises Overloaded."""
+        """Refuses an import before its body is read. Raises Overloaded."""
         with _count_refusals():
             self._admission.require_capacity(workspace_id)
             self._queue.require_queue_capacity(workspace_id)
@@ -138,20 +138,19 @@ class ImportService:
             keep_upload=keep,
         )
         async with self._slot(workspace_id) as start:
-            # Always in a thread: 5 MiB of blank lines are half a second's work
+            # Always in a thread, because 5 MiB of blank lines take half a second
             async with self._parser_threads:
                 accepted, batch = await asyncio.to_thread(parse)
             return await self._accept(accepted, batch, start)
 
     @asynccontextmanager
     async def _slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
-        """Gives the time from which the deadlines of the append count."""
+        """Waits for a slot. The append's deadlines count from before the wait."""
         started = asyncio.get_running_loop().time()
         with _count_refusals():
             async with self._queue.slot(workspace_id) as slot:
-                self._admission.require_capacity(
-                    workspace_id
-                )  # again: those before it in its line may have filled it. Parsing is dear
+                # Earlier imports may have filled the backlog, and parsing is expensive
+                self._admission.require_capacity(workspace_id)
                 yield ImportStart(started, slot)
 
     async def _accept(self, accepted: Import, batch: ImportBatch, start: ImportStart) -> Import:
@@ -175,7 +174,7 @@ class ImportService:
         return accepted
 
     async def _append(self, batch: ImportBatch, start: ImportStart) -> EndPosition | None:
-        """Appends the batch; releases its slot early if that takes long."""
+        """Appends the batch. Releases its slot early if the append is slow."""
         appending = asyncio.create_task(self._import_log.append(batch, start.started_at))
         try:
             await asyncio.wait({appending}, timeout=MAX_SLOT_SECONDS)

@@ -1,4 +1,4 @@
-"""Ingest's table. Its definition, with every constraint, is the migration's."""
+"""The table of ingest's schema. The migration defines its constraints."""
 
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, Table, Text, Uuid
 

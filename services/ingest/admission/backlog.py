@@ -1,9 +1,8 @@
-"""Counts the rows that are accepted and not settled: of the system by Kafka's figures, of each
-workspace by memory.
+"""Counts unsettled rows: of the whole system by Kafka's lag, of each workspace in memory.
 
-Kafka's figure holds for all replicas and survives a restart. It counts records: an import is its
-rows and up to three more. Kafka does not tell whose rows they are. Each process knows that of what
-it accepted itself, until the publisher's group is past it.
+The lag covers all replicas and survives a restart. It counts records: an import has its rows and up
+to three more. It does not say which workspace a record belongs to. So each process remembers the
+imports that it accepted, until the publisher's consumer group has passed them.
 """
 
 import heapq
@@ -16,31 +15,37 @@ from typing import NamedTuple
 from uuid import UUID
 
 MIN_RATE_BACKLOG_ROWS = 1000
-"""With less waiting, what is settled is what came in, not what could be."""
+"""The rate is measured only above this backlog. Below it, the publisher settles what arrives, which
+is less than what it could settle.
+"""
 STALE_AFTER_SECONDS = 20.0
-"""Without news from Kafka for so long nobody is refused: the figures may be wrong, and the append
-decides. It takes several failed readings."""
+"""Seconds after which a lag sample is too old to refuse imports by it. Several samples must fail
+first. Imports are then limited only by whether Kafka takes them.
+"""
 RATE_WINDOW_SECONDS = 5.0
-"""How far back the rate looks."""
+"""Time constant of the moving average of the settlement rate."""
 
 
 class EndPosition(NamedTuple):
-    """The offset behind an import's last row in the topic `imports`."""
+    """The end of an import in the topic `imports`."""
 
     partition: int
     end: int
+    """The offset after the import's last row."""
 
 
 @dataclass(frozen=True, slots=True)
 class LagSample:
-    """The topic `imports` at one moment: its ends and the publisher's offsets, by partition."""
+    """Offsets of the topic `imports` at one moment, by partition."""
 
     sampled_at: float
     end_offsets: Mapping[int, int]
     committed_offsets: Mapping[int, int]
+    """The offsets up to which the publisher has settled the rows."""
 
     @property
     def backlog(self) -> int:
+        """The number of records that the publisher has not settled."""
         return sum(
             max(0, end - self.committed_offsets[partition])
             for partition, end in self.end_offsets.items()
@@ -55,58 +60,62 @@ class _AppendedImport(NamedTuple):
 
 @dataclass(slots=True)
 class BacklogTracker:
-    """Holds the figures.
+    """Counts unsettled rows in three steps, so that concurrent imports can't overshoot a limit.
 
-    Rows are taken before their append, so that imports at the same moment can't overshoot; then
-    they are placed or given back.
+    Rows are reserved before their import is appended. Then they are confirmed with their position,
+    or released. Confirmed rows count until the publisher has passed them.
     """
 
     clock: Callable[[], float] = time.monotonic
     """The clock of LagSample.sampled_at, in seconds."""
     rate: float | None = None
-    """Rows settled a second while enough were waiting; None until that has been seen."""
+    """Rows settled per second (moving average); None until a large enough backlog was seen."""
     _rows_by_workspace: Counter[UUID] = field(default_factory=Counter)
     _reserved_rows: int = 0
     _appended: dict[int, list[_AppendedImport]] = field(default_factory=lambda: defaultdict(list))
+    """Confirmed imports by partition, as heaps by their end."""
     _after_sample: list[tuple[EndPosition, int]] = field(default_factory=list)
+    """Confirmed rows that the last sample does not include."""
     _sample: LagSample | None = None
 
     @property
     def is_stale(self) -> bool:
-        """Tells whether the last sample is too old, or there is none."""
+        """True if there is no recent sample."""
         return self._sample is None or self.clock() - self._sample.sampled_at > STALE_AFTER_SECONDS
 
     def count_rows(self, workspace_id: UUID) -> int:
+        """Returns the workspace's unsettled rows that this process accepted."""
         return self._rows_by_workspace[workspace_id]
 
     @property
     def total_rows(self) -> int:
+        """The unsettled rows of all workspaces and replicas."""
         backlog = self._sample.backlog if self._sample else 0
         return backlog + sum(rows for _, rows in self._after_sample) + self._reserved_rows
 
     def reserve(self, workspace_id: UUID, rows: int) -> None:
+        """Counts the rows of an import that is about to be appended."""
         self._rows_by_workspace[workspace_id] += rows
         self._reserved_rows += rows
 
     def release(self, workspace_id: UUID, rows: int) -> None:
+        """Stops counting reserved rows whose import was not appended."""
         self._reserved_rows -= rows
         self._subtract(workspace_id, rows)
 
     def confirm(self, workspace_id: UUID, rows: int, position: EndPosition) -> None:
-        """Gives rows that were taken their position: their import has been appended."""
+        """Records the position of reserved rows whose import has been appended."""
         self._reserved_rows -= rows
         heapq.heappush(
             self._appended[position.partition], _AppendedImport(position.end, workspace_id, rows)
         )
-        if not self._sample or position.end > self._sample.end_offsets.get(
-            position.partition, 0
-        ):  # a sample may have come in between
+        # A sample that was taken after the append already includes these rows
+        sampled_end = self._sample.end_offsets.get(position.partition, 0) if self._sample else 0
+        if position.end > sampled_end:
             self._after_sample.append((position, rows))
 
     def observe(self, sample: LagSample) -> None:
-        """What the publisher's group is past is settled; what ends within the sample is counted by
-        it.
-        """
+        """Replaces the sample and stops counting what the publisher has settled since."""
         if self._sample is not None:
             self._update_rate(self._sample, sample)
         self._sample = sample

@@ -1,9 +1,9 @@
 """Admission control: accepts an import while the backlog is below its limits, otherwise 429 with
 Retry-After.
 
-A refusal costs no row's work: the limits are checked before a body is read, and again, for good,
-before the append. An import is accepted while fewer rows than the limit are unsettled. So the limit
-may be overshot by one import, and a limit below 500 refuses nobody for ever.
+The limits are checked before a body is read, so that a refused import costs nothing. The check
+before the append is the final one. An import is accepted while fewer rows than the limit are
+unsettled. So one import may overshoot the limit, and a limit below 500 rows blocks nobody forever.
 """
 
 import asyncio
@@ -22,35 +22,41 @@ from shared.contract.errors import AcceptanceUnknown, BrokerUnavailable, ErrorCo
 from shared.runtime import metrics
 
 RESERVE_SHARE = 0.1
-"""Of the system's limit: for workspaces that have nothing unsettled, so that many that flood can't
-shut a new one out.
+"""Share of the system's limit that is added for workspaces without unsettled rows. Otherwise
+workspaces that flood Pinflow could block a new one.
 """
 MAX_RETRY_AFTER_SECONDS = 60
 IN_DOUBT_SECONDS = 20.0
-"""Seconds for which the rows of an import of unknown outcome are counted. If the import stands,
-Kafka's figure counts them, too."""
+"""Seconds for which an import with an unknown outcome is counted. If Kafka has the import, the next
+lag sample counts it too.
+"""
 DEFAULT_RETRY_AFTER_SECONDS = 5
-"""Asked of a client while it is not known how quickly rows are settled."""
+"""Retry-After while the settlement rate is unknown."""
 
 
 @dataclass(slots=True)
 class RowReservation:
-    """An import's place in the backlog. Whoever appends the import sets its position."""
+    """Backlog capacity that is held for one import. The code that appends the import sets
+    `position`.
+    """
 
     position: EndPosition | None = None
 
 
 class RowQuota(NamedTuple):
-    """How much room there is, in rows, and how quickly more is made."""
+    """The number of rows that may still be accepted, and how quickly it grows."""
 
     capacity: int
     available: int
     rate: float
-    """Rows settled a second as last seen; 0 while it is not known."""
+    """Rows settled per second, as last measured; 0 while unknown."""
 
 
 class Admission:
-    """Decides by the figures of one process. The clock is that of the readings."""
+    """Accepts or refuses imports by the backlog that this process knows.
+
+    `clock` must be the clock of `LagSample.sampled_at`.
+    """
 
     def __init__(self, settings: IngestSettings, clock: Clock = time.monotonic) -> None:
         self._workspace_limit = settings.max_unsettled_rows_per_workspace
@@ -58,30 +64,29 @@ class Admission:
         self._backlog = BacklogTracker(clock)
         self._new_sample = asyncio.Event()
         self.sample_requested = asyncio.Event()
-        """Set by every import: figures are wanted now."""
+        """Set by every import and every read of the rate meter: a fresh lag sample is needed."""
         metrics.UNSETTLED_ROWS.set_function(
             lambda: math.nan if self._backlog.is_stale else float(self._backlog.total_rows)
         )
 
-    def observe(self, reading: LagSample) -> None:
-        self._backlog.observe(reading)
-        self._new_sample.set()  # who waits for room is woken before any request that comes now
+    def observe(self, sample: LagSample) -> None:
+        """Updates the backlog and wakes the callers of `wait_for_capacity`."""
+        self._backlog.observe(sample)
+        self._new_sample.set()  # earlier waiters get the capacity before new requests do
         self._new_sample = asyncio.Event()
 
     def require_capacity(self, workspace_id: UUID) -> None:
-        """Raises Overloaded when the workspace, or the whole system, has its fill of unsettled
-        rows.
-        """
+        """Raises Overloaded if the workspace or the whole system has reached its limit."""
         self.sample_requested.set()
         if self._backlog.is_stale:
             return
         own, total = self._backlog.count_rows(workspace_id), self._backlog.total_rows
         if own >= self._workspace_limit:
-            # Its own rows are settled at their share of the rate
+            # The workspace's rows get only their share of the settlement rate
             pause = self._retry_after((own - self._workspace_limit + 1) * max(total, own) / own)
             message = (
                 f"This workspace has {own} rows that are not settled yet; the limit is "
-                f"{self._workspace_limit}. Nothing was accepted."
+                f"{self._workspace_limit}. Nothing was accepted. Retry after {pause} s."
             )
             details = {"limit": self._workspace_limit, "current": own, "reason": "workspace"}
             raise Overloaded(
@@ -89,22 +94,18 @@ class Admission:
             )
         limit = self._system_limit if own else int(self._system_limit * (1 + RESERVE_SHARE))
         if total >= limit:
+            pause = self._retry_after(total - limit + 1)
             message = (
                 f"Pinflow has {total} rows that are not settled yet; the limit is {limit}. "
-                "Nothing was accepted."
+                f"Nothing was accepted. Retry after {pause} s."
             )
             details = {"limit": limit, "current": total, "reason": "system"}
-            raise Overloaded(
-                ErrorCode.OVERLOADED,
-                message,
-                retry_after=self._retry_after(total - limit + 1),
-                **details,
-            )
+            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=pause, **details)
 
     def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
-        """The workspace's room, and the system's.
+        """Returns the quota of the workspace and the quota of the whole system.
 
-        Blind, both are empty of rows, as nobody is refused then.
+        Both are full while the backlog is stale, because no import is refused then.
         """
         self.sample_requested.set()
         own, total = (
@@ -114,14 +115,15 @@ class Admission:
         )
         rate = self._backlog.rate or 0.0
         share = own / max(total, own) if own else 1.0
-        return _meter(self._workspace_limit, own, rate * share), _meter(
-            self._system_limit, total, rate
+        return (
+            _build_quota(self._workspace_limit, own, rate * share),
+            _build_quota(self._system_limit, total, rate),
         )
 
     async def wait_for_capacity(self, workspace_id: UUID, deadline: float) -> None:
-        """`deadline` is in the event loop's time.
+        """Returns once the workspace may import.
 
-        Raises Overloaded when there was none until then.
+        Raises Overloaded at `deadline`, which is in the event loop's time.
         """
         while True:
             try:
@@ -135,9 +137,9 @@ class Admission:
 
     @contextmanager
     def reserve(self, workspace_id: UUID, rows: int) -> Iterator[RowReservation]:
-        """Reserves room for the import that the body appends. Raises Overloaded.
+        """Reserves capacity for the import that the `with` block appends. Raises Overloaded.
 
-        Its rows are counted until they are settled, or until it is certain that none stands.
+        The rows are counted until they are settled, or until Kafka certainly does not have them.
         """
         self.require_capacity(workspace_id)
         self._backlog.reserve(workspace_id, rows)
@@ -150,12 +152,11 @@ class Admission:
             else:
                 self._backlog.release(workspace_id, rows)
             raise
-        except BaseException:  # a client that went away: its import goes on
+        except BaseException:  # the client disconnected, but its import continues
             self._release_later(workspace_id, rows)
             raise
-        if (
-            reservation.position is None or self._backlog.is_stale
-        ):  # blind, what is remembered would never be forgotten
+        # While samples are missing, confirmed rows would never be removed
+        if reservation.position is None or self._backlog.is_stale:
             self._backlog.release(workspace_id, rows)
         else:
             self._backlog.confirm(workspace_id, rows, reservation.position)
@@ -166,12 +167,12 @@ class Admission:
         )
 
     def _retry_after(self, rows: float) -> int:
-        """Seconds until so many rows have been settled."""
+        """Returns the seconds until `rows` are settled: 1 to MAX_RETRY_AFTER_SECONDS."""
         rate = self._backlog.rate
         if rate is None:
             return DEFAULT_RETRY_AFTER_SECONDS
         return max(1, min(MAX_RETRY_AFTER_SECONDS, math.ceil(rows / max(rate, 1e-9))))
 
 
-def _meter(capacity: int, unsettled: int, rate: float) -> RowQuota:
+def _build_quota(capacity: int, unsettled: int, rate: float) -> RowQuota:
     return RowQuota(capacity, max(0, capacity - unsettled), rate)

@@ -1,5 +1,6 @@
-"""Keeps admission told of the backlog: often while imports come or rows are settled, else now and
-then.
+"""Samples the publisher's lag for admission control.
+
+It samples often while imports arrive or rows are settled, and rarely otherwise.
 """
 
 import asyncio
@@ -18,16 +19,17 @@ from shared.runtime.settings import ServiceSettings
 log = structlog.get_logger()
 
 PUBLISHER = "publisher"
-"""The service whose group settles rows."""
+"""The service whose consumer group settles rows."""
 SAMPLE_SECONDS = 0.25
-"""At twenty thousand rows a second, five thousand rows."""
+"""Seconds between two samples. At 20 000 rows a second, 5000 rows arrive in between."""
 MAX_IDLE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 
 class BacklogMonitor:
-    """A part of the process that never holds up another: without news imports are let in, and the
-    log says so once.
+    """Samples the lag in the background and never makes the process unready.
+
+    Without samples, imports are accepted without a limit, and the log says so once.
     """
 
     def __init__(self, settings: ServiceSettings, admission: Admission) -> None:
@@ -46,8 +48,9 @@ class BacklogMonitor:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns after the first reading, or failure: a process that starts anew knows of the
-        backlog before it accepts anything.
+        """Returns after the first sample or failure.
+
+        So a restarted process knows the backlog before it accepts imports.
         """
         await self._take_sample()
         self._task = asyncio.create_task(self._run())
@@ -85,7 +88,7 @@ class BacklogMonitor:
                 log.warning(
                     "backlog_unavailable",
                     error=str(error),
-                    next="imports are let in unlimited until Kafka tells again",
+                    next="imports are accepted without a limit until Kafka answers again",
                 )
             self._is_failing = True
         except Exception:

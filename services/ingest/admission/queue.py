@@ -1,8 +1,8 @@
-"""Decides which workspace's import is parsed and written next.
+"""A fair queue of HTTP imports, by workspace.
 
-In a queue without keys, a workspace that floods would put a hundred imports before another's one
-(measured: 3.7 s to its 202). What waits is a body, not its parsed rows, which take several times as
-much memory.
+In a plain queue, an import would wait behind a hundred imports of a workspace that floods
+(measured: 3.7 s to its 202). Imports wait as bodies, because parsed rows take several times as much
+memory.
 """
 
 from collections.abc import AsyncIterator
@@ -21,24 +21,24 @@ from shared.runtime.limits.reservations import (
 )
 
 RESERVE_SHARE = 0.1
-"""The share of the queue, on top, for workspaces of which nothing waits."""
+"""Share of the limit that is added for workspaces without a waiting import."""
 WAIT_SHARE = 0.9
-"""The share of the broker's deadline that an import may wait. The rest is for the append."""
+"""Share of broker_deadline_seconds that an import may wait. The rest is for the append."""
 
 
 @dataclass(slots=True)
 class ImportSlot:
-    """Lets one import be parsed and written."""
+    """Permission to parse and write one import."""
 
     _slot: Reservation
     _limit: ConcurrencyLimit
-    """Bounds the imports that were released early and wait for Kafka."""
+    """Limits the imports that have released their slot and still wait for Kafka."""
     _unconfirmed: Reservation | None = None
 
     def release_early(self) -> None:
-        """Lets the next import begin while this one still waits for Kafka.
+        """Allows the next import to begin while this one still waits for Kafka.
 
-        Does nothing if too many wait like that already.
+        Does nothing if too many imports already wait for Kafka without a slot.
         """
         if self._unconfirmed is not None:
             return
@@ -49,7 +49,7 @@ class ImportSlot:
         self._slot.release()
 
     def release(self) -> None:
-        """Ends the import."""
+        """Frees everything that the import holds."""
         self._slot.release()
         if self._unconfirmed is not None:
             self._unconfirmed.release()
@@ -75,21 +75,23 @@ class ImportQueue:
         )
 
     def require_queue_capacity(self, workspace_id: UUID) -> None:
-        """Raises Overloaded if one more import could not wait."""
+        """Raises Overloaded if the queue is full for this workspace."""
         limit, waiting = self._max_waiting, self._queue.total_waiting
         if not self._queue.waiting(workspace_id):
             limit = int(limit * (1 + RESERVE_SHARE))
         if waiting >= limit and not self._queue.has_free_slot:
             raise _overloaded(
-                f"{waiting} imports wait to be written; the limit is {limit}.", limit, waiting
+                f"{waiting} imports are waiting to be written; the limit is {limit}.",
+                limit,
+                waiting,
             )
 
     @asynccontextmanager
     async def slot(self, workspace_id: UUID) -> AsyncIterator[ImportSlot]:
-        """Waits for a slot and holds it for as long as the body runs.
+        """Waits for a slot and holds it while the `with` block runs.
 
-        Raises Overloaded if too many imports wait or the wait took too long; BrokerUnavailable if
-        no import was written meanwhile.
+        Raises Overloaded if the queue is full or the wait takes too long. Raises BrokerUnavailable
+        if the wait takes too long and no import was written meanwhile.
         """
         slot = ImportSlot(await self._acquire(workspace_id), self._unconfirmed)
         try:
@@ -106,9 +108,9 @@ class ImportQueue:
         except WaitTimeout:
             seconds = f"{self._timeout_seconds:g}"
             if self._written == written_before:
-                raise BrokerUnavailable(f"no import could be written for {seconds} s") from None
+                raise BrokerUnavailable(f"No import could be written for {seconds} s") from None
             raise _overloaded(
-                f"This import's turn did not come within {seconds} s.",
+                f"This import waited {seconds} s and could not begin.",
                 self._max_waiting,
                 self._queue.total_waiting,
             ) from None
@@ -117,5 +119,8 @@ class ImportQueue:
 def _overloaded(message: str, limit: int, waiting: int) -> Overloaded:
     details = {"limit": limit, "current": waiting, "reason": "waiting"}
     return Overloaded(
-        ErrorCode.OVERLOADED, f"{message} Nothing was accepted.", retry_after=1, **details
+        ErrorCode.OVERLOADED,
+        f"{message} Nothing was accepted. Retry after 1 s.",
+        retry_after=1,
+        **details,
     )

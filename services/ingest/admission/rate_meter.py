@@ -1,6 +1,4 @@
-"""What PinBridge's rate meter asks for, answered with what limits imports here: rows that are not
-settled yet.
-"""
+"""Answers PinBridge's rate meter with the limits of unsettled rows."""
 
 from uuid import UUID
 
@@ -11,14 +9,16 @@ from shared.contract.errors import not_found
 
 
 class RateMeter:
+    """Reads how many rows a key's workspace may still import."""
+
     def __init__(self, admission: Admission, access: AccessRepository) -> None:
         self._admission = admission
         self._access = access
 
     async def read(self, principal: Principal, account_id: UUID) -> tuple[RowQuota, RowQuota]:
-        """The workspace's and the system's.
+        """Returns the quota of the workspace and the quota of the whole system.
 
-        Raises ApiError (404) for an account that the key does not see, DatabaseUnavailable.
+        Raises ApiError (404) if the key does not see the account, and DatabaseUnavailable.
         """
         if not (
             principal.permits(account_id)

@@ -1,5 +1,6 @@
-"""CSV as spreadsheets write it: several encodings, three delimiters, quoted line breaks, blank
-lines.
+"""Parses CSV files as spreadsheets write them.
+
+Files may have several encodings, three delimiters, quoted line breaks and blank lines.
 """
 
 import codecs
@@ -25,19 +26,18 @@ MAX_CELL_CHARACTERS = 2**31 - 1
 MAX_COLUMNS = 200
 MAX_LISTED_COLUMNS = 50
 MAX_DETECTION_CHARACTERS = 20_000
-"""Characters of the header that the delimiter is guessed from."""
+"""Characters at the beginning of the header from which the delimiter is detected."""
 MAX_PARSED_EXCESS_ROWS = 10_000
-"""Rows of a file that is refused for having too many.
-
-Of the rest the lines are counted: that takes a quarter of the time.
+"""Rows over the limit that are parsed to be counted. After them only lines are counted, which takes
+a quarter of the time. The file is refused in any case.
 """
 BLANK_LINES = re.compile(r"[\s,;]*")
 
 GUESSED_ENCODING = Notice(
     code="guessed_encoding",
     message=(
-        "The file is not UTF-8; it was read as Windows-1252. Check letters with accents, or save "
-        "it as UTF-8."
+        "The file is not UTF-8 and was read as Windows-1252. Check letters with accents, or save "
+        "the file as UTF-8."
     ),
 )
 
@@ -48,20 +48,21 @@ class CsvTable(NamedTuple):
 
 
 def parse_csv(data: bytes) -> CsvTable:
-    """The data rows below the header, by its names; empty cells are absent.
+    """Returns the rows below the header, as cells by column name. Empty cells are left out.
 
     Raises ApiError.
     """
     text, warnings = _decode(data)
-    csv.field_size_limit(
-        MAX_CELL_CHARACTERS
-    )  # the body's limit is the cell's; Python's own, 128 KiB, would refuse the whole file
+    # The body's limit is enough. Python's default limit of a cell, 128 KiB, would refuse the file
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
     source = io.StringIO(text, newline="")
     lines_before = _seek_header(source, text)
     records = _read_records(source, _detect_delimiter(source), lines_before)
     header = next(records, None)
     if header is None:
-        raise ApiError(ErrorCode.EMPTY_FILE, "The file is empty: there is no header.")
+        raise ApiError(
+            ErrorCode.EMPTY_FILE, "The file is empty. Its first line must name the columns."
+        )
     names = _check_header(header)
     warnings = [*warnings, *_warn_of_unknown_columns(names)]
     rows = [_build_row(names, cells) for cells in islice(records, MAX_ROWS)]
@@ -70,20 +71,23 @@ def parse_csv(data: bytes) -> CsvTable:
 
 
 def _warn_of_unknown_columns(names: Sequence[str]) -> list[Notice]:
-    """A misspelt column would be left out without a word, and its row's key would be used up."""
+    """Returns a warning about unknown columns, if there are any.
+
+    Without it, a client would not notice a misspelled column before its rows are published.
+    """
     unknown = [make_printable(name, 100) for name in names if name and name not in KNOWN_COLUMNS]
     if not unknown:
         return []
     listed = ", ".join(unknown[:MAX_LISTED_COLUMNS])
     message = (
-        f"Unknown columns: {listed}. What stands there is ignored or, with strict=true, fails its "
-        "row."
+        f"Unknown columns: {listed}. Their cells are ignored or, with strict=true, fail their row. "
+        "Correct or remove these columns."
     )
     return [Notice(code="unknown_columns", message=message)]
 
 
 def _decode(data: bytes) -> tuple[str, list[Notice]]:
-    """UTF-8 with or without BOM, UTF-16 with BOM, and Windows-1252 as the last resort."""
+    """Decodes UTF-8, UTF-16 with BOM or, as the last resort, Windows-1252. Returns warnings too."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16"), []
@@ -114,7 +118,7 @@ def _undecodable(encoding: str, before: str) -> ApiError:
 
 
 def _seek_header(source: io.StringIO, text: str) -> int:
-    """Go to the first line that is not blank; returns how many lines lie before it."""
+    """Moves to the first line that is not blank. Returns the number of lines before it."""
     blank = BLANK_LINES.match(text)
     end = blank.end() if blank else 0
     start = max(text.rfind("\n", 0, end), text.rfind("\r", 0, end)) + 1
@@ -123,9 +127,10 @@ def _seek_header(source: io.StringIO, text: str) -> int:
 
 
 def _detect_delimiter(source: io.StringIO) -> str:
-    """The one under which the header has the most names we know; the comma when none has."""
+    """Returns the delimiter that gives the header the most known names. The default is a comma."""
     start = source.tell()
-    beginning = source.read(MAX_DETECTION_CHARACTERS)  # not a line: a quoted name may have several
+    # More than a line, because a quoted name may have line breaks
+    beginning = source.read(MAX_DETECTION_CHARACTERS)
     source.seek(start)
 
     def known_names(delimiter: str) -> int:
@@ -136,9 +141,9 @@ def _detect_delimiter(source: io.StringIO) -> str:
 
 
 def _read_records(lines: Iterable[str], delimiter: str, lines_before: int) -> Iterator[list[str]]:
-    """Records that are not blank.
+    """Yields the records that are not blank.
 
-    A line of nothing but delimiters, which spreadsheets leave behind, is blank.
+    A line of delimiters only, which spreadsheets write for an empty row, is blank.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first_line = lines_before + 1
@@ -160,9 +165,11 @@ def _count_excess_rows(records: Iterator[list[str]], lines: Iterable[str]) -> in
 
 def _invalid_csv(error: str, line: int) -> ApiError:
     if "unexpected end of data" in error:
-        message = f"A quote that opens in the row beginning at line {line} never closes."
+        message = (
+            f"The row that begins at line {line} has an unclosed quote. Close it or remove it."
+        )
     else:
-        message = f"The row beginning at line {line} is no CSV: {error}."
+        message = f"The row that begins at line {line} is not valid CSV: {error}. Correct it."
     return ApiError(ErrorCode.INVALID_CSV, message, line=line)
 
 
@@ -178,17 +185,20 @@ def _check_header(header: Sequence[str]) -> list[str]:
     if duplicates:
         message = (
             "Columns that appear more than once: "
-            f"{', '.join(make_printable(name, 100) for name in duplicates[:MAX_LISTED_COLUMNS])}."
+            f"{', '.join(make_printable(name, 100) for name in duplicates[:MAX_LISTED_COLUMNS])}. "
+            "Keep one of each."
         )
         raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
     if len(counts) > MAX_COLUMNS:
-        message = f"A file has at most {MAX_COLUMNS} columns; this one has {len(counts)}."
+        message = (
+            f"The file has {len(counts)} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
+        )
         raise ApiError(ErrorCode.INVALID_CSV, message, limit=MAX_COLUMNS, count=len(counts))
     missing = [name for name in REQUIRED_COLUMNS if name not in counts]
     if missing:
         message = (
-            f"Missing columns: {', '.join(missing)}. The first line must name the columns; found: "
-            f"{', '.join(found)}."
+            f"Missing columns: {', '.join(missing)}. The first line must name the columns. "
+            f"It names: {', '.join(found)}."
         )
         raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
     return names

@@ -1,9 +1,8 @@
-"""Rows that are plainly right: nearly all. Validated and written for their events at a third of the
-model's price (5 instead of 14 µs).
+"""The fast path of row validation: validates and serializes a row in 5 instead of 14 µs.
 
-`PinSubmission` stays the contract. A row that is taken here it takes too, as the same content (a
-property test holds the two side by side); what is refused here is for it to judge and to explain,
-so this may refuse whatever is not worth a look.
+Nearly all rows pass it. `PinSubmission` remains the contract: a row that passes here also passes
+the model and becomes the same content (a property test compares the two). A row that fails here is
+validated by the model, which also explains the faults. So the fast path may fail any unusual row.
 """
 
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -26,8 +25,8 @@ from shared.contract.pins import (
 from shared.contract.wire import encode
 
 FALLBACK_ERRORS = (ValueError,)
-"""Errors that mean: let the model decide. msgspec's and pydantic's errors, and the one for a lone
-surrogate, are ValueErrors.
+"""Errors of `validate_fast` after which the model must validate the row. The errors of msgspec, of
+pydantic and for a lone surrogate are ValueErrors.
 """
 
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
@@ -43,13 +42,13 @@ _CHECKED_BY_FAST_PATH: dict[str, Any] = {
     "dominant_color": Any,
     "run_at": Any,
 }
-"""The types of fields that have rules of their own, which `validate_fast` checks."""
+"""The types of fields with additional rules. `validate_fast` checks these rules itself."""
 
 
 def _build_row_type(*, strict: bool) -> Any:
-    """Makes the struct of PinContent's fields, as msgspec can check what clients send.
+    """Builds a struct with PinContent's fields and the rules that msgspec can check.
 
-    Fields keep their order, by which they are written.
+    The fields keep PinContent's order, because they are serialized in it.
     """
     rules = get_type_hints(PinSubmission, include_extras=True)
     fields: list[Any] = []
@@ -64,12 +63,12 @@ def _build_row_type(*, strict: bool) -> Any:
 
 
 def _convert_rule(rule: Any) -> Any:
-    """Returns the type of an id, or of a text with a maximum length and no other rule.
+    """Returns the msgspec type of an id, or of a text whose only rule is a maximum length.
 
-    Raises TypeError for anything else: then `validate_fast` must check the field.
+    Raises TypeError for any other rule. Then `validate_fast` must check the field itself.
     """
     if get_origin(rule) is not Annotated:
-        rule = get_args(rule)[0]  # it may be null
+        rule = get_args(rule)[0]  # the field is optional
     if rule == Identifier:
         return UUID
     match get_args(rule):
@@ -77,7 +76,7 @@ def _convert_rule(rule: Any) -> Any:
             last is ANY_TEXT and limits == StringConstraints(max_length=limit)
         ):
             return Annotated[str, msgspec.Meta(max_length=limit)]
-    raise TypeError(f"`validate_fast` has no check for {rule}")
+    raise TypeError(f"The fast path has no check for {rule}. Add one to `validate_fast`.")
 
 
 def _build_validator(name: str) -> TypeAdapter[Any]:
@@ -92,17 +91,18 @@ _related_terms, _dominant_color, _run_at = (
 LENIENT_ROW, STRICT_ROW = _build_row_type(strict=False), _build_row_type(strict=True)
 _CONTROL_ESCAPES = (b"\\u00", b"\\b", b"\\f")
 """JSON's escapes of control characters other than tab and line breaks. An escaped backslash before
-such a letter looks the same; then the model decides."""
+such a letter looks the same. The model validates such a row.
+"""
 
 
 def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
-    """The row's content as JSON without what is null, and its fingerprint's digits.
+    """Returns the row's content as JSON without null fields, and the digits of its fingerprint.
 
-    Raises FALLBACK_ERRORS: then nothing is said of it.
+    Raises one of FALLBACK_ERRORS if the row must be validated by the model.
     """
     pin = msgspec.convert(row, STRICT_ROW if strict else LENIENT_ROW)
     key, board = pin.idempotency_key, pin.board_id
-    # strip() gives the very same string where there is nothing to strip
+    # strip() returns the same object if there is nothing to strip
     if key.strip() is not key or board.strip() is not board or pin.title.isspace():
         raise ValueError("white space")
     if (pin.image_url is None) is (pin.asset_id is None) or (
@@ -111,7 +111,7 @@ def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
         raise ValueError("images")
     if pin.related_terms is not None:
         if len(pin.related_terms) > MAX_RELATED_TERMS and not isinstance(pin.related_terms, str):
-            raise ValueError("hostile, perhaps, and not to be gone through twice")
+            raise ValueError("too many terms")
         pin.related_terms = _related_terms.validate_python(pin.related_terms)
     if pin.dominant_color is not None:
         pin.dominant_color = _dominant_color.validate_python(pin.dominant_color)
@@ -122,5 +122,5 @@ def validate_fast(row: object, *, strict: bool) -> tuple[bytes, bytes]:
     cover = None if pin.cover_image_url is None else normalize_url(pin.cover_image_url)
     content = encode(pin)
     if b"\\" in content and any(escape in content for escape in _CONTROL_ESCAPES):
-        raise ValueError("perhaps a control character")
+        raise ValueError("possible control character")
     return content, compute_fingerprint_hex(pin, link, image, cover).encode()

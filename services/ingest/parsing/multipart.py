@@ -1,4 +1,4 @@
-"""One uploaded file out of a multipart body."""
+"""Reads the uploaded file from a multipart body."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,10 +23,10 @@ class UploadedFile(NamedTuple):
 
 @asynccontextmanager
 async def open_upload(request: Request, bodies: BodyReader) -> AsyncIterator[UploadedFile]:
-    """The field `file`.
+    """Reads the file in the field `file` and reserves its memory while the `with` block runs.
 
-    Raises ApiError: what `bodies` does, 400 for a broken multipart, 415, or 422 without the
-    field.
+    Raises ApiError: 400 for an invalid multipart body, 415 for another content type, 422 if the
+    field is missing, and the errors of `bodies`.
     """
     require_content_type(request, "multipart/form-data")
     boundary = _parse_boundary(request.headers.get("content-type", ""))
@@ -35,26 +35,28 @@ async def open_upload(request: Request, bodies: BodyReader) -> AsyncIterator[Upl
 
 
 async def _parse_upload(request: Request, body: bytes, boundary: str) -> UploadedFile:
-    # Anywhere, as anything may follow it (RFC 2046, 5.1.1). The parser would take a body that was
-    # cut off for the whole
+    # Anything may follow the last boundary (RFC 2046, 5.1.1). The parser would accept a body that
+    # was cut off
     if f"--{boundary}--".encode() not in body:
-        raise _invalid_multipart("it does not end with its boundary")
+        raise _invalid_multipart("It does not end with its boundary")
     try:
         form = await MultiPartParser(
             request.headers, _single_chunk(body), max_files=10, max_fields=50
         ).parse()
     except MultiPartException as error:
         raise _invalid_multipart(error.message) from None
-    # A charset that decodes nothing (`undefined` is one to Python), or a name that none can have
+    # Python has charsets that decode nothing (`undefined`), and a name may be invalid in its
+    # charset
     except ValueError:
         raise _invalid_multipart(
-            "its names can't be read in the charset of its content type"
+            "Its names can't be read in the charset of its content type"
         ) from None
     try:
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
             raise ApiError(
-                ErrorCode.MISSING_FILE, f"Send the CSV as a file in the field `{FIELD}`."
+                ErrorCode.MISSING_FILE,
+                f"The body has no file in the field `{FIELD}`. Send the CSV file there.",
             )
         return UploadedFile(await file.read(), file.filename)
     finally:
@@ -69,14 +71,14 @@ def _parse_boundary(content_type: str) -> str:
     except UnicodeError:
         boundary = None
     if not boundary or not boundary.isascii():
-        raise _invalid_multipart("its content type names no boundary")
+        raise _invalid_multipart("Its content type names no boundary")
     return boundary
 
 
 def _invalid_multipart(reason: str) -> ApiError:
     return ApiError(
         ErrorCode.INVALID_MULTIPART,
-        f"The multipart body is broken: {reason}.",
+        f"The multipart body is invalid. {reason.rstrip('.')}. Send the CSV file as form data.",
         HTTPStatus.BAD_REQUEST,
     )
 

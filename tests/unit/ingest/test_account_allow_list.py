@@ -44,7 +44,9 @@ def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_a
     assert kept.valid == parsed.valid[1:]
     foreign, faulty = kept.failed
     assert (foreign.row_number, foreign.idempotency_key) == (1, "k")
-    assert foreign.error_message == f"account_id: this API key may not publish to account {other}"
+    assert foreign.error_message == (
+        f"account_id: This API key may not publish to account {other}. Use a key that may."
+    )
     (fault,) = foreign.errors or []
     assert (fault.code, fault.field, fault.value) == (
         "account_not_permitted",

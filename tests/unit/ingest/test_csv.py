@@ -149,7 +149,7 @@ def test_doubled_columns_are_named_however_many_there_are() -> None:
     refused = refusal(",".join([f"c{number}" for number in range(1000)] + ["c7"]).encode())
     assert (refused.code, refused.message) == (
         "duplicate_columns",
-        "Columns that appear more than once: c7.",
+        "Columns that appear more than once: c7. Keep one of each.",
     )
 
 
@@ -190,8 +190,8 @@ def test_unknown_columns_are_told_and_ignored() -> None:
         (
             "unknown_columns",
             (
-                "Unknown columns: linkurl. What stands there is ignored or, with strict=true, "
-                "fails its row."
+                "Unknown columns: linkurl. Their cells are ignored or, with strict=true, fail "
+                "their row. Correct or remove these columns."
             ),
         )
     ]

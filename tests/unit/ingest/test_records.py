@@ -151,7 +151,11 @@ def test_a_rejection_is_one_record() -> None:
         "accepted_at": datetime.now(UTC),
     }
     batch = build_rejection_batch(
-        ImportRejected(**about, error_code="empty_import", error_message="This import has no rows.")
+        ImportRejected(
+            **about,
+            error_code="empty_import",
+            error_message="This import has no rows. Send at least one.",
+        )
     )
     assert isinstance(import_of(batch), ImportRejected)
     assert (len(batch.records), batch.rows) == (1, 0)

@@ -9,13 +9,13 @@ from services.status.consumers import FoldHandler
 from services.status.dependencies import StatusDependencies
 from services.status.endpoints import router
 from services.status.fold_service import FoldService
+from services.status.ingest_client import IngestClient
 from services.status.job_events import JobAnnouncer
 from services.status.lists import ImportLists
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from services.status.retention import CLEAN_SECONDS, UploadCleaner
-from services.status.sent_imports import SentImports
 from services.status.service import JobQueries
-from services.status.system import add_system_endpoints, watch_everything
+from services.status.system import add_system_endpoints, register_readiness_checks
 from services.status.unsupported import add_unsupported_endpoints
 from shared.contract.import_records import is_for_status, is_whole_import
 from shared.contract.topics import TopicName
@@ -30,7 +30,7 @@ from shared.runtime.service import Service
 def create_app(settings: StatusSettings) -> FastAPI:
     """Makes everything and starts nothing: the application's lifespan does."""
     service = Service("status", settings, background_connections=BACKGROUND_CONNECTIONS)
-    store = JobStore(service.database)
+    store = JobRepository(service.database)
     retention_days = settings.upload_retention_days
     job_events = service.topics[TopicName.JOB_EVENTS]
     announcer = JobAnnouncer(store, service.producer, job_events, settings.announce_limit)
@@ -59,13 +59,13 @@ def create_app(settings: StatusSettings) -> FastAPI:
         positions=store.positions,
     )
     http = create_http_pool()
-    watch_everything(service.health, settings, service.database, http)
+    register_readiness_checks(service.health, settings, service.database, http)
     app = service.create_app(
         summary="Knows what became of every row.",
         dependencies=StatusDependencies(
             settings=settings,
             jobs=JobQueries(
-                JobStore(service.http_database), SentImports(http, settings.ingest_url)
+                JobRepository(service.http_database), IngestClient(http, settings.ingest_url)
             ),
             lists=ImportLists(service.paginator(settings)),
         ),

@@ -46,7 +46,7 @@ class StatusSettings(ServiceSettings, ListSettings, UploadSettings):
     """Jobs announced in one transaction."""
 
     @property
-    def watched(self) -> tuple[WatchedService, ...]:
+    def watched_services(self) -> tuple[WatchedService, ...]:
         """The services that /readyz asks. A test compares them with deploy/services.py."""
         return (
             WatchedService("ingest", self.ingest_url),

@@ -6,7 +6,7 @@ from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.status.fold_service import FoldService
-from services.status.folding import Foldable, Upload
+from services.status.folding import CompressedUpload, Foldable
 from shared.contract.errors import ErrorCode, Poison
 from shared.contract.events import FileUploaded, RowsSettled, decode_import
 from shared.contract.import_records import is_import, is_upload
@@ -51,7 +51,7 @@ class FoldHandler:
             except Poison as reason:
                 poison.append(DeadLetter(record, reason))
             else:
-                if self._keep_uploads or not isinstance(event, Upload):
+                if self._keep_uploads or not isinstance(event, CompressedUpload):
                     delivered.append(Delivered(record, event))
         return delivered, poison
 
@@ -74,10 +74,10 @@ class FoldHandler:
         ]
 
 
-def _parse_upload(value: bytes) -> Upload:
+def _parse_upload(value: bytes) -> CompressedUpload:
     """Parses a FileUploaded: a line of JSON, then zstd. Raises ValidationError, Poison."""
     line, _, content = value.partition(b"\n")
     about = _parse_about(line)
     if not content.startswith(ZSTD_MAGIC):
         raise Poison(ErrorCode.INVALID_RECORD, "No zstd frame follows the upload's first line.")
-    return Upload(about, content)
+    return CompressedUpload(about, content)

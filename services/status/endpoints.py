@@ -51,7 +51,7 @@ async def list_imports(
     is refused (422 `search_too_wide`), with a `since` or `until` in `reached` by which it is
     answered.
     """
-    page = await status.lists.imports(principal, query)
+    page = await status.lists.list_imports(principal, query)
     response = _json([job_document(job) for job in page.rows])
     set_page_headers(request, response, query, page)
     return response

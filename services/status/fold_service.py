@@ -16,8 +16,8 @@ s, and were tried again unchanged.
 """
 
 
-class FoldStore(Protocol):
-    """Stores one fold. Implemented by JobStore, and by a fake in tests."""
+class FoldRepository(Protocol):
+    """Stores one fold. Implemented by JobRepository, and by a fake in tests."""
 
     async def fold(self, batch: Fold, advance: Advance, *, moves: bool) -> int: ...
 
@@ -25,7 +25,7 @@ class FoldStore(Protocol):
 class FoldService:
     """Folds events, idempotently: every transaction can be repeated."""
 
-    def __init__(self, store: FoldStore, announcer: PeriodicTask) -> None:
+    def __init__(self, store: FoldRepository, announcer: PeriodicTask) -> None:
         """`announcer` is woken when a job ends."""
         self._store = store
         self._announcer = announcer

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from services.status.results import written
+from services.status.results import encode_results
 from shared.contract.events import (
     FileUploaded,
     ImportAccepted,
@@ -25,7 +25,7 @@ BYTES_PER_ROW = 800
 uploads too: 16 MB of them."""
 
 
-class Upload(NamedTuple):
+class CompressedUpload(NamedTuple):
     """A client's file or body, still compressed."""
 
     about: FileUploaded
@@ -37,7 +37,7 @@ class Upload(NamedTuple):
         return self.about.job_id
 
 
-Foldable = ImportAccepted | ImportRejected | RowsSettled | Upload
+Foldable = ImportAccepted | ImportRejected | RowsSettled | CompressedUpload
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def fold(events: Iterable[Foldable]) -> Fold:
             if event.job_id not in imported:
                 imported.add(event.job_id)
                 batch.jobs[event.job_id] = _known_by_import(event)
-        elif isinstance(event, Upload):
+        elif isinstance(event, CompressedUpload):
             about = event.about
             row = (about.job_id, about.workspace_id, about.format.value, about.size, event.content)
             if row[:2] not in batch.uploads:
@@ -114,7 +114,9 @@ def tally(settled: str, results: Iterable[RowResult]) -> Tally:
     if not fresh:
         return Tally(*added, settled, None, None)
     fresh.sort(key=attrgetter("row_number"))
-    return Tally(*added, f"{bits:0{len(settled)}b}"[::-1], fresh[0].row_number, written(fresh))
+    return Tally(
+        *added, f"{bits:0{len(settled)}b}"[::-1], fresh[0].row_number, encode_results(fresh)
+    )
 
 
 def weight(event: Foldable) -> int:
@@ -122,7 +124,7 @@ def weight(event: Foldable) -> int:
     match event:
         case ImportAccepted() | ImportRejected():
             return 1
-        case Upload(content=content):
+        case CompressedUpload(content=content):
             return 1 + len(content) // BYTES_PER_ROW
         case RowsSettled(results=results):
             return len(results)

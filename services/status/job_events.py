@@ -1,6 +1,6 @@
 """Announces jobs that ended on `job-events`: at least once, always under the same event id."""
 
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.events import ImportCompleted
 from shared.contract.wire import encode
@@ -16,7 +16,9 @@ DELIVERY_SECONDS = 5.0
 class JobAnnouncer:
     """Announces jobs in portions. Replicas share the work: each takes jobs that no other has."""
 
-    def __init__(self, store: JobStore, producer: RecordSender, topic: str, limit: int) -> None:
+    def __init__(
+        self, store: JobRepository, producer: RecordSender, topic: str, limit: int
+    ) -> None:
         self._store = store
         self._producer = producer
         self._topic = topic
@@ -27,8 +29,10 @@ class JobAnnouncer:
 
         Raises BrokerUnavailable or DatabaseUnavailable; none of them is marked then.
         """
-        unannounced = self._store.unannounced(self._limit, extra_timeout_seconds=DELIVERY_SECONDS)
-        async with unannounced as jobs:
+        claim_unannounced = self._store.claim_unannounced(
+            self._limit, extra_timeout_seconds=DELIVERY_SECONDS
+        )
+        async with claim_unannounced as jobs:
             records = [announcement(job) for job in jobs]
             if records:
                 await self._producer.send(self._topic, records, seconds=DELIVERY_SECONDS)

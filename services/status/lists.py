@@ -33,7 +33,7 @@ class ImportLists:
     def __init__(self, paginator: Paginator) -> None:
         self._paginator = paginator
 
-    async def imports(self, who: Principal, asked: ImportFilters) -> Page:
+    async def list_imports(self, who: Principal, asked: ImportFilters) -> Page:
         given = {"status": asked.status, "source_type": asked.source_type}
         filters = {name: str(value) for name, value in given.items() if value is not None}
         list_query = ListQuery(

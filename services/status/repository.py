@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import func, select, text, update
 
 from services.status.folding import Fold, tally
-from services.status.results import document
+from services.status.results import merge_results
 from services.status.service import Missing
 from services.status.tables import jobs
 from shared.contract.errors import ValueRejected
@@ -147,7 +147,7 @@ _JOB = f"""
 JOB = text(_JOB)
 
 
-class JobStore:
+class JobRepository:
     """Stores and reads jobs and uploads. Raises DatabaseUnavailable if Postgres is away.
 
     A fold also raises ValueRejected if Postgres does not accept one of its values.
@@ -190,7 +190,7 @@ class JobStore:
             self.positions.mark_stored(advance)
         return ended
 
-    async def job(
+    async def find_job(
         self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
     ) -> Row | Missing:
         """Reads a workspace's job once its import is folded.
@@ -203,7 +203,7 @@ class JobStore:
             return Missing.UNKNOWN
         if job["workspace_id"] != workspace_id:
             return Missing.FOREIGN
-        return {**job, "results": document(job["results"])}
+        return {**job, "results": merge_results(job["results"])}
 
     async def is_replaying(self) -> bool:
         """Tells whether jobs may be missing because a restored Postgres lost them."""
@@ -217,7 +217,7 @@ class JobStore:
             ).rowcount
 
     @asynccontextmanager
-    async def unannounced(
+    async def claim_unannounced(
         self, limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
         """Locks jobs that ended and are not announced, and marks them as announced at the end.

@@ -12,25 +12,25 @@ from shared.contract.events import Fault, RowResult
 from shared.contract.wire import encode
 
 
-class AnsweredFault(Fault, frozen=True, kw_only=True, omit_defaults=False):
+class FaultWithNulls(Fault, frozen=True, kw_only=True, omit_defaults=False):
     """Is a Fault with its nulls."""
 
 
-class AnsweredResult(RowResult, frozen=True, kw_only=True, omit_defaults=False):
+class ResultWithNulls(RowResult, frozen=True, kw_only=True, omit_defaults=False):
     """Is a RowResult with its nulls, and with a list of errors in any case."""
 
-    errors: list[AnsweredFault] = msgspec.field(default_factory=list)  # type: ignore[assignment]
+    errors: list[FaultWithNulls] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
-_read = msgspec.json.Decoder(list[AnsweredResult]).decode
+_read = msgspec.json.Decoder(list[ResultWithNulls]).decode
 
 
-def written(results: Sequence[RowResult]) -> str:
+def encode_results(results: Sequence[RowResult]) -> str:
     """Returns the text to keep."""
     return encode(results).decode()
 
 
-def document(kept: Sequence[str] | None) -> bytes:
+def merge_results(kept: Sequence[str] | None) -> bytes:
     """Returns all of a job's results as JSON in row order.
 
     Each text is one fold's; what is folded late may lie between others.

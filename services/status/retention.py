@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Protocol
 
 CLEAN_SECONDS = 60.0
-CLEANED_AT_ONCE = 50
+MAX_DELETED_UPLOADS = 50
 """Uploads that one transaction deletes: at most 300 MiB."""
 
 
 class Uploads(Protocol):
-    """Keeps uploads; the real one is JobStore."""
+    """Keeps uploads; the real one is JobRepository."""
 
     async def delete_uploads(self, retention: timedelta, limit: int) -> int:
         """Deletes at most `limit` uploads that are older than `retention`; returns how many."""
@@ -24,4 +24,4 @@ class UploadCleaner:
 
     async def delete_old_uploads(self) -> int:
         """Deletes a portion and returns how many uploads it had. Raises DatabaseUnavailable."""
-        return await self._uploads.delete_uploads(self._retention, CLEANED_AT_ONCE)
+        return await self._uploads.delete_uploads(self._retention, MAX_DELETED_UPLOADS)

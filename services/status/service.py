@@ -16,11 +16,11 @@ T = TypeVar("T")
 YOUNG = timedelta(minutes=5)
 """Age up to which a job id may belong to an import that is still on its way. Kafka may append a
 batch that was answered `acceptance_unknown` some minutes later."""
-APPEARANCE_SECONDS = 2.0
+MAX_FOLD_WAIT_SECONDS = 2.0
 """How long a GET waits for such a job."""
 RETRY_AFTER_SECONDS = 2
 FIRST_POLL_SECONDS = 0.02
-LONGEST_POLL_SECONDS = 0.25
+MAX_POLL_SECONDS = 0.25
 UUID_VERSION_WITH_TIME = 7
 
 
@@ -34,9 +34,9 @@ class Missing(Enum):
 
 
 class Jobs(Protocol):
-    """Where jobs are read; the real one is JobStore."""
+    """Where jobs are read; the real one is JobRepository."""
 
-    async def job(
+    async def find_job(
         self, workspace_id: UUID, job_id: UUID, *, with_results: bool = True
     ) -> Row | Missing:
         """Reads the job if it is this workspace's."""
@@ -46,9 +46,9 @@ class Jobs(Protocol):
 
 
 class Imports(Protocol):
-    """What ingest has sent; the real one is SentImports."""
+    """What ingest has sent; the real one is IngestClient."""
 
-    async def may_stand(self, job_id: UUID) -> bool:
+    async def may_exist(self, job_id: UUID) -> bool:
         """Tells whether an import with this id may stand in Kafka, or still come to stand there."""
 
 
@@ -70,12 +70,12 @@ class JobQueries:
         Raises ApiError: 404 if the job is another workspace's or there is none, 503 while a
         young one may still appear.
         """
-        job = await self._jobs.job(workspace_id, job_id)
+        job = await self._jobs.find_job(workspace_id, job_id)
         if job is Missing.UNKNOWN and is_young(job_id, datetime.now(UTC)):
             job = await self._appearance(workspace_id, job_id)
         if job is Missing.UNKNOWN and await self._jobs.is_replaying():
             # The job may have come back between the two reads
-            job = await self._jobs.job(workspace_id, job_id)
+            job = await self._jobs.find_job(workspace_id, job_id)
             if job is Missing.UNKNOWN:
                 raise _behind(
                     job_id,
@@ -90,11 +90,11 @@ class JobQueries:
 
     async def _wait(self, workspace_id: UUID, job_id: UUID, seconds: float) -> Row | None:
         async def ended() -> Row | None:
-            job = await self._jobs.job(workspace_id, job_id, with_results=False)
+            job = await self._jobs.find_job(workspace_id, job_id, with_results=False)
             return None if isinstance(job, Missing) or job["completed_at"] is None else job
 
         await _poll(ended, seconds)
-        job = await self._jobs.job(workspace_id, job_id)
+        job = await self._jobs.find_job(workspace_id, job_id)
         return None if isinstance(job, Missing) else job
 
     async def _appearance(self, workspace_id: UUID, job_id: UUID) -> Row | Missing:
@@ -102,14 +102,16 @@ class JobQueries:
 
         Raises ApiError (503) if it does not appear.
         """
-        if not await self._imports.may_stand(job_id):
-            return await self._jobs.job(workspace_id, job_id)  # it may have been folded meanwhile
+        if not await self._imports.may_exist(job_id):
+            return await self._jobs.find_job(
+                workspace_id, job_id
+            )  # it may have been folded meanwhile
 
         async def appeared() -> Row | Missing | None:
-            job = await self._jobs.job(workspace_id, job_id)
+            job = await self._jobs.find_job(workspace_id, job_id)
             return None if job is Missing.UNKNOWN else job
 
-        job: Row | Missing | None = await _poll(appeared, APPEARANCE_SECONDS)
+        job: Row | Missing | None = await _poll(appeared, MAX_FOLD_WAIT_SECONDS)
         if job is None:
             raise _behind(
                 job_id,
@@ -162,7 +164,7 @@ async def _poll(attempt: Callable[[], Awaitable[T | None]], seconds: float) -> T
     pause = FIRST_POLL_SECONDS
     while (left := deadline - loop.time()) > 0:
         await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, LONGEST_POLL_SECONDS)
+        pause = min(pause * 1.5, MAX_POLL_SECONDS)
         if (found := await attempt()) is not None:
             return found
     return None

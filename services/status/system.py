@@ -55,7 +55,7 @@ async def readiness(request: Request, response: Response, service: Status) -> Re
 
 
 @router.get("/internal/readyz", include_in_schema=False)
-async def own_readiness(request: Request) -> JSONResponse:
+async def process_readiness(request: Request) -> JSONResponse:
     """Tells whether this process is ready. For its supervisor: a restart mends no other process."""
     trouble = await request.app.state.runtime.problem()
     return JSONResponse(
@@ -69,15 +69,17 @@ def add_system_endpoints(api: FastAPI) -> None:
     add_metrics_endpoint(api)
 
 
-def watch_everything(
+def register_readiness_checks(
     health: Health, settings: StatusSettings, database: Database, http: httpcore.AsyncConnectionPool
 ) -> None:
-    health.add("database", database_check(database))
-    for service in settings.watched:
-        health.add(service.name, service_check(http, service.urls), required=service.is_required)
+    health.add("database", build_database_check(database))
+    for service in settings.watched_services:
+        health.add(
+            service.name, build_service_check(http, service.urls), required=service.is_required
+        )
 
 
-def database_check(database: Database) -> Check:
+def build_database_check(database: Database) -> Check:
     async def check() -> str | None:
         try:
             async with asyncio.timeout(CHECK_SECONDS), database.transaction() as connection:
@@ -89,7 +91,7 @@ def database_check(database: Database) -> Check:
     return check
 
 
-def service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
+def build_service_check(http: httpcore.AsyncConnectionPool, urls: str) -> Check:
     """Checks a service by its replicas' URLs, separated by commas: one ready replica is enough.
 
     Otherwise the check returns what is wrong with each.

@@ -3,7 +3,7 @@
 from msgspec.structs import fields
 
 from services.ingest.parsing import fast_path
-from services.status.results import AnsweredResult
+from services.status.results import ResultWithNulls
 from services.status.schemas import RowResultResponse
 from shared.contract.events import PinContent
 from shared.contract.pins import PinSubmission
@@ -20,4 +20,4 @@ def test_the_fast_path_writes_the_fields_of_a_pins_content_in_their_order() -> N
 
 
 def test_a_result_is_answered_with_the_documented_fields() -> None:
-    assert set(AnsweredResult.__struct_fields__) == set(RowResultResponse.model_fields)
+    assert set(ResultWithNulls.__struct_fields__) == set(RowResultResponse.model_fields)

@@ -22,7 +22,7 @@ from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from services.status.service import Missing
 from shared.access.cache import BoardCache
 from shared.access.repository import AccessRepository
@@ -55,7 +55,7 @@ class Pipeline:
             self._outcomes,
             NAMES,
         )
-        self._jobs = JobStore(pool)
+        self._jobs = JobRepository(pool)
         announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._status = FoldHandler(FoldService(self._jobs, announcer), NAMES)
 
@@ -78,7 +78,7 @@ class Pipeline:
             accepted = await imports.accept_json(workspace_id, document, strict=False)
         except ApiError:
             return None
-        job = await self._jobs.job(workspace_id, accepted.job_id)
+        job = await self._jobs.find_job(workspace_id, accepted.job_id)
         assert not isinstance(job, Missing)
         return job
 

@@ -25,7 +25,9 @@ def principal(workspace_id: UUID, account_ids: frozenset[UUID] | None = None) ->
 async def listed(database: Database, workspace_id: UUID, **asked: Any) -> Page:
     """The workspace's imports."""
     lists = ImportLists(Paginator(database, ListSettings()))
-    return await lists.imports(principal(workspace_id), ImportFilters(**{"limit": 200, **asked}))
+    return await lists.list_imports(
+        principal(workspace_id), ImportFilters(**{"limit": 200, **asked})
+    )
 
 
 def next_url(answer: httpx.Response) -> str | None:

@@ -47,7 +47,7 @@ async def http(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
         max_api_keys=MOST_KEYS,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usage, "GATHERING_SECONDS", 0.1)
+        patch.setattr(usage, "FLUSH_INTERVAL_SECONDS", 0.1)
         app = create_app(settings)
     async with running(app) as client:
         yield client

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from deploy.migrations import migrate
 from services.status.folding import fold
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from services.status.service import Missing
 from shared.contract.events import ImportAccepted
 from shared.kafka.positions.advance import Advance
@@ -42,8 +42,8 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
         database = Database.from_settings(
             DatabaseSettings(database_url=SecretStr(url)), application="tests"
         )
-        store = JobStore(database)
-        before = await store.job(half_done.workspace_id, half_done.job_id)
+        store = JobRepository(database)
+        before = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
             fold(
                 [untouched, rows_settled(half_done, failed(3), created(1), created(2), created(4))]
@@ -51,13 +51,13 @@ async def test_results_of_a_version_that_kept_each_in_a_row_of_its_own_are_kept_
             Advance(),
             moves=False,
         )
-        after = await store.job(half_done.workspace_id, half_done.job_id)
+        after = await store.find_job(half_done.workspace_id, half_done.job_id)
         await store.fold(
             fold([rows_settled(deleted, created(7)), rows_settled(made_up, created(1))]),
             Advance(),
             moves=False,
         )
-        odd = [await store.job(job.workspace_id, job.job_id) for job in (deleted, made_up)]
+        odd = [await store.find_job(job.workspace_id, job.job_id) for job in (deleted, made_up)]
         await database.dispose()
     assert not isinstance(before, Missing)
     assert not isinstance(after, Missing)

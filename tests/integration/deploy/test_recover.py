@@ -25,7 +25,7 @@ from services.publisher.rows.outcomes import Outcome
 from services.publisher.rows.repository import RowRepository
 from services.publisher.rows.service import RowService
 from services.status.folding import fold
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from shared.access.cache import BoardCache
 from shared.contract.events import RowsSettled
 from shared.contract.topics import TopicName, TopicNames
@@ -237,7 +237,7 @@ class Installation:
             settings = DatabaseSettings(database_url=SecretStr(self.database_url))
             database = Database.from_settings(settings, application="tests")
             for event in events:
-                await JobStore(database).fold(fold([event]), Advance(), moves=False)
+                await JobRepository(database).fold(fold([event]), Advance(), moves=False)
             await database.dispose()
 
         events = self.settled()

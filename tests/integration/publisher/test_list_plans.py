@@ -219,7 +219,7 @@ async def test_no_list_of_imports_walks_through_another_workspaces_rows(
 ) -> None:
     lists = ImportLists(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
     for page in ({}, {"offset": 300}, {"cursor": cursor_of("imports", "created_at_desc")}):
-        await answered(lists.imports(principal(LARGE), ImportFilters(**asked, **page)))
+        await answered(lists.list_imports(principal(LARGE), ImportFilters(**asked, **page)))
     require_bounded(plans)
 
 

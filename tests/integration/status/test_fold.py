@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.status.fold_service import MAX_FOLDED_ROWS
 from services.status.folding import Foldable, fold
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from services.status.service import Missing
 from shared.contract.errors import BrokerUnavailable, ValueRejected
 from shared.contract.events import ImportAccepted, ImportRejected, RowResult, RowsSettled, RowStatus
@@ -29,20 +29,20 @@ from tests.support.listing import listed
 
 
 @pytest.fixture
-def store(database: Database) -> JobStore:
-    return JobStore(database)
+def store(database: Database) -> JobRepository:
+    return JobRepository(database)
 
 
-async def folded(store: JobStore, *events: Foldable) -> None:
+async def folded(store: JobRepository, *events: Foldable) -> None:
     await store.fold(fold(events), Advance(), moves=False)
 
 
-async def row_of(store: JobStore, job: ImportAccepted | ImportRejected) -> Row | None:
-    row = await store.job(job.workspace_id, job.job_id)
+async def row_of(store: JobRepository, job: ImportAccepted | ImportRejected) -> Row | None:
+    row = await store.find_job(job.workspace_id, job.job_id)
     return None if isinstance(row, Missing) else row
 
 
-async def job_of(store: JobStore, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
+async def job_of(store: JobRepository, job: ImportAccepted | ImportRejected) -> dict[str, Any]:
     row = await row_of(store, job)
     assert row is not None
     return {**row, "results": orjson.loads(row["results"])}
@@ -58,7 +58,7 @@ def counters(row: dict[str, Any]) -> tuple[str, int, int, int, int]:
     )
 
 
-async def test_a_job_without_outcomes_is_queued(store: JobStore) -> None:
+async def test_a_job_without_outcomes_is_queued(store: JobRepository) -> None:
     job = import_accepted(total_rows=2)
     await folded(store, job)
     row = await job_of(store, job)
@@ -66,7 +66,7 @@ async def test_a_job_without_outcomes_is_queued(store: JobStore) -> None:
     assert (row["started_at"], row["completed_at"], row["results"]) == (None, None, [])
 
 
-async def test_a_job_with_some_outcomes_is_processing(store: JobStore) -> None:
+async def test_a_job_with_some_outcomes_is_processing(store: JobRepository) -> None:
     job = import_accepted(total_rows=2)
     await folded(store, job, rows_settled(job, created(2)))
     row = await job_of(store, job)
@@ -84,7 +84,7 @@ async def test_a_job_with_some_outcomes_is_processing(store: JobStore) -> None:
     ],
 )
 async def test_invariant_5_a_job_ends_exactly_when_all_rows_have(
-    store: JobStore, results: tuple[RowResult, ...], expected: tuple[object, ...]
+    store: JobRepository, results: tuple[RowResult, ...], expected: tuple[object, ...]
 ) -> None:
     job = import_accepted(total_rows=2)
     await folded(store, job, rows_settled(job, *results))
@@ -93,7 +93,7 @@ async def test_invariant_5_a_job_ends_exactly_when_all_rows_have(
     assert row["completed_at"] is not None
 
 
-async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobStore) -> None:
+async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     batch = (job, rows_settled(job, created(1), failed(2)))
     await folded(store, *batch)
@@ -103,24 +103,24 @@ async def test_invariant_5_a_redelivered_batch_moves_no_counter(store: JobStore)
 
 
 async def test_outcomes_before_their_import_are_kept_and_invisible(
-    store: JobStore, database: Database
+    store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, rows_settled(job, created(1)))
-    assert await store.job(job.workspace_id, job.job_id) is Missing.UNKNOWN
+    assert await store.find_job(job.workspace_id, job.job_id) is Missing.UNKNOWN
     assert await listed(database, job.workspace_id) == EMPTY_PAGE
     await folded(store, job)
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
 
 
-async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobStore) -> None:
+async def test_invariant_4_the_first_fold_of_a_row_wins(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, failed(1)))
     await folded(store, rows_settled(job, created(1)))
     assert counters(await job_of(store, job)) == ("failed", 1, 0, 0, 1)
 
 
-async def test_results_come_in_row_order_with_all_they_carry(store: JobStore) -> None:
+async def test_results_come_in_row_order_with_all_they_carry(store: JobRepository) -> None:
     job = import_accepted(total_rows=3)
     existing = RowResult(
         row_number=2,
@@ -146,7 +146,7 @@ async def test_results_come_in_row_order_with_all_they_carry(store: JobStore) ->
     assert results[2]["error_message"] == "title: Field required"
 
 
-async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobStore) -> None:
+async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobRepository) -> None:
     job = import_accepted(total_rows=6)
     for rows in ((1, 3, 6), (2, 3, 4), (5, 6)):
         await folded(store, job, rows_settled(job, *map(created, rows)))
@@ -155,7 +155,7 @@ async def test_what_is_folded_late_lies_between_others_in_row_order(store: JobSt
     assert counters(row) == ("completed", 6, 6, 0, 0)
 
 
-async def test_results_are_kept_whatever_they_say(store: JobStore) -> None:
+async def test_results_are_kept_whatever_they_say(store: JobRepository) -> None:
     job = import_accepted(total_rows=1)
     told = replace(failed(1), error_message='a\0"b\\ lämp \U0001f4cc')
     await folded(store, job, rows_settled(job, told))
@@ -163,7 +163,7 @@ async def test_results_are_kept_whatever_they_say(store: JobStore) -> None:
 
 
 async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its_rows(
-    store: JobStore, database: Database
+    store: JobRepository, database: Database
 ) -> None:
     job = import_accepted(total_rows=3)
     await folded(store, job, rows_settled(job, created(2)))
@@ -175,7 +175,7 @@ async def test_invariant_5_the_database_itself_refuses_counters_that_are_not_its
             await connection.execute(forged)
 
 
-async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) -> None:
+async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobRepository) -> None:
     rejected = ImportRejected(
         job_id=uuid4(),
         workspace_id=uuid4(),
@@ -190,7 +190,9 @@ async def test_a_rejected_request_is_a_failed_job_without_rows(store: JobStore) 
     assert (row["error_message"], row["completed_at"] is not None) == ("501 rows", True)
 
 
-async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(store: JobStore) -> None:
+async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(
+    store: JobRepository,
+) -> None:
     jobs = [import_accepted(total_rows=50) for _ in range(8)]
     events: list[Foldable] = [
         *jobs,
@@ -203,7 +205,7 @@ async def test_invariant_5_concurrent_folds_of_the_same_batches_count_once(store
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
-    store: JobStore, seed: int
+    store: JobRepository, seed: int
 ) -> None:
     rng = random.Random(seed)
     job = import_accepted(total_rows=12)
@@ -233,7 +235,7 @@ async def test_invariant_5_any_cut_order_and_repetition_gives_the_same_job(
     assert counters(await job_of(store, job))[2:] == (12 - failures, 0, failures)
 
 
-async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobStore) -> None:
+async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobRepository) -> None:
     jobs = [import_accepted(total_rows=500) for _ in range(MAX_FOLDED_ROWS // 500)]
     settled = [
         rows_settled(job, *[created(row, idempotency_key=f"key-{row}") for row in range(1, 501)])
@@ -245,32 +247,32 @@ async def test_a_fold_as_large_as_one_may_be_ends_well_in_time(store: JobStore) 
 
 
 async def test_announcing_that_takes_longer_than_a_statement_may_is_not_taken_for_postgres(
-    database: Database, store: JobStore
+    database: Database, store: JobRepository
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job, rows_settled(job, created(1)))
-    hasty = JobStore(Database(database.engine, timeout_seconds=0.3))
-    unannounced = hasty.unannounced(10, extra_timeout_seconds=5)
-    await unannounced.__aenter__()
+    hasty = JobRepository(Database(database.engine, timeout_seconds=0.3))
+    claim_unannounced = hasty.claim_unannounced(10, extra_timeout_seconds=5)
+    await claim_unannounced.__aenter__()
     await asyncio.sleep(0.4)  # longer than the database may take: that is the scenario
     silent = BrokerUnavailable("silent")
-    assert not await unannounced.__aexit__(BrokerUnavailable, silent, None)
+    assert not await claim_unannounced.__aexit__(BrokerUnavailable, silent, None)
 
 
 async def test_invariant_10_another_workspaces_outcome_neither_hides_the_job_nor_shows_it(
-    store: JobStore,
+    store: JobRepository,
 ) -> None:
     job, stranger = import_accepted(total_rows=1), uuid4()
     await folded(store, RowsSettled(job_id=job.job_id, workspace_id=stranger, results=[created(1)]))
-    assert await store.job(stranger, job.job_id) is Missing.UNKNOWN
+    assert await store.find_job(stranger, job.job_id) is Missing.UNKNOWN
     await folded(store, job)
     assert counters(await job_of(store, job)) == ("completed", 1, 1, 0, 0)
-    assert await store.job(stranger, job.job_id) is Missing.FOREIGN
+    assert await store.find_job(stranger, job.job_id) is Missing.FOREIGN
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_was_committed(
-    store: JobStore, *, at_once: bool
+    store: JobRepository, *, at_once: bool
 ) -> None:
     job = import_accepted(total_rows=1, source_filename="a.csv")
     judged_again = ImportRejected(
@@ -289,7 +291,7 @@ async def test_invariant_5_a_request_that_newer_rules_reject_stays_the_job_that_
 
 
 async def test_invariant_8_an_outcome_of_more_rows_than_the_job_has_is_refused(
-    store: JobStore,
+    store: JobRepository,
 ) -> None:
     job = import_accepted(total_rows=1)
     await folded(store, job)

@@ -10,7 +10,7 @@ import pytest
 from services.ingest.ids import new_job_id
 from services.status.folding import fold
 from services.status.lists import ImportFilters, ImportLists
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from shared.contract.errors import ApiError, ErrorCode
 from shared.contract.events import ImportAccepted, SourceType
 from shared.http.pagination.cursors import write_cursor
@@ -42,7 +42,7 @@ async def imported(
         for number in range(count)
     ]
     settled = [rows_settled(job, created(1)) for job in jobs[::3]]
-    await JobStore(database).fold(fold([*jobs, *settled]), Advance(), moves=False)
+    await JobRepository(database).fold(fold([*jobs, *settled]), Advance(), moves=False)
     return jobs
 
 
@@ -101,11 +101,11 @@ async def test_a_page_looks_at_and_counts_no_more_than_it_may(database: Database
     jobs = await imported(database, 25)
     who = principal(jobs[0].workspace_id)
     lists = ImportLists(Paginator(database, ListSettings(list_scan_limit=10, list_count_limit=5)))
-    assert (await lists.imports(who, ImportFilters(limit=3))).total is None
+    assert (await lists.list_imports(who, ImportFilters(limit=3))).total is None
     with pytest.raises(ApiError) as refused:
-        await lists.imports(who, ImportFilters(status="failed"))
+        await lists.list_imports(who, ImportFilters(status="failed"))
     assert refused.value.code is ErrorCode.SEARCH_TOO_WIDE
-    narrower = await lists.imports(
+    narrower = await lists.list_imports(
         who, ImportFilters(status="failed", since=refused.value.details["reached"])
     )
     assert narrower.total == 0

@@ -292,7 +292,7 @@ async def test_a_young_job_that_appears_while_it_is_asked_for_is_answered(
     status: Status, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # on a busy machine, a fold may take longer than 2 s
-    monkeypatch.setattr(service, "APPEARANCE_SECONDS", 20)
+    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 20)
     job = import_accepted(
         job_id=new_job_id(datetime.now(UTC)), workspace_id=workspace.id, total_rows=1
     )
@@ -320,7 +320,7 @@ async def test_invariant_10_another_workspaces_young_job_is_not_found_at_once(
     )
     await status.deliver(job)
     await status.job(workspace, job.job_id, "wait=0")
-    monkeypatch.setattr(service, "APPEARANCE_SECONDS", 3600)  # it is not waited for
+    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 3600)  # it is not waited for
     assert await told(status.http, await make_workspace(database), job.job_id) == (404, "not_found")
 
 

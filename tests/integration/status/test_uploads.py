@@ -16,8 +16,8 @@ from services.ingest.parsing.rows import ParsedRows
 from services.ingest.records import Import, RawUpload, build_batch
 from services.status.consumers import FoldHandler
 from services.status.fold_service import FoldService
-from services.status.repository import JobStore
-from services.status.retention import CLEANED_AT_ONCE, UploadCleaner
+from services.status.repository import JobRepository
+from services.status.retention import MAX_DELETED_UPLOADS, UploadCleaner
 from services.status.service import Missing
 from shared.contract.events import SourceType, UploadFormat
 from shared.contract.import_limits import MEBIBYTE
@@ -39,7 +39,7 @@ class Status:
     """The service without Kafka."""
 
     def __init__(self, database: Database) -> None:
-        self.store = JobStore(database)
+        self.store = JobRepository(database)
         self.database = database
         announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
@@ -127,7 +127,7 @@ async def test_an_upload_is_kept_before_its_import_and_after_it(
     for index in order:
         assert await status.fold([values[index]]) == []
     assert [unpacked(upload) for upload in await status.kept(job_id)] == [CSV]
-    job = await status.store.job(workspace_id, job_id)
+    job = await status.store.find_job(workspace_id, job_id)
     assert not isinstance(job, Missing)
     assert (job["total_rows"], job["failed_rows"], job["status"]) == (1, 1, "failed")
 
@@ -135,7 +135,7 @@ async def test_an_upload_is_kept_before_its_import_and_after_it(
 async def test_an_upload_alone_is_no_job(status: Status) -> None:
     job_id, workspace_id, values = imported()
     await status.fold(uploads_of(values))
-    assert await status.store.job(workspace_id, job_id) is Missing.UNKNOWN
+    assert await status.store.find_job(workspace_id, job_id) is Missing.UNKNOWN
 
 
 @pytest.mark.parametrize("stray_first", [True, False])
@@ -186,15 +186,15 @@ async def test_only_old_uploads_are_deleted(status: Status) -> None:
     await _clean(status, timedelta(days=30))
     assert await status.kept(old) == []
     assert len(await status.kept(recent)) == 1
-    assert not isinstance(await status.store.job(workspace_id, recent), Missing)
+    assert not isinstance(await status.store.find_job(workspace_id, recent), Missing)
 
 
 async def test_old_uploads_are_deleted_in_portions(status: Status) -> None:
     await _clean(status, timedelta(0))
-    imports = [imported() for _ in range(2 * CLEANED_AT_ONCE + 1)]
+    imports = [imported() for _ in range(2 * MAX_DELETED_UPLOADS + 1)]
     await status.fold([value for _, _, values in imports for value in values])
     await status.age(timedelta(days=2), *(job_id for job_id, _, _ in imports))
-    assert await _clean(status, timedelta(days=1)) == [CLEANED_AT_ONCE, CLEANED_AT_ONCE, 1]
+    assert await _clean(status, timedelta(days=1)) == [MAX_DELETED_UPLOADS, MAX_DELETED_UPLOADS, 1]
 
 
 async def test_where_uploads_are_no_longer_kept_all_are_deleted(status: Status) -> None:

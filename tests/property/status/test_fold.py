@@ -22,8 +22,8 @@ from sqlalchemy import text
 
 from services.status.consumers import ZSTD_MAGIC, FoldHandler
 from services.status.fold_service import FoldService
-from services.status.folding import Upload
-from services.status.repository import JobStore
+from services.status.folding import CompressedUpload
+from services.status.repository import JobRepository
 from services.status.service import Missing
 from shared.contract.events import (
     Fault,
@@ -55,7 +55,7 @@ KEPT = text("""
 """)
 UPLOADS = text("select job_id, workspace_id, content from status.uploads where job_id = any(:ids)")
 
-Produced = JobEvent | Upload | bytes
+Produced = JobEvent | CompressedUpload | bytes
 
 _results = st.lists(
     st.tuples(st.integers(1, 4), st.sampled_from(RowStatus)), min_size=1, max_size=5
@@ -80,7 +80,7 @@ class Status:
     """The service without Kafka."""
 
     def __init__(self, pool: Database) -> None:
-        self.store = JobStore(pool)
+        self.store = JobRepository(pool)
         self._pool = pool
         announcer = PeriodicTask("announcer", _nothing, interval_seconds=1)
         self._handler = FoldHandler(FoldService(self.store, announcer), NAMES)
@@ -121,7 +121,7 @@ class Status:
         told: list[UUID] = []
 
         while True:
-            async with self.store.unannounced(200) as jobs:
+            async with self.store.claim_unannounced(200) as jobs:
                 told.extend(job["job_id"] for job in jobs if job["job_id"] in ids)
             if not jobs:
                 return told
@@ -132,7 +132,7 @@ async def _nothing() -> int:
 
 
 def _received(event: Produced) -> Any:
-    if isinstance(event, Upload):
+    if isinstance(event, CompressedUpload):
         return received(TopicName.IMPORTS, encode(event.about) + b"\n" + event.content)
     topic = TopicName.OUTCOMES if isinstance(event, RowsSettled | bytes) else TopicName.IMPORTS
     return received(topic, event if isinstance(event, bytes) else encode(event))
@@ -252,7 +252,7 @@ class Folding(RuleBasedStateMachine):
         about = FileUploaded(
             job_id=job_id, workspace_id=workspace_id, format=UploadFormat.JSON, size=1
         )
-        self._log.append(Upload(about, ZSTD_MAGIC + self._ids.new().bytes))
+        self._log.append(CompressedUpload(about, ZSTD_MAGIC + self._ids.new().bytes))
 
     def _settle_in_vain(self, job: ImportAccepted, results: list[RowResult]) -> None:
         event = RowsSettled(job_id=job.job_id, workspace_id=job.workspace_id, results=results)
@@ -304,12 +304,12 @@ class Folding(RuleBasedStateMachine):
         events = [event for batch in batches for event in batch]
         assert sorted(letters) == sorted(event for event in events if isinstance(event, bytes))
         for event in events:
-            if not isinstance(event, bytes | Upload):
+            if not isinstance(event, bytes | CompressedUpload):
                 self._model[event.job_id].offer(event)
         self._check()
-        self._check_uploads([event for event in events if isinstance(event, Upload)])
+        self._check_uploads([event for event in events if isinstance(event, CompressedUpload)])
 
-    def _check_uploads(self, offered: list[Upload]) -> None:
+    def _check_uploads(self, offered: list[CompressedUpload]) -> None:
         """The first one that is folded of a job and workspace is kept, and stays as it is."""
         found = self._run(self._status.uploads(list(self._model)))
         keys = {(one.job_id, one.about.workspace_id) for one in offered}
@@ -327,7 +327,7 @@ class Folding(RuleBasedStateMachine):
             job.resolve(kept[job.id])
             imported = job.known or next(iter(job.imports), None)
             for workspace_id in self._workspaces:
-                row = self._run(self._status.store.job(workspace_id, job.id))
+                row = self._run(self._status.store.find_job(workspace_id, job.id))
                 if imported is not None and imported.workspace_id == workspace_id:
                     assert not isinstance(row, Missing)
                     job.check(row)

@@ -60,7 +60,7 @@ def test_no_route_is_without_an_endpoint() -> None:
 
 
 def test_the_readiness_of_the_whole_asks_the_others_as_the_table_says() -> None:
-    watched = StatusSettings().watched
+    watched = StatusSettings().watched_services
     assert {service.name: service.is_required for service in watched} == {
         name: SERVICES[name].is_required for name in CHECKED_SERVICES
     }

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from services.status import job_events as announcements
 from services.status.job_events import JobAnnouncer
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from shared.kafka.records import Record
 from shared.postgres.row import Row
 
@@ -34,7 +34,7 @@ class Sender:
         self.seconds = seconds
 
 
-class Store(JobStore):
+class Store(JobRepository):
     """Has one job to announce; remembers how much time there is for it."""
 
     extra_timeout_seconds = 0.0
@@ -43,7 +43,7 @@ class Store(JobStore):
         """Needs no database."""
 
     @asynccontextmanager
-    async def unannounced(
+    async def claim_unannounced(
         self, _limit: int, *, extra_timeout_seconds: float = 0
     ) -> AsyncIterator[Sequence[Row]]:
         self.extra_timeout_seconds = extra_timeout_seconds

@@ -4,7 +4,7 @@ import orjson
 from msgspec.structs import asdict, replace
 
 from services.status.folding import fold, tally
-from services.status.results import document
+from services.status.results import merge_results
 from shared.contract.events import Fault, RowResult, RowStatus
 from tests.support.factories import created, failed, import_accepted, rows_settled
 
@@ -45,10 +45,10 @@ def test_what_is_kept_is_answered_whole_with_what_is_null() -> None:
         tally(NOTHING_SETTLED, [fault]).results,
         tally(NOTHING_SETTLED, [existing(1)]).results,
     )
-    first, second = orjson.loads(document([late or "", early or ""]))
+    first, second = orjson.loads(merge_results([late or "", early or ""]))
     assert first == {**asdict(existing(1)), "errors": []}
     assert second == {
         **asdict(fault),
         "errors": [{"code": "c", "field": None, "message": "m", "value": None}],
     }
-    assert document(None) == b"[]"
+    assert merge_results(None) == b"[]"

@@ -29,7 +29,7 @@ class Jobs:
     async def is_replaying(self) -> bool:
         return self._replaying
 
-    async def job(
+    async def find_job(
         self,
         _workspace_id: UUID,
         _job_id: UUID,
@@ -46,7 +46,7 @@ ENDED = {"completed_at": NOW}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "APPEARANCE_SECONDS", 0.2)
+    monkeypatch.setattr(service, "MAX_FOLD_WAIT_SECONDS", 0.2)
 
 
 async def refusal(jobs: Jobs, job_id: UUID) -> ApiError:
@@ -58,10 +58,10 @@ async def refusal(jobs: Jobs, job_id: UUID) -> ApiError:
 class Sent:
     """Ingest, which may have sent every import, or certainly none."""
 
-    def __init__(self, *, may_stand: bool = True) -> None:
-        self._may_stand = may_stand
+    def __init__(self, *, may_exist: bool = True) -> None:
+        self._may_stand = may_exist
 
-    async def may_stand(self, _job_id: UUID) -> bool:
+    async def may_exist(self, _job_id: UUID) -> bool:
         return self._may_stand
 
 
@@ -95,7 +95,7 @@ async def test_a_young_job_that_nobody_knows_may_still_come() -> None:
 
 async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at_once() -> None:
     """As another workspace's: neither the answer nor its time tells them apart."""
-    queries = JobQueries(Jobs(Missing.UNKNOWN), Sent(may_stand=False))
+    queries = JobQueries(Jobs(Missing.UNKNOWN), Sent(may_exist=False))
     async with asyncio.timeout(1):
         with pytest.raises(ApiError) as refused:
             await queries.get(WORKSPACE, young())
@@ -103,7 +103,7 @@ async def test_invariant_10_a_young_job_that_ingest_has_not_sent_is_not_found_at
 
 
 async def test_a_job_that_is_folded_while_ingest_is_asked_is_answered() -> None:
-    queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), Sent(may_stand=False))
+    queries = JobQueries(Jobs(Missing.UNKNOWN, RUNNING), Sent(may_exist=False))
     assert await queries.get(WORKSPACE, young()) == RUNNING
 
 

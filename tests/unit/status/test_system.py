@@ -9,7 +9,7 @@ import pytest
 
 from services.status import system
 from services.status.config import StatusSettings
-from services.status.system import service_check, watch_everything
+from services.status.system import build_service_check, register_readiness_checks
 from shared.http.client import create_http_pool
 from shared.http.health import Health
 
@@ -54,7 +54,7 @@ async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def trouble_of(url: str) -> str | None:
     async with create_http_pool() as http:
-        return await service_check(http, url)()
+        return await build_service_check(http, url)()
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,6 @@ async def test_access_and_webhooks_alone_degrade_and_do_not_stop(
         urls: dict[str, Any] = {**dict.fromkeys(names, url), **away}
         settings = StatusSettings(**urls)
         health = Health()
-        watch_everything(health, settings, database, http)
+        register_readiness_checks(health, settings, database, http)
         report = await health.report()
     assert (report.is_ready, report.status) == (ready, status)

@@ -13,7 +13,7 @@ from services.publisher.rows.outcomes import KeyedRow
 from services.publisher.rows.repository import RowRepository
 from services.status.config import StatusSettings
 from services.status.folding import Foldable, fold
-from services.status.repository import JobStore
+from services.status.repository import JobRepository
 from shared.contract.events import MAX_ROWS
 from shared.kafka.positions.advance import Advance
 from shared.postgres.database import Database
@@ -64,7 +64,7 @@ async def _drive(given: _Given) -> Figures:
         for role in ("pinflow_publisher", "pinflow_status")
     )
     meter = Meter(given.pids)
-    work = _Work(RowRepository(publisher), JobStore(status), given, meter)
+    work = _Work(RowRepository(publisher), JobRepository(status), given, meter)
     try:
         async with asyncio.TaskGroup() as group:
             for task in (*(work.settle() for _ in range(SETTLERS)), work.fold(), work.announce()):
@@ -81,7 +81,9 @@ async def _drive(given: _Given) -> Figures:
 
 
 class _Work:
-    def __init__(self, store: RowRepository, jobs: JobStore, given: _Given, meter: Meter) -> None:
+    def __init__(
+        self, store: RowRepository, jobs: JobRepository, given: _Given, meter: Meter
+    ) -> None:
         self._store = store
         self._jobs = jobs
         self._imports_at_once = max(1, round(given.rows_at_once / MAX_ROWS))
@@ -133,5 +135,5 @@ class _Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.ended.wait()
-            async with self._jobs.unannounced(limit):
+            async with self._jobs.claim_unannounced(limit):
                 pass  # nobody is told

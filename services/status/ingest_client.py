@@ -12,14 +12,14 @@ from shared.http.client import REQUEST_FAILURES
 ASK_SECONDS = 1.0
 
 
-class SentImports:
+class IngestClient:
     """Asks every replica of ingest: each knows only what it sent itself."""
 
     def __init__(self, http: httpcore.AsyncConnectionPool, urls: str) -> None:
         self._http = http
         self._urls = urls.split(",")
 
-    async def may_stand(self, job_id: UUID) -> bool:
+    async def may_exist(self, job_id: UUID) -> bool:
         """Tells whether an import with this id may stand in Kafka.
 
         True if a replica does not answer.

@@ -12,8 +12,8 @@ from deploy.cli.backend import exit_on_error
 from deploy.cli.dead_letters import operations
 from deploy.cli.dead_letters.filters import DeadLetterFilter
 from deploy.cli.dead_letters.model import DeadLetterName, StoredDeadLetter
-from deploy.cli.dead_letters.parsing import original_headers, parse_dead_letter
-from deploy.cli.dead_letters.replay_plan import PlannedAction, Skip, counts, plan
+from deploy.cli.dead_letters.parsing import parse_dead_letter, read_original_headers
+from deploy.cli.dead_letters.replay_plan import PlannedAction, Skip, count_actions, plan_replay
 from deploy.cli.dead_letters.topic import NoSuchTopic
 from deploy.cli.exit_codes import fail
 from shared.contract.topics import TopicNames
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 
 class DeadLetterContent(NamedTuple):
+    """A dead letter with the original record's key, headers and value."""
+
     letter: StoredDeadLetter
     key: bytes
     headers: list[tuple[str, bytes]]
@@ -31,48 +33,58 @@ class DeadLetterContent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    found: operations.SelectedLetters
-    planned: list[PlannedAction]
+    """The selected dead letters, and an action for each that was not replayed before."""
+
+    selected: operations.SelectedLetters
+    actions: list[PlannedAction]
 
     @property
-    def replayable(self) -> int:
-        return sum(not isinstance(one.action, Skip) for one in self.planned)
+    def replay_count(self) -> int:
+        """The number of dead letters that will be replayed."""
+        return sum(not isinstance(planned.action, Skip) for planned in self.actions)
 
-    def counts(self) -> dict[str, int]:
-        return counts(self.planned)
+    def count_actions(self) -> dict[str, int]:
+        """Counts the dead letters of each action."""
+        return count_actions(self.actions)
 
 
 def find(letter_filter: DeadLetterFilter) -> operations.SelectedLetters:
+    """Reads the dead letters that the filter selects."""
     return _run(operations.find(KafkaSettings(), letter_filter))
 
 
 def fetch(name: DeadLetterName) -> DeadLetterContent | None:
+    """Reads one dead letter with its bytes, or returns None if there is none of that name."""
     settings = KafkaSettings()
     record = _run(operations.fetch(settings, name))
     if record is None:
         return None
     letter = parse_dead_letter(record, TopicNames(settings.topic_prefix))
     return DeadLetterContent(
-        letter, record.key or b"", original_headers(record), record.value or b""
+        letter, record.key or b"", read_original_headers(record), record.value or b""
     )
 
 
 def make_plan(
-    found: operations.SelectedLetters, *, max_replays: int, force: bool, most: int | None
+    selected: operations.SelectedLetters, *, max_replays: int, force: bool, limit: int | None
 ) -> ReplayPlan:
-    waiting = found.not_replayed()
-    settled = _run(operations.settled(waiting))
-    return ReplayPlan(
-        found, plan(waiting, settled, max_replays=max_replays, force=force, most=most)
-    )
+    """Plans the replay of the selected dead letters that were not replayed before."""
+    letters = selected.not_replayed()
+    settled = _run(operations.find_settled_rows(letters))
+    actions = plan_replay(letters, settled, max_replays=max_replays, force=force, limit=limit)
+    return ReplayPlan(selected, actions)
 
 
-def replay(wanted: ReplayPlan, on_progress: Callable[[int], None]) -> int:
-    return _run(operations.replay(KafkaSettings(), wanted.planned, wanted.found, on_progress))
+def replay(plan: ReplayPlan, on_progress: Callable[[int], None]) -> int:
+    """Replays the plan. Returns the number of replayed dead letters."""
+    return _run(operations.replay(KafkaSettings(), plan.actions, plan.selected, on_progress))
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return exit_on_error(lambda: asyncio.run(work))
     except NoSuchTopic as error:
-        fail(f"There is no topic {error}. Make it with: pinflow topics create")
+        fail(
+            f"Kafka has no topic {error}. Check PINFLOW_TOPIC_PREFIX. On a new cluster, create the "
+            "topics with: pinflow topics create"
+        )

@@ -1,4 +1,4 @@
-"""Dead letters: what no service could process, and what an operator makes of it."""
+"""Commands that list, show and replay dead letters: records that no service could process."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from deploy.cli.dead_letters.filters import (
     DeadLetterFilter,
     ServiceFilter,
     TopicFilter,
-    histogram,
+    build_histogram,
     parse_since,
 )
 from deploy.cli.dead_letters.model import (
@@ -36,31 +36,44 @@ if TYPE_CHECKING:
 letters = typer.Typer(
     no_args_is_help=True,
     help=(
-        "Records that no service could process: see them, and replay them once the cause is mended."
+        "See and replay dead letters: records that a service could not process. Remove the cause "
+        "before you replay them."
     ),
 )
 
-Topic = Annotated[TopicFilter | None, typer.Option("--topic", help="Only those from this topic.")]
-ByService = Annotated[
-    ServiceFilter | None, typer.Option("--service", help="Only those that this service gave up.")
+Topic = Annotated[
+    TopicFilter | None, typer.Option("--topic", help="Only dead letters of records on this topic.")
 ]
-Code = Annotated[CodeFilter | None, typer.Option("--code", help="Only those with this error code.")]
+ByService = Annotated[
+    ServiceFilter | None,
+    typer.Option("--service", help="Only dead letters that this service wrote."),
+]
+Code = Annotated[
+    CodeFilter | None, typer.Option("--code", help="Only dead letters with this error code.")
+]
 Since = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="WHEN",
-        help="Only those given up since: a time, or 90s, 30m, 12h, 7d ago.",
+        help="Only dead letters written since a time (2026-03-06T10:00Z) or for a duration (90s, "
+        "30m, 12h, 7d).",
     ),
 ]
 Workspace = Annotated[
     UUID | None,
-    typer.Option("--workspace", help="Only those that can be told to be of this workspace."),
+    typer.Option(
+        "--workspace",
+        help="Only dead letters of this workspace. Excludes records whose workspace can't be read.",
+    ),
 ]
 Job = Annotated[
-    UUID | None, typer.Option("--job", help="Only those that can be told to be of this job.")
+    UUID | None,
+    typer.Option(
+        "--job", help="Only dead letters of this import. Excludes records whose job can't be read."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @letters.command("list")
@@ -68,48 +81,61 @@ def list_letters(
     topic: Topic = None,
     service: ByService = None,
     code: Code = None,
-    when: Since = None,
+    since: Since = None,
     workspace: Workspace = None,
     job: Job = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Show at most this many dead letters.")
+    ] = 50,
     *,
-    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first; else newest.")] = False,
+    oldest: Annotated[
+        bool, typer.Option("--oldest", help="Show the oldest first. Default: the newest first.")
+    ] = False,
     replayed: Annotated[
-        bool, typer.Option("--replayed", help="Also those that have been replayed.")
+        bool, typer.Option("--replayed", help="Show also dead letters that were replayed.")
     ] = False,
     as_histogram: Annotated[
-        bool, typer.Option("--histogram", help="How many for each reason, instead of each.")
+        bool,
+        typer.Option(
+            "--histogram", help="Show counts by topic, service and error code instead of a list."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Dead letters that wait for a decision; each is named by where it lies, partition:offset."""
-    found = _find(_selection([], topic, service, code, when, workspace, job))
-    wanted = found.letters if replayed else found.not_replayed()
-    wanted.sort(key=lambda letter: (letter.given_up_at, letter.name), reverse=not oldest)
+    """List the dead letters that were not replayed.
+
+    A dead letter's name is partition:offset, like 0:17. It is the place of the dead letter on the
+    topic dead-letters.
+    """
+    selected = _find(_build_filter([], topic, service, code, since, workspace, job))
+    listed = selected.letters if replayed else selected.not_replayed()
+    listed.sort(key=lambda letter: (letter.given_up_at, letter.name), reverse=not oldest)
     if as_histogram:
-        groups = histogram(wanted)
+        groups = build_histogram(listed)
         print_json(groups) if as_json else letter_tables.print_histogram(groups)
     elif as_json:
-        print_json([_document(letter, found.markers) for letter in wanted[:limit]])
+        print_json([_document(letter, selected.markers) for letter in listed[:limit]])
     else:
-        letter_tables.print_letters(wanted, shown=limit, replayed=len(found.letters) - len(wanted))
+        letter_tables.print_letters(
+            listed, limit=limit, replayed=len(selected.letters) - len(listed)
+        )
 
 
 @letters.command("show")
 def show_letter(
-    name: Annotated[str, typer.Argument(help="partition:offset, as list shows it.")],
+    name: Annotated[
+        str, typer.Argument(help="The dead letter's name, partition:offset, from the list.")
+    ],
     *,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only the original bytes, all of them.")
+        bool, typer.Option("--raw", help="Print only the original value, all of its bytes.")
     ] = False,
 ) -> None:
-    """One dead letter: where it was, why it was given up, what came with it, and its original
-    bytes.
-    """
-    wanted = _name(name)
-    content = _backend().fetch(wanted)
+    """Show one dead letter: its source, its error, its headers and its original bytes."""
+    letter_name = _parse_name(name)
+    content = _load_backend().fetch(letter_name)
     if content is None:
-        _fail_without([wanted])
+        _fail_without([letter_name])
     if raw:
         sys.stdout.buffer.write(content.value)
     else:
@@ -121,50 +147,56 @@ def replay_letters(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="partition:offset; default: all that the filters take."
+            metavar="[NAME]...",
+            help="Names of dead letters, partition:offset. Default: all that the filters select.",
         ),
     ] = None,
     topic: Topic = None,
     service: ByService = None,
     code: Code = None,
-    when: Since = None,
+    since: Since = None,
     workspace: Workspace = None,
     job: Job = None,
-    most: Annotated[
-        int | None, typer.Option("--max", min=1, help="At most so many, oldest first.")
+    limit: Annotated[
+        int | None,
+        typer.Option("--max", min=1, help="Replay at most this many, the oldest first."),
     ] = None,
     max_replays: Annotated[
         int,
         typer.Option(
-            "--max-replays", min=1, help="Leave those that were replayed so often: quarantine."
+            "--max-replays",
+            min=1,
+            help="Skip dead letters that were replayed this often (quarantine).",
         ),
     ] = MAX_REPLAYS,
     *,
-    force: Annotated[bool, typer.Option("--force", help="Replay those in quarantine too.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, and why they are here.")
+    force: Annotated[
+        bool, typer.Option("--force", help="Replay also dead letters in quarantine.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the plan and the errors, but do not replay."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead letters again: to the topic they came from, or, if the row has settled, as a new
-    import.
+    """Send dead letters to their topic again, or as a new import if their row has a result.
 
-    A replay can be stopped and repeated: it loses nothing. A letter is replayed twice if the replay
-    was stopped before it was marked, or if two replays run at the same time. That is harmless:
-    services are idempotent. Exit code 0: all were replayed; 1: some stay; 2: nothing was done; 3:
-    try again.
+    You can stop a replay and repeat it: no dead letter is lost. A dead letter is replayed twice if
+    the replay was stopped before the dead letter was marked, or if two replays run at the same
+    time. That is harmless, because services are idempotent. Exit code 0: all were replayed; 1: some
+    were not; 2: nothing was done; 3: a server did not answer, try again.
     """
-    letter_filter = _selection(names or [], topic, service, code, when, workspace, job)
-    plan = _backend().make_plan(
-        _find(letter_filter), max_replays=max_replays, force=force, most=most
+    letter_filter = _build_filter(names or [], topic, service, code, since, workspace, job)
+    plan = _load_backend().make_plan(
+        _find(letter_filter), max_replays=max_replays, force=force, limit=limit
     )
-    if not dry_run and plan.replayable:
+    if not dry_run and plan.replay_count:
         _confirm(plan, yes=yes)
         _replay(plan)
-    _report(plan, done=not dry_run, as_json=as_json)
-    if not dry_run and plan.replayable < len(plan.planned):
-        raise typer.Exit(ExitCode.LETTERS_NOT_REPLAYED if plan.replayable else ExitCode.REFUSED)
+    _report(plan, is_done=not dry_run, as_json=as_json)
+    if not dry_run and plan.replay_count < len(plan.actions):
+        raise typer.Exit(ExitCode.LETTERS_NOT_REPLAYED if plan.replay_count else ExitCode.REFUSED)
 
 
 def _confirm(plan: "ReplayPlan", *, yes: bool) -> None:
@@ -172,11 +204,13 @@ def _confirm(plan: "ReplayPlan", *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(
-            f"This would replay {plan.replayable} dead letter(s). Look with --dry-run, then add "
-            "--yes."
+            f"{plan.replay_count} dead letter(s) would be replayed. Nothing was replayed, because "
+            "the command can't ask you here. Check the plan with --dry-run, then add --yes."
         )
-    letter_tables.print_plan(plan.counts(), [one.letter for one in plan.planned], done=False)
-    if not typer.confirm(f"Replay {plan.replayable}?"):
+    letter_tables.print_plan(
+        plan.count_actions(), [planned.letter for planned in plan.actions], is_done=False
+    )
+    if not typer.confirm(f"Replay {plan.replay_count} dead letter(s)?"):
         fail("Nothing was replayed.")
 
 
@@ -185,66 +219,67 @@ def _replay(plan: "ReplayPlan") -> None:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("letters"),
+        TextColumn("dead letters"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("replay", total=plan.replayable)
+        task = progress.add_task("replay", total=plan.replay_count)
         try:
-            _backend().replay(plan, lambda count: progress.advance(task, count))
+            _load_backend().replay(plan, lambda count: progress.advance(task, count))
         except KeyboardInterrupt:
             fail(
-                "\nStopped; no letter is lost. Run the same command again for the rest.",
+                "\nThe replay was stopped. No dead letter is lost. Run the same command again to "
+                "replay the rest.",
                 ExitCode.UNAVAILABLE,
             )
 
 
-def _report(plan: "ReplayPlan", *, done: bool, as_json: bool) -> None:
-    letters_of_plan = [one.letter for one in plan.planned]
+def _report(plan: "ReplayPlan", *, is_done: bool, as_json: bool) -> None:
+    planned_letters = [planned.letter for planned in plan.actions]
+    counts = plan.count_actions()
     if as_json:
-        told = [one.document() for one in plan.planned]
         print_json(
             {
-                "done": done,
-                "counts": plan.counts(),
-                "reasons": histogram(letters_of_plan),
-                "letters": told,
+                "done": is_done,
+                "counts": counts,
+                "reasons": build_histogram(planned_letters),
+                "letters": [planned.document() for planned in plan.actions],
             }
         )
         return
-    letter_tables.print_plan(plan.counts(), letters_of_plan, done=done)
-    if before := len(plan.found.letters) - len(plan.found.not_replayed()):
-        typer.echo(f"{before} of those that were meant had been replayed before.")
-    if done and "as a new import" in plan.counts():
-        typer.echo("The new imports are shown, in their workspace, by: pinflow imports list")
+    letter_tables.print_plan(counts, planned_letters, is_done=is_done)
+    if replayed_before := len(plan.selected.letters) - len(plan.selected.not_replayed()):
+        typer.echo(f"{replayed_before} dead letter(s) were left out: they were replayed before.")
+    if is_done and "as a new import" in counts:
+        typer.echo("See the new imports with an API key of their workspace: pinflow imports list")
 
 
 def _find(letter_filter: DeadLetterFilter) -> "SelectedLetters":
-    found: SelectedLetters = _backend().find(letter_filter)
-    if missing := letter_filter.names - {letter.name for letter in found.letters}:
+    selected: SelectedLetters = _load_backend().find(letter_filter)
+    if missing := letter_filter.names - {letter.name for letter in selected.letters}:
         _fail_without(sorted(missing))
-    return found
+    return selected
 
 
-def _selection(
+def _build_filter(
     names: Sequence[str],
     topic: TopicFilter | None,
     service: ServiceFilter | None,
     code: CodeFilter | None,
-    when: str | None,
+    since: str | None,
     workspace: UUID | None,
     job: UUID | None,
 ) -> DeadLetterFilter:
     try:
-        begin = parse_since(when, datetime.now(UTC)) if when else None
+        start = parse_since(since, datetime.now(UTC)) if since else None
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
     return DeadLetterFilter(
-        frozenset(map(_name, names)), topic, service, code, begin, workspace, job
+        frozenset(map(_parse_name, names)), topic, service, code, start, workspace, job
     )
 
 
-def _name(text: str) -> DeadLetterName:
+def _parse_name(text: str) -> DeadLetterName:
     try:
         return DeadLetterName.from_text(text)
     except ValueError as error:
@@ -252,9 +287,9 @@ def _name(text: str) -> DeadLetterName:
 
 
 def _fail_without(names: Sequence[DeadLetterName]) -> NoReturn:
-    wanted = ", ".join(map(str, names))
+    missing = ", ".join(map(str, names))
     fail(
-        f"There is no dead letter {wanted}, or the filters don't take it. All there are: pinflow "
+        f"There is no dead letter {missing}, or your filters exclude it. See all with: pinflow "
         "dead-letters list --replayed"
     )
 
@@ -270,8 +305,8 @@ def _document(
     }
 
 
-def _backend() -> ModuleType:
-    # A second, which other commands need not wait
+def _load_backend() -> ModuleType:
+    # Importing it takes a second, for which other commands need not wait
     from deploy.cli.dead_letters import backend as letters_backend  # noqa: PLC0415
 
     return letters_backend

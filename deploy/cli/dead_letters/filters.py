@@ -1,4 +1,4 @@
-"""Which letters are meant, and what they have in common."""
+"""Filters dead letters by an operator's options, and counts them by their errors."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from deploy.cli.dead_letters.model import DeadLetterName, StoredDeadLetter
 from shared.contract.errors import ErrorCode
 from shared.contract.topics import TopicName
 
-_AGO = re.compile(r"(\d{1,6})([smhd])")
+_DURATION_PATTERN = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class TopicFilter(StrEnum):
-    """The topics that letters come from."""
+    """The source topics of dead letters."""
 
     IMPORT_REQUESTS = TopicName.IMPORT_REQUESTS
     IMPORTS = TopicName.IMPORTS
@@ -27,6 +27,8 @@ class TopicFilter(StrEnum):
 
 
 class ServiceFilter(StrEnum):
+    """The services that write dead letters."""
+
     INGEST = "ingest"
     PUBLISHER = "publisher"
     STATUS = "status"
@@ -34,7 +36,7 @@ class ServiceFilter(StrEnum):
 
 
 class CodeFilter(StrEnum):
-    """The codes that a letter can have."""
+    """The error codes of dead letters."""
 
     INVALID_RECORD = ErrorCode.INVALID_RECORD
     REQUEST_ID_REUSED = ErrorCode.REQUEST_ID_REUSED
@@ -44,7 +46,7 @@ class CodeFilter(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """None, or no names: all of them."""
+    """The dead letters that an operator selects. A None, or no names, selects all."""
 
     names: frozenset[DeadLetterName] = frozenset()
     topic: TopicFilter | None = None
@@ -55,7 +57,8 @@ class DeadLetterFilter:
     job_id: UUID | None = None
 
     def matches(self, letter: StoredDeadLetter) -> bool:
-        asked = (
+        """Returns whether the dead letter passes all filters."""
+        required_and_actual = (
             (self.topic, letter.topic),
             (self.service, letter.service),
             (self.code, letter.code),
@@ -66,40 +69,53 @@ class DeadLetterFilter:
             return False
         if self.since is not None and letter.given_up_at < self.since:
             return False
-        return all(wanted is None or wanted == had for wanted, had in asked)
+        return all(
+            required is None or required == actual for required, actual in required_and_actual
+        )
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """An ISO 8601 date or time (UTC, if it has no zone), or how long ago: 90s, 30m, 12h, 7d. Raises
-    ValueError.
+    """Parses an ISO 8601 date or time, or a duration before `now`: 90s, 30m, 12h, 7d.
+
+    A time without a zone is UTC. Raises ValueError.
     """
-    if ago := _AGO.fullmatch(text):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    if duration := _DURATION_PATTERN.fullmatch(text):
+        return now - timedelta(**{_UNITS[duration[2]]: int(duration[1])})
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text} is neither a time (2026-03-06T10:00Z) nor how long ago (90s, 30m, 12h, 7d)"
+            f"{text} is neither a time, like 2026-03-06T10:00Z, nor a duration, like 90s, 30m, 12h "
+            "or 7d."
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def histogram(letters: Iterable[StoredDeadLetter]) -> list[dict[str, Any]]:
-    """Counts dead letters by topic, service and code, most first, each with its latest message."""
+def build_histogram(letters: Iterable[StoredDeadLetter]) -> list[dict[str, Any]]:
+    """Counts dead letters by topic, service and code, largest count first.
+
+    Each count has the latest error message and the times of the first and last dead letter.
+    """
     groups: dict[tuple[str, str, str], list[StoredDeadLetter]] = {}
     for letter in letters:
         groups.setdefault(
             (letter.topic or letter.topic_name, letter.service, letter.code), []
         ).append(letter)
     return [
-        {"letters": len(group), "topic": topic, "service": service, "code": code, **_span(group)}
+        {
+            "letters": len(group),
+            "topic": topic,
+            "service": service,
+            "code": code,
+            **_summarize_group(group),
+        }
         for (topic, service, code), group in sorted(
             groups.items(), key=lambda item: (-len(item[1]), item[0])
         )
     ]
 
 
-def _span(group: Sequence[StoredDeadLetter]) -> dict[str, Any]:
+def _summarize_group(group: Sequence[StoredDeadLetter]) -> dict[str, Any]:
     latest = max(group, key=lambda letter: letter.given_up_at)
     return {
         "first": min(letter.given_up_at for letter in group),

@@ -1,4 +1,4 @@
-"""A dead letter as an operator sees it. Its bytes are not kept: there may be gigabytes of them."""
+"""Describes dead letters as operators see them, without their bytes: these may be gigabytes."""
 
 import re
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ from uuid import UUID
 from deploy.cli.row_id import RowId
 from shared.contract.topics import TopicName
 
-REPLAYABLE = tuple(topic for topic in TopicName if topic is not TopicName.DEAD_LETTERS)
-"""What services consume. A letter that says it came from anywhere else was not written by one."""
+REPLAYABLE_TOPICS = tuple(topic for topic in TopicName if topic is not TopicName.DEAD_LETTERS)
+"""The topics that services read. No service writes a dead letter with another source topic."""
 MAX_REPLAYS = 3
-"""After so many replays a letter that is poison again stays."""
-_NAME = re.compile(r"(\d{1,9}):(\d{1,18})")
+"""A dead letter that was replayed this often is in quarantine: it needs `--force`."""
+_NAME_PATTERN = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
 class DeadLetterName(NamedTuple):
-    """Where a letter lies on `dead-letters`: what people call it by."""
+    """Identifies a dead letter by its partition and offset on `dead-letters`."""
 
     partition: int
     offset: int
 
     @classmethod
     def from_text(cls, text: str) -> "DeadLetterName":
-        """Raises ValueError."""
-        found = _NAME.fullmatch(text)
-        if found is None:
+        """Parses partition:offset. Raises ValueError."""
+        match = _NAME_PATTERN.fullmatch(text)
+        if match is None:
             raise ValueError(
-                f"{text} is no dead letter's name: partition:offset is, for example 0:17. See: "
-                "pinflow dead-letters list"
+                f"{text} is not the name of a dead letter. A name is partition:offset, like 0:17. "
+                "See the names with: pinflow dead-letters list"
             )
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.partition}:{self.offset}"
@@ -39,33 +39,40 @@ class DeadLetterName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """What can't be known, as nobody can read it, is None or empty."""
+    """A dead letter as read from `dead-letters`.
+
+    A field is None or empty if it can't be read from the record.
+    """
 
     name: DeadLetterName
     given_up_at: datetime
+    """The time at which a service gave the record up and wrote the dead letter."""
     topic: TopicName | None
-    """Where it is from; None for a topic that no service consumes."""
+    """The source topic. None if no service reads that topic."""
     topic_name: str
-    """The same as Kafka knows it."""
+    """The source topic's name in Kafka."""
     partition: str
+    """The record's partition on the source topic."""
     offset: str
+    """The record's offset on the source topic."""
     service: str
     code: str
     message: str
     first_seen: str
     replays: int
     size: int
-    """Bytes of key, headers and value."""
-    cut: bool
+    """The bytes of key, headers and value."""
+    is_truncated: bool
+    """True if the record was too large, so that the dead letter lacks some of its bytes."""
     workspace_id: UUID | None = None
     job_id: UUID | None = None
     row: RowId | None = None
-    """The row that it is, if the publisher could name it: then it has settled."""
+    """The row of the record. If the publisher could read it, the row has settled as failed."""
     has_content: bool = False
-    """Whether what the row asks for can still be read."""
+    """True if the row's fields can still be read."""
 
     def document(self) -> dict[str, Any]:
-        """For tables and JSON."""
+        """Returns the fields for tables and JSON."""
         return {
             "name": str(self.name),
             "topic": self.topic or self.topic_name,
@@ -85,9 +92,9 @@ class StoredDeadLetter:
 
 
 class ReplayMarker(NamedTuple):
-    """Says that a letter was replayed.
+    """A record on `dead-letters` that marks a dead letter as replayed.
 
-    It stands on `dead-letters`, written once the replayed record is acknowledged.
+    It is written after Kafka has acknowledged the replayed record.
     """
 
     name: DeadLetterName

@@ -1,4 +1,4 @@
-"""Finds letters, plans their replay and replays them. replay_plan.py decides."""
+"""Finds dead letters and replays them. Does the I/O; replay_plan.py decides."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,19 +8,15 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from deploy.cli.dead_letters.filters import DeadLetterFilter
-from deploy.cli.dead_letters.model import (
-    DeadLetterName,
-    ReplayMarker,
-    StoredDeadLetter,
-)
-from deploy.cli.dead_letters.parsing import original_headers, parse_dead_letter, parse_marker
+from deploy.cli.dead_letters.model import DeadLetterName, ReplayMarker, StoredDeadLetter
+from deploy.cli.dead_letters.parsing import parse_dead_letter, parse_marker, read_original_headers
 from deploy.cli.dead_letters.replay_plan import (
     PlannedAction,
     ReplayAsImport,
     ReplayToTopic,
     Skip,
-    build_history_headers,
     build_import_request,
+    build_replay_headers,
     name_target,
 )
 from deploy.cli.dead_letters.replayer import Replay, Replayer
@@ -35,44 +31,47 @@ from shared.postgres.database import Database
 from shared.runtime.settings import DatabaseSettings, KafkaSettings
 
 MAX_CHUNK_LETTERS = 50
-"""Letters of one chunk: so many, at most, are replayed again after an interruption."""
+"""The most dead letters in a chunk. After an interruption at most one chunk is replayed twice."""
 MAX_CHUNK_BYTES = 8 * MEBIBYTE
 
 
 @dataclass(slots=True)
 class SelectedLetters:
-    """Letters that were selected, oldest of a partition first, and which of them have been
-    replayed.
+    """The dead letters that a filter selects, and the markers of those that were replayed.
+
+    Those of a partition are in order of their offsets.
     """
 
     letters: list[StoredDeadLetter] = field(default_factory=list)
     markers: dict[DeadLetterName, ReplayMarker] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
-    """Up to where each partition was read."""
+    """The offset up to which each partition was read."""
 
     def not_replayed(self) -> list[StoredDeadLetter]:
+        """Returns the dead letters without a marker."""
         return [letter for letter in self.letters if letter.name not in self.markers]
 
 
 async def find(settings: KafkaSettings, letter_filter: DeadLetterFilter) -> SelectedLetters:
+    """Reads the dead letters that the filter selects, and all markers."""
     names = TopicNames(settings.topic_prefix)
-    found = SelectedLetters()
+    selected = SelectedLetters()
     async with DeadLetterTopic.open(settings) as topic:
-        starts, found.ends = await _range(topic, letter_filter)
-        async for record in topic.read(starts, found.ends):
+        starts, selected.ends = await _choose_range(topic, letter_filter)
+        async for record in topic.read(starts, selected.ends):
             if marker := parse_marker(record):
-                found.markers[marker.name] = marker
+                selected.markers[marker.name] = marker
             elif letter_filter.matches(letter := parse_dead_letter(record, names)):
-                found.letters.append(letter)
-    return found
+                selected.letters.append(letter)
+    return selected
 
 
 async def fetch(
     settings: KafkaSettings, name: DeadLetterName
 ) -> "ConsumerRecord[bytes, bytes] | None":
-    """The letter as it lies there."""
+    """Reads the record of one dead letter, or returns None if there is none of that name."""
     async with DeadLetterTopic.open(settings) as topic:
-        first, end = (await topic.bounds()).get(name.partition, (0, 0))
+        first, end = (await topic.read_bounds()).get(name.partition, (0, 0))
         if first <= name.offset < end:
             async for record in topic.read(
                 {name.partition: name.offset}, {name.partition: name.offset + 1}
@@ -81,50 +80,53 @@ async def fetch(
     return None
 
 
-async def settled(letters: Collection[StoredDeadLetter]) -> set[RowId]:
-    """Those of the letters' rows that have an outcome."""
+async def find_settled_rows(letters: Collection[StoredDeadLetter]) -> set[RowId]:
+    """Reads which rows of the dead letters have settled."""
     rows = {letter.row for letter in letters if letter.row}
     if not rows:
         return set()
     database = Database.from_settings(DatabaseSettings(), application="pinflow-cli")
     try:
-        return await SettledRows(database).settled(rows)
+        return await SettledRows(database).find(rows)
     finally:
         await database.dispose()
 
 
 async def replay(
     settings: KafkaSettings,
-    planned: Sequence[PlannedAction],
-    found: SelectedLetters,
+    plan: Sequence[PlannedAction],
+    selected: SelectedLetters,
     on_progress: Callable[[int], None],
 ) -> int:
-    """Replays what is planned, except what another replay has marked by now. Returns how many.
+    """Replays the plan, except dead letters that another replay has marked meanwhile.
 
-    Two replays at the same time may both replay a letter: consumers are idempotent. `on_progress`
-    is told how many letters each chunk had.
+    Returns the number of replayed dead letters. Calls `on_progress` with the number of each chunk.
+    Two replays at the same time may both replay a dead letter: consumers are idempotent.
     """
-    wanted = {one.letter.name: one for one in planned if not isinstance(one.action, Skip)}
-    done = 0
+    pending = {
+        planned.letter.name: planned for planned in plan if not isinstance(planned.action, Skip)
+    }
+    total = 0
     async with Replayer.start(settings) as replayer, DeadLetterTopic.open(settings) as topic:
-        ends = {partition: end for partition, (_, end) in (await topic.bounds()).items()}
-        async for record in topic.read(found.ends, ends):
+        ends = {partition: end for partition, (_, end) in (await topic.read_bounds()).items()}
+        async for record in topic.read(selected.ends, ends):
             if marker := parse_marker(record):
-                wanted.pop(marker.name, None)
-        async for chunk in _split_into_chunks(_records(topic, wanted)):
+                pending.pop(marker.name, None)
+        async for chunk in _split_into_chunks(_build_replays(topic, pending)):
             await replayer.replay(chunk)
-            done += len(chunk)
+            total += len(chunk)
             on_progress(len(chunk))
-    return done
+    return total
 
 
-async def _range(
+async def _choose_range(
     topic: DeadLetterTopic, letter_filter: DeadLetterFilter
 ) -> tuple[dict[int, int], dict[int, int]]:
-    bounds = await topic.bounds()
+    """Returns the offsets to start and end at, by partition."""
+    bounds = await topic.read_bounds()
     starts = {partition: first for partition, (first, _) in bounds.items()}
     if letter_filter.since is not None:
-        starts = await topic.offsets_at(letter_filter.since)
+        starts = await topic.find_offsets_at(letter_filter.since)
     if letter_filter.names:
         starts = {
             name.partition: name.offset
@@ -134,31 +136,31 @@ async def _range(
     return starts, {partition: end for partition, (_, end) in bounds.items()}
 
 
-async def _records(
-    topic: DeadLetterTopic, wanted: dict[DeadLetterName, PlannedAction]
+async def _build_replays(
+    topic: DeadLetterTopic, pending: dict[DeadLetterName, PlannedAction]
 ) -> AsyncIterator[Replay]:
-    starts = {name.partition: name.offset for name in sorted(wanted, reverse=True)}
-    ends = {name.partition: name.offset + 1 for name in sorted(wanted)}
+    starts = {name.partition: name.offset for name in sorted(pending, reverse=True)}
+    ends = {name.partition: name.offset + 1 for name in sorted(pending)}
     now = datetime.now(UTC)
     async for record in topic.read(starts, ends):
-        if one := wanted.get(DeadLetterName(record.partition, record.offset)):
-            yield _build_replay(one, record, now)
+        if planned := pending.get(DeadLetterName(record.partition, record.offset)):
+            yield _build_replay(planned, record, now)
 
 
 def _build_replay(
-    one: PlannedAction, record: "ConsumerRecord[bytes, bytes]", now: datetime
+    planned: PlannedAction, record: "ConsumerRecord[bytes, bytes]", now: datetime
 ) -> Replay:
-    letter, value = one.letter, record.value or b""
-    if isinstance(one.action, ReplayToTopic):
-        back = Record(
-            record.key, value, [*original_headers(record), *build_history_headers(letter)]
+    (letter, action), value = planned, record.value or b""
+    if isinstance(action, ReplayToTopic):
+        original = Record(
+            record.key, value, [*read_original_headers(record), *build_replay_headers(letter)]
         )
-        return Replay(letter.name, one.action.topic, back, name_target(one.action))
+        return Replay(letter.name, action.topic, original, name_target(action))
     row = identify_row(value)
-    if row is None or not isinstance(one.action, ReplayAsImport):
+    if row is None or not isinstance(action, ReplayAsImport):
         raise AssertionError("only a row with an identity becomes an import")
     request = build_import_request(letter, row.workspace_id, orjson.loads(value)["row"], now)
-    return Replay(letter.name, TopicName.IMPORT_REQUESTS, request, name_target(one.action))
+    return Replay(letter.name, TopicName.IMPORT_REQUESTS, request, name_target(action))
 
 
 async def _split_into_chunks(replays: AsyncIterator[Replay]) -> AsyncIterator[list[Replay]]:

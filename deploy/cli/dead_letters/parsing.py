@@ -1,4 +1,4 @@
-"""From a record on `dead-letters` to what it says."""
+"""Parses records of the topic `dead-letters`: dead letters and replay markers."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,7 +10,7 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from deploy.cli.dead_letters.model import (
-    REPLAYABLE,
+    REPLAYABLE_TOPICS,
     DeadLetterName,
     ReplayMarker,
     StoredDeadLetter,
@@ -22,17 +22,21 @@ from shared.contract.row_identity import identify_row
 from shared.contract.topics import TopicName, TopicNames
 
 REPLAYED = "pinflow-replayed"
+"""The header of a marker with the offset of the dead letter that was replayed."""
 REPLAYED_AS = "pinflow-replayed-as"
+"""The header of a marker with the target of the replay: a topic, or `new-import`."""
 KEYED_BY_JOB = (TopicName.IMPORTS, TopicName.OUTCOMES)
+"""The topics whose records have the job id as key. The key of other records is a workspace id."""
 MAX_REPLAY_COUNT = 1_000_000
 
 
 def parse_marker(record: "ConsumerRecord[bytes, bytes]") -> ReplayMarker | None:
-    """None for a letter.
+    """Parses a replay marker, or returns None if the record is a dead letter.
 
-    A letter can't be taken for a marker: what a record brings under our prefix is not kept.
+    No dead letter looks like a marker: services drop a record's own headers with the prefix
+    `pinflow-` when they write its dead letter.
     """
-    headers = _read_own_headers(record)
+    headers = _read_pinflow_headers(record)
     if not headers.get(REPLAYED, "").isdecimal():
         return None
     return ReplayMarker(
@@ -45,10 +49,11 @@ def parse_marker(record: "ConsumerRecord[bytes, bytes]") -> ReplayMarker | None:
 def parse_dead_letter(
     record: "ConsumerRecord[bytes, bytes]", names: TopicNames
 ) -> StoredDeadLetter:
-    headers = _read_own_headers(record)
+    """Parses a dead letter. Accepts any record, also one that no service wrote."""
+    headers = _read_pinflow_headers(record)
     topic_name = headers.get(dead_letters.TOPIC, "")
-    topic = {names[topic]: topic for topic in REPLAYABLE}.get(topic_name)
-    document = _document(record.value)
+    topic = {names[topic]: topic for topic in REPLAYABLE_TOPICS}.get(topic_name)
+    document = _parse_document(record.value)
     row = _parse_row_id(record.value) if topic is TopicName.IMPORTS else None
     return StoredDeadLetter(
         name=DeadLetterName(record.partition, record.offset),
@@ -65,7 +70,7 @@ def parse_dead_letter(
         size=len(record.key or b"")
         + len(record.value or b"")
         + sum(len(name) + len(value or b"") for name, value in record.headers),
-        cut=dead_letters.TRUNCATED in headers,
+        is_truncated=dead_letters.TRUNCATED in headers,
         workspace_id=_parse_uuid(document.get("workspace_id"))
         or (None if topic in KEYED_BY_JOB else _parse_uuid(record.key)),
         job_id=_parse_uuid(document.get("job_id"))
@@ -75,29 +80,33 @@ def parse_dead_letter(
     )
 
 
-def original_headers(record: "ConsumerRecord[bytes, bytes]") -> list[tuple[str, bytes]]:
+def read_original_headers(record: "ConsumerRecord[bytes, bytes]") -> list[tuple[str, bytes]]:
+    """Returns the headers that the original record had."""
     return [
         (name, value) for name, value in record.headers if not name.startswith(dead_letters.PREFIX)
     ]
 
 
-def _read_own_headers(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
-    ours = [(name, value) for name, value in record.headers if name.startswith(dead_letters.PREFIX)]
-    return {name: (value or b"").decode(errors="replace") for name, value in ours}
+def _read_pinflow_headers(record: "ConsumerRecord[bytes, bytes]") -> dict[str, str]:
+    return {
+        name: (value or b"").decode(errors="replace")
+        for name, value in record.headers
+        if name.startswith(dead_letters.PREFIX)
+    }
 
 
 def _parse_row_id(value: bytes | None) -> RowId | None:
-    """Names the row that the record is, if it is of the kind `r` and still says which one."""
+    """Parses job id and row number of a record of the kind `r`, which is a row."""
     if value is None or not is_row(value):
-        return None  # an unknown kind may name a row too, and mean anything but an import
+        return None  # another kind may name a row too, but it is not a row to import
     row = identify_row(value)
     return RowId(row.job_id, row.row_number) if row else None
 
 
-def _document(value: bytes | None) -> Mapping[str, Any]:
+def _parse_document(value: bytes | None) -> Mapping[str, Any]:
     text = value or b""
     if is_upload(text):
-        text, _, _ = text.partition(b"\n")  # then come the upload's own bytes
+        text, _, _ = text.partition(b"\n")  # the uploaded file follows, which may be any bytes
     with suppress(ValueError):
         document = orjson.loads(text)
         if isinstance(document, dict):
@@ -106,7 +115,8 @@ def _document(value: bytes | None) -> Mapping[str, Any]:
 
 
 def _is_writable(row: object) -> bool:
-    with suppress(orjson.JSONEncodeError):  # it reads what is nested more deeply than it writes
+    # orjson reads JSON that is nested more deeply than the JSON that it writes
+    with suppress(orjson.JSONEncodeError):
         return isinstance(row, dict) and bool(orjson.dumps(row))
     return False
 

@@ -1,4 +1,7 @@
-"""Decides what a replay makes of a dead letter: by its headers and whether its row has settled."""
+"""Decides how a dead letter is replayed: by its headers and whether its row has settled.
+
+Does no I/O.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -11,10 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from deploy.cli.dead_letters.model import (
-    MAX_REPLAYS,
-    StoredDeadLetter,
-)
+from deploy.cli.dead_letters.model import MAX_REPLAYS, StoredDeadLetter
 from deploy.cli.row_id import RowId
 from shared.contract.cloudevents import EventType, build_headers
 from shared.contract.dead_letters import FIRST_SEEN, REPLAYS
@@ -22,57 +22,62 @@ from shared.contract.topics import TOPICS, TopicName
 from shared.kafka.records import Record
 
 OVERHEAD_BYTES = 512
-"""Bytes that a record may grow by: the broker's framing, and headers that the first try had not."""
+"""The bytes that a record may grow by: the broker's framing, and headers that are new on replay."""
 DIGEST_BYTES = 8
 EVENT_SOURCE = "/pinflow/dead-letters"
-_LIMITS = {topic.name: topic.max_record_bytes for topic in TOPICS}
+_MAX_RECORD_BYTES = {topic.name: topic.max_record_bytes for topic in TOPICS}
 
 
 class SkipReason(StrEnum):
-    """Why a letter is not replayed."""
+    """The reason for which a dead letter is not replayed."""
 
     QUARANTINED = "quarantined"
-    CUT = "cut"
+    TRUNCATED = "cut"
     TOO_LARGE = "too_large"
     NO_CONTENT = "no_content"
     UNKNOWN_TOPIC = "unknown_topic"
 
     @property
     def explanation(self) -> str:
+        """The reason in words, with the operator's next step."""
         return _EXPLANATIONS[self]
 
 
 _EXPLANATIONS = {
     SkipReason.QUARANTINED: (
-        "replayed as often as --max-replays allows, and poison each time. Mend the cause, then: "
-        "--force"
+        "replayed as often as --max-replays allows, and a service gave up each time. Remove the "
+        "cause, then replay with --force"
     ),
-    SkipReason.CUT: "not all of its bytes were kept. Ask who produced it to send it again",
+    SkipReason.TRUNCATED: (
+        "some of the record's bytes were not kept, because it was too large. Ask its producer to "
+        "send it again"
+    ),
     SkipReason.TOO_LARGE: (
-        "larger than its target topic accepts. Ask who produced it to send it again, in parts"
+        "larger than the target topic accepts. Ask its producer to send it again in smaller parts"
     ),
     SkipReason.NO_CONTENT: (
-        "its row has settled as failed, and what the row asked for can't be read. Import the row "
-        "again"
+        "the row has settled as failed, and its fields can't be read. Import the row again"
     ),
-    SkipReason.UNKNOWN_TOPIC: "it names no topic that a service reads",
+    SkipReason.UNKNOWN_TOPIC: "no service reads the topic that it names as its source",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayToTopic:
-    """To the topic it came from, as it was."""
+    """Sends the record to its source topic again, unchanged."""
 
     topic: TopicName
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayAsImport:
-    """Its row has settled, for ever: it is sent again as a new import of this one row."""
+    """Sends the record's row as a new import of one row, because its own result is final."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
+    """Leaves the dead letter as it is."""
+
     reason: SkipReason
 
 
@@ -80,72 +85,86 @@ ReplayAction = ReplayToTopic | ReplayAsImport | Skip
 
 
 class PlannedAction(NamedTuple):
+    """A dead letter, and the action that a replay takes for it."""
+
     letter: StoredDeadLetter
     action: ReplayAction
 
     def document(self) -> dict[str, Any]:
-        told: dict[str, str | None]
+        """Returns the planned action for JSON."""
+        replay_as: str | None = None
+        skip_reason: str | None = None
         if isinstance(self.action, Skip):
-            told = {"replay_as": None, "stays": str(self.action.reason)}
+            skip_reason = str(self.action.reason)
         else:
-            told = {"replay_as": name_target(self.action), "stays": None}
+            replay_as = name_target(self.action)
         return {
             "name": str(self.letter.name),
-            **told,
+            "replay_as": replay_as,
+            "stays": skip_reason,
             "replays": self.letter.replays,
             "code": self.letter.code,
         }
 
 
-def plan(
+def plan_replay(
     letters: Iterable[StoredDeadLetter],
     settled: Collection[RowId],
     *,
     max_replays: int,
     force: bool,
-    most: int | None,
+    limit: int | None,
 ) -> list[PlannedAction]:
-    """In the order in which they were given up; at most `most` of them are replayed, and the rest
-    is not in the plan.
+    """Plans the oldest dead letters first.
+
+    The plan ends before the dead letter that would be replay number `limit` + 1. Skipped ones do
+    not count.
     """
-    planned: list[PlannedAction] = []
-    replayed = 0
+    plan: list[PlannedAction] = []
+    replays = 0
     for letter in sorted(letters, key=lambda letter: (letter.given_up_at, letter.name)):
         action = choose_action(
-            letter, settled=letter.row in settled, max_replays=max_replays, force=force
+            letter, is_settled=letter.row in settled, max_replays=max_replays, force=force
         )
-        replayed += not isinstance(action, Skip)
-        if most is not None and replayed > most:
+        replays += not isinstance(action, Skip)
+        if limit is not None and replays > limit:
             break
-        planned.append(PlannedAction(letter, action))
-    return planned
+        plan.append(PlannedAction(letter, action))
+    return plan
 
 
 def choose_action(
-    letter: StoredDeadLetter, *, settled: bool, max_replays: int = MAX_REPLAYS, force: bool = False
+    letter: StoredDeadLetter,
+    *,
+    is_settled: bool,
+    max_replays: int = MAX_REPLAYS,
+    force: bool = False,
 ) -> ReplayAction:
+    """Decides how a dead letter is replayed. `is_settled`: its row has a result already."""
     if letter.topic is None:
         return Skip(SkipReason.UNKNOWN_TOPIC)
-    if letter.cut:
-        return Skip(SkipReason.CUT)
+    if letter.is_truncated:
+        return Skip(SkipReason.TRUNCATED)
     if letter.replays >= max_replays and not force:
         return Skip(SkipReason.QUARANTINED)
-    if settled and not letter.has_content:
+    if is_settled and not letter.has_content:
         return Skip(SkipReason.NO_CONTENT)
-    # A request of one row is no larger than the row's letter, which has the headers of both
-    target = TopicName.IMPORT_REQUESTS if settled else letter.topic
-    if letter.size + OVERHEAD_BYTES > _LIMITS[target]:
+    # The size of the dead letter is an upper bound for an import of one row too: the dead letter
+    # has the headers of both
+    target = TopicName.IMPORT_REQUESTS if is_settled else letter.topic
+    if letter.size + OVERHEAD_BYTES > _MAX_RECORD_BYTES[target]:
         return Skip(SkipReason.TOO_LARGE)
-    return ReplayAsImport() if settled else ReplayToTopic(letter.topic)
+    return ReplayAsImport() if is_settled else ReplayToTopic(letter.topic)
 
 
 def name_target(action: ReplayToTopic | ReplayAsImport) -> str:
+    """Returns the target of a replay: the topic's name or `new-import`."""
     return action.topic if isinstance(action, ReplayToTopic) else "new-import"
 
 
-def counts(planned: Iterable[PlannedAction]) -> dict[str, int]:
-    """Letters by what becomes of them, most first."""
-    return dict(Counter(_describe(one.action) for one in planned).most_common())
+def count_actions(plan: Iterable[PlannedAction]) -> dict[str, int]:
+    """Counts the dead letters of each action, largest count first."""
+    return dict(Counter(_describe(planned.action) for planned in plan).most_common())
 
 
 def _describe(action: ReplayAction) -> str:
@@ -155,26 +174,30 @@ def _describe(action: ReplayAction) -> str:
         case ReplayAsImport():
             return "as a new import"
         case Skip():
-            return f"stay ({action.reason}): {action.reason.explanation}"
+            return f"not replayed ({action.reason}): {action.reason.explanation}"
         case _:
             assert_never(action)
 
 
-def build_history_headers(letter: StoredDeadLetter) -> list[tuple[str, bytes]]:
-    """The headers that go with a replay, and come back with it when it is poison again."""
+def build_replay_headers(letter: StoredDeadLetter) -> list[tuple[str, bytes]]:
+    """Builds the headers that count replays.
+
+    If the record becomes a dead letter again, the service copies them to the new one.
+    """
     return [(REPLAYS, str(letter.replays + 1).encode()), (FIRST_SEEN, letter.first_seen.encode())]
 
 
 def build_import_request(
     letter: StoredDeadLetter, workspace_id: UUID, row: Any, now: datetime
 ) -> Record:
-    """A request for an import of this row alone.
+    """Builds a request for an import of one row.
 
-    Its id is the same whenever, and for every letter of the same record, this is done.
+    The request id is the same in each replay and for all dead letters of the same record. So ingest
+    accepts only one import of them.
     """
     content = orjson.dumps(row)
-    # With a digest: offsets begin anew when a topic is made anew, and the id would stand for
-    # another row
+    # With a digest, because a topic that is created again starts at offset 0: its records would
+    # have the request ids of other rows
     digest = blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
     request_id = f"dead-letter:{letter.topic}:{letter.partition}:{letter.offset}:{digest}"
     source = (
@@ -186,9 +209,11 @@ def build_import_request(
         "source": source,
         "rows": [orjson.Fragment(content)],
     }
-    about = build_headers(
+    event_headers = build_headers(
         EventType.IMPORT_REQUESTED, event_id=request_id, source=EVENT_SOURCE, time=now
     )
     return Record(
-        str(workspace_id).encode(), orjson.dumps(data), [*about, *build_history_headers(letter)]
+        str(workspace_id).encode(),
+        orjson.dumps(data),
+        [*event_headers, *build_replay_headers(letter)],
     )

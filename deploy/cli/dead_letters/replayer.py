@@ -1,7 +1,7 @@
-"""Sends letters again and marks them as replayed, at least once (ADR 0026).
+"""Sends dead letters again and marks them as replayed, at least once (ADR 0026).
 
-The records of a chunk are acknowledged before its markers are written. So a replay that is
-interrupted anywhere loses nothing: what has no marker is replayed again. Consumers are idempotent.
+Kafka acknowledges the records of a chunk before their markers are written. So an interrupted replay
+loses nothing: a dead letter without a marker is replayed again. Consumers are idempotent.
 """
 
 import asyncio
@@ -24,14 +24,16 @@ from shared.kafka.producer import append_records, choose_partition, count_partit
 from shared.kafka.records import MAX_BATCH_BYTES, Record
 from shared.runtime.settings import KafkaSettings
 
-DEADLINE_SECONDS = 20.0
-"""For one chunk. Without it a producer would wait for ever while the broker is away."""
+CHUNK_TIMEOUT_SECONDS = 20.0
+"""The timeout of one chunk. A producer waits for an unavailable broker without end."""
 
 Partition = tuple[str, int]
-"""A topic, as Kafka knows it, and a partition."""
+"""A topic's name in Kafka, and the number of a partition."""
 
 
 class Replay(NamedTuple):
+    """A record to send, and the dead letter that it replays."""
+
     name: DeadLetterName
     topic: TopicName
     record: Record
@@ -39,7 +41,7 @@ class Replay(NamedTuple):
 
 
 class Replayer:
-    """Replays chunks of letters. Raises BrokerUnavailable."""
+    """Replays chunks of dead letters. Raises BrokerUnavailable."""
 
     def __init__(self, producer: AIOKafkaProducer, names: TopicNames) -> None:
         self._producer = producer
@@ -48,7 +50,8 @@ class Replayer:
     @classmethod
     @asynccontextmanager
     async def start(cls, settings: KafkaSettings) -> AsyncIterator["Replayer"]:
-        # Not RecordProducer: a marker goes to its letter's partition, whatever its key
+        """Starts a producer, and stops it at the end."""
+        # Not RecordProducer: a marker goes to its dead letter's partition, whatever its key is
         producer = AIOKafkaProducer(
             **client_options(settings, client_id="pinflow-dead-letters"),
             acks="all",
@@ -56,7 +59,7 @@ class Replayer:
             max_request_size=MAX_RECORD_BYTES,
         )
         try:
-            async with _deadline():
+            async with _chunk_timeout():
                 await producer.start()
             yield cls(producer, TopicNames(settings.topic_prefix))
         finally:
@@ -65,16 +68,16 @@ class Replayer:
     async def replay(self, replays: Sequence[Replay]) -> None:
         """Sends the records, then the markers.
 
-        When it raises, some records may stand without a marker.
+        If it raises, Kafka may have some of the records without their markers.
         """
-        async with _deadline():
+        async with _chunk_timeout():
             await self.send(replays)
             await self._append(_build_markers(replays, self._names[TopicName.DEAD_LETTERS]))
 
     async def send(self, replays: Sequence[Replay]) -> None:
         """Sends the records without their markers. Returns when all are acknowledged."""
         records_by_partition: dict[Partition, list[Record]] = defaultdict(list)
-        for replay in _in_batch_order(replays):
+        for replay in _order_for_status(replays):
             topic = self._names[replay.topic]
             key = replay.record.key
             count = await count_partitions(self._producer, topic)
@@ -89,19 +92,20 @@ class Replayer:
         await asyncio.gather(*futures)
 
 
-def _in_batch_order(replays: Iterable[Replay]) -> list[Replay]:
-    """Moves what status owns to the front, and keeps the order otherwise.
+def _order_for_status(replays: Iterable[Replay]) -> list[Replay]:
+    """Moves the records that status reads to the front, and keeps the order otherwise.
 
     Status stops reading a batch at the first row if the batch looks like one whole import. A
-    chunk's batch may look so by chance, so no record that status owns may follow a row.
+    chunk's batch may look so by chance, so no record for status may follow a row.
     """
     return sorted(replays, key=lambda replay: not is_for_status(replay.record.value))
 
 
 def _build_markers(replays: Iterable[Replay], topic: str) -> dict[Partition, list[Record]]:
-    """Makes the markers.
+    """Builds the markers.
 
-    Each goes to its letter's partition, behind it: retention takes the letter first.
+    A marker goes to its dead letter's partition, behind it. So retention deletes the dead letter
+    before its marker, and never the marker alone.
     """
     markers: dict[Partition, list[Record]] = defaultdict(list)
     for replay in replays:
@@ -114,11 +118,11 @@ def _build_markers(replays: Iterable[Replay], topic: str) -> dict[Partition, lis
 
 
 @asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
+async def _chunk_timeout() -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
             yield
     except TimeoutError as error:
-        raise BrokerUnavailable(f"no answer within {DEADLINE_SECONDS:g} s") from error
+        raise BrokerUnavailable(f"no answer within {CHUNK_TIMEOUT_SECONDS:g} s") from error
     except KafkaError as error:
         raise translate_error(error) or error from error

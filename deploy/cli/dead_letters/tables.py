@@ -1,4 +1,4 @@
-"""What the commands on dead letters print."""
+"""Prints dead letters and replay plans."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,12 @@ from typing import Any
 
 import typer
 
-from deploy.cli.dead_letters.filters import histogram
+from deploy.cli.dead_letters.filters import build_histogram
 from deploy.cli.dead_letters.model import StoredDeadLetter
 from deploy.cli.tables import console, print_rows, print_table, printable
 
 MAX_SHOWN_BYTES = 4000
-"""Bytes of a value."""
+"""The most bytes shown of a value."""
 HEX_LINE_BYTES = 32
 LIST_COLUMNS = (
     "name",
@@ -26,27 +26,29 @@ LIST_COLUMNS = (
 )
 
 
-def print_letters(letters: Sequence[StoredDeadLetter], *, shown: int, replayed: int) -> None:
-    """Prints the first `shown` of them. `replayed` counts others, which are not among them."""
-    more = f" {replayed} more were replayed before: --replayed shows them." if replayed else ""
+def print_letters(letters: Sequence[StoredDeadLetter], *, limit: int, replayed: int) -> None:
+    """Prints the first `limit` dead letters and a summary of all.
+
+    `replayed` is the number of dead letters that are left out because they were replayed before.
+    """
     if letters:
-        print_rows(
-            [{name: letter.document()[name] for name in LIST_COLUMNS} for letter in letters[:shown]]
-        )
-    typer.echo(f"{summary(letters)}{more}")
-    if len(letters) > shown:
+        documents = [letter.document() for letter in letters[:limit]]
+        print_rows([{name: document[name] for name in LIST_COLUMNS} for document in documents])
+    more = f" {replayed} more were replayed before. Add --replayed to see them." if replayed else ""
+    typer.echo(f"{summarize(letters)}{more}")
+    if len(letters) > limit:
         typer.echo(
-            f"The first {shown} are shown; more with --limit, all in short with --histogram."
+            f"Only the first {limit} are shown. See more with --limit, or counts with --histogram."
         )
 
 
-def summary(letters: Sequence[StoredDeadLetter]) -> str:
+def summarize(letters: Sequence[StoredDeadLetter]) -> str:
     if not letters:
         return "No dead letters."
-    reasons = Counter(letter.code or "no code" for letter in letters).most_common()
+    codes = Counter(letter.code or "no code" for letter in letters).most_common()
     return (
         f"{_count_letters(len(letters))}: "
-        f"{', '.join(f'{count} {printable(code)}' for code, count in reasons)}."
+        f"{', '.join(f'{count} {printable(code)}' for code, count in codes)}."
     )
 
 
@@ -63,21 +65,22 @@ def print_letter(
     """Prints a dead letter, its headers and its bytes: as text if they are text, else in
     hexadecimal.
     """
-    about = {name: told for name, told in letter.document().items() if told not in {None, ""}}
-    came_with = {f"header {name}": format_bytes(header) for name, header in headers}
-    rows = {**about, "key": format_bytes(key or b""), **came_with}
-    print_table(["", ""], [[name, told] for name, told in rows.items()])
+    fields = {name: field for name, field in letter.document().items() if field not in {None, ""}}
+    original_headers = {f"header {name}": format_bytes(header) for name, header in headers}
+    rows = {**fields, "key": format_bytes(key or b""), **original_headers}
+    print_table(["", ""], [[name, field] for name, field in rows.items()])
     typer.echo()
     typer.echo(format_value(value))
     if len(value) > MAX_SHOWN_BYTES:
         console().print(
-            f"… {len(value) - MAX_SHOWN_BYTES} bytes more. All: pinflow dead-letters show "
-            f"{letter.name} --raw > FILE",
+            f"… {len(value) - MAX_SHOWN_BYTES} bytes more. Save all to a file: pinflow "
+            f"dead-letters show {letter.name} --raw > FILE",
             markup=False,
         )
 
 
 def format_value(value: bytes) -> str:
+    """Formats the first bytes of a value, on several lines."""
     if not value:
         return "(no value)"
     try:
@@ -92,7 +95,7 @@ def format_value(value: bytes) -> str:
 
 
 def format_bytes(value: bytes) -> str:
-    """As text when it is, else in hexadecimal."""
+    """Formats bytes as text if they are UTF-8, else in hexadecimal."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -100,18 +103,18 @@ def format_bytes(value: bytes) -> str:
 
 
 def print_plan(
-    counts: Mapping[str, int], letters: Sequence[StoredDeadLetter], *, done: bool
+    counts: Mapping[str, int], letters: Sequence[StoredDeadLetter], *, is_done: bool
 ) -> None:
-    """What becomes, or became, of how many; before it is done also why they are here."""
+    """Prints the number of dead letters for each action. A plan also shows their errors."""
     if not letters:
         typer.echo("No dead letters to replay.")
         return
-    if not done:
-        print_histogram(histogram(letters))
+    if not is_done:
+        print_histogram(build_histogram(letters))
         typer.echo()
-    typer.echo("Done:" if done else "To do:")
-    for what, count in counts.items():
-        typer.echo(f"  {count:>6}  {printable(what)}")
+    typer.echo("Result:" if is_done else "Plan:")
+    for action, count in counts.items():
+        typer.echo(f"  {count:>6}  {printable(action)}")
 
 
 def _count_letters(number: int) -> str:

@@ -16,14 +16,15 @@ from shared.runtime.settings import KafkaSettings
 
 POLL_MS = 500
 MAX_SILENCE_SECONDS = 20.0
+"""The longest wait for the next record of a partition whose end is not reached."""
 
 
 class NoSuchTopic(PinflowError):
-    """It has not been made. Says its name."""
+    """A topic does not exist. The message is its name."""
 
 
 class DeadLetterTopic:
-    """Raises BrokerUnavailable."""
+    """Reads records and offsets of `dead-letters`. Raises BrokerUnavailable."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, partitions: Collection[int]) -> None:
         self._consumer = consumer
@@ -33,6 +34,7 @@ class DeadLetterTopic:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: KafkaSettings) -> AsyncIterator["DeadLetterTopic"]:
+        """Starts a consumer, and stops it at the end. Raises NoSuchTopic."""
         topic = TopicNames(settings.topic_prefix)[TopicName.DEAD_LETTERS]
         partitions = await _read_partitions(topic, settings)
         consumer = _create_consumer(settings)
@@ -44,30 +46,31 @@ class DeadLetterTopic:
         finally:
             await consumer.stop()
 
-    async def bounds(self) -> dict[int, tuple[int, int]]:
-        """Reads each partition's first offset and its end."""
-        partitions = self._all()
+    async def read_bounds(self) -> dict[int, tuple[int, int]]:
+        """Reads each partition's first offset, and the offset behind its last record."""
+        partitions = self._all_partitions()
         first = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
         return {
             partition.partition: (first[partition], ends[partition]) for partition in partitions
         }
 
-    async def offsets_at(self, time: datetime) -> dict[int, int]:
-        """The first record of each partition that is not older; of those without one, the end."""
-        found = await self._consumer.offsets_for_times(
-            dict.fromkeys(self._all(), int(time.timestamp() * 1000))
+    async def find_offsets_at(self, time: datetime) -> dict[int, int]:
+        """Finds each partition's first record since `time`, or its end if there is none."""
+        partitions = self._all_partitions()
+        offsets = await self._consumer.offsets_for_times(
+            dict.fromkeys(partitions, int(time.timestamp() * 1000))
         )
-        ends = await self._consumer.end_offsets(self._all())
+        ends = await self._consumer.end_offsets(partitions)
         return {
-            partition.partition: at.offset if at else ends[partition]
-            for partition, at in found.items()
+            partition.partition: record.offset if record else ends[partition]
+            for partition, record in offsets.items()
         }
 
     async def read(
         self, starts: Mapping[int, int], ends: Mapping[int, int]
     ) -> AsyncIterator["ConsumerRecord[bytes, bytes]"]:
-        """What stands between, partition by partition, in order."""
+        """Yields the records from `starts` up to `ends`, one partition after the other."""
         for number in sorted(starts):
             partition = TopicPartition(self._topic, number)
             self._consumer.assign([partition])
@@ -83,19 +86,19 @@ class DeadLetterTopic:
                     moved_at = now
                 elif now - moved_at > MAX_SILENCE_SECONDS:
                     raise BrokerUnavailable(
-                        f"nothing came of {self._topic} for {MAX_SILENCE_SECONDS:g} s"
+                        f"no record of {self._topic} arrived for {MAX_SILENCE_SECONDS:g} s"
                     )
 
-    def _all(self) -> list[TopicPartition]:
+    def _all_partitions(self) -> list[TopicPartition]:
         return [TopicPartition(self._topic, partition) for partition in sorted(self.partitions)]
 
 
 def _create_consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings, client_id="pinflow-dead-letters"),
-        # Marks of an earlier version's replay stand in transactions, aborted ones among them
+        # An earlier version wrote markers in transactions, and some of these were aborted
         isolation_level="read_committed",
-        auto_offset_reset="earliest",  # retention may have taken where we begin
+        auto_offset_reset="earliest",  # retention may delete the start offset meanwhile
         enable_auto_commit=False,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )

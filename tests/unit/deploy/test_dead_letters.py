@@ -1,4 +1,4 @@
-"""Dead letters: what they say, which are meant, and what a replay makes of each."""
+"""Dead letters: parsing, filters, and the action that a replay takes for each."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from deploy.cli.dead_letters.filters import (
     DeadLetterFilter,
     ServiceFilter,
     TopicFilter,
-    histogram,
+    build_histogram,
     parse_since,
 )
 from deploy.cli.dead_letters.model import (
@@ -27,7 +27,7 @@ from deploy.cli.dead_letters.replay_plan import (
     SkipReason,
     build_import_request,
     choose_action,
-    plan,
+    plan_replay,
 )
 from deploy.cli.dead_letters.tables import MAX_SHOWN_BYTES, format_value
 from deploy.cli.row_id import RowId
@@ -46,7 +46,7 @@ JOB, WORKSPACE = uuid4(), uuid4()
 def letter(
     value: bytes = b"{}", *, offset: int = 0, minutes: int = 0, about: Any = None, **original: Any
 ) -> StoredDeadLetter:
-    """As its consumer wrote it, and as it is read again."""
+    """Returns a dead letter as its consumer writes it and the command reads it."""
     record = given_up(consumed(value, **original), **(about or {}))
     time = int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
     return parse_dead_letter(
@@ -57,19 +57,19 @@ def letter(
     )
 
 
-def a_row(**fields: Any) -> dict[str, Any]:
+def row_document(**fields: Any) -> dict[str, Any]:
     return {
         **event_document(row_accepted(job_id=JOB, workspace_id=WORKSPACE, row_number=7)),
         **fields,
     }
 
 
-def as_letter(row: dict[str, Any], **fields: Any) -> StoredDeadLetter:
+def row_letter(row: dict[str, Any], **fields: Any) -> StoredDeadLetter:
     return letter(compact(row), **fields)
 
 
-def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
-    read = as_letter(a_row(version=2), partition=3, offset=41)
+def test_a_dead_letter_has_its_source_its_error_and_its_row() -> None:
+    read = row_letter(row_document(version=2), partition=3, offset=41)
     assert (read.name, read.topic, read.partition, read.offset, read.service, read.code) == (
         DeadLetterName(0, 41),
         "imports",
@@ -96,33 +96,33 @@ def test_a_letter_says_where_it_was_and_whose_it_is() -> None:
         (TopicName.PIN_EVENTS, None, JOB),
     ],
 )
-def test_of_garbage_the_key_tells_whose_it_is(
+def test_the_key_identifies_the_job_or_workspace_of_an_unreadable_record(
     topic: TopicName, job_id: UUID | None, workspace_id: UUID | None
 ) -> None:
     read = letter(b"\xff", topic=NAMES[topic], key=str(JOB).encode())
     assert (read.job_id, read.workspace_id, read.row) == (job_id, workspace_id, None)
 
 
-def test_of_an_upload_the_first_line_tells_whose_it_is() -> None:
+def test_the_first_line_identifies_the_job_of_an_upload() -> None:
     upload = {"kind": "u", "job_id": str(JOB), "workspace_id": str(WORKSPACE), "row_number": 1}
     read = letter(compact(upload) + b"\n\xff\x00")
     assert (read.job_id, read.workspace_id, read.row) == (JOB, WORKSPACE, None)
 
 
 @pytest.mark.parametrize("kind", ["i", "s", "u", "x", ""])
-def test_only_a_letter_of_the_kind_of_rows_is_a_row(kind: str) -> None:
-    assert as_letter(a_row(kind=kind)).row is None
-    assert as_letter(a_row()).row == RowId(JOB, 7)
+def test_only_a_record_of_the_kind_row_is_a_row(kind: str) -> None:
+    assert row_letter(row_document(kind=kind)).row is None
+    assert row_letter(row_document()).row == RowId(JOB, 7)
 
 
-def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
+def test_a_record_that_no_service_wrote_is_read() -> None:
     read = parse_dead_letter(
         consumed(
             None, key=None, headers=[("pinflow-replay-count", b"-1"), ("pinflow-topic", b"\xff")]
         ),
         NAMES,
     )
-    assert (read.topic, read.code, read.replays, choose_action(read, settled=False)) == (
+    assert (read.topic, read.code, read.replays, choose_action(read, is_settled=False)) == (
         None,
         "",
         0,
@@ -130,7 +130,7 @@ def test_a_record_that_nobody_of_us_wrote_is_read_all_the_same() -> None:
     )
 
 
-def test_a_poison_record_cant_look_like_a_mark() -> None:
+def test_a_poison_record_cant_look_like_a_marker() -> None:
     record = given_up(consumed(b"x", headers=[("pinflow-replayed", b"0")]))
     assert parse_marker(consumed(record.value, headers=record.headers)) is None
     assert parse_marker(consumed(b"", headers=[("pinflow-replayed", b"17")])) is not None
@@ -144,10 +144,10 @@ for _ in range(300):
 @pytest.mark.parametrize(
     ("read", "settled", "action"),
     [
-        (as_letter(a_row()), True, ReplayAsImport()),
-        (as_letter(a_row()), False, ReplayToTopic(TopicName.IMPORTS)),
-        (as_letter(a_row(row=None)), True, Skip(SkipReason.NO_CONTENT)),
-        (as_letter(a_row(row=DEEP)), True, Skip(SkipReason.NO_CONTENT)),
+        (row_letter(row_document()), True, ReplayAsImport()),
+        (row_letter(row_document()), False, ReplayToTopic(TopicName.IMPORTS)),
+        (row_letter(row_document(row=None)), True, Skip(SkipReason.NO_CONTENT)),
+        (row_letter(row_document(row=DEEP)), True, Skip(SkipReason.NO_CONTENT)),
         (letter(b"\xff"), False, ReplayToTopic(TopicName.IMPORTS)),
         (letter(topic=NAMES[TopicName.OUTCOMES]), False, ReplayToTopic(TopicName.OUTCOMES)),
         (
@@ -164,7 +164,7 @@ for _ in range(300):
             False,
             ReplayToTopic(TopicName.IMPORT_REQUESTS),
         ),
-        (as_letter(a_row(kind="x")), False, ReplayToTopic(TopicName.IMPORTS)),
+        (row_letter(row_document(kind="x")), False, ReplayToTopic(TopicName.IMPORTS)),
         (
             letter(b"x" * MEBIBYTE, topic=NAMES[TopicName.OUTCOMES]),
             False,
@@ -176,49 +176,53 @@ for _ in range(300):
             ReplayToTopic(TopicName.IMPORTS),
         ),
         (
-            as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})),
+            row_letter(row_document(row={"title": "x" * MAX_REQUEST_BYTES})),
             False,
             ReplayToTopic(TopicName.IMPORTS),
         ),
         (
-            as_letter(a_row(row={"title": "x" * MAX_REQUEST_BYTES})),
+            row_letter(row_document(row={"title": "x" * MAX_REQUEST_BYTES})),
             True,
             Skip(SkipReason.TOO_LARGE),
         ),
-        (letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]), False, Skip(SkipReason.CUT)),
+        (
+            letter(b"x" * 8 * MEBIBYTE, topic=NAMES[TopicName.IMPORTS]),
+            False,
+            Skip(SkipReason.TRUNCATED),
+        ),
         (letter(topic=NAMES[TopicName.DEAD_LETTERS]), False, Skip(SkipReason.UNKNOWN_TOPIC)),
         (letter(topic="other.imports.v2"), False, Skip(SkipReason.UNKNOWN_TOPIC)),
-        (as_letter(a_row(), topic="pinflow.rows.v1"), True, Skip(SkipReason.UNKNOWN_TOPIC)),
+        (row_letter(row_document(), topic="pinflow.rows.v1"), True, Skip(SkipReason.UNKNOWN_TOPIC)),
         (letter(topic="pinflow.imports.v1"), False, Skip(SkipReason.UNKNOWN_TOPIC)),
     ],
 )
-def test_invariant_8_what_becomes_of_a_letter(
+def test_invariant_8_each_dead_letter_has_one_replay_action(
     read: StoredDeadLetter, settled: bool, action: ReplayAction
 ) -> None:
-    assert choose_action(read, settled=settled) == action
+    assert choose_action(read, is_settled=settled) == action
 
 
-def test_force_replays_what_is_in_quarantine_and_nothing_else_that_stays() -> None:
+def test_force_replays_quarantined_dead_letters_and_no_others_that_are_skipped() -> None:
     often = [("pinflow-replay-count", b"99")]
     assert choose_action(
-        letter(topic=NAMES[TopicName.IMPORTS], headers=often), settled=False, force=True
+        letter(topic=NAMES[TopicName.IMPORTS], headers=often), is_settled=False, force=True
     ) == ReplayToTopic(TopicName.IMPORTS)
     assert choose_action(
-        as_letter(a_row(row=None), headers=often), settled=True, force=True
+        row_letter(row_document(row=None), headers=often), is_settled=True, force=True
     ) == Skip(SkipReason.NO_CONTENT)
 
 
-def test_a_plan_is_oldest_first_and_counts_only_what_is_replayed() -> None:
+def test_a_plan_is_oldest_first_and_skipped_dead_letters_do_not_count() -> None:
     stays = letter(topic="elsewhere", minutes=1)
     letters = [letter(offset=2, minutes=2), stays, letter(offset=3, minutes=3), letter(offset=0)]
-    planned = plan(letters, set(), max_replays=3, force=False, most=2)
-    assert [one.letter.name.offset for one in planned] == [0, 0, 2]
-    assert [isinstance(one.action, Skip) for one in planned] == [False, True, False]
+    actions = plan_replay(letters, set(), max_replays=3, force=False, limit=2)
+    assert [planned.letter.name.offset for planned in actions] == [0, 0, 2]
+    assert [isinstance(planned.action, Skip) for planned in actions] == [False, True, False]
 
 
-def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
-    row = a_row(version=2)
-    read = as_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
+def test_a_new_import_has_the_rows_fields_and_the_same_request_id_each_time() -> None:
+    row = row_document(version=2)
+    read = row_letter(row, partition=3, headers=[("pinflow-replay-count", b"1")])
     first, second = (
         build_import_request(read, WORKSPACE, row["row"], now)
         for now in (NOON, NOON + timedelta(days=1))
@@ -262,8 +266,8 @@ def test_a_new_import_asks_for_what_the_row_asked_for_under_one_name() -> None:
         (DeadLetterFilter(names=frozenset({DeadLetterName(0, 1)})), False),
     ],
 )
-def test_every_filter_must_agree(letter_filter: DeadLetterFilter, taken: bool) -> None:
-    assert letter_filter.matches(as_letter(a_row())) is taken
+def test_a_dead_letter_must_pass_every_filter(letter_filter: DeadLetterFilter, taken: bool) -> None:
+    assert letter_filter.matches(row_letter(row_document())) is taken
 
 
 @pytest.mark.parametrize(
@@ -275,17 +279,17 @@ def test_every_filter_must_agree(letter_filter: DeadLetterFilter, taken: bool) -
         ("2026-11-23T13:00+01:00", NOON),
     ],
 )
-def test_since_is_a_time_or_how_long_ago(text: str, time: datetime) -> None:
+def test_since_is_a_time_or_a_duration(text: str, time: datetime) -> None:
     assert parse_since(text, NOON) == time
 
 
 @pytest.mark.parametrize("text", ["yesterday", "5", "-1h", "5w", "2026-13-01", ""])
-def test_anything_else_is_no_time(text: str) -> None:
+def test_another_text_for_since_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
         parse_since(text, NOON)
 
 
-def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> None:
+def test_a_histogram_counts_by_error_largest_first_with_the_latest_message() -> None:
     letters = [letter(minutes=minute, about={"message": f"at {minute}"}) for minute in (2, 1)]
     letters.append(
         letter(
@@ -293,7 +297,7 @@ def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> No
             about={"service": "status", "code": ErrorCode.RECORD_REFUSED},
         )
     )
-    first, second = histogram(letters)
+    first, second = build_histogram(letters)
     assert (first["letters"], first["topic"], first["code"], first["message"]) == (
         2,
         "imports",
@@ -307,13 +311,13 @@ def test_a_histogram_counts_by_reason_most_first_with_the_latest_message() -> No
 @pytest.mark.parametrize(
     "text", ["", "1", "1:", ":1", "1:2:3", "a:1", "-1:2", "1:-2", "99999999999:1", "١:٢x"]
 )
-def test_what_is_no_name_is_refused(text: str) -> None:
+def test_a_text_that_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="partition:offset"):
         DeadLetterName.from_text(text)
     assert str(DeadLetterName.from_text("2:17")) == "2:17"
 
 
-def test_bytes_are_shown_as_text_when_they_are_and_never_steer_the_terminal() -> None:
+def test_bytes_are_shown_as_text_or_hexadecimal_with_control_characters_escaped() -> None:
     assert format_value(b'{"a":\n1}\x1b[2J') == '{"a":\n1}\\u001b[2J'
     assert format_value(b"\xff\x00") == "ff00"
     assert format_value(b"") == "(no value)"

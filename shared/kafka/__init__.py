@@ -1,1 +1,1 @@
-"""Kafka: connections, producing in batches, and the consumer that loses nothing."""
+"""Kafka: connections, administration, producing in batches, and consuming at least once."""

@@ -1,4 +1,4 @@
-"""Administers the cluster: topics, its id, and a static member's leave."""
+"""Administers Kafka: creates topics, reads the cluster id, and removes static members."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,54 +37,60 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
 
 
 async def require_topics(settings: KafkaSettings) -> None:
-    """Checks that all topics exist. Raises BrokerUnavailable if one is missing or Kafka is away."""
+    """Checks that all topics exist.
+
+    Raises BrokerUnavailable if one is missing or Kafka does not answer.
+    """
     names = TopicNames(settings.topic_prefix)
     async with admin_client(settings) as admin:
         missing = {names[topic.name] for topic in TOPICS} - set(await admin.list_topics())
     if missing:
         raise BrokerUnavailable(
-            f"topics missing: {', '.join(sorted(missing))}; make them with: pinflow topics create"
+            f"topics are missing: {', '.join(sorted(missing))}. "
+            "Create them with: pinflow topics create"
         )
 
 
 async def read_cluster_id(settings: KafkaSettings) -> str:
-    """Reads the id that a Kafka cluster was formatted with. Raises BrokerUnavailable."""
+    """Reads the Kafka cluster's id. Raises BrokerUnavailable."""
     async with admin_client(settings) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
 class CreatedTopics(NamedTuple):
-    """Names new topics, and existing ones with another number of partitions than the setting."""
+    """The result of `create_topics`."""
 
     names: list[str]
+    """The topics that were created, without the prefix."""
     partition_mismatches: dict[str, tuple[int, int]]
-    """How many partitions it has, and how many the setting says."""
+    """Existing topics whose number of partitions differs from the setting: both numbers, the
+    setting second."""
 
 
 async def create_topics(
     settings: KafkaSettings, topics: tuple[Topic, ...] = TOPICS
 ) -> CreatedTopics:
-    """Creates missing topics. With three brokers, they have three replicas, two of them in sync.
+    """Creates missing topics. With three brokers, they get three replicas and two must be in sync.
 
-    Existing topics stay as they are: with more partitions their keys would move. Raises
+    Leaves existing topics unchanged: with more partitions, keys would move. Raises
     BrokerUnavailable.
     """
     names = TopicNames(settings.topic_prefix)
-    wanted = {
+    counts = {
         names[topic.name]: topic.choose_partition_count(settings.topic_partitions)
         for topic in topics
     }
     async with admin_client(settings) as admin:
-        existing = wanted.keys() & set(await admin.list_topics())
+        existing = counts.keys() & set(await admin.list_topics())
         descriptions = await admin.describe_topics(sorted(existing)) if existing else []
-        found = {topic["topic"]: len(topic["partitions"]) for topic in descriptions}
+        existing_counts = {topic["topic"]: len(topic["partitions"]) for topic in descriptions}
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = REPLICAS if brokers >= REPLICAS else 1
         in_sync = {"min.insync.replicas": str(max(1, replicas - 1))}
         new = [
             NewTopic(
                 names[topic.name],
-                wanted[names[topic.name]],
+                counts[names[topic.name]],
                 replicas,
                 topic_configs=topic.configuration() | in_sync,
             )
@@ -93,8 +99,12 @@ async def create_topics(
         ]
         if new:
             _check(await admin.create_topics(new))
-    kept = {name: (count, wanted[name]) for name, count in found.items() if count != wanted[name]}
-    return CreatedTopics([topic.name for topic in new], kept)
+    mismatches = {
+        name: (count, counts[name])
+        for name, count in existing_counts.items()
+        if count != counts[name]
+    }
+    return CreatedTopics([topic.name for topic in new], mismatches)
 
 
 def _check(answer: Response) -> None:
@@ -145,8 +155,9 @@ class _LeaveGroupRequest(Request[_LeaveGroupRequestV3]):  # type: ignore[misc]
 async def leave_group(settings: KafkaSettings, group: str, group_instance_id: str) -> None:
     """Removes a static member, so that others get its partitions before its session times out.
 
-    aiokafka never sends this for a static member, and knows the request only up to version 1, which
-    can't name one. A failure is logged, not raised: it costs at most the session timeout.
+    aiokafka never sends this request for a static member. It implements versions up to 1, which
+    can't name a static member. A failure is logged, not raised: others then get the partitions
+    after the session timeout.
     """
     client = AIOKafkaClient(**client_options(settings, client_id="pinflow-leave"))
     try:

@@ -1,7 +1,7 @@
-"""Holds all that Pinflow changes in aiokafka, or reads from its private attributes.
+"""Changes parts of aiokafka, and uses its private attributes. No other module does.
 
-Checked against aiokafka 0.14.0, which pyproject.toml pins to 0.14.x. The test of the same name
-fails if a new version lacks any of it. ADR 0032 says why each part is needed.
+Written for aiokafka 0.14.0; pyproject.toml pins 0.14.x. The test of the same name fails if a new
+version lacks any of these parts. ADR 0032 explains why each is needed.
 """
 
 import asyncio
@@ -20,37 +20,37 @@ from shared.kafka.subscription import RecordFilter
 log = structlog.get_logger()
 
 DISCARD_SECONDS = 2.0
-"""Seconds for each step of discarding a client or a producer. aiokafka bounds none of them."""
+"""The timeout for each step of discarding a client or producer. aiokafka itself has no timeouts."""
 
 
 # Classes that aiokafka has no parameter for
 
 
 class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
-    """Raises an error that aiokafka handles when a connection is broken.
+    """Translates uvloop's error for a broken connection into one that aiokafka handles.
 
-    uvloop raises RuntimeError for a write to a connection that was just closed; asyncio does not.
-    aiokafka handles OSError only. Anything else ends its sending task for good: metadata, fetches,
-    heartbeats, a producer (found by make chaos).
+    For a write to a connection that was just closed, uvloop raises RuntimeError; asyncio does not.
+    aiokafka handles only OSError. Any other error ends its background task for good, which stops
+    metadata, fetches, heartbeats or a producer (found by `make chaos`).
     """
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
         try:
             return super().send(request, expect_response)
-        except KafkaError:  # these are RuntimeErrors too, but aiokafka's own
+        except KafkaError:  # aiokafka's own errors are RuntimeErrors too
             raise
         except RuntimeError as error:
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(
-                f"Connection at {self.host}:{self.port} broken: {error}"
+                f"The connection to {self.host}:{self.port} is broken: {error}"
             ) from error
 
 
 class _FilteredRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Unpacks only the records of a fetched partition that a RecordFilter wants.
+    """Unpacks only the fetched records that a RecordFilter wants.
 
-    aiokafka would make a ConsumerRecord of every record first. A position moves past the skipped
-    records all the same.
+    aiokafka would create a ConsumerRecord for every record first. The position still moves past the
+    skipped records.
     """
 
     _value_deserializer: Any
@@ -65,7 +65,7 @@ class _FilteredRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def _unpack_wanted(
         self, record_filter: RecordFilter
     ) -> Iterator["ConsumerRecord[bytes, bytes]"]:
-        # Not for topics read committed, which Subscription refuses: aborted records would pass
+        # Would pass aborted records. So Subscription allows no filter with read_committed
         while self._records.has_next():
             batch = self._records.next_batch()
             if not batch.validate_crc():
@@ -86,14 +86,14 @@ class _FilteredRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             if not record_filter.wants(record.value):
                 if ends_early:
                     return
-            elif record.offset >= self.next_fetch_offset:  # or it was read before
-                found = self._consumer_record(self._tp, record)
+            elif record.offset >= self.next_fetch_offset:  # otherwise it was read before
+                consumer_record = self._consumer_record(self._tp, record)
                 self.next_fetch_offset = record.offset + 1
-                yield found
+                yield consumer_record
 
 
 def install() -> None:
-    """Replaces aiokafka's classes for all clients of this process. Called by connection.py."""
+    """Replaces classes of aiokafka, for all clients of this process. Called by connection.py."""
     conn.AIOKafkaConnection = _Connection
     fetcher.PartitionRecords = _FilteredRecords
 
@@ -102,18 +102,18 @@ def install() -> None:
 
 
 def is_dead(client: AIOKafkaClient | None) -> bool:
-    """Returns whether this client will never again learn where a partition or a coordinator is.
+    """Returns whether this client can't learn any more where partitions and coordinators are.
 
-    Any error that aiokafka does not foresee ends the task that fetches metadata, silently. Whoever
-    waits for metadata then waits for ever (found by make chaos).
+    An unexpected error silently ends the task in which aiokafka fetches metadata. Then every wait
+    for metadata lasts for ever (found by `make chaos`).
     """
     return _has_ended(client, "_sync_task")
 
 
 def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
-    """Returns whether this consumer will never again fetch, or never again join its group.
+    """Returns whether a task has ended without which this consumer can't fetch or join its group.
 
-    False for a consumer that was stopped.
+    Returns False for a consumer that was stopped.
     """
     return (
         is_dead(getattr(consumer, "_client", None))
@@ -123,7 +123,7 @@ def is_consumer_dead(consumer: AIOKafkaConsumer | None) -> bool:
 
 
 def is_producer_dead(producer: AIOKafkaProducer | None) -> bool:
-    """Returns whether this producer will never again send, or never again learn where to."""
+    """Returns whether a task has ended without which this producer can't send."""
     return is_dead(getattr(producer, "client", None)) or _has_ended(
         getattr(producer, "_sender", None), "sender_task"
     )
@@ -134,66 +134,65 @@ def _has_ended(owner: object, name: str) -> bool:
     return task is not None and task.done()
 
 
-# What aiokafka knows but has no public method for
+# State that aiokafka has no public method for
 
 
 def has_fetched(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bool:
-    """Returns whether records of a partition are fetched and wait to be taken."""
+    """Returns whether fetched records of a partition wait in the client."""
     return partition in getattr(consumer._fetcher, "_records", {})  # noqa: SLF001
 
 
 async def load_metadata(client: AIOKafkaClient, topic: str) -> None:
-    """Waits until the client knows a topic's partitions, without a subscription to it."""
+    """Fetches the metadata of a topic without subscribing to it."""
     await client._wait_on_metadata(topic)  # noqa: SLF001
 
 
 async def load_consumer_metadata(consumer: AIOKafkaConsumer, topic: str) -> None:
-    """Waits until the consumer knows a topic's partitions, without a subscription to it."""
+    """Fetches the metadata of a topic without subscribing the consumer to it."""
     await load_metadata(consumer._client, topic)  # noqa: SLF001
 
 
-# Discarding clients in a bounded time
+# Discarding clients within a time limit
 
 
 def abort_connections(client: AIOKafkaClient) -> None:
-    """Drops what was written and not sent yet. Kafka never appends a batch that is cut in half."""
-    # Its close() would still flush it
+    """Drops written data that is not sent yet. Kafka never appends an incomplete batch."""
+    # The client's close() would still send it
     for connection in client._conns.values():  # noqa: SLF001
         if connection._writer is not None:  # noqa: SLF001
             connection._writer.transport.abort()  # noqa: SLF001
 
 
 async def close_client(client: AIOKafkaClient) -> None:
-    """Closes a client's connections. Waits a short time for what they still have to write."""
+    """Closes a client's connections. Waits for unsent data, for at most DISCARD_SECONDS."""
     if is_dead(client):
-        # close() would raise what the task died of, and close no connection
-        died, client._sync_task = client._sync_task, None  # noqa: SLF001
-        log.warning("client_had_died", error=None if died.cancelled() else repr(died.exception()))
+        # close() would raise the error that ended the task, and leave the connections open
+        dead, client._sync_task = client._sync_task, None  # noqa: SLF001
+        log.warning("client_had_died", error=None if dead.cancelled() else repr(dead.exception()))
     closing = asyncio.create_task(client.close())
     await asyncio.wait({closing}, timeout=DISCARD_SECONDS)
     if not closing.done():
         closing.cancel()
-        log.warning("client_left_behind")
+        log.warning("client_close_timed_out")
     elif not closing.cancelled() and (error := closing.exception()):
-        log.warning("client_not_closed", error=repr(error))
+        log.warning("client_close_failed", error=repr(error))
 
 
 async def discard(producer: AIOKafkaProducer) -> None:
-    """Stops a producer without waiting for what it still wants to send."""
-    # stop() would first wait until the broker takes the batches that were given up. So the sender
-    # is stopped before
+    """Stops a producer without waiting for unsent batches."""
+    # Stops the sender first: stop() would wait until the broker acknowledges the abandoned batches
     sender = producer._sender  # noqa: SLF001
     if sender is not None and sender.sender_task is not None:
         await _cancel(sender.sender_task)
     await close_client(producer.client)
-    producer._closed = True  # noqa: SLF001 - or its finalizer warns of an unclosed producer
+    producer._closed = True  # noqa: SLF001 - otherwise its finalizer warns
 
 
 async def _cancel(sending: "asyncio.Task[None]") -> None:
-    """Cancels aiokafka's sender twice: the first time it still waits for what it has begun.
+    """Cancels aiokafka's sender twice: after the first time, it still waits for requests in flight.
 
-    That may be metadata of a client that has died, which would be for ever. The task is never
-    awaited: it would raise what it died of, or take our own cancellation.
+    If the client is dead, such a wait lasts for ever. The task is not awaited: that would raise the
+    error that ended it, or pass our own cancellation to it.
     """
     for _ in range(2):
         if sending.done():
@@ -201,4 +200,4 @@ async def _cancel(sending: "asyncio.Task[None]") -> None:
         sending.cancel()
         await asyncio.wait({sending}, timeout=DISCARD_SECONDS)
     if not sending.done():
-        log.warning("sender_left_behind")
+        log.warning("sender_cancel_timed_out")

@@ -1,4 +1,4 @@
-"""Fetches one batch at a time, and decides which failures of a fetch end the process."""
+"""Fetches one batch at a time. Decides which failed fetches end the process."""
 
 import structlog
 from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
@@ -36,21 +36,21 @@ class BatchFetcher:
         self._rate_limit = rate_limit
         self._was_full = False
         self.epoch = 0
-        """The tracker's count of readings at the last fetch."""
+        """The tracker's epoch at the last fetch."""
 
     async def fetch(self) -> Batch:
-        """Waits for a batch. Returns an empty one if positions are read again first.
+        """Waits for a batch. Returns an empty one if positions must be read again first.
 
         Raises ConsumerStoppedError if the consumer was stopped or is lost.
         """
         if self._rate_limit is not None and not self._was_full:
-            # After a full batch the next is there already, and no larger for waiting
+            # After a full batch, the next one waits already. Waiting would not make it larger
             await self._rate_limit.acquire()
         try:
             batch = await self._member.fetch()
         except ConsumerStoppedError:
             raise
-        except Exception as error:  # noqa: BLE001 - not only Kafka's: a decompressor has its own
+        except Exception as error:  # noqa: BLE001 - decompressors raise their own
             self._handle(error)
             return ()
         self._was_full = len(batch) >= self._max_records
@@ -59,13 +59,13 @@ class BatchFetcher:
         return batch
 
     def _handle(self, error: Exception) -> None:
-        # aiokafka raises these two before it takes records of any partition: none is dropped
+        # aiokafka raises these two before it takes records of any partition, so none is lost
         is_position_invalid = isinstance(error, OffsetOutOfRangeError | NoOffsetForPartitionError)
         if is_position_invalid and self._tracker is not None:
             self._tracker.restart(repr(error))
             return
-        # A record that can't be unpacked, a topic that may not be read. aiokafka drops what it took
-        # from other partitions before: the next commit would skip it
+        # For example a corrupt record, or a topic that this user may not read. aiokafka drops the
+        # records that it had already taken from other partitions: the next commit would skip them
         log.critical("fetch_failed", consumer=self._title, exc_info=error)
         self._health.give_up(repr(error))
         raise ConsumerStoppedError from error

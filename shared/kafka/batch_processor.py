@@ -1,4 +1,4 @@
-"""Processes one batch at a time: decode, process, dead letters, position, commit."""
+"""Processes one batch at a time: decode, process, send dead letters, store position, commit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from shared.runtime.chunks import chunked
 log = structlog.get_logger()
 
 DECODE_CHUNK_BYTES = 1024 * 1024
-"""Bytes of values after which other tasks get a turn: 4 ms of outcomes (15 ms by pydantic). A batch
-can be 50 times that."""
+"""The most bytes that are decoded before other tasks get a turn: 4 ms for outcomes (15 ms with
+pydantic). A batch can be 50 times as large."""
 
 
 class BatchProcessor:
-    """Processes batches, and sets positions back after failures. Called by BatchConsumer."""
+    """Processes batches, and seeks back after failures. Called by BatchConsumer."""
 
     def __init__(
         self,
@@ -44,7 +44,9 @@ class BatchProcessor:
         health: ConsumerHealth,
         tracker: PositionTracker | None,
     ) -> None:
-        """`dead_letters`: the topic of dead letters. `tracker`: None if positions are only in
+        """Receives the parts of the consumer that it uses.
+
+        `dead_letters` is the topic of dead letters. `tracker` is None if positions are only in
         Kafka.
         """
         self._handler = handler
@@ -58,10 +60,10 @@ class BatchProcessor:
         self._tracker = tracker
 
     async def process(self, batch: Batch, epoch: int) -> bool:
-        """Makes a batch durable, then stores and commits its end.
+        """Makes a batch durable, then stores and commits the offsets behind it.
 
-        `epoch` is the tracker's count of readings at the fetch. Returns False if positions have
-        been read since, or are being read: the caller rewinds, and the batch comes again. Raises
+        `epoch` is the tracker's epoch at the fetch. Returns False if the epoch has changed or
+        positions are being read: then the caller rewinds, and the batch is fetched again. Raises
         whatever the handler, Kafka or Postgres raise.
         """
         if self._tracker is None:
@@ -105,7 +107,7 @@ class BatchProcessor:
     async def _commit(self, offsets: dict[TopicPartition, int] | None = None) -> None:
         """Commits these offsets. Without them, commits all positions of aiokafka's consumer."""
         consumer = self._consumer()
-        if consumer is None:  # the process stops: the batch comes again
+        if consumer is None:  # the process stops: the batch is fetched again after it
             raise BrokerUnavailable("the consumer is stopped")
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):  # aiokafka would try for ever
@@ -116,7 +118,7 @@ class BatchProcessor:
                 f"no answer to the commit within {COMMIT_TIMEOUT_SECONDS:g} s"
             ) from error
         except (CommitFailedError, IllegalStateError) as error:
-            # The partitions have gone to another member. It gets the batch again, which is
+            # Another member has the partitions now. It processes the batch again, which is
             # idempotent
             log.warning("commit_refused", consumer=self._title, error=repr(error))
         except KafkaError as error:
@@ -124,7 +126,7 @@ class BatchProcessor:
         self._health.on_commit_answer()
 
     def rewind(self, batch: Batch) -> None:
-        """Sets the positions back to the start of a batch, in partitions that are still ours."""
+        """Seeks back to the start of a batch, in partitions that are still assigned."""
         first = find_first_offsets(batch)
         if self._tracker is not None:
             self._tracker.rewind(first)

@@ -1,4 +1,4 @@
-"""Defines a batch of fetched records, what a service does with one, and its offsets."""
+"""Defines a batch of fetched records, its handler and its offsets."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -15,22 +15,22 @@ Batch = Sequence["ConsumerRecord[bytes, bytes]"]
 class BatchHandler(Protocol[Decoded]):
     """Processes a service's batches. Called by BatchConsumer.
 
-    Decoding is a step of its own, so that a flood of poison is noticed before anything is written.
+    Decoding is a separate step, so that too much poison is noticed before anything is written.
     """
 
     def decode(self, records: Batch) -> tuple[list[Decoded], list[DeadLetter]]:
-        """Parses all records. A record that can't be parsed is poison: returns it as a dead letter.
+        """Parses all records. Returns a record that can't be parsed as a dead letter.
 
-        Does no I/O. A large batch comes in chunks, one call each.
+        Does no I/O. Called once for each chunk of a large batch.
         """
 
     async def process(
         self, decoded: list[Decoded], poison: list[DeadLetter], advance: Advance
     ) -> list[DeadLetter]:
-        """Makes the whole batch durable, idempotently. Returns the dead letters found on the way.
+        """Makes the whole batch durable, idempotently. Returns further dead letters.
 
-        Every transaction holds the advance. A single transaction may also move the positions, and
-        then sets `advance.is_stored`. Raises Unavailable to try again.
+        Every transaction locks the advance's positions. If there is only one transaction, it may
+        also move them and set `advance.is_stored`. Raises Unavailable if the batch must be retried.
         """
 
 
@@ -39,8 +39,8 @@ def find_first_offsets(records: Batch) -> dict[TopicPartition, int]:
     first: dict[TopicPartition, int] = {}
     previous = None
     for record in records:
-        # A batch has its records partition by partition, offsets rising: only the first of each run
-        # can be the lowest
+        # Records come in runs of one partition with rising offsets. So only the first record of a
+        # run can have the lowest offset
         if (
             previous is None
             or record.partition != previous.partition
@@ -54,9 +54,9 @@ def find_first_offsets(records: Batch) -> dict[TopicPartition, int]:
 
 
 def find_end_offsets(records: Batch) -> dict[TopicPartition, int]:
-    """Returns for each partition the offset behind the last of its records."""
+    """Returns for each partition the offset behind its last record."""
     ends: dict[TopicPartition, int] = {}
-    # Records come in runs of one partition with rising offsets: the last of a run counts
+    # Only the last record of a run can have the highest offset
     following = None
     for record in reversed(records):
         if (

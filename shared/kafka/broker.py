@@ -1,9 +1,9 @@
-"""Uses FastStream: the only module that does (ADR 0032).
+"""Creates, starts and stops a consumer group's member with FastStream (ADR 0032).
 
-FastStream makes, starts and stops a member of a consumer group. Its handlers, acknowledgements and
-consume loop are not used: they can lose a batch. BatchConsumer fetches itself.
+No other module uses FastStream. Its handlers, acknowledgements and consume loop are not used,
+because they can lose a batch: BatchConsumer calls `fetch` instead.
 
-Apart from connection.py, which the CLI imports: importing FastStream takes a tenth of a second.
+Separate from connection.py, which the CLI imports: importing FastStream takes 0.1 s.
 """
 
 import logging
@@ -22,11 +22,11 @@ from shared.kafka.subscription import Subscription
 from shared.runtime.settings import KafkaSettings, ServiceSettings
 
 FETCH_TIMEOUT_MS = 10**10
-"""A fetch waits for records. aiokafka raises ConsumerStoppedError when the member is stopped."""
+"""Practically no timeout. aiokafka raises ConsumerStoppedError when the member is stopped."""
 
 
 class GroupMember:
-    """Is one member of a subscription's consumer group."""
+    """One member of a subscription's consumer group."""
 
     def __init__(
         self,
@@ -36,16 +36,16 @@ class GroupMember:
         number: int,
         listener: ConsumerRebalanceListener,
     ) -> None:
-        """`number` tells the members in one process apart."""
+        """Builds the member without joining. `number` counts the members in one process from 0."""
         names = TopicNames(settings.topic_prefix)
         self.group = names.group(subscription.name)
-        # The assignor deals partitions out in the order of these ids: to each process' first
-        # member, then to each one's second (ADR 0019). No replica's name has a dot, so no two
-        # members have one id
+        # The assignor assigns partitions in the order of these ids: first to each process's first
+        # member, then to each second member (ADR 0019). No replica's name has a dot, so the ids are
+        # unique
         suffix = f".{number}" if number else ""
         self.instance_id = f"{self.group}{suffix}-{settings.replica}"
-        # A broker for each member: it starts its subscribers one after the other, and each waits
-        # for its partitions. Members of one group must join together
+        # Each member has its own FastStream broker. A shared one would start the members one after
+        # the other, and each would wait for its partitions. Members of a group must join together
         self._broker = create_broker(
             settings, client_id=f"pinflow-{subscription.name}-{settings.replica}"
         )
@@ -74,30 +74,30 @@ class GroupMember:
         return self._subscriber.consumer
 
     async def start(self) -> None:
-        """Joins the group. Returns when the member has its partitions, however long that takes."""
+        """Joins the group. Waits without a limit until the member has its partitions."""
         await self._broker.start()
 
     async def stop(self) -> None:
-        """Closes the connections. A static member keeps its place: see `admin.leave_group`."""
+        """Closes the connections. A static member stays in its group: see `admin.leave_group`."""
         await self._broker.stop()
 
     async def fetch(self) -> Batch:
-        """Waits for records. aiokafka's positions are behind them when it returns.
+        """Waits for records and returns them. aiokafka's positions are then behind them.
 
         Raises ConsumerStoppedError when the member is stopped.
         """
         consumer = self.consumer
         if consumer is None:
             raise ConsumerStoppedError
-        found = await consumer.getmany(timeout_ms=FETCH_TIMEOUT_MS, max_records=self._max_records)
-        return tuple(chain.from_iterable(found.values()))
+        records = await consumer.getmany(timeout_ms=FETCH_TIMEOUT_MS, max_records=self._max_records)
+        return tuple(chain.from_iterable(records.values()))
 
 
 def create_broker(settings: ServiceSettings, *, client_id: str) -> KafkaBroker:
-    """Makes a FastStream broker that only consumes.
+    """Creates a FastStream broker that only consumes.
 
-    Its own producer stays unmade: its defaults lose records (acks=1). Topics are never created by
-    accident.
+    FastStream's own producer would lose records with its defaults (acks=1), so it is not created.
+    Topics are never created automatically.
     """
     return KafkaBroker(
         settings.kafka_bootstrap_servers.split(","),

@@ -1,4 +1,4 @@
-"""Says how aiokafka's clients reach Kafka, and what their errors mean. FastStream: broker.py."""
+"""Builds the options of aiokafka's clients, and translates their errors. FastStream: broker.py."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ aiokafka_internals.install()
 
 
 def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]:
-    """Returns the keyword arguments that every aiokafka client takes."""
+    """Returns the keyword arguments for every aiokafka client."""
     password = settings.kafka_sasl_password
     return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
@@ -29,9 +29,9 @@ def client_options(settings: KafkaSettings, *, client_id: str) -> dict[str, Any]
 
 
 def translate_error(error: KafkaError) -> BrokerUnavailable | None:
-    """Translates a Kafka error that waiting will mend. Returns None for any other."""
-    # KafkaTimeoutError: a batch found no room in aiokafka's queue, as the one before it was not
-    # taken in time. aiokafka calls that not retriable
+    """Translates a temporary Kafka error into BrokerUnavailable. Returns None for any other."""
+    # KafkaTimeoutError: aiokafka's queue was full, because Kafka did not acknowledge the previous
+    # batch in time. aiokafka does not classify that as retriable
     return (
         BrokerUnavailable(repr(error))
         if error.retriable or isinstance(error, KafkaTimeoutError)

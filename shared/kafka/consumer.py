@@ -1,7 +1,7 @@
-"""Consumes a subscription in batches, at least once: nothing is skipped, nothing is lost.
+"""Consumes a subscription in batches, at least once.
 
-A batch is acknowledged after its work is durable. If anything fails, the positions are set back
-and the batch is tried again (failure_policy.py).
+A batch is acknowledged after its work is durable. After any failure, the consumer seeks back to the
+start of the batch and retries it (failure_policy.py).
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class BatchConsumer:
         preparation: Preparation | None = None,
         stalled_after_seconds: float = STALLED_AFTER_SECONDS,
     ) -> None:
-        """Wires the parts of a consumer. Joins no group before `start`.
+        """Builds the parts of a consumer. Joins no group before `start`.
 
         `member` numbers the consumers of one group in one process. `rate_limit` limits how often
         batches begin. `is_wanted` returns whether anything uses the records (see PauseWhenUnused).
@@ -70,7 +70,7 @@ class BatchConsumer:
         """
         if subscription.has_positions != (positions is not None):
             rule = Acknowledgement.POSITION_WITH_WORK
-            raise ValueError(f"{subscription.name}: {rule} needs `positions`, and they need it")
+            raise ValueError(f"{subscription.name}: pass `positions` if and only if it uses {rule}")
         self.name = subscription.name
         self.title = f"{self.name}.{member}" if member else self.name
         self.names = TopicNames(settings.topic_prefix)
@@ -157,20 +157,20 @@ class BatchConsumer:
     # Lifecycle, called by the service's runtime
 
     async def start(self) -> None:
-        """Joins the group, then consumes in the background. Waits for partitions without limit."""
+        """Joins the group, then consumes in the background. Waits for partitions for ever."""
         await self._member.start()
         self._loop = asyncio.create_task(self._consume(), name=f"{self.title} batches")
         self._loop.add_done_callback(self._loop_ended)
 
     def interrupt(self) -> None:
-        """Ends a backoff at once: the process stops. The batch stays uncommitted."""
+        """Ends a backoff at once, because the process stops. The batch stays uncommitted."""
         self._stopping = True
         self._retry_backoff.interrupt()
         if self._tracker is not None:
             self._tracker.stop()
 
     async def stop(self) -> None:
-        """Finishes the batch in flight within the stop timeout, then leaves Kafka."""
+        """Finishes the batch in flight within the stop timeout, then disconnects from Kafka."""
         self.interrupt()
         if self._loop is not None:
             with suppress(TimeoutError):
@@ -181,7 +181,7 @@ class BatchConsumer:
         await self._member.stop()
 
     async def watch(self) -> None:
-        """Runs as long as the consumer can. Raises ConsumerLost."""
+        """Watches the consumer until it is lost. Then raises ConsumerLost."""
         offsets = asyncio.create_task(self.idle_committer.run(), name=f"{self.title} positions")
         try:
             await self.health.watch()
@@ -193,17 +193,17 @@ class BatchConsumer:
     async def _consume(self) -> None:
         try:
             while not self._stopping:
-                # No variable: a batch of megabytes would stay in memory until the next one comes
+                # Without a variable, which would keep a large batch in memory until the next one
                 await self._process(await self._fetcher.fetch())
-        except ConsumerStoppedError:  # by ourselves
+        except ConsumerStoppedError:  # `stop` was called, or the fetcher gave the consumer up
             return
         except Exception as error:
-            # Going on could skip the batch that was in hand
+            # The next fetch could skip the batch in flight
             log.critical("consumer_failed", consumer=self.title, exc_info=error)
             self.health.give_up(repr(error))
 
     def _loop_ended(self, _loop: asyncio.Task[None]) -> None:
-        # Cancelled by nobody here: a library lets that out, too
+        # Also if it was canceled: a library's own cancellation may escape into this task
         if not self._stopping:
             self.health.give_up("its loop ended")
 
@@ -257,13 +257,13 @@ class BatchConsumer:
     # State
 
     def oldest_unprocessed_seconds(self) -> float:
-        """Returns the age of the oldest record of the batch in flight, or 0."""
+        """Returns the age in seconds of the oldest record in the batch in flight, or 0."""
         return max(0.0, time.time() - self._oldest) if self._oldest is not None else 0.0
 
     def problem(self) -> str | None:
-        """Returns why this consumer does not do its work, or None. Read by readiness."""
+        """Returns why this consumer does not work, or None. Readiness reports it."""
         if self._policy.is_halted:
-            return "halted: everything is poison"
+            return "halted: too many records in a row are poison. See its log for the first error"
         if (problem := self.health.membership_problem()) is not None:
             return problem
         if self._tracker is not None and (problem := self._tracker.problem()) is not None:

@@ -1,6 +1,6 @@
-"""Makes dead letters of records that can never be processed (invariant 8).
+"""Turns records that can never be processed into dead letters (invariant 8).
 
-A dead letter is the record as it was, with the reason in its headers.
+A dead letter is the unchanged record, with the reason in added headers.
 """
 
 from collections.abc import Iterable
@@ -28,27 +28,27 @@ from shared.kafka.records import Header, Record
 
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_VALUE_BYTES = 6 * MEBIBYTE + 512 * 1024
-"""The most bytes kept of a value. Only a value that its producer had compressed can be larger."""
+"""A longer value is truncated. Only a value that its producer had compressed can be longer."""
 MAX_KEY_AND_HEADERS_BYTES = 256 * 1024
-"""The most bytes kept of key and headers beside the largest value. Beside a smaller value there is
-limit for more.
+"""Longer keys and headers are truncated if the value has its maximum size. With a shorter value,
+they may be longer.
 """
 MAX_REPLAY_HEADER_BYTES = 64
-"""The most bytes of a header about replays. Any producer can send one, and ingest copies it to each
-of 500 rows.
+"""Longer headers about replays are dropped. Any producer can send one, and ingest copies it to each
+of up to 500 rows.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Names a record that can't be processed, and why."""
+    """A record that can't be processed, and the reason."""
 
     record: "ConsumerRecord[bytes, bytes]"
     reason: Poison
 
 
 def select_replay_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
-    """Returns the headers about a record's replays, for the records that it becomes.
+    """Returns the headers that count a record's replays, for the records made from it.
 
     They limit how often a dead letter is replayed.
     """
@@ -59,13 +59,14 @@ def select_replay_headers(headers: Iterable[tuple[str, bytes | None]]) -> list[H
         and value is not None
         and len(value) <= MAX_REPLAY_HEADER_BYTES
     }
-    return list(history.items())  # once each, however often they came
+    return list(history.items())  # each once, even if the record repeats it
 
 
 def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
-    """Returns the original key, value and headers, and Pinflow's own headers, which are text.
+    """Builds a dead letter's record: the original key, value and headers, and Pinflow's headers.
 
-    Those say where the record was, which service gave it up, why, and when it was seen first.
+    Pinflow's headers are text. They contain the record's topic, partition and offset, the service
+    that could not process it, the error, and when it first failed.
     """
     record, reason = dead_letter.record, dead_letter.reason
     known = dict(select_replay_headers(record.headers))
@@ -96,7 +97,7 @@ def to_record(dead_letter: DeadLetter, *, service: str) -> Record:
 
 
 def _take_fitting(headers: list[Header], limit: int) -> list[Header]:
-    """Returns the headers that fit into `room` bytes: all, unless they had been compressed."""
+    """Returns the headers that fit into `limit` bytes. All fit unless they had been compressed."""
     for count, (name, value) in enumerate(headers):
         limit -= len(name.encode(errors="replace")) + len(value)
         if limit < 0:

@@ -1,6 +1,6 @@
-"""Decides what a failure means for a batch. Does no I/O: BatchConsumer acts on the decisions.
+"""Decides what to do after a batch failed. Does no I/O: BatchConsumer acts on the decisions.
 
-No failure loses a batch. It is either tried again, or its records become dead letters.
+No failure loses a batch: it is retried until it succeeds. Poison records become dead letters.
 """
 
 from dataclasses import dataclass, field
@@ -15,32 +15,32 @@ MAX_CAPACITY_WAIT_SECONDS = 5.0
 
 
 class PoisonLimitExceeded(Exception):
-    """Too many records in a row are poison. A bad deployment is likelier than so many bad records.
+    """Too many records in a row are poison: more likely a faulty deployment than bad records.
 
-    No record becomes a dead letter. The consumer retries until an operator acts.
+    The records do not become dead letters. The consumer retries until an operator acts.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPositionsAgain:
-    """Postgres is older than this consumer's positions: read them again before any retry."""
+    """Postgres is older than this consumer's positions. Read them again before the next fetch."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForCapacity:
-    """The service is full. That is no fault and may last."""
+    """The service has reached a limit. That is no fault, and may last."""
 
     seconds: float
     is_first: bool
-    """Whether the previous attempt was not refused for the same reason."""
+    """True if the previous attempt did not already wait for capacity."""
     details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryUnavailable:
-    """A server is away: retry after a backoff."""
+    """A server is unavailable. Retry after a backoff."""
 
     seconds: float
     attempt: int
@@ -48,7 +48,7 @@ class RetryUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class RetryUnexpected:
-    """A bug, or an error nobody foresaw: retry after a backoff. Skipping would lose records."""
+    """An unexpected error, such as a bug. Retry after a backoff: skipping would lose records."""
 
     seconds: float
     attempt: int
@@ -56,7 +56,7 @@ class RetryUnexpected:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Too many records are poison: retry, and tell the operator."""
+    """Too many records are poison. Retry, and alert the operator."""
 
     seconds: float
 
@@ -67,10 +67,10 @@ Decision: TypeAlias = (
 
 
 class FailurePolicy:
-    """Remembers one consumer's failures and decides about the next one."""
+    """Decides what one consumer does after a failure. Counts its failures in a row."""
 
     def __init__(self, poison_limit: int) -> None:
-        """`poison_limit`: the most records in a row that may become dead letters."""
+        """Allows at most `poison_limit` records in a row to become dead letters."""
         self._poison_limit = poison_limit
         self._poison_in_a_row = 0
         self._attempt = 0
@@ -78,9 +78,10 @@ class FailurePolicy:
         self.is_halted = False
 
     def check_poison(self, records: int, poison: int) -> int:
-        """Returns how many records in a row are poison, with a batch of `records`.
+        """Returns the number of poison records in a row, including a batch's.
 
-        Does not count yet: a batch that is tried again counts once. Raises PoisonLimitExceeded.
+        The batch has `records` records, of which `poison` are poison. The count is stored by
+        `accept`, so that a retried batch counts once. Raises PoisonLimitExceeded.
         """
         if poison < records:
             return 0
@@ -90,17 +91,17 @@ class FailurePolicy:
         return in_a_row
 
     def accept(self, poison_in_a_row: int) -> None:
-        """Notes that the work of a batch is done and its dead letters are written."""
+        """Records that a batch's work is durable and its dead letters are sent."""
         self._poison_in_a_row = poison_in_a_row
         self.is_halted = False
 
     def succeed(self) -> None:
-        """Notes that a batch is complete and acknowledged."""
+        """Records that a batch is acknowledged."""
         self._attempt = 0
         self._is_full = False
 
     def forget(self) -> None:
-        """Forgets failures of records that are skipped now: no batch would end them."""
+        """Forgets the failures of records that were skipped: no later success would clear them."""
         self._attempt = 0
         self.is_halted = False
 
@@ -128,5 +129,5 @@ class FailurePolicy:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether a batch has failed more than once."""
+        """True if a batch has failed more than once."""
         return self._attempt > 1

@@ -1,8 +1,8 @@
-"""Stores and commits the processed offsets of partitions that get no batches.
+"""Stores and commits the processed offsets of partitions without batches.
 
-Records that a filter skips produce no batch, and so no commit. Neither do aborted transactions,
-which import-requests may have. Admission reads the publisher's lag from Kafka: without these
-commits it would count such records as backlog for ever.
+Records that a filter skips are in no batch, so no batch commits their offsets. The same is true for
+aborted transactions on import-requests. Without these commits, admission control would count such
+records as backlog for ever, because it reads the publisher's lag from Kafka.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 INTERVAL_SECONDS = 2.0
 COMMIT_TIMEOUT_SECONDS = 20.0
-"""The timeout for one commit: aiokafka would try for ever."""
+"""The timeout for one commit: aiokafka has none."""
 
 
 class IdleCommitter:
@@ -36,7 +36,9 @@ class IdleCommitter:
         tracker: PositionTracker | None,
         position_behind: Callable[[str], None],
     ) -> None:
-        """`idle` is set while no batch is processed. `position_behind` is called with the reason if
+        """Receives the parts of the consumer that it uses.
+
+        `idle` is set while no batch is processed. `position_behind` is called with the reason if
         Postgres is older than the positions.
         """
         self._title = title
@@ -49,7 +51,7 @@ class IdleCommitter:
         """The offsets of the last commit."""
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
+        """Runs until it is canceled."""
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             try:
@@ -57,7 +59,7 @@ class IdleCommitter:
             except PositionBehind as error:
                 self._position_behind(str(error))
             except (Unavailable, KafkaError, TimeoutError):
-                continue  # the next attempt may succeed; batches log what is wrong
+                continue  # the next attempt may succeed, and failing batches log the reason
             except Exception as error:
                 log.exception("commit_failed", consumer=self._title, exc_info=error)
 
@@ -75,10 +77,10 @@ class IdleCommitter:
 
     async def _commit(self, processed: dict[TopicPartition, int]) -> None:
         consumer = self._consumer()
-        # Nothing is processed if others have taken all partitions: aiokafka refuses an empty commit
+        # Empty if other members have all partitions: aiokafka refuses an empty commit
         if consumer is None or not processed or processed == self.committed:
             return
         async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
             await consumer.commit(processed)
-        if self._idle.is_set():  # or a batch may have committed more in between
+        if self._idle.is_set():  # otherwise a batch may have committed more meanwhile
             self.committed = processed

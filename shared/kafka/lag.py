@@ -1,4 +1,4 @@
-"""Reads a consumer group's lag from Kafka. The answer does not depend on who asks or restarted."""
+"""Reads a consumer group's lag from Kafka, where all processes see the same values."""
 
 import asyncio
 from typing import NamedTuple
@@ -11,28 +11,28 @@ from shared.contract.errors import BrokerUnavailable
 from shared.kafka.connection import client_options
 from shared.runtime.settings import KafkaSettings
 
-READ_SECONDS = 5.0
-"""The timeout for one reading, with connecting."""
+READ_TIMEOUT_SECONDS = 5.0
+"""The timeout for one `read`, including connecting."""
 
 
 class GroupOffsets(NamedTuple):
-    """Holds offsets by partition.
+    """Holds a group's offsets by partition.
 
-    The committed offsets were read before the ends, so their difference is never too small.
+    The committed offsets were read before the ends, so the lag is never too small.
     """
 
     committed: dict[int, int]
-    """Where the group goes on. The partition's begin if it has committed nothing there."""
+    """The group's next offsets. Without a commit, a partition's first offset."""
     ends: dict[int, int]
-    """The offset behind the last record. Counts control records, and those of open and aborted
-    transactions."""
+    """The offsets behind the last records. They include control records, and records of open and
+    aborted transactions."""
 
 
 class LagReader:
-    """Reads one group's offsets on one topic, and joins no group.
+    """Reads one group's offsets on one topic, without joining the group.
 
-    Makes two requests a reading, three before the group's first commit. Connects at the first
-    reading, and again after a failure.
+    Each `read` sends two requests, or three before the group's first commit. The first one
+    connects, and so does the next one after a failure.
     """
 
     def __init__(self, settings: KafkaSettings, *, topic: str, group: str, client_id: str) -> None:
@@ -45,9 +45,9 @@ class LagReader:
         self._coordinator: int | None = None
 
     async def read(self) -> GroupOffsets:
-        """Reads the offsets. Raises BrokerUnavailable for any failure, also for a missing right."""
+        """Reads the offsets. Raises BrokerUnavailable for any failure, even for a missing right."""
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                 return await self._read()
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
@@ -61,23 +61,25 @@ class LagReader:
             TopicPartition(self._topic, number)
             for number in await self._partitions(admin, consumer)
         ]
-        told = await admin.list_consumer_group_offsets(self._group, self._coordinator, partitions)
-        # aiokafka ignores an error of the whole answer. A broker that is no longer the coordinator
-        # (it was frozen or cut off) would look as if nothing had ever been committed: every row
-        # would be backlog, and everyone would get 429 for good
-        if any(partition not in told for partition in partitions):
+        offsets = await admin.list_consumer_group_offsets(
+            self._group, self._coordinator, partitions
+        )
+        # aiokafka ignores an error of the whole answer. If a broker is no longer the coordinator
+        # (because it was frozen or cut off), the group would seem to have no commits. Then every
+        # row would count as backlog, and every import would get 429 for ever
+        if any(partition not in offsets for partition in partitions):
             raise NotCoordinatorForGroupError(self._group)
         committed = {
-            partition: told[partition].offset
+            partition: offsets[partition].offset
             for partition in partitions
-            if told[partition].offset >= 0
+            if offsets[partition].offset >= 0
         }
         if missing := [partition for partition in partitions if partition not in committed]:
             committed |= await consumer.beginning_offsets(missing)
         ends = await consumer.end_offsets(partitions)
         return GroupOffsets(
-            {one.partition: offset for one, offset in committed.items()},
-            {one.partition: end for one, end in ends.items()},
+            {partition.partition: offset for partition, offset in committed.items()},
+            {partition.partition: end for partition, end in ends.items()},
         )
 
     async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
@@ -96,16 +98,17 @@ class LagReader:
     async def _partitions(
         self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer
     ) -> list[int]:
-        # The consumer's metadata follow a topic once its offsets have been asked for
-        known = consumer.partitions_for_topic(self._topic)
-        if not known:
+        # The consumer's metadata includes the topic after the first request for its offsets
+        numbers = consumer.partitions_for_topic(self._topic)
+        if not numbers:
             (topic,) = await admin.describe_topics([self._topic])
-            known = {partition["partition"] for partition in topic["partitions"]}
-        if not known:
+            numbers = {partition["partition"] for partition in topic["partitions"]}
+        if not numbers:
             raise UnknownTopicOrPartitionError(self._topic)
-        return sorted(known)
+        return sorted(numbers)
 
     async def close(self) -> None:
+        """Disconnects. A later `read` connects again."""
         admin, consumer = self._admin, self._consumer
         self._admin = self._consumer = self._coordinator = None
         if consumer is not None:

@@ -1,7 +1,7 @@
-"""Produces records in batches: one batch a partition, appended by hand.
+"""Produces records in batches, which it builds itself: one per partition.
 
-send() with a key costs 13 µs a record, most of it murmur2 in Python and a future each. A batch made
-by hand costs 1.1–1.4 µs (docs/explanation/performance.md).
+aiokafka's send() with a key costs 13 µs per record, mostly for murmur2 in Python and a future. Our
+own batches cost 1.1–1.4 µs per record (docs/explanation/performance.md).
 """
 
 import asyncio
@@ -31,28 +31,28 @@ class RecordSender(Protocol):
     """Sends records. Implemented by RecordProducer, and by a fake in tests."""
 
     async def send(self, topic: str, records: Sequence[Record], *, seconds: float = ...) -> None:
-        """Sends records, and returns when every one is acknowledged.
+        """Sends records and waits until all are acknowledged.
 
-        Raises BrokerUnavailable after at most `seconds`. Some records may be written then.
+        Raises BrokerUnavailable after at most `seconds`. Some records may be written even then.
         """
 
 
 def choose_partition(key: bytes, partitions: int) -> int:
-    """Returns a key's partition, as Kafka's own clients do. Compute it once a job: it is slow."""
+    """Computes a key's partition like Kafka's own clients. It is slow: call it once per job."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
-    """Returns how many partitions a topic has."""
+    """Returns a topic's number of partitions."""
     return len(await producer.partitions_for(topic))
 
 
 async def append_records(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[asyncio.Future[RecordMetadata]]:
-    """Hands records of one partition to the producer, in order. Returns a future for each batch.
+    """Passes one partition's records to the producer, in order. Returns a future per batch.
 
-    A batch takes its first record whatever its size. The broker refuses a batch larger than its
+    A batch accepts its first record whatever the size. The broker refuses a batch that exceeds the
     topic's limit.
     """
     futures: list[asyncio.Future[RecordMetadata]] = []
@@ -72,9 +72,9 @@ async def append_records(
 
 
 class RecordProducer:
-    """Sends records, acknowledged by all in-sync replicas.
+    """Sends records at least once. All in-sync replicas must acknowledge them.
 
-    At least once: consumers are idempotent.
+    Retries may repeat records, which is why consumers are idempotent.
     """
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
@@ -83,14 +83,14 @@ class RecordProducer:
         self._producer: AIOKafkaProducer | None = None
         self._is_silent = False
         self._connect_lock = asyncio.Lock()
-        # aiokafka 0.14 has room for one waiting batch a partition, and is not fair. Measured: when
-        # three tasks sent to one partition, the third failed within a second, though it should have
-        # waited for ten (62 of 62). A lock is fair
+        # aiokafka 0.14 queues only one batch per partition, and is not fair. Measured: when three
+        # tasks sent to one partition, the third failed within a second instead of waiting for ten
+        # (62 of 62 times). A lock is fair
         self._partition_locks: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
-        """Connects. Raises KafkaError while Kafka is away."""
-        producer = AIOKafkaProducer(  # here, because it needs a running event loop
+        """Connects. Raises KafkaError if Kafka does not answer."""
+        producer = AIOKafkaProducer(  # not in __init__: it needs a running event loop
             **client_options(self._settings, client_id=self._client_id),
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
@@ -104,7 +104,7 @@ class RecordProducer:
         self._producer, self._is_silent = producer, False
 
     async def stop(self) -> None:
-        """Sends what is waiting, and disconnects. A producer that has died is discarded."""
+        """Sends the waiting batches, then disconnects. Discards a producer that is dead."""
         if self._producer is not None:
             await (discard(self._producer) if self._is_dead else self._producer.stop())
 
@@ -115,7 +115,7 @@ class RecordProducer:
     async def send(
         self, topic: str, records: Sequence[Record], *, seconds: float = SEND_TIMEOUT_SECONDS
     ) -> None:
-        """Sends records. Those with one key keep their order, unless a retry repeats some.
+        """Sends records. Records with the same key keep their order, unless a retry repeats some.
 
         Raises BrokerUnavailable.
         """
@@ -130,7 +130,7 @@ class RecordProducer:
                         futures += await append_records(producer, topic, partition, group)
                 await asyncio.gather(*futures)
         except TimeoutError as error:
-            # Most likely Kafka is away. If the producer itself is stuck, a new one is not
+            # Probably Kafka is unavailable. But the producer may be stuck, so it is replaced
             self._is_silent = producer is self._producer
             raise BrokerUnavailable(f"no acknowledgement within {seconds:g} s") from error
         except KafkaError as error:
@@ -141,10 +141,10 @@ class RecordProducer:
             raise
 
     async def _connected_producer(self) -> AIOKafkaProducer:
-        """Returns the producer, or a new one in place of one that died or got no answer."""
+        """Returns the producer. Replaces it first if it is dead or got no answer."""
         async with self._connect_lock:
             if self._producer is not None and (self._is_dead or self._is_silent):
-                log.error("producer_replaced", client_id=self._client_id, died=self._is_dead)
+                log.error("producer_replaced", client_id=self._client_id, is_dead=self._is_dead)
                 await discard(self._producer)
                 self._producer = None
             if self._producer is None:

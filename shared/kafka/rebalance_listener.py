@@ -1,4 +1,4 @@
-"""Starts and stops partitions when aiokafka moves them between members of the group."""
+"""Stops and starts partitions in a rebalance, which moves them between members of the group."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ from shared.kafka.retry_backoff import RetryBackoff
 log = structlog.get_logger()
 
 REVOCATION_TIMEOUT_SECONDS = 25.0
-"""How long a rebalance waits for the batch in flight. Below the rebalance timeout, or the group
-removes this member."""
+"""The time a rebalance waits for the batch in flight. Keep it below the rebalance timeout, after
+which the group removes this member."""
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Listens to one consumer's rebalances. Called by aiokafka."""
+    """Handles one consumer's rebalances. Called by aiokafka."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
         retry_backoff: RetryBackoff,
         tracker: PositionTracker | None,
     ) -> None:
-        """`idle` is set while no batch is processed."""
+        """Receives the parts of the consumer. `idle` is set while no batch is processed."""
         self._title = title
         self._idle = idle
         self._health = health
@@ -36,7 +36,7 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tracker = tracker
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Waits for the batch in flight: aiokafka does not, and another member would repeat it."""
+        """Waits for the batch in flight, which another member would otherwise process again."""
         self._health.on_revoked()
         self._retry_backoff.interrupt()
         if self._tracker is not None:
@@ -48,10 +48,10 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("revoked_in_flight", consumer=self._title, partitions=len(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Starts the partitions. With stored positions, starts each when its position is known."""
+        """Starts the partitions. With stored positions, each waits until its position is read."""
         if self._tracker is not None:
-            self._tracker.assign(assigned)  # before the first await, or aiokafka fetches
+            self._tracker.assign(assigned)  # before any await, because aiokafka fetches then
         self._retry_backoff.allow()
         self._health.on_assigned()
-        partitions = sorted(f"{one.topic}/{one.partition}" for one in assigned)
+        partitions = sorted(f"{partition.topic}/{partition.partition}" for partition in assigned)
         log.info("partitions_assigned", consumer=self._title, partitions=partitions)

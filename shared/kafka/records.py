@@ -1,15 +1,15 @@
-"""Defines a record to be produced. No client of Kafka is imported: rules build records too."""
+"""Defines a record to produce. Imports no Kafka client, because rules build records too."""
 
 import msgspec
 
 MAX_BATCH_BYTES = 900 * 1024
-"""Below the topics' limit of 1 MiB a batch. With much less an import takes twenty round trips."""
+"""Below the topics' limit of 1 MiB per batch. With far less, an import needs twenty round trips."""
 
 Header = tuple[str, bytes]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """Holds a record. Each row has at least one: a struct costs a fifth of a NamedTuple."""
+    """A record to produce. Each row becomes one or more: a struct costs a fifth of a NamedTuple."""
 
     key: bytes | None
     value: bytes

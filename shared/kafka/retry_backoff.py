@@ -1,4 +1,4 @@
-"""Acts on the failure policy's decisions: reports a failure, and waits before the retry."""
+"""Acts on the failure policy's decisions: reports a failure, then waits before the retry."""
 
 import asyncio
 import random
@@ -18,14 +18,14 @@ log = structlog.get_logger()
 
 
 class RetryBackoff:
-    """Reports one consumer's failures, and waits until its batch may be tried again."""
+    """Reports one consumer's failures, and waits until its batch may be retried."""
 
     def __init__(self, name: str, title: str, member: int) -> None:
         self._name = name
         self._title = title
         self._interrupted = asyncio.Event()
         self._halted_gauge = metrics.CONSUMER_HALTED.labels(name, member)
-        # Creates the counter: Prometheus takes no increase from the first value of a new one
+        # Creates the counter with 0: Prometheus sees no increase in a counter that starts at 1
         metrics.BATCH_RETRIES.labels(name)
 
     def report(
@@ -33,7 +33,7 @@ class RetryBackoff:
         decision: WaitForCapacity | RetryUnavailable | RetryUnexpected | Halt,
         error: Exception,
     ) -> None:
-        """Logs and counts a failure. Waiting for capacity is no failure, and logged once."""
+        """Logs and counts a failure. A wait for capacity is not counted, and logged only once."""
         match decision:
             case WaitForCapacity():
                 if decision.is_first:
@@ -50,18 +50,18 @@ class RetryBackoff:
                     "consumer_halted",
                     consumer=self._title,
                     error=str(error),
-                    next="mend, or raise the limit; nothing is lost",
+                    next="fix the cause, or raise PINFLOW_CONSUMER_POISON_LIMIT; nothing is lost",
                 )
             case _:
                 assert_never(decision)
         metrics.BATCH_RETRIES.labels(self._name).inc()
 
     def show_halted(self, *, is_halted: bool) -> None:
-        """Sets the gauge that says whether the consumer is halted."""
+        """Sets the metric pinflow_consumer_halted."""
         self._halted_gauge.set(is_halted)
 
     async def wait(self, seconds: float) -> None:
-        """Waits for `seconds`, less a random part. Ends at once when interrupted."""
+        """Waits for a random part of `seconds`, at least half. Ends at once when interrupted."""
         try:
             async with asyncio.timeout(seconds * random.uniform(0.5, 1)):  # noqa: S311 - jitter
                 await self._interrupted.wait()
@@ -73,5 +73,5 @@ class RetryBackoff:
         self._interrupted.set()
 
     def allow(self) -> None:
-        """Lets later failures wait again."""
+        """Ends the interruption: later failures wait again."""
         self._interrupted.clear()

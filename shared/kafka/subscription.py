@@ -1,6 +1,6 @@
 """Describes what a service consumes, and with which delivery guarantees. Does no I/O.
 
-Every service builds its Subscription in app.py: what Kafka and Postgres guarantee stands there.
+Every service builds its Subscription in app.py, with all guarantees written out.
 """
 
 from collections.abc import Callable
@@ -17,27 +17,28 @@ OffsetReset = Literal["earliest", "none"]
 
 
 class Acknowledgement(StrEnum):
-    """When a batch counts as processed. Either way it is processed at least once."""
+    """The moment at which a batch is acknowledged. Either way it is processed at least once."""
 
     OFFSET_AFTER_WORK = "offset_after_work"
     """Commits the offset to Kafka after the batch's work is durable."""
     POSITION_WITH_WORK = "position_with_work"
-    """Stores the position in Postgres in the transaction of the batch's work (ADR 0030). Then
-    commits it to Kafka too: the group's lag is read there."""
+    """Stores the position in Postgres, in the transaction of the batch's work (ADR 0030). Then also
+    commits it to Kafka, because lag is measured there."""
 
 
 class FetchSettings(NamedTuple):
-    """How long a broker holds a fetch back so that more records come together."""
+    """The limits on how long a broker holds a fetch to collect more records."""
 
     min_bytes: int = 1
-    """The broker answers at once when so many bytes are there."""
+    """The broker answers as soon as it has this many bytes."""
     wait_ms: int = 500
-    """The broker answers after this time even with less."""
+    """The broker answers after this time at the latest."""
     partition_bytes: int | None = None
-    """The largest part of one partition in an answer. None: as much as its topic's largest record.
+    """The most bytes of one partition in an answer. None: the size of its topic's largest record.
 
-    aiokafka sends a broker one fetch at a time. While idle partitions hold a fetch back for
-    `wait_ms`, a busy one waits too: so it gets at most this in each `wait_ms`.
+    aiokafka sends each broker one fetch at a time. If idle partitions keep that fetch waiting for
+    `wait_ms`, a partition with records waits too. Such a partition gets at most these bytes per
+    `wait_ms`.
     """
 
 
@@ -45,12 +46,12 @@ FETCH_AT_ONCE = FetchSettings()
 
 
 class RecordFilter:
-    """Says which records of a topic a consumer wants, by their values.
+    """Selects the records of a topic that a consumer wants, by their values.
 
-    Unwanted records are skipped before they become objects, which is most of what reading costs.
-    `ends_early(first, count)` says whether, in a batch of `count` records that begins with the
-    value `first`, all wanted records come before the unwanted ones. The rest of such a batch is
-    not looked at.
+    Unwanted records are skipped before objects are created for them, which is most of the cost of
+    reading. `wants(value)` returns whether a record is wanted. `ends_early(first, count)` looks at
+    a batch of `count` records that begins with the value `first`. It returns whether all wanted
+    records come before the unwanted ones. Then the batch is read up to the first unwanted record.
     """
 
     def __init__(
@@ -64,49 +65,50 @@ class RecordFilter:
         self.ends_early = ends_early
 
     def __call__(self, value: bytes | None) -> bytes | None:
-        """Returns the value unchanged: to aiokafka a filter is a value deserializer."""
+        """Returns the value unchanged. aiokafka receives the filter as its value deserializer."""
         return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """Describes one subscriber. Raises ValueError for guarantees that do not fit together."""
+    """Describes one subscriber. Raises ValueError if its guarantees contradict each other."""
 
     name: str
     """The service's name. It names the consumer group and the metrics."""
     topics: tuple[TopicName, ...]
     isolation: Isolation
     offset_reset: OffsetReset
-    """Where a partition starts without a committed offset. "none": at its position in Postgres."""
+    """The start of a partition without a committed offset. "none": its position in Postgres."""
     acknowledgement: Acknowledgement
     max_records: int
     """The most records of one batch."""
     session_timeout_ms: int = SESSION_TIMEOUT_MS
-    """How long a member may be silent, and how long a rebalance waits for it."""
+    """The session and rebalance timeout of a member. After it, the group removes the member."""
     fetch: FetchSettings = FETCH_AT_ONCE
     record_filter: RecordFilter | None = None
 
     def __post_init__(self) -> None:
         is_committed_only = self.isolation == "read_committed"
         if TopicName.IMPORT_REQUESTS in self.topics and not is_committed_only:
-            # An upstream system may produce in transactions. Pinflow itself does not
-            raise ValueError(f"{self.name}: {TopicName.IMPORT_REQUESTS} must be read committed")
-        if self.record_filter is not None and is_committed_only:  # aborted records would pass it
+            # An upstream system may produce in transactions. Pinflow does not
             raise ValueError(
-                f"{self.name}: topics that are read committed can't have a record filter"
+                f"{self.name}: {TopicName.IMPORT_REQUESTS} needs isolation='read_committed'"
             )
+        if self.record_filter is not None and is_committed_only:  # it would pass aborted records
+            raise ValueError(f"{self.name}: a record filter needs isolation='read_uncommitted'")
         if self.has_positions != (self.offset_reset == "none"):
             raise ValueError(
-                f"{self.name}: offset_reset 'none' goes with {Acknowledgement.POSITION_WITH_WORK}"
+                f"{self.name}: use offset_reset='none' if and only if it uses "
+                f"{Acknowledgement.POSITION_WITH_WORK}"
             )
 
     @property
     def has_positions(self) -> bool:
-        """Whether the positions are in Postgres."""
+        """True if the positions are stored in Postgres."""
         return self.acknowledgement is Acknowledgement.POSITION_WITH_WORK
 
     @property
     def partition_bytes(self) -> int:
-        """Returns the most bytes of one partition in a fetch."""
+        """The most bytes of one partition in a fetch."""
         largest = max(topic.fetch_bytes for topic in TOPICS if topic.name in self.topics)
         return self.fetch.partition_bytes or largest

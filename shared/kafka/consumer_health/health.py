@@ -1,4 +1,4 @@
-"""Watches a consumer: whether it has partitions, hears from Kafka, and makes progress."""
+"""Watches a consumer: its partitions, Kafka's answers, and its progress."""
 
 import asyncio
 import time
@@ -17,23 +17,23 @@ from shared.runtime import metrics
 from shared.runtime.settings import KafkaSettings
 
 SILENT_AFTER_SECONDS = 30.0
-"""Seconds without an answer to any fetch, or without partitions, after which Kafka is checked."""
+"""After this time without an answer to a fetch, or without partitions, a consumer is silent."""
 KAFKA_CHECK_SECONDS = 10.0
-"""How often it is checked whether Kafka answers this consumer."""
+"""The interval of the checks whether Kafka answers this consumer."""
 PROGRESS_CHECK_SECONDS = 1.0
-"""How often it is checked that the client lives and that each partition moves."""
+"""The interval of the checks whether the client is dead and whether partitions are stalled."""
 MAX_SILENCES = 3
-"""A consumer that hears nothing at so many checks in a row, Kafka answering each time, is lost."""
+"""A consumer that is silent at this many checks in a row, while Kafka answers others, is lost."""
 
 
 class ConsumerLost(Exception):
-    """This consumer can't go on. Only a new process is sure to skip nothing: it begins at the
-    committed offsets.
+    """This consumer can't continue. Only a new process skips no record: it starts at the committed
+    offsets.
     """
 
 
 class ConsumerHealth:
-    """Tells whether one consumer works. BatchConsumer reports events to it and runs `watch`."""
+    """Decides whether one consumer works. BatchConsumer reports events to it and runs `watch`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ConsumerHealth:
         self._idle = idle
         self._is_paused = is_paused
         self._asleep_until = last_paused_at
-        self._stall_detector = StallDetector(after=stalled_after_seconds)
+        self._stall_detector = StallDetector(after_seconds=stalled_after_seconds)
         self._lost = asyncio.Event()
         self._reason = ""
         self._unanswered_commits = 0
@@ -73,28 +73,28 @@ class ConsumerHealth:
     # Events of the consumer
 
     def on_assigned(self) -> None:
-        """Notes that the group has given this member its partitions, which may be none."""
+        """Records that the group has assigned this member its partitions, possibly none."""
         self._ready_since = time.time()
 
     def on_revoked(self) -> None:
-        """Notes that this member has no partitions until the group gives it new ones."""
+        """Records that this member has no partitions until the next assignment."""
         self._ready_since = None
         self._unready_since = time.time()
 
     def on_commit_timeout(self) -> None:
-        """Notes that Kafka did not answer a commit in time."""
+        """Records that Kafka did not answer a commit in time."""
         self._unanswered_commits += 1
 
     def on_commit_answer(self) -> None:
-        """Notes that Kafka answered a commit, or that its batch no longer matters."""
+        """Records that Kafka answered a commit, or that the batch was skipped."""
         self._unanswered_commits = 0
 
     def on_capacity_wait(self) -> None:
-        """Notes that the consumer itself holds its partitions up: no stall."""
+        """Records that the consumer waits for capacity, which is no stall."""
         self._stall_detector.reset()
 
     def give_up(self, reason: str) -> None:
-        """Ends `watch` with ConsumerLost, and so the process."""
+        """Makes `watch` raise ConsumerLost, which ends the process."""
         self._reason = reason
         self._ready_since = None
         self._lost.set()
@@ -102,13 +102,13 @@ class ConsumerHealth:
     # Problems, for readiness
 
     def membership_problem(self) -> str | None:
-        """Returns why this consumer is in no group, or None."""
+        """Returns why this consumer has no partitions, or None."""
         if self._lost.is_set():
             return f"lost: {self._reason}"
         return "no partitions assigned yet" if self._ready_since is None else None
 
     def progress_problem(self) -> str | None:
-        """Returns why a partition, or the whole consumer, makes no progress, or None."""
+        """Returns why a partition or the whole consumer makes no progress, or None."""
         if (stall := self._stall_detector.longest()) is not None:
             return str(stall)
         return "no answer to fetches" if self._is_silent() else None
@@ -116,22 +116,22 @@ class ConsumerHealth:
     def _is_silent(self) -> bool:
         if self._is_paused():
             return False
-        # Without partitions there is nothing to poll: only how long that has been so counts
+        # A member without partitions fetches nothing: count from when it lost them
         polled_at = max(self._progress.last_polled_at(), self._asleep_until())
-        heard_at = (
+        answered_at = (
             self._unready_since if self._ready_since is None else max(self._ready_since, polled_at)
         )
         return self._unanswered_commits > 0 or (
-            self._idle.is_set() and time.time() - heard_at > SILENT_AFTER_SECONDS
+            self._idle.is_set() and time.time() - answered_at > SILENT_AFTER_SECONDS
         )
 
     # The watch
 
     async def watch(self) -> None:
-        """Runs until the consumer is lost.
+        """Watches until the consumer is lost, then raises ConsumerLost.
 
-        Raises ConsumerLost: a fetch failed for good, the client died, or nothing comes although
-        Kafka answers.
+        It is lost if a fetch failed for good, if its Kafka client is dead, or if it is silent
+        although Kafka answers other clients.
         """
         self._unready_since = time.time()
         silences = 0
@@ -139,7 +139,7 @@ class ConsumerHealth:
             while not await self._is_lost_within(KAFKA_CHECK_SECONDS):
                 silences = silences + 1 if self._is_silent() and await self._kafka_answers() else 0
                 if silences >= MAX_SILENCES:
-                    self.give_up("nothing comes although Kafka answers")
+                    self.give_up("got no answer to fetches although Kafka answers other clients")
         finally:
             self._show_stalls(set())
         raise ConsumerLost(f"{self._title}: {self._reason}")
@@ -157,7 +157,7 @@ class ConsumerHealth:
         return self._lost.is_set()
 
     async def observe_progress(self) -> None:
-        """Compares each partition's progress with the last time. Shows stalls as metrics."""
+        """Looks for stalled partitions, and sets their metrics."""
         self._stall_detector.observe(await self._progress.read_partitions())
         consumer = self._consumer()
         self._show_stalls(consumer.assignment() if consumer else set())

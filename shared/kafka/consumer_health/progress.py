@@ -1,4 +1,4 @@
-"""Reads how far a consumer has processed its partitions, without asking Kafka."""
+"""Reads how far a consumer has processed its partitions, without a request to Kafka."""
 
 import asyncio
 import time
@@ -12,48 +12,48 @@ from shared.kafka.batches import Batch, find_first_offsets
 from shared.kafka.consumer_health.stalls import PartitionProgress
 
 POSITION_TIMEOUT_SECONDS = 0.5
-"""The timeout for a position. It is known at once, except in a rebalance while Kafka is silent."""
+"""The timeout for a position. aiokafka only waits for one in a rebalance."""
 
 
 class Progress:
     """Tracks the offsets up to which a consumer's records are processed."""
 
     def __init__(self, consumer: Callable[[], AIOKafkaConsumer | None]) -> None:
-        """`consumer` returns aiokafka's consumer, or None before it has started."""
+        """Reads from the consumer that `consumer` returns, which is None before the start."""
         self._consumer = consumer
         self._in_hand: dict[TopicPartition, int] = {}
 
     def start(self, batch: Batch) -> None:
-        """Notes that a batch has been fetched: aiokafka's position is behind it already."""
+        """Records that a batch was fetched. aiokafka's positions are already behind it."""
         self._in_hand = find_first_offsets(batch)
 
     def finish(self) -> None:
-        """Notes that the batch has been processed, or that the position was set back."""
+        """Records that the batch was processed, or that the consumer sought back to its start."""
         self._in_hand = {}
 
     def last_polled_at(self) -> float:
         """Returns when Kafka last answered a fetch, in epoch seconds.
 
-        Fetches go on while no records come, so silence means trouble.
+        aiokafka also fetches while no records come. So a long silence means a fault.
         """
         consumer = self._consumer()
         if consumer is None:
             return 0.0
         assigned = consumer.assignment()
         if not assigned:
-            return time.time()  # more members than partitions: nothing to poll, and nothing wrong
+            return time.time()  # no partition to fetch, because the group has more members
         return max((consumer.last_poll_timestamp(partition) or 0) for partition in assigned) / 1000
 
     async def processed_offsets(self) -> dict[TopicPartition, int]:
-        """Returns for each assigned partition the offset up to which nothing is left to process."""
+        """Returns for each assigned partition the offset up to which everything is processed."""
         consumer = self._consumer()
         assigned = list(consumer.assignment()) if consumer else []
-        found = await asyncio.gather(*map(self._read_processed, assigned))
-        offsets = zip(assigned, found, strict=True)
+        processed = await asyncio.gather(*map(self._read_processed, assigned))
+        offsets = zip(assigned, processed, strict=True)
         return {partition: offset for partition, offset in offsets if offset is not None}
 
     async def read_partitions(self) -> dict[TopicPartition, PartitionProgress]:
-        """Reads the progress of assigned partitions that are not paused, without asking Kafka."""
+        """Reads the progress of all assigned partitions that are not paused."""
         processed = await self.processed_offsets()
         consumer = self._consumer()
         if consumer is None:
@@ -81,11 +81,11 @@ def _read_partition(
 ) -> PartitionProgress:
     end = consumer.highwater(partition)
     stable = consumer.last_stable_offset(partition)  # -1 for a consumer that reads uncommitted
-    is_held = end is not None and stable is not None and processed == stable < end
+    is_behind_transaction = end is not None and stable is not None and processed == stable < end
     return PartitionProgress(
         processed,
         end,
         consumer.last_poll_timestamp(partition),
-        is_held=is_held,
+        is_behind_transaction=is_behind_transaction,
         is_fetched=has_fetched(consumer, partition),
     )

@@ -1,7 +1,7 @@
-"""Finds partitions that stand still although records wait, or whose leader no longer answers.
+"""Detects stalled partitions: records wait but none are processed, or the leader does not answer.
 
-Does no I/O. The consumer as a whole looks well then: its other partitions move, and Kafka answers
-their fetches. So each partition is checked by itself, about once a second.
+Does no I/O. Each partition is checked separately, about once per second: a consumer looks healthy
+while its other partitions make progress.
 """
 
 import time
@@ -12,154 +12,157 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 
 STALLED_AFTER_SECONDS = 60.0
-"""Seconds from which a partition that stands still is trouble. A batch takes a few seconds. Kafka
-aborts a transaction that its producer left open after 60 s by default."""
+"""A partition without progress for this time is a problem. A batch takes a few seconds. By default,
+Kafka aborts a transaction that is open for 60 s."""
 SILENCE_SECONDS = 10.0
-"""How long a leader may be silent before what it said last counts no more."""
+"""The time after which the last answer of a silent leader is outdated."""
 
 
 class PartitionProgress(NamedTuple):
-    """Holds what a consumer knows of a partition at one moment. None: not known yet."""
+    """A partition's state at one moment. A value is None if it is not known yet."""
 
     processed: int | None
-    """The offset up to which all is processed, or is nothing that a consumer gets to see."""
+    """The offset up to which everything is processed or invisible to the consumer."""
     end: int | None
-    """The high watermark in the last answer to a fetch. It lies behind open transactions."""
-    answer: int | None
-    """That answer's timestamp. Only whether it changes counts, so the wall clock may jump."""
-    is_held: bool = False
-    """Whether a transaction that an upstream system has left open hides all that waits."""
+    """The high watermark in the last answer to a fetch. It includes open transactions."""
+    answered_at_ms: int | None
+    """The timestamp of that answer. Only compared for equality, so the wall clock may jump."""
+    is_behind_transaction: bool = False
+    """True if all waiting records are behind an open transaction of an upstream system."""
     is_fetched: bool = False
-    """Whether records of it are fetched and wait for their turn.
-
-    Until then it is not fetched again.
-    """
+    """True if fetched records wait in the client. aiokafka does not fetch more until then."""
 
     @property
     def is_at_end(self) -> bool:
-        """Whether nothing waited when the last fetch was answered."""
+        """True if no records waited at the last answer to a fetch."""
         return self.processed is not None and self.end is not None and self.processed >= self.end
 
 
 class Stall(NamedTuple):
-    """Names a partition that stands still, and for how long."""
+    """A partition without progress, and the duration."""
 
     partition: TopicPartition
     seconds: float
     is_silent: bool
-    """Whether its leader does not answer. Otherwise records wait."""
-    is_held: bool = False
-    """Whether they wait behind an upstream system's open transaction: no fault of this process."""
+    """True if its leader does not answer. Otherwise records wait."""
+    is_behind_transaction: bool = False
+    """True if they wait for an upstream system's transaction, which is no fault of this process."""
 
     def __str__(self) -> str:
         name = f"{self.partition.topic}/{self.partition.partition}"
         seconds = f"{self.seconds:.0f} s"
         if self.is_silent:
             return f"{name} has had no answer to a fetch for {seconds} although others have"
-        return f"{name} has stood still for {seconds} although records wait"
+        return f"{name} has made no progress for {seconds} although records wait"
 
 
 class _PartitionHistory:
-    """Keeps a partition's last reading, when it last moved and when its leader last answered."""
+    """Holds a partition's last state, and the times of its last progress and last answer."""
 
-    __slots__ = ("answered_at", "moved_at", "partition", "reading")
+    __slots__ = ("answered_at", "partition", "progressed_at", "state")
 
-    def __init__(self, partition: TopicPartition, reading: PartitionProgress, now: float) -> None:
+    def __init__(self, partition: TopicPartition, state: PartitionProgress, now: float) -> None:
         self.partition = partition
-        self.reading = reading
-        self.moved_at = now
+        self.state = state
+        self.progressed_at = now
         self.answered_at = now
 
-    def update(self, reading: PartitionProgress, now: float, *, others_move: bool) -> None:
-        """Compares a new reading with the last one.
+    def update(self, state: PartitionProgress, now: float, *, others_progress: bool) -> None:
+        """Compares a new state with the last one.
 
-        A consumer processes what it has fetched of one partition before it goes on with the next:
-        while others move, a partition whose records are fetched waits for its turn and does not
-        stand still.
+        A consumer processes the fetched records of one partition after those of another. So a
+        partition with fetched records is not stalled while others make progress: it waits for its
+        turn.
         """
-        if reading.processed is None:  # as in a rebalance, which moves nothing
-            reading = reading._replace(processed=self.reading.processed)
-        if reading.answer != self.reading.answer or (reading.is_fetched and others_move):
+        if state.processed is None:  # unknown in a rebalance, which is no progress
+            state = state._replace(processed=self.state.processed)
+        if state.answered_at_ms != self.state.answered_at_ms or (
+            state.is_fetched and others_progress
+        ):
             self.answered_at = now
-        if reading.processed != self.reading.processed or (reading.is_fetched and others_move):
-            self.moved_at = now
-        elif reading.is_at_end:
-            self.moved_at = max(self.moved_at, self.answered_at)
-        self.reading = reading
+        if state.processed != self.state.processed or (state.is_fetched and others_progress):
+            self.progressed_at = now
+        elif state.is_at_end:
+            self.progressed_at = max(self.progressed_at, self.answered_at)
+        self.state = state
 
     def stall(self, answered_at: float, now: float) -> Stall:
-        """Returns for how long it stands still. `answered_at`: when any leader last answered."""
+        """Returns the stall so far. `answered_at` is the time of any leader's last answer."""
         silent = answered_at - self.answered_at
-        waits = self.reading.end is not None and not self.reading.is_at_end
-        stood = now - self.moved_at if waits else 0.0
+        waits = self.state.end is not None and not self.state.is_at_end
+        stalled = now - self.progressed_at if waits else 0.0
         return Stall(
             self.partition,
-            max(stood, silent),
-            is_silent=silent > stood,
-            is_held=self.reading.is_held and silent < SILENCE_SECONDS,
+            max(stalled, silent),
+            is_silent=silent > stalled,
+            is_behind_transaction=self.state.is_behind_transaction and silent < SILENCE_SECONDS,
         )
 
 
 class StallDetector:
-    """Remembers when each partition of a consumer last moved. Fed by ConsumerHealth."""
+    """Tracks when each partition of a consumer last made progress. Called by ConsumerHealth."""
 
     def __init__(
         self,
         *,
-        after: float = STALLED_AFTER_SECONDS,
+        after_seconds: float = STALLED_AFTER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`after`: seconds from which `longest` reports a stall."""
-        self._after = after
+        """Reports a stall in `longest` after `after_seconds`."""
+        self._after_seconds = after_seconds
         self._clock = clock
-        self._watched: dict[TopicPartition, _PartitionHistory] = {}
+        self._histories: dict[TopicPartition, _PartitionHistory] = {}
         self._stalls: dict[TopicPartition, Stall] = {}
 
-    def observe(self, readings: Mapping[TopicPartition, PartitionProgress]) -> None:
-        """Takes the readings of all partitions that are assigned and not paused.
+    def observe(self, states: Mapping[TopicPartition, PartitionProgress]) -> None:
+        """Compares the states of all partitions that are assigned and not paused.
 
-        A partition that is new among them begins to be watched; one that is missing is forgotten.
+        Begins to track new partitions, and forgets missing ones.
         """
         now = self._clock()
-        for partition in self._watched.keys() - readings.keys():
-            del self._watched[partition]
-        moves = {
-            partition for partition, reading in readings.items() if self._moves(partition, reading)
+        for partition in self._histories.keys() - states.keys():
+            del self._histories[partition]
+        progressing = {
+            partition
+            for partition, state in states.items()
+            if self._has_progressed(partition, state)
         }
-        for partition, reading in readings.items():
-            if partition in self._watched:
-                self._watched[partition].update(reading, now, others_move=bool(moves - {partition}))
+        for partition, state in states.items():
+            if partition in self._histories:
+                self._histories[partition].update(
+                    state, now, others_progress=bool(progressing - {partition})
+                )
             else:
-                self._watched[partition] = _PartitionHistory(partition, reading, now)
-        # While Kafka answers nobody, no partition is worse off than the others
-        answers = (watched.answered_at for watched in self._watched.values())
+                self._histories[partition] = _PartitionHistory(partition, state, now)
+        # A silent leader is a stall only if other leaders answer
+        answers = (history.answered_at for history in self._histories.values())
         answered_at = max(answers, default=now)
-        stalls = [watched.stall(answered_at, now) for watched in self._watched.values()]
+        stalls = [history.stall(answered_at, now) for history in self._histories.values()]
         self._stalls = {stall.partition: stall for stall in stalls}
 
-    def _moves(self, partition: TopicPartition, reading: PartitionProgress) -> bool:
-        watched = self._watched.get(partition)
+    def _has_progressed(self, partition: TopicPartition, state: PartitionProgress) -> bool:
+        history = self._histories.get(partition)
         return (
-            watched is not None
-            and reading.processed is not None
-            and reading.processed != watched.reading.processed
+            history is not None
+            and state.processed is not None
+            and state.processed != history.state.processed
         )
 
     def reset(self) -> None:
-        """Forgets all partitions: the consumer itself chose to wait."""
-        self._watched = {}
+        """Forgets all partitions, because the consumer waits on purpose."""
+        self._histories = {}
         self._stalls = {}
 
     def seconds(self, partition: TopicPartition) -> float:
-        """Returns for how long a partition had stood still at the last look; 0 if it had not."""
+        """Returns the seconds of a partition's stall at the last `observe`, or 0."""
         return self._stalls[partition].seconds if partition in self._stalls else 0.0
 
     def longest(self) -> Stall | None:
-        """Returns the longest stall at the last look, if it has lasted for `after` seconds.
+        """Returns the longest stall at the last `observe`, if it lasted for `after_seconds`.
 
-        Leaves out partitions that an upstream system holds: making this process unready would not
+        Ignores partitions behind an open transaction. To report this process as not ready would not
         help them.
         """
-        stalls = (stall for stall in self._stalls.values() if not stall.is_held)
+        stalls = (stall for stall in self._stalls.values() if not stall.is_behind_transaction)
         stall = max(stalls, key=attrgetter("seconds"), default=None)
-        return stall if stall is not None and stall.seconds >= self._after else None
+        return stall if stall is not None and stall.seconds >= self._after_seconds else None

@@ -86,7 +86,7 @@ async def fetching(consumer: BatchConsumer, fetch: Callable[[], Awaitable[Batch]
 
 
 async def _lost(consumer: BatchConsumer) -> None:
-    with pytest.raises(ConsumerLost, match="nothing comes although Kafka answers"):
+    with pytest.raises(ConsumerLost, match="got no answer to fetches although Kafka answers"):
         await asyncio.wait_for(consumer.watch(), 10)
     assert (consumer.problem() or "").startswith("lost")
 

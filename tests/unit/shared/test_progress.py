@@ -65,9 +65,9 @@ async def test_of_a_partition_that_is_not_ours_nothing_is_said(consumer: Any) ->
 async def test_what_waits_behind_an_open_transaction_is_held() -> None:
     consumer = Consumer()
     consumer.stable = 10  # all up to it is processed, and the end is 12
-    assert (await progress(consumer).read_partitions())[PARTITION].is_held
+    assert (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
     consumer.stable = 11
-    assert not (await progress(consumer).read_partitions())[PARTITION].is_held
+    assert not (await progress(consumer).read_partitions())[PARTITION].is_behind_transaction
 
 
 async def test_a_partition_whose_records_are_fetched_already_is_told_apart() -> None:

@@ -222,5 +222,5 @@ def test_a_marker_of_a_transaction_is_passed() -> None:
 
 def test_a_filter_goes_with_no_topic_that_is_read_committed() -> None:
     topics = [TopicName.IMPORT_REQUESTS, TopicName.IMPORTS]
-    with pytest.raises(ValueError, match="read committed"):
+    with pytest.raises(ValueError, match="needs isolation='read_uncommitted'"):
         subscription_of("unit", *topics, record_filter=STATUS)

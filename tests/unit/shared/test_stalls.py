@@ -40,7 +40,7 @@ def test_a_partition_whose_records_wait_and_that_does_not_move_stands_still(watc
         watch.observe(one=PartitionProgress(5, 9, answer), other=PartitionProgress(9, 9, answer))
     assert watch.seconds == 75
     assert watch.stalls.seconds(OTHER) == 0
-    expected = "pinflow.imports.v2/3 has stood still for 75 s although records wait"
+    expected = "pinflow.imports.v2/3 has made no progress for 75 s although records wait"
     assert str(watch.stalls.longest()) == expected
 
 
@@ -165,7 +165,7 @@ def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_thi
     watch: Watch,
 ) -> None:
     for answer in range(100):
-        watch.observe(one=PartitionProgress(5, 9, answer, is_held=True))
+        watch.observe(one=PartitionProgress(5, 9, answer, is_behind_transaction=True))
     assert watch.seconds == 99
     assert watch.stalls.longest() is None
 
@@ -173,7 +173,8 @@ def test_a_partition_that_an_upstream_holds_is_measured_and_is_no_trouble_of_thi
 def test_a_held_partition_whose_leader_does_not_answer_is_trouble(watch: Watch) -> None:
     for answer in range(400):
         watch.observe(
-            one=PartitionProgress(5, 9, 1, is_held=True), other=PartitionProgress(9, 9, answer)
+            one=PartitionProgress(5, 9, 1, is_behind_transaction=True),
+            other=PartitionProgress(9, 9, answer),
         )
     assert watch.stalls.longest() is not None
 

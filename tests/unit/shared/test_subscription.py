@@ -24,9 +24,12 @@ FITTING: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"topics": (TopicName.IMPORT_REQUESTS,)}, "must be read committed"),
-        ({"offset_reset": "none"}, "offset_reset 'none' goes with"),
-        ({"acknowledgement": Acknowledgement.POSITION_WITH_WORK}, "offset_reset 'none' goes with"),
+        ({"topics": (TopicName.IMPORT_REQUESTS,)}, "needs isolation='read_committed'"),
+        ({"offset_reset": "none"}, "offset_reset='none' if"),
+        (
+            {"acknowledgement": Acknowledgement.POSITION_WITH_WORK},
+            "offset_reset='none' if",
+        ),
     ],
 )
 def test_guarantees_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:

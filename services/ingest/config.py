@@ -30,12 +30,14 @@ class IngestSettings(ServiceSettings, UploadSettings):
     """Maximum requests in one batch from the topic `import-requests`. Each may have 6 MiB."""
 
     max_unsettled_rows_per_workspace: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
-    """Unsettled rows of one workspace from which its imports get 429. Each replica counts the rows
-    that it accepted. One publisher settles the default in about 5 seconds. So other workspaces'
-    rows wait at most that long (docs/decisions/0018), and every stage of the pipeline stays busy.
+    """A workspace with this many unsettled rows gets 429 for further imports. A row is unsettled
+    from its acceptance until it has a result. Each replica counts the rows that it accepted. One
+    publisher settles the default in about 5 seconds, so other workspaces' rows wait at most that
+    long (docs/decisions/0018). The default is several times what keeps every stage of the pipeline
+    busy.
     """
     max_unsettled_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
-    """Unsettled rows of all workspaces and replicas together from which imports get 429.
+    """With this many unsettled rows in all workspaces and replicas together, imports get 429.
 
     For a workspace without unsettled rows the limit is a tenth higher.
     """

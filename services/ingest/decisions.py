@@ -33,7 +33,13 @@ _read = msgspec.msgpack.Decoder(tuple[bytes, list[Record], int, bool, int]).deco
 def pack(decision: RequestDecision) -> bytes:
     """Serializes a decision."""
     batch = decision.batch
-    fields = (batch.key, list(batch.records), batch.rows, decision.accepted, decision.failed_rows)
+    fields = (
+        batch.key,
+        list(batch.records),
+        batch.row_count,
+        decision.accepted,
+        decision.failed_rows,
+    )
     return bytes(cramjam.zstd.compress(_write(fields), ZSTD_LEVEL))
 
 

@@ -44,13 +44,13 @@ Strict = Annotated[
 ]
 
 
-def _body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _describe_body(content_type: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {content_type: {"schema": schema, **more}}}
     }
 
 
-_ANY_ROW = {
+_INVALID_ROW = {
     "type": "object",
     "title": "Invalid row",
     "description": "Fails with a list of all its faults. The other rows are not affected.",
@@ -59,7 +59,7 @@ _ROWS = {
     "type": "array",
     "minItems": 1,
     "maxItems": MAX_ROWS,
-    "items": {"anyOf": [PinSubmission.model_json_schema(), _ANY_ROW]},
+    "items": {"anyOf": [PinSubmission.model_json_schema(), _INVALID_ROW]},
 }
 _FILE = {
     "type": "object",
@@ -90,7 +90,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     "/json",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=_body("application/json", _ROWS),
+    openapi_extra=_describe_body("application/json", _ROWS),
     dependencies=[RequiresCapacity],
 )
 async def import_json(
@@ -119,7 +119,7 @@ async def import_json(
     "/csv",
     status_code=HTTPStatus.ACCEPTED,
     responses=_ACCEPTED,
-    openapi_extra=_body("multipart/form-data", _FILE, encoding=_CSV),
+    openapi_extra=_describe_body("multipart/form-data", _FILE, encoding=_CSV),
     dependencies=[RequiresCapacity],
 )
 async def import_csv(
@@ -150,7 +150,7 @@ async def import_csv(
 @internal_router.get("/imports/{job_id}")
 async def get_sent_import(job_id: UUID, ingest: Ingest) -> dict[str, bool]:
     """Return whether this replica may have sent an import. The status service calls this."""
-    return {"may_stand": ingest.imports.recent.may_exist(job_id)}
+    return {"may_stand": ingest.imports.recent_imports.may_have_sent(job_id)}
 
 
 @rate_meter_router.get("/v1/rate-meter")

@@ -92,7 +92,7 @@ class KafkaImportLog:
             raise (AcceptanceUnknown if progress.in_doubt else BrokerUnavailable)(
                 repr(error)
             ) from error
-        return EndPosition(partition, end) if end is not None and batch.rows else None
+        return EndPosition(partition, end) if end is not None and batch.row_count else None
 
     async def _send(
         self,

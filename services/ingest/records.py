@@ -28,7 +28,7 @@ ZSTD_LEVEL = 1
 """Level 1 compresses 215 kB of JSON to 38 kB in 0.8 us a row. Level 3 takes twice as long and saves
 nothing.
 """
-MAX_SHORTENED_MESSAGE = 300
+MAX_SHORTENED_MESSAGE_LENGTH = 300
 """Maximum characters of a failed row's message if many long results must fit into one record."""
 
 
@@ -67,7 +67,7 @@ class ImportBatch:
 
     key: bytes
     records: Sequence[Record]
-    rows: int
+    row_count: int
     """The number of records that are valid rows."""
 
 
@@ -102,7 +102,7 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
 
     Serializing a struct for each row would double the cost.
     """
-    before = (
+    envelope = (
         b'{"kind":"r","version":1,"job_id":"%b","workspace_id":"%b",'
         b'"accepted_at":"%b","row_number":'
         % (
@@ -113,7 +113,7 @@ def _build_row_events(accepted: Import) -> Iterator[bytes]:
     )
     for row in accepted.rows.valid:
         yield b'%b%d,"fingerprint":"%b","row":%b}' % (
-            before,
+            envelope,
             row.row_number,
             row.fingerprint,
             row.content,
@@ -144,7 +144,7 @@ def _shorten(result: RowResult, size: int) -> RowResult:
     """Keeps as many of the result's first faults as fit into `size` bytes of JSON."""
     if len(encode(result)) <= size:
         return result
-    message = result.error_message and result.error_message[:MAX_SHORTENED_MESSAGE]
+    message = result.error_message and result.error_message[:MAX_SHORTENED_MESSAGE_LENGTH]
     bare = replace(result, errors=None, error_message=message)
     kept, free_bytes = [], size - len(encode(bare)) - len(',"errors":[]')
     for fault in result.errors or ():
@@ -160,7 +160,7 @@ def _build_upload_event(accepted: Import) -> list[bytes]:
     upload = accepted.upload
     if upload is None:
         return []
-    about = FileUploaded(
+    event = FileUploaded(
         job_id=accepted.job_id,
         workspace_id=accepted.workspace_id,
         format=upload.format,
@@ -169,7 +169,7 @@ def _build_upload_event(accepted: Import) -> list[bytes]:
     return [
         b"%b\n%b"
         % (
-            encode(about),
+            encode(event),
             bytes(cramjam.zstd.compress(upload.data, ZSTD_LEVEL)),
         )
     ]

@@ -135,7 +135,7 @@ class RequestedImportService:
                 await self._admission.wait_for_capacity(workspace_id, slots.deadline)
                 if (decision := await self._load_or_make_decision(request, entry)) is None:
                     return None
-                with self._admission.reserve(workspace_id, decision.batch.rows) as reservation:
+                with self._admission.reserve(workspace_id, decision.batch.row_count) as reservation:
                     reservation.position = await self._import_log.append(decision.batch)
             except Overloaded as overloaded:
                 count_refused("topic", overloaded)

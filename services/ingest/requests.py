@@ -23,7 +23,7 @@ from shared.kafka.records import Header
 
 _requests = decoder(ImportRequested)
 
-MAX_SOURCE = 255
+MAX_SOURCE_LENGTH = 255
 """Maximum characters of `source`, the sender's name for the imported data."""
 
 
@@ -138,11 +138,12 @@ def _parse_request(body: bytes) -> ImportRequested:
 
 
 def _parse_source(source: object) -> str | None:
-    if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE):
+    if source is not None and not (isinstance(source, str) and len(source) <= MAX_SOURCE_LENGTH):
         raise ApiError(
-            ErrorCode.INVALID_PAYLOAD, f"source must be text of at most {MAX_SOURCE} characters."
+            ErrorCode.INVALID_PAYLOAD,
+            f"source must be text of at most {MAX_SOURCE_LENGTH} characters.",
         )
-    return make_printable(source, MAX_SOURCE) if source else None
+    return make_printable(source, MAX_SOURCE_LENGTH) if source else None
 
 
 def _build_rejection(
@@ -151,7 +152,7 @@ def _build_rejection(
     return ImportRejected(
         job_id=entry.job_id,
         workspace_id=request.workspace_id,
-        source_filename=make_printable(request.source, MAX_SOURCE)
+        source_filename=make_printable(request.source, MAX_SOURCE_LENGTH)
         if isinstance(request.source, str)
         else None,
         accepted_at=entry.accepted_at,

@@ -60,7 +60,9 @@ class RateMeterNode(BaseModel):
     @classmethod
     def from_quota(cls, quota: RowQuota) -> "RateMeterNode":
         return cls(
-            tokens_available=quota.available, capacity=quota.capacity, refill_rate=quota.rate
+            tokens_available=quota.available,
+            capacity=quota.capacity,
+            refill_rate=quota.settlement_rate,
         )
 
 

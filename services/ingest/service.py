@@ -18,7 +18,7 @@ from services.ingest.admission.queue import ImportQueue, ImportSlot
 from services.ingest.admission.recent_imports import RecentImports
 from services.ingest.ids import build_job_path, new_job_id
 from services.ingest.parsing.csv import parse_csv
-from services.ingest.parsing.rows import keep_permitted, require_rows, validate
+from services.ingest.parsing.rows import fail_forbidden_accounts, require_rows, validate
 from services.ingest.records import Import, ImportBatch, RawUpload, build_batch
 from shared.contract.errors import (
     AcceptanceUnknown,
@@ -32,7 +32,8 @@ from shared.contract.pins import make_printable
 from shared.contract.strict_json import parse_json
 from shared.runtime import metrics
 
-MAX_FILENAME = 255
+MAX_FILENAME_LENGTH = 255
+"""Characters of a file name that the job keeps."""
 MAX_EVENT_LOOP_BYTES = 1024 * 1024
 """Larger JSON imports are parsed in a thread. On the event loop, parsing takes 6 ms for 500 usual
 rows (160 kB), 9 ms for this size and 45 ms for 5 MiB. A thread adds 0.1 ms to one import. With
@@ -81,7 +82,7 @@ class ImportService:
     def __init__(
         self, import_log: ImportLog, admission: Admission, queue: ImportQueue, *, keep_uploads: bool
     ) -> None:
-        self.recent = RecentImports()
+        self.recent_imports = RecentImports()
         self._import_log = import_log
         self._keep_uploads = keep_uploads
         self._admission = admission
@@ -145,7 +146,7 @@ class ImportService:
 
     @asynccontextmanager
     async def _slot(self, workspace_id: UUID) -> AsyncIterator[ImportStart]:
-        """Waits for a slot. The append's deadlines count from before the wait."""
+        """Waits for a slot. The deadlines of the append include this wait."""
         started = asyncio.get_running_loop().time()
         with _count_refusals():
             async with self._queue.slot(workspace_id) as slot:
@@ -154,7 +155,7 @@ class ImportService:
                 yield ImportStart(started, slot)
 
     async def _accept(self, accepted: Import, batch: ImportBatch, start: ImportStart) -> Import:
-        self.recent.add(accepted.job_id)
+        self.recent_imports.add(accepted.job_id)
         try:
             with self._admission.reserve(
                 accepted.workspace_id, len(accepted.rows.valid)
@@ -164,10 +165,10 @@ class ImportService:
             metrics.IMPORTS.labels(accepted.source_type, "unknown").inc()
             raise _acceptance_unknown(accepted.job_id) from error
         except Overloaded:
-            self.recent.remove(accepted.job_id)
+            self.recent_imports.remove(accepted.job_id)
             raise
         except Unavailable:
-            self.recent.remove(accepted.job_id)
+            self.recent_imports.remove(accepted.job_id)
             metrics.IMPORTS.labels(accepted.source_type, "unavailable").inc()
             raise
         count_accepted(accepted.source_type, failed_rows=len(accepted.rows.failed))
@@ -191,7 +192,7 @@ def _parse_json_import(
 ) -> tuple[Import, ImportBatch]:
     rows = validate(require_rows(parse_json(body)), strict=strict)
     if account_ids is not None:
-        rows = keep_permitted(rows, account_ids)
+        rows = fail_forbidden_accounts(rows, account_ids)
     now = datetime.now(UTC)
     upload = RawUpload(UploadFormat.JSON, body) if keep_upload else None
     accepted = Import(
@@ -212,9 +213,9 @@ def _parse_csv_import(
     table = parse_csv(data)
     rows = validate(table.rows, strict=strict)
     if account_ids is not None:
-        rows = keep_permitted(rows, account_ids)
+        rows = fail_forbidden_accounts(rows, account_ids)
     now = datetime.now(UTC)
-    name = make_printable(filename, MAX_FILENAME) if filename else None
+    name = make_printable(filename, MAX_FILENAME_LENGTH) if filename else None
     upload = RawUpload(UploadFormat.CSV, data) if keep_upload else None
     accepted = Import(
         new_job_id(now),
@@ -239,10 +240,12 @@ def _count_refusals() -> Iterator[None]:
 
 
 def count_refused(source: str, overloaded: Overloaded) -> None:
+    """Counts a refused import in the metrics. `source` is "http" or "topic"."""
     metrics.IMPORTS_REFUSED.labels(source, overloaded.details["reason"]).inc()
 
 
 def count_accepted(source: str, *, failed_rows: int) -> None:
+    """Counts an accepted import and its failed rows in the metrics."""
     metrics.IMPORTS.labels(source, "accepted").inc()
     metrics.ROWS_SETTLED.labels("ingest", "failed").inc(failed_rows)
 

@@ -68,7 +68,7 @@ class BacklogTracker:
 
     clock: Callable[[], float] = time.monotonic
     """The clock of LagSample.sampled_at, in seconds."""
-    rate: float | None = None
+    settlement_rate: float | None = None
     """Rows settled per second (moving average); None until a large enough backlog was seen."""
     _rows_by_workspace: Counter[UUID] = field(default_factory=Counter)
     _reserved_rows: int = 0
@@ -138,10 +138,10 @@ class BacklogTracker:
             for partition, offset in now.committed_offsets.items()
         )
         weight = 1 - math.exp(-seconds / RATE_WINDOW_SECONDS)
-        self.rate = (
+        self.settlement_rate = (
             settled / seconds
-            if self.rate is None
-            else self.rate + weight * (settled / seconds - self.rate)
+            if self.settlement_rate is None
+            else self.settlement_rate + weight * (settled / seconds - self.settlement_rate)
         )
 
     def _subtract(self, workspace_id: UUID, rows: int) -> None:

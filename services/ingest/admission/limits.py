@@ -44,11 +44,11 @@ class RowReservation:
 
 
 class RowQuota(NamedTuple):
-    """The number of rows that may still be accepted, and how quickly it grows."""
+    """The number of rows that may still be accepted, out of `capacity`."""
 
     capacity: int
     available: int
-    rate: float
+    settlement_rate: float
     """Rows settled per second, as last measured; 0 while unknown."""
 
 
@@ -83,24 +83,26 @@ class Admission:
         own, total = self._backlog.count_rows(workspace_id), self._backlog.total_rows
         if own >= self._workspace_limit:
             # The workspace's rows get only their share of the settlement rate
-            pause = self._retry_after((own - self._workspace_limit + 1) * max(total, own) / own)
+            retry_after = self._compute_retry_after(
+                (own - self._workspace_limit + 1) * max(total, own) / own
+            )
             message = (
                 f"This workspace has {own} rows that are not settled yet; the limit is "
-                f"{self._workspace_limit}. Nothing was accepted. Retry after {pause} s."
+                f"{self._workspace_limit}. Nothing was accepted. Retry after {retry_after} s."
             )
             details = {"limit": self._workspace_limit, "current": own, "reason": "workspace"}
             raise Overloaded(
-                ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=pause, **details
+                ErrorCode.TOO_MANY_UNSETTLED_ROWS, message, retry_after=retry_after, **details
             )
         limit = self._system_limit if own else int(self._system_limit * (1 + RESERVE_SHARE))
         if total >= limit:
-            pause = self._retry_after(total - limit + 1)
+            retry_after = self._compute_retry_after(total - limit + 1)
             message = (
                 f"Pinflow has {total} rows that are not settled yet; the limit is {limit}. "
-                f"Nothing was accepted. Retry after {pause} s."
+                f"Nothing was accepted. Retry after {retry_after} s."
             )
             details = {"limit": limit, "current": total, "reason": "system"}
-            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=pause, **details)
+            raise Overloaded(ErrorCode.OVERLOADED, message, retry_after=retry_after, **details)
 
     def read_quotas(self, workspace_id: UUID) -> tuple[RowQuota, RowQuota]:
         """Returns the quota of the workspace and the quota of the whole system.
@@ -113,7 +115,7 @@ class Admission:
             if self._backlog.is_stale
             else (self._backlog.count_rows(workspace_id), self._backlog.total_rows)
         )
-        rate = self._backlog.rate or 0.0
+        rate = self._backlog.settlement_rate or 0.0
         share = own / max(total, own) if own else 1.0
         return (
             _build_quota(self._workspace_limit, own, rate * share),
@@ -166,9 +168,9 @@ class Admission:
             IN_DOUBT_SECONDS, self._backlog.release, workspace_id, rows
         )
 
-    def _retry_after(self, rows: float) -> int:
+    def _compute_retry_after(self, rows: float) -> int:
         """Returns the seconds until `rows` are settled: 1 to MAX_RETRY_AFTER_SECONDS."""
-        rate = self._backlog.rate
+        rate = self._backlog.settlement_rate
         if rate is None:
             return DEFAULT_RETRY_AFTER_SECONDS
         return max(1, min(MAX_RETRY_AFTER_SECONDS, math.ceil(rows / max(rate, 1e-9))))

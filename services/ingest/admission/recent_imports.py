@@ -32,7 +32,7 @@ class RecentImports:
         """Forgets an import that Kafka certainly does not have."""
         self._sent.pop(job_id, None)
 
-    def may_exist(self, job_id: UUID) -> bool:
+    def may_have_sent(self, job_id: UUID) -> bool:
         """Returns whether this process may have sent an import with this id.
 
         It returns True for an id that is older than the process, because the process before this

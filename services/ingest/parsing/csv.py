@@ -179,7 +179,7 @@ def _normalize(header: Sequence[str]) -> list[str]:
 
 def _check_header(header: Sequence[str]) -> list[str]:
     names = _normalize(header)
-    found = [make_printable(name, 100) for name in names[:MAX_LISTED_COLUMNS]]
+    listed = [make_printable(name, 100) for name in names[:MAX_LISTED_COLUMNS]]
     counts = Counter(filter(None, names))
     duplicates = sorted(name for name, count in counts.items() if count > 1)
     if duplicates:
@@ -188,7 +188,7 @@ def _check_header(header: Sequence[str]) -> list[str]:
             f"{', '.join(make_printable(name, 100) for name in duplicates[:MAX_LISTED_COLUMNS])}. "
             "Keep one of each."
         )
-        raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=found)
+        raise ApiError(ErrorCode.DUPLICATE_COLUMNS, message, found=listed)
     if len(counts) > MAX_COLUMNS:
         message = (
             f"The file has {len(counts)} columns; the limit is {MAX_COLUMNS}. Remove unused ones."
@@ -198,9 +198,9 @@ def _check_header(header: Sequence[str]) -> list[str]:
     if missing:
         message = (
             f"Missing columns: {', '.join(missing)}. The first line must name the columns. "
-            f"It names: {', '.join(found)}."
+            f"It names: {', '.join(listed)}."
         )
-        raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=found)
+        raise ApiError(ErrorCode.MISSING_COLUMNS, message, missing=missing, found=listed)
     return names
 
 

@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from shared.contract.errors import ApiError, ErrorCode
 from shared.http.bodies import BodyReader, require_content_type
 
-FIELD = "file"
+FILE_FIELD = "file"
 
 
 class UploadedFile(NamedTuple):
@@ -52,11 +52,11 @@ async def _parse_upload(request: Request, body: bytes, boundary: str) -> Uploade
             "Its names can't be read in the charset of its content type"
         ) from None
     try:
-        file = form.get(FIELD)
+        file = form.get(FILE_FIELD)
         if not isinstance(file, UploadFile):
             raise ApiError(
                 ErrorCode.MISSING_FILE,
-                f"The body has no file in the field `{FIELD}`. Send the CSV file there.",
+                f"The body has no file in the field `{FILE_FIELD}`. Send the CSV file there.",
             )
         return UploadedFile(await file.read(), file.filename)
     finally:

@@ -57,7 +57,7 @@ class ValidRow(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     """JSON of a PinContent, without null fields."""
     fingerprint: bytes
-    """32 hexadecimal digits (shared.contract.pins.fingerprint)."""
+    """32 hexadecimal digits (shared.contract.pins.compute_fingerprint)."""
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ def require_rows(document: object) -> list[RawRow]:
     if not isinstance(document, list):
         raise ApiError(
             ErrorCode.INVALID_PAYLOAD,
-            f"The body is {_name_json_type(document)}. Send an array of rows.",
+            f"The rows are {_name_json_type(document)}. Send them as an array.",
         )
     require_row_count(len(document))
     for index, row in enumerate(document):
@@ -91,6 +91,7 @@ def require_rows(document: object) -> list[RawRow]:
 
 
 def require_row_count(count: int) -> None:
+    """Raises ApiError if an import can't have this number of rows."""
     if count == 0:
         raise ApiError(ErrorCode.EMPTY_IMPORT, "This import has no rows. Send at least one.")
     if count > MAX_ROWS:
@@ -114,7 +115,7 @@ def validate(rows: Sequence[RawRow], *, strict: bool = False) -> ParsedRows:
     return ParsedRows(valid, failed)
 
 
-def keep_permitted(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
+def fail_forbidden_accounts(parsed: ParsedRows, account_ids: Collection[UUID]) -> ParsedRows:
     """Fails valid rows whose account is not in `account_ids`.
 
     Runs after validation, which normalizes the spelling of ids. It is a separate pass because it

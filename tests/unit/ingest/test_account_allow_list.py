@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.ingest.parsing.rows import keep_permitted, validate
+from services.ingest.parsing.rows import fail_forbidden_accounts, validate
 from tests.support.factories import ACCOUNT, submitted
 
 SPELLINGS: list[Callable[[UUID], str]] = [
@@ -23,7 +23,7 @@ SPELLINGS: list[Callable[[UUID], str]] = [
 @pytest.mark.parametrize("spelt", SPELLINGS, ids=["usual", "upper case", "blanks", "hex", "urn"])
 def test_an_account_is_permitted_or_not_however_it_is_spelt(spelt: Callable[[UUID], str]) -> None:
     rows: list[Any] = [submitted(account_id=spelt(ACCOUNT)), submitted(account_id=spelt(uuid4()))]
-    kept = keep_permitted(validate(rows), {ACCOUNT})
+    kept = fail_forbidden_accounts(validate(rows), {ACCOUNT})
     assert [row.row_number for row in kept.valid] == [1]
     assert [(row.row_number, row.error_code) for row in kept.failed] == [
         (2, "account_not_permitted")
@@ -40,7 +40,7 @@ def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_a
         submitted(),
     ]
     parsed = validate(rows)
-    kept = keep_permitted(parsed, {ACCOUNT})
+    kept = fail_forbidden_accounts(parsed, {ACCOUNT})
     assert kept.valid == parsed.valid[1:]
     foreign, faulty = kept.failed
     assert (foreign.row_number, foreign.idempotency_key) == (1, "k")
@@ -57,7 +57,7 @@ def test_rows_that_are_kept_are_the_same_and_those_that_fail_are_told_with_key_a
 
 
 def test_what_is_wrong_with_a_row_itself_is_told_first() -> None:
-    (result,) = keep_permitted(
+    (result,) = fail_forbidden_accounts(
         validate([submitted(account_id=str(uuid4()), title="")]), {ACCOUNT}
     ).failed
     assert result.error_code == "validation_error"

@@ -136,7 +136,7 @@ def test_retry_after_is_the_time_that_the_rate_needs_within_bounds(
     scene: Scene, rate: float | None, seconds: int
 ) -> None:
     scene.accept(A, 1999)
-    scene.admission._backlog.rate = rate
+    scene.admission._backlog.settlement_rate = rate
     refusal = scene.refusal(A)
     assert refusal is not None
     assert refusal.headers == {"Retry-After": str(seconds)}
@@ -146,7 +146,7 @@ def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) 
     scene.end = 3000
     scene.look()
     scene.accept(A, 1000)
-    scene.admission._backlog.rate = 1.0
+    scene.admission._backlog.settlement_rate = 1.0
     refusal = scene.refusal(A)
     assert refusal is not None
     assert refusal.retry_after == math.ceil(1 * 4000 / 1000)

@@ -92,12 +92,12 @@ def test_nothing_is_kept_rows_by_workspaces_that_have_nothing_unsettled() -> Non
 def test_the_rate_is_that_of_a_busy_publisher() -> None:
     tracker = BacklogTracker()
     tracker.observe(sample(100_000, 0, at=0))
-    assert tracker.rate is None
+    assert tracker.settlement_rate is None
     tracker.observe(sample(100_000, 5_000, at=0.5))
-    assert tracker.rate == pytest.approx(10_000)
+    assert tracker.settlement_rate == pytest.approx(10_000)
     tracker.observe(sample(105_001, 105_000, at=1))
     tracker.observe(sample(105_001, 105_000, at=100))
-    assert tracker.rate == pytest.approx(
+    assert tracker.settlement_rate == pytest.approx(
         10_000
     )  # idle since: that says nothing of what it could do
 
@@ -108,5 +108,5 @@ def test_the_rate_of_a_publisher_that_stopped_goes_to_nothing() -> None:
     tracker.observe(sample(100_000, 5_000, at=0.5))
     for seconds in range(1, 60):
         tracker.observe(sample(100_000, 5_000, at=seconds))
-    assert tracker.rate is not None
-    assert tracker.rate < 1
+    assert tracker.settlement_rate is not None
+    assert tracker.settlement_rate < 1

@@ -39,11 +39,11 @@ def test_room_that_is_overshot_is_none_and_not_less(scene: Scene) -> None:
 def test_a_workspaces_rows_are_settled_at_their_share_of_the_rate(scene: Scene) -> None:
     scene.accept(A, 300)
     scene.accept(B, 700)
-    scene.admission._backlog.rate = 100.0
+    scene.admission._backlog.settlement_rate = 100.0
     own, everything = scene.admission.read_quotas(A)
-    assert own.rate == pytest.approx(30)
-    assert everything.rate == 100
-    assert scene.admission.read_quotas(uuid4())[0].rate == 100
+    assert own.settlement_rate == pytest.approx(30)
+    assert everything.settlement_rate == 100
+    assert scene.admission.read_quotas(uuid4())[0].settlement_rate == 100
 
 
 def test_without_news_from_kafka_nobody_is_refused_and_the_meters_say_so(scene: Scene) -> None:

@@ -15,11 +15,15 @@ def test_an_import_that_was_sent_may_stand_and_no_other() -> None:
     imports.add(sent)
     imports.add(refused)
     imports.remove(refused)
-    assert [imports.may_exist(job_id) for job_id in (sent, refused, other)] == [True, False, False]
+    assert [imports.may_have_sent(job_id) for job_id in (sent, refused, other)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_of_an_id_that_is_older_than_the_process_nothing_can_be_told() -> None:
-    assert RecentImports().may_exist(new_job_id(datetime.now(UTC) - timedelta(seconds=5)))
+    assert RecentImports().may_have_sent(new_job_id(datetime.now(UTC) - timedelta(seconds=5)))
 
 
 def test_what_was_sent_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,4 +32,4 @@ def test_what_was_sent_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) ->
     imports.add(first)
     monkeypatch.setattr(recent_imports, "RETENTION_SECONDS", 0.0)
     imports.add(second)
-    assert not imports.may_exist(first)
+    assert not imports.may_have_sent(first)

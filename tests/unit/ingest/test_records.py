@@ -124,7 +124,7 @@ def test_each_record_has_one_owner_and_status_need_not_look_behind_the_first_row
     assert [is_for_status(value) for value in values] == [True, True, True, False, False]
     assert [is_for_publisher(value) for value in values] == [False, False, False, True, True]
     assert is_whole_import(values[0], len(values))
-    assert batch.rows == 2
+    assert batch.row_count == 2
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_rejection_is_one_record() -> None:
         )
     )
     assert isinstance(import_of(batch), ImportRejected)
-    assert (len(batch.records), batch.rows) == (1, 0)
+    assert (len(batch.records), batch.row_count) == (1, 0)
 
 
 def test_results_of_many_hopeless_rows_are_cut_and_none_is_left_out() -> None:

@@ -80,7 +80,7 @@ def announce(outcomes: Sequence[Outcome]) -> Announced:
 
 def read_events(imports: Sequence[ImportBatch], outcomes: Sequence[Record]) -> list[Foldable]:
     """Decodes imports, uploads and outcomes as status does, up to the first row."""
-    beside = [record.value for batch in imports for record in batch.records[: -batch.rows]]
+    beside = [record.value for batch in imports for record in batch.records[: -batch.row_count]]
     accepted = [decode_import(value) for value in beside if is_import(value)]
     uploads = [_parse_upload(value) for value in beside if is_upload(value)]
     return [*accepted, *uploads, *(decode_outcomes(record.value) for record in outcomes)]

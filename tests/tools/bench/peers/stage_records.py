@@ -28,7 +28,7 @@ def row_events(workspace_id: UUID, body: bytes) -> Sequence[Record]:
     now = datetime.now(UTC)
     parsed = validate(require_rows(parse_json(body)))
     batch = build_batch(Import(new_job_id(now), workspace_id, now, SourceType.JSON, None, parsed))
-    return batch.records[-batch.rows :]
+    return batch.records[-batch.row_count :]
 
 
 def flat_rows(workspace_id: UUID, body: bytes) -> Sequence[Record]:

@@ -35,6 +35,7 @@ def describe_differences(topics: CreatedTopics) -> list[str]:
     """Lists the topics whose number of partitions differs from the setting."""
     return [
         f"{name} has {actual} partitions, not {expected} as in PINFLOW_TOPIC_PARTITIONS. It was "
-        "not changed. See deploy/README.md, Partitions."
+        "not changed. See "
+        "docs/how-to/run-in-production.md, Add partitions."
         for name, (actual, expected) in sorted(topics.partition_mismatches.items())
     ]

@@ -49,7 +49,7 @@ INTRODUCTION = """\
 
 This page lists every setting. All of them are environment variables. A service that finds a wrong
 value ends at its start and names the setting; unknown variables are ignored. How settings belong
-together: [deploy/README.md](../../deploy/README.md). The page is made from the code by
+together: [Run in production](../how-to/run-in-production.md). The page is made from the code by
 `make schemas`; a test compares.
 
 `make up` takes no setting from your shell. It reads the services' settings from the file

@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
-from deploy.generate import configuration, events, openapi, routes
+from deploy.generate import api, configuration, events, metrics, openapi, routes, topics
 from deploy.generate.text import to_json
 
 ROOT = Path(__file__).parents[2]
 OPENAPI = Path("deploy/gateway/openapi.json")
 """The gateway answers it under /openapi.json."""
 ROUTES = Path("deploy/gateway/routes.caddyfile")
-CONFIGURATION = Path("docs/reference/settings.md")
+REFERENCE = Path("docs/reference")
 
 
 def build_files() -> dict[Path, str]:
     """Returns the text of every generated file, by its path in the checkout."""
+    document = openapi.build_document()
     return {
-        OPENAPI: to_json(openapi.build_document()),
+        OPENAPI: to_json(document),
         ROUTES: routes.build_routes(),
-        CONFIGURATION: configuration.build_page(),
+        REFERENCE / "api.md": api.build_page(document),
+        REFERENCE / "settings.md": configuration.build_page(),
+        REFERENCE / "metrics.md": metrics.build_page(),
+        REFERENCE / "topics.md": topics.build_page(),
         **events.build_schemas(),
     }
 

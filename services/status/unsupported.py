@@ -2,7 +2,7 @@
 says what to do instead.
 
 No key is needed: the answers tell nothing of a workspace. The OpenAPI document does not name these
-operations; README.md and docs/reference/compatibility.md list them.
+operations; docs/reference/compatibility.md lists them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ class Area:
     what: str
     """Ends the sentence "Pinflow has no …"."""
     paths: str
-    """The paths of all operations, for README.md."""
+    """The paths of all operations, for docs/reference/compatibility.md."""
     instead: str
     operations: tuple[str, ...]
     """METHOD /path."""

@@ -77,7 +77,7 @@ class KafkaSettings(BaseSettings):
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = PARTITIONS
     """The number of partitions of each new topic. Existing topics keep theirs: with more, a key's
     new records would go to another partition than its old ones. To add partitions, follow
-    deploy/README.md.
+    docs/how-to/run-in-production.md.
     """
 
     @cached_property

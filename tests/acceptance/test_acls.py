@@ -1,5 +1,5 @@
-"""The rights that deploy/README.md tells operators to give in Kafka are enough for the services, on
-a broker that gives no others.
+"""The rights that docs/how-to/run-in-production.md tells operators to give in Kafka are enough for
+the services, on a broker that gives no others.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ from tests.support.waiting import eventually
 PASSWORD = "for-tests-only"  # pragma: allowlist secret
 NAMES = TopicNames()
 TABLE = (
-    (CHECKOUT / "deploy/README.md")
+    (CHECKOUT / "docs/how-to/run-in-production.md")
     .read_text(encoding="utf-8")
-    .partition("## Who may do what in Kafka")[2]
+    .partition("## 3. Grant rights in Kafka")[2]
     .partition("\n## ")[0]
 )
 

@@ -5,7 +5,6 @@ own.
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -35,11 +34,11 @@ from shared.kafka.admin import admin_client
 from shared.runtime.settings import KafkaSettings
 from tests.support.factories import submitted
 from tests.support.kafka import all_in_sync
+from tests.support.pages import mismatches, read_examples, script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 PROCESSES = {"kafka", "postgres", "gateway", *SERVICES}
 SECONDS = 300
 """For one command: more than `up` may take."""
@@ -66,12 +65,10 @@ class Shell:
         )
 
     def as_in_a_checkout(self, *command: str, stdin: str) -> str:
-        """What the README's examples print: they run in a checkout's folder, with the stack's
-        variables exported.
-        """
-        venv = self._home / ".venv"
-        if not venv.exists():
-            venv.symlink_to(sys.prefix)
+        """Returns what an example prints in a checkout's folder, with the stack's variables."""
+        for name, place in ((".venv", Path(sys.prefix)), ("docs", CHECKOUT / "docs")):
+            if not (self._home / name).exists():
+                (self._home / name).symlink_to(place)
         done = self._run(list(command), self._home, stdin, self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -423,38 +420,25 @@ def test_imports_are_listed_and_shown(shell: Shell, destination: dict[str, str])
     assert shell.pinflow("imports", "show", "0b7f3f64-5d2e-4d0f-9c4e-3f1a0c9b8d01").returncode == 2
 
 
-def test_the_readmes_curl_creates_two_pins_then_finds_them(shell: Shell) -> None:
-    example = examples("sh")[0]
-    for created, existing in ((2, 0), (0, 2)):
-        job = json.loads(shell.as_in_a_checkout("sh", "-s", stdin=example))
-        assert (job["status"], job["created_rows"], job["existing_rows"]) == (
-            "completed",
-            created,
-            existing,
-        )
-        assert all(result["pin_id"] and result["schedule_id"] is None for result in job["results"])
+@pytest.mark.parametrize(
+    "page",
+    ["docs/quickstart.md", "docs/how-to/use-the-api.md", "docs/how-to/import-a-spreadsheet.md"],
+)
+def test_a_pages_examples_print_what_it_promises(shell: Shell, page: str) -> None:
+    examples = read_examples(page)
+    assert len(examples) > 5
+    assert mismatches(examples, shell.as_in_a_checkout("sh", "-s", stdin=script(examples))) == []
 
 
-def test_the_readmes_curl_schedules_a_pin_and_cancels_it(shell: Shell) -> None:
-    imports, schedules = examples("sh")
-    without_its_end = imports.rsplit("\n", 2)[0]  # which prints the import
-    for _ in range(2):
-        printed = shell.as_in_a_checkout("sh", "-s", stdin=f"{without_its_end}\n{schedules}")
-        listed, end = json.JSONDecoder().raw_decode(printed)
-        cancelled = json.loads(printed[end:])
-        assert (listed[0]["id"], listed[0]["payload"]["title"]) == (cancelled["id"], "Garden chair")
-        assert cancelled["status"] == "canceled"
-
-
-def test_the_readmes_python_examples_work_as_they_stand(shell: Shell) -> None:
-    with_sdk, by_kafka = examples("python")
-    assert "completed [(1, " in shell.as_in_a_checkout(".venv/bin/python", "-", stdin=with_sdk)
-    assert shell.as_in_a_checkout(".venv/bin/python", "-", stdin=by_kafka).startswith("requested ")
-    until(lambda: "my-system" in shell.pinflow("imports", "list").stdout)
-
-
-def examples(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def test_the_example_of_a_request_by_topic_makes_an_import(shell: Shell) -> None:
+    (by_kafka,) = [
+        example
+        for example in read_examples("docs/how-to/use-the-api.md")
+        if "AIOKafkaProducer" in example.code
+    ]
+    printed = shell.as_in_a_checkout("sh", "-s", stdin=script([by_kafka]))
+    request_id = printed.split()[1]
+    until(lambda: request_id in shell.pinflow("imports", "list", "--json").stdout)
 
 
 def test_an_operator_makes_a_workspace_and_its_keys(shell: Shell) -> None:

@@ -1,0 +1,64 @@
+"""Runs the examples of a page of the documents, and compares them with what the page promises.
+
+A `sh` or `python` block runs as it is printed. The `text` block that follows it is its output, in
+which `…` stands for any text of a line, and a line `…` for any lines.
+"""
+
+import re
+from itertools import pairwise
+from typing import NamedTuple
+
+from deploy.local.layout import CHECKOUT
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+RUN = ("sh", "python")
+END = "--- end of example ---"
+
+
+class Example(NamedTuple):
+    language: str
+    code: str
+    output: str | None
+    """None, if the page does not say what is printed."""
+
+
+def read_examples(page: str) -> list[Example]:
+    """Reads the examples of a page, by its path in the checkout."""
+    blocks = [*FENCE.findall((CHECKOUT / page).read_text(encoding="utf-8")), ("", "")]
+    return [
+        Example(language, code, below[1] if below[0] == "text" else None)
+        for (language, code), below in pairwise(blocks)
+        if language in RUN
+    ]
+
+
+def script(examples: list[Example]) -> str:
+    """Returns one shell script that runs all examples, each in the shell that the others left."""
+    return "set -e\n" + "".join(f"{_command(example)}\necho '{END}'\n" for example in examples)
+
+
+def _command(example: Example) -> str:
+    if example.language == "sh":
+        return example.code
+    return f".venv/bin/python - <<'END_OF_PYTHON'\n{example.code}END_OF_PYTHON"
+
+
+def mismatches(examples: list[Example], printed: str) -> list[str]:
+    """Returns what differs between the page and what its script printed."""
+    outputs = printed.split(f"{END}\n")[:-1]
+    if len(outputs) != len(examples):
+        return [f"{len(outputs)} of {len(examples)} examples ended"]
+    return [
+        f"{example.code}\nshould print:\n{example.output}\nbut printed:\n{output}"
+        for example, output in zip(examples, outputs, strict=True)
+        if example.output is not None and not matches(example.output, output)
+    ]
+
+
+def matches(promised: str, printed: str) -> bool:
+    lines = [
+        "(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", "[^\n]*") + "\n"
+        for line in promised.splitlines()
+    ]
+    stripped = "".join(f"{line.rstrip()}\n" for line in printed.rstrip().splitlines())
+    return re.fullmatch("".join(lines), stripped) is not None

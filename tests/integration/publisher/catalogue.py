@@ -78,12 +78,12 @@ def pin(
     }
 
 
-def some_of_each(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin]:
+def build_varied_pins(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin]:
     """Of all states, with ties in everything that can be sorted by, and with values that are not
     there.
     """
     rng = random.Random(seed)
-    made = []
+    rows = []
     for number in range(count):
         created_at = BEGINNING + number // 3 * MINUTE
         state = rng.choices(["published", "failed", "scheduled", "cancelled"], [6, 2, 3, 1])[0]
@@ -103,17 +103,17 @@ def some_of_each(workspace_id: UUID, count: int, seed: int = 7) -> list[Pin]:
             fields["published_at"] = BEGINNING + rng.randrange(20) * MINUTE
         if state == "failed":
             fields["error_code"] = rng.choice(["board_not_found", "account_not_found"])
-        made.append(pin(workspace_id, created_at=created_at, state=state, **fields))
-    return made
+        rows.append(pin(workspace_id, created_at=created_at, state=state, **fields))
+    return rows
 
 
-async def store(database: Database, rows: Iterable[Pin]) -> None:
+async def store_pins(database: Database, rows: Iterable[Pin]) -> None:
     async with database.transaction() as connection:
         await connection.execute(insert(pins), list(rows))
 
 
 @dataclass(frozen=True)
-class Model:
+class ListModel:
     """What a list must be.
 
     `status` and `keys` tell of a row what it is shown as, and what it is sorted by.
@@ -124,29 +124,27 @@ class Model:
     window: str
     names: Callable[[Pin], str]
 
-    def expected(self, *, sort: str, **asked: Any) -> list[str]:
+    def expected(self, *, sort: str, **filters: Any) -> list[str]:
         """The ids, in order."""
-        found = [
-            row
-            for row in self.rows
-            if self.status(row) is not None and self._is_asked_for(row, asked)
+        matching = [
+            row for row in self.rows if self.status(row) is not None and self._matches(row, filters)
         ]
         key, _, direction = sort.rpartition("_")
         descending = direction == "desc"
-        there = sorted(
-            (row for row in found if self._value(row, key) is not None),
-            key=self._sorting(key),
+        present = sorted(
+            (row for row in matching if self._value(row, key) is not None),
+            key=self._build_sort_key(key),
             reverse=descending,
         )
         missing = sorted(
-            (row for row in found if self._value(row, key) is None), key=_id, reverse=descending
+            (row for row in matching if self._value(row, key) is None), key=_id, reverse=descending
         )
-        return [self.names(row) for row in (*there, *missing)]
+        return [self.names(row) for row in (*present, *missing)]
 
-    def but(self, rows: Sequence[Pin]) -> "Model":
+    def with_rows(self, rows: Sequence[Pin]) -> "ListModel":
         return replace(self, rows=rows)
 
-    def _sorting(self, key: str) -> Callable[[Pin], tuple[Any, UUID]]:
+    def _build_sort_key(self, key: str) -> Callable[[Pin], tuple[Any, UUID]]:
         return lambda row: (self._value(row, key), _id(row))
 
     def _value(self, row: Pin, key: str) -> Any:
@@ -154,8 +152,8 @@ class Model:
             return self.status(row)
         return row["title"].lower() if key == "title" else row[key]
 
-    def _is_asked_for(self, row: Pin, asked: dict[str, Any]) -> bool:
-        is_in: dict[str, Callable[[Any], bool]] = {
+    def _matches(self, row: Pin, filters: dict[str, Any]) -> bool:
+        conditions: dict[str, Callable[[Any], bool]] = {
             "account_id": lambda value: str(row["account_id"]) == value,
             "board_id": lambda value: row["board_id"] == value,
             "status": lambda value: self.status(row) == value,
@@ -168,7 +166,7 @@ class Model:
             ),
             "removed": lambda value: value == "false",
         }
-        return all(is_in[name](value) for name, value in asked.items())
+        return all(conditions[name](value) for name, value in filters.items())
 
 
 def _id(row: Pin) -> UUID:
@@ -180,7 +178,7 @@ def _is_due(row: Pin) -> bool:
     return bool(row["state"] == "scheduled" and row["run_at"] < DISTANT)
 
 
-def _pin_status(row: Pin) -> str | None:
+def _compute_pin_status(row: Pin) -> str | None:
     if row["deleted_at"] is not None:
         return None
     return (
@@ -192,7 +190,7 @@ def _pin_status(row: Pin) -> str | None:
     )
 
 
-def _schedule_status(row: Pin) -> str | None:
+def _compute_schedule_status(row: Pin) -> str | None:
     if row["deleted_at"] is not None or row["run_at"] is None:
         return None
     return (
@@ -202,11 +200,11 @@ def _schedule_status(row: Pin) -> str | None:
     )
 
 
-def pins_of(rows: Sequence[Pin]) -> Model:
-    return Model(rows, _pin_status, "created_at", lambda row: str(row["pin_id"]))
+def model_pins(rows: Sequence[Pin]) -> ListModel:
+    return ListModel(rows, _compute_pin_status, "created_at", lambda row: str(row["pin_id"]))
 
 
-def schedules_of(rows: Sequence[Pin]) -> Model:
-    return Model(
-        rows, _schedule_status, "run_at", lambda row: str(derive_schedule_id(row["pin_id"]))
+def model_schedules(rows: Sequence[Pin]) -> ListModel:
+    return ListModel(
+        rows, _compute_schedule_status, "run_at", lambda row: str(derive_schedule_id(row["pin_id"]))
     )

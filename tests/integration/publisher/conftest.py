@@ -28,7 +28,7 @@ def in_future(**later: float) -> str:
     return (datetime.now(UTC) + timedelta(**later or {"days": 1})).isoformat()
 
 
-class Knowing:
+class FixedAuthenticator:
     """Takes whoever asks for this one."""
 
     def __init__(self, principal: Principal) -> None:
@@ -38,7 +38,7 @@ class Knowing:
         return self._principal
 
 
-async def confirmed(_made_at: float) -> None:
+async def confirm_always(_made_at: float) -> None:
     """Takes every connection: no consumer runs that would read outcomes."""
 
 
@@ -48,9 +48,9 @@ async def serving(
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(PublisherSettings(database_url=database_url, **settings))
     pins = app.state.dependencies.pins._pins
-    pins._confirm = confirmed
+    pins._confirm = confirm_always
     if principal is not None:
-        app.state.authenticator = Knowing(principal)
+        app.state.authenticator = FixedAuthenticator(principal)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as client:
         yield client
@@ -65,22 +65,24 @@ class Client:
         self._database = database
         self.workspace = workspace
 
-    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+    async def send(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> httpx.Response:
         sent = {"json": body} if body is not None else {}
         encoded = httpx.Headers({**self.workspace.headers, **headers}, encoding="utf-8")
         return await self._http.request(method, path, headers=encoded, **sent)
 
     async def get(self, path: str) -> httpx.Response:
-        return await self.ask("GET", path)
+        return await self.send("GET", path)
 
     async def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        return await self.ask("POST", path, body, **headers)
+        return await self.send("POST", path, body, **headers)
 
     async def patch(self, path: str, body: Any) -> httpx.Response:
-        return await self.ask("PATCH", path, body)
+        return await self.send("PATCH", path, body)
 
     async def delete(self, path: str) -> httpx.Response:
-        return await self.ask("DELETE", path)
+        return await self.send("DELETE", path)
 
     def pin(self, **fields: Any) -> dict[str, Any]:
         """A pin's document."""
@@ -90,36 +92,36 @@ class Client:
         """A schedule's, as the SDK sends it: without a key."""
         return self.pin(**{"run_at": in_future(), "idempotency_key": None, **fields})
 
-    async def published(self, **fields: Any) -> dict[str, Any]:
-        return made(await self.post("/v1/pins", self.pin(**fields)))
+    async def publish_pin(self, **fields: Any) -> dict[str, Any]:
+        return require_created(await self.post("/v1/pins", self.pin(**fields)))
 
-    async def scheduled(self, **fields: Any) -> dict[str, Any]:
-        return made(await self.post("/v1/schedules", self.schedule(**fields)))
+    async def create_schedule(self, **fields: Any) -> dict[str, Any]:
+        return require_created(await self.post("/v1/schedules", self.schedule(**fields)))
 
-    async def due(self, **fields: Any) -> dict[str, Any]:
+    async def create_due_schedule(self, **fields: Any) -> dict[str, Any]:
         """A schedule that is due, and not published yet."""
-        schedule = await self.scheduled(**fields)
+        schedule = await self.create_schedule(**fields)
         await self.make_due(schedule)
         return schedule
 
     async def make_due(self, schedule: dict[str, Any]) -> None:
         await self.execute(
             "update publisher.pins set run_at = now() - interval '1 second' where pin_id = :id",
-            id=pin_of(schedule),
+            id=find_pin_id(schedule),
         )
 
-    async def failed(self, **fields: Any) -> dict[str, Any]:
+    async def create_failed_schedule(self, **fields: Any) -> dict[str, Any]:
         """A schedule whose board had gone when it was due."""
         board = f"gone-{uuid4()}"
         await self.workspace.operator.add_board(
             self.workspace.id, self.workspace.account_id, board, name="Going"
         )
-        schedule = await self.due(board_id=board, **fields)
+        schedule = await self.create_due_schedule(board_id=board, **fields)
         await self.execute("delete from access.boards where board_id = :id", id=board)
-        await self.run_due()
+        await self.publish_due()
         return schedule
 
-    async def run_due(self) -> int:
+    async def publish_due(self) -> int:
         return await Scheduler(
             DuePinRepository(self._database), self.workspace.access, 100
         ).publish_due()
@@ -136,22 +138,22 @@ class Client:
             await connection.execute(text(statement), values)
 
 
-def made(answer: httpx.Response) -> dict[str, Any]:
+def require_created(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     document: dict[str, Any] = answer.json()
     return document
 
 
-def pin_of(schedule: dict[str, Any]) -> UUID:
+def find_pin_id(schedule: dict[str, Any]) -> UUID:
     return derive_pin_id(UUID(schedule["id"]))
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def read_error(answer: httpx.Response) -> tuple[int, str]:
     """The status and the code."""
     return answer.status_code, answer.json()["detail"]["code"]
 
 
-def results(answer: httpx.Response) -> list[tuple[str, str | None]]:
+def read_bulk_results(answer: httpx.Response) -> list[tuple[str, str | None]]:
     """The status and the code of each item of a bulk command."""
     assert answer.status_code == 200, answer.text
     body = answer.json()

@@ -28,26 +28,28 @@ class Keys:
     """Made up for whoever is to ask; with account ids for a key that permits only those."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Principal] = {}
+        self._principals: dict[bytes, Principal] = {}
 
-    def headers_of(
+    def build_headers(
         self, workspace_id: UUID, permitted: frozenset[UUID] | None = None
     ) -> dict[str, str]:
         key = f"{workspace_id} {permitted}"
-        self._known[hash_api_key(key)] = Principal(
+        self._principals[hash_api_key(key)] = Principal(
             workspace_id, workspace_id, frozenset(Scope), permitted
         )
         return {"X-API-Key": key}
 
     async def find_principal(self, key_hash: bytes) -> Principal | None:
-        return self._known.get(key_hash)
+        return self._principals.get(key_hash)
 
 
 @asynccontextmanager
-async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serve_lists(
+    database: Database, keys: Keys, **limits: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     settings = PublisherSettings(**limits)
     app = create_api(
-        "publisher", summary="Lists", lifespan=_nothing, health=Health(), concurrency=100
+        "publisher", summary="Lists", lifespan=_empty_lifespan, health=Health(), concurrency=100
     )
     app.state.authenticator = Authenticator(keys, settings)
     unused: Any = None
@@ -63,8 +65,8 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
         writes=unused,
     )
     router = APIRouter()
-    for part in (pins, schedules):
-        router.include_router(part.router)
+    for endpoints in (pins, schedules):
+        router.include_router(endpoints.router)
     app.include_router(router)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://pinflow.test") as http:
@@ -72,5 +74,5 @@ async def asking(database: Database, keys: Keys, **limits: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+async def _empty_lifespan(_app: FastAPI) -> AsyncIterator[None]:
     yield

@@ -12,22 +12,22 @@ from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace
-from tests.integration.publisher.conftest import Client, refusal, serving
+from tests.integration.publisher.conftest import Client, read_error, serving
 
 
-async def batch(client: Client, *pins: Any) -> dict[str, Any]:
+async def publish_batch(client: Client, *pins: Any) -> dict[str, Any]:
     answer = await client.post("/v1/pins/batch", {"pins": list(pins)})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     statuses = [result["status"] for result in body["results"]]
-    assert [body[f"{one}_count"] for one in ("created", "existing", "failed")] == [
-        statuses.count(one) for one in ("created", "existing", "failed")
+    assert [body[f"{status}_count"] for status in ("created", "existing", "failed")] == [
+        statuses.count(status) for status in ("created", "existing", "failed")
     ]
     assert [result["index"] for result in body["results"]] == list(range(len(pins)))
     return body
 
 
-def told(body: dict[str, Any]) -> list[tuple[str, str | None]]:
+def read_results(body: dict[str, Any]) -> list[tuple[str, str | None]]:
     return [
         (result["status"], result["error"] and result["error"]["code"])
         for result in body["results"]
@@ -38,7 +38,7 @@ async def test_a_batch_of_a_hundred_is_published_in_its_order(client: Client) ->
     pins = [
         client.pin(related_terms=["lamp", "light"], dominant_color="#abcdef") for _ in range(100)
     ]
-    body = await batch(client, *pins)
+    body = await publish_batch(client, *pins)
     assert (body["created_count"], body["headroom"]) == (100, None)
     listed = (await client.get("/v1/pins?limit=200")).json()
     assert listed == [result["pin"] for result in reversed(body["results"])]
@@ -54,7 +54,7 @@ async def test_a_batch_of_a_hundred_is_published_in_its_order(client: Client) ->
 
 
 @pytest.mark.parametrize("letter", ["x", "日", "😀"])
-async def test_the_longest_batch_is_taken(
+async def test_the_longest_batch_is_accepted(
     client: Client, http: httpx.AsyncClient, workspace: Workspace, letter: str
 ) -> None:
     board, url = letter * 255, f"https://cdn.example/{letter}".ljust(2048, letter)
@@ -81,20 +81,20 @@ async def test_the_longest_batch_is_taken(
     assert (answer.status_code, answer.json().get("created_count")) == (200, 100)
 
 
-async def test_a_batch_makes_what_single_calls_would(client: Client) -> None:
-    alone = await client.published(title="Same")
-    (result,) = (await batch(client, client.pin(title="Same")))["results"]
+async def test_a_batch_creates_the_same_pins_as_single_calls(client: Client) -> None:
+    alone = await client.publish_pin(title="Same")
+    (result,) = (await publish_batch(client, client.pin(title="Same")))["results"]
     varying = {"id", "idempotency_key", "created_at", "updated_at", "published_at"}
     assert {name: value for name, value in result["pin"].items() if name not in varying} == {
         name: value for name, value in alone.items() if name not in varying
     }
 
 
-async def test_invariant_3_a_batch_sent_again_makes_nothing(client: Client) -> None:
+async def test_invariant_3_a_batch_sent_again_creates_nothing(client: Client) -> None:
     pins = [client.pin() for _ in range(3)]
-    first = await batch(client, *pins)
-    again = await batch(client, *pins)
-    assert told(again) == [("existing", None)] * 3
+    first = await publish_batch(client, *pins)
+    again = await publish_batch(client, *pins)
+    assert read_results(again) == [("existing", None)] * 3
     assert [result["pin"] for result in again["results"]] == [
         result["pin"] for result in first["results"]
     ]
@@ -102,11 +102,11 @@ async def test_invariant_3_a_batch_sent_again_makes_nothing(client: Client) -> N
     assert await client.events(first["results"][0]["pin"]["id"]) == ["published"]
 
 
-async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None:
-    deleted = await client.published(idempotency_key="deleted")
+async def test_a_fault_fails_only_its_item(client: Client) -> None:
+    deleted = await client.publish_pin(idempotency_key="deleted")
     await client.delete(f"/v1/pins/{deleted['id']}")
-    scheduled = await client.scheduled(idempotency_key="scheduled")
-    body = await batch(
+    scheduled = await client.create_schedule(idempotency_key="scheduled")
+    body = await publish_batch(
         client,
         client.pin(),
         client.pin(title="", dominant_color="red", idempotency_key="wrong"),
@@ -118,7 +118,7 @@ async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None
         client.pin(idempotency_key="scheduled"),
         client.pin(run_at="2031-01-01T00:00:00Z"),
     )
-    assert told(body) == [
+    assert read_results(body) == [
         ("created", None),
         ("failed", "validation_error"),
         ("failed", "invalid_payload"),
@@ -136,14 +136,14 @@ async def test_what_is_wrong_with_an_item_fails_it_alone(client: Client) -> None
     assert body["results"][7]["error"]["schedule_id"] == scheduled["id"]
 
 
-async def test_of_equal_keys_the_first_that_can_be_published_wins(client: Client) -> None:
+async def test_among_equal_keys_the_first_publishable_pin_wins(client: Client) -> None:
     gone = client.pin(idempotency_key="k", board_id="nowhere")
     first, second = (
         client.pin(idempotency_key="k", title="First"),
         client.pin(idempotency_key="k", title="Second"),
     )
-    body = await batch(client, gone, first, second, gone)
-    assert told(body) == [
+    body = await publish_batch(client, gone, first, second, gone)
+    assert read_results(body) == [
         ("failed", "board_not_found"),
         ("created", None),
         ("existing", None),
@@ -153,22 +153,22 @@ async def test_of_equal_keys_the_first_that_can_be_published_wins(client: Client
     assert [result["payload_matches"] for result in body["results"]] == [None, None, False, False]
 
 
-async def test_a_key_that_is_taken_answers_what_stands_whatever_its_board_has_become(
+async def test_a_taken_key_answers_the_existing_pin_even_without_its_board(
     client: Client,
 ) -> None:
-    pin = await client.published(idempotency_key="k")
-    (result,) = (await batch(client, client.pin(idempotency_key="k", board_id="nowhere")))[
+    pin = await client.publish_pin(idempotency_key="k")
+    (result,) = (await publish_batch(client, client.pin(idempotency_key="k", board_id="nowhere")))[
         "results"
     ]
     assert (result["status"], result["pin"]) == ("existing", pin)
 
 
-async def test_invariant_3_batches_at_once_with_the_same_keys_publish_each_once(
+async def test_invariant_3_concurrent_batches_with_the_same_keys_publish_each_once(
     client: Client,
 ) -> None:
     pins = [client.pin(idempotency_key=f"shared-{number}") for number in range(60)]
     bodies = await asyncio.gather(
-        *(batch(client, *(pins if turn % 2 else reversed(pins))) for turn in range(6))
+        *(publish_batch(client, *(pins if turn % 2 else reversed(pins))) for turn in range(6))
     )
     assert sum(body["created_count"] for body in bodies) == 60
     assert sum(body["existing_count"] for body in bodies) == 300
@@ -185,22 +185,24 @@ async def test_invariant_3_batches_at_once_with_the_same_keys_publish_each_once(
         ([], "invalid_payload"),
     ],
 )
-async def test_a_batch_that_is_none_is_refused(client: Client, body: Any, code: str) -> None:
-    assert refusal(await client.post("/v1/pins/batch", body)) == (422, code)
+async def test_an_invalid_batch_is_refused(client: Client, body: Any, code: str) -> None:
+    assert read_error(await client.post("/v1/pins/batch", body)) == (422, code)
 
 
-async def test_a_batch_over_its_limit_is_refused(client: Client) -> None:
-    assert refusal(await client.post("/v1/pins/batch", {"pins": [client.pin(x="x" * 2**23)]})) == (
+async def test_a_batch_over_its_byte_limit_is_refused(client: Client) -> None:
+    assert read_error(
+        await client.post("/v1/pins/batch", {"pins": [client.pin(x="x" * 2**23)]})
+    ) == (
         413,
         "payload_too_large",
     )
-    assert refusal(await client.post("/v1/pins", client.pin(x="x" * 2**16))) == (
+    assert read_error(await client.post("/v1/pins", client.pin(x="x" * 2**16))) == (
         413,
         "payload_too_large",
     )
 
 
-async def test_more_than_may_be_at_once_are_refused_at_once(
+async def test_requests_over_the_concurrency_limit_are_refused_at_once(
     workspace: Workspace, database: Database, database_url: str
 ) -> None:
     async with serving(database_url, max_direct_pins=2) as http:
@@ -221,16 +223,16 @@ async def test_more_than_may_be_at_once_are_refused_at_once(
 async def test_items_for_accounts_that_the_key_may_not_use_fail(
     client: Client, workspace: Workspace, database: Database, database_url: str
 ) -> None:
-    hidden = await client.published(idempotency_key="hidden")
+    hidden = await client.publish_pin(idempotency_key="hidden")
     own = await workspace.add_account("own")
     principal = Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({own}))
     async with serving(database_url, principal) as http:
         narrow = Client(http, workspace, database)
         mine = {"account_id": str(own), "board_id": "own"}
-        body = await batch(
+        body = await publish_batch(
             narrow, narrow.pin(), narrow.pin(**mine), narrow.pin(**mine, idempotency_key="hidden")
         )
-    assert told(body) == [
+    assert read_results(body) == [
         ("failed", "account_not_permitted"),
         ("created", None),
         ("failed", "idempotency_conflict"),
@@ -238,7 +240,7 @@ async def test_items_for_accounts_that_the_key_may_not_use_fail(
     assert hidden["id"] not in str(body)
 
 
-async def test_a_batch_wants_the_scope_to_write(
+async def test_a_batch_requires_the_write_scope(
     workspace: Workspace, database: Database, database_url: str
 ) -> None:
     async with serving(
@@ -247,4 +249,4 @@ async def test_a_batch_wants_the_scope_to_write(
         reader: httpx.Response = await Client(http, workspace, database).post(
             "/v1/pins/batch", {"pins": [{}]}
         )
-    assert refusal(reader) == (403, "insufficient_scope")
+    assert read_error(reader) == (403, "insufficient_scope")

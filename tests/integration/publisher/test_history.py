@@ -46,7 +46,7 @@ FAILED = RowResult(
 
 
 @pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_position_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the position move to the topic's end at once, not a minute later."""
     monkeypatch.setattr(history_module, "POSITION_LAG_SECONDS", 0)
 
@@ -66,10 +66,12 @@ class Records:
         self._topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
         self._producer = producer
 
-    async def send(self, *results: RowResult, reached: int | None) -> UUID:
+    async def send(self, *results: RowResult, end_offset: int | None) -> UUID:
         job_id = uuid4()
         event = RowsSettled(job_id=job_id, workspace_id=uuid4(), results=list(results))
-        headers = [] if reached is None else [(POSITIONS_HEADER, encode_positions({0: reached}))]
+        headers = (
+            [] if end_offset is None else [(POSITIONS_HEADER, encode_positions({0: end_offset}))]
+        )
         record = Record(str(job_id).encode(), encode(event), headers)
         await self._producer.send(self._topic, [record])
         return job_id
@@ -93,13 +95,15 @@ def store(database: Database, database_url: str) -> RowRepository:
 async def history(settings: ServiceSettings, store: RowRepository) -> AsyncIterator[OutcomeHistory]:
     names = TopicNames(settings.topic_prefix)
     imports = {TopicPartition(names[TopicName.IMPORTS], number): 0 for number in range(6)}
-    await store.positions.add({**imports, first_of(settings): 50}, await read_cluster_id(settings))
+    await store.positions.add(
+        {**imports, find_first_partition(settings): 50}, await read_cluster_id(settings)
+    )
     history = OutcomeHistory(store, settings, names)
     yield history
     await history.close()
 
 
-def first_of(settings: ServiceSettings) -> TopicPartition:
+def find_first_partition(settings: ServiceSettings) -> TopicPartition:
     return TopicPartition(TopicNames(settings.topic_prefix)[TopicName.IMPORTS], 0)
 
 
@@ -109,7 +113,7 @@ def execute(database_url: str, statement: str, *values: Any) -> list[tuple[Any, 
         return cursor.fetchall() if cursor.description else []
 
 
-def recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
+def select_recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
     query = """
         select row_number, status, pin_id, schedule_id, payload_matches, error_code, promised_pin_id
         from publisher.row_outcomes where job_id = any(%s) order by 1
@@ -117,52 +121,56 @@ def recorded(database_url: str, *jobs: UUID) -> list[tuple[Any, ...]]:
     return execute(database_url, query, list(jobs))
 
 
-async def read_to(store: RowRepository, settings: ServiceSettings) -> int:
+async def count_read_records(store: RowRepository, settings: ServiceSettings) -> int:
     """Returns how many records of the topic lie before the publisher's position there."""
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     stored = await store.positions.load()
-    return sum(position.next_offset for one, position in stored.items() if one.topic == topic)
+    return sum(
+        position.next_offset for partition, position in stored.items() if partition.topic == topic
+    )
 
 
-async def test_invariant_4_outcomes_of_rows_behind_the_positions_are_recorded_whole(
+async def test_invariant_4_outcomes_of_rows_after_the_positions_are_recorded_completely(
     history: OutcomeHistory,
     records: Records,
     store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
-    job = await records.send(CREATED, PLANNED, EXISTING, FAILED, reached=60)
+    job = await records.send(CREATED, PLANNED, EXISTING, FAILED, end_offset=60)
     await history.catch_up()
-    assert recorded(database_url, job) == [
+    assert select_recorded(database_url, job) == [
         (1, "created", PIN, None, None, None, PIN),
         (2, "created", None, derive_schedule_id(SCHEDULED), None, None, SCHEDULED),
         (3, "existing", PIN, None, False, None, None),
         (4, "failed", None, None, None, "board_not_found", None),
     ]
-    assert await read_to(store, settings) == 1
+    assert await count_read_records(store, settings) == 1
 
 
-async def test_outcomes_of_rows_before_the_positions_are_passed_over(
+async def test_outcomes_of_rows_before_the_positions_are_skipped(
     history: OutcomeHistory, records: Records, database_url: str
 ) -> None:
-    settled = await records.send(CREATED, reached=50)
-    lost = await records.send(FAILED, reached=51)
-    unknown = await records.send(FAILED, reached=None)
+    settled = await records.send(CREATED, end_offset=50)
+    lost = await records.send(FAILED, end_offset=51)
+    unknown = await records.send(FAILED, end_offset=None)
     await history.catch_up()
-    assert recorded(database_url, settled) == []
-    assert len(recorded(database_url, lost)) == len(recorded(database_url, unknown)) == 1
+    assert select_recorded(database_url, settled) == []
+    assert (
+        len(select_recorded(database_url, lost)) == len(select_recorded(database_url, unknown)) == 1
+    )
 
 
-async def test_the_first_outcome_of_a_row_is_the_one_that_counts(
+async def test_the_first_outcome_of_a_row_counts(
     history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
 ) -> None:
-    job = await records.send(EXISTING, replace(EXISTING, payload_matches=True), reached=60)
+    job = await records.send(EXISTING, replace(EXISTING, payload_matches=True), end_offset=60)
     await history.catch_up()
-    assert recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
+    assert select_recorded(database_url, job) == [(3, "existing", PIN, None, False, None, None)]
 
 
-@pytest.mark.usefixtures("_at_once")
-async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
+@pytest.mark.usefixtures("_no_position_lag")
+async def test_normally_the_position_moves_and_nothing_is_read(
     history: OutcomeHistory,
     records: Records,
     store: RowRepository,
@@ -170,15 +178,15 @@ async def test_while_all_is_well_the_position_moves_along_and_nothing_is_read(
     database_url: str,
 ) -> None:
     await history.catch_up()
-    jobs = [await records.send(CREATED, reached=60 + number) for number in range(10)]
+    jobs = [await records.send(CREATED, end_offset=60 + number) for number in range(10)]
     await history.run_periodic_work()
-    assert await read_to(store, settings) == 10
+    assert await count_read_records(store, settings) == 10
     await history.catch_up()
-    assert recorded(database_url, *jobs) == []
+    assert select_recorded(database_url, *jobs) == []
 
 
-@pytest.mark.usefixtures("_at_once")
-async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
+@pytest.mark.usefixtures("_no_position_lag")
+async def test_an_older_position_is_noticed_and_later_outcomes_are_recorded(
     history: OutcomeHistory,
     records: Records,
     store: RowRepository,
@@ -186,26 +194,26 @@ async def test_an_older_position_is_noticed_and_what_stands_behind_it_recorded(
     database_url: str,
 ) -> None:
     await history.catch_up()
-    jobs = [await records.send(CREATED, reached=60) for _ in range(10)]
+    jobs = [await records.send(CREATED, end_offset=60) for _ in range(10)]
     await history.run_periodic_work()
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     execute(database_url, "update publisher.positions set next_offset = 0 where topic = %s", topic)
-    await records.send(CREATED, reached=60)
+    await records.send(CREATED, end_offset=60)
     with pytest.raises(PositionBehind):
         await move_until_noticed(history, records)
     await history.catch_up()
-    assert len(recorded(database_url, *jobs)) == 10
+    assert len(select_recorded(database_url, *jobs)) == 10
 
 
 async def move_until_noticed(history: OutcomeHistory, records: Records) -> None:
     """Moves along until each partition had something new."""
     for _ in range(50):
-        await records.send(CREATED, reached=60)
+        await records.send(CREATED, end_offset=60)
         await history.run_periodic_work()
 
 
 @pytest.mark.parametrize("change", ["next_offset = 10000", "cluster_id = 'another'"])
-async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
+async def test_with_a_position_of_another_log_the_whole_topic_is_read(
     history: OutcomeHistory,
     records: Records,
     settings: ServiceSettings,
@@ -213,33 +221,33 @@ async def test_a_position_that_does_not_fit_the_topic_means_that_all_is_read(
     change: str,
 ) -> None:
     """To record an outcome that was known is harmless; to miss one is not."""
-    job = await records.send(CREATED, reached=60)
+    job = await records.send(CREATED, end_offset=60)
     await history.catch_up()
     execute(database_url, "truncate publisher.row_outcomes")
     topic = TopicNames(settings.topic_prefix)[TopicName.OUTCOMES]
     execute(database_url, f"update publisher.positions set {change} where topic = %s", topic)
     await history.catch_up()
-    assert len(recorded(database_url, job)) == 1
+    assert len(select_recorded(database_url, job)) == 1
 
 
-async def test_many_outcomes_are_recorded_portion_by_portion(
+async def test_many_outcomes_are_recorded_in_several_transactions(
     history: OutcomeHistory,
     records: Records,
     store: RowRepository,
     settings: ServiceSettings,
     database_url: str,
 ) -> None:
-    jobs: Sequence[UUID] = [await records.send(CREATED, FAILED, reached=60) for _ in range(700)]
+    jobs: Sequence[UUID] = [await records.send(CREATED, FAILED, end_offset=60) for _ in range(700)]
     await history.catch_up()
-    assert len(recorded(database_url, *jobs)) == 1400
-    assert await read_to(store, settings) == 700
+    assert len(select_recorded(database_url, *jobs)) == 1400
+    assert await count_read_records(store, settings) == 700
     (statistics,) = execute(
         database_url, "select reltuples from pg_class where relname = 'row_outcomes'"
     )
     assert statistics == (1400,), "without statistics each batch would read the table whole"
 
 
-async def test_a_record_that_nobody_can_read_is_passed_over(
+async def test_an_unreadable_record_is_skipped(
     history: OutcomeHistory, records: Records, database_url: str, settings: ServiceSettings
 ) -> None:
     producer = RecordProducer(settings, client_id="test-broken")
@@ -248,27 +256,27 @@ async def test_a_record_that_nobody_can_read_is_passed_over(
     broken = [Record(b"k", b"broken", [(POSITIONS_HEADER, b"nonsense")]), Record(b"k", b"{}", [])]
     await producer.send(names[TopicName.OUTCOMES], broken)
     await producer.stop()
-    job = await records.send(CREATED, reached=60)
+    job = await records.send(CREATED, end_offset=60)
     await history.catch_up()
-    assert len(recorded(database_url, job)) == 1
+    assert len(select_recorded(database_url, job)) == 1
 
 
-async def test_outcomes_that_come_after_another_members_look_are_not_passed_over(
+async def test_outcomes_that_arrive_after_another_member_has_read_are_not_skipped(
     history: OutcomeHistory, records: Records, database_url: str
 ) -> None:
     """A batch that was stored in a Postgres which is lost may send its outcomes late."""
     await history.catch_up()
-    late = await records.send(CREATED, reached=60)
+    late = await records.send(CREATED, end_offset=60)
     for _ in range(3):
         await history.run_periodic_work()
     await history.catch_up()
-    assert len(recorded(database_url, late)) == 1
+    assert len(select_recorded(database_url, late)) == 1
 
 
-async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
+async def test_a_position_that_is_moved_concurrently_is_accepted(
     history: OutcomeHistory, records: Records, store: RowRepository, settings: ServiceSettings
 ) -> None:
-    await records.send(CREATED, reached=60)
+    await records.send(CREATED, end_offset=60)
     await history.catch_up()
     before = await store.positions.load()
     await asyncio.gather(
@@ -277,15 +285,15 @@ async def test_a_position_that_another_process_moves_meanwhile_is_no_misfit(
     assert await store.positions.load() == before
 
 
-async def test_results_that_postgres_could_not_take_stop_nothing(
+async def test_results_that_postgres_would_reject_do_not_stop_the_reading(
     history: OutcomeHistory, records: Records, database_url: str
 ) -> None:
     """Our own code writes none of them; a foreign producer may."""
     nameless = RowResult(row_number=5, status=RowStatus.EXISTING)
     unprintable = replace(FAILED, error_message="a\0b", error_code=None)
-    job = await records.send(CREATED, nameless, unprintable, reached=60)
+    job = await records.send(CREATED, nameless, unprintable, end_offset=60)
     await history.catch_up()
-    assert [(row[0], row[1], row[5]) for row in recorded(database_url, job)] == [
+    assert [(row[0], row[1], row[5]) for row in select_recorded(database_url, job)] == [
         (1, "created", None),
         (4, "failed", ""),
     ]

@@ -29,16 +29,16 @@ from tests.integration.publisher.catalogue import (
     DISTANT,
     MINUTE,
     Pin,
+    model_pins,
     pin,
-    pins_of,
-    store,
+    store_pins,
 )
-from tests.integration.publisher.lists import Keys, asking
+from tests.integration.publisher.lists import Keys, serve_lists
 from tests.support.listing import next_url, pages, principal, query_of
 from tests.support.waiting import eventually
 
-MOST = 20
-COUNTED = 10
+MAX_SCANNED = 20
+MAX_COUNTED = 10
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,15 @@ def keys() -> Keys:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def http(database: Database, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
-    async with asking(database, keys, list_scan_limit=MOST, list_count_limit=COUNTED) as http:
+    async with serve_lists(
+        database, keys, list_scan_limit=MAX_SCANNED, list_count_limit=MAX_COUNTED
+    ) as http:
         yield http
 
 
-async def workspace_with(database: Database, count: int, **fields: Any) -> tuple[UUID, list[Pin]]:
+async def create_workspace_with_pins(
+    database: Database, count: int, **fields: Any
+) -> tuple[UUID, list[Pin]]:
     """So many pins, three of each minute, the oldest and the newest with a word of their own."""
     workspace_id = uuid4()
     rows = [
@@ -64,14 +68,14 @@ async def workspace_with(database: Database, count: int, **fields: Any) -> tuple
         )
         for number in range(count)
     ]
-    await store(database, rows)
+    await store_pins(database, rows)
     return workspace_id, rows
 
 
-def refusal(answer: httpx.Response) -> dict[str, Any]:
+def read_too_wide_error(answer: httpx.Response) -> dict[str, Any]:
     detail = dict(answer.json()["detail"])
     assert (answer.status_code, detail["code"]) == (422, "search_too_wide")
-    assert detail["looked_at"] == MOST
+    assert detail["looked_at"] == MAX_SCANNED
     return detail
 
 
@@ -82,7 +86,7 @@ def refusal(answer: httpx.Response) -> dict[str, Any]:
         ("created_at_asc", "newest", "until", "since"),
     ],
 )
-async def test_a_search_that_finds_too_little_says_how_far_it_came(
+async def test_a_too_wide_search_says_how_far_it_came(
     http: httpx.AsyncClient,
     database: Database,
     keys: Keys,
@@ -92,15 +96,15 @@ async def test_a_search_that_finds_too_little_says_how_far_it_came(
     far: str,
 ) -> None:
     """Narrowed as it says, it is answered; gone on with from there, it comes to its end."""
-    workspace_id, rows = await workspace_with(database, 50)
-    headers, query = keys.headers_of(workspace_id), {"sort": sort, "q": sought}
+    workspace_id, rows = await create_workspace_with_pins(database, 50)
+    headers, query = keys.build_headers(workspace_id), {"sort": sort, "q": sought}
     narrowed: dict[str, str] = {}
     found: list[str] = []
     for _ in range(4):
         answer = await http.get("/v1/pins", params={**query, **narrowed}, headers=headers)
         if answer.is_success:
             break
-        detail = refusal(answer)
+        detail = read_too_wide_error(answer)
         assert f"{near}={detail['reached']}" in detail["message"]
         part = await http.get(
             "/v1/pins", params={**query, **narrowed, near: detail["reached"]}, headers=headers
@@ -109,68 +113,74 @@ async def test_a_search_that_finds_too_little_says_how_far_it_came(
         found += [row["id"] for row in part.json()]
         narrowed = {far: detail["reached"]}
     found += [row["id"] for row in answer.json()]
-    assert found == pins_of(rows).expected(sort=sort, q=sought)
+    assert found == model_pins(rows).expected(sort=sort, q=sought)
     assert len(found) == 1
 
 
 @pytest.mark.parametrize("sort", ["title_asc", "status_desc", "published_at_desc"])
-async def test_an_order_without_an_index_wants_all_rows_within_the_bound(
+async def test_an_order_without_an_index_needs_all_rows_within_the_scan_limit(
     http: httpx.AsyncClient, database: Database, keys: Keys, sort: str
 ) -> None:
-    workspace_id, rows = await workspace_with(database, 50)
-    headers = keys.headers_of(workspace_id)
-    detail = refusal(await http.get("/v1/pins", params={"sort": sort}, headers=headers))
+    workspace_id, rows = await create_workspace_with_pins(database, 50)
+    headers = keys.build_headers(workspace_id)
+    detail = read_too_wide_error(await http.get("/v1/pins", params={"sort": sort}, headers=headers))
     query = {"sort": sort, "since": detail["reached"]}
     answer = await http.get("/v1/pins", params=query, headers=headers)
-    assert [row["id"] for row in answer.json()] == pins_of(rows).expected(**query)
-    assert MOST - 3 < len(answer.json()) <= MOST
+    assert [row["id"] for row in answer.json()] == model_pins(rows).expected(**query)
+    assert MAX_SCANNED - 3 < len(answer.json()) <= MAX_SCANNED
 
 
-async def test_a_full_page_at_the_bound_leads_on(
+async def test_a_full_page_at_the_scan_limit_has_a_next_link(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
     """As many as were asked for, and nobody knows whether there are more."""
-    workspace_id, rows = await workspace_with(database, 50)
-    answer = await http.get("/v1/pins?q=newest&limit=1", headers=keys.headers_of(workspace_id))
+    workspace_id, rows = await create_workspace_with_pins(database, 50)
+    answer = await http.get("/v1/pins?q=newest&limit=1", headers=keys.build_headers(workspace_id))
     assert [row["id"] for row in answer.json()] == [str(rows[-1]["pin_id"])]
     assert "x-total-count" not in answer.headers
-    refusal(await http.get(str(next_url(answer)), headers=keys.headers_of(workspace_id)))
+    read_too_wide_error(
+        await http.get(str(next_url(answer)), headers=keys.build_headers(workspace_id))
+    )
 
 
-async def test_an_offset_beyond_the_bound_is_refused_and_a_cursor_gets_there(
+async def test_an_offset_over_the_scan_limit_is_refused_but_a_cursor_gets_there(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    workspace_id, rows = await workspace_with(database, 50)
-    headers = keys.headers_of(workspace_id)
-    refusal(await http.get("/v1/pins?limit=10&offset=30", headers=headers))
+    workspace_id, rows = await create_workspace_with_pins(database, 50)
+    headers = keys.build_headers(workspace_id)
+    read_too_wide_error(await http.get("/v1/pins?limit=10&offset=30", headers=headers))
     seen = [
         row["id"] async for page in pages(http, "/v1/pins", {"limit": 10}, headers) for row in page
     ]
-    assert seen == pins_of(rows).expected(sort="created_at_desc")
+    assert seen == model_pins(rows).expected(sort="created_at_desc")
 
 
-@pytest.mark.parametrize(("count", "total"), [(COUNTED, str(COUNTED)), (COUNTED + 1, None)])
-async def test_a_total_is_told_up_to_its_limit(
+@pytest.mark.parametrize(
+    ("count", "total"), [(MAX_COUNTED, str(MAX_COUNTED)), (MAX_COUNTED + 1, None)]
+)
+async def test_a_total_is_sent_up_to_its_limit(
     http: httpx.AsyncClient, database: Database, keys: Keys, count: int, total: str | None
 ) -> None:
-    workspace_id, _rows = await workspace_with(database, count)
-    answer = await http.get("/v1/pins?limit=5", headers=keys.headers_of(workspace_id))
+    workspace_id, _rows = await create_workspace_with_pins(database, count)
+    answer = await http.get("/v1/pins?limit=5", headers=keys.build_headers(workspace_id))
     assert answer.headers.get("x-total-count") == total
     assert next_url(answer) is not None
-    following = await http.get(str(next_url(answer)), headers=keys.headers_of(workspace_id))
+    following = await http.get(str(next_url(answer)), headers=keys.build_headers(workspace_id))
     assert "x-total-count" not in following.headers  # the first page told, or nobody can
 
 
-async def test_a_total_is_not_told_when_not_all_rows_could_be_looked_at(
+async def test_no_total_is_sent_if_not_all_rows_could_be_scanned(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    workspace_id, _rows = await workspace_with(database, MOST + 1, account_id=UUID(int=5))
+    workspace_id, _rows = await create_workspace_with_pins(
+        database, MAX_SCANNED + 1, account_id=UUID(int=5)
+    )
     more = [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE) for _ in range(3)]
-    await store(database, more)
+    await store_pins(database, more)
     answer = await http.get(
         "/v1/pins",
         params={"limit": 2, "account_id": more[0]["account_id"]},
-        headers=keys.headers_of(workspace_id),
+        headers=keys.build_headers(workspace_id),
     )
     assert len(answer.json()) == 2
     assert "x-total-count" not in answer.headers
@@ -181,29 +191,32 @@ async def test_a_total_is_not_told_when_not_all_rows_could_be_looked_at(
     [{"state": "scheduled", "run_at": DISTANT}, {"deleted_at": BEGINNING}],
     ids=["scheduled", "deleted"],
 )
-async def test_what_is_no_pin_does_not_stand_between_pins(
+async def test_rows_that_are_no_pins_are_not_scanned_between_pins(
     http: httpx.AsyncClient, database: Database, keys: Keys, fields: dict[str, Any]
 ) -> None:
     """A campaign that is scheduled, or deleted, after the last pin was published."""
-    workspace_id, rows = await workspace_with(database, 2)
-    await store(
+    workspace_id, rows = await create_workspace_with_pins(database, 2)
+    await store_pins(
         database,
-        [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE, **fields) for _ in range(3 * MOST)],
+        [
+            pin(workspace_id, created_at=BEGINNING + 100 * MINUTE, **fields)
+            for _ in range(3 * MAX_SCANNED)
+        ],
     )
-    answer = await http.get("/v1/pins", headers=keys.headers_of(workspace_id))
-    assert [row["id"] for row in answer.json()] == pins_of(rows).expected(sort="created_at_desc")
+    answer = await http.get("/v1/pins", headers=keys.build_headers(workspace_id))
+    assert [row["id"] for row in answer.json()] == model_pins(rows).expected(sort="created_at_desc")
     assert answer.headers["x-total-count"] == "2"
 
 
-async def test_more_pins_that_are_due_than_may_be_looked_at_are_had_as_schedules(
+async def test_more_due_pins_than_the_scan_limit_are_listed_as_schedules(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
     """The scheduler is far behind."""
-    workspace_id, rows = await workspace_with(
-        database, MOST + 1, state="scheduled", run_at=BEGINNING
+    workspace_id, rows = await create_workspace_with_pins(
+        database, MAX_SCANNED + 1, state="scheduled", run_at=BEGINNING
     )
-    headers = keys.headers_of(workspace_id)
-    detail = refusal(await http.get("/v1/pins", headers=headers))
+    headers = keys.build_headers(workspace_id)
+    detail = read_too_wide_error(await http.get("/v1/pins", headers=headers))
     assert "GET /v1/schedules?status=queued" in detail["message"]
     assert "reached" not in detail
     assert (await http.get("/v1/pins?status=published", headers=headers)).json() == []
@@ -223,7 +236,7 @@ OLD, RECENT = BEGINNING - 100 * MINUTE, BEGINNING + 100 * MINUTE
     ("sort", "created_at", "far"),
     [("created_at_desc", OLD, "until"), ("created_at_asc", RECENT, "since")],
 )
-async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be_looked_at(
+async def test_due_pins_do_not_replace_rows_that_could_not_be_scanned(
     http: httpx.AsyncClient,
     database: Database,
     keys: Keys,
@@ -232,8 +245,8 @@ async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be
     far: str,
 ) -> None:
     """They are far behind in the order, and enough to fill the page."""
-    workspace_id, rows = await workspace_with(database, 2 * MOST)
-    headers, account_id = keys.headers_of(workspace_id), UUID(int=77)
+    workspace_id, rows = await create_workspace_with_pins(database, 2 * MAX_SCANNED)
+    headers, account_id = keys.build_headers(workspace_id), UUID(int=77)
     others = [
         pin(workspace_id, account_id=account_id, created_at=at)
         for at in (OLD + MINUTE, RECENT - MINUTE)
@@ -248,63 +261,74 @@ async def test_pins_that_are_due_do_not_take_the_place_of_rows_that_could_not_be
         )
         for _ in range(2)
     ]
-    await store(database, [*others, *due])
+    await store_pins(database, [*others, *due])
     query = {"account_id": str(account_id), "sort": sort, "limit": "1"}
     found: list[str] = []
     for _ in range(6):
         answer = await http.get("/v1/pins", params=query, headers=headers)
         if answer.is_error:
-            query = {**query, far: refusal(answer)["reached"]}
+            query = {**query, far: read_too_wide_error(answer)["reached"]}
             query.pop("cursor", None)
             continue
         found += [row["id"] for row in answer.json()]
         if (url := next_url(answer)) is None:
             break
         query = query_of(url)
-    assert found == pins_of([*rows, *others, *due]).expected(account_id=str(account_id), sort=sort)
+    assert found == model_pins([*rows, *others, *due]).expected(
+        account_id=str(account_id), sort=sort
+    )
     assert len(found) == 4
 
 
-async def test_no_offset_reaches_pins_that_are_due_beyond_the_bound(
+async def test_no_offset_reaches_due_pins_over_the_scan_limit(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
-    workspace_id, rows = await workspace_with(database, 2 * MOST)
+    workspace_id, rows = await create_workspace_with_pins(database, 2 * MAX_SCANNED)
     due = [pin(workspace_id, created_at=OLD, state="scheduled", run_at=BEGINNING) for _ in range(2)]
-    await store(database, due)
+    await store_pins(database, due)
     headers, expected = (
-        keys.headers_of(workspace_id),
-        pins_of([*rows, *due]).expected(sort="created_at_desc"),
+        keys.build_headers(workspace_id),
+        model_pins([*rows, *due]).expected(sort="created_at_desc"),
     )
-    last = await http.get(f"/v1/pins?limit=1&offset={MOST - 1}", headers=headers)
-    assert [row["id"] for row in last.json()] == [expected[MOST - 1]]
-    for limit, offset in ((2, MOST - 1), (1, MOST), (2, MOST), (1, MOST + 1)):
-        refusal(await http.get(f"/v1/pins?limit={limit}&offset={offset}", headers=headers))
+    last = await http.get(f"/v1/pins?limit=1&offset={MAX_SCANNED - 1}", headers=headers)
+    assert [row["id"] for row in last.json()] == [expected[MAX_SCANNED - 1]]
+    for limit, offset in (
+        (2, MAX_SCANNED - 1),
+        (1, MAX_SCANNED),
+        (2, MAX_SCANNED),
+        (1, MAX_SCANNED + 1),
+    ):
+        read_too_wide_error(
+            await http.get(f"/v1/pins?limit={limit}&offset={offset}", headers=headers)
+        )
     seen = [
         row["id"] async for page in pages(http, "/v1/pins", {"limit": 3}, headers) for row in page
     ]
     assert seen == expected
 
 
-async def test_a_page_and_its_bound_are_of_one_moment(
+async def test_a_page_and_its_scan_limit_use_one_snapshot(
     http: httpx.AsyncClient, database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or rows that go between two statements would make a page complete that is not."""
-    workspace_id, _rows = await workspace_with(database, MOST + 1)
-    ask = paginator_module._PageReader._execute
+    workspace_id, _rows = await create_workspace_with_pins(database, MAX_SCANNED + 1)
+    execute = paginator_module._PageReader._execute
 
-    async def meddled(asking: Any, sql: str, **values: Any) -> Any:
-        answer = await ask(asking, sql, **values)
+    async def delete_after_execute(page_reader: Any, sql: str, **values: Any) -> Any:
+        answer = await execute(page_reader, sql, **values)
         async with database.transaction() as connection:
             await connection.execute(
                 delete(pins).where(pins.c.workspace_id == workspace_id, pins.c.title == "newest")
             )
         return answer
 
-    monkeypatch.setattr(paginator_module._PageReader, "_execute", meddled)
-    refusal(await http.get("/v1/pins?q=oldest", headers=keys.headers_of(workspace_id)))
+    monkeypatch.setattr(paginator_module._PageReader, "_execute", delete_after_execute)
+    read_too_wide_error(
+        await http.get("/v1/pins?q=oldest", headers=keys.build_headers(workspace_id))
+    )
 
 
-async def test_schedules_are_bounded_by_their_own_time(
+async def test_schedules_are_bounded_by_their_run_at(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
     workspace_id = uuid4()
@@ -317,58 +341,61 @@ async def test_schedules_are_bounded_by_their_own_time(
         )
         for number in range(50)
     ]
-    await store(database, rows)
-    headers = keys.headers_of(workspace_id)
-    detail = refusal(await http.get("/v1/schedules?q=lamp 0", headers=headers))
+    await store_pins(database, rows)
+    headers = keys.build_headers(workspace_id)
+    detail = read_too_wide_error(await http.get("/v1/schedules?q=lamp 0", headers=headers))
     near = await http.get(
         "/v1/schedules", params={"since": detail["reached"], "limit": 200}, headers=headers
     )
-    assert len(near.json()) == MOST
-    refusal(await http.get("/v1/schedules?sort=title_asc", headers=headers))
+    assert len(near.json()) == MAX_SCANNED
+    read_too_wide_error(await http.get("/v1/schedules?sort=title_asc", headers=headers))
 
 
-async def test_lists_leave_a_connection_to_others(database_url: str) -> None:
+async def test_lists_leave_a_connection_for_other_requests(database_url: str) -> None:
     """However many are asked for, and however long they take."""
     pool = Database.from_settings(
         DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=2),
         application="tests",
     )
-    lists, who = PinListService(Paginator(pool, ListSettings(), concurrency=1)), principal(uuid4())
+    lists, reader = (
+        PinListService(Paginator(pool, ListSettings(), concurrency=1)),
+        principal(uuid4()),
+    )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         with psycopg.connect(database_url) as owner:
             owner.execute("lock table publisher.pins in access exclusive mode")
-            asked = [asyncio.create_task(lists.pins(who, PinFilters())) for _ in range(5)]
-            await eventually(lambda: _waits(owner))
+            tasks = [asyncio.create_task(lists.pins(reader, PinFilters())) for _ in range(5)]
+            await eventually(lambda: _is_waiting(owner))
             async with asyncio.timeout(5):
                 assert await pool.fetch_first(text("select 1 as one")) == {"one": 1}
-        assert await asyncio.gather(*asked) == [EMPTY_PAGE] * 5
+        assert await asyncio.gather(*tasks) == [EMPTY_PAGE] * 5
 
 
-async def test_a_workspaces_searches_do_not_hold_up_another_workspaces_lists(
+async def test_a_workspaces_searches_do_not_delay_another_workspaces_lists(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = PinListService(Paginator(database, ListSettings(), concurrency=2))
     greedy, other = principal(uuid4()), principal(uuid4())
     begun, ended = asyncio.Event(), asyncio.Event()
-    ask = paginator_module._PageReader._execute
+    execute = paginator_module._PageReader._execute
 
-    async def long(asking: Any, sql: str, **values: Any) -> Any:
-        if asking._values["workspace_id"] == greedy.workspace_id:
+    async def execute_slowly(page_reader: Any, sql: str, **values: Any) -> Any:
+        if page_reader._values["workspace_id"] == greedy.workspace_id:
             begun.set()
             await ended.wait()
-        return await ask(asking, sql, **values)
+        return await execute(page_reader, sql, **values)
 
-    monkeypatch.setattr(paginator_module._PageReader, "_execute", long)
-    asked = [asyncio.create_task(lists.pins(greedy, PinFilters())) for _ in range(5)]
+    monkeypatch.setattr(paginator_module._PageReader, "_execute", execute_slowly)
+    tasks = [asyncio.create_task(lists.pins(greedy, PinFilters())) for _ in range(5)]
     await begun.wait()
     async with asyncio.timeout(5):
         assert await lists.pins(other, PinFilters()) == EMPTY_PAGE
     ended.set()
-    assert await asyncio.gather(*asked) == [EMPTY_PAGE] * 5
+    assert await asyncio.gather(*tasks) == [EMPTY_PAGE] * 5
 
 
-def _waits(owner: psycopg.Connection[tuple[int]]) -> bool:
+def _is_waiting(owner: psycopg.Connection[tuple[int]]) -> bool:
     return (
         owner.execute(
             "select from pg_locks where relation = 'publisher.pins'::regclass and not granted"

@@ -26,10 +26,10 @@ from shared.runtime.settings import ListSettings
 from tests.integration.publisher.catalogue import ACCOUNTS, BEGINNING, DISTANT
 from tests.support.listing import principal
 
-MOST = 20_000
-TIES = 5
+MAX_SCANNED = 20_000
+MAX_TIES = 5
 """More than which no rows of one time are read: that of a cursor, or the one after the last."""
-READ_AHEAD = 100
+MAX_READ_AHEAD = 100
 """For a page of fifty: rows of one time are put in order some 32 at a time at least (Postgres 18).
 """
 LARGE, MIDDLING, SMALL = UUID(int=101), UUID(int=102), UUID(int=103)
@@ -43,7 +43,7 @@ INDEXES = {"pins_shown", "pins_failed", "pins_scheduled", "pins_waiting", "jobs_
 
 # Turn by turn, as workspaces publish at the same time: no page of the table is one workspace's
 # alone
-FILL = text("""
+INSERT_PINS = text("""
     insert into publisher.pins (
         pin_id, workspace_id, account_id, fingerprint, created_at, run_at, published_at, failed_at,
         error_code, state, idempotency_key, board_id, title, description, link_url
@@ -65,7 +65,7 @@ FILL = text("""
     ) s
     order by n, w.id
 """)
-JOBS = text("""
+INSERT_JOBS = text("""
     insert into status.jobs (
         job_id, workspace_id, accepted_at, total_rows, source_type, status, completed_at
     )
@@ -107,8 +107,8 @@ async def catalogue(database: Database) -> Database:
         "sizes": list(SIZES.values()),
     }
     async with database.transaction(extra_timeout_seconds=120) as connection:
-        await connection.execute(FILL, values)
-        await connection.execute(JOBS, values)
+        await connection.execute(INSERT_PINS, values)
+        await connection.execute(INSERT_JOBS, values)
         await connection.execute(ANALYZE)
     return database
 
@@ -118,18 +118,18 @@ async def plans(catalogue: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     """Each statement is run a second time, explained, in its own transaction and with its own
     settings.
     """
-    found, ask = Plans(), paginator._PageReader._execute
+    plans, execute = Plans(), paginator._PageReader._execute
 
-    async def explained(asking: Any, sql: str, **values: Any) -> Any:
-        (row,) = await ask(asking, f"explain (analyze, format json) {sql}", **values)
-        found.seen.append((sql, row["QUERY PLAN"][0]["Plan"]))
-        return await ask(asking, sql, **values)
+    async def execute_and_explain(page_reader: Any, sql: str, **values: Any) -> Any:
+        (row,) = await execute(page_reader, f"explain (analyze, format json) {sql}", **values)
+        plans.seen.append((sql, row["QUERY PLAN"][0]["Plan"]))
+        return await execute(page_reader, sql, **values)
 
-    monkeypatch.setattr(paginator._PageReader, "_execute", explained)
-    yield found
+    monkeypatch.setattr(paginator._PageReader, "_execute", execute_and_explain)
+    yield plans
 
 
-def cursor_of(name: str, sort: str) -> str:
+def build_cursor(name: str, sort: str) -> str:
     """In the middle of things."""
     value = {"title": "lamp 3", "status": "published"}.get(
         sort.rpartition("_")[0], BEGINNING.replace(hour=13)
@@ -137,13 +137,13 @@ def cursor_of(name: str, sort: str) -> str:
     return write_cursor(Cursor(f"{name}.{sort}", value, UUID(int=2**127)))
 
 
-def questions(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
+def combine_queries(filters: list[Mapping[str, Any]], sorts: Any) -> list[Any]:
     """Each filter in the orders that differ by their plans, and each order without a filter."""
-    asked = [dict(one, sort=sort) for one, sort in product(filters, list(sorts)[:2])]
-    return [*asked, *({"sort": sort} for sort in sorts)]
+    query = [dict(filter_, sort=sort) for filter_, sort in product(filters, list(sorts)[:2])]
+    return [*query, *({"sort": sort} for sort in sorts)]
 
 
-PINS = questions(
+PIN_QUERIES = combine_queries(
     [
         {"account_id": ACCOUNTS[0]},
         {"q": "lamp 77"},
@@ -154,7 +154,7 @@ PINS = questions(
     ],
     PinSort,
 )
-SCHEDULES = questions(
+SCHEDULE_QUERIES = combine_queries(
     [
         {"q": "lamp 77"},
         {"since": "2020-01-01T12:00:00Z", "until": "2120-01-01T00:00:00Z"},
@@ -164,7 +164,7 @@ SCHEDULES = questions(
 )
 
 
-async def answered(page: Any) -> None:
+async def read_page(page: Any) -> None:
     with suppress(ApiError):  # as too wide: what was read until then counts as well
         await page
 
@@ -172,54 +172,54 @@ async def answered(page: Any) -> None:
 def require_bounded(plans: Plans) -> None:
     assert plans.seen
     for statement, node in plans.scans():
-        told = f"{node}\n{statement}"
-        assert node.get("Index Name") in INDEXES, told
-        assert "workspace_id = " in node.get("Index Cond", ""), told
+        details = f"{node}\n{statement}"
+        assert node.get("Index Name") in INDEXES, details
+        assert "workspace_id = " in node.get("Index Cond", ""), details
         looked_at = (
             node["Actual Rows"]
             + node.get("Rows Removed by Filter", 0)
             + node.get("Rows Removed by Index Recheck", 0)
         )
-        assert looked_at * node["Actual Loops"] <= MOST + TIES, told
+        assert looked_at * node["Actual Loops"] <= MAX_SCANNED + MAX_TIES, details
 
 
-@pytest.mark.parametrize("asked", PINS, ids=str)
+@pytest.mark.parametrize("query", PIN_QUERIES, ids=str)
 @pytest.mark.parametrize(
     "workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"]
 )
-async def test_no_list_of_pins_walks_through_another_workspaces_rows(
-    catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
+async def test_no_list_of_pins_scans_another_workspaces_rows(
+    catalogue: Database, plans: Plans, workspace_id: UUID, query: dict[str, Any]
 ) -> None:
-    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
-    for page in ({}, {"offset": 300}, {"cursor": cursor_of("pins", asked["sort"])}):
-        await answered(lists.pins(principal(workspace_id), PinFilters(**asked, **page)))
+    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
+    for page in ({}, {"offset": 300}, {"cursor": build_cursor("pins", query["sort"])}):
+        await read_page(lists.pins(principal(workspace_id), PinFilters(**query, **page)))
     require_bounded(plans)
 
 
-@pytest.mark.parametrize("asked", SCHEDULES, ids=str)
+@pytest.mark.parametrize("query", SCHEDULE_QUERIES, ids=str)
 @pytest.mark.parametrize(
     "workspace_id", [LARGE, MIDDLING, SMALL], ids=["large", "middling", "small"]
 )
-async def test_no_list_of_schedules_walks_through_another_workspaces_rows(
-    catalogue: Database, plans: Plans, workspace_id: UUID, asked: dict[str, Any]
+async def test_no_list_of_schedules_scans_another_workspaces_rows(
+    catalogue: Database, plans: Plans, workspace_id: UUID, query: dict[str, Any]
 ) -> None:
-    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
-    for page in ({}, {"offset": 300}, {"cursor": cursor_of("schedules", asked["sort"])}):
-        await answered(lists.schedules(principal(workspace_id), ScheduleFilters(**asked, **page)))
+    lists = PinListService(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
+    for page in ({}, {"offset": 300}, {"cursor": build_cursor("schedules", query["sort"])}):
+        await read_page(lists.schedules(principal(workspace_id), ScheduleFilters(**query, **page)))
     require_bounded(plans)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "query",
     [{}, {"status": "failed"}, {"source_type": "json", "since": "2020-01-01T12:00:00Z"}],
     ids=str,
 )
-async def test_no_list_of_imports_walks_through_another_workspaces_rows(
-    catalogue: Database, plans: Plans, asked: dict[str, Any]
+async def test_no_list_of_imports_scans_another_workspaces_rows(
+    catalogue: Database, plans: Plans, query: dict[str, Any]
 ) -> None:
-    lists = ImportLists(Paginator(catalogue, ListSettings(list_scan_limit=MOST)))
-    for page in ({}, {"offset": 300}, {"cursor": cursor_of("imports", "created_at_desc")}):
-        await answered(lists.list_imports(principal(LARGE), ImportFilters(**asked, **page)))
+    lists = ImportLists(Paginator(catalogue, ListSettings(list_scan_limit=MAX_SCANNED)))
+    for page in ({}, {"offset": 300}, {"cursor": build_cursor("imports", "created_at_desc")}):
+        await read_page(lists.list_imports(principal(LARGE), ImportFilters(**query, **page)))
     require_bounded(plans)
 
 
@@ -232,17 +232,17 @@ async def test_the_first_page_reads_no_more_than_it_shows(
     lists = PinListService(Paginator(catalogue, ListSettings()))
     page = await lists.pins(principal(LARGE), PinFilters(limit=50))
     assert len(page.rows) == 50
-    shown = [
+    scans = [
         (node["Node Type"], node["Actual Rows"])
         for _, node in plans.scans()
         if node["Index Name"] == "pins_shown"
     ]
-    assert min(rows for _, rows in shown) < READ_AHEAD, shown
-    assert "Index Only Scan" in {kind for kind, rows in shown if rows > 1000}, shown
+    assert min(rows for _, rows in scans) < MAX_READ_AHEAD, scans
+    assert "Index Only Scan" in {kind for kind, rows in scans if rows > 1000}, scans
 
 
 @pytest.mark.parametrize("sort", ["created_at_desc", "created_at_asc"])
-async def test_what_a_cursor_has_left_behind_is_not_read_again(
+async def test_rows_before_a_cursor_are_not_read_again(
     catalogue: Database, plans: Plans, sort: str
 ) -> None:
     lists = PinListService(Paginator(catalogue, ListSettings()))
@@ -254,9 +254,10 @@ async def test_what_a_cursor_has_left_behind_is_not_read_again(
     read = [
         node
         for statement, node in plans.scans()
-        if node["Index Name"] == "pins_shown" and "beyond" not in statement
+        if node["Index Name"] == "pins_shown" and "first_unscanned" not in statement
     ]
     assert all("created_at" in node["Index Cond"] for node in read)
     assert all(
-        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < READ_AHEAD for node in read
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < MAX_READ_AHEAD
+        for node in read
     )

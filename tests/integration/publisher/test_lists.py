@@ -18,15 +18,15 @@ from tests.integration.publisher.catalogue import (
     BEGINNING,
     DISTANT,
     MINUTE,
-    Model,
+    ListModel,
     Pin,
+    build_varied_pins,
+    model_pins,
+    model_schedules,
     pin,
-    pins_of,
-    schedules_of,
-    some_of_each,
-    store,
+    store_pins,
 )
-from tests.integration.publisher.lists import Keys, asking
+from tests.integration.publisher.lists import Keys, serve_lists
 from tests.support.listing import next_url, pages
 
 MIDDLE = (BEGINNING + 30 * MINUTE).isoformat()
@@ -78,30 +78,30 @@ def keys() -> Keys:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def http(database: Database, keys: Keys) -> AsyncIterator[httpx.AsyncClient]:
-    async with asking(database, keys) as http:
+    async with serve_lists(database, keys) as http:
         yield http
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rows(database: Database) -> Sequence[Pin]:
     """Of one workspace; another has as many of its own."""
-    mine = some_of_each(uuid4(), ROWS)
-    await store(database, [*mine, *some_of_each(uuid4(), ROWS, seed=8)])
+    mine = build_varied_pins(uuid4(), ROWS)
+    await store_pins(database, [*mine, *build_varied_pins(uuid4(), ROWS, seed=8)])
     return mine
 
 
 @pytest.fixture
 def headers(keys: Keys, rows: Sequence[Pin]) -> dict[str, str]:
-    return keys.headers_of(rows[0]["workspace_id"])
+    return keys.build_headers(rows[0]["workspace_id"])
 
 
-async def by_cursor(
+async def read_ids_by_cursor(
     http: httpx.AsyncClient, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
 ) -> list[str]:
     return [row["id"] async for page in pages(http, path, query, headers) for row in page]
 
 
-async def check(
+async def check_list(
     http: httpx.AsyncClient,
     path: str,
     query: Mapping[str, Any],
@@ -116,51 +116,53 @@ async def check(
     part = await http.get(path, params={**query, "limit": 5, "offset": 9}, headers=dict(headers))
     assert [row["id"] for row in part.json()] == expected[9:14]
     assert part.headers["x-total-count"] == str(len(expected))
-    assert await by_cursor(http, path, {**query, "limit": 23}, headers) == expected
+    assert await read_ids_by_cursor(http, path, {**query, "limit": 23}, headers) == expected
 
 
-def _name(value: object) -> str:
+def _build_test_id(value: object) -> str:
     return (
-        "&".join(f"{name}={one}" for name, one in value.items()) or "all"
+        "&".join(f"{name}={value}" for name, value in value.items()) or "all"
         if isinstance(value, dict)
         else str(value)
     )
 
 
-@pytest.mark.parametrize(("asked", "sort"), list(product(PIN_FILTERS, PinSort)), ids=_name)
-async def test_pins_are_found_and_sorted_as_asked(
+@pytest.mark.parametrize(
+    ("filters", "sort"), list(product(PIN_FILTERS, PinSort)), ids=_build_test_id
+)
+async def test_pins_are_filtered_and_sorted_as_requested(
     http: httpx.AsyncClient,
     headers: dict[str, str],
     rows: Sequence[Pin],
-    asked: dict[str, str],
+    filters: dict[str, str],
     sort: PinSort,
 ) -> None:
-    expected = pins_of(rows).expected(sort=sort, **asked)
-    await check(http, "/v1/pins", {**asked, "sort": sort.value}, headers, expected)
+    expected = model_pins(rows).expected(sort=sort, **filters)
+    await check_list(http, "/v1/pins", {**filters, "sort": sort.value}, headers, expected)
 
 
 @pytest.mark.parametrize(
-    ("asked", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_name
+    ("filters", "sort"), list(product(SCHEDULE_FILTERS, ScheduleSort)), ids=_build_test_id
 )
-async def test_schedules_are_found_and_sorted_as_asked(
+async def test_schedules_are_filtered_and_sorted_as_requested(
     http: httpx.AsyncClient,
     headers: dict[str, str],
     rows: Sequence[Pin],
-    asked: dict[str, str],
+    filters: dict[str, str],
     sort: ScheduleSort,
 ) -> None:
-    expected = schedules_of(rows).expected(sort=sort, **asked)
-    await check(http, "/v1/schedules", {**asked, "sort": sort.value}, headers, expected)
+    expected = model_schedules(rows).expected(sort=sort, **filters)
+    await check_list(http, "/v1/schedules", {**filters, "sort": sort.value}, headers, expected)
 
 
-async def test_the_model_has_something_of_everything(rows: Sequence[Pin]) -> None:
+async def test_the_model_has_rows_for_almost_every_filter(rows: Sequence[Pin]) -> None:
     """Or the tests above would say little."""
     for model, filters, sort in (
-        (pins_of(rows), PIN_FILTERS, "created_at_desc"),
-        (schedules_of(rows), SCHEDULE_FILTERS, "run_at_desc"),
+        (model_pins(rows), PIN_FILTERS, "created_at_desc"),
+        (model_schedules(rows), SCHEDULE_FILTERS, "run_at_desc"),
     ):
-        empty = [asked for asked in filters if not model.expected(sort=sort, **asked)]
-        assert {asked.get("status") for asked in empty} <= {
+        empty = [filters for filters in filters if not model.expected(sort=sort, **filters)]
+        assert {filters.get("status") for filters in empty} <= {
             "deferred",
             "publishing",
             "running",
@@ -173,15 +175,15 @@ async def test_the_model_has_something_of_everything(rows: Sequence[Pin]) -> Non
 @pytest.mark.parametrize(
     ("path", "sort"), [("/v1/pins", "created_at_desc"), ("/v1/schedules", "run_at_desc")]
 )
-async def test_what_was_not_asked_for_otherwise_comes_newest_first(
+async def test_lists_are_newest_first_by_default(
     http: httpx.AsyncClient, headers: dict[str, str], rows: Sequence[Pin], path: str, sort: str
 ) -> None:
-    model = pins_of(rows) if path == "/v1/pins" else schedules_of(rows)
+    model = model_pins(rows) if path == "/v1/pins" else model_schedules(rows)
     answer = await http.get(path, headers=headers)
     assert [row["id"] for row in answer.json()] == model.expected(sort=sort)[:50]
 
 
-async def grown(database: Database, workspace_id: UUID, number: int) -> list[Pin]:
+async def add_pins(database: Database, workspace_id: UUID, number: int) -> list[Pin]:
     """More rows: newer than all, and among all others by their titles, with times that are there
     already.
     """
@@ -195,12 +197,12 @@ async def grown(database: Database, workspace_id: UUID, number: int) -> list[Pin
         ),
         pin(workspace_id, created_at=BEGINNING, title="lamp"),
     ]
-    await store(database, more)
+    await store_pins(database, more)
     return more
 
 
 @pytest.mark.parametrize("sort", PinSort)
-async def test_pages_by_cursor_stay_right_while_rows_come_in(
+async def test_pages_by_cursor_stay_correct_while_rows_are_added(
     http: httpx.AsyncClient, database: Database, keys: Keys, sort: PinSort
 ) -> None:
     workspace_id = uuid4()
@@ -208,33 +210,33 @@ async def test_pages_by_cursor_stay_right_while_rows_come_in(
         pin(workspace_id, created_at=BEGINNING + number // 3 * MINUTE, title=f"lamp {number % 7}")
         for number in range(40)
     ]
-    await store(database, before)
+    await store_pins(database, before)
     seen: list[str] = []
     later: list[Pin] = []
     query = {"sort": sort.value, "limit": 6}
-    async for page in pages(http, "/v1/pins", query, keys.headers_of(workspace_id)):
+    async for page in pages(http, "/v1/pins", query, keys.build_headers(workspace_id)):
         seen += [row["id"] for row in page]
         if len(later) < 30:
-            later += await grown(database, workspace_id, len(later))
+            later += await add_pins(database, workspace_id, len(later))
     assert len(seen) == len(set(seen))
-    old = set(pins_of(before).expected(sort=sort))
-    assert [one for one in seen if one in old] == pins_of(before).expected(sort=sort)
-    everything = pins_of([*before, *later]).expected(sort=sort)
-    assert seen == [one for one in everything if one in set(seen)]
+    old = set(model_pins(before).expected(sort=sort))
+    assert [value for value in seen if value in old] == model_pins(before).expected(sort=sort)
+    everything = model_pins([*before, *later]).expected(sort=sort)
+    assert seen == [value for value in everything if value in set(seen)]
 
 
-async def test_newer_rows_do_not_move_what_is_listed_newest_first(
+async def test_newer_rows_do_not_shift_pages_by_cursor(
     http: httpx.AsyncClient, database: Database, keys: Keys
 ) -> None:
     """By offset the last of the first page would come again."""
     workspace_id = uuid4()
-    await store(
+    await store_pins(
         database,
         [pin(workspace_id, created_at=BEGINNING + number * MINUTE) for number in range(10)],
     )
-    headers = keys.headers_of(workspace_id)
+    headers = keys.build_headers(workspace_id)
     first = await http.get("/v1/pins?limit=5", headers=headers)
-    await store(database, [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE)])
+    await store_pins(database, [pin(workspace_id, created_at=BEGINNING + 100 * MINUTE)])
     by_offset = await http.get("/v1/pins?limit=5&offset=5", headers=headers)
     second = await http.get(str(next_url(first)), headers=headers)
     assert by_offset.json()[0] == first.json()[-1]
@@ -242,7 +244,7 @@ async def test_newer_rows_do_not_move_what_is_listed_newest_first(
     assert (len(second.json()), next_url(second)) == (5, None)
 
 
-async def test_a_link_keeps_what_was_asked(
+async def test_a_next_link_keeps_the_query(
     http: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     query: dict[str, Any] = {
@@ -274,7 +276,7 @@ async def test_a_link_keeps_what_was_asked(
         ("/v1/schedules", "created_at_desc", "limit=2&sort=created_at_desc"),
     ],
 )
-async def test_a_cursor_is_good_for_its_own_list_and_order(
+async def test_a_cursor_is_valid_only_for_its_list_and_order(
     http: httpx.AsyncClient, headers: dict[str, str], path: str, sort: str, query: str
 ) -> None:
     answer = await http.get("/v1/pins", params={"limit": 2, "sort": sort}, headers=headers)
@@ -288,28 +290,30 @@ async def test_a_cursor_is_good_for_its_own_list_and_order(
     )
 
 
-async def test_an_offset_of_zero_is_none(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_a_cursor_may_come_with_offset_zero(
+    http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
     """As PinBridge's clients always send one."""
     url = next_url(await http.get("/v1/pins?limit=2", headers=headers))
     assert (await http.get(f"{url}&offset=0", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/pins", "/v1/schedules"])
-async def test_a_key_sees_what_belongs_to_the_accounts_that_it_permits(
+async def test_a_key_sees_only_rows_of_its_permitted_accounts(
     http: httpx.AsyncClient, keys: Keys, rows: Sequence[Pin], path: str
 ) -> None:
-    model: Model = pins_of(rows) if path == "/v1/pins" else schedules_of(rows)
+    model: ListModel = model_pins(rows) if path == "/v1/pins" else model_schedules(rows)
     permitted = [row for row in rows if row["account_id"] in ACCOUNTS[:2]]
-    headers = keys.headers_of(rows[0]["workspace_id"], frozenset(ACCOUNTS[:2]))
-    await check(
+    headers = keys.build_headers(rows[0]["workspace_id"], frozenset(ACCOUNTS[:2]))
+    await check_list(
         http,
         path,
         {"sort": "created_at_asc"},
         headers,
-        model.but(permitted).expected(sort="created_at_asc"),
+        model.with_rows(permitted).expected(sort="created_at_asc"),
     )
-    await check(http, path, {"account_id": str(ACCOUNTS[2])}, headers, [])
-    await check(http, path, {}, keys.headers_of(rows[0]["workspace_id"], frozenset()), [])
+    await check_list(http, path, {"account_id": str(ACCOUNTS[2])}, headers, [])
+    await check_list(http, path, {}, keys.build_headers(rows[0]["workspace_id"], frozenset()), [])
 
 
 @pytest.mark.parametrize("path", ["/v1/pins", "/v1/schedules"])
@@ -317,4 +321,4 @@ async def test_invariant_10_a_list_has_nothing_of_another_workspace(
     http: httpx.AsyncClient, keys: Keys, rows: Sequence[Pin], path: str
 ) -> None:
     for query in ({}, {"account_id": str(ACCOUNTS[0])}, {"q": "lamp"}, {"status": "failed"}):
-        await check(http, path, query, keys.headers_of(uuid4()), [])
+        await check_list(http, path, query, keys.build_headers(uuid4()), [])

@@ -11,13 +11,19 @@ from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.integration.publisher.conftest import Client, pin_of, refusal, results, serving
+from tests.integration.publisher.conftest import (
+    Client,
+    find_pin_id,
+    read_bulk_results,
+    read_error,
+    serving,
+)
 from tests.support.factories import BOARD
 
 
 async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:
-    schedule = await client.failed()
-    pin_id = pin_of(schedule)
+    schedule = await client.create_failed_schedule()
+    pin_id = find_pin_id(schedule)
     edited = await client.patch(f"/v1/pins/{pin_id}", {"board_id": BOARD, "title": "Corrected"})
     assert (edited.status_code, edited.json()["status"], edited.json()["error_code"]) == (
         200,
@@ -38,8 +44,8 @@ async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:
     assert (done["status"], done["pin_id"], done["last_error"]) == ("done", str(pin_id), None)
 
 
-async def test_an_edit_changes_what_is_named_and_null_clears(client: Client) -> None:
-    pin_id = pin_of(await client.failed(alt_text="A lamp", title="Before"))
+async def test_an_edit_changes_only_the_sent_fields_and_null_clears(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_failed_schedule(alt_text="A lamp", title="Before"))
     given = {
         "description": None,
         "alt_text": None,
@@ -58,26 +64,26 @@ async def test_an_edit_changes_what_is_named_and_null_clears(client: Client) -> 
     assert pin["updated_at"] > pin["created_at"]
 
 
-async def test_a_pin_that_is_due_can_still_be_edited(client: Client) -> None:
-    pin_id = pin_of(await client.due())
+async def test_a_due_pin_can_still_be_edited(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_due_schedule())
     assert (await client.patch(f"/v1/pins/{pin_id}", {"title": "In time"})).json()[
         "status"
     ] == "queued"
-    await client.run_due()
+    await client.publish_due()
     pin = (await client.get(f"/v1/pins/{pin_id}")).json()
     assert (pin["status"], pin["title"]) == ("published", "In time")
 
 
 async def test_a_published_pin_cannot_be_edited(client: Client) -> None:
-    pin = await client.published()
-    assert refusal(await client.patch(f"/v1/pins/{pin['id']}", {"title": "Late"})) == (
+    pin = await client.publish_pin()
+    assert read_error(await client.patch(f"/v1/pins/{pin['id']}", {"title": "Late"})) == (
         409,
         "pin_already_published",
     )
 
 
-async def test_a_schedule_that_is_not_due_is_no_pin_yet(client: Client) -> None:
-    pin_id = pin_of(await client.scheduled())
+async def test_a_schedule_that_is_not_due_has_no_pin_yet(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_schedule())
     for answer in (
         await client.get(f"/v1/pins/{pin_id}"),
         await client.get(f"/v1/jobs/{pin_id}"),
@@ -85,7 +91,7 @@ async def test_a_schedule_that_is_not_due_is_no_pin_yet(client: Client) -> None:
         await client.delete(f"/v1/pins/{pin_id}"),
         await client.post(f"/v1/pins/{pin_id}/retry"),
     ):
-        assert refusal(answer) == (404, "not_found")
+        assert read_error(answer) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -107,15 +113,15 @@ async def test_a_schedule_that_is_not_due_is_no_pin_yet(client: Client) -> None:
         ({"board_id": "a\0b"}, "validation_error"),
     ],
 )
-async def test_an_edit_that_is_wrong_changes_nothing(client: Client, given: Any, code: str) -> None:
-    pin_id = pin_of(await client.failed())
+async def test_an_invalid_edit_changes_nothing(client: Client, given: Any, code: str) -> None:
+    pin_id = find_pin_id(await client.create_failed_schedule())
     before = (await client.get(f"/v1/pins/{pin_id}")).json()
-    assert refusal(await client.patch(f"/v1/pins/{pin_id}", given)) == (422, code)
+    assert read_error(await client.patch(f"/v1/pins/{pin_id}", given)) == (422, code)
     assert (await client.get(f"/v1/pins/{pin_id}")).json() == before
 
 
-async def test_the_faults_of_an_edit_are_told_all_at_once(client: Client) -> None:
-    pin_id = pin_of(await client.failed())
+async def test_all_faults_of_an_edit_are_reported_together(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_failed_schedule())
     detail = (await client.patch(f"/v1/pins/{pin_id}", {"title": "", "link_url": "x"})).json()[
         "detail"
     ]
@@ -123,17 +129,17 @@ async def test_the_faults_of_an_edit_are_told_all_at_once(client: Client) -> Non
 
 
 async def test_invariant_3_a_deleted_pins_key_stays_taken(client: Client) -> None:
-    pin = await client.published(idempotency_key="once")
+    pin = await client.publish_pin(idempotency_key="once")
     deleted = await client.delete(f"/v1/pins/{pin['id']}")
     assert (deleted.status_code, deleted.content) == (204, b"")
     again = await client.post("/v1/pins", client.pin(idempotency_key="once"))
-    assert refusal(again) == (409, "pin_deleted")
+    assert read_error(again) == (409, "pin_deleted")
     assert await client.events(pin["id"]) == ["published"]
 
 
 async def test_a_deleted_pin_is_not_found(client: Client) -> None:
-    schedule = await client.failed()
-    pin_id = pin_of(schedule)
+    schedule = await client.create_failed_schedule()
+    pin_id = find_pin_id(schedule)
     assert (await client.delete(f"/v1/pins/{pin_id}")).status_code == 204
     for answer in (
         await client.delete(f"/v1/pins/{pin_id}"),
@@ -144,12 +150,14 @@ async def test_a_deleted_pin_is_not_found(client: Client) -> None:
         await client.get(f"/v1/schedules/{schedule['id']}"),
         await client.post(f"/v1/schedules/{schedule['id']}/retry"),
     ):
-        assert refusal(answer) == (404, "not_found")
+        assert read_error(answer) == (404, "not_found")
     assert (await client.get("/v1/pins")).json() == []
 
 
-async def test_a_deletion_says_on_request_what_became_of_it_on_pinterest(client: Client) -> None:
-    pin = await client.published()
+async def test_a_deletion_reports_on_request_whether_pinterest_removed_the_pin(
+    client: Client,
+) -> None:
+    pin = await client.publish_pin()
     answer = await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=true")
     body = answer.json()
     assert (answer.status_code, body["id"], body["deleted"], body["removed_from_pinterest"]) == (
@@ -159,29 +167,29 @@ async def test_a_deletion_says_on_request_what_became_of_it_on_pinterest(client:
         False,
     )
     assert body["reason"]
-    assert refusal(await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=x")) == (
+    assert read_error(await client.delete(f"/v1/pins/{pin['id']}?delete_from_pinterest=x")) == (
         422,
         "invalid_parameter",
     )
 
 
-async def test_a_pin_that_is_deleted_when_due_is_never_published(client: Client) -> None:
-    pin_id = pin_of(await client.due())
+async def test_a_due_pin_that_is_deleted_is_never_published(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_due_schedule())
     assert (await client.delete(f"/v1/pins/{pin_id}")).status_code == 204
-    await client.run_due()
+    await client.publish_due()
     assert await client.events(pin_id) == ["scheduled"]
 
 
 async def test_a_retry_without_its_board_is_refused_and_changes_nothing(client: Client) -> None:
-    pin_id = pin_of(await client.failed())
+    pin_id = find_pin_id(await client.create_failed_schedule())
     before = (await client.get(f"/v1/pins/{pin_id}")).json()
-    assert refusal(await client.post(f"/v1/pins/{pin_id}/retry")) == (422, "board_not_found")
+    assert read_error(await client.post(f"/v1/pins/{pin_id}/retry")) == (422, "board_not_found")
     assert (await client.get(f"/v1/pins/{pin_id}")).json() == before
     assert await client.events(pin_id) == ["scheduled", "failed"]
 
 
 async def test_a_retry_may_go_to_another_account_and_board(client: Client) -> None:
-    pin_id = pin_of(await client.failed())
+    pin_id = find_pin_id(await client.create_failed_schedule())
     account_id = await client.workspace.add_account("another")
     pin = (
         await client.post(
@@ -207,22 +215,22 @@ async def test_a_retry_may_go_to_another_account_and_board(client: Client) -> No
         ("x", "invalid_payload"),
     ],
 )
-async def test_a_retry_that_is_wrong_is_refused(client: Client, body: Any, code: str) -> None:
-    pin_id = pin_of(await client.failed())
-    assert refusal(await client.post(f"/v1/pins/{pin_id}/retry", body)) == (422, code)
+async def test_an_invalid_retry_is_refused(client: Client, body: Any, code: str) -> None:
+    pin_id = find_pin_id(await client.create_failed_schedule())
+    assert read_error(await client.post(f"/v1/pins/{pin_id}/retry", body)) == (422, code)
 
 
 async def test_only_a_failed_pin_can_be_retried(client: Client) -> None:
-    due, pin = pin_of(await client.due()), await client.published()
-    assert refusal(await client.post(f"/v1/pins/{due}/retry", {})) == (409, "pin_not_failed")
-    assert refusal(await client.post(f"/v1/pins/{pin['id']}/retry", {})) == (
+    due, pin = find_pin_id(await client.create_due_schedule()), await client.publish_pin()
+    assert read_error(await client.post(f"/v1/pins/{due}/retry", {})) == (409, "pin_not_failed")
+    assert read_error(await client.post(f"/v1/pins/{pin['id']}/retry", {})) == (
         409,
         "pin_already_published",
     )
 
 
-async def test_invariant_3_retries_at_once_publish_once(client: Client) -> None:
-    pin_id = pin_of(await client.failed())
+async def test_invariant_3_concurrent_retries_publish_once(client: Client) -> None:
+    pin_id = find_pin_id(await client.create_failed_schedule())
     answers = await asyncio.gather(
         *(client.post(f"/v1/pins/{pin_id}/retry", {"board_id": BOARD}) for _ in range(10))
     )
@@ -230,10 +238,16 @@ async def test_invariant_3_retries_at_once_publish_once(client: Client) -> None:
     assert await client.events(pin_id) == ["scheduled", "failed", "published"]
 
 
-async def test_a_pins_job_tells_how_far_its_publishing_is(client: Client) -> None:
-    pin, due, failed = await client.published(), pin_of(await client.due()), None
-    jobs = [(await client.get(f"/v1/jobs/{one}")).json() for one in (pin["id"], due)]
-    failed = pin_of(await client.failed())  # it lets the scheduler look, so it comes last
+async def test_a_pins_job_reports_its_progress(client: Client) -> None:
+    pin, due, failed = (
+        await client.publish_pin(),
+        find_pin_id(await client.create_due_schedule()),
+        None,
+    )
+    jobs = [(await client.get(f"/v1/jobs/{pin_id}")).json() for pin_id in (pin["id"], due)]
+    failed = find_pin_id(
+        await client.create_failed_schedule()
+    )  # it lets the scheduler look, so it comes last
     jobs.append((await client.get(f"/v1/jobs/{failed}")).json())
     assert [(job["status"], job["completed_at"] is None) for job in jobs] == [
         ("published", False),
@@ -248,11 +262,11 @@ async def test_a_pins_job_tells_how_far_its_publishing_is(client: Client) -> Non
     assert jobs[2]["error_code"] == "board_not_found"
 
 
-async def test_many_pins_are_deleted_each_for_itself(client: Client) -> None:
-    pins = [await client.published() for _ in range(3)]
-    waiting = pin_of(await client.scheduled())
+async def test_a_bulk_delete_decides_each_pin_separately(client: Client) -> None:
+    pins = [await client.publish_pin() for _ in range(3)]
+    waiting = find_pin_id(await client.create_schedule())
     ids = [pins[0]["id"], str(uuid4()), pins[1]["id"], pins[0]["id"], str(waiting)]
-    assert results(await client.post("/v1/pins/bulk-delete", {"ids": ids})) == [
+    assert read_bulk_results(await client.post("/v1/pins/bulk-delete", {"ids": ids})) == [
         ("succeeded", None),
         ("failed", "not_found"),
         ("succeeded", None),
@@ -262,19 +276,22 @@ async def test_many_pins_are_deleted_each_for_itself(client: Client) -> None:
     assert [pin["id"] for pin in (await client.get("/v1/pins")).json()] == [pins[2]["id"]]
 
 
-async def test_many_pins_are_retried_each_for_itself(client: Client) -> None:
-    mended, failed = pin_of(await client.failed()), pin_of(await client.failed())
-    await client.patch(f"/v1/pins/{mended}", {"board_id": BOARD})
-    pin, due = await client.published(), pin_of(await client.due())
-    ids = [str(one) for one in (mended, failed, pin["id"], due, uuid4())]
-    assert results(await client.post("/v1/pins/bulk-retry", {"ids": ids})) == [
+async def test_a_bulk_retry_decides_each_pin_separately(client: Client) -> None:
+    corrected, failed = (
+        find_pin_id(await client.create_failed_schedule()),
+        find_pin_id(await client.create_failed_schedule()),
+    )
+    await client.patch(f"/v1/pins/{corrected}", {"board_id": BOARD})
+    pin, due = await client.publish_pin(), find_pin_id(await client.create_due_schedule())
+    ids = [str(pin_id) for pin_id in (corrected, failed, pin["id"], due, uuid4())]
+    assert read_bulk_results(await client.post("/v1/pins/bulk-retry", {"ids": ids})) == [
         ("succeeded", None),
         ("failed", "board_not_found"),
         ("skipped", "pin_already_published"),
         ("skipped", "pin_not_failed"),
         ("failed", "not_found"),
     ]
-    assert await client.events(mended) == ["scheduled", "failed", "published"]
+    assert await client.events(corrected) == ["scheduled", "failed", "published"]
 
 
 @pytest.mark.parametrize(
@@ -292,16 +309,16 @@ async def test_many_pins_are_retried_each_for_itself(client: Client) -> None:
         ([], "invalid_payload"),
     ],
 )
-async def test_a_list_of_ids_that_is_wrong_is_refused_whole(
+async def test_an_invalid_list_of_ids_is_refused_completely(
     client: Client, path: str, body: Any, code: str
 ) -> None:
-    assert refusal(await client.post(path, body)) == (422, code)
+    assert read_error(await client.post(path, body)) == (422, code)
 
 
 async def test_invariant_10_another_workspaces_pins_do_not_exist(
     client: Client, database: Database, http: httpx.AsyncClient
 ) -> None:
-    pin, failed = await client.published(), pin_of(await client.failed())
+    pin, failed = await client.publish_pin(), find_pin_id(await client.create_failed_schedule())
     other = Client(http, await make_workspace(database), database)
     for answer in (
         await other.get(f"/v1/jobs/{pin['id']}"),
@@ -309,32 +326,35 @@ async def test_invariant_10_another_workspaces_pins_do_not_exist(
         await other.post(f"/v1/pins/{failed}/retry", {"board_id": BOARD}),
         await other.delete(f"/v1/pins/{pin['id']}"),
     ):
-        assert refusal(answer) == (404, "not_found")
+        assert read_error(answer) == (404, "not_found")
     ids = {"ids": [pin["id"], str(failed)]}
     for path in ("/v1/pins/bulk-delete", "/v1/pins/bulk-retry"):
-        assert results(await other.post(path, ids)) == [("failed", "not_found")] * 2
+        assert read_bulk_results(await other.post(path, ids)) == [("failed", "not_found")] * 2
     assert (await client.get(f"/v1/pins/{pin['id']}")).json() == pin
 
 
-async def test_what_deletes_wants_the_destructive_scope(
+async def test_deleting_pins_requires_the_destructive_scope(
     client: Client, database: Database, http: httpx.AsyncClient
 ) -> None:
     writer = Client(
         http, await make_workspace(database, scopes=(Scope.READ, Scope.WRITE)), database
     )
-    pin = await writer.published()
+    pin = await writer.publish_pin()
     for answer in (
         await writer.delete(f"/v1/pins/{pin['id']}"),
         await writer.post("/v1/pins/bulk-delete", {"ids": [pin["id"]]}),
     ):
-        assert refusal(answer) == (403, "insufficient_scope")
+        assert read_error(answer) == (403, "insufficient_scope")
     assert (await writer.get(f"/v1/pins/{pin['id']}")).status_code == 200
 
 
 async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
     client: Client, workspace: Workspace, database: Database, database_url: str
 ) -> None:
-    hidden, failed = await client.published(idempotency_key="hidden"), pin_of(await client.failed())
+    hidden, failed = (
+        await client.publish_pin(idempotency_key="hidden"),
+        find_pin_id(await client.create_failed_schedule()),
+    )
     own = await workspace.add_account("own")
     principal = Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({own}))
     async with serving(database_url, principal) as http:
@@ -346,13 +366,13 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
             await narrow.patch(f"/v1/pins/{failed}", {"title": "Theirs"}),
             await narrow.post(f"/v1/pins/{failed}/retry"),
         ):
-            assert refusal(answer) == (404, "not_found")
-        assert refusal(await narrow.post("/v1/pins", narrow.pin())) == (
+            assert read_error(answer) == (404, "not_found")
+        assert read_error(await narrow.post("/v1/pins", narrow.pin())) == (
             403,
             "account_not_permitted",
         )
         to_hidden = {"account_id": str(workspace.account_id)}
-        assert refusal(await narrow.post(f"/v1/pins/{failed}/retry", to_hidden)) == (
+        assert read_error(await narrow.post(f"/v1/pins/{failed}/retry", to_hidden)) == (
             403,
             "account_not_permitted",
         )
@@ -361,9 +381,9 @@ async def test_a_key_sees_and_changes_only_pins_of_its_accounts(
         taken = await narrow.post(
             "/v1/pins", narrow.pin(account_id=str(own), board_id="own", idempotency_key="hidden")
         )
-        assert refusal(taken) == (409, "idempotency_conflict")
+        assert read_error(taken) == (409, "idempotency_conflict")
         assert "may not see" in taken.json()["detail"]["message"]  # no hashes have collided
         assert hidden["id"] not in taken.text
-        assert (await narrow.published(account_id=str(own), board_id="own"))[
+        assert (await narrow.publish_pin(account_id=str(own), board_id="own"))[
             "status"
         ] == "published"

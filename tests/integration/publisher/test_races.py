@@ -13,7 +13,7 @@ from sqlalchemy import text
 from services.publisher.scheduler import Scheduler
 from services.publisher.scheduler_repository import DuePinRepository
 from shared.postgres.database import Database
-from tests.integration.publisher.conftest import Client, pin_of, refusal
+from tests.integration.publisher.conftest import Client, find_pin_id, read_error
 from tests.support.waiting import eventually
 
 SCHEDULES = 60
@@ -22,7 +22,7 @@ SCHEDULES = 60
 @pytest.fixture
 async def due(client: Client) -> list[dict[str, Any]]:
     keys = [f"due-{number}" for number in range(SCHEDULES)]
-    schedules = await asyncio.gather(*(client.scheduled(idempotency_key=key) for key in keys))
+    schedules = await asyncio.gather(*(client.create_schedule(idempotency_key=key) for key in keys))
     await client.execute(
         "update publisher.pins set run_at = now() - interval '1 second' where workspace_id = :id "
         "and state = 'scheduled'",
@@ -31,51 +31,51 @@ async def due(client: Client) -> list[dict[str, Any]]:
     return list(schedules)
 
 
-async def publish(client: Client, database: Database) -> None:
+async def publish_all_due(client: Client, database: Database) -> None:
     """Two schedulers, as of two replicas, in small steps, until nothing is due."""
     schedulers = [
         Scheduler(DuePinRepository(database), client.workspace.access, 3) for _ in range(2)
     ]
 
-    async def work(scheduler: Scheduler) -> None:
+    async def publish_in_steps(scheduler: Scheduler) -> None:
         while await scheduler.publish_due():
             pass
 
-    await asyncio.gather(*map(work, schedulers))
+    await asyncio.gather(*map(publish_in_steps, schedulers))
 
 
-async def outcome(client: Client, schedule: dict[str, Any]) -> tuple[str, list[str]]:
+async def read_outcome(client: Client, schedule: dict[str, Any]) -> tuple[str, list[str]]:
     """Its status, and what was announced after it was made."""
     status = (await client.get(f"/v1/schedules/{schedule['id']}")).json()["status"]
-    return status, (await client.events(pin_of(schedule)))[1:]
+    return status, (await client.events(find_pin_id(schedule)))[1:]
 
 
-async def test_of_cancelling_and_publishing_one_wins(
+async def test_either_the_cancellation_or_the_publication_wins(
     client: Client, database: Database, due: list[dict[str, Any]]
 ) -> None:
-    in_turn = random.Random(7).sample(due, len(due))
-    publishing = asyncio.create_task(publish(client, database))
+    shuffled = random.Random(7).sample(due, len(due))
+    publishing = asyncio.create_task(publish_all_due(client, database))
     answers = await asyncio.gather(
-        *(client.post(f"/v1/schedules/{one['id']}/cancel") for one in in_turn)
+        *(client.post(f"/v1/schedules/{schedule['id']}/cancel") for schedule in shuffled)
     )
     await publishing
     assert {answer.status_code for answer in answers} <= {200, 409}
-    for schedule, answer in zip(in_turn, answers, strict=True):
-        assert await outcome(client, schedule) == (
+    for schedule, answer in zip(shuffled, answers, strict=True):
+        assert await read_outcome(client, schedule) == (
             ("canceled", []) if answer.status_code == 200 else ("done", ["published"])
         )
 
 
-async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses(
+async def test_a_cancellation_waits_for_the_schedulers_row_lock_and_loses(
     client: Client, database: Database
 ) -> None:
-    schedule = await client.due()
-    taken, let_go = asyncio.Event(), asyncio.Event()
+    schedule = await client.create_due_schedule()
+    taken, may_publish = asyncio.Event(), asyncio.Event()
 
     async def publish_slowly() -> int:
         async with DuePinRepository(database).batch(10) as batch:
             taken.set()
-            await let_go.wait()
+            await may_publish.wait()
             await batch.publish(failures={})
         return len(batch.pins)
 
@@ -87,45 +87,45 @@ async def test_a_cancellation_waits_for_the_scheduler_that_has_the_row_and_loses
         return bool(await database.fetch_all(text("select from pg_locks where not granted")))
 
     await eventually(is_waiting)
-    let_go.set()
+    may_publish.set()
     assert await publishing == 1
-    assert refusal(await cancelling) == (409, "schedule_not_pending")
-    assert await outcome(client, schedule) == ("done", ["published"])
+    assert read_error(await cancelling) == (409, "schedule_not_pending")
+    assert await read_outcome(client, schedule) == ("done", ["published"])
 
 
-async def test_the_scheduler_passes_over_what_a_command_has_locked(
+async def test_the_scheduler_skips_rows_that_a_command_has_locked(
     client: Client, database: Database
 ) -> None:
-    schedule, other = await client.due(), await client.due()
+    schedule, other = await client.create_due_schedule(), await client.create_due_schedule()
     async with database.transaction() as connection:
         lock = text("select from publisher.pins where pin_id = :id for update")
-        await connection.execute(lock, {"id": pin_of(schedule)})
-        assert await client.run_due() == 1
-        assert (await outcome(client, schedule))[0] == "queued"
-    assert await outcome(client, other) == ("done", ["published"])
-    assert await client.run_due() == 1
+        await connection.execute(lock, {"id": find_pin_id(schedule)})
+        assert await client.publish_due() == 1
+        assert (await read_outcome(client, schedule))[0] == "queued"
+    assert await read_outcome(client, other) == ("done", ["published"])
+    assert await client.publish_due() == 1
 
 
-async def test_of_deleting_many_and_publishing_none_is_lost(
+async def test_each_schedule_is_either_deleted_or_published(
     client: Client, database: Database, due: list[dict[str, Any]]
 ) -> None:
     halves = [due[::2], list(reversed(due))]
-    publishing = asyncio.create_task(publish(client, database))
+    publishing = asyncio.create_task(publish_all_due(client, database))
     answers = await asyncio.gather(
         *(
-            client.post("/v1/schedules/bulk-delete", {"ids": [one["id"] for one in half]})
+            client.post("/v1/schedules/bulk-delete", {"ids": [schedule["id"] for schedule in half]})
             for half in halves
         )
     )
     await publishing
     succeeded = Counter(
-        one["id"]
+        schedule["id"]
         for answer in answers
-        for one in answer.json()["results"]
-        if one["status"] == "succeeded"
+        for schedule in answer.json()["results"]
+        if schedule["status"] == "succeeded"
     )
     for schedule in due:
-        events = (await client.events(pin_of(schedule)))[1:]
+        events = (await client.events(find_pin_id(schedule)))[1:]
         answer = await client.get(f"/v1/schedules/{schedule['id']}")
         if succeeded[schedule["id"]]:
             assert (succeeded[schedule["id"]], answer.status_code, events) == (1, 404, [])
@@ -133,16 +133,19 @@ async def test_of_deleting_many_and_publishing_none_is_lost(
             assert (answer.json()["status"], events) == ("done", ["published"])
 
 
-async def test_an_edit_of_what_is_due_is_published_or_refused(
+async def test_an_edit_of_a_due_pin_is_published_or_refused(
     client: Client, database: Database, due: list[dict[str, Any]]
 ) -> None:
-    publishing = asyncio.create_task(publish(client, database))
+    publishing = asyncio.create_task(publish_all_due(client, database))
     answers = await asyncio.gather(
-        *(client.patch(f"/v1/pins/{pin_of(one)}", {"title": "In time"}) for one in reversed(due))
+        *(
+            client.patch(f"/v1/pins/{find_pin_id(schedule)}", {"title": "In time"})
+            for schedule in reversed(due)
+        )
     )
     await publishing
     for schedule, answer in zip(reversed(due), answers, strict=True):
-        pin = (await client.get(f"/v1/pins/{pin_of(schedule)}")).json()
+        pin = (await client.get(f"/v1/pins/{find_pin_id(schedule)}")).json()
         assert pin["status"] == "published"
         assert (pin["title"] == "In time") is (answer.status_code == 200)
 
@@ -150,7 +153,7 @@ async def test_an_edit_of_what_is_due_is_published_or_refused(
 async def test_commands_on_the_same_pins_in_any_order_do_not_deadlock(
     client: Client, due: list[dict[str, Any]]
 ) -> None:
-    ids = [one["id"] for one in due]
+    ids = [schedule["id"] for schedule in due]
     commands = ["cancel", "retry"] * 5
     answers = await asyncio.gather(
         *(
@@ -162,5 +165,5 @@ async def test_commands_on_the_same_pins_in_any_order_do_not_deadlock(
     )
     assert {answer.status_code for answer in answers} == {200}
     for schedule in due:
-        status, _ = await outcome(client, schedule)
+        status, _ = await read_outcome(client, schedule)
         assert status in {"canceled", "queued"}

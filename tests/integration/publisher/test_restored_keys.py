@@ -11,42 +11,45 @@ from services.publisher.pins.transitions import NewPin
 from shared.access.model import Principal
 from shared.contract.errors import ApiError, PositionBehind
 from shared.postgres.database import Database
-from tests.integration.publisher.conftest import Client, made, refusal
+from tests.integration.publisher.conftest import Client, read_error, require_created
 
-PROMISE = """
+INSERT_PROMISE = """
     insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
     values (:job_id, 1, 'created', :pin_id, :pin_id)
 """
 
 
-async def promise(client: Client, key: str) -> None:
+async def promise_key(client: Client, key: str) -> None:
     """Records that a row created the key's pin, which the restored Postgres lacks."""
     pin_id = compute_pin_id(client.workspace.id, key)
-    await client.execute(PROMISE, job_id=uuid4(), pin_id=pin_id)
+    await client.execute(INSERT_PROMISE, job_id=uuid4(), pin_id=pin_id)
 
 
 async def test_invariant_3_a_direct_pin_waits_for_the_row_that_created_its_key(
     client: Client,
 ) -> None:
-    await promise(client, "promised")
+    await promise_key(client, "promised")
     answer = await client.post("/v1/pins", client.pin(idempotency_key="promised"))
-    assert refusal(answer) == (503, "key_recovering")
+    assert read_error(answer) == (503, "key_recovering")
     assert answer.headers["retry-after"] == "1"
-    assert "Send the request again in some minutes." in answer.json()["detail"]["message"]
+    assert "Send the request again in a few minutes." in answer.json()["detail"]["message"]
     schedule = client.schedule(idempotency_key="promised")
-    assert refusal(await client.post("/v1/schedules", schedule)) == (503, "key_recovering")
+    assert read_error(await client.post("/v1/schedules", schedule)) == (503, "key_recovering")
 
 
-async def test_a_batch_with_a_key_that_is_read_again_waits_as_a_whole(client: Client) -> None:
-    await promise(client, "promised")
+async def test_a_batch_with_a_promised_key_waits_completely(client: Client) -> None:
+    await promise_key(client, "promised")
     pins = [client.pin(idempotency_key="free"), client.pin(idempotency_key="promised")]
-    assert refusal(await client.post("/v1/pins/batch", {"pins": pins})) == (503, "key_recovering")
-    made(await client.post("/v1/pins", pins[0]))  # nothing of it was published
+    assert read_error(await client.post("/v1/pins/batch", {"pins": pins})) == (
+        503,
+        "key_recovering",
+    )
+    require_created(await client.post("/v1/pins", pins[0]))  # nothing of it was published
 
 
-async def test_a_key_whose_pin_stands_is_answered_as_ever(client: Client) -> None:
-    pin = await client.published(idempotency_key="stands")
-    await promise(client, "stands")
+async def test_a_key_with_an_existing_pin_is_answered_as_usual(client: Client) -> None:
+    pin = await client.publish_pin(idempotency_key="stands")
+    await promise_key(client, "stands")
     again = await client.post("/v1/pins", client.pin(idempotency_key="stands"))
     assert (again.status_code, again.json()["id"]) == (201, pin["id"])
 

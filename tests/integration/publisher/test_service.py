@@ -54,19 +54,19 @@ class Publisher:
     async def outcomes(self, job_id: UUID) -> list[RowResult]:
         """Every result of the job that was announced, in the order of the topic."""
         events = [
-            parse_event(RowsSettled, one.value or b"")
-            for one in await self.records(TopicName.OUTCOMES)
+            parse_event(RowsSettled, record.value or b"")
+            for record in await self.records(TopicName.OUTCOMES)
         ]
         return [result for event in events if event.job_id == job_id for result in event.results]
 
     async def pin_events(self, pin_id: UUID) -> list[tuple[str, str]]:
         """(ce_type, ce_id) of each event of the pin."""
-        found = []
+        events = []
         for record in await self.records(TopicName.PIN_EVENTS):
             headers = {name: value.decode() for name, value in record.headers}
             if json.loads(record.value or b"{}")["pin_id"] == str(pin_id):
-                found.append((headers["ce_type"], headers["ce_id"]))
-        return found
+                events.append((headers["ce_type"], headers["ce_id"]))
+        return events
 
     async def records(self, name: TopicName) -> list[Any]:
         return await records_of(self._kafka, self._prefix, name)
@@ -92,24 +92,24 @@ async def publisher(app: FastAPI, kafka: str, topic_prefix: str) -> AsyncIterato
     await producer.stop()
 
 
-def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
+def build_row(workspace: Workspace, **fields: Any) -> RowAccepted:
     return row_accepted(
         **{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields}
     )
 
 
-async def settled(publisher: Publisher, job_id: UUID, count: int = 1) -> list[RowResult]:
-    async def enough() -> list[RowResult] | None:
-        found = await publisher.outcomes(job_id)
-        return found if len(found) >= count else None
+async def wait_for_outcomes(publisher: Publisher, job_id: UUID, count: int = 1) -> list[RowResult]:
+    async def find_enough() -> list[RowResult] | None:
+        events = await publisher.outcomes(job_id)
+        return events if len(events) >= count else None
 
-    return await eventually(enough, every=0.1)
+    return await eventually(find_enough, every=0.1)
 
 
 async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: Workspace) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert (result.status, result.pin_id, result.idempotency_key) == (
         "created",
@@ -121,14 +121,14 @@ async def test_a_row_is_settled_and_announced(publisher: Publisher, workspace: W
     ]
 
 
-async def test_invariant_4_a_redelivered_row_says_the_same_and_announces_under_the_same_id(
+async def test_invariant_4_a_redelivered_row_reports_the_same_with_the_same_event_id(
     publisher: Publisher, workspace: Workspace
 ) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     await publisher.deliver(row)
-    await settled(publisher, row.job_id)
+    await wait_for_outcomes(publisher, row.job_id)
     await publisher.deliver(row)
-    first, second = await settled(publisher, row.job_id, 2)
+    first, second = await wait_for_outcomes(publisher, row.job_id, 2)
     assert first == second
     assert first.pin_id is not None
     assert len(set(await publisher.pin_events(first.pin_id))) == 1
@@ -139,15 +139,16 @@ async def test_invariant_7_pin_events_follow_row_numbers(
 ) -> None:
     job = uuid4()
     rows = [
-        row_of(workspace, job_id=job, row_number=number, idempotency_key=f"in-order-{number}")
+        build_row(workspace, job_id=job, row_number=number, idempotency_key=f"in-order-{number}")
         for number in range(1, 41)
     ]
     await publisher.deliver(*rows)
-    await settled(publisher, job, 40)
+    await wait_for_outcomes(publisher, job, 40)
 
     async def announced() -> list[int] | None:
         events = [
-            json.loads(one.value or b"{}") for one in await publisher.records(TopicName.PIN_EVENTS)
+            json.loads(record.value or b"{}")
+            for record in await publisher.records(TopicName.PIN_EVENTS)
         ]
         numbers = [event["row_number"] for event in events if event["job_id"] == str(job)]
         return numbers if len(numbers) >= 40 else None
@@ -155,50 +156,50 @@ async def test_invariant_7_pin_events_follow_row_numbers(
     assert await eventually(announced, every=0.1) == list(range(1, 41))
 
 
-async def test_invariant_8_a_row_that_can_only_be_named_settles_as_failed(
+async def test_invariant_8_an_unreadable_row_with_a_known_identity_settles_as_failed(
     publisher: Publisher, workspace: Workspace
 ) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     document = event_document(row)
     document["version"] = 99
     del document["row"]["title"]
     newer = json.dumps(document, separators=(",", ":")).encode()  # its kind can be told
     await publisher.deliver_bytes(newer)
     await publisher.deliver_bytes(b"\x00garbage")
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     assert (result.status, result.error_code) == ("failed", "internal_error")
-    letters = await publisher.records(TopicName.DEAD_LETTERS)
-    assert {letter.value for letter in letters} >= {newer, b"\x00garbage"}
+    dead_letters = await publisher.records(TopicName.DEAD_LETTERS)
+    assert {dead_letter.value for dead_letter in dead_letters} >= {newer, b"\x00garbage"}
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [("row_number", 2**31), ("row_number", 0), ("accepted_at", "2026-11-23T12:00:00")],
 )
-async def test_invariant_8_a_row_that_ingest_never_writes_holds_up_nobody(
+async def test_invariant_8_a_row_that_ingest_never_writes_blocks_no_other_row(
     publisher: Publisher, workspace: Workspace, field: str, value: object
 ) -> None:
-    foreign = json.dumps({**event_document(row_of(workspace)), field: value}).encode()
+    foreign = json.dumps({**event_document(build_row(workspace)), field: value}).encode()
     await publisher.deliver_bytes(foreign)
-    row = row_of(workspace)
+    row = build_row(workspace)
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     assert result.status == "created"
 
-    async def kept() -> bool:
+    async def is_dead_letter() -> bool:
         return foreign in {
-            letter.value for letter in await publisher.records(TopicName.DEAD_LETTERS)
+            dead_letter.value for dead_letter in await publisher.records(TopicName.DEAD_LETTERS)
         }
 
-    await eventually(kept, every=0.1)
+    await eventually(is_dead_letter, every=0.1)
 
 
-async def test_a_row_that_fails_here_tells_its_fault_as_validation_does(
+async def test_a_row_that_fails_its_checks_reports_a_fault_like_validation(
     publisher: Publisher, workspace: Workspace
 ) -> None:
-    row = row_of(workspace, board_id="nowhere")
+    row = build_row(workspace, board_id="nowhere")
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     assert result.error_message == "board_id: no board nowhere on this account"
     fault = Fault(
         code="board_not_found",
@@ -220,9 +221,9 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(
     publisher: Publisher, workspace: Workspace, database: Database
 ) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
-    row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
+    row = build_row(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
     assert (result.pin_id, result.schedule_id) == (None, derive_schedule_id(pin_id))
     path = f"/v1/schedules/{result.schedule_id}"
@@ -248,13 +249,13 @@ async def test_a_row_for_later_is_scheduled_then_published_when_due(
     await eventually(announced, every=0.1)
 
 
-async def test_a_board_that_went_before_its_pin_was_due_fails_the_pin_not_the_row(
+async def test_a_board_removed_before_its_pin_is_due_fails_the_pin_not_the_row(
     publisher: Publisher, workspace: Workspace, database: Database
 ) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
-    row = row_of(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
+    row = build_row(workspace, run_at=at.isoformat(), accepted_at=datetime.now(UTC))
     await publisher.deliver(row)
-    await settled(publisher, row.job_id)
+    await wait_for_outcomes(publisher, row.job_id)
     async with database.transaction() as connection:
         await connection.execute(
             text("delete from access.boards where account_id = :id"), {"id": workspace.account_id}
@@ -287,7 +288,7 @@ async def post_pin(publisher: Publisher, workspace: Workspace, **fields: Any) ->
     return await publisher.http.post("/v1/pins", json=body, headers=workspace.headers)
 
 
-async def test_invariant_3_a_single_pin_is_made_once_by_any_path(
+async def test_invariant_3_a_single_pin_is_created_once_by_any_path(
     publisher: Publisher, workspace: Workspace
 ) -> None:
     first = await post_pin(publisher, workspace, idempotency_key="once")
@@ -295,9 +296,9 @@ async def test_invariant_3_a_single_pin_is_made_once_by_any_path(
     again = await post_pin(publisher, workspace, idempotency_key="once")
     assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
     assert again.json() == first.json()
-    row = row_of(workspace, idempotency_key="once")
+    row = build_row(workspace, idempotency_key="once")
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     assert (result.status, str(result.pin_id)) == ("existing", first.json()["id"])
 
     async def announced() -> bool:
@@ -320,9 +321,9 @@ async def test_a_single_pin_with_faults_is_422_with_all_of_them(
 async def test_a_single_pin_on_a_scheduled_key_is_409(
     publisher: Publisher, workspace: Workspace
 ) -> None:
-    row = row_of(workspace, run_at="2031-01-01T00:00:00Z", idempotency_key="taken")
+    row = build_row(workspace, run_at="2031-01-01T00:00:00Z", idempotency_key="taken")
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     answer = await post_pin(publisher, workspace, idempotency_key="taken")
     detail = answer.json()["detail"]
     assert (answer.status_code, detail["code"], detail["schedule_id"]) == (
@@ -372,14 +373,14 @@ async def test_pins_are_listed_newest_first_in_pages(
         *("cursor=", "cursor=a.b", "cursor=abc", "cursor=eyJ2IjoxfQ"),
     ],
 )
-async def test_what_a_list_cannot_answer_is_refused(
+async def test_an_invalid_list_query_is_refused(
     publisher: Publisher, workspace: Workspace, query: str
 ) -> None:
     answer = await publisher.http.get(f"/v1/pins?{query}", headers=workspace.headers)
     assert (answer.status_code, answer.json()["detail"]["code"]) == (422, "invalid_parameter")
 
 
-async def test_a_pin_from_an_asset_answers_with_its_address(
+async def test_a_pin_with_an_asset_has_the_assets_address(
     publisher: Publisher, workspace: Workspace
 ) -> None:
     asset = str(uuid4())
@@ -392,9 +393,9 @@ async def test_invariant_10_a_rows_schedule_does_not_exist_for_another_workspace
     publisher: Publisher, workspace: Workspace, database: Database
 ) -> None:
     other = await make_workspace(database)
-    row = row_of(workspace, run_at="2031-01-01T00:00:00Z")
+    row = build_row(workspace, run_at="2031-01-01T00:00:00Z")
     await publisher.deliver(row)
-    (result,) = await settled(publisher, row.job_id)
+    (result,) = await wait_for_outcomes(publisher, row.job_id)
     path = f"/v1/schedules/{result.schedule_id}"
     assert (await publisher.http.get(path, headers=workspace.headers)).status_code == 200
     answer = await publisher.http.get(path, headers=other.headers)
@@ -423,15 +424,15 @@ async def test_no_key_and_a_wrong_key_are_401(publisher: Publisher) -> None:
 async def test_x_api_key_wins_over_the_bearer_token(
     publisher: Publisher, workspace: Workspace
 ) -> None:
-    both = {"X-API-Key": workspace.api_key, "Authorization": "Bearer pf_wrong"}
-    assert (await publisher.http.get("/v1/pins", headers=both)).status_code == 200
+    two_keys = {"X-API-Key": workspace.api_key, "Authorization": "Bearer pf_wrong"}
+    assert (await publisher.http.get("/v1/pins", headers=two_keys)).status_code == 200
     bearer = {"Authorization": f"Bearer {workspace.api_key}"}
     assert (await publisher.http.get("/v1/pins", headers=bearer)).status_code == 200
 
 
-async def test_metrics_tell_what_was_settled(publisher: Publisher) -> None:
-    text_of = (await publisher.http.get("/metrics")).text
-    assert 'pinflow_rows_settled_total{service="publisher",status="created"}' in text_of
-    assert 'pinflow_oldest_unprocessed_seconds{consumer="publisher",member="0"}' in text_of
-    assert "pinflow_batch_seconds_bucket" in text_of
-    assert "pinflow_dead_letters_total" in text_of
+async def test_metrics_count_settled_rows(publisher: Publisher) -> None:
+    metrics = (await publisher.http.get("/metrics")).text
+    assert 'pinflow_rows_settled_total{service="publisher",status="created"}' in metrics
+    assert 'pinflow_oldest_unprocessed_seconds{consumer="publisher",member="0"}' in metrics
+    assert "pinflow_batch_seconds_bucket" in metrics
+    assert "pinflow_dead_letters_total" in metrics

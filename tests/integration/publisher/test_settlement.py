@@ -48,25 +48,25 @@ class Partition:
 
 @pytest.fixture
 def settler(database: Database, workspace: Workspace) -> Partition:
-    return new_settler(database, workspace)
+    return build_settler(database, workspace)
 
 
-def new_settler(database: Database, workspace: Workspace, partition: int = 0) -> Partition:
+def build_settler(database: Database, workspace: Workspace, partition: int = 0) -> Partition:
     return Partition(RowService(RowRepository(database), BoardCache(workspace.access)), partition)
 
 
-def row_of(workspace: Workspace, **fields: Any) -> RowAccepted:
+def build_row(workspace: Workspace, **fields: Any) -> RowAccepted:
     return row_accepted(
         **{"workspace_id": workspace.id, "account_id": str(workspace.account_id), **fields}
     )
 
 
-def told(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
+def summarize(outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
     """Each outcome as its row reports it."""
-    return [_reported(outcome) for outcome in outcomes]
+    return [_summarize_outcome(outcome) for outcome in outcomes]
 
 
-def _reported(outcome: Outcome) -> tuple[str, Any]:
+def _summarize_outcome(outcome: Outcome) -> tuple[str, Any]:
     match outcome:
         case FailedRow():
             return "failed", outcome.failure.error_code
@@ -79,13 +79,13 @@ def _reported(outcome: Outcome) -> tuple[str, Any]:
             return "existing", find_result_ids(outcome)
 
 
-async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(
+async def test_a_partly_new_batch_finds_existing_pins(
     settler: Partition, workspace: Workspace
 ) -> None:
     """What stood is looked for unless every id was inserted: of four rows one is new, and one that
     may not be published repeats.
     """
-    (before,) = (await settler.settle([row_of(workspace, idempotency_key="stands")])).outcomes
+    (before,) = (await settler.settle([build_row(workspace, idempotency_key="stands")])).outcomes
     job = uuid4()
     keys = [
         ("new", {}),
@@ -95,23 +95,23 @@ async def test_a_batch_that_is_new_only_in_part_finds_what_stood_before(
         ("refused", {"board_id": "gone"}),
     ]
     rows = [
-        row_of(workspace, job_id=job, row_number=number, idempotency_key=key, **more)
+        build_row(workspace, job_id=job, row_number=number, idempotency_key=key, **more)
         for number, (key, more) in enumerate(keys, 1)
     ]
-    new, standing = (compute_pin_id(workspace.id, key) for key in ("new", "stands"))
-    first = told((await settler.settle(rows)).outcomes)
-    assert told([before]) == [("created", (standing, None))]
+    new, existing = (compute_pin_id(workspace.id, key) for key in ("new", "stands"))
+    first = summarize((await settler.settle(rows)).outcomes)
+    assert summarize([before]) == [("created", (existing, None))]
     assert first == [
         ("created", (new, None)),
         ("existing", (new, None)),
-        ("existing", (standing, None)),
-        ("existing", (standing, None)),
+        ("existing", (existing, None)),
+        ("existing", (existing, None)),
         ("failed", "board_not_found"),
     ]
-    assert told((await settler.settle(rows)).outcomes) == first
+    assert summarize((await settler.settle(rows)).outcomes) == first
 
 
-async def publications(database: Database, workspace: Workspace) -> int:
+async def count_pins(database: Database, workspace: Workspace) -> int:
     async with database.transaction() as connection:
         query = text("select count(*) from publisher.pins where workspace_id = :id")
         return int((await connection.execute(query, {"id": workspace.id})).scalar_one())
@@ -120,9 +120,9 @@ async def publications(database: Database, workspace: Workspace) -> int:
 async def test_a_row_is_published_under_the_id_of_its_key(
     settler: Partition, workspace: Workspace
 ) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     settlement = await settler.settle([row])
-    assert told(settlement.outcomes) == [
+    assert summarize(settlement.outcomes) == [
         ("created", (compute_pin_id(workspace.id, row.row.idempotency_key), None))
     ]
 
@@ -131,19 +131,22 @@ async def test_invariant_4_a_redelivered_batch_has_the_same_outcomes(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     job = uuid4()
-    rows = [row_of(workspace, job_id=job, row_number=number) for number in range(1, 6)]
-    rows.append(row_of(workspace, job_id=job, row_number=6, board_id="gone"))
+    rows = [build_row(workspace, job_id=job, row_number=number) for number in range(1, 6)]
+    rows.append(build_row(workspace, job_id=job, row_number=6, board_id="gone"))
     first = await settler.settle(rows)
     again = await settler.settle(rows)
-    assert told(again.outcomes) == told(first.outcomes)
-    assert [kind for kind, _ in told(first.outcomes)] == ["created"] * 5 + ["failed"]
-    assert await publications(database, workspace) == 5
+    assert summarize(again.outcomes) == summarize(first.outcomes)
+    assert [kind for kind, _ in summarize(first.outcomes)] == ["created"] * 5 + ["failed"]
+    assert await count_pins(database, workspace) == 5
 
 
 async def test_invariant_3_the_same_key_in_a_later_import_exists(
     settler: Partition, workspace: Workspace
 ) -> None:
-    first, second = row_of(workspace, idempotency_key="k"), row_of(workspace, idempotency_key="k")
+    first, second = (
+        build_row(workspace, idempotency_key="k"),
+        build_row(workspace, idempotency_key="k"),
+    )
     await settler.settle([first])
     settlement = await settler.settle([second])
     (outcome,) = settlement.outcomes
@@ -151,43 +154,43 @@ async def test_invariant_3_the_same_key_in_a_later_import_exists(
     assert outcome.stored.origin_job_id == first.job_id
 
 
-async def test_an_existing_row_with_other_content_says_so(
+async def test_an_existing_row_with_different_content_reports_it(
     settler: Partition, workspace: Workspace
 ) -> None:
-    await settler.settle([row_of(workspace, idempotency_key="k")])
+    await settler.settle([build_row(workspace, idempotency_key="k")])
     same, other = (
-        row_of(workspace, idempotency_key="k"),
-        row_of(workspace, idempotency_key="k", title="Other"),
+        build_row(workspace, idempotency_key="k"),
+        build_row(workspace, idempotency_key="k", title="Other"),
     )
     settlement = await settler.settle([same, other])
     by_job = {
-        o.keyed.row.job_id: o.stored.fingerprint == o.keyed.row.fingerprint
-        for o in settlement.outcomes
-        if isinstance(o, ExistingRow)
+        outcome.keyed.row.job_id: outcome.stored.fingerprint == outcome.keyed.row.fingerprint
+        for outcome in settlement.outcomes
+        if isinstance(outcome, ExistingRow)
     }
     assert by_job == {same.job_id: True, other.job_id: False}
 
 
-async def test_invariant_7_of_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(
+async def test_invariant_7_among_equal_keys_in_a_batch_the_earliest_jobs_lowest_row_wins(
     settler: Partition, workspace: Workspace
 ) -> None:
     early, late = uuid4(), uuid4()
     rows = [
-        row_of(
+        build_row(
             workspace,
             job_id=late,
             row_number=1,
             accepted_at=NOON + timedelta(seconds=1),
             idempotency_key="k",
         ),
-        row_of(workspace, job_id=early, row_number=9, idempotency_key="k"),
-        row_of(workspace, job_id=early, row_number=2, idempotency_key="k"),
+        build_row(workspace, job_id=early, row_number=9, idempotency_key="k"),
+        build_row(workspace, job_id=early, row_number=2, idempotency_key="k"),
     ]
     settlement = await settler.settle(rows)
     winners = [
-        (o.keyed.row.job_id, o.keyed.row.row_number)
-        for o in settlement.outcomes
-        if isinstance(o, CreatedRow)
+        (outcome.keyed.row.job_id, outcome.keyed.row.row_number)
+        for outcome in settlement.outcomes
+        if isinstance(outcome, CreatedRow)
     ]
     assert winners == [(early, 2)]
 
@@ -197,16 +200,16 @@ async def test_invariant_10_workspaces_do_not_share_keys(
 ) -> None:
     other = await make_workspace(database)
     settlement = await settler.settle(
-        [row_of(workspace, idempotency_key="k"), row_of(other, idempotency_key="k")]
+        [build_row(workspace, idempotency_key="k"), build_row(other, idempotency_key="k")]
     )
-    assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "created"]
+    assert [kind for kind, _ in summarize(settlement.outcomes)] == ["created", "created"]
 
 
 async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
     settler: Partition, workspace: Workspace
 ) -> None:
-    past = row_of(workspace, run_at="2026-11-23T11:59:59Z")
-    future = row_of(
+    past = build_row(workspace, run_at="2026-11-23T11:59:59Z")
+    future = build_row(
         workspace,
         run_at="2026-11-23T12:00:01Z",
         job_id=uuid4(),
@@ -214,7 +217,7 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
     )
     settlement = await settler.settle([past, future])
     future_id = compute_pin_id(workspace.id, future.row.idempotency_key)
-    assert told(settlement.outcomes) == [
+    assert summarize(settlement.outcomes) == [
         ("created", (compute_pin_id(workspace.id, past.row.idempotency_key), None)),
         ("created", (None, derive_schedule_id(future_id))),
     ]
@@ -223,8 +226,8 @@ async def test_a_run_at_in_the_past_publishes_and_one_in_the_future_schedules(
 async def test_invariant_6_a_failed_row_leaves_its_key_free(
     settler: Partition, workspace: Workspace
 ) -> None:
-    await settler.settle([row_of(workspace, idempotency_key="k", board_id="gone")])
-    settlement = await settler.settle([row_of(workspace, idempotency_key="k")])
+    await settler.settle([build_row(workspace, idempotency_key="k", board_id="gone")])
+    settlement = await settler.settle([build_row(workspace, idempotency_key="k")])
     assert isinstance(settlement.outcomes[0], CreatedRow)
 
 
@@ -238,72 +241,74 @@ async def test_invariant_6_a_failed_row_leaves_its_key_free(
 async def test_an_unknown_destination_fails_the_row(
     settler: Partition, workspace: Workspace, fields: dict[str, str], code: str
 ) -> None:
-    settlement = await settler.settle([row_of(workspace, **fields)])
-    assert told(settlement.outcomes) == [("failed", code)]
+    settlement = await settler.settle([build_row(workspace, **fields)])
+    assert summarize(settlement.outcomes) == [("failed", code)]
 
 
 async def test_invariant_10_another_workspaces_account_is_unknown(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     other = await make_workspace(database)
-    settlement = await settler.settle([row_of(workspace, account_id=str(other.account_id))])
-    assert told(settlement.outcomes) == [("failed", "account_not_found")]
+    settlement = await settler.settle([build_row(workspace, account_id=str(other.account_id))])
+    assert summarize(settlement.outcomes) == [("failed", "account_not_found")]
 
 
 async def test_invariant_4_a_failed_row_redelivered_after_its_cause_has_gone_is_still_failed(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    row = row_of(workspace, board_id="soon")
+    row = build_row(workspace, board_id="soon")
     await settler.settle([row])
     await workspace.operator.add_board(workspace.id, workspace.account_id, "soon", name="Soon")
     again = await settler.settle([row])
-    assert told(again.outcomes) == [("failed", "board_not_found")]
-    assert await publications(database, workspace) == 0
+    assert summarize(again.outcomes) == [("failed", "board_not_found")]
+    assert await count_pins(database, workspace) == 0
 
 
 async def test_invariant_4_a_created_row_redelivered_after_its_account_has_gone_is_still_created(
     workspace: Workspace, database: Database
 ) -> None:
-    row = row_of(workspace)
-    await new_settler(database, workspace).settle([row])
+    row = build_row(workspace)
+    await build_settler(database, workspace).settle([row])
     async with database.transaction() as connection:
         await connection.execute(
             text("update access.accounts set revoked_at = now() where id = :id"),
             {"id": workspace.account_id},
         )
-    again = await new_settler(database, workspace).settle([row])
+    again = await build_settler(database, workspace).settle([row])
     assert isinstance(again.outcomes[0], CreatedRow)
 
 
-async def test_a_bad_row_before_a_good_one_of_the_same_key_fails_however_the_batch_is_cut(
+async def test_a_failing_row_before_a_valid_one_with_the_same_key_fails_in_any_batch(
     settler: Partition, workspace: Workspace
 ) -> None:
     job = uuid4()
-    bad = row_of(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
-    good = row_of(workspace, job_id=job, row_number=2, idempotency_key="k")
-    bad_again = row_of(workspace, job_id=job, row_number=3, idempotency_key="k", board_id="gone")
+    bad = build_row(workspace, job_id=job, row_number=1, idempotency_key="k", board_id="gone")
+    good = build_row(workspace, job_id=job, row_number=2, idempotency_key="k")
+    bad_again = build_row(workspace, job_id=job, row_number=3, idempotency_key="k", board_id="gone")
     settlement = await settler.settle([bad, good, bad_again])
-    assert [kind for kind, _ in told(settlement.outcomes)] == ["failed", "created", "existing"]
+    assert [kind for kind, _ in summarize(settlement.outcomes)] == ["failed", "created", "existing"]
     alone = await settler.settle([bad])
-    assert [kind for kind, _ in told(alone.outcomes)] == ["failed"]
+    assert [kind for kind, _ in summarize(alone.outcomes)] == ["failed"]
 
 
 async def test_an_unreadable_row_is_failed_and_recorded(
     settler: Partition, workspace: Workspace
 ) -> None:
     unreadable = UnreadableRow(uuid4(), workspace.id, 7)
-    good = row_of(workspace)
+    good = build_row(workspace)
     settlement = await settler.settle([good], [unreadable])
-    assert [kind for kind, _ in told(settlement.outcomes)] == ["created", "failed"]
-    now_readable = row_of(workspace, job_id=unreadable.job_id, row_number=7)
-    assert told((await settler.settle([now_readable])).outcomes) == [("failed", "internal_error")]
+    assert [kind for kind, _ in summarize(settlement.outcomes)] == ["created", "failed"]
+    now_readable = build_row(workspace, job_id=unreadable.job_id, row_number=7)
+    assert summarize((await settler.settle([now_readable])).outcomes) == [
+        ("failed", "internal_error")
+    ]
 
 
-async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
+async def test_invariant_8_a_row_that_postgres_rejects_fails_alone(
     settler: Partition, workspace: Workspace
 ) -> None:
-    rows = [row_of(workspace) for _ in range(9)]
-    poison = row_of(workspace)
+    rows = [build_row(workspace) for _ in range(9)]
+    poison = build_row(workspace)
     poison = replace(poison, row=replace(poison.row, title="a\0b"))
     settlement = await settler.settle([*rows[:4], poison, *rows[4:]])
     failed_jobs = [row.job_id for row in settlement.outcomes if isinstance(row, FailedRow)]
@@ -313,61 +318,65 @@ async def test_invariant_8_a_row_that_postgres_refuses_fails_alone(
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-async def test_invariant_8_a_row_of_a_time_that_no_one_could_read_fails_alone(
+async def test_invariant_8_a_row_with_an_unreadable_time_fails_alone(
     settler: Partition, workspace: Workspace, time: str
 ) -> None:
     """Postgres would store it. Lists and the scheduler would then fail at its pin."""
-    foreign = replace(row_of(workspace), accepted_at=datetime.fromisoformat(time))
-    settlement = await settler.settle([row_of(workspace), foreign, row_of(workspace)])
-    assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "created", "failed"]
+    foreign = replace(build_row(workspace), accepted_at=datetime.fromisoformat(time))
+    settlement = await settler.settle([build_row(workspace), foreign, build_row(workspace)])
+    assert sorted(kind for kind, _ in summarize(settlement.outcomes)) == [
+        "created",
+        "created",
+        "failed",
+    ]
     assert [row.job_id for row, _ in settlement.rejected] == [foreign.job_id]
 
 
-async def test_invariant_4_the_outcome_of_a_refused_row_does_not_change_with_its_board(
+async def test_invariant_4_the_outcome_of_a_rejected_row_does_not_change_with_its_board(
     settler: Partition, workspace: Workspace
 ) -> None:
-    await settler.settle([row_of(workspace, idempotency_key="k")])
-    row = row_of(workspace, idempotency_key="k", board_id="later")
+    await settler.settle([build_row(workspace, idempotency_key="k")])
+    row = build_row(workspace, idempotency_key="k", board_id="later")
     impossible = replace(row, row=replace(row.row, title="a\0b"))
-    first = told(
+    first = summarize(
         (await settler.settle([impossible])).outcomes
     )  # the checks refuse it: Postgres never sees its title
     await workspace.operator.add_board(workspace.id, workspace.account_id, "later", name="Later")
-    assert told((await settler.settle([impossible])).outcomes) == first
+    assert summarize((await settler.settle([impossible])).outcomes) == first
     assert first == [("existing", (compute_pin_id(workspace.id, "k"), None))]
 
 
-async def test_a_board_that_no_database_can_hold_fails_its_row_alone(
+async def test_a_board_id_that_postgres_cannot_store_fails_only_its_row(
     settler: Partition, workspace: Workspace
 ) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     impossible = replace(row, row=replace(row.row, board_id="a\0b"))
-    settlement = await settler.settle([impossible, row_of(workspace)])
-    assert sorted(kind for kind, _ in told(settlement.outcomes)) == ["created", "failed"]
+    settlement = await settler.settle([impossible, build_row(workspace)])
+    assert sorted(kind for kind, _ in summarize(settlement.outcomes)) == ["created", "failed"]
 
 
-async def test_invariant_8_a_failure_of_a_row_that_no_database_can_hold_can_be_stored_by_status(
+async def test_invariant_8_status_can_store_the_failure_of_a_row_that_postgres_rejects(
     settler: Partition, workspace: Workspace
 ) -> None:
     """Or its job would never end: status would give up the record that says so."""
-    row = row_of(workspace, board_id="gone")
+    row = build_row(workspace, board_id="gone")
     impossible = replace(row, row=replace(row.row, idempotency_key="a\0b"))
     (record,) = build_outcome_records((await settler.settle([impossible])).outcomes)
     (result,) = parse_event(RowsSettled, record.value).results
     assert (result.error_code, result.idempotency_key) == ("board_not_found", "a\ufffdb")
 
 
-async def test_a_collision_of_ids_does_not_go_unseen(
+async def test_a_collision_of_pin_ids_fails_the_row(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    row = row_of(workspace)
+    row = build_row(workspace)
     await settler.settle([row])
     async with database.transaction() as connection:
         statement = text(
             "update publisher.pins set idempotency_key = 'another' where origin_job_id = :id"
         )
         await connection.execute(statement, {"id": row.job_id})
-    assert told((await settler.settle([row])).outcomes) == [("failed", "internal_error")]
+    assert summarize((await settler.settle([row])).outcomes) == [("failed", "internal_error")]
 
 
 async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock_nor_publish_twice(
@@ -376,28 +385,28 @@ async def test_invariant_3_two_publishers_with_overlapping_keys_neither_deadlock
     def batch(number: int) -> list[RowAccepted]:
         job = UUID(int=number)
         return [
-            row_of(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}")
+            build_row(workspace, job_id=job, row_number=n + 1, idempotency_key=f"shared-{n}")
             for n in range(300)
         ]
 
-    settlers = [new_settler(database, workspace, partition) for partition in range(4)]
+    settlers = [build_settler(database, workspace, partition) for partition in range(4)]
     batches = [batch(1), list(reversed(batch(2))), batch(3), list(reversed(batch(4)))]
     settlements: list[Settlement] = await asyncio.gather(
-        *(one.settle(rows) for one, rows in zip(settlers, batches, strict=True))
+        *(settler.settle(rows) for settler, rows in zip(settlers, batches, strict=True))
     )
     outcomes = [outcome for settlement in settlements for outcome in settlement.outcomes]
     assert len(outcomes) == 1200
     assert sum(isinstance(outcome, CreatedRow) for outcome in outcomes) == 300
-    assert await publications(database, workspace) == 300
+    assert await count_pins(database, workspace) == 300
 
 
-RECORD = text("""
+INSERT_OUTCOME = text("""
     insert into publisher.row_outcomes (job_id, row_number, status, pin_id, promised_pin_id)
     values (:job_id, :row_number, :status, :pin_id, :promised)
 """)
 
 
-async def record(database: Database, row: RowAccepted, status: str) -> None:
+async def record_outcome(database: Database, row: RowAccepted, status: str) -> None:
     """Records an outcome that stands in Kafka."""
     pin_id = compute_pin_id(row.workspace_id, row.row.idempotency_key)
     promised = pin_id if status == "created" else None
@@ -408,68 +417,72 @@ async def record(database: Database, row: RowAccepted, status: str) -> None:
         "pin_id": pin_id,
     }
     async with database.transaction() as connection:
-        await connection.execute(RECORD, {**values, "promised": promised})
+        await connection.execute(INSERT_OUTCOME, {**values, "promised": promised})
 
 
-async def test_invariant_4_a_row_that_was_created_stays_so_without_its_board(
+async def test_invariant_4_a_row_recorded_as_created_stays_created_without_its_board(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    row = row_of(workspace, board_id="gone")
-    await record(database, row, "created")
+    row = build_row(workspace, board_id="gone")
+    await record_outcome(database, row, "created")
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
-    assert told((await settler.settle([row])).outcomes) == [("created", (pin_id, None))]
+    assert summarize((await settler.settle([row])).outcomes) == [("created", (pin_id, None))]
 
 
-async def test_invariant_3_a_key_is_kept_for_the_row_that_created_it(
+async def test_invariant_3_a_key_is_reserved_for_the_row_that_created_it(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     """Whichever of them is read first, and whether the other is in the same batch."""
     creator, other = (
-        row_of(workspace, idempotency_key="kept"),
-        row_of(workspace, idempotency_key="kept"),
+        build_row(workspace, idempotency_key="kept"),
+        build_row(workspace, idempotency_key="kept"),
     )
-    await record(database, creator, "created")
+    await record_outcome(database, creator, "created")
     pin_id = compute_pin_id(workspace.id, "kept")
-    assert told((await settler.settle([other])).outcomes) == [("replayed existing", (pin_id, None))]
-    both = told((await settler.settle([other, creator])).outcomes)
-    assert sorted(both) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
+    assert summarize((await settler.settle([other])).outcomes) == [
+        ("replayed existing", (pin_id, None))
+    ]
+    together = summarize((await settler.settle([other, creator])).outcomes)
+    assert sorted(together) == [("created", (pin_id, None)), ("existing", (pin_id, None))]
 
 
-async def test_two_rows_that_are_recorded_as_created_under_one_key_stop_nothing(
+async def test_two_rows_recorded_as_created_with_one_key_do_not_stop_the_batch(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     """After a key was freed by hand and its outcomes are read again."""
-    rows = [row_of(workspace, idempotency_key="twice") for _ in range(2)]
+    rows = [build_row(workspace, idempotency_key="twice") for _ in range(2)]
     for row in rows:
-        await record(database, row, "created")
+        await record_outcome(database, row, "created")
     pin_id = compute_pin_id(workspace.id, "twice")
-    together = told((await settler.settle(rows)).outcomes)
+    together = summarize((await settler.settle(rows)).outcomes)
     assert sorted(together) == [("created", (pin_id, None)), ("replayed created", (pin_id, None))]
-    alone = [told((await settler.settle([row])).outcomes)[0] for row in rows]
+    alone = [summarize((await settler.settle([row])).outcomes)[0] for row in rows]
     assert sorted(alone) == sorted(together)
 
 
-async def test_invariant_4_a_row_that_was_existing_publishes_nothing(
+async def test_invariant_4_a_row_recorded_as_existing_publishes_nothing(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
     """Its key's first row may be one that no import brought, and that is lost."""
-    row = row_of(workspace)
-    await record(database, row, "existing")
+    row = build_row(workspace)
+    await record_outcome(database, row, "existing")
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
-    assert told((await settler.settle([row])).outcomes) == [("replayed existing", (pin_id, None))]
+    assert summarize((await settler.settle([row])).outcomes) == [
+        ("replayed existing", (pin_id, None))
+    ]
     query = text("select count(*) as pins from publisher.pins where pin_id = :pin_id").bindparams(
         pin_id=pin_id
     )
     assert await database.fetch_first(query) == {"pins": 0}
 
 
-async def test_a_row_that_can_not_be_read_any_more_reports_what_it_became(
+async def test_a_row_that_became_unreadable_reports_its_recorded_outcome(
     settler: Partition, workspace: Workspace, database: Database
 ) -> None:
-    row = row_of(workspace)
-    await record(database, row, "created")
+    row = build_row(workspace)
+    await record_outcome(database, row, "created")
     unreadable = UnreadableRow(row.job_id, workspace.id, row.row_number)
     pin_id = compute_pin_id(workspace.id, row.row.idempotency_key)
-    assert told((await settler.settle([], [unreadable])).outcomes) == [
+    assert summarize((await settler.settle([], [unreadable])).outcomes) == [
         ("replayed created", (pin_id, None))
     ]

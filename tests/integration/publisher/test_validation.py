@@ -10,10 +10,10 @@ from shared.access.keys import Scope
 from shared.access.model import Principal
 from shared.postgres.database import Database
 from tests.integration.conftest import Workspace, make_workspace
-from tests.integration.publisher.conftest import Client, made, refusal, serving
+from tests.integration.publisher.conftest import Client, read_error, require_created, serving
 
 
-async def validated(client: Client, kind: str, body: Any, **headers: str) -> dict[str, Any]:
+async def validate(client: Client, kind: str, body: Any, **headers: str) -> dict[str, Any]:
     answer = await client.post(f"/v1/{kind}/validate", body, **headers)
     assert answer.status_code == 200, answer.text
     report: dict[str, Any] = answer.json()
@@ -22,7 +22,7 @@ async def validated(client: Client, kind: str, body: Any, **headers: str) -> dic
     return report
 
 
-def told(report: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+def read_checks(report: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
     return {check["name"]: (check["status"], check["code"]) for check in report["checks"]}
 
 
@@ -30,12 +30,12 @@ PASSED = ("passed", None)
 
 
 async def test_a_valid_pin_passes_every_check_and_nothing_is_stored(client: Client) -> None:
-    report = await validated(
+    report = await validate(
         client,
         "pins",
         client.pin(dominant_color="abcdef", related_terms="a, b", idempotency_key=" k "),
     )
-    assert told(report) == dict.fromkeys(
+    assert read_checks(report) == dict.fromkeys(
         ["fields", "account", "board", "media", "idempotency_key"], PASSED
     )
     resolved = report["resolved"]
@@ -49,8 +49,8 @@ async def test_a_valid_pin_passes_every_check_and_nothing_is_stored(client: Clie
 
 
 async def test_a_valid_schedule_passes_every_check_and_nothing_is_stored(client: Client) -> None:
-    report = await validated(client, "schedules", client.schedule())
-    assert told(report) == {
+    report = await validate(client, "schedules", client.schedule())
+    assert read_checks(report) == {
         **dict.fromkeys(["fields", "account", "board", "media", "run_at"], PASSED),
         "idempotency_key": ("skipped", None),
     }
@@ -58,15 +58,15 @@ async def test_a_valid_schedule_passes_every_check_and_nothing_is_stored(client:
     assert report["resolved"]["run_at"].endswith("Z")
 
 
-async def test_every_fault_stands_in_its_own_check_and_the_rest_is_checked_all_the_same(
+async def test_every_fault_fails_its_own_check_and_the_others_still_run(
     client: Client,
 ) -> None:
     body = client.pin(
         title="", alt_text=7, image_url=None, board_id="nowhere", run_at="2031-01-01T00:00:00Z", x=1
     )
-    report = await validated(client, "pins", body)
+    report = await validate(client, "pins", body)
     assert (report["valid"], report["resolved"]) == (False, None)
-    assert told(report) == {
+    assert read_checks(report) == {
         "fields": ("failed", "validation_error"),
         "account": PASSED,
         "board": ("failed", "board_not_found"),
@@ -82,32 +82,35 @@ async def test_every_fault_stands_in_its_own_check_and_the_rest_is_checked_all_t
     assert all(checks[name]["remediation"] for name in ("fields", "board", "media"))
 
 
-async def test_unknown_fields_and_assets_are_warned_of(client: Client) -> None:
+async def test_unknown_fields_and_assets_give_warnings(client: Client) -> None:
     body = client.pin(titel="x", image_url=None, asset_id=str(uuid4()))
-    report = await validated(client, "pins", body)
+    report = await validate(client, "pins", body)
     assert report["valid"] is True
-    assert (told(report)["fields"], told(report)["media"]) == (
+    assert (read_checks(report)["fields"], read_checks(report)["media"]) == (
         ("warning", "unknown_fields"),
         ("warning", "asset_not_checked"),
     )
     assert report["checks"][0]["details"]["fields"] == ["titel"]
 
 
-async def test_a_pin_for_later_is_sent_to_the_schedules_before_it_is_published_at_once(
+async def test_a_pin_with_run_at_is_refused_instead_of_published_at_once(
     client: Client,
 ) -> None:
     body = client.pin(run_at="2031-01-01T00:00:00Z")
-    report = await validated(client, "pins", body)
-    assert (report["valid"], told(report)["run_at"]) == (False, ("failed", "validation_error"))
+    report = await validate(client, "pins", body)
+    assert (report["valid"], read_checks(report)["run_at"]) == (
+        False,
+        ("failed", "validation_error"),
+    )
     answer = await client.post("/v1/pins", body)
-    assert refusal(answer) == (422, "validation_error")
+    assert read_error(answer) == (422, "validation_error")
     assert "/v1/schedules" in answer.json()["detail"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["pins", "schedules"])
 async def test_an_empty_object_fails_every_check_that_can_fail(client: Client, kind: str) -> None:
-    report = await validated(client, kind, {})
-    statuses = {name: status for name, (status, _) in told(report).items()}
+    report = await validate(client, kind, {})
+    statuses = {name: status for name, (status, _) in read_checks(report).items()}
     own = {
         "pins": {"idempotency_key": "failed"},
         "schedules": {"run_at": "failed", "idempotency_key": "skipped"},
@@ -123,57 +126,57 @@ async def test_an_empty_object_fails_every_check_that_can_fail(client: Client, k
 
 @pytest.mark.parametrize("kind", ["pins", "schedules"])
 @pytest.mark.parametrize("body", [[], "x", 1])
-async def test_what_is_no_object_is_refused(client: Client, kind: str, body: Any) -> None:
-    assert refusal(await client.post(f"/v1/{kind}/validate", body)) == (422, "invalid_payload")
+async def test_a_body_that_is_no_object_is_refused(client: Client, kind: str, body: Any) -> None:
+    assert read_error(await client.post(f"/v1/{kind}/validate", body)) == (422, "invalid_payload")
 
 
-async def test_an_unknown_account_fails_its_check_and_its_board_is_not_looked_for(
+async def test_an_unknown_account_fails_its_check_and_its_board_is_not_checked(
     client: Client,
 ) -> None:
-    report = await validated(client, "pins", client.pin(account_id=str(uuid4())))
-    assert (told(report)["account"], told(report)["board"]) == (
+    report = await validate(client, "pins", client.pin(account_id=str(uuid4())))
+    assert (read_checks(report)["account"], read_checks(report)["board"]) == (
         ("failed", "account_not_found"),
         ("skipped", None),
     )
 
 
-async def test_a_key_that_is_taken_is_told_with_its_pin(client: Client) -> None:
-    pin = await client.published(idempotency_key="k")
-    same = await validated(client, "pins", client.pin(idempotency_key="k"))
-    other = await validated(client, "pins", client.pin(idempotency_key="k", title="Other"))
+async def test_a_taken_key_is_reported_with_its_pin(client: Client) -> None:
+    pin = await client.publish_pin(idempotency_key="k")
+    same = await validate(client, "pins", client.pin(idempotency_key="k"))
+    other = await validate(client, "pins", client.pin(idempotency_key="k", title="Other"))
     for report, matches in ((same, True), (other, False)):
         assert (report["valid"], report["existing_pin_id"]) == (True, pin["id"])
-        assert told(report)["idempotency_key"] == ("warning", "idempotency_key_taken")
+        assert read_checks(report)["idempotency_key"] == ("warning", "idempotency_key_taken")
         assert report["checks"][-1]["details"] == {"payload_matches": matches}
 
 
-async def test_a_key_that_can_not_be_used_fails_its_check(client: Client) -> None:
-    pin = await client.published(idempotency_key="deleted")
+async def test_an_unusable_key_fails_its_check(client: Client) -> None:
+    pin = await client.publish_pin(idempotency_key="deleted")
     await client.delete(f"/v1/pins/{pin['id']}")
-    schedule = await client.scheduled(idempotency_key="scheduled")
-    deleted = await validated(client, "pins", client.pin(idempotency_key="deleted"))
-    scheduled = await validated(client, "pins", client.pin(idempotency_key="scheduled"))
-    assert (told(deleted)["idempotency_key"], deleted["existing_pin_id"]) == (
+    schedule = await client.create_schedule(idempotency_key="scheduled")
+    deleted = await validate(client, "pins", client.pin(idempotency_key="deleted"))
+    scheduled = await validate(client, "pins", client.pin(idempotency_key="scheduled"))
+    assert (read_checks(deleted)["idempotency_key"], deleted["existing_pin_id"]) == (
         ("failed", "pin_deleted"),
         pin["id"],
     )
-    assert told(scheduled)["idempotency_key"] == ("failed", "already_scheduled")
+    assert read_checks(scheduled)["idempotency_key"] == ("failed", "already_scheduled")
     assert scheduled["checks"][-1]["details"]["schedule_id"] == schedule["id"]
 
 
-async def test_a_schedules_key_that_is_taken_is_told(client: Client) -> None:
+async def test_a_taken_key_of_a_schedule_is_reported(client: Client) -> None:
     body = client.schedule(idempotency_key="k")
     await client.post("/v1/schedules", body)
-    assert told(await validated(client, "schedules", body))["idempotency_key"] == (
+    assert read_checks(await validate(client, "schedules", body))["idempotency_key"] == (
         "warning",
         "idempotency_key_taken",
     )
-    other = await validated(
+    other = await validate(
         client, "schedules", client.schedule(title="Other"), **{"Idempotency-Key": "k"}
     )
-    assert told(other)["idempotency_key"] == ("failed", "idempotency_key_reused")
-    wrong = await validated(client, "schedules", {**body, "title": ""})
-    assert told(wrong)["idempotency_key"] == ("skipped", None)
+    assert read_checks(other)["idempotency_key"] == ("failed", "idempotency_key_reused")
+    wrong = await validate(client, "schedules", {**body, "title": ""})
+    assert read_checks(wrong)["idempotency_key"] == ("skipped", None)
 
 
 @pytest.mark.parametrize(
@@ -184,22 +187,24 @@ async def test_a_schedules_key_that_is_taken_is_told(client: Client) -> None:
         (None, "validation_error"),
     ],
 )
-async def test_a_time_that_is_wrong_fails_its_check(
+async def test_an_invalid_run_at_fails_its_check(
     client: Client, run_at: str | None, code: str
 ) -> None:
-    assert told(await validated(client, "schedules", client.schedule(run_at=run_at)))["run_at"] == (
+    assert read_checks(await validate(client, "schedules", client.schedule(run_at=run_at)))[
+        "run_at"
+    ] == (
         "failed",
         code,
     )
 
 
-async def test_invariant_10_a_dry_run_tells_nothing_of_another_workspace(
+async def test_invariant_10_a_dry_run_reveals_nothing_of_another_workspace(
     client: Client, database: Database, http: httpx.AsyncClient
 ) -> None:
-    await client.published(idempotency_key="k")
+    await client.publish_pin(idempotency_key="k")
     other = Client(http, await make_workspace(database), database)
-    report = await validated(other, "pins", client.pin(idempotency_key="k"))
-    assert (told(report)["account"], told(report)["idempotency_key"]) == (
+    report = await validate(other, "pins", client.pin(idempotency_key="k"))
+    assert (read_checks(report)["account"], read_checks(report)["idempotency_key"]) == (
         ("failed", "account_not_found"),
         PASSED,
     )
@@ -209,7 +214,7 @@ async def test_invariant_10_a_dry_run_tells_nothing_of_another_workspace(
 @pytest.mark.parametrize(
     ("kind", "refused"), [("pins", "idempotency_conflict"), ("schedules", "idempotency_key_reused")]
 )
-async def test_a_dry_run_tells_nothing_of_accounts_that_the_key_may_not_use(
+async def test_a_dry_run_reveals_nothing_of_accounts_that_the_key_may_not_use(
     client: Client,
     workspace: Workspace,
     database: Database,
@@ -218,18 +223,24 @@ async def test_a_dry_run_tells_nothing_of_accounts_that_the_key_may_not_use(
     refused: str,
 ) -> None:
     body = {"pins": client.pin, "schedules": client.schedule}[kind](idempotency_key="k")
-    made(await client.post(f"/v1/{kind}", body))
+    require_created(await client.post(f"/v1/{kind}", body))
     own = str(await workspace.add_account("own"))
     async with serving(
         database_url, Principal(workspace.id, uuid4(), frozenset(Scope), frozenset({UUID(own)}))
     ) as http:
         narrow = Client(http, workspace, database)
-        guessed = await validated(narrow, kind, body)
-        unknown = await validated(narrow, kind, {**body, "account_id": str(uuid4())})
-        taken = await validated(narrow, kind, {**body, "account_id": own})
+        guessed = await validate(narrow, kind, body)
+        unknown = await validate(narrow, kind, {**body, "account_id": str(uuid4())})
+        taken = await validate(narrow, kind, {**body, "account_id": own})
     assert (
-        told(guessed)["account"] == told(unknown)["account"] == ("failed", "account_not_permitted")
+        read_checks(guessed)["account"]
+        == read_checks(unknown)["account"]
+        == ("failed", "account_not_permitted")
     )
-    assert told(guessed)["idempotency_key"] == told(unknown)["idempotency_key"] == ("skipped", None)
-    assert told(taken)["idempotency_key"] == ("failed", refused)
+    assert (
+        read_checks(guessed)["idempotency_key"]
+        == read_checks(unknown)["idempotency_key"]
+        == ("skipped", None)
+    )
+    assert read_checks(taken)["idempotency_key"] == ("failed", refused)
     assert {report["existing_pin_id"] for report in (guessed, unknown, taken)} == {None}

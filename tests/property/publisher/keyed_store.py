@@ -11,18 +11,18 @@ from shared.contract.events import RowAccepted
 from shared.contract.schedule_ids import derive_schedule_id
 
 
-class RowName(NamedTuple):
+class RowId(NamedTuple):
     job_id: UUID
     row_number: int
 
 
-class Key(NamedTuple):
+class PinKey(NamedTuple):
     workspace_id: UUID
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRow:
     """A row on its way. `readable` and `storable` are False for what a broken producer wrote; it
     can still be named.
 
@@ -35,12 +35,12 @@ class Sent:
     storable: bool = True
 
     @property
-    def name(self) -> RowName:
-        return RowName(self.event.job_id, self.event.row_number)
+    def name(self) -> RowId:
+        return RowId(self.event.job_id, self.event.row_number)
 
     @property
-    def key(self) -> Key:
-        return Key(self.event.workspace_id, self.event.row.idempotency_key)
+    def key(self) -> PinKey:
+        return PinKey(self.event.workspace_id, self.event.row.idempotency_key)
 
     @property
     def scheduled_for(self) -> datetime | None:
@@ -51,14 +51,14 @@ class Sent:
 class Pin(NamedTuple):
     """`origin` is None for a pin of a direct call."""
 
-    origin: RowName | None
+    origin: RowId | None
     fingerprint: UUID
     run_at: datetime | None
     state: str
     is_deleted: bool = False
 
 
-class Told(NamedTuple):
+class RowReport(NamedTuple):
     """What a row's result says."""
 
     status: str
@@ -68,83 +68,87 @@ class Told(NamedTuple):
     error_code: str | None = None
 
 
-def in_order(rows: Sequence[Sent]) -> list[Sent]:
+def sort_rows(rows: Sequence[SentRow]) -> list[SentRow]:
     """Earliest job first, rows in order; what can't be read is given up after all others."""
     return sorted(
         rows,
-        key=lambda one: (
-            not one.readable,
-            one.event.accepted_at,
-            one.event.job_id.int,
-            one.event.row_number,
+        key=lambda row: (
+            not row.readable,
+            row.event.accepted_at,
+            row.event.job_id.int,
+            row.event.row_number,
         ),
     )
 
 
 @dataclass(slots=True)
 class KeyedStore:
-    pins: dict[Key, Pin] = field(default_factory=dict)
-    failures: dict[RowName, str] = field(default_factory=dict)
+    pins: dict[PinKey, Pin] = field(default_factory=dict)
+    failures: dict[RowId, str] = field(default_factory=dict)
 
-    def settle(self, rows: Sequence[Sent], refused: Mapping[RowName, str]) -> dict[RowName, Told]:
+    def settle(
+        self, rows: Sequence[SentRow], failing: Mapping[RowId, str]
+    ) -> dict[RowId, RowReport]:
         """One row after the other, as if each were a batch: however they are cut, the outcomes are
         the same.
 
-        `refused` has the rows that the checks would refuse now.
+        `failing` has the rows that the checks would refuse now.
         """
-        for row in in_order(rows):
-            self._enter(row, refused.get(row.name))
-        return {row.name: self.tell(row) for row in rows}
+        for row in sort_rows(rows):
+            self._settle_row(row, failing.get(row.name))
+        return {row.name: self.report(row) for row in rows}
 
-    def _enter(self, row: Sent, refusal: str | None) -> None:
+    def _settle_row(self, row: SentRow, failure: str | None) -> None:
         if row.name in self.failures:
             return
         if not row.readable:
             self.failures[row.name] = "internal_error"
         elif row.key not in self.pins:
-            if refusal is not None or not row.storable:
-                self.failures[row.name] = refusal or "internal_error"
+            if failure is not None or not row.storable:
+                self.failures[row.name] = failure or "internal_error"
             else:
-                self.pins[row.key] = new_pin(row)
+                self.pins[row.key] = build_pin(row)
 
-    def enter_directly(self, key: Key, fingerprint: UUID) -> None:
+    def publish_directly(self, key: PinKey, fingerprint: UUID) -> None:
         self.pins[key] = Pin(None, fingerprint, None, "published")
 
-    def tell(self, row: Sent) -> Told:
+    def report(self, row: SentRow) -> RowReport:
         """What a settled row reports, from what is held alone."""
         if code := self.failures.get(row.name):
-            return Told("failed", error_code=code)
+            return RowReport("failed", error_code=code)
         pin, pin_id = self.pins[row.key], compute_pin_id(*row.key)
         if pin.origin == row.name:
             return (
-                Told("created", None, derive_schedule_id(pin_id))
+                RowReport("created", None, derive_schedule_id(pin_id))
                 if pin.run_at
-                else Told("created", pin_id)
+                else RowReport("created", pin_id)
             )
-        shown = pin_id if pin.state == "published" else None
+        visible_pin_id = pin_id if pin.state == "published" else None
         schedule_id = derive_schedule_id(pin_id) if pin.run_at else None
-        return Told("existing", shown, schedule_id, pin.fingerprint == row.event.fingerprint)
+        return RowReport(
+            "existing", visible_pin_id, schedule_id, pin.fingerprint == row.event.fingerprint
+        )
 
-    def command(self, name: str, key: Key, now: datetime) -> tuple[str, str | None]:
+    def command(self, name: str, key: PinKey, now: datetime) -> tuple[str, str | None]:
         """What the command answers, and the state that it leads to, if to another."""
         pin = self.pins.get(key)
-        after = "not_found" if pin is None or pin.is_deleted else _after(name, pin, now)
-        if pin is None or after not in STATES:
-            return after, None
-        self.pins[key] = pin._replace(state=after, is_deleted=name.startswith("delete"))
-        return "done", after if after != pin.state else None
+        result = "not_found" if pin is None or pin.is_deleted else _find_result(name, pin, now)
+        if pin is None or result not in STATES:
+            return result, None
+        self.pins[key] = pin._replace(state=result, is_deleted=name.startswith("delete"))
+        return "done", result if result != pin.state else None
 
-    def run_due(self, now: datetime, refused: Mapping[Key, str]) -> None:
+    def publish_due(self, now: datetime, failing: Mapping[PinKey, str]) -> None:
         for key, pin in self.pins.items():
             if pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now:
-                self.pins[key] = pin._replace(state="failed" if key in refused else "published")
+                self.pins[key] = pin._replace(state="failed" if key in failing else "published")
 
 
 STATES = {"scheduled", "published", "failed", "cancelled"}
 COMMANDS = ("cancel", "revive", "delete schedule", "delete pin")
 
 
-def _after(name: str, pin: Pin, now: datetime) -> str:
+def _find_result(name: str, pin: Pin, now: datetime) -> str:
     """The state that a command leads to, or the code with which it is refused."""
     is_pin = pin.state in {"published", "failed"} or (
         pin.state == "scheduled" and pin.run_at is not None and pin.run_at <= now
@@ -161,6 +165,6 @@ def _after(name: str, pin: Pin, now: datetime) -> str:
     return "cancelled" if pin.state == "scheduled" else pin.state
 
 
-def new_pin(row: Sent) -> Pin:
+def build_pin(row: SentRow) -> Pin:
     run_at = row.scheduled_for
     return Pin(row.name, row.event.fingerprint, run_at, "scheduled" if run_at else "published")

@@ -28,7 +28,7 @@ from shared.contract.topics import TopicName
 from shared.kafka.positions.advance import Advance
 from shared.kafka.records import Record
 from shared.postgres.database import Database
-from tests.property.publisher.keyed_store import Key, Pin, RowName, Sent, Told
+from tests.property.publisher.keyed_store import Pin, PinKey, RowId, RowReport, SentRow
 from tests.property.records import NAMES, received
 from tests.support.events import parse_event
 from tests.support.fakes import MemorySender
@@ -45,16 +45,16 @@ OUTBOX = text("select event_type, event_id from publisher.outbox where key = any
 REVOKE = text("update access.accounts set revoked_at = now() where id = :id")
 
 
-async def confirmed(_made_at: float) -> None:
+async def confirm_always(_made_at: float) -> None:
     """Confirms every connection: no Postgres was replaced."""
 
 
-class Answer(NamedTuple):
+class BatchResult(NamedTuple):
     """What a batch led to."""
 
-    told: dict[RowName, Told]
-    letters: list[bytes | None]
-    announced: list[tuple[UUID, str]]
+    reports: dict[RowId, RowReport]
+    dead_letters: list[bytes | None]
+    events: list[tuple[UUID, str]]
     """Pin and kind of event, in order."""
     outcomes: list[Record]
     """As they were sent."""
@@ -67,38 +67,41 @@ class Publisher:
         self.access = AccessRepository(pool)
         self.operator = OperatorRepository(pool)
 
-    async def settle(self, batch: Sequence[tuple[int, Sent | bytes]]) -> Answer:
+    async def settle(self, batch: Sequence[tuple[int, SentRow | bytes]]) -> BatchResult:
         """One batch, as a process that has just started would: it knows no board yet."""
         sender = MemorySender()
         handler = RowsHandler(RowService(self.store, BoardCache(self.access)), sender, NAMES)
         records = [
             received(
-                TopicName.IMPORTS, one if isinstance(one, bytes) else one.value, partition=partition
+                TopicName.IMPORTS, row if isinstance(row, bytes) else row.value, partition=partition
             )
-            for partition, one in batch
+            for partition, row in batch
         ]
         decoded, poison = handler.decode(records)
-        letters = [
-            letter.record.value
-            for letter in [*poison, *await handler.process(decoded, poison, Advance())]
+        dead_letters = [
+            dead_letter.record.value
+            for dead_letter in [*poison, *await handler.process(decoded, poison, Advance())]
         ]
-        outcomes = _sent(sender, TopicName.OUTCOMES)
-        return Answer(
-            _told(outcomes), letters, _announced(_sent(sender, TopicName.PIN_EVENTS)), outcomes
+        outcomes = _sent_records(sender, TopicName.OUTCOMES)
+        return BatchResult(
+            _parse_reports(outcomes),
+            dead_letters,
+            _parse_events(_sent_records(sender, TopicName.PIN_EVENTS)),
+            outcomes,
         )
 
     async def publish(self, workspace_id: UUID, document: dict[str, Any]) -> str:
-        """`made`, `replayed`, or the code of the refusal."""
+        """Publishes a pin. Returns `created`, `replayed` or the error code."""
         try:
-            _, made = await self._pins().publish(
+            _, is_new = await self._pins().publish(
                 Principal(workspace_id, uuid4(), frozenset()), document
             )
-        except ApiError as refusal:
-            return str(refusal.code)
-        return "made" if made else "replayed"
+        except ApiError as error:
+            return str(error.code)
+        return "created" if is_new else "replayed"
 
     async def command(self, name: str, workspace_id: UUID, key: str) -> str:
-        """`done`, or the code of the refusal."""
+        """Runs a command. Returns `done` or the error code."""
         pins, schedules = self._pins(), self._schedules()
         commands = {
             "cancel": schedules.cancel,
@@ -110,19 +113,19 @@ class Publisher:
             await commands[name](
                 Principal(workspace_id, uuid4(), frozenset()), compute_pin_id(workspace_id, key)
             )
-        except ApiError as refusal:
-            return str(refusal.code)
+        except ApiError as error:
+            return str(error.code)
         return "done"
 
     def _pins(self) -> PinService:
-        repository = PinRepository(self._pool, confirmed)
+        repository = PinRepository(self._pool, confirm_always)
         return PinService(repository, BoardCache(self.access), self.access)
 
     def _schedules(self) -> ScheduleService:
-        repository = PinRepository(self._pool, confirmed)
+        repository = PinRepository(self._pool, confirm_always)
         return ScheduleService(repository, BoardCache(self.access), self.access)
 
-    async def run_due(self) -> None:
+    async def publish_due(self) -> None:
         scheduler = Scheduler(DuePinRepository(self._pool), self.access, 100)
         while await scheduler.publish_due():
             pass
@@ -131,10 +134,10 @@ class Publisher:
         async with self._pool.transaction() as connection:
             await connection.execute(REVOKE, {"id": account_id})
 
-    async def pins(self, workspaces: Sequence[UUID]) -> dict[Key, Pin]:
+    async def pins(self, workspaces: Sequence[UUID]) -> dict[PinKey, Pin]:
         return {
-            Key(row["workspace_id"], row["idempotency_key"]): Pin(
-                RowName(row["origin_job_id"], row["origin_row"]) if row["origin_job_id"] else None,
+            PinKey(row["workspace_id"], row["idempotency_key"]): Pin(
+                RowId(row["origin_job_id"], row["origin_row"]) if row["origin_job_id"] else None,
                 row["fingerprint"],
                 row["run_at"],
                 row["state"],
@@ -143,40 +146,42 @@ class Publisher:
             for row in await self._pool.fetch_all(PINS.bindparams(ids=list(workspaces)))
         }
 
-    async def failures(self, jobs: Sequence[UUID]) -> dict[RowName, str]:
+    async def failures(self, jobs: Sequence[UUID]) -> dict[RowId, str]:
         rows = await self._pool.fetch_all(FAILURES.bindparams(ids=list(jobs)))
-        return {RowName(row["job_id"], row["row_number"]): row["error_code"] for row in rows}
+        return {RowId(row["job_id"], row["row_number"]): row["error_code"] for row in rows}
 
     async def outbox(self, workspaces: Sequence[UUID]) -> list[str]:
         """The ids of the events that wait, one for each time that they were written."""
-        rows = await self._pool.fetch_all(OUTBOX.bindparams(ids=[str(one) for one in workspaces]))
+        rows = await self._pool.fetch_all(
+            OUTBOX.bindparams(ids=[str(workspace) for workspace in workspaces])
+        )
         return [row["event_id"] for row in rows]
 
 
-def _sent(sender: MemorySender, topic: TopicName) -> list[Record]:
+def _sent_records(sender: MemorySender, topic: TopicName) -> list[Record]:
     return [record for partition in sender.topics.get(NAMES[topic], []) for record in partition]
 
 
-def _told(records: Sequence[Record]) -> dict[RowName, Told]:
-    told: dict[RowName, Told] = {}
+def _parse_reports(records: Sequence[Record]) -> dict[RowId, RowReport]:
+    reports: dict[RowId, RowReport] = {}
     for record in records:
         assert b"\\u0000" not in record.value, "status could not store it"
         event = parse_event(RowsSettled, record.value)
         numbers = [result.row_number for result in event.results]
         assert numbers == sorted(numbers)
         for result in event.results:
-            said = Told(
+            report = RowReport(
                 result.status.value,
                 result.pin_id,
                 result.schedule_id,
                 result.payload_matches,
                 result.error_code,
             )
-            assert told.setdefault(RowName(event.job_id, result.row_number), said) == said
-    return told
+            assert reports.setdefault(RowId(event.job_id, result.row_number), report) == report
+    return reports
 
 
-def _announced(records: Sequence[Record]) -> list[tuple[UUID, str]]:
+def _parse_events(records: Sequence[Record]) -> list[tuple[UUID, str]]:
     return [
         (UUID(orjson.loads(record.value)["pin_id"]), dict(record.headers)["ce_type"].decode())
         for record in records

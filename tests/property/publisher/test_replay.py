@@ -18,7 +18,7 @@ from shared.postgres.database import Database
 from tests.property.conftest import Run
 from tests.property.ids import Ids
 from tests.property.profiles import examples
-from tests.property.publisher.keyed_store import RowName, Sent, Told
+from tests.property.publisher.keyed_store import RowId, RowReport, SentRow
 from tests.property.publisher.service import Publisher
 from tests.property.records import received_all
 from tests.support.factories import row_accepted
@@ -40,7 +40,7 @@ imports = st.lists(
 )
 
 
-class Story(NamedTuple):
+class Scenario(NamedTuple):
     """What happens, in order."""
 
     before: list[tuple[int, list[dict[str, Any]]]]
@@ -53,19 +53,19 @@ class Story(NamedTuple):
     """Whose turn it is: partitions, in the first run."""
     replay_order: list[int]
     """The same after the backup was put back."""
-    cut: int
+    batch_size: int
     """Rows of a batch in the replay."""
-    is_mended: bool
+    access_changes: bool
     """Whether the missing board was added, and an account revoked, before the replay."""
 
 
 orders = st.lists(st.integers(0, PARTITIONS - 1), max_size=20)
-stories = st.builds(
-    Story, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans()
+scenarios = st.builds(
+    Scenario, imports, imports, imports, orders, orders, st.integers(1, 5), st.booleans()
 )
 
 
-class World:
+class Simulation:
     """A workspace, the log of rows by partition, and what was told of each row."""
 
     def __init__(self, publisher: Publisher, run: Run, database: Database) -> None:
@@ -77,7 +77,7 @@ class World:
             account_id = run(publisher.operator.add_account(self.workspace_id, name=name))
             run(publisher.operator.add_board(self.workspace_id, account_id, "there", name="There"))
             self._accounts[name] = account_id
-        self.logs: list[list[Sent]] = [[] for _ in range(PARTITIONS)]
+        self.logs: list[list[SentRow]] = [[] for _ in range(PARTITIONS)]
         self.positions = [0] * PARTITIONS
         self.outcomes: list[Any] = []
         """Records of the topic `outcomes`."""
@@ -90,31 +90,32 @@ class World:
             for number, fields in enumerate(contents, 1):
                 content = dict(fields)
                 account_id = str(self._accounts[content.pop("account")])
-                about: dict[str, Any] = {
+                common_fields: dict[str, Any] = {
                     "job_id": job_id,
                     "workspace_id": self.workspace_id,
                     "row_number": number,
                 }
                 event = row_accepted(
-                    **about, accepted_at=self._accepted, account_id=account_id, **content
+                    **common_fields, accepted_at=self._accepted, account_id=account_id, **content
                 )
-                self.logs[partition].append(Sent(event, encode(event)))
+                self.logs[partition].append(SentRow(event, encode(event)))
 
-    def settle_all(self, order: Sequence[int], cut: int) -> dict[RowName, Told]:
+    def settle_all(self, order: Sequence[int], batch_size: int) -> dict[RowId, RowReport]:
         """Settles to the logs' ends, batch by batch: first in this order, then what is left."""
-        told: dict[RowName, Told] = {}
-        for partition in [*order, *(one for one in range(PARTITIONS) for _ in self.logs[one])]:
+        reports: dict[RowId, RowReport] = {}
+        rest = (number for number, log in enumerate(self.logs) for _ in log)
+        for partition in [*order, *rest]:
             begin = self.positions[partition]
-            batch = self.logs[partition][begin : begin + cut]
+            batch = self.logs[partition][begin : begin + batch_size]
             if not batch:
                 continue
             answer = self.run(self.publisher.settle([(partition, row) for row in batch]))
             self.outcomes += answer.outcomes
             self.positions[partition] = begin + len(batch)
-            told |= answer.told
-        return told
+            reports |= answer.reports
+        return reports
 
-    def mend(self) -> None:
+    def change_access(self) -> None:
         """Does what would change outcomes, were they decided anew."""
         for account_id in self._accounts.values():
             self.run(
@@ -140,21 +141,21 @@ class World:
             f"select coalesce(json_agg(t), '[]')::text as content from publisher.{name} t where "
             f"{column} = any(:ids)"
         )
-        row = await self.database.fetch_first(query.bindparams(ids=self._names(column)))
+        row = await self.database.fetch_first(query.bindparams(ids=self._find_ids(column)))
         return str(row["content"]) if row else "[]"
 
     async def _write(self, backup: "Backup") -> None:
         async with self.database.transaction() as connection:
             for name, column in TABLES.items():
                 delete = text(f"delete from publisher.{name} where {column} = any(:ids)")
-                await connection.execute(delete, {"ids": self._names(column)})
+                await connection.execute(delete, {"ids": self._find_ids(column)})
                 insert = text(
                     f"insert into publisher.{name} select * from "
                     f"json_populate_recordset(null::publisher.{name}, :content)"
                 )
                 await connection.execute(insert, {"content": backup.tables[name]})
 
-    def _names(self, column: str) -> list[UUID]:
+    def _find_ids(self, column: str) -> list[UUID]:
         return (
             [self.workspace_id]
             if column == "workspace_id"
@@ -162,10 +163,10 @@ class World:
         )
 
     def pins(self) -> dict[str, tuple[Any, ...]]:
-        found = self.run(self.publisher.pins([self.workspace_id]))
+        pins = self.run(self.publisher.pins([self.workspace_id]))
         return {
             key.text: (pin.origin, pin.fingerprint, pin.run_at, pin.state)
-            for key, pin in found.items()
+            for key, pin in pins.items()
         }
 
 
@@ -181,31 +182,33 @@ class Backup(NamedTuple):
 
 
 @examples(60)
-@given(story=stories)
-def _check_a_story(pool: Database, run: Run, story: Story) -> None:
-    world = World(Publisher(pool), run, pool)
-    world.send(story.before)
-    first = world.settle_all(story.first_order, 3)
-    backup = world.backup()
-    world.send(story.lost)
-    first |= world.settle_all(story.first_order, 4)
-    pins = world.pins()
-    if story.is_mended:
-        world.mend()
-    world.restore(backup)
-    world.send(story.new)
-    again = world.settle_all(story.replay_order, story.cut)
+@given(scenario=scenarios)
+def _check_scenario(pool: Database, run: Run, scenario: Scenario) -> None:
+    simulation = Simulation(Publisher(pool), run, pool)
+    simulation.send(scenario.before)
+    first = simulation.settle_all(scenario.first_order, 3)
+    backup = simulation.backup()
+    simulation.send(scenario.lost)
+    first |= simulation.settle_all(scenario.first_order, 4)
+    pins = simulation.pins()
+    if scenario.access_changes:
+        simulation.change_access()
+    simulation.restore(backup)
+    simulation.send(scenario.new)
+    again = simulation.settle_all(scenario.replay_order, scenario.batch_size)
     for name in first.keys() & again.keys():
         assert again[name] == first[name]
-    assert world.pins().items() >= pins.items()
-    _check_that_keys_are_created_once(world, first | again)
+    assert simulation.pins().items() >= pins.items()
+    _check_that_keys_are_created_once(simulation, first | again)
 
 
-def _check_that_keys_are_created_once(world: World, told: dict[RowName, Told]) -> None:
-    creators: dict[str, list[RowName]] = defaultdict(list)
-    for log in world.logs:
+def _check_that_keys_are_created_once(
+    simulation: Simulation, reports: dict[RowId, RowReport]
+) -> None:
+    creators: dict[str, list[RowId]] = defaultdict(list)
+    for log in simulation.logs:
         for row in log:
-            if told[row.name].status == "created":
+            if reports[row.name].status == "created":
                 creators[row.event.row.idempotency_key].append(row.name)
     assert all(len(names) == 1 for names in creators.values()), creators
 
@@ -213,4 +216,4 @@ def _check_that_keys_are_created_once(world: World, told: dict[RowName, Told]) -
 def test_invariants_3_and_4_a_replay_after_a_restore_gives_the_same_outcomes(
     pool: Database, run: Run
 ) -> None:
-    _check_a_story(pool, run)
+    _check_scenario(pool, run)

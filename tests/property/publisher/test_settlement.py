@@ -30,14 +30,14 @@ from tests.property.ids import Ids
 from tests.property.profiles import examples
 from tests.property.publisher.keyed_store import (
     COMMANDS,
-    Key,
     KeyedStore,
-    RowName,
-    Sent,
-    Told,
-    in_order,
+    PinKey,
+    RowId,
+    RowReport,
+    SentRow,
+    sort_rows,
 )
-from tests.property.publisher.service import Answer, Publisher
+from tests.property.publisher.service import BatchResult, Publisher
 from tests.support.factories import row_accepted, submitted
 
 ACCEPTED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -70,9 +70,9 @@ class Publishing(RuleBasedStateMachine):
         self._publisher, self._run = publisher, run
         self._ids = Ids()
         self._model = KeyedStore()
-        self._logs: list[list[Sent | bytes]] = [[], []]
-        self._reached = [0, 0]
-        self._first: dict[RowName, Told] = {}
+        self._logs: list[list[SentRow | bytes]] = [[], []]
+        self._read_offsets = [0, 0]
+        self._first: dict[RowId, RowReport] = {}
         self._direct: list[str] = []
         self._has_soon = False
         self._is_revoked = False
@@ -112,37 +112,39 @@ class Publishing(RuleBasedStateMachine):
         job_id, accepted_at = self._ids.new(), ACCEPTED + timedelta(seconds=seconds)
         for number, fields in enumerate(rows, 1):
             self._logs[partition].append(
-                self._sent(job_id, number, self._workspaces[workspace], accepted_at, dict(fields))
+                self._build_row(
+                    job_id, number, self._workspaces[workspace], accepted_at, dict(fields)
+                )
             )
 
-    def _sent(
+    def _build_row(
         self,
         job_id: UUID,
         number: int,
         workspace_id: UUID,
         accepted_at: datetime,
         fields: dict[str, Any],
-    ) -> Sent:
+    ) -> SentRow:
         damage = fields.pop("damage")
         account_id = str(self._accounts[workspace_id, fields.pop("account")])
-        about: dict[str, Any] = {
+        common_fields: dict[str, Any] = {
             "job_id": job_id,
             "workspace_id": workspace_id,
             "row_number": number,
             "accepted_at": accepted_at,
         }
-        event = row_accepted(**about, account_id=account_id, **fields)
+        event = row_accepted(**common_fields, account_id=account_id, **fields)
         if damage is None:
-            return Sent(event, encode(event))
+            return SentRow(event, encode(event))
         if damage == "unreadable":
-            return Sent(
+            return SentRow(
                 event,
                 encode(event).replace(b'"fingerprint"', b'"gone"'),
                 readable=False,
             )
         name = "title" if damage == "nul in title" else "idempotency_key"
         event = replace(event, row=replace(event.row, **{name: f"{getattr(event.row, name)}\0"}))
-        return Sent(event, encode(event), storable=False)
+        return SentRow(event, encode(event), storable=False)
 
     @initialize(
         batches=st.lists(st.lists(contents, min_size=2, max_size=5), min_size=2, max_size=3),
@@ -186,7 +188,7 @@ class Publishing(RuleBasedStateMachine):
             else "board_not_found"
         )
 
-    def _refused(self, rows: Sequence[Sent]) -> dict[RowName, str]:
+    def _find_failing(self, rows: Sequence[SentRow]) -> dict[RowId, str]:
         checked = {
             row.name: self._find_refusal(
                 row.event.workspace_id, row.event.row.account_id, row.event.row.board_id
@@ -197,31 +199,31 @@ class Publishing(RuleBasedStateMachine):
 
     # What is settled
 
-    def _batch(self, data: st.DataObject, partition: int) -> list[tuple[int, Sent | bytes]]:
+    def _batch(self, data: st.DataObject, partition: int) -> list[tuple[int, SentRow | bytes]]:
         log = self._logs[partition]
-        begin = data.draw(st.integers(0, self._reached[partition]))
+        begin = data.draw(st.integers(0, self._read_offsets[partition]))
         end = data.draw(st.integers(begin, min(begin + 12, len(log))))
-        self._reached[partition] = max(end, self._reached[partition])
-        return [(partition, one) for one in log[begin:end]]
+        self._read_offsets[partition] = max(end, self._read_offsets[partition])
+        return [(partition, row) for row in log[begin:end]]
 
     @rule(data=st.data(), partitions=st.sampled_from([[0], [1], [0, 1]]))
     def settle(self, data: st.DataObject, partitions: list[int]) -> None:
-        batch = [one for partition in partitions for one in self._batch(data, partition)]
-        answer = self._run(self._publisher.settle(batch))
-        rows = [one for _, one in batch if isinstance(one, Sent)]
-        assert answer.told == self._model.settle(rows, self._refused(rows))
-        self._check(batch, answer)
+        batch = [row for partition in partitions for row in self._batch(data, partition)]
+        batch_result = self._run(self._publisher.settle(batch))
+        rows = [row for _, row in batch if isinstance(row, SentRow)]
+        assert batch_result.reports == self._model.settle(rows, self._find_failing(rows))
+        self._check(batch, batch_result)
         self._check_store()
 
     @rule()
     def settle_everything(self) -> None:
         for partition, log in enumerate(self._logs):
-            self._reached[partition] = len(log)
-        batch = [(partition, one) for partition, log in enumerate(self._logs) for one in log]
-        rows = [one for _, one in batch if isinstance(one, Sent)]
-        answer = self._run(self._publisher.settle(batch))
-        assert answer.told == self._model.settle(rows, self._refused(rows))
-        self._check(batch, answer)
+            self._read_offsets[partition] = len(log)
+        batch = [(partition, row) for partition, log in enumerate(self._logs) for row in log]
+        rows = [row for _, row in batch if isinstance(row, SentRow)]
+        batch_result = self._run(self._publisher.settle(batch))
+        assert batch_result.reports == self._model.settle(rows, self._find_failing(rows))
+        self._check(batch, batch_result)
         self._check_store()
 
     @rule(data=st.data(), other=st.integers(0, 1))
@@ -229,15 +231,15 @@ class Publishing(RuleBasedStateMachine):
         """Of two partitions; or of one, whose first publisher has lost it and does not know yet."""
         batches = [self._batch(data, 0), self._batch(data, other)]
 
-        async def settle() -> list[Answer]:
+        async def settle() -> list[BatchResult]:
             return await asyncio.gather(*map(self._publisher.settle, batches))
 
-        answers: list[Answer] = self._run(settle())
+        batch_results: list[BatchResult] = self._run(settle())
         self._adopt(batches)
-        for batch, answer in zip(batches, answers, strict=True):
-            self._check(batch, answer)
+        for batch, batch_result in zip(batches, batch_results, strict=True):
+            self._check(batch, batch_result)
 
-    def _adopt(self, batches: Sequence[Sequence[tuple[int, Sent | bytes]]]) -> None:
+    def _adopt(self, batches: Sequence[Sequence[tuple[int, SentRow | bytes]]]) -> None:
         """Which of the two came first is free, key by key.
 
         What they leave behind must be possible, and binds from now on.
@@ -246,60 +248,64 @@ class Publishing(RuleBasedStateMachine):
             self._run(self._publisher.pins(self._workspaces)),
             self._run(self._publisher.failures(self._collect_job_ids())),
         )
-        rows = {one.name: one for batch in batches for _, one in batch if isinstance(one, Sent)}
-        refused = self._refused(list(rows.values()))
+        rows = {row.name: row for batch in batches for _, row in batch if isinstance(row, SentRow)}
+        failing = self._find_failing(list(rows.values()))
         assert pins.items() >= self._model.pins.items()
         assert failures.items() >= self._model.failures.items()
         for key in pins.keys() - self._model.pins.keys():
             # The winner could be published, and was the first of its batch that could
             first_pins = [
                 next(
-                    (one.name for one in self._publishable(batch, refused) if one.key == key), None
+                    (row.name for row in self._publishable(batch, failing) if row.key == key), None
                 )
                 for batch in batches
             ]
             assert pins[key].origin in first_pins
         for name in failures.keys() - self._model.failures.keys():
-            assert name in refused or _is_lost(rows[name], refused)
+            assert name in failing or _is_dead_letter(rows[name], failing)
         self._model.pins, self._model.failures = pins, failures
 
     def _publishable(
-        self, batch: Sequence[tuple[int, Sent | bytes]], refused: dict[RowName, str]
-    ) -> list[Sent]:
-        rows = in_order([one for _, one in batch if isinstance(one, Sent)])
+        self, batch: Sequence[tuple[int, SentRow | bytes]], failing: dict[RowId, str]
+    ) -> list[SentRow]:
+        rows = sort_rows([row for _, row in batch if isinstance(row, SentRow)])
         return [
-            one
-            for one in rows
-            if one.name not in refused
-            and one.name not in self._model.failures
-            and not _is_lost(one, refused)
+            row
+            for row in rows
+            if row.name not in failing
+            and row.name not in self._model.failures
+            and not _is_dead_letter(row, failing)
         ]
 
-    def _check(self, batch: Sequence[tuple[int, Sent | bytes]], answer: Answer) -> None:
-        rows = [one for _, one in batch if isinstance(one, Sent)]
+    def _check(
+        self, batch: Sequence[tuple[int, SentRow | bytes]], batch_result: BatchResult
+    ) -> None:
+        rows = [row for _, row in batch if isinstance(row, SentRow)]
         for row in rows:
-            told = answer.told[row.name]
+            report = batch_result.reports[row.name]
             # Between two at once, and from one delivery to the next, only what is told of a
             # schedule may have moved on
-            first = self._first.setdefault(row.name, told)
-            assert (told.status, told.error_code, told.payload_matches) == (
+            first = self._first.setdefault(row.name, report)
+            assert (report.status, report.error_code, report.payload_matches) == (
                 first.status,
                 first.error_code,
                 first.payload_matches,
             )
-            assert told == self._model.tell(row)
-        assert answer.told.keys() == {row.name for row in rows}
-        refused = self._refused(rows)
-        lost = [
-            one if isinstance(one, bytes) else one.value
-            for _, one in batch
-            if isinstance(one, bytes) or _is_lost(one, refused)
+            assert report == self._model.report(row)
+        assert batch_result.reports.keys() == {row.name for row in rows}
+        failing = self._find_failing(rows)
+        dead_letters = [
+            row if isinstance(row, bytes) else row.value
+            for _, row in batch
+            if isinstance(row, bytes) or _is_dead_letter(row, failing)
         ]
-        assert Counter(answer.letters) == Counter(lost)
-        self._check_events(rows, answer)
+        assert Counter(batch_result.dead_letters) == Counter(dead_letters)
+        self._check_events(rows, batch_result)
 
-    def _check_events(self, rows: Sequence[Sent], answer: Answer) -> None:
-        created = [row for row in in_order(rows) if answer.told[row.name].status == "created"]
+    def _check_events(self, rows: Sequence[SentRow], batch_result: BatchResult) -> None:
+        created = [
+            row for row in sort_rows(rows) if batch_result.reports[row.name].status == "created"
+        ]
         unique = list({row.name: row for row in created}.values())
         expected = [
             (
@@ -308,15 +314,15 @@ class Publishing(RuleBasedStateMachine):
             )
             for row in unique
         ]
-        assert set(answer.announced) == set(expected)
+        assert set(batch_result.events) == set(expected)
         for (
             workspace_id
         ) in self._workspaces:  # of one workspace, so of one partition: there the order is kept
             ids = {
                 compute_pin_id(*row.key) for row in unique if row.event.workspace_id == workspace_id
             }
-            in_turn = [one for one in dict.fromkeys(answer.announced) if one[0] in ids]
-            assert in_turn == [one for one in expected if one[0] in ids]
+            in_order = [row for row in dict.fromkeys(batch_result.events) if row[0] in ids]
+            assert in_order == [row for row in expected if row[0] in ids]
 
     # What comes by other ways
 
@@ -331,26 +337,26 @@ class Publishing(RuleBasedStateMachine):
         document = submitted(
             **document, account_id=str(self._accounts[workspace_id, fields["account"]])
         )
-        key = Key(workspace_id, document["idempotency_key"])
+        key = PinKey(workspace_id, document["idempotency_key"])
         answer = self._run(self._publisher.publish(workspace_id, document))
-        assert answer == self._expected_of(key, document)
-        if answer == "made":
+        assert answer == self._expect_publication(key, document)
+        if answer == "created":
             self._direct.append(f"{compute_pin_id(*key)}:published")
         self._check_store()
 
-    def _expected_of(self, key: Key, document: dict[str, Any]) -> str:
+    def _expect_publication(self, key: PinKey, document: dict[str, Any]) -> str:
         if pin := self._model.pins.get(key):
             if pin.is_deleted:
                 return "pin_deleted"
             return "already_scheduled" if pin.state in {"scheduled", "cancelled"} else "replayed"
-        refusal = self._find_refusal(
+        failure = self._find_refusal(
             key.workspace_id, UUID(document["account_id"]), document["board_id"]
         )
-        if refusal is None:
-            self._model.enter_directly(
+        if failure is None:
+            self._model.publish_directly(
                 key, compute_fingerprint(PinSubmission.model_validate(document))
             )
-        return refusal or "made"
+        return failure or "created"
 
     @rule(
         workspace=st.integers(0, 1),
@@ -359,24 +365,24 @@ class Publishing(RuleBasedStateMachine):
     )
     def command(self, workspace: int, key: str, name: str) -> None:
         workspace_id = self._workspaces[workspace]
-        expected, after = self._model.command(name, Key(workspace_id, key), datetime.now(UTC))
+        expected, after = self._model.command(name, PinKey(workspace_id, key), datetime.now(UTC))
         assert self._run(self._publisher.command(name, workspace_id, key)) == expected
         if after == "scheduled":
             self._direct.append(f"{compute_pin_id(workspace_id, key)}:scheduled")
         self._check_store()
 
     @rule()
-    def run_due(self) -> None:
-        origins = {one.name: one for log in self._logs for one in log if isinstance(one, Sent)}
+    def publish_due(self) -> None:
+        origins = {row.name: row for log in self._logs for row in log if isinstance(row, SentRow)}
         due = {
             key: origins[pin.origin]
             for key, pin in self._model.pins.items()
             if pin.origin in origins
         }
-        names = self._refused(list(due.values()))
+        names = self._find_failing(list(due.values()))
         before = dict(self._model.pins)
-        self._run(self._publisher.run_due())
-        self._model.run_due(
+        self._run(self._publisher.publish_due())
+        self._model.publish_due(
             datetime.now(UTC),
             {key: names[row.name] for key, row in due.items() if row.name in names},
         )
@@ -387,7 +393,7 @@ class Publishing(RuleBasedStateMachine):
 
     def _collect_job_ids(self) -> list[UUID]:
         return list(
-            {one.event.job_id for log in self._logs for one in log if isinstance(one, Sent)}
+            {row.event.job_id for log in self._logs for row in log if isinstance(row, SentRow)}
         )
 
     def _check_store(self) -> None:
@@ -398,19 +404,19 @@ class Publishing(RuleBasedStateMachine):
         # Of direct calls and of schedules that became due, one event each; a failure's has its time
         # behind
         waiting = [
-            ":".join(one.split(":")[:2])
-            for one in self._run(self._publisher.outbox(self._workspaces))
+            ":".join(row.split(":")[:2])
+            for row in self._run(self._publisher.outbox(self._workspaces))
         ]
         assert sorted(waiting) == sorted(self._direct)
 
 
-def _is_lost(row: Sent, refused: dict[RowName, str]) -> bool:
+def _is_dead_letter(row: SentRow, failing: dict[RowId, str]) -> bool:
     """Whether its record goes to the dead letters."""
-    return not row.readable or (not row.storable and row.name not in refused)
+    return not row.readable or (not row.storable and row.name not in failing)
 
 
 @pytest.mark.timeout(900)  # a failure is made small first
-def test_invariants_3_4_6_and_7_the_store_is_what_its_rows_say_however_they_come(
+def test_invariants_3_4_6_and_7_the_store_matches_its_model_in_any_order(
     pool: Database, run: Run
 ) -> None:
     publisher = Publisher(pool)

@@ -31,11 +31,11 @@ from tests.support.events import parse_event
 from tests.support.factories import row_accepted
 
 JOB, WORKSPACE = uuid4(), uuid4()
-AROUND = 1024
+MAX_RECORD_OVERHEAD_BYTES = 1024
 """More than Kafka adds to one record: its batch's header, the key, lengths."""
 
 
-def without_board(row_number: int, longest: str) -> FailedRow:
+def build_longest_failure(row_number: int, longest: str) -> FailedRow:
     """The longest outcome that a row of ingest's can have: its board stands there three times, its
     key once.
     """
@@ -52,10 +52,10 @@ def without_board(row_number: int, longest: str) -> FailedRow:
 
 def row_numbers(records: list[Record]) -> list[int]:
     documents = [orjson.loads(record.value) for record in records]
-    assert {(UUID(one["job_id"]), UUID(one["workspace_id"])) for one in documents} == {
-        (JOB, WORKSPACE)
-    }
-    return [result["row_number"] for one in documents for result in one["results"]]
+    assert {
+        (UUID(document["job_id"]), UUID(document["workspace_id"])) for document in documents
+    } == {(JOB, WORKSPACE)}
+    return [result["row_number"] for document in documents for result in document["results"]]
 
 
 @pytest.mark.parametrize("character", ["b", "é", "\U0001f4cc", '"', "\x01"])
@@ -64,20 +64,25 @@ def test_invariant_8_the_longest_outcomes_of_a_whole_import_fit_into_their_topic
 ) -> None:
     numbers = list(range(1, MAX_ROWS + 1))
     records = build_outcome_records(
-        without_board(number, character * MAX_KEY_LENGTH) for number in reversed(numbers)
+        build_longest_failure(number, character * MAX_KEY_LENGTH) for number in reversed(numbers)
     )
-    assert max(len(record.value) for record in records) < MEBIBYTE - AROUND
+    assert max(len(record.value) for record in records) < MEBIBYTE - MAX_RECORD_OVERHEAD_BYTES
     assert row_numbers(records) == numbers
 
 
-def test_usual_outcomes_stay_together() -> None:
+def test_usual_outcomes_of_a_job_are_one_record() -> None:
     """Each record more costs the status service a message."""
     assert (
-        len(build_outcome_records(without_board(number, "board") for number in range(1, 201))) == 1
+        len(
+            build_outcome_records(
+                build_longest_failure(number, "board") for number in range(1, 201)
+            )
+        )
+        == 1
     )
 
 
-def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
+def test_invariant_8_an_overlong_recorded_failure_is_shortened() -> None:
     """Earlier versions recorded whatever came, and what is recorded is told again: a partition that
     stood still must go on.
     """
@@ -95,7 +100,7 @@ def test_invariant_8_a_failure_that_was_recorded_too_long_is_told_cut() -> None:
     ("run_at", "model", "suffix"),
     [(None, PinPublished, "published"), ("2031-01-01T00:00:00+00:00", PinScheduled, "scheduled")],
 )
-def test_a_pin_event_is_named_and_keyed_by_what_it_tells(
+def test_a_pin_event_has_its_id_type_and_key(
     run_at: str | None, model: type[PinPublished | PinScheduled], suffix: str
 ) -> None:
     row = row_accepted(run_at=run_at)

@@ -14,29 +14,29 @@ from tests.support.factories import submitted
 ASSET = uuid4()
 
 
-def row(**fields: Any) -> dict[str, Any]:
+def build_row(**fields: Any) -> dict[str, Any]:
     return asdict(PinSubmission.model_validate(submitted(**fields)).to_content())
 
 
-def test_every_id_that_is_none_is_named() -> None:
+def test_every_invalid_id_is_reported() -> None:
     with pytest.raises(ApiError) as refused:
         parse_ids({"ids": [str(uuid4()), "x", None]}, 3)
     assert [fault["field"] for fault in refused.value.details["errors"]] == ["ids.1", "ids.2"]
 
 
-def test_an_id_may_be_written_in_any_way_that_python_reads() -> None:
-    one = uuid4()
-    assert parse_ids({"ids": [str(one), one.hex, str(one).upper()]}, 3) == [one] * 3
+def test_an_id_may_have_any_form_that_python_parses() -> None:
+    pin_id = uuid4()
+    assert parse_ids({"ids": [str(pin_id), pin_id.hex, str(pin_id).upper()]}, 3) == [pin_id] * 3
 
 
-def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
+def test_only_editable_fields_are_changed_and_null_is_a_change() -> None:
     assert parse_changes(
         {"title": None, "x": 1, "idempotency_key": "k"}, ("title", "alt_text")
     ) == {"title": None}
 
 
 @pytest.mark.parametrize(
-    ("stands", "given", "changes"),
+    ("stored", "sent", "changes"),
     [
         ({}, {"asset_id": str(ASSET)}, {"asset_id": ASSET, "image_url": None}),
         (
@@ -49,13 +49,13 @@ def test_only_what_may_be_changed_is_taken_and_null_is_a_change() -> None:
         ({"run_at": "2031-01-01T00:00:00Z"}, {"board_id": " b "}, {"board_id": "b"}),
     ],
 )
-def test_what_changes_is_what_is_given_and_what_it_replaces(
-    stands: dict[str, Any], given: dict[str, Any], changes: dict[str, Any]
+def test_an_edit_changes_the_sent_fields_and_clears_the_other_image_source(
+    stored: dict[str, Any], sent: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    assert build_changed_values(PinSubmission, row(**stands), given) == changes
+    assert build_changed_values(PinSubmission, build_row(**stored), sent) == changes
 
 
-def test_what_comes_out_is_checked_as_a_whole() -> None:
+def test_the_edited_pin_is_validated_as_a_whole() -> None:
     with pytest.raises(ApiError) as refused:
-        build_changed_values(PinSubmission, row(), {"image_url": None, "title": ""})
+        build_changed_values(PinSubmission, build_row(), {"image_url": None, "title": ""})
     assert [fault["code"] for fault in refused.value.details["errors"]] == ["blank", "media_source"]

@@ -46,14 +46,14 @@ async def test_a_failed_pin_is_corrected_and_published(client: Client) -> None:
 
 async def test_an_edit_changes_only_the_sent_fields_and_null_clears(client: Client) -> None:
     pin_id = find_pin_id(await client.create_failed_schedule(alt_text="A lamp", title="Before"))
-    given = {
+    changes = {
         "description": None,
         "alt_text": None,
         "link_url": "https://shop.example/new",
         "idempotency_key": "ignored",
         "x": 1,
     }
-    pin = (await client.patch(f"/v1/pins/{pin_id}", given)).json()
+    pin = (await client.patch(f"/v1/pins/{pin_id}", changes)).json()
     assert (pin["description"], pin["alt_text"], pin["link_url"], pin["title"]) == (
         None,
         None,
@@ -95,7 +95,7 @@ async def test_a_schedule_that_is_not_due_has_no_pin_yet(client: Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("body", "code"),
     [
         ({}, "invalid_payload"),
         ({"x": 1}, "invalid_payload"),
@@ -113,10 +113,10 @@ async def test_a_schedule_that_is_not_due_has_no_pin_yet(client: Client) -> None
         ({"board_id": "a\0b"}, "validation_error"),
     ],
 )
-async def test_an_invalid_edit_changes_nothing(client: Client, given: Any, code: str) -> None:
+async def test_an_invalid_edit_changes_nothing(client: Client, body: Any, code: str) -> None:
     pin_id = find_pin_id(await client.create_failed_schedule())
     before = (await client.get(f"/v1/pins/{pin_id}")).json()
-    assert read_error(await client.patch(f"/v1/pins/{pin_id}", given)) == (422, code)
+    assert read_error(await client.patch(f"/v1/pins/{pin_id}", body)) == (422, code)
     assert (await client.get(f"/v1/pins/{pin_id}")).json() == before
 
 

@@ -199,8 +199,8 @@ async def test_a_key_of_the_header_that_is_too_long_is_refused(client: Client) -
 async def test_a_waiting_schedule_can_be_edited(client: Client) -> None:
     schedule = await client.create_schedule()
     at = in_future(days=2)
-    given = {"title": "Edited", "description": None, "run_at": at, "x": 1}
-    edited = (await client.patch(f"/v1/schedules/{schedule['id']}", given)).json()
+    changes = {"title": "Edited", "description": None, "run_at": at, "x": 1}
+    edited = (await client.patch(f"/v1/schedules/{schedule['id']}", changes)).json()
     assert edited == await read_schedule(client, schedule)
     assert (edited["payload"]["title"], edited["payload"].get("description")) == ("Edited", None)
     assert edited["run_at"] > schedule["run_at"]
@@ -230,7 +230,7 @@ async def test_setting_one_image_source_clears_the_other(client: Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("body", "code"),
     [
         ({}, "invalid_payload"),
         ({"account_id": str(uuid4())}, "invalid_payload"),
@@ -245,9 +245,9 @@ async def test_setting_one_image_source_clears_the_other(client: Client) -> None
         ({"board_id": "nowhere"}, "board_not_found"),
     ],
 )
-async def test_an_invalid_edit_changes_nothing(client: Client, given: Any, code: str) -> None:
+async def test_an_invalid_edit_changes_nothing(client: Client, body: Any, code: str) -> None:
     schedule = await client.create_schedule()
-    assert read_error(await client.patch(f"/v1/schedules/{schedule['id']}", given)) == (422, code)
+    assert read_error(await client.patch(f"/v1/schedules/{schedule['id']}", body)) == (422, code)
     assert await read_schedule(client, schedule) == schedule
 
 

@@ -1,4 +1,4 @@
-"""Finds the settings and the application of each service by its name in the table of services."""
+"""Finds the settings class of each service and creates its application, by the service's name."""
 
 from importlib import import_module
 from typing import cast
@@ -16,7 +16,7 @@ def find_settings(name: str) -> type[ServiceSettings]:
 
 
 def create_application(name: str, settings: ServiceSettings | None = None) -> FastAPI:
-    """Creates a service's application, which is not started. Without `settings`: the defaults."""
+    """Creates a service's application but does not start it. Without `settings`: the defaults."""
     module = import_module(f"services.{name}.app")
     return cast("FastAPI", module.create_app(settings or find_settings(name)()))
 

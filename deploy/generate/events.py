@@ -1,4 +1,4 @@
-"""Generates docs/reference/events: the JSON Schemas of what travels on the topics."""
+"""Generates docs/reference/events: the JSON Schemas of the events on the topics."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ DIRECTORY = Path("docs/reference/events")
 
 
 def build_schemas() -> dict[Path, str]:
-    """Returns one JSON Schema for each published event, by the file's path in the checkout."""
+    """Builds the JSON Schema of each published event, by the file's path in the checkout."""
     return {
         DIRECTORY / f"{_kebab(event.__name__)}.v1.json": to_json(
             join_descriptions(TypeAdapter(event).json_schema(mode="validation"))

@@ -1,8 +1,8 @@
-"""Examples for the OpenAPI document: what each operation is asked and answers when all goes well,
-and what each error looks like.
+"""Examples for the OpenAPI document: a request and a successful response for each operation, and
+one example for each error status.
 
-Here and not at the endpoints: the same few things go through all of them, and who reads one sees
-how they belong together. A test holds each against the schema that the code declares.
+They are in one place, because they all show the same pin, schedule, import and account. A test
+validates each against the schema in the code.
 """
 
 from http import HTTPStatus
@@ -24,12 +24,15 @@ NOW, LATER, RUN_AT = "2026-11-28T09:30:00Z", "2026-11-28T09:30:01Z", "2027-03-06
 
 
 class Example(NamedTuple):
+    """The bodies of an operation's successful response and of its request."""
+
     answer: Any = None
     """None for 204, which has no body."""
     request: Any = None
+    """None for an operation without a request body."""
 
 
-def _but(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def _replace(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**document, **changes}
 
 
@@ -41,8 +44,8 @@ _CONTENT = {
     "link_url": "https://shop.example/lamps/floor",
     "image_url": "https://cdn.shop.example/lamps/floor.jpg",
 }
-_PIN_ASKED = {**_CONTENT, "idempotency_key": "lamp-floor-2026"}
-_SCHEDULE_ASKED = {**_CONTENT, "run_at": RUN_AT}
+_PIN_REQUEST = {**_CONTENT, "idempotency_key": "lamp-floor-2026"}
+_SCHEDULE_REQUEST = {**_CONTENT, "run_at": RUN_AT}
 
 _PIN = {
     "id": PIN,
@@ -64,7 +67,7 @@ _PIN = {
     "pinterest_pin_id": None,
     "error_code": None,
     "error_message": None,
-    "idempotency_key": _PIN_ASKED["idempotency_key"],
+    "idempotency_key": _PIN_REQUEST["idempotency_key"],
     "created_at": NOW,
     "updated_at": NOW,
     "published_at": NOW,
@@ -75,7 +78,7 @@ _NO_BOARD = {
     "error_code": "board_not_found",
     "error_message": f"Board {BOARD} not found on account {ACCOUNT}",
 }
-_FAILED_PIN = _but(
+_FAILED_PIN = _replace(
     _PIN, status="failed", published_at=None, failed_at=LATER, updated_at=LATER, **_NO_BOARD
 )
 _JOB = {
@@ -121,12 +124,12 @@ _VALIDATION = {
             "details": None,
         },
     ],
-    "resolved": _PIN_ASKED,
+    "resolved": _PIN_REQUEST,
     "existing_pin_id": None,
     "headroom": None,
 }
 
-_IMPORT: dict[str, Any] = {
+_QUEUED_IMPORT: dict[str, Any] = {
     "id": JOB,
     "workspace_id": WORKSPACE,
     "source_type": "json",
@@ -150,14 +153,14 @@ _ROW = {
     "status": "created",
     "pin_id": PIN,
     "schedule_id": None,
-    "idempotency_key": _PIN_ASKED["idempotency_key"],
+    "idempotency_key": _PIN_REQUEST["idempotency_key"],
     "error_code": None,
     "error_message": None,
     "errors": [],
     "payload_matches": None,
 }
-_FAULT = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
-_FAILED_ROW = _but(
+_FIELD_ERROR = {"code": "missing", "field": "board_id", "message": "Field required", "value": None}
+_FAILED_ROW = _replace(
     _ROW,
     row_number=2,
     status="failed",
@@ -165,10 +168,10 @@ _FAILED_ROW = _but(
     idempotency_key="lamp-desk-2026",
     error_code="validation_error",
     error_message="board_id: Field required",
-    errors=[_FAULT],
+    errors=[_FIELD_ERROR],
 )
-_ENDED = _but(
-    _IMPORT,
+_COMPLETED_IMPORT = _replace(
+    _QUEUED_IMPORT,
     status="completed_with_errors",
     processed_rows=2,
     created_rows=1,
@@ -179,7 +182,7 @@ _ENDED = _but(
     request_id=None,
     error_code=None,
 )
-_SECOND_ROW = _but(_PIN_ASKED, title="Desk lamp", idempotency_key="lamp-desk-2026")
+_SECOND_ROW = _replace(_PIN_REQUEST, title="Desk lamp", idempotency_key="lamp-desk-2026")
 del _SECOND_ROW["board_id"]
 _CSV = (
     f"account_id,board_id,title,image_url,idempotency_key\n{ACCOUNT},{BOARD},Floor "
@@ -204,7 +207,7 @@ _ACCOUNT: dict[str, Any] = {
     "missing_scopes": [],
 }
 _BOARD = {"id": BOARD, "name": "Lamps", "description": "Light for every room", "privacy": "PUBLIC"}
-_BOARD_ASKED = {
+_BOARD_REQUEST = {
     "account_id": ACCOUNT,
     "name": "Lamps",
     "description": "Light for every room",
@@ -253,7 +256,7 @@ _KEY = {
     "revoked_at": None,
     "prefix": "pf_4Xq9TzL",
 }
-_KEY_MADE = {
+_CREATED_KEY = {
     "id": KEY,
     "workspace_id": WORKSPACE,
     "name": "campaign tool",
@@ -296,14 +299,16 @@ _DELIVERY = {
 }
 
 
-def _bulk(one: str) -> Example:
+def _bulk_example(item_id: str) -> Example:
     answer = {
         "succeeded_count": 1,
         "skipped_count": 0,
         "failed_count": 0,
-        "results": [{"id": one, "status": "succeeded", "error_code": None, "error_message": None}],
+        "results": [
+            {"id": item_id, "status": "succeeded", "error_code": None, "error_message": None}
+        ],
     }
-    return Example(answer, {"ids": [one]})
+    return Example(answer, {"ids": [item_id]})
 
 
 EXAMPLES: dict[str, Example] = {
@@ -324,14 +329,17 @@ EXAMPLES: dict[str, Example] = {
             },
         }
     ),
-    "POST /v1/pins/imports/json": Example(_IMPORT, [_PIN_ASKED, _SECOND_ROW]),
+    "POST /v1/pins/imports/json": Example(_QUEUED_IMPORT, [_PIN_REQUEST, _SECOND_ROW]),
     "POST /v1/pins/imports/csv": Example(
-        _but(_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1), {"file": _CSV}
+        _replace(_QUEUED_IMPORT, source_type="csv", source_filename="autumn.csv", total_rows=1),
+        {"file": _CSV},
     ),
-    "GET /v1/pins/imports": Example([_ENDED]),
-    "GET /v1/pins/imports/{job_id}": Example(_but(_ENDED, results=[_ROW, _FAILED_ROW])),
+    "GET /v1/pins/imports": Example([_COMPLETED_IMPORT]),
+    "GET /v1/pins/imports/{job_id}": Example(
+        _replace(_COMPLETED_IMPORT, results=[_ROW, _FAILED_ROW])
+    ),
     "GET /v1/pins": Example([_PIN]),
-    "POST /v1/pins": Example(_PIN, _PIN_ASKED),
+    "POST /v1/pins": Example(_PIN, _PIN_REQUEST),
     "POST /v1/pins/batch": Example(
         {
             "created_count": 1,
@@ -340,7 +348,7 @@ EXAMPLES: dict[str, Example] = {
             "results": [
                 {
                     "index": 0,
-                    "idempotency_key": _PIN_ASKED["idempotency_key"],
+                    "idempotency_key": _PIN_REQUEST["idempotency_key"],
                     "status": "created",
                     "pin": _PIN,
                     "error": None,
@@ -349,12 +357,12 @@ EXAMPLES: dict[str, Example] = {
             ],
             "headroom": None,
         },
-        {"pins": [_PIN_ASKED]},
+        {"pins": [_PIN_REQUEST]},
     ),
-    "POST /v1/pins/validate": Example(_VALIDATION, _PIN_ASKED),
+    "POST /v1/pins/validate": Example(_VALIDATION, _PIN_REQUEST),
     "GET /v1/pins/{pin_id}": Example(_PIN),
     "PATCH /v1/pins/{pin_id}": Example(
-        _but(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}
+        _replace(_FAILED_PIN, title="Reading lamp"), {"title": "Reading lamp"}
     ),
     "DELETE /v1/pins/{pin_id}": Example(
         {
@@ -368,26 +376,26 @@ EXAMPLES: dict[str, Example] = {
         }
     ),
     "POST /v1/pins/{pin_id}/retry": Example(_PIN, {"board_id": BOARD}),
-    "POST /v1/pins/bulk-delete": _bulk(PIN),
-    "POST /v1/pins/bulk-retry": _bulk(PIN),
+    "POST /v1/pins/bulk-delete": _bulk_example(PIN),
+    "POST /v1/pins/bulk-retry": _bulk_example(PIN),
     "GET /v1/jobs/{job_id}": Example(_JOB),
     "GET /v1/schedules": Example([_SCHEDULE]),
-    "POST /v1/schedules": Example(_SCHEDULE, _SCHEDULE_ASKED),
+    "POST /v1/schedules": Example(_SCHEDULE, _SCHEDULE_REQUEST),
     "POST /v1/schedules/validate": Example(
-        _but(_VALIDATION, resolved=_SCHEDULE_ASKED), _SCHEDULE_ASKED
+        _replace(_VALIDATION, resolved=_SCHEDULE_REQUEST), _SCHEDULE_REQUEST
     ),
     "GET /v1/schedules/{schedule_id}": Example(_SCHEDULE),
     "PATCH /v1/schedules/{schedule_id}": Example(_SCHEDULE, {"run_at": RUN_AT}),
     "DELETE /v1/schedules/{schedule_id}": Example(),
-    "POST /v1/schedules/{schedule_id}/cancel": Example(_but(_SCHEDULE, status="canceled")),
+    "POST /v1/schedules/{schedule_id}/cancel": Example(_replace(_SCHEDULE, status="canceled")),
     "POST /v1/schedules/{schedule_id}/retry": Example(_SCHEDULE),
-    "POST /v1/schedules/bulk-cancel": _bulk(SCHEDULE),
-    "POST /v1/schedules/bulk-retry": _bulk(SCHEDULE),
-    "POST /v1/schedules/bulk-delete": _bulk(SCHEDULE),
+    "POST /v1/schedules/bulk-cancel": _bulk_example(SCHEDULE),
+    "POST /v1/schedules/bulk-retry": _bulk_example(SCHEDULE),
+    "POST /v1/schedules/bulk-delete": _bulk_example(SCHEDULE),
     "GET /v1/pinterest/accounts": Example([_ACCOUNT]),
     "DELETE /v1/pinterest/accounts/{account_id}": Example(),
     "GET /v1/pinterest/boards": Example([_BOARD]),
-    "POST /v1/pinterest/boards": Example(_BOARD, _BOARD_ASKED),
+    "POST /v1/pinterest/boards": Example(_BOARD, _BOARD_REQUEST),
     "PATCH /v1/pinterest/boards/{board_id}": Example(
         _BOARD, {"account_id": ACCOUNT, "name": "Lamps"}
     ),
@@ -396,7 +404,7 @@ EXAMPLES: dict[str, Example] = {
     "GET /v1/rate-meter": Example(_METER),
     "GET /v1/api-keys": Example([_KEY]),
     "POST /v1/api-keys": Example(
-        _KEY_MADE,
+        _CREATED_KEY,
         {"name": "campaign tool", "scopes": ["read", "write"], "pinterest_account_ids": [ACCOUNT]},
     ),
     "PATCH /v1/api-keys/{key_id}": Example(_KEY, {"name": "campaign tool"}),
@@ -417,41 +425,41 @@ EXAMPLES: dict[str, Example] = {
     "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Example(_DELIVERY),
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend": Example(_DELIVERY),
 }
-"""By METHOD /path."""
+"""The examples of each operation. A key is the method and the path."""
 
 
-def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
+def _build_error(code: str, message: str, **details: Any) -> dict[str, Any]:
     return {"detail": {"code": code, "message": message, **details}}
 
 
 ERRORS: dict[int, dict[str, Any]] = {
-    HTTPStatus.BAD_REQUEST: _error(
-        "invalid_request", "What follows the header is not the body that the header promises."
+    HTTPStatus.BAD_REQUEST: _build_error(
+        "invalid_request", "The request body is malformed. Check your HTTP client."
     ),
-    HTTPStatus.UNAUTHORIZED: _error(
+    HTTPStatus.UNAUTHORIZED: _build_error(
         "unauthorized", "The API key is unknown or revoked. Use an active key."
     ),
-    HTTPStatus.FORBIDDEN: _error(
+    HTTPStatus.FORBIDDEN: _build_error(
         "insufficient_scope",
         "This API key lacks the scope write. Use a key that has it.",
         required_scope="write",
     ),
-    HTTPStatus.NOT_FOUND: _error("not_found", "Pin not found"),
-    HTTPStatus.REQUEST_TIMEOUT: _error(
+    HTTPStatus.NOT_FOUND: _build_error("not_found", "Pin not found"),
+    HTTPStatus.REQUEST_TIMEOUT: _build_error(
         "request_timeout", "The body did not arrive within 20 seconds."
     ),
-    HTTPStatus.CONFLICT: _error(
+    HTTPStatus.CONFLICT: _build_error(
         "pin_deleted",
         "The pin with this idempotency key was deleted. The key stays taken: use a different one.",
         pin_id=PIN,
     ),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _error(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _build_error(
         "payload_too_large", "The body is larger than 65536 bytes.", limit_bytes=65536
     ),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _error(
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _build_error(
         "unsupported_media_type", "Send application/json, not text/plain."
     ),
-    HTTPStatus.UNPROCESSABLE_ENTITY: _error(
+    HTTPStatus.UNPROCESSABLE_ENTITY: _build_error(
         "invalid_parameter",
         "limit: Input should be less than or equal to 200",
         errors=[
@@ -462,26 +470,27 @@ ERRORS: dict[int, dict[str, Any]] = {
             }
         ],
     ),
-    HTTPStatus.TOO_MANY_REQUESTS: _error(
+    HTTPStatus.TOO_MANY_REQUESTS: _build_error(
         "too_many_attempts",
         "Your address sent too many wrong API keys. Try this key again in 12 s. Valid keys "
         "continue to work.",
     ),
-    HTTPStatus.SERVICE_UNAVAILABLE: _error(
+    HTTPStatus.SERVICE_UNAVAILABLE: _build_error(
         "database_unavailable", "The database is not available right now; try again."
     ),
 }
-"""One for each status, of many that there are: codes say more than statuses."""
+"""One example for each status. Most statuses have several error codes."""
 
 
 def add_examples(document: dict[str, Any]) -> None:
+    """Adds the examples to an OpenAPI document."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             example = EXAMPLES.get(f"{method.upper()} {path}", Example())
             if example.request is not None:
-                _put(operation["requestBody"], example.request)
+                _set_example(operation["requestBody"], example.request)
             for status, response in operation["responses"].items():
-                _put(
+                _set_example(
                     response,
                     example.answer
                     if int(status) < HTTPStatus.BAD_REQUEST
@@ -490,7 +499,7 @@ def add_examples(document: dict[str, Any]) -> None:
 
 
 def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | None:
-    """None where an error has a body of its own, as of /readyz."""
+    """Returns an error's example, or None if its body is no ErrorResponse, as in /readyz."""
     content = response.get("content", {}).get("application/json", {})
     return (
         ERRORS[status]
@@ -499,7 +508,7 @@ def _error_example(response: dict[str, Any], status: int) -> dict[str, Any] | No
     )
 
 
-def _put(described: dict[str, Any], example: Any) -> None:
-    for content in described.get("content", {}).values():
+def _set_example(request_or_response: dict[str, Any], example: Any) -> None:
+    for content in request_or_response.get("content", {}).values():
         if example is not None:
             content["example"] = example

@@ -1,25 +1,25 @@
-"""Lists every file that is generated from the code. A test compares them with what is committed."""
+"""Builds and writes the files that are generated from the code. A test compares them."""
 
 from pathlib import Path
 
-from deploy.generate import api, configuration, events, metrics, openapi, routes, topics
+from deploy.generate import api, events, metrics, openapi, routes, settings, topics
 from deploy.generate.text import to_json
 
 ROOT = Path(__file__).parents[2]
 OPENAPI = Path("deploy/gateway/openapi.json")
-"""The gateway answers it under /openapi.json."""
+"""The gateway serves it as /openapi.json."""
 ROUTES = Path("deploy/gateway/routes.caddyfile")
 REFERENCE = Path("docs/reference")
 
 
 def build_files() -> dict[Path, str]:
-    """Returns the text of every generated file, by its path in the checkout."""
+    """Builds the text of every generated file, by its path in the checkout."""
     document = openapi.build_document()
     return {
         OPENAPI: to_json(document),
         ROUTES: routes.build_routes(),
         REFERENCE / "api.md": api.build_page(document),
-        REFERENCE / "settings.md": configuration.build_page(),
+        REFERENCE / "settings.md": settings.build_page(),
         REFERENCE / "metrics.md": metrics.build_page(),
         REFERENCE / "topics.md": topics.build_page(),
         **events.build_schemas(),

@@ -1,4 +1,4 @@
-"""Generates one OpenAPI document of all services, which the gateway answers under /openapi.json."""
+"""Generates one OpenAPI document for all services. The gateway serves it as /openapi.json."""
 
 from typing import Any, cast
 
@@ -10,33 +10,35 @@ from deploy.generate.text import join_descriptions
 from shared.http.app import VERSION
 
 DESCRIPTION = """\
-Submit up to 500 pins as JSON or CSV, get a job back at once, and follow what becomes of every row:
-`created`, `existing` or `failed`, and why. A key is published once, for ever, however often it is
-submitted. Wire-compatible with PinBridge.
+Import up to 500 pins in one request, as JSON or CSV. The answer is a job; poll it for the result of
+each row: `created`, `existing` or `failed` with the reason. Each idempotency key is published once,
+even if you send it many times. The API is wire-compatible with PinBridge.
 
-Errors are `{"detail": {"code": "…", "message": "…"}}`. Every answer has an `X-Request-ID`; say it
-when you ask for help. What PinBridge has beyond this answers 501 `not_supported`, and what to do
-instead.
+Authenticate with the header `X-API-Key: KEY` or `Authorization: Bearer KEY`.
+
+Errors are `{"detail": {"code": "…", "message": "…"}}`. Every response has an `X-Request-ID`:
+include it in support requests. Operations of PinBridge that Pinflow does not support answer 501
+`not_supported` and name an alternative.
 """
 
 TAGS = {
-    "imports": "Up to 500 pins at once, as JSON or CSV, and what became of each row.",
-    "pins": "What is published, or failed: one by one, in batches, as a list.",
-    "jobs": "The publishing of one pin, as PinBridge calls it.",
-    "schedules": "Pins that are to be published later.",
-    "pinterest": "The accounts and boards that a workspace publishes to.",
-    "api-keys": "Who may do what: keys with scopes, and with the accounts they are for.",
-    "webhooks": "Being told of what happens, by signed requests to an address of yours.",
-    "rate-meter": "How much more a workspace may send right now.",
-    "system": "Whether it runs. No key is needed.",
+    "imports": "Import up to 500 pins in one request, as JSON or CSV, and read each row's result.",
+    "pins": "Publish pins one by one or in batches; read, edit, retry and delete them.",
+    "jobs": "Read the state of publishing a single pin, in PinBridge's format.",
+    "schedules": "Schedule pins for a later time; change, cancel, retry and delete schedules.",
+    "pinterest": "Manage the Pinterest accounts and boards of a workspace.",
+    "api-keys": "Manage API keys. A key's scopes and accounts limit its use.",
+    "webhooks": "Receive events as signed HTTP requests to your URL.",
+    "rate-meter": "Read how many rows a workspace may send right now.",
+    "system": "Check whether Pinflow is up and ready. No API key is needed.",
 }
-"""In the order of the document."""
+"""The tags with their descriptions, in the order of the document."""
 
 
 def build_document() -> dict[str, Any]:
-    """Merges the services' documents.
+    """Merges the OpenAPI documents of all services.
 
-    Raises ValueError if two services describe different things by one name.
+    Raises ValueError if two services have different definitions with the same name.
     """
     merged: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -48,7 +50,7 @@ def build_document() -> dict[str, Any]:
     }
     for app in create_applications().values():
         _merge(merged, get_openapi(title=app.title, version=VERSION, routes=app.routes))
-    merged["paths"] = dict(sorted(merged["paths"].items(), key=_place))
+    merged["paths"] = dict(sorted(merged["paths"].items(), key=_tag_position))
     merged["components"] = {
         kind: dict(sorted(components.items())) for kind, components in merged["components"].items()
     }
@@ -56,21 +58,25 @@ def build_document() -> dict[str, Any]:
     return cast("dict[str, Any]", join_descriptions(merged))
 
 
-def _place(item: tuple[str, dict[str, Any]]) -> int:
-    """Returns the place of a path's tag. So a path keeps its place if another service takes it."""
+def _tag_position(item: tuple[str, dict[str, Any]]) -> int:
+    """Returns the position of the path's tag.
+
+    It does not depend on the service, so the document stays the same if a path moves to another
+    service.
+    """
     _, operations = item
     (tag,) = {operation["tags"][0] for operation in operations.values()}
     return list(TAGS).index(tag)
 
 
-def _merge(merged: dict[str, Any], one: dict[str, Any]) -> None:
-    for path, operations in one["paths"].items():
+def _merge(merged: dict[str, Any], document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
         _add(merged["paths"].setdefault(path, {}), operations, path)
-    for kind, components in one.get("components", {}).items():
+    for kind, components in document.get("components", {}).items():
         _add(merged["components"].setdefault(kind, {}), components, kind)
 
 
-def _add(into: dict[str, Any], new: dict[str, Any], where: str) -> None:
+def _add(target: dict[str, Any], new: dict[str, Any], location: str) -> None:
     for name, value in new.items():
-        if into.setdefault(name, value) != value:
-            raise ValueError(f"{where}: two services describe {name} differently")
+        if target.setdefault(name, value) != value:
+            raise ValueError(f"{location}: two services have different definitions of {name}")

@@ -3,10 +3,12 @@
 from deploy.services import DEFAULT_SERVICE, SERVICES, ServiceDescription
 
 INTRODUCTION = """\
-# Made from deploy/services.py by `make schemas`; a test compares. The Caddyfile imports it.
+# Generated from deploy/services.py by `make schemas`. Do not edit. The Caddyfile imports this file.
 """
 ROUTE = """
-@{service.name} path {paths}
+@{service.name} {{
+{paths}
+}}
 handle @{service.name} {{
 	import to {{${service.upstream_variable}}}
 }}
@@ -24,4 +26,7 @@ def build_routes() -> str:
 
 
 def _route(service: ServiceDescription) -> str:
-    return ROUTE.format(service=service, paths=" ".join(service.routes))
+    # Several `path` matchers of one name match any of their paths
+    return ROUTE.format(
+        service=service, paths="\n".join(f"\tpath {route}" for route in service.routes)
+    )

@@ -1,4 +1,4 @@
-"""Turns documents into the text of generated files, the same however wide source lines are."""
+"""Formats documents as the text of generated files, independent of the width of source lines."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def _join_paragraph(paragraph: str) -> str:
 
 
 def join_descriptions(node: Any) -> Any:
-    """Copies a JSON document and joins the lines of its descriptions; examples stay as they are."""
+    """Copies a JSON document and joins the lines of its descriptions, but not of its examples."""
     if isinstance(node, list):
         return [join_descriptions(item) for item in node]
     if not isinstance(node, dict):

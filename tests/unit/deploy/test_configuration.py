@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from deploy.generate import configuration
-from deploy.generate.configuration import GROUPS, Group, list_own_fields, read_docstrings
+from deploy.generate import settings
+from deploy.generate.settings import GROUPS, Group, list_own_fields, read_docstrings
 from deploy.local.layout import CHECKOUT
 from shared.runtime.settings import ServiceSettings
 
-TEXT = configuration.build_page()
+TEXT = settings.build_page()
 READ = (
     "deploy/gateway/Caddyfile",
     "docker-compose.yml",
